@@ -1,0 +1,3 @@
+"""Heorot: many Linux machines, one computer."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,288 @@
+"""Every message between a client (a command, the Python library) and the head, over the head's unix socket.
+
+Msgspec structs as msgpack arrays whose first element is the tag, a word. A short command does not import msgspec (25 ms):
+it builds and reads the same arrays with plain msgpack, see `heorot.wire`. The order of the fields is therefore part of the
+protocol: fields are only ever added at the end, with a default.
+
+A request carries a `request` number of the client's choosing and gets exactly one answer with that number: the one named
+in its docstring, or `Error`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from heorot.core.errors import ProtocolError
+from heorot.core.messages import Count, JobId, Message
+
+CLIENT_PROTOCOL_VERSION = 1
+
+
+# ------------------------------------------------------------------ client to head
+
+
+class ClientHello(Message, tag="hello"):
+    """First message; answered by `Welcome`."""
+
+    version: Count
+    release: str
+
+
+class Spawn(Message, tag="spawn"):
+    """Start a command. Answered by `Spawned`; then `Started`, `Output`, `Exited`, ... and `Done` follow."""
+
+    request: Count
+    nodes: str
+    """A node list (`heorot.core.nodelist`); a repeated node gets a rank each time."""
+    select: str
+    """``list``: as `nodes` says; ``up``: all nodes that are up; ``notdown``: all that are not down."""
+    argv: list[bytes]
+    environment: list[bytes]
+    directory: bytes
+    umask: Count
+    limits: list[int]
+    """Flat: RLIMIT_* number, soft, hard (-1 is RLIM_INFINITY)."""
+    stdin: bytes | None
+    """A path on the node; ``b""``: what the client sends; None: /dev/null. The same for the next two."""
+    stdout: bytes | None
+    stderr: bytes | None
+    terminal: list[int]
+    """Empty, or rows and columns for a pseudo-terminal for each rank."""
+    detached: bool
+    """The job outlives this connection and keeps its output until somebody attaches."""
+    max_processes: Count = 0
+    """Processes of this job on one node at most; 0: the cluster's default."""
+
+
+class ClientStdin(Message, tag="stdin"):
+    """Input at an offset; at most 1 MiB may be unacknowledged. `rank` -1 is broadcast."""
+
+    job: JobId
+    rank: int
+    offset: Count
+    data: bytes
+    end: bool
+
+
+class ClientAck(Message, tag="ack"):
+    """The client has written these bytes where they belong: the node may forget them."""
+
+    job: JobId
+    rank: Count
+    stream: Annotated[int, Meta(ge=1, le=2)]
+    offset: Count
+
+
+class ClientResize(Message, tag="resize"):
+    """The terminal's new size."""
+
+    job: JobId
+    rows: Count
+    columns: Count
+
+
+class ClientRelease(Message, tag="release"):
+    """The client has every status and every byte: nodes and head may forget the job's output."""
+
+    job: JobId
+
+
+class Detach(Message, tag="detach"):
+    """Answered by `Result` (null): the job goes on without this client."""
+
+    request: Count
+    job: JobId
+
+
+class AttachJob(Message, tag="attach"):
+    """Read a detached or unattended job. Answered by `Spawned`; the states so far and the output follow as for a new job."""
+
+    request: Count
+    job: JobId
+    from_start: bool
+
+
+class Wait(Message, tag="wait"):
+    """Answered by `Result` with the job (as `ShowJob`) once all of its ranks are over."""
+
+    request: Count
+    job: JobId
+
+
+class Signal(Message, tag="signal"):
+    """Answered by `Signalled`. Either `job` (all ranks, or `ranks` of it) or `pids` (negative: process groups)."""
+
+    request: Count
+    job: JobId | None
+    ranks: list[int] | None
+    pids: list[int] | None
+    signal: Annotated[int, Meta(ge=0, le=64)]
+    nodes: str = ""
+    """With `pids`: look on these nodes only (a rootless cluster of several hosts has no unique PIDs)."""
+
+
+class Resolve(Message, tag="resolve"):
+    """Answered by `Result` with the list of node numbers, in order, repeats included."""
+
+    request: Count
+    nodes: str
+    select: str
+
+
+class Status(Message, tag="status"):
+    """Answered by `Result` with the object of ``heorot status --json``."""
+
+    request: Count
+
+
+class ListNodes(Message, tag="nodes"):
+    """Answered by `Result` with a list of objects: id, name, state, address, parent, mode, user, group, ..."""
+
+    request: Count
+    nodes: str
+    """A node list; empty: all."""
+
+
+class ListProcesses(Message, tag="processes"):
+    """Answered by `Result` with ``{"processes": [...], "missing": [node, ...]}``, rows as of ``bpps --json``."""
+
+    request: Count
+    nodes: str
+    """A node list; empty: all that are up."""
+    job: JobId | None
+
+
+class ListJobs(Message, tag="jobs"):
+    """Answered by `Result` with a list of objects as of ``bpjob list --json``."""
+
+    request: Count
+
+
+class ShowJob(Message, tag="job"):
+    """Answered by `Result` with one object as of ``bpjob show --json``."""
+
+    request: Count
+    job: JobId
+
+
+# ------------------------------------------------------------------ head to client
+
+
+class Welcome(Message, tag="welcome"):
+    """Answer to `ClientHello`."""
+
+    version: Count
+    release: str
+    head: str
+    epoch: Count
+
+
+class Error(Message, tag="error"):
+    """A request was refused; request 0: the connection itself, which is closed then. Codes: docs/protocol.md."""
+
+    request: Count
+    code: str
+    message: str
+
+
+class Spawned(Message, tag="spawned"):
+    """The job exists and is acknowledged: from here on it is never lost."""
+
+    request: Count
+    job: JobId
+    runs: list[int]
+    """Flat: first node, count; rank 0 is the first node of the first run, and so on."""
+    window_bytes: Count
+    """The client acknowledges each stream at the latest after half of this."""
+
+
+class Started(Message, tag="started"):
+    """Flat: rank, pid."""
+
+    job: JobId
+    ranks: list[int]
+
+
+class Exited(Message, tag="exited"):
+    """Ranks that are over. Flat: rank, wait status, stdout bytes, stderr bytes; bytes still missing follow as `Output`."""
+
+    job: JobId
+    ranks: list[int]
+
+
+class Failed(Message, tag="failed"):
+    """Ranks that never ran: lists of rank, errno, text."""
+
+    job: JobId
+    ranks: list[tuple[int, int, str]]
+
+
+class Lost(Message, tag="lost"):
+    """Ranks whose node is gone: lists of rank, node, text."""
+
+    job: JobId
+    ranks: list[tuple[int, int, str]]
+
+
+class ClientOutput(Message, tag="output"):
+    """Bytes of a rank; a repeated offset means bytes that were sent before."""
+
+    job: JobId
+    rank: Count
+    stream: int
+    offset: Count
+    data: bytes
+
+
+class ClientStdinAck(Message, tag="stdin-ack"):
+    """All ranks have the input up to `offset`. A rank that takes no more input does not hold the others up; when none
+    takes any, `closed` is true."""
+
+    job: JobId
+    rank: int
+    offset: Count
+    closed: bool
+
+
+class Done(Message, tag="done"):
+    """All ranks are over; every Started, Exited, Failed and Lost was sent. `text` says why if the job was ended for a reason."""
+
+    job: JobId
+    text: str = ""
+
+
+class Signalled(Message, tag="signalled"):
+    """How many processes got the signal; `missing`: nodes that did not answer."""
+
+    request: Count
+    matched: Count
+    missing: list[int]
+
+
+class Result(Message, tag="result"):
+    """The answer to a question: plain JSON types."""
+
+    request: Count
+    value: Any
+
+
+ClientMessage: TypeAlias = (
+    ClientHello | Spawn | ClientStdin | ClientAck | ClientResize | ClientRelease | Detach | AttachJob | Wait | Signal
+    | Resolve | Status | ListNodes | ListProcesses | ListJobs | ShowJob
+)  # fmt: skip
+HeadMessage: TypeAlias = (
+    Welcome | Error | Spawned | Started | Exited | Failed | Lost | ClientOutput | ClientStdinAck | Done | Signalled | Result
+)  # fmt: skip
+
+_decoder = msgspec.msgpack.Decoder(ClientMessage)
+
+
+def decode_client(payload: bytes) -> ClientMessage:
+    """Decode what a client sent. Raises only ProtocolError."""
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"not a valid client message: {error}") from error

@@ -1,0 +1,36 @@
+"""Every error that Heorot raises on purpose; each names what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class HeorotError(Exception):
+    """Base of all of Heorot's own errors."""
+
+
+class ProtocolError(HeorotError):
+    """The peer sent bytes or a message that the protocol does not allow; the link must be closed."""
+
+
+class NodeListError(HeorotError):
+    """A node list cannot be read, or names nodes that do not exist."""
+
+
+class SecurityError(HeorotError):
+    """A signature, certificate, token or permission was refused."""
+
+
+class RequestError(HeorotError):
+    """A client's request cannot be carried out.
+
+    Parameters
+    ----------
+    code:
+        One of the short words listed in docs/protocol.md (``node-down``, ``no-such-job``, ...), stable for programs.
+    message:
+        One sentence for people: what, where, and what to do.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message

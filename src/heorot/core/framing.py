@@ -1,0 +1,67 @@
+"""Frames: a 4-byte big-endian length, then that many bytes. The first layer of every link."""
+
+from __future__ import annotations
+
+import struct
+
+from heorot.core.errors import ProtocolError
+
+HEADER_BYTES = 4
+MAX_FRAME_BYTES = 8 * 1024 * 1024
+"""Room for the largest argv and environment that Linux accepts (about 6 MiB with an unlimited stack: 3/4 of 8 MiB)."""
+MAX_GREETING_BYTES = 64 * 1024
+"""The limit until the peer has said who it is."""
+
+_LENGTH = struct.Struct(">I")
+
+
+def encode_frame(payload: bytes) -> bytes:
+    """Return `payload` with its length in front.
+
+    Raises
+    ------
+    ProtocolError
+        If the payload exceeds `MAX_FRAME_BYTES`; nothing larger may ever be sent.
+    """
+    if len(payload) > MAX_FRAME_BYTES:
+        raise ProtocolError(f"a frame of {len(payload)} bytes exceeds the limit of {MAX_FRAME_BYTES}")
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class FrameDecoder:
+    """Cuts a byte stream into frames. Holds at most one incomplete frame, bounded by `limit_bytes`."""
+
+    def __init__(self, limit_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self._buffer = bytearray()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How many bytes of an incomplete frame are held."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take received bytes; return the frames that they complete, in order.
+
+        Raises
+        ------
+        ProtocolError
+            If a frame announces more than `limit_bytes`. The decoder must not be used afterwards.
+        """
+        buffer = self._buffer
+        buffer += data
+        frames: list[bytes] = []
+        start = 0
+        available = len(buffer)
+        while available - start >= HEADER_BYTES:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            if length > self.limit_bytes:
+                raise ProtocolError(f"the peer announced a frame of {length} bytes; the limit is {self.limit_bytes}")
+            end = start + HEADER_BYTES + length
+            if end > available:
+                break
+            frames.append(bytes(buffer[start + HEADER_BYTES : end]))
+            start = end
+        if start:
+            del buffer[:start]
+        return frames

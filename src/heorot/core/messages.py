@@ -1,0 +1,466 @@
+"""Every message between head, agents and process spaces: msgspec structs, as msgpack arrays with an integer tag.
+
+Two layers travel on one link. *Link messages* are between neighbours in the tree. *Payloads* are between the head and a
+node's process space (bpinit); relays carry them as opaque bytes inside `Down` and `Up`, and an agent hands them to its
+bpinit unchanged. A field may be added at the end with a default: neighbouring releases skip what they do not know.
+
+Lists described as *flat* hold fixed-size records one after the other, because a list of small ints is what msgpack decodes
+fastest; the record's fields are named at the list.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from heorot.core.errors import ProtocolError
+
+PROTOCOL_VERSION = 1
+OLDEST_PROTOCOL_VERSION = 1
+
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+"""A number that counts: bytes, offsets, milliseconds, ranks."""
+NodeNumber: TypeAlias = Annotated[int, Meta(ge=-1)]
+"""A node's number, or -1 for the head."""
+JobId: TypeAlias = Annotated[str, Meta(min_length=3, max_length=40, pattern=r"^[0-9]+\.[0-9]+$")]
+"""``EPOCH.SEQUENCE``: unique in the cluster because an epoch belongs to one head."""
+
+
+class Message(Struct, array_like=True, frozen=True, gc=False):
+    """Base of everything on the wire."""
+
+
+# ---------------------------------------------------------------- link messages: tags 1..31
+
+
+class Hello(Message, tag=1):
+    """First message in both directions. The certificate says who the peer is; this says what it speaks."""
+
+    version: Count
+    oldest_version: Count
+    cluster: str
+    node: NodeNumber
+    epoch: Count
+    """The highest epoch that the sender has seen."""
+    release: str
+
+
+class Refused(Message, tag=2):
+    """Last message before the sender closes: why it does. `code` is a short word, `text` a sentence for people."""
+
+    code: str
+    text: str
+
+
+class Ping(Message, tag=3):
+    """Sent by a child that has sent nothing else for a heartbeat."""
+
+
+class Pong(Message, tag=4):
+    """The parent's answer to `Ping`."""
+
+
+class Down(Message, tag=5):
+    """A head's command on its way to a set of nodes. Every hop delivers locally and splits the rest among its children."""
+
+    epoch: Count
+    nodes: list[int]
+    """Flat ranges: first, last."""
+    payload: bytes
+
+
+class Up(Message, tag=6):
+    """A node's payload on its way to the head."""
+
+    node: Count
+    payload: bytes
+
+
+class Report(Message, tag=7):
+    """What became of a job's ranks; relays merge the reports of one job. Also sent by bpinit to its agent."""
+
+    job: JobId
+    started: list[int]
+    """Flat: node, rank, pid."""
+    exited: list[int]
+    """Flat: node, rank, wait status as of wait(2), bytes written to stdout, bytes written to stderr. The rank is over."""
+    failed: list[Failure]
+    nodes_started: Count = 0
+    """On how many nodes have all ranks been started or failed since the last report (a hint: merge no longer)."""
+    nodes_over: Count = 0
+    """On how many nodes all ranks came to an end with this report (a hint: merge no longer)."""
+
+
+class Failure(Message):
+    """A rank that could not be started."""
+
+    node: Count
+    rank: Count
+    error: Count
+    """errno; 0 if `text` says it all."""
+    text: str
+    """What failed, for people: ``cannot execute /bin/nosuch``."""
+
+
+class Detached(Message, tag=8):
+    """Upward: these nodes, below the sender, cannot be reached through it any more."""
+
+    nodes: list[int]
+    """Flat ranges: first, last."""
+
+
+class Reattached(Message, tag=9):
+    """Downward, to direct children: the path to the head is new; send `Attach` and `Inventory` again."""
+
+    epoch: Count
+
+
+# ------------------------------------------- payloads that agents and the head exchange: tags 32..47
+
+
+class Attach(Message, tag=32):
+    """A node offers itself to the head through its parent; an `Inventory` follows at once."""
+
+    node: Count
+    incarnation: Count
+    """Chosen at random by each bpinit; another number means that all processes of the former are gone."""
+    host: str
+    port: Count
+    """Where the agent accepts children."""
+    placement: bytes
+    """The encoded `SignedPlacement` under which the node attaches; empty: the node asks the head for one."""
+    release: str = ""
+    agent_pid: Count = 0
+    init_pid: Count = 0
+
+
+class SpaceGone(Message, tag=33):
+    """The node's bpinit has ended, and with it every process of that incarnation."""
+
+    incarnation: Count
+
+
+class Place(Message, tag=34):
+    """Downward: attach to the last hop of this placement (none: to the head, where you are)."""
+
+    placement: bytes
+    """An encoded `SignedPlacement`."""
+
+
+class Hop(Message):
+    """An ancestor and where it accepts children."""
+
+    node: NodeNumber
+    host: str
+    port: Count
+
+
+class Placement(Message):
+    """The head's word that `node` belongs below each hop of `path` (root first, nearest ancestor last)."""
+
+    cluster: str
+    node: Count
+    path: list[Hop]
+    epoch: Count
+    serial: Count
+    """Grows with each placement of one head: the newer replaces the older."""
+
+
+class SignedPlacement(Message, tag=35):
+    """A `Placement` with the head's Ed25519 signature over `b"heorot placement\\0" + placement`."""
+
+    placement: bytes
+    signature: bytes
+
+
+# ------------------------------------------------- commands to a process space: tags 48..79
+
+
+class Launch(Message, tag=48):
+    """Start the ranks that the ticket gives to this node. Repeating it starts nothing twice."""
+
+    ticket: bytes
+    """An encoded `Ticket`."""
+    signature: bytes
+    """Ed25519 over `b"heorot ticket\\0" + ticket`."""
+
+
+class Ticket(Message):
+    """The head's permission to start one job's processes, and all that is needed to do it."""
+
+    cluster: str
+    epoch: Count
+    job: JobId
+    issued_at_ms: Count
+    """Wall clock, milliseconds since 1970."""
+    expires_at_ms: Count
+    user: str
+    uid: Count
+    gid: Count
+    groups: list[int]
+    argv: list[bytes]
+    environment: list[bytes]
+    """``NAME=value``."""
+    directory: bytes
+    umask: Count
+    limits: list[int]
+    """Flat: RLIMIT_* number, soft, hard (-1 is RLIM_INFINITY)."""
+    stdin: bytes | None
+    """A path on the node; ``b""``: the job's stream; None: /dev/null."""
+    stdout: bytes | None
+    stderr: bytes | None
+    terminal: list[int]
+    """Empty, or rows and columns: each rank gets a pseudo-terminal, and stdout carries all of its output."""
+    runs: list[int]
+    """Flat: first node, count; rank 0 is the first node of the first run, and so on in order."""
+    window_bytes: Count
+    """How much of one stream may be on its way unacknowledged."""
+    attended: bool
+    """False: nobody reads yet; keep output on the node until `Attend` says otherwise."""
+    max_processes: Count
+    """Per node; a job with more is ended. 0: no limit."""
+
+
+class Stdin(Message, tag=49):
+    """Input for ranks of a job on this node. Offsets make repetition harmless."""
+
+    job: JobId
+    ranks: list[int] | None
+    """None: all ranks of the job; each stream is addressed either by broadcast or by rank during its life."""
+    offset: Count
+    data: bytes
+    end: bool
+
+
+class Ack(Message, tag=50):
+    """The reader has these bytes: forget them, and send up to `offset + window_bytes`."""
+
+    job: JobId
+    rank: Count
+    stream: Annotated[int, Meta(ge=1, le=2)]
+    offset: Count
+
+
+class Attend(Message, tag=51):
+    """Somebody reads the job's output (or no longer does). With `from_start`, send again all that is still kept."""
+
+    job: JobId
+    attended: bool
+    from_start: bool = False
+
+
+class Release(Message, tag=52):
+    """Everything of this job is collected: forget it. Ranks that still run are killed."""
+
+    job: JobId
+
+
+class Resize(Message, tag=53):
+    """The user's terminal has a new size."""
+
+    job: JobId
+    rows: Count
+    columns: Count
+
+
+class Inventorize(Message, tag=54):
+    """From the agent only: the path to the head is new. Answer `Inventory`, then send every stream again from its
+    acknowledged offset."""
+
+
+class Query(Message, tag=55):
+    """A question with exactly one `Reply` per node; asking again with the same id acts only once."""
+
+    id: Count
+    job: JobId | None
+    """Restrict to this job."""
+    ranks: list[int] | None
+    """Restrict to these ranks of the job."""
+    pids: list[int] | None
+    """Restrict to these cluster PIDs; a negative one names a process group."""
+    signal: Count
+    """Send this signal to what was selected; 0: only list it."""
+    detail: bool
+    """Put the processes themselves into the reply, not only how many there are."""
+
+
+class FetchLaunch(Message, tag=56):
+    """A new head asks for the `Launch` of a job that it does not know."""
+
+    job: JobId
+
+
+# ------------------------------------------------ answers of a process space: tags 80..111
+
+
+class Inventory(Message, tag=80):
+    """All that a process space holds: the snapshot that attaching hands over."""
+
+    incarnation: Count
+    jobs: list[JobInventory]
+    init_pid: Count = 0
+
+
+class JobInventory(Message):
+    """One job on one node."""
+
+    job: JobId
+    running: list[int]
+    """Flat: rank, pid."""
+    exited: list[int]
+    """Flat: rank, wait status, stdout bytes, stderr bytes."""
+    failed: list[Failure]
+    stdin_offset: Count
+    """Up to here all ranks of this node have taken the broadcast input."""
+
+
+class Output(Message, tag=81):
+    """Bytes that a rank wrote."""
+
+    job: JobId
+    rank: Count
+    stream: Annotated[int, Meta(ge=1, le=2)]
+    offset: Count
+    data: bytes
+
+
+class StdinAck(Message, tag=82):
+    """All ranks of this node have taken their input up to `offset` (or want no more: then it is the highest possible)."""
+
+    job: JobId
+    offset: Count
+    rank: int = -1
+    """-1: the broadcast stream; else the rank whose own stream this is."""
+
+
+class Process(Message):
+    """One row of the process table."""
+
+    pid: Count
+    job: str
+    """Empty if it cannot be told."""
+    rank: int
+    """-1 if it cannot be told."""
+    uid: Count
+    state: str
+    """The letter of ps(1): R, S, D, T, Z."""
+    started_at_ms: Count
+    """Wall clock."""
+    argv: list[bytes]
+    leader: bool
+    """True for the rank itself, False for what it started."""
+    parent_pid: Count = 0
+    user_time_ms: Count = 0
+    memory_bytes: Count = 0
+
+
+class Reply(Message, tag=83):
+    """The answer to a `Query`."""
+
+    id: Count
+    matched: Count
+    processes: list[Process]
+
+
+class LaunchCopy(Message, tag=84):
+    """The answer to `FetchLaunch`; both fields empty if the job is not here."""
+
+    job: JobId
+    ticket: bytes
+    signature: bytes
+
+
+LinkMessage: TypeAlias = Hello | Refused | Ping | Pong | Down | Up | Report | Detached | Reattached
+HeadCommand: TypeAlias = Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Place
+SpaceCommand: TypeAlias = Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch
+NodePayload: TypeAlias = Attach | SpaceGone | Inventory | Output | StdinAck | Reply | LaunchCopy
+SpaceAnswer: TypeAlias = Report | Inventory | Output | StdinAck | Reply | LaunchCopy
+
+_encoder = msgspec.msgpack.Encoder()
+_link_decoder = msgspec.msgpack.Decoder(LinkMessage)
+_head_command_decoder = msgspec.msgpack.Decoder(HeadCommand)
+_space_command_decoder = msgspec.msgpack.Decoder(SpaceCommand)
+_node_payload_decoder = msgspec.msgpack.Decoder(NodePayload)
+_space_answer_decoder = msgspec.msgpack.Decoder(SpaceAnswer)
+_ticket_decoder = msgspec.msgpack.Decoder(Ticket)
+_placement_decoder = msgspec.msgpack.Decoder(Placement)
+_signed_placement_decoder = msgspec.msgpack.Decoder(SignedPlacement)
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as msgpack."""
+    return _encoder.encode(message)
+
+
+def tag_of(payload: bytes) -> int:
+    """Return the tag of an encoded tagged message without decoding it, or -1 if it has none.
+
+    An array of at most 15 fields starts with one byte, and our tags are below 128: the second byte is the tag.
+    """
+    return payload[1] if len(payload) > 1 and payload[0] & 0xF0 == 0x90 and payload[1] < 128 else -1
+
+
+T = TypeVar("T")
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], payload: bytes, what: str) -> T:
+    # Hostile input can raise UnicodeDecodeError and RecursionError beside msgspec's own error: one place turns all into one.
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"not a valid {what}: {error}") from error
+
+
+def decode_link(payload: bytes) -> LinkMessage:
+    """Decode what a neighbour in the tree sent. Raises only ProtocolError."""
+    return _decode(_link_decoder, payload, "link message")
+
+
+def decode_head_command(payload: bytes) -> HeadCommand:
+    """Decode the payload of a `Down`. Raises only ProtocolError."""
+    return _decode(_head_command_decoder, payload, "command")
+
+
+def decode_space_command(payload: bytes) -> SpaceCommand:
+    """Decode what an agent sent to its bpinit. Raises only ProtocolError."""
+    return _decode(_space_command_decoder, payload, "command to a process space")
+
+
+def decode_node_payload(payload: bytes) -> NodePayload:
+    """Decode the payload of an `Up`. Raises only ProtocolError."""
+    return _decode(_node_payload_decoder, payload, "node payload")
+
+
+def decode_space_answer(payload: bytes) -> SpaceAnswer:
+    """Decode what a bpinit sent to its agent. Raises only ProtocolError."""
+    return _decode(_space_answer_decoder, payload, "answer of a process space")
+
+
+def decode_ticket(payload: bytes) -> Ticket:
+    """Decode a launch ticket whose signature was verified. Raises only ProtocolError."""
+    return _decode(_ticket_decoder, payload, "launch ticket")
+
+
+def decode_placement(payload: bytes) -> Placement:
+    """Decode a placement whose signature was verified. Raises only ProtocolError."""
+    return _decode(_placement_decoder, payload, "placement")
+
+
+def decode_signed_placement(payload: bytes) -> SignedPlacement:
+    """Decode a signed placement. Raises only ProtocolError."""
+    return _decode(_signed_placement_decoder, payload, "signed placement")
+
+
+def ranks_on(ticket: Ticket, node: int) -> list[int]:
+    """Return the ranks that a ticket gives to a node, ascending."""
+    ranks: list[int] = []
+    rank = 0
+    runs = ticket.runs
+    for index in range(0, len(runs) - 1, 2):
+        first, count = runs[index], runs[index + 1]
+        if first <= node < first + count:
+            ranks.append(rank + node - first)
+        rank += count
+    return ranks
