@@ -134,6 +134,8 @@ class Attach(Message, tag=32):
     release: str = ""
     agent_pid: Count = 0
     init_pid: Count = 0
+    parent: NodeNumber = -1
+    """The neighbour through which the node attaches."""
 
 
 class SpaceGone(Message, tag=33):
@@ -185,6 +187,8 @@ class Launch(Message, tag=48):
     """An encoded `Ticket`."""
     signature: bytes
     """Ed25519 over `b"heorot ticket\\0" + ticket`."""
+    job: str = ""
+    """The ticket's job once more, unsigned: a hint for relays, which merge the reports of one launch."""
 
 
 class Ticket(Message):
@@ -284,6 +288,8 @@ class Query(Message, tag=55):
     """Send this signal to what was selected; 0: only list it."""
     detail: bool
     """Put the processes themselves into the reply, not only how many there are."""
+    uid: int = -1
+    """Signal only processes of this user; -1: of any."""
 
 
 class FetchLaunch(Message, tag=56):

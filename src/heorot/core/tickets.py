@@ -1,0 +1,86 @@
+"""What the head signs: launch tickets and placements. Pure: the signature itself is a callable.
+
+The word in front of the signed bytes keeps one kind from being passed off as the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from heorot.core.errors import SecurityError
+from heorot.core.messages import (
+    Launch,
+    Placement,
+    SignedPlacement,
+    Ticket,
+    decode_placement,
+    decode_signed_placement,
+    decode_ticket,
+    encode,
+)
+
+Sign: TypeAlias = Callable[[bytes], bytes]
+Verify: TypeAlias = Callable[[bytes, bytes], bool]
+"""``verify(data, signature)``."""
+
+TICKET_VALIDITY_MS = 60_000
+CLOCK_TOLERANCE_MS = 300_000
+"""How far the clocks of head and node may differ; a ticket is refused outside of its validity and this tolerance."""
+
+_TICKET_DOMAIN = b"heorot ticket\0"
+_PLACEMENT_DOMAIN = b"heorot placement\0"
+
+
+def seal_ticket(sign: Sign, ticket: Ticket) -> Launch:
+    """Encode and sign a ticket."""
+    encoded = encode(ticket)
+    return Launch(encoded, sign(_TICKET_DOMAIN + encoded), ticket.job)
+
+
+def open_launch(verify: Verify, launch: Launch, *, cluster: str, wall_ms: int) -> Ticket:
+    """Return the ticket of a launch after checking everything that a node must check.
+
+    Raises
+    ------
+    SecurityError
+        If the signature, the cluster or the validity is wrong; the text is for people.
+    ProtocolError
+        If the signed bytes are no ticket.
+    """
+    if not verify(_TICKET_DOMAIN + launch.ticket, launch.signature):
+        raise SecurityError("the launch is not signed by this cluster's head")
+    ticket = decode_ticket(launch.ticket)
+    if ticket.cluster != cluster:
+        raise SecurityError(f"the launch is for the cluster {ticket.cluster!r}, not for {cluster!r}")
+    if not ticket.issued_at_ms - CLOCK_TOLERANCE_MS <= wall_ms <= ticket.expires_at_ms + CLOCK_TOLERANCE_MS:
+        difference_s = (wall_ms - ticket.issued_at_ms) // 1000
+        raise SecurityError(
+            f"the launch has expired: this node's clock differs from the head's by {difference_s} s; synchronise the clocks"
+        )
+    return ticket
+
+
+def seal_placement(sign: Sign, placement: Placement) -> bytes:
+    """Return the encoded `SignedPlacement`."""
+    encoded = encode(placement)
+    return encode(SignedPlacement(encoded, sign(_PLACEMENT_DOMAIN + encoded)))
+
+
+def open_placement(verify: Verify, payload: bytes, *, cluster: str, node: int) -> Placement:
+    """Return the placement of `node` after checking its signature, cluster and node.
+
+    Raises
+    ------
+    SecurityError
+        If it was not signed by this cluster's head, or is for another node or cluster.
+    ProtocolError
+        If the bytes are no placement.
+    """
+    signed = decode_signed_placement(payload)
+    if not verify(_PLACEMENT_DOMAIN + signed.placement, signed.signature):
+        raise SecurityError(f"the placement of n{node} is not signed by this cluster's head")
+    placement = decode_placement(signed.placement)
+    if placement.cluster != cluster or placement.node != node:
+        raise SecurityError(f"the placement is for n{placement.node} of {placement.cluster!r}, not for n{node}")
+    return placement
