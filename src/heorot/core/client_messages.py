@@ -1,11 +1,11 @@
 """Every message between a client (a command, the Python library) and the head, over the head's unix socket.
 
-Msgspec structs as msgpack arrays whose first element is the tag, a word. A short command does not import msgspec (25 ms):
-it builds and reads the same arrays with plain msgpack, see `heorot.wire`. The order of the fields is therefore part of the
-protocol: fields are only ever added at the end, with a default.
+Msgspec structs as msgpack arrays whose first element is the tag, a word. A short command does not import msgspec
+(25 ms): it builds and reads the same arrays with plain msgpack, see `heorot.wire`. The order of the fields is therefore
+part of the protocol: fields are only ever added at the end, with a default.
 
-A request carries a `request` number of the client's choosing and gets exactly one answer with that number: the one named
-in its docstring, or `Error`.
+A request carries a `request` number of the client's choosing and gets exactly one answer with that number: the one
+named in its docstring, or `Error`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ CLIENT_PROTOCOL_VERSION = 1
 # ------------------------------------------------------------------ client to head
 
 
-class ClientHello(Message, tag="hello"):
+class ClientHello(Message, tag="hello", frozen=True):
     """First message; answered by `Welcome`."""
 
     version: Count
     release: str
 
 
-class Spawn(Message, tag="spawn"):
+class Spawn(Message, tag="spawn", frozen=True):
     """Start a command. Answered by `Spawned`; then `Started`, `Output`, `Exited`, ... and `Done` follow."""
 
     request: Count
@@ -57,7 +57,7 @@ class Spawn(Message, tag="spawn"):
     """Processes of this job on one node at most; 0: the cluster's default."""
 
 
-class ClientStdin(Message, tag="stdin"):
+class ClientStdin(Message, tag="stdin", frozen=True):
     """Input at an offset; at most 1 MiB may be unacknowledged. `rank` -1 is broadcast."""
 
     job: JobId
@@ -67,7 +67,7 @@ class ClientStdin(Message, tag="stdin"):
     end: bool
 
 
-class ClientAck(Message, tag="ack"):
+class ClientAck(Message, tag="ack", frozen=True):
     """The client has written these bytes where they belong: the node may forget them."""
 
     job: JobId
@@ -76,7 +76,7 @@ class ClientAck(Message, tag="ack"):
     offset: Count
 
 
-class ClientResize(Message, tag="resize"):
+class ClientResize(Message, tag="resize", frozen=True):
     """The terminal's new size."""
 
     job: JobId
@@ -84,35 +84,35 @@ class ClientResize(Message, tag="resize"):
     columns: Count
 
 
-class ClientRelease(Message, tag="release"):
+class ClientRelease(Message, tag="release", frozen=True):
     """The client has every status and every byte: nodes and head may forget the job's output."""
 
     job: JobId
 
 
-class Detach(Message, tag="detach"):
+class Detach(Message, tag="detach", frozen=True):
     """Answered by `Result` (null): the job goes on without this client."""
 
     request: Count
     job: JobId
 
 
-class AttachJob(Message, tag="attach"):
-    """Read a detached or unattended job. Answered by `Spawned`; the states so far and the output follow as for a new job."""
+class AttachJob(Message, tag="attach", frozen=True):
+    """Read a detached or unattended job. Answered by `Spawned`; its states so far and its output follow."""
 
     request: Count
     job: JobId
     from_start: bool
 
 
-class Wait(Message, tag="wait"):
+class Wait(Message, tag="wait", frozen=True):
     """Answered by `Result` with the job (as `ShowJob`) once all of its ranks are over."""
 
     request: Count
     job: JobId
 
 
-class Signal(Message, tag="signal"):
+class Signal(Message, tag="signal", frozen=True):
     """Answered by `Signalled`. Either `job` (all ranks, or `ranks` of it) or `pids` (negative: process groups)."""
 
     request: Count
@@ -124,7 +124,7 @@ class Signal(Message, tag="signal"):
     """With `pids`: look on these nodes only (a rootless cluster of several hosts has no unique PIDs)."""
 
 
-class Resolve(Message, tag="resolve"):
+class Resolve(Message, tag="resolve", frozen=True):
     """Answered by `Result` with the list of node numbers, in order, repeats included."""
 
     request: Count
@@ -132,13 +132,13 @@ class Resolve(Message, tag="resolve"):
     select: str
 
 
-class Status(Message, tag="status"):
+class Status(Message, tag="status", frozen=True):
     """Answered by `Result` with the object of ``heorot status --json``."""
 
     request: Count
 
 
-class ListNodes(Message, tag="nodes"):
+class ListNodes(Message, tag="nodes", frozen=True):
     """Answered by `Result` with a list of objects: id, name, state, address, parent, mode, user, group, ..."""
 
     request: Count
@@ -146,7 +146,7 @@ class ListNodes(Message, tag="nodes"):
     """A node list; empty: all."""
 
 
-class ListProcesses(Message, tag="processes"):
+class ListProcesses(Message, tag="processes", frozen=True):
     """Answered by `Result` with ``{"processes": [...], "missing": [node, ...]}``, rows as of ``bpps --json``."""
 
     request: Count
@@ -155,13 +155,13 @@ class ListProcesses(Message, tag="processes"):
     job: JobId | None
 
 
-class ListJobs(Message, tag="jobs"):
+class ListJobs(Message, tag="jobs", frozen=True):
     """Answered by `Result` with a list of objects as of ``bpjob list --json``."""
 
     request: Count
 
 
-class ShowJob(Message, tag="job"):
+class ShowJob(Message, tag="job", frozen=True):
     """Answered by `Result` with one object as of ``bpjob show --json``."""
 
     request: Count
@@ -171,7 +171,7 @@ class ShowJob(Message, tag="job"):
 # ------------------------------------------------------------------ head to client
 
 
-class Welcome(Message, tag="welcome"):
+class Welcome(Message, tag="welcome", frozen=True):
     """Answer to `ClientHello`."""
 
     version: Count
@@ -180,7 +180,7 @@ class Welcome(Message, tag="welcome"):
     epoch: Count
 
 
-class Error(Message, tag="error"):
+class Error(Message, tag="error", frozen=True):
     """A request was refused; request 0: the connection itself, which is closed then. Codes: docs/protocol.md."""
 
     request: Count
@@ -188,7 +188,7 @@ class Error(Message, tag="error"):
     message: str
 
 
-class Spawned(Message, tag="spawned"):
+class Spawned(Message, tag="spawned", frozen=True):
     """The job exists and is acknowledged: from here on it is never lost."""
 
     request: Count
@@ -199,35 +199,35 @@ class Spawned(Message, tag="spawned"):
     """The client acknowledges each stream at the latest after half of this."""
 
 
-class Started(Message, tag="started"):
+class Started(Message, tag="started", frozen=True):
     """Flat: rank, pid."""
 
     job: JobId
     ranks: list[int]
 
 
-class Exited(Message, tag="exited"):
-    """Ranks that are over. Flat: rank, wait status, stdout bytes, stderr bytes; bytes still missing follow as `Output`."""
+class Exited(Message, tag="exited", frozen=True):
+    """Ranks that are over. Flat: rank, wait status, stdout bytes, stderr bytes. Missing bytes follow as `Output`."""
 
     job: JobId
     ranks: list[int]
 
 
-class Failed(Message, tag="failed"):
+class Failed(Message, tag="failed", frozen=True):
     """Ranks that never ran: lists of rank, errno, text."""
 
     job: JobId
     ranks: list[tuple[int, int, str]]
 
 
-class Lost(Message, tag="lost"):
+class Lost(Message, tag="lost", frozen=True):
     """Ranks whose node is gone: lists of rank, node, text."""
 
     job: JobId
     ranks: list[tuple[int, int, str]]
 
 
-class ClientOutput(Message, tag="output"):
+class ClientOutput(Message, tag="output", frozen=True):
     """Bytes of a rank; a repeated offset means bytes that were sent before."""
 
     job: JobId
@@ -237,7 +237,7 @@ class ClientOutput(Message, tag="output"):
     data: bytes
 
 
-class ClientStdinAck(Message, tag="stdin-ack"):
+class ClientStdinAck(Message, tag="stdin-ack", frozen=True):
     """All ranks have the input up to `offset`. A rank that takes no more input does not hold the others up; when none
     takes any, `closed` is true."""
 
@@ -247,14 +247,14 @@ class ClientStdinAck(Message, tag="stdin-ack"):
     closed: bool
 
 
-class Done(Message, tag="done"):
-    """All ranks are over; every Started, Exited, Failed and Lost was sent. `text` says why if the job was ended for a reason."""
+class Done(Message, tag="done", frozen=True):
+    """All ranks are over; every Started, Exited, Failed and Lost was sent. `text`: why, if something ended the job."""
 
     job: JobId
     text: str = ""
 
 
-class Signalled(Message, tag="signalled"):
+class Signalled(Message, tag="signalled", frozen=True):
     """How many processes got the signal; `missing`: nodes that did not answer."""
 
     request: Count
@@ -262,7 +262,7 @@ class Signalled(Message, tag="signalled"):
     missing: list[int]
 
 
-class Result(Message, tag="result"):
+class Result(Message, tag="result", frozen=True):
     """The answer to a question: plain JSON types."""
 
     request: Count
@@ -274,10 +274,11 @@ ClientMessage: TypeAlias = (
     | Resolve | Status | ListNodes | ListProcesses | ListJobs | ShowJob
 )  # fmt: skip
 HeadMessage: TypeAlias = (
-    Welcome | Error | Spawned | Started | Exited | Failed | Lost | ClientOutput | ClientStdinAck | Done | Signalled | Result
+    Welcome | Error | Spawned | Started | Exited | Failed | Lost | ClientOutput | ClientStdinAck | Done | Signalled
+    | Result
 )  # fmt: skip
 
-_decoder = msgspec.msgpack.Decoder(ClientMessage)
+_decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
 
 
 def decode_client(payload: bytes) -> ClientMessage:

@@ -1,8 +1,8 @@
 """What a pure machine takes and gives: events and instructions, shared by the head's and the node's machine.
 
-A machine has one method, ``handle(event, now_ms) -> list[Instruction]``. `now_ms` is a monotonic clock of the shell's. A
-shell (asyncio for real, `heorot.sim` for simulation) carries the instructions out in order and feeds the results back.
-Links and clients are numbers that the shell chooses and never uses again.
+A machine has one method, ``handle(event, now_ms) -> list[Instruction]``. `now_ms` is a monotonic clock of the shell's.
+A shell (asyncio for real, `heorot.sim` for simulation) carries the instructions out in order and feeds the results
+back. Links and clients are numbers that the shell chooses and never uses again.
 """
 
 from __future__ import annotations

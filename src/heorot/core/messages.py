@@ -4,8 +4,8 @@ Two layers travel on one link. *Link messages* are between neighbours in the tre
 node's process space (bpinit); relays carry them as opaque bytes inside `Down` and `Up`, and an agent hands them to its
 bpinit unchanged. A field may be added at the end with a default: neighbouring releases skip what they do not know.
 
-Lists described as *flat* hold fixed-size records one after the other, because a list of small ints is what msgpack decodes
-fastest; the record's fields are named at the list.
+Lists described as *flat* hold fixed-size records one after the other, because a list of small ints is what msgpack
+decodes fastest; the record's fields are named at the list.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Message(Struct, array_like=True, frozen=True, gc=False):
 # ---------------------------------------------------------------- link messages: tags 1..31
 
 
-class Hello(Message, tag=1):
+class Hello(Message, tag=1, frozen=True):
     """First message in both directions. The certificate says who the peer is; this says what it speaks."""
 
     version: Count
@@ -47,23 +47,23 @@ class Hello(Message, tag=1):
     release: str
 
 
-class Refused(Message, tag=2):
+class Refused(Message, tag=2, frozen=True):
     """Last message before the sender closes: why it does. `code` is a short word, `text` a sentence for people."""
 
     code: str
     text: str
 
 
-class Ping(Message, tag=3):
+class Ping(Message, tag=3, frozen=True):
     """Sent by a child that has sent nothing else for a heartbeat."""
 
 
-class Pong(Message, tag=4):
+class Pong(Message, tag=4, frozen=True):
     """The parent's answer to `Ping`."""
 
 
-class Down(Message, tag=5):
-    """A head's command on its way to a set of nodes. Every hop delivers locally and splits the rest among its children."""
+class Down(Message, tag=5, frozen=True):
+    """A head's command on its way to a set of nodes. A hop delivers locally and splits the rest among its children."""
 
     epoch: Count
     nodes: list[int]
@@ -71,21 +71,21 @@ class Down(Message, tag=5):
     payload: bytes
 
 
-class Up(Message, tag=6):
+class Up(Message, tag=6, frozen=True):
     """A node's payload on its way to the head."""
 
     node: Count
     payload: bytes
 
 
-class Report(Message, tag=7):
+class Report(Message, tag=7, frozen=True):
     """What became of a job's ranks; relays merge the reports of one job. Also sent by bpinit to its agent."""
 
     job: JobId
     started: list[int]
     """Flat: node, rank, pid."""
     exited: list[int]
-    """Flat: node, rank, wait status as of wait(2), bytes written to stdout, bytes written to stderr. The rank is over."""
+    """Flat: node, rank, wait status as of wait(2), stdout bytes written, stderr bytes written. The rank is over."""
     failed: list[Failure]
     nodes_started: Count = 0
     """On how many nodes have all ranks been started or failed since the last report (a hint: merge no longer)."""
@@ -93,7 +93,7 @@ class Report(Message, tag=7):
     """On how many nodes all ranks came to an end with this report (a hint: merge no longer)."""
 
 
-class Failure(Message):
+class Failure(Message, frozen=True):
     """A rank that could not be started."""
 
     node: Count
@@ -104,14 +104,14 @@ class Failure(Message):
     """What failed, for people: ``cannot execute /bin/nosuch``."""
 
 
-class Detached(Message, tag=8):
+class Detached(Message, tag=8, frozen=True):
     """Upward: these nodes, below the sender, cannot be reached through it any more."""
 
     nodes: list[int]
     """Flat ranges: first, last."""
 
 
-class Reattached(Message, tag=9):
+class Reattached(Message, tag=9, frozen=True):
     """Downward, to direct children: the path to the head is new; send `Attach` and `Inventory` again."""
 
     epoch: Count
@@ -120,7 +120,7 @@ class Reattached(Message, tag=9):
 # ------------------------------------------- payloads that agents and the head exchange: tags 32..47
 
 
-class Attach(Message, tag=32):
+class Attach(Message, tag=32, frozen=True):
     """A node offers itself to the head through its parent; an `Inventory` follows at once."""
 
     node: Count
@@ -138,20 +138,20 @@ class Attach(Message, tag=32):
     """The neighbour through which the node attaches."""
 
 
-class SpaceGone(Message, tag=33):
+class SpaceGone(Message, tag=33, frozen=True):
     """The node's bpinit has ended, and with it every process of that incarnation."""
 
     incarnation: Count
 
 
-class Place(Message, tag=34):
+class Place(Message, tag=34, frozen=True):
     """Downward: attach to the last hop of this placement (none: to the head, where you are)."""
 
     placement: bytes
     """An encoded `SignedPlacement`."""
 
 
-class Hop(Message):
+class Hop(Message, frozen=True):
     """An ancestor and where it accepts children."""
 
     node: NodeNumber
@@ -159,7 +159,7 @@ class Hop(Message):
     port: Count
 
 
-class Placement(Message):
+class Placement(Message, frozen=True):
     """The head's word that `node` belongs below each hop of `path` (root first, nearest ancestor last)."""
 
     cluster: str
@@ -170,7 +170,7 @@ class Placement(Message):
     """Grows with each placement of one head: the newer replaces the older."""
 
 
-class SignedPlacement(Message, tag=35):
+class SignedPlacement(Message, tag=35, frozen=True):
     """A `Placement` with the head's Ed25519 signature over `b"heorot placement\\0" + placement`."""
 
     placement: bytes
@@ -180,7 +180,7 @@ class SignedPlacement(Message, tag=35):
 # ------------------------------------------------- commands to a process space: tags 48..79
 
 
-class Launch(Message, tag=48):
+class Launch(Message, tag=48, frozen=True):
     """Start the ranks that the ticket gives to this node. Repeating it starts nothing twice."""
 
     ticket: bytes
@@ -191,7 +191,7 @@ class Launch(Message, tag=48):
     """The ticket's job once more, unsigned: a hint for relays, which merge the reports of one launch."""
 
 
-class Ticket(Message):
+class Ticket(Message, frozen=True):
     """The head's permission to start one job's processes, and all that is needed to do it."""
 
     cluster: str
@@ -227,7 +227,7 @@ class Ticket(Message):
     """Per node; a job with more is ended. 0: no limit."""
 
 
-class Stdin(Message, tag=49):
+class Stdin(Message, tag=49, frozen=True):
     """Input for ranks of a job on this node. Offsets make repetition harmless."""
 
     job: JobId
@@ -238,7 +238,7 @@ class Stdin(Message, tag=49):
     end: bool
 
 
-class Ack(Message, tag=50):
+class Ack(Message, tag=50, frozen=True):
     """The reader has these bytes: forget them, and send up to `offset + window_bytes`."""
 
     job: JobId
@@ -247,7 +247,7 @@ class Ack(Message, tag=50):
     offset: Count
 
 
-class Attend(Message, tag=51):
+class Attend(Message, tag=51, frozen=True):
     """Somebody reads the job's output (or no longer does). With `from_start`, send again all that is still kept."""
 
     job: JobId
@@ -255,13 +255,13 @@ class Attend(Message, tag=51):
     from_start: bool = False
 
 
-class Release(Message, tag=52):
+class Release(Message, tag=52, frozen=True):
     """Everything of this job is collected: forget it. Ranks that still run are killed."""
 
     job: JobId
 
 
-class Resize(Message, tag=53):
+class Resize(Message, tag=53, frozen=True):
     """The user's terminal has a new size."""
 
     job: JobId
@@ -269,12 +269,12 @@ class Resize(Message, tag=53):
     columns: Count
 
 
-class Inventorize(Message, tag=54):
+class Inventorize(Message, tag=54, frozen=True):
     """From the agent only: the path to the head is new. Answer `Inventory`, then send every stream again from its
     acknowledged offset."""
 
 
-class Query(Message, tag=55):
+class Query(Message, tag=55, frozen=True):
     """A question with exactly one `Reply` per node; asking again with the same id acts only once."""
 
     id: Count
@@ -292,7 +292,7 @@ class Query(Message, tag=55):
     """Signal only processes of this user; -1: of any."""
 
 
-class FetchLaunch(Message, tag=56):
+class FetchLaunch(Message, tag=56, frozen=True):
     """A new head asks for the `Launch` of a job that it does not know."""
 
     job: JobId
@@ -301,7 +301,7 @@ class FetchLaunch(Message, tag=56):
 # ------------------------------------------------ answers of a process space: tags 80..111
 
 
-class Inventory(Message, tag=80):
+class Inventory(Message, tag=80, frozen=True):
     """All that a process space holds: the snapshot that attaching hands over."""
 
     incarnation: Count
@@ -309,7 +309,7 @@ class Inventory(Message, tag=80):
     init_pid: Count = 0
 
 
-class JobInventory(Message):
+class JobInventory(Message, frozen=True):
     """One job on one node."""
 
     job: JobId
@@ -322,7 +322,7 @@ class JobInventory(Message):
     """Up to here all ranks of this node have taken the broadcast input."""
 
 
-class Output(Message, tag=81):
+class Output(Message, tag=81, frozen=True):
     """Bytes that a rank wrote."""
 
     job: JobId
@@ -332,8 +332,8 @@ class Output(Message, tag=81):
     data: bytes
 
 
-class StdinAck(Message, tag=82):
-    """All ranks of this node have taken their input up to `offset` (or want no more: then it is the highest possible)."""
+class StdinAck(Message, tag=82, frozen=True):
+    """All ranks of this node have their input up to `offset` (or want no more: then it is the highest possible)."""
 
     job: JobId
     offset: Count
@@ -341,7 +341,7 @@ class StdinAck(Message, tag=82):
     """-1: the broadcast stream; else the rank whose own stream this is."""
 
 
-class Process(Message):
+class Process(Message, frozen=True):
     """One row of the process table."""
 
     pid: Count
@@ -362,7 +362,7 @@ class Process(Message):
     memory_bytes: Count = 0
 
 
-class Reply(Message, tag=83):
+class Reply(Message, tag=83, frozen=True):
     """The answer to a `Query`."""
 
     id: Count
@@ -370,7 +370,7 @@ class Reply(Message, tag=83):
     processes: list[Process]
 
 
-class LaunchCopy(Message, tag=84):
+class LaunchCopy(Message, tag=84, frozen=True):
     """The answer to `FetchLaunch`; both fields empty if the job is not here."""
 
     job: JobId
@@ -385,14 +385,14 @@ NodePayload: TypeAlias = Attach | SpaceGone | Inventory | Output | StdinAck | Re
 SpaceAnswer: TypeAlias = Report | Inventory | Output | StdinAck | Reply | LaunchCopy
 
 _encoder = msgspec.msgpack.Encoder()
-_link_decoder = msgspec.msgpack.Decoder(LinkMessage)
-_head_command_decoder = msgspec.msgpack.Decoder(HeadCommand)
-_space_command_decoder = msgspec.msgpack.Decoder(SpaceCommand)
-_node_payload_decoder = msgspec.msgpack.Decoder(NodePayload)
-_space_answer_decoder = msgspec.msgpack.Decoder(SpaceAnswer)
-_ticket_decoder = msgspec.msgpack.Decoder(Ticket)
-_placement_decoder = msgspec.msgpack.Decoder(Placement)
-_signed_placement_decoder = msgspec.msgpack.Decoder(SignedPlacement)
+_link_decoder: msgspec.msgpack.Decoder[LinkMessage] = msgspec.msgpack.Decoder(LinkMessage)
+_head_command_decoder: msgspec.msgpack.Decoder[HeadCommand] = msgspec.msgpack.Decoder(HeadCommand)
+_space_command_decoder: msgspec.msgpack.Decoder[SpaceCommand] = msgspec.msgpack.Decoder(SpaceCommand)
+_node_payload_decoder: msgspec.msgpack.Decoder[NodePayload] = msgspec.msgpack.Decoder(NodePayload)
+_space_answer_decoder: msgspec.msgpack.Decoder[SpaceAnswer] = msgspec.msgpack.Decoder(SpaceAnswer)
+_ticket_decoder: msgspec.msgpack.Decoder[Ticket] = msgspec.msgpack.Decoder(Ticket)
+_placement_decoder: msgspec.msgpack.Decoder[Placement] = msgspec.msgpack.Decoder(Placement)
+_signed_placement_decoder: msgspec.msgpack.Decoder[SignedPlacement] = msgspec.msgpack.Decoder(SignedPlacement)
 
 
 def encode(message: Message) -> bytes:
@@ -412,7 +412,7 @@ T = TypeVar("T")
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], payload: bytes, what: str) -> T:
-    # Hostile input can raise UnicodeDecodeError and RecursionError beside msgspec's own error: one place turns all into one.
+    # Hostile input can raise UnicodeDecodeError and RecursionError beside msgspec's own error: all become one here.
     try:
         return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
