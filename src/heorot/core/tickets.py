@@ -56,7 +56,7 @@ def open_launch(verify: Verify, launch: Launch, *, cluster: str, wall_ms: int) -
     if not ticket.issued_at_ms - CLOCK_TOLERANCE_MS <= wall_ms <= ticket.expires_at_ms + CLOCK_TOLERANCE_MS:
         difference_s = (wall_ms - ticket.issued_at_ms) // 1000
         raise SecurityError(
-            f"the launch has expired: this node's clock differs from the head's by {difference_s} s; synchronise the clocks"
+            f"the launch has expired: this node's clock is {difference_s} s off the head's; synchronise the clocks"
         )
     return ticket
 

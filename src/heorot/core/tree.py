@@ -1,8 +1,8 @@
 """Where each node belongs in the tree: arithmetic, so that nobody needs a map.
 
-The ideal tree is a heap of fan-out F below the head: nodes 0..F-1 are children of the head, and the children of node j are
-F*(j+1) .. F*(j+1)+F-1. Up to F nodes it is flat; 1,024 nodes with F=32 are two levels. A node whose ideal parent is not
-there attaches to the nearest ancestor that is.
+The ideal tree is a heap of fan-out F below the head: nodes 0..F-1 are children of the head, and the children of node j
+are F*(j+1) .. F*(j+1)+F-1. Up to F nodes it is flat; 1,024 nodes with F=32 are two levels. A node whose ideal parent is
+not there attaches to the nearest ancestor that is.
 """
 
 from __future__ import annotations
