@@ -1,0 +1,1 @@
+"""Who is who in a cluster: its certificate authority, identities, TLS links, signatures, join tokens and enrolment."""
