@@ -1,0 +1,74 @@
+"""Merging the reports of one job's ranks on their way up, so that the head's work does not grow with the number of nodes.
+
+A relay counts for each job on how many nodes of its subtree it expects news. It passes the merged report on as soon as all
+of them are started, or all of them are over; otherwise a short while after the first news.
+"""
+
+from __future__ import annotations
+
+from heorot.core.messages import Failure, Report
+
+MAX_MERGED_ENTRIES = 16_384
+"""A merged report is sent on at this size, whatever is still missing: the bound of the buffer and of the frame."""
+
+
+class Accumulator:
+    """The merged, not yet forwarded report of one job."""
+
+    __slots__ = (
+        "exited",
+        "expected_nodes",
+        "failed",
+        "job",
+        "nodes_over",
+        "nodes_started",
+        "pending_over",
+        "pending_started",
+        "started",
+    )
+
+    def __init__(self, job: str, expected_nodes: int) -> None:
+        self.job = job
+        self.expected_nodes = expected_nodes
+        self.nodes_started = 0
+        self.nodes_over = 0
+        self.started: list[int] = []
+        self.exited: list[int] = []
+        self.failed: list[Failure] = []
+        self.pending_started = 0
+        self.pending_over = 0
+
+    def add(self, report: Report) -> bool:
+        """Merge a report; return True if it is time to forward."""
+        self.started += report.started
+        self.exited += report.exited
+        self.failed += report.failed
+        self.pending_started += report.nodes_started
+        self.pending_over += report.nodes_over
+        before_started, before_over = self.nodes_started, self.nodes_over
+        self.nodes_started += report.nodes_started
+        self.nodes_over += report.nodes_over
+        # A failure waits for no one: somebody is looking at a command that cannot run.
+        return (
+            bool(report.failed)
+            or before_started < self.expected_nodes <= self.nodes_started
+            or before_over < self.expected_nodes <= self.nodes_over
+            or len(self.started) + len(self.exited) + len(self.failed) > MAX_MERGED_ENTRIES
+        )
+
+    def take(self) -> Report:
+        """Return what was merged since the last call, and forget it."""
+        report = Report(self.job, self.started, self.exited, self.failed, self.pending_started, self.pending_over)
+        self.started, self.exited, self.failed = [], [], []
+        self.pending_started = self.pending_over = 0
+        return report
+
+    @property
+    def empty(self) -> bool:
+        """True if nothing waits to be forwarded."""
+        return not (self.started or self.exited or self.failed)
+
+    @property
+    def finished(self) -> bool:
+        """True if every expected node is over and nothing waits."""
+        return self.nodes_over >= self.expected_nodes and self.empty

@@ -1,0 +1,525 @@
+"""The node's machine, run by its agent (bpnode): one hop of the tree between the head and the node's process space.
+
+Theory of operation. The agent keeps nothing that matters: processes, statuses and unread output live in bpinit, and what is
+known of a job lives at the head. So every break is mended in the same way: the agent attaches again with `Attach`, and
+bpinit hands over its `Inventory` and repeats every stream from its acknowledged offset. Children do the same when their
+parent tells them (`Reattached`) that its own way to the head is new. What an agent drops while it has no way up is repeated
+by that.
+
+Downward, a message is for a set of nodes: deliver here, split the rest among the children. Upward, payloads pass as opaque
+bytes, except that reports of one job are merged. A child may speak only for nodes whose placement, signed by the head,
+names this node and that child as ancestors.
+
+Way up::
+
+    waiting ──Inventory──▶ connecting ──LinkOpened──▶ greeting ──Hello──▶ attached
+                 ▲           │      ▲                    │                   │
+                 │           │      └── next ancestor ───┴─── link lost ─────┘
+                 └─ pausing ◀┘ all ancestors and heads tried
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from heorot.core import messages as m
+from heorot.core.errors import ProtocolError, SecurityError
+from heorot.core.machine import (
+    CloseLink,
+    ConnectFailed,
+    FromSpace,
+    Instruction,
+    LinkClosed,
+    LinkOpened,
+    Log,
+    NodeEvent,
+    Received,
+    Remember,
+    Send,
+    SetTimer,
+    SpaceClosed,
+    SpaceConnected,
+    Stop,
+    TimerFired,
+    ToSpace,
+)
+from heorot.core.merge import Accumulator
+from heorot.core.nodeset import NodeSet
+from heorot.core.tickets import Verify, open_launch, open_placement
+from heorot.core.uplink import Uplink
+
+_TAG_REPORT = 7
+_TAG_ATTACH = 32
+_TAG_PLACE = 34
+_TAG_LAUNCH = 48
+_TAG_LAST_COMMAND = 79
+_TAG_INVENTORY = 80
+_TAG_OUTPUT = 81
+_BULK_TAGS = (_TAG_OUTPUT, 49)
+
+MAX_CHILDREN = 4096
+MAX_ACCUMULATORS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What an agent knows when it starts.
+
+    `wall_offset_ms` is the wall clock minus the monotonic clock that `handle` is given. `placement` and `epoch` are what an
+    earlier agent of this node was told to `Remember`.
+    """
+
+    cluster: str
+    node: int
+    release: str
+    host: str
+    port: int
+    heads: tuple[tuple[str, int], ...]
+    placement: bytes = b""
+    epoch: int = 0
+    agent_pid: int = 0
+    init_pid: int = 0
+    wall_offset_ms: int = 0
+    jitter_seed: int = 0
+    heartbeat_ms: int = 10_000
+    link_timeout_ms: int = 30_000
+    connect_timeout_ms: int = 2_000
+    merge_ms: int = 10
+
+
+class _Child:
+    """A neighbour below: its link, and the nodes that are reached through it."""
+
+    __slots__ = ("greeted", "heard_at_ms", "link", "mask", "node")
+
+    def __init__(self, link: int, node: int, now_ms: int) -> None:
+        self.link = link
+        self.node = node
+        self.mask = 0
+        self.greeted = False
+        self.heard_at_ms = now_ms
+
+
+class NodeMachine:
+    """See the module. `verify(data, signature)` checks the head's Ed25519 signature."""
+
+    def __init__(self, config: NodeConfig, verify: Verify) -> None:
+        self.config = config
+        self.epoch = config.epoch
+        self.incarnation: int | None = None
+        self.children: dict[int, _Child] = {}
+        self.accumulators: dict[str, Accumulator] = {}
+        self.uplink = Uplink(config)
+        self._verify = verify
+        self._out: list[Instruction] = []
+        self._now_ms = 0
+        self._handlers: dict[type, Callable[..., None]] = {
+            Received: self._received,
+            FromSpace: self._from_space,
+            TimerFired: self._timer_fired,
+            LinkOpened: self._link_opened,
+            LinkClosed: self._link_closed,
+            ConnectFailed: self._connect_failed,
+            SpaceConnected: self._space_connected,
+            SpaceClosed: self._space_closed,
+        }
+        if config.placement:
+            try:
+                self.uplink.placed(open_placement(verify, config.placement, cluster=config.cluster, node=config.node))
+            except (SecurityError, ProtocolError) as error:
+                self._out.append(Log("warning", f"the remembered placement is of no use: {error}"))
+
+    def start(self, now_ms: int) -> list[Instruction]:
+        """Begin; must be called once, before the first event."""
+        self._out.append(SetTimer("heartbeat", now_ms + self.config.heartbeat_ms))
+        return self._take()
+
+    def handle(self, event: NodeEvent, now_ms: int) -> list[Instruction]:
+        """Take one event; return what to do, in order.
+
+        Raises
+        ------
+        ProtocolError
+            Only for `Received` and `FromSpace`: the peer broke the protocol and its link must be closed; the machine's state
+            is as if the message had not come.
+        """
+        self._now_ms = now_ms
+        self._handlers[type(event)](event)
+        return self._take()
+
+    def _take(self) -> list[Instruction]:
+        out, self._out = self._out, []
+        return out
+
+    def _log(self, level: str, text: str) -> None:
+        self._out.append(Log(level, text))
+
+    # ------------------------------------------------------------------ process space
+
+    def _space_connected(self, event: SpaceConnected) -> None:
+        self._out.append(ToSpace(m.encode(m.Inventorize())))
+
+    def _space_closed(self, event: SpaceClosed) -> None:
+        if self.uplink.attached and self.incarnation is not None:
+            self._send_up(m.Up(self.config.node, m.encode(m.SpaceGone(self.incarnation))))
+            assert self.uplink.link is not None
+            self._out.append(CloseLink(self.uplink.link, "the node's process space has ended"))
+        self._out.append(Stop("bpinit has ended, and with it every process of this node"))
+
+    def _from_space(self, event: FromSpace) -> None:
+        tag = m.tag_of(event.payload)
+        if tag == _TAG_REPORT:
+            report = m.decode_space_answer(event.payload)
+            assert isinstance(report, m.Report)
+            self._merge(report)
+            return
+        if self.incarnation is None and tag == _TAG_INVENTORY:
+            inventory = m.decode_space_answer(event.payload)
+            assert isinstance(inventory, m.Inventory)
+            self.incarnation = inventory.incarnation
+            self._out += self.uplink.connect(self._now_ms)
+            return
+        # What is dropped here without a way up, bpinit repeats after the next Inventorize.
+        if self.uplink.attached:
+            self._send_up(m.Up(self.config.node, event.payload), bulk=tag in _BULK_TAGS)
+
+    # ------------------------------------------------------------------ links
+
+    def _link_opened(self, event: LinkOpened) -> None:
+        if event.connected_for:
+            if not self.uplink.opened(event):
+                self._out.append(CloseLink(event.link, "no longer needed"))
+                return
+            self._out.append(Send(event.link, self._hello()))
+            return
+        if len(self.children) >= MAX_CHILDREN:
+            self._refuse(event.link, "too-many-children", f"n{self.config.node} has {MAX_CHILDREN} children already")
+            return
+        self.children[event.link] = _Child(event.link, event.peer, self._now_ms)
+
+    def _link_closed(self, event: LinkClosed) -> None:
+        if event.link == self.uplink.link:
+            self._log("info", f"the link to {self.uplink.parent_name} is gone: {event.reason}")
+            self._out += self.uplink.lost(self._now_ms)
+        else:
+            self._drop_child(event.link)
+
+    def _connect_failed(self, event: ConnectFailed) -> None:
+        self._out += self.uplink.failed(event, self._now_ms)
+
+    def _drop_child(self, link: int) -> None:
+        child = self.children.pop(link, None)
+        if child is not None and child.mask:
+            self._send_up(m.Detached(NodeSet(child.mask).ranges()))
+
+    def _refuse(self, link: int, code: str, text: str) -> None:
+        self._log("warning", text)
+        self._out += (Send(link, m.Refused(code, text)), CloseLink(link, text))
+
+    def _hello(self) -> m.Hello:
+        return m.Hello(
+            m.PROTOCOL_VERSION,
+            m.OLDEST_PROTOCOL_VERSION,
+            self.config.cluster,
+            self.config.node,
+            self.epoch,
+            self.config.release,
+        )
+
+    def _received(self, event: Received) -> None:
+        if event.link == self.uplink.link:
+            self._from_parent(event.message)
+            return
+        child = self.children.get(event.link)
+        if child is None:
+            return
+        child.heard_at_ms = self._now_ms
+        self._from_child(child, event.message)
+
+    # ------------------------------------------------------------------ downward
+
+    def _from_parent(self, message: m.LinkMessage) -> None:
+        self.uplink.heard_at_ms = self._now_ms
+        if isinstance(message, m.Down):
+            self._down(message)
+        elif isinstance(message, m.Hello):
+            self._greeted(message)
+        elif isinstance(message, m.Reattached):
+            self._attach()
+        elif isinstance(message, m.Refused):
+            self._log("warning", f"{self.uplink.parent_name} refuses this node: {message.text}")
+            assert self.uplink.link is not None
+            self._out.append(CloseLink(self.uplink.link, "refused"))
+            self._out += self.uplink.refused(message.code, self._now_ms)
+        elif not isinstance(message, m.Pong):
+            raise ProtocolError(f"a parent may not send {type(message).__name__}")
+
+    def _greeted(self, hello: m.Hello) -> None:
+        problem = incompatibility(hello, self.config.cluster)
+        if problem:
+            assert self.uplink.link is not None
+            self._refuse(self.uplink.link, *problem)
+            self._out += self.uplink.refused(problem[0], self._now_ms)
+            return
+        self.uplink.greeted()
+        self._attach()
+
+    def _attach(self) -> None:
+        """Offer this node, and have every descendant offer itself."""
+        assert self.incarnation is not None
+        config = self.config
+        attach = m.Attach(
+            config.node,
+            self.incarnation,
+            config.host,
+            config.port,
+            self.uplink.sealed_placement(config.placement),
+            config.release,
+            config.agent_pid,
+            config.init_pid,
+            self.uplink.parent,
+        )
+        self._send_up(m.Up(config.node, m.encode(attach)))
+        self._out.append(ToSpace(m.encode(m.Inventorize())))
+        for child in self.children.values():
+            if child.greeted:
+                self._out.append(Send(child.link, m.Reattached(self.epoch)))
+
+    def _down(self, down: m.Down) -> None:
+        if down.epoch < self.epoch:
+            assert self.uplink.link is not None
+            self._refuse(
+                self.uplink.link, "old-epoch", f"a command of epoch {down.epoch}; this node has seen {self.epoch}"
+            )
+            self._out += self.uplink.refused("old-epoch", self._now_ms)
+            return
+        nodes = NodeSet.from_ranges(down.nodes)
+        tag = m.tag_of(down.payload)
+        if tag == _TAG_LAUNCH:
+            self._expect_reports(nodes, down.payload)
+        here = 1 << self.config.node
+        rest = nodes.mask & ~here
+        if rest:
+            bulk = tag in _BULK_TAGS
+            for child in self.children.values():
+                part = rest & child.mask
+                if part:
+                    self._out.append(Send(child.link, m.Down(down.epoch, NodeSet(part).ranges(), down.payload), bulk))
+        if nodes.mask & here:
+            self._deliver(tag, down.payload)
+
+    def _deliver(self, tag: int, payload: bytes) -> None:
+        if tag == _TAG_LAUNCH:
+            self._launch(payload)
+        elif tag == _TAG_PLACE:
+            place = m.decode_head_command(payload)
+            assert isinstance(place, m.Place)
+            self._place(place.placement)
+        elif _TAG_LAUNCH < tag <= _TAG_LAST_COMMAND:
+            self._out.append(ToSpace(payload))
+        else:
+            raise ProtocolError(f"a command with the unknown tag {tag}")
+
+    def _expect_reports(self, nodes: NodeSet, payload: bytes) -> None:
+        launch = m.decode_head_command(payload)
+        assert isinstance(launch, m.Launch)
+        subtree = 1 << self.config.node
+        for child in self.children.values():
+            subtree |= child.mask
+        expected = (nodes.mask & subtree).bit_count()
+        known = self.accumulators.get(launch.job)
+        if known is not None:
+            known.expected_nodes = max(known.expected_nodes, expected)
+        elif len(self.accumulators) < MAX_ACCUMULATORS:
+            self.accumulators[launch.job] = Accumulator(launch.job, expected)
+
+    def _launch(self, payload: bytes) -> None:
+        launch = m.decode_head_command(payload)
+        assert isinstance(launch, m.Launch)
+        wall_ms = self._now_ms + self.config.wall_offset_ms
+        try:
+            ticket = open_launch(self._verify, launch, cluster=self.config.cluster, wall_ms=wall_ms)
+            if ticket.epoch < self.epoch:
+                raise SecurityError(f"the launch is of epoch {ticket.epoch}; this node has seen {self.epoch}")
+        except SecurityError as error:
+            self._log("error", f"launch {launch.job} refused: {error}")
+            self._report_refusal(launch, str(error))
+            return
+        self._raise_epoch(ticket.epoch)
+        self._out.append(ToSpace(payload))
+
+    def _report_refusal(self, launch: m.Launch, why: str) -> None:
+        # The ticket is not to be trusted, but the head checks every report against what it asked for.
+        ticket = m.decode_ticket(launch.ticket)
+        node = self.config.node
+        text = f"n{node} refuses the launch: {why}"
+        failed = [m.Failure(node, rank, 0, text) for rank in m.ranks_on(ticket, node)]
+        self._merge(m.Report(ticket.job, [], [], failed, 1, 1))
+
+    def _place(self, sealed: bytes) -> None:
+        try:
+            placement = open_placement(self._verify, sealed, cluster=self.config.cluster, node=self.config.node)
+        except SecurityError as error:
+            self._log("error", str(error))
+            return
+        self._raise_epoch(placement.epoch)
+        self._out.append(Remember("placement", sealed))
+        self._out += self.uplink.move(placement, sealed, self._now_ms)
+
+    def _raise_epoch(self, epoch: int) -> None:
+        """Remember an epoch that the head has signed; only a signature may raise it, else a relay could shut the head out."""
+        if epoch > self.epoch:
+            self.epoch = epoch
+            self._out.append(Remember("epoch", b"%d" % epoch))
+
+    # ------------------------------------------------------------------ upward
+
+    def _from_child(self, child: _Child, message: m.LinkMessage) -> None:
+        if isinstance(message, m.Hello):
+            self._child_greets(child, message)
+        elif not child.greeted:
+            raise ProtocolError("the first message of a link must be Hello")
+        elif isinstance(message, m.Up):
+            self._up(child, message)
+        elif isinstance(message, m.Report):
+            self._check_speaker(child, message)
+            self._merge(message)
+        elif isinstance(message, m.Detached):
+            gone = NodeSet.from_ranges(message.nodes).mask & child.mask & ~(1 << child.node)
+            if gone:
+                child.mask &= ~gone
+                self._send_up(m.Detached(NodeSet(gone).ranges()))
+        elif isinstance(message, m.Ping):
+            self._out.append(Send(child.link, m.Pong()))
+        elif isinstance(message, m.Refused):
+            self._log("warning", f"n{child.node} refuses this node: {message.text}")
+            self._out.append(CloseLink(child.link, "refused"))
+            self._drop_child(child.link)
+        else:
+            raise ProtocolError(f"a child may not send {type(message).__name__}")
+
+    def _child_greets(self, child: _Child, hello: m.Hello) -> None:
+        problem = incompatibility(hello, self.config.cluster)
+        if problem is None and hello.node != child.node:
+            problem = "wrong-node", f"the certificate says n{child.node}, the greeting n{hello.node}"
+        if problem:
+            self._refuse(child.link, *problem)
+            self._drop_child(child.link)
+            return
+        # A node has one link: a newer one replaces an older one whose end has not been noticed yet.
+        for other in list(self.children.values()):
+            if other is not child and other.node == child.node:
+                self._out.append(CloseLink(other.link, "replaced by a newer link"))
+                self._drop_child(other.link)
+        child.greeted = True
+        self._out.append(Send(child.link, self._hello()))
+
+    def _up(self, child: _Child, up: m.Up) -> None:
+        tag = m.tag_of(up.payload)
+        if tag == _TAG_ATTACH:
+            if not self._admit(child, up):
+                return
+        elif not child.mask >> up.node & 1:
+            # Not yet admitted, or moved elsewhere: its inventory will say it again on the new way.
+            return
+        self._send_up(up, bulk=tag in _BULK_TAGS)
+
+    def _admit(self, child: _Child, up: m.Up) -> bool:
+        attach = m.decode_node_payload(up.payload)
+        assert isinstance(attach, m.Attach)
+        try:
+            if attach.node != up.node:
+                raise SecurityError(f"n{up.node} attaches as n{attach.node}")
+            placement = open_placement(self._verify, attach.placement, cluster=self.config.cluster, node=up.node)
+            path = [hop.node for hop in placement.path]
+            if self.config.node not in path:
+                raise SecurityError(f"the head did not place n{up.node} below n{self.config.node}")
+            if child.node not in (up.node, *path[path.index(self.config.node) + 1 :]):
+                raise SecurityError(f"the head did not place n{up.node} below n{child.node}")
+        except (SecurityError, ProtocolError) as error:
+            self._log("warning", f"n{up.node} may not attach here: {error}")
+            if child.node == up.node:
+                self._refuse(child.link, "not-placed-here", str(error))
+                self._drop_child(child.link)
+            return False
+        bit = 1 << up.node
+        for other in self.children.values():
+            other.mask &= ~bit
+        child.mask |= bit
+        return True
+
+    def _check_speaker(self, child: _Child, report: m.Report) -> None:
+        mask = child.mask
+        nodes = report.started[0::3] + report.exited[0::5] + [failure.node for failure in report.failed]
+        if len(report.started) % 3 or len(report.exited) % 5:
+            raise ProtocolError("a report with an incomplete record")
+        for node in nodes:
+            if node < 0 or not mask >> node & 1:
+                raise ProtocolError(f"n{child.node} speaks for n{node}, which is not below it")
+
+    def _merge(self, report: m.Report) -> None:
+        accumulator = self.accumulators.get(report.job)
+        if accumulator is None:
+            # No launch of this job came by (an agent that was restarted): nothing to wait for.
+            self._send_up(report)
+            return
+        was_empty = accumulator.empty
+        if accumulator.add(report):
+            self._flush(accumulator)
+        elif was_empty:
+            self._out.append(SetTimer(f"merge:{report.job}", self._now_ms + self.config.merge_ms))
+
+    def _flush(self, accumulator: Accumulator) -> None:
+        if not accumulator.empty:
+            self._send_up(accumulator.take())
+        if accumulator.finished:
+            del self.accumulators[accumulator.job]
+
+    def _send_up(self, message: m.LinkMessage, bulk: bool = False) -> None:
+        if self.uplink.attached:
+            assert self.uplink.link is not None
+            self.uplink.sent_at_ms = self._now_ms
+            self._out.append(Send(self.uplink.link, message, bulk))
+
+    # ------------------------------------------------------------------ timers
+
+    def _timer_fired(self, event: TimerFired) -> None:
+        if event.key.startswith("merge:"):
+            accumulator = self.accumulators.get(event.key[6:])
+            if accumulator is not None:
+                self._flush(accumulator)
+        elif event.key == "heartbeat":
+            self._heartbeat()
+        elif event.key == "retry":
+            self._out += self.uplink.connect(self._now_ms)
+
+    def _heartbeat(self) -> None:
+        self._out.append(SetTimer("heartbeat", self._now_ms + self.config.heartbeat_ms))
+        deadline_ms = self._now_ms - self.config.link_timeout_ms
+        for child in list(self.children.values()):
+            if child.heard_at_ms < deadline_ms:
+                self._out.append(CloseLink(child.link, "silent for too long"))
+                self._drop_child(child.link)
+        uplink = self.uplink
+        if uplink.link is None:
+            return
+        if uplink.heard_at_ms < deadline_ms:
+            self._out.append(CloseLink(uplink.link, "silent for too long"))
+            self._log("warning", f"{uplink.parent_name} has been silent for too long")
+            self._out += uplink.lost(self._now_ms)
+        elif uplink.attached:
+            self._send_up(m.Ping())
+
+
+def incompatibility(hello: m.Hello, cluster: str) -> tuple[str, str] | None:
+    """Return a code and a sentence if we cannot talk to this peer, else None."""
+    if hello.cluster != cluster:
+        return "other-cluster", f"the peer belongs to the cluster {hello.cluster!r}, not to {cluster!r}"
+    if hello.oldest_version > m.PROTOCOL_VERSION or hello.version < m.OLDEST_PROTOCOL_VERSION:
+        return (
+            "version",
+            f"the peer (release {hello.release}) speaks protocol {hello.oldest_version} to {hello.version}, this side"
+            f" {m.OLDEST_PROTOCOL_VERSION} to {m.PROTOCOL_VERSION}; bring both to neighbouring releases",
+        )
+    return None

@@ -1,0 +1,135 @@
+"""The agent's way up: which ancestor or head it is linked to, and which to try next when that link is lost.
+
+The order is: the nearest ancestor of the placement, the next one above, ..., then every known head; then a pause that grows
+to two seconds with jitter, and from the start. It never gives up: processes do not notice, and a head will come.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heorot.core.machine import CloseLink, Connect, ConnectFailed, Instruction, LinkOpened, SetTimer
+from heorot.core.messages import Placement
+from heorot.core.nodeset import HEAD
+
+if TYPE_CHECKING:
+    from heorot.core.node import NodeConfig
+
+FIRST_PAUSE_MS = 50
+LONGEST_PAUSE_MS = 2_000
+
+
+class Uplink:
+    """State of the way up. Methods return instructions; see `heorot.core.node` for the states."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self.link: int | None = None
+        """The link upward while it is being greeted or attached."""
+        self.attached = False
+        self.parent = HEAD
+        self.heard_at_ms = 0
+        self.sent_at_ms = 0
+        self._placement: Placement | None = None
+        self._sealed = b""
+        self._candidates: list[tuple[int, str, int]] = []
+        self._next = 0
+        self._attempt = 0
+        self._connecting = ""
+        self._pause_ms = FIRST_PAUSE_MS
+        self._random = config.jitter_seed * 2654435761 + config.node * 40503 + 1
+
+    @property
+    def parent_name(self) -> str:
+        """The parent's name for people."""
+        return "the head" if self.parent == HEAD else f"n{self.parent}"
+
+    def sealed_placement(self, remembered: bytes) -> bytes:
+        """Return the signed placement in force, empty if there is none."""
+        return self._sealed or (remembered if self._placement is not None else b"")
+
+    def placed(self, placement: Placement) -> None:
+        """Take a placement that an earlier agent remembered."""
+        self._placement = placement
+
+    def connect(self, now_ms: int) -> list[Instruction]:
+        """Try every candidate once more, from the nearest."""
+        if self.link is not None or self._connecting:
+            return []
+        ancestors = list(reversed(self._placement.path)) if self._placement else []
+        self._candidates = [(hop.node, hop.host, hop.port) for hop in ancestors if hop.node != HEAD]
+        self._candidates += [(HEAD, host, port) for host, port in self._config.heads]
+        self._next = 0
+        return self._try_next(now_ms)
+
+    def _try_next(self, now_ms: int) -> list[Instruction]:
+        if self._next >= len(self._candidates):
+            self._connecting = ""
+            pause_ms = self._pause_ms + self._jitter(self._pause_ms)
+            self._pause_ms = min(self._pause_ms * 2, LONGEST_PAUSE_MS)
+            return [SetTimer("retry", now_ms + pause_ms)]
+        self.parent, host, port = self._candidates[self._next]
+        self._next += 1
+        self._attempt += 1
+        self._connecting = f"up:{self._attempt}"
+        return [Connect(self._connecting, host, port, self._config.connect_timeout_ms)]
+
+    def _jitter(self, limit_ms: int) -> int:
+        # A linear congruential step (Knuth, MMIX): jitter needs no better, and the machine must stay reproducible.
+        self._random = (self._random * 6364136223846793005 + 1442695040888963407) % (1 << 64)
+        return (self._random >> 33) % max(limit_ms, 1)
+
+    def opened(self, event: LinkOpened) -> bool:
+        """A connection stands; return False if it is not the one that is waited for."""
+        if event.connected_for != self._connecting:
+            return False
+        self._connecting = ""
+        self.link = event.link
+        self.parent = event.peer
+        return True
+
+    def failed(self, event: ConnectFailed, now_ms: int) -> list[Instruction]:
+        """A connection could not be made: try the next candidate."""
+        if event.key != self._connecting:
+            return []
+        return self._try_next(now_ms)
+
+    def greeted(self) -> None:
+        """The parent has greeted: the way up is open."""
+        self.attached = True
+        self._pause_ms = FIRST_PAUSE_MS
+
+    def lost(self, now_ms: int) -> list[Instruction]:
+        """The link has broken: begin with the nearest ancestor again."""
+        was_attached = self.attached
+        self.link = None
+        self.attached = False
+        # A link that broke before it was greeted counts as a failed attempt: go on to the next candidate.
+        return self.connect(now_ms) if was_attached else self._try_next(now_ms)
+
+    def refused(self, code: str, now_ms: int) -> list[Instruction]:
+        """The parent will not have us (the caller closes the link): try the next candidate, not the same again."""
+        self.link = None
+        self.attached = False
+        if code == "not-placed-here":
+            # The placement is of no use any more: only the head can give a new one.
+            self._placement, self._sealed = None, b""
+        return self._try_next(now_ms)
+
+    def move(self, placement: Placement, sealed: bytes, now_ms: int) -> list[Instruction]:
+        """Take a new placement; change the parent if it names another one."""
+        if (
+            self._placement is not None
+            and self._placement.epoch == placement.epoch
+            and (self._placement.serial >= placement.serial)
+        ):
+            return []
+        self._placement, self._sealed = placement, sealed
+        nearest = placement.path[-1].node if placement.path else HEAD
+        if nearest == self.parent or self.link is None:
+            return []
+        link, self.link, self.attached = self.link, None, False
+        return [
+            CloseLink(link, f"moving below n{nearest}" if nearest != HEAD else "moving below the head"),
+            *self.connect(now_ms),
+        ]
