@@ -1,0 +1,54 @@
+# Everything is installed into .venv, from constraints.txt, whose hashes pip verifies. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+SEEDS ?= 200
+PYTEST_OPTIONS ?=
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONDONTWRITEBYTECODE :=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check format bench sim lock clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## A cluster of 64 nodes on this machine, in under a minute
+	@$(BIN)/python -m heorot.demo
+
+test: $(STAMP) ## Run the tests (PYTEST_OPTIONS="-k streams -x")
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+check: $(STAMP) ## Format, lint, strict types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy src tests scripts $(wildcard bench)
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP) ## Format the sources and repair what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## Measure against the floor of this machine; writes JSON and a picture
+	@$(BIN)/python -m bench $(BENCH_OPTIONS)
+
+sim: $(STAMP) ## Simulate clusters under faults (SEEDS=200), or tell the story of one (SEED=7)
+	@$(BIN)/python -m heorot.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+venv: $(STAMP) ## Install everything into .venv
+
+lock: ## Write constraints.txt anew from pyproject.toml (for maintainers)
+	$(PYTHON) scripts/lock.py
+
+clean: ## Remove .venv, caches and build output
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+	find src tests bench scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The stamp comes last, so an interrupted installation starts over.
+$(STAMP): constraints.txt pyproject.toml scripts/venv.sh
+	@PYTHON="$(PYTHON)" scripts/venv.sh $(VENV)
+	@touch $@

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Make the virtual environment that the Makefile uses:  PYTHON=python3 scripts/venv.sh .venv
+set -eu
+
+venv=$1
+python=${PYTHON:-python3}
+
+fail() {
+    printf 'heorot: %s\n' "$@" >&2
+    exit 1
+}
+
+command -v "$python" >/dev/null ||
+    fail "there is no '$python' here." "Install Python 3.11 or newer (Debian, Ubuntu: apt-get install python3 python3-venv)," \
+        "or name one: make PYTHON=/path/to/python3 ..."
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "$("$python" --version 2>&1) is too old; Heorot needs Python 3.11 or newer." "Name one: make PYTHON=/path/to/python3 ..."
+# Debian takes ensurepip out of its Python and puts it into python3-venv; `venv` alone can be imported and then fails.
+"$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    fail "$("$python" --version 2>&1) cannot make a virtual environment: its modules venv and ensurepip are missing." \
+        "On Debian and Ubuntu run (as root): apt-get install python3-venv" "Then run make again."
+
+rm -rf "$venv"
+echo "heorot: installing into $venv (about half a minute, once)" >&2
+"$python" -m venv "$venv"
+pip="$venv/bin/python -m pip --quiet --no-input"
+$pip install --require-hashes --only-binary :all: -r constraints.txt ||
+    fail "the packages of constraints.txt could not be installed; pip says above why." \
+        "pip needs a package index: check the network, or PIP_INDEX_URL and pip's configuration."
+# The build tools are in constraints.txt too, so that nothing is fetched without a hash.
+$pip install --no-deps --no-build-isolation --editable .
