@@ -1,0 +1,40 @@
+"""The way into every command: find its module, call it, end the process. Imported by bin/heorot at each start, so lean."""
+
+from __future__ import annotations
+
+import sys
+
+DAEMONS = ("bphead", "bpnode", "bpinit")
+SHORT_COMMANDS = ("bpsh", "bpstat", "bpps", "bpkill", "bpjob", "bpctl", "bpcp")
+"""Commands that own nothing which an exit handler must clean up."""
+
+
+def run(name: str) -> None:
+    """Run the command `name` with the arguments of this process, and exit with its status. Does not return."""
+    package = "daemons" if name in DAEMONS else "cli"
+    module_name = f"heorot.{package}.{name}"
+    try:
+        __import__(module_name)
+        status = sys.modules[module_name].main()
+        if name not in SHORT_COMMANDS:
+            sys.exit(status)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except KeyboardInterrupt:
+        _end_by_signal(2)
+    except BrokenPipeError:
+        # The reader of our output is gone, as in `bpps | head`: end silently, as any other program would.
+        _end_by_signal(13)
+    # Nothing is left to do: taking the interpreter apart object by object would cost 2 ms more.
+    import posix
+
+    posix._exit(status)
+
+
+def _end_by_signal(number: int) -> None:
+    """End as a program does that does not handle the signal; the shell must see that to end a loop or a script."""
+    import _signal
+    import posix
+
+    _signal.signal(number, _signal.SIG_DFL)
+    posix.kill(posix.getpid(), number)
