@@ -1,7 +1,7 @@
-"""Merging the reports of one job's ranks on their way up, so that the head's work does not grow with the number of nodes.
+"""Merging the reports of one job on their way up, so that the head's work does not grow with the number of nodes.
 
-A relay counts for each job on how many nodes of its subtree it expects news. It passes the merged report on as soon as all
-of them are started, or all of them are over; otherwise a short while after the first news.
+A relay counts for each job on how many nodes of its subtree it expects news. It passes the merged report on as soon as
+all of them are started, or all of them are over; otherwise a short while after the first news.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Accumulator:
         "job",
         "nodes_over",
         "nodes_started",
+        "notes",
         "pending_over",
         "pending_started",
         "started",
@@ -35,6 +36,7 @@ class Accumulator:
         self.started: list[int] = []
         self.exited: list[int] = []
         self.failed: list[Failure] = []
+        self.notes: list[Failure] = []
         self.pending_started = 0
         self.pending_over = 0
 
@@ -43,6 +45,7 @@ class Accumulator:
         self.started += report.started
         self.exited += report.exited
         self.failed += report.failed
+        self.notes += report.notes
         self.pending_started += report.nodes_started
         self.pending_over += report.nodes_over
         before_started, before_over = self.nodes_started, self.nodes_over
@@ -58,15 +61,17 @@ class Accumulator:
 
     def take(self) -> Report:
         """Return what was merged since the last call, and forget it."""
-        report = Report(self.job, self.started, self.exited, self.failed, self.pending_started, self.pending_over)
-        self.started, self.exited, self.failed = [], [], []
+        report = Report(
+            self.job, self.started, self.exited, self.failed, self.pending_started, self.pending_over, self.notes
+        )
+        self.started, self.exited, self.failed, self.notes = [], [], [], []
         self.pending_started = self.pending_over = 0
         return report
 
     @property
     def empty(self) -> bool:
         """True if nothing waits to be forwarded."""
-        return not (self.started or self.exited or self.failed)
+        return not (self.started or self.exited or self.failed or self.notes)
 
     @property
     def finished(self) -> bool:

@@ -91,6 +91,8 @@ class Report(Message, tag=7, frozen=True):
     """On how many nodes have all ranks been started or failed since the last report (a hint: merge no longer)."""
     nodes_over: Count = 0
     """On how many nodes all ranks came to an end with this report (a hint: merge no longer)."""
+    notes: list[Failure] = []
+    """What else the user should know of a rank, such as why it was killed."""
 
 
 class Failure(Message, frozen=True):
@@ -368,6 +370,8 @@ class Reply(Message, tag=83, frozen=True):
     id: Count
     matched: Count
     processes: list[Process]
+    more: bool = False
+    """Another reply with further processes follows."""
 
 
 class LaunchCopy(Message, tag=84, frozen=True):

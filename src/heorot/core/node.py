@@ -1,14 +1,14 @@
 """The node's machine, run by its agent (bpnode): one hop of the tree between the head and the node's process space.
 
-Theory of operation. The agent keeps nothing that matters: processes, statuses and unread output live in bpinit, and what is
-known of a job lives at the head. So every break is mended in the same way: the agent attaches again with `Attach`, and
-bpinit hands over its `Inventory` and repeats every stream from its acknowledged offset. Children do the same when their
-parent tells them (`Reattached`) that its own way to the head is new. What an agent drops while it has no way up is repeated
-by that.
+Theory of operation. The agent keeps nothing that matters: processes, statuses and unread output live in bpinit, and
+what is known of a job lives at the head. So every break is mended in the same way: the agent attaches again with
+`Attach`, and bpinit hands over its `Inventory` and repeats every stream from its acknowledged offset. Children do the
+same when their parent tells them (`Reattached`) that its own way to the head is new. What an agent drops while it has
+no way up is repeated by that.
 
-Downward, a message is for a set of nodes: deliver here, split the rest among the children. Upward, payloads pass as opaque
-bytes, except that reports of one job are merged. A child may speak only for nodes whose placement, signed by the head,
-names this node and that child as ancestors.
+Downward, a message is for a set of nodes: deliver here, split the rest among the children. Upward, payloads pass as
+opaque bytes, except that reports of one job are merged. A child may speak only for nodes whose placement, signed by
+the head, names this node and that child as ancestors.
 
 Way up::
 
@@ -66,8 +66,8 @@ MAX_ACCUMULATORS = 16_384
 class NodeConfig:
     """What an agent knows when it starts.
 
-    `wall_offset_ms` is the wall clock minus the monotonic clock that `handle` is given. `placement` and `epoch` are what an
-    earlier agent of this node was told to `Remember`.
+    `wall_offset_ms` is the wall clock minus the monotonic clock that `handle` is given. `placement` and `epoch` are
+    what an earlier agent of this node was told to `Remember`.
     """
 
     cluster: str
@@ -141,8 +141,8 @@ class NodeMachine:
         Raises
         ------
         ProtocolError
-            Only for `Received` and `FromSpace`: the peer broke the protocol and its link must be closed; the machine's state
-            is as if the message had not come.
+            Only for `Received` and `FromSpace`: the peer broke the protocol. Close its link and feed in that it is
+            closed.
         """
         self._now_ms = now_ms
         self._handlers[type(event)](event)
@@ -368,7 +368,7 @@ class NodeMachine:
         self._out += self.uplink.move(placement, sealed, self._now_ms)
 
     def _raise_epoch(self, epoch: int) -> None:
-        """Remember an epoch that the head has signed; only a signature may raise it, else a relay could shut the head out."""
+        """Remember an epoch that the head has signed; only a signature may raise it: else a relay could lock us."""
         if epoch > self.epoch:
             self.epoch = epoch
             self._out.append(Remember("epoch", b"%d" % epoch))

@@ -1,7 +1,7 @@
 """The agent's way up: which ancestor or head it is linked to, and which to try next when that link is lost.
 
-The order is: the nearest ancestor of the placement, the next one above, ..., then every known head; then a pause that grows
-to two seconds with jitter, and from the start. It never gives up: processes do not notice, and a head will come.
+The order is: the nearest ancestor of the placement, the next one above, ..., then every known head; then a pause that
+grows to two seconds with jitter, and from the start. It never gives up: processes do not notice, and a head will come.
 """
 
 from __future__ import annotations

@@ -1,0 +1,423 @@
+"""The head's machine: root of the tree, merge of what the nodes report, and the door for clients.
+
+Theory of operation. The head is a cache: what it knows of processes came from nodes and can come from them again. A
+node attaches with `Attach` and `Inventory`, always, whether it is new, its link flapped, its parent died, its agent
+was restarted or this head is new; `Jobs.reconcile` then puts both sides right. There is no other recovery.
+
+The parts: `membership` (nodes, links, tree), `jobs` (launch, follow, hang up, adopt), `requests` (questions of
+clients), and here the events and who may say what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heorot.core import client_messages as c
+from heorot.core import messages as m
+from heorot.core.errors import ProtocolError, RequestError
+from heorot.core.head_context import HeadConfig, HeadContext
+from heorot.core.jobs import Jobs
+from heorot.core.machine import (
+    ClientClosed,
+    ClientOpened,
+    CloseClient,
+    CloseLink,
+    FromClient,
+    HeadEvent,
+    Instruction,
+    LinkClosed,
+    LinkOpened,
+    Received,
+    Send,
+    TimerFired,
+)
+from heorot.core.membership import NodeLink, NodeRecord
+from heorot.core.node import incompatibility
+from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.requests import Caller, Requests
+from heorot.core.tickets import Sign, Verify
+from heorot.core.tree import living_path
+
+__all__ = ["HeadConfig", "HeadMachine"]
+
+MAX_MOVES_AT_ONCE = 32
+"""How many nodes are sent to a better parent in one round of re-balancing."""
+
+
+class HeadMachine:
+    """See the module. `sign(data)` and `verify(data, signature)` are the cluster's Ed25519 signing key."""
+
+    def __init__(self, config: HeadConfig, sign: Sign, verify: Verify) -> None:
+        self.config = config
+        self.context = HeadContext(config, sign, verify)
+        self.members = self.context.members
+        self.jobs = Jobs(self.context)
+        self.requests = Requests(self.context, self.jobs)
+        self.callers: dict[int, Caller] = {}
+        self._greeted_clients: set[int] = set()
+        self._rebalance_armed = False
+        self._handlers: dict[type, Callable[..., None]] = {
+            Received: self._received,
+            FromClient: self._from_client,
+            TimerFired: self._timer_fired,
+            LinkOpened: self._link_opened,
+            LinkClosed: self._link_closed,
+            ClientOpened: self._client_opened,
+            ClientClosed: self._client_closed,
+        }
+        self._client_handlers: dict[type, Callable[..., None]] = {
+            c.ClientAck: self._client_ack,
+            c.ClientStdin: self._client_stdin,
+            c.Spawn: self._spawn,
+            c.ClientRelease: self._client_release,
+            c.ClientResize: self._client_resize,
+            c.Detach: self._detach_job,
+            c.AttachJob: self._attach_job,
+            c.Wait: self._wait,
+            c.Signal: self._signal,
+            c.Resolve: self._resolve,
+            c.Status: self._status,
+            c.ListNodes: self._list_nodes,
+            c.ListProcesses: self._list_processes,
+            c.ListJobs: self._list_jobs,
+            c.ShowJob: self._show_job,
+        }
+
+    def start(self, now_ms: int) -> list[Instruction]:
+        """Begin the term of office; must be called once, before the first event."""
+        self.context.now_ms = now_ms
+        self.context.set_timer("heartbeat", self.config.heartbeat_ms)
+        return self._take()
+
+    def handle(self, event: HeadEvent, now_ms: int) -> list[Instruction]:
+        """Take one event; return what to do, in order.
+
+        Raises
+        ------
+        ProtocolError
+            Only for `Received` and `FromClient`: the peer broke the protocol. Close it and feed in that it is closed;
+            what was done before the error stands, and its instructions come with that next event.
+        """
+        self.context.now_ms = now_ms
+        self._handlers[type(event)](event)
+        return self._take()
+
+    def _take(self) -> list[Instruction]:
+        out = self.context.out
+        self.context.out = []
+        return out
+
+    # ------------------------------------------------------------------ links
+
+    def _link_opened(self, event: LinkOpened) -> None:
+        self.members.links[event.link] = NodeLink(event.link, event.peer, self.context.now_ms)
+
+    def _link_closed(self, event: LinkClosed) -> None:
+        link = self.members.links.get(event.link)
+        if link is not None:
+            self._drop_link(link, event.reason)
+
+    def _drop_link(self, link: NodeLink, reason: str) -> None:
+        gone = link.mask
+        del self.members.links[link.link]
+        if gone:
+            self.context.log("info", f"the link to n{link.peer} is gone ({reason}): {NodeSet(gone)} detached")
+            self._detach(gone)
+
+    def _close_link(self, link: NodeLink, reason: str) -> None:
+        self.context.out.append(CloseLink(link.link, reason))
+        self._drop_link(link, reason)
+
+    def _refuse(self, link: NodeLink, code: str, text: str) -> None:
+        self.context.log("warning", f"n{link.peer} is refused: {text}")
+        self.context.out.append(Send(link.link, m.Refused(code, text)))
+        self._close_link(link, text)
+
+    def _received(self, event: Received) -> None:
+        link = self.members.links.get(event.link)
+        if link is None:
+            return
+        link.heard_at_ms = self.context.now_ms
+        message = event.message
+        if isinstance(message, m.Hello):
+            self._hello(link, message)
+        elif not link.greeted:
+            raise ProtocolError("the first message of a link must be Hello")
+        elif isinstance(message, m.Report):
+            self.jobs.report(link.mask, message)
+        elif isinstance(message, m.Up):
+            self._up(link, message)
+        elif isinstance(message, m.Ping):
+            self.context.out.append(Send(link.link, m.Pong()))
+        elif isinstance(message, m.Detached):
+            self._detach(NodeSet.from_ranges(message.nodes).mask & link.mask & ~(1 << link.peer))
+        elif isinstance(message, m.Refused):
+            self.context.log("warning", f"n{link.peer} refuses this head: {message.text}")
+            self._close_link(link, "refused")
+        else:
+            raise ProtocolError(f"a node may not send {type(message).__name__}")
+
+    def _hello(self, link: NodeLink, hello: m.Hello) -> None:
+        problem = incompatibility(hello, self.config.cluster)
+        if problem is None and hello.node != link.peer:
+            problem = "wrong-node", f"the certificate says n{link.peer}, the greeting n{hello.node}"
+        if problem is None and hello.epoch > self.config.epoch:
+            problem = "old-epoch", f"n{link.peer} has seen epoch {hello.epoch}; this head's is {self.config.epoch}"
+        if problem:
+            self._refuse(link, *problem)
+            return
+        for other in list(self.members.links.values()):
+            if other is not link and other.peer == link.peer:
+                self._close_link(other, "replaced by a newer link")
+        link.greeted = True
+        answer = m.Hello(
+            m.PROTOCOL_VERSION,
+            m.OLDEST_PROTOCOL_VERSION,
+            self.config.cluster,
+            HEAD,
+            self.config.epoch,
+            self.config.release,
+        )
+        self.context.out.append(Send(link.link, answer))
+
+    def _up(self, link: NodeLink, up: m.Up) -> None:
+        payload = m.decode_node_payload(up.payload)
+        if isinstance(payload, m.Attach):
+            self._attach(link, up.node, payload)
+            return
+        if not link.mask >> up.node & 1:
+            return  # moved elsewhere meanwhile; its inventory says it again on the new way
+        if isinstance(payload, m.Output):
+            self.jobs.output(up.node, payload)
+        elif isinstance(payload, m.StdinAck):
+            self.jobs.stdin_ack(up.node, payload)
+        elif isinstance(payload, m.Inventory):
+            self._inventory(self.members.records[up.node], payload)
+        elif isinstance(payload, m.Reply):
+            self.requests.reply(up.node, payload)
+        elif isinstance(payload, m.LaunchCopy):
+            self.jobs.adopted(up.node, payload)
+        else:
+            self._space_gone(self.members.records[up.node], payload)
+
+    # ------------------------------------------------------------------ nodes
+
+    def _attach(self, link: NodeLink, node: int, attach: m.Attach) -> None:
+        if attach.node != node or not self.members.may_speak_for(link, node):
+            raise ProtocolError(f"n{link.peer} may not speak for n{attach.node}")
+        record = self.members.record(node)
+        if record.incarnation not in (None, attach.incarnation):
+            self._gone(record, f"n{node} was restarted: what ran on it is gone")
+        self.members.route(record, link)
+        record.incarnation = attach.incarnation
+        record.parent = attach.parent
+        record.host, record.port = attach.host, attach.port
+        record.release = attach.release
+        record.agent_pid, record.init_pid = attach.agent_pid, attach.init_pid
+        if record.state != "up":
+            self.members.set_state(record, "boot")
+        path = self.members.desired_path(node)
+        desired = path[-1].node if path else HEAD
+        if desired == record.parent:
+            if not attach.placement and desired != HEAD:
+                self.context.place(record, path)
+        elif not attach.placement and record.parent == HEAD:
+            # New, and only asking where it belongs: it comes back with this placement, through its parent.
+            self.context.place(record, path)
+        else:
+            # It has lost its parent, or its parent was away: it may stay where it is, and is moved later and gently.
+            self._rebalance_soon()
+
+    def _rebalance_soon(self) -> None:
+        if not self._rebalance_armed:
+            self._rebalance_armed = True
+            self.context.set_timer("rebalance", self.config.rebalance_ms)
+
+    def _inventory(self, record: NodeRecord, inventory: m.Inventory) -> None:
+        if inventory.incarnation != record.incarnation:
+            raise ProtocolError(f"n{record.node} attached with another incarnation than its inventory has")
+        if record.state != "up":
+            self.members.set_state(record, "up")
+            self._rebalance_soon()
+        self.jobs.reconcile(record, inventory)
+        self.requests.ask_again(record.node)
+
+    def _space_gone(self, record: NodeRecord, gone: m.SpaceGone) -> None:
+        if gone.incarnation == record.incarnation:
+            self._gone(record, f"n{record.node} went down")
+
+    def _gone(self, record: NodeRecord, why: str) -> None:
+        """The node's processes are gone for good, or must be taken for gone."""
+        self.context.log("warning", why)
+        self.members.set_state(record, "down")
+        self.jobs.node_gone(record.node, why)
+        self.requests.node_gone(record.node)
+
+    def _detach(self, mask: int) -> None:
+        for record in self.members.detach(mask, self.context.now_ms):
+            if record.state == "up":
+                self.context.set_timer(f"grace:{record.node}", self.config.node_grace_ms)
+            elif record.state == "boot":
+                self.members.set_state(record, "down")
+
+    def _grace_over(self, node: int) -> None:
+        record = self.members.records[node]
+        if record.link is None and record.state == "up":
+            if self.context.now_ms - record.detached_at_ms < self.config.node_grace_ms:
+                return  # it was back meanwhile; the newer timer is on its way
+            self._gone(record, f"n{node} is lost: it was not heard of for {self.config.node_grace_ms / 1000:g} s")
+            record.incarnation = None
+
+    def _rebalance(self) -> None:
+        self._rebalance_armed = False
+        moves = 0
+        usable = NodeSet(self.members.attached_mask & self.members.up_mask)
+        for record in self.members.records.values():
+            if record.link is None or record.state != "up":
+                continue
+            path = living_path(record.node, self.config.fanout, usable)
+            desired = path[-1] if path else HEAD
+            if desired == record.parent:
+                continue
+            if moves == MAX_MOVES_AT_ONCE:
+                break
+            moves += 1
+            self.context.place(record, [self.members.records[hop] for hop in path])
+        if moves:
+            self._rebalance_soon()
+
+    # ------------------------------------------------------------------ timers
+
+    def _timer_fired(self, event: TimerFired) -> None:
+        kind, _, rest = event.key.partition(":")
+        if kind == "heartbeat":
+            self._heartbeat()
+        elif kind == "grace":
+            self._grace_over(int(rest))
+        elif kind == "rebalance":
+            self._rebalance()
+        elif kind == "kill":
+            self.jobs.kill_due(rest)
+        elif kind == "query":
+            self.requests.timed_out(int(rest))
+
+    def _heartbeat(self) -> None:
+        self.context.set_timer("heartbeat", self.config.heartbeat_ms)
+        deadline_ms = self.context.now_ms - self.config.link_timeout_ms
+        for link in list(self.members.links.values()):
+            if link.heard_at_ms < deadline_ms:
+                self._close_link(link, "silent for too long")
+
+    # ------------------------------------------------------------------ clients
+
+    def _client_opened(self, event: ClientOpened) -> None:
+        self.callers[event.client] = Caller(event.client, event.user, event.uid, event.gid, event.groups)
+
+    def _client_closed(self, event: ClientClosed) -> None:
+        self.callers.pop(event.client, None)
+        self._greeted_clients.discard(event.client)
+        self.requests.client_gone(event.client)
+        self.jobs.client_gone(event.client)
+
+    def _from_client(self, event: FromClient) -> None:
+        caller = self.callers.get(event.client)
+        if caller is None:
+            return
+        message = event.message
+        if event.client not in self._greeted_clients:
+            self._client_hello(caller, message)
+            return
+        handler = self._client_handlers.get(type(message))
+        if handler is None:
+            raise ProtocolError(f"a client may not send {type(message).__name__} now")
+        try:
+            handler(caller, message)
+        except RequestError as error:
+            self.context.refuse(caller.client, getattr(message, "request", 0), error.code, error.message)
+
+    def _client_hello(self, caller: Caller, message: c.ClientMessage) -> None:
+        if not isinstance(message, c.ClientHello):
+            raise ProtocolError("the first message of a client must be its greeting")
+        if message.version != c.CLIENT_PROTOCOL_VERSION:
+            text = f"this head speaks client protocol {c.CLIENT_PROTOCOL_VERSION}, the client {message.version}"
+            self.context.refuse(caller.client, 0, "version", f"{text}; use commands of release {self.config.release}")
+            self.context.out.append(CloseClient(caller.client))
+            return
+        self._greeted_clients.add(caller.client)
+        welcome = c.Welcome(c.CLIENT_PROTOCOL_VERSION, self.config.release, self.config.name, self.config.epoch)
+        self.context.to_client(caller.client, welcome)
+
+    def _spawn(self, caller: Caller, ask: c.Spawn) -> None:
+        nodes = self.requests.runnable(caller, ask)
+        self.jobs.spawn(caller.client, caller.user, caller.uid, caller.gid, list(caller.groups), ask, nodes)
+
+    def _attended(self, caller: Caller, job_id: str) -> bool:
+        job = self.jobs.jobs.get(job_id)
+        return job is not None and job.client == caller.client
+
+    def _client_ack(self, caller: Caller, ack: c.ClientAck) -> None:
+        if self._attended(caller, ack.job):
+            job = self.jobs.jobs[ack.job]
+            if ack.rank >= len(job.nodes):
+                raise ProtocolError(f"job {job.id} has no rank {ack.rank}")
+            here = NodeSet(1 << job.nodes[ack.rank])
+            self.context.send_down(here, m.Ack(ack.job, ack.rank, ack.stream, ack.offset))
+
+    def _client_stdin(self, caller: Caller, message: c.ClientStdin) -> None:
+        if self._attended(caller, message.job):
+            self.jobs.feed(self.jobs.jobs[message.job], message)
+
+    def _client_resize(self, caller: Caller, message: c.ClientResize) -> None:
+        if self._attended(caller, message.job):
+            job = self.jobs.jobs[message.job]
+            self.context.send_down(job.live_nodes(), m.Resize(job.id, message.rows, message.columns))
+
+    def _client_release(self, caller: Caller, message: c.ClientRelease) -> None:
+        if self._attended(caller, message.job) and self.jobs.jobs[message.job].done:
+            self.jobs.release(self.jobs.jobs[message.job])
+
+    def _detach_job(self, caller: Caller, ask: c.Detach) -> None:
+        job = self.requests.owned_job(caller, ask.job)
+        if job.client == caller.client:
+            self.jobs.detach(job)
+        self.context.to_client(caller.client, c.Result(ask.request, None))
+
+    def _attach_job(self, caller: Caller, ask: c.AttachJob) -> None:
+        job = self.requests.owned_job(caller, ask.job)
+        if job.client is not None:
+            raise RequestError("attended", f"somebody reads job {job.id} already")
+        if job.released:
+            raise RequestError(
+                "collected", f"job {job.id} is over and its output was collected; see 'bpjob show {job.id}'"
+            )
+        self.jobs.attend(job, caller.client, ask.request, ask.from_start)
+
+    def _wait(self, caller: Caller, ask: c.Wait) -> None:
+        job = self.requests.job(ask.job)
+        if job.done:
+            self.context.to_client(caller.client, c.Result(ask.request, job.to_json(full=True)))
+        else:
+            job.waiting.append((caller.client, ask.request))
+
+    def _signal(self, caller: Caller, ask: c.Signal) -> None:
+        self.requests.signal(caller, ask)
+
+    def _resolve(self, caller: Caller, ask: c.Resolve) -> None:
+        self.context.to_client(caller.client, c.Result(ask.request, self.requests.resolve(ask.nodes, ask.select)))
+
+    def _status(self, caller: Caller, ask: c.Status) -> None:
+        self.context.to_client(caller.client, c.Result(ask.request, self.requests.status_json()))
+
+    def _list_nodes(self, caller: Caller, ask: c.ListNodes) -> None:
+        nodes = self.requests.resolve(ask.nodes, "list") if ask.nodes else list(self.members.records)
+        self.context.to_client(caller.client, c.Result(ask.request, self.requests.nodes_json(nodes)))
+
+    def _list_processes(self, caller: Caller, ask: c.ListProcesses) -> None:
+        self.requests.processes(caller, ask)
+
+    def _list_jobs(self, caller: Caller, ask: c.ListJobs) -> None:
+        rows = [job.to_json(full=False) for job in self.jobs.jobs.values()]
+        self.context.to_client(caller.client, c.Result(ask.request, rows))
+
+    def _show_job(self, caller: Caller, ask: c.ShowJob) -> None:
+        self.context.to_client(caller.client, c.Result(ask.request, self.requests.job(ask.job).to_json(full=True)))

@@ -1,0 +1,102 @@
+"""What the parts of the head's machine share: configuration, time, nodes, and the instructions to give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from heorot.core import client_messages as c
+from heorot.core import messages as m
+from heorot.core.machine import Instruction, Log, Send, SetTimer, ToClient
+from heorot.core.membership import Membership, NodeRecord
+from heorot.core.nodeset import NodeSet
+from heorot.core.tickets import Sign, Verify, seal_placement
+
+
+@dataclass(frozen=True, slots=True)
+class HeadConfig:
+    """What a head knows when its term begins. `wall_offset_ms`: wall clock minus the clock given to `handle`."""
+
+    cluster: str
+    name: str
+    release: str
+    epoch: int
+    host: str
+    port: int
+    fanout: int = 32
+    nodes: tuple[int, ...] = ()
+    standbys: tuple[tuple[str, int], ...] = ()
+    """Name and PID of the standby heads, for the status only."""
+    pid: int = 0
+    pid_range: int = 0
+    """How many PIDs each node owns, node k from (k+1) * pid_range; 0: a PID does not tell its node."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Named node lists: ``@name``."""
+    wall_offset_ms: int = 0
+    heartbeat_ms: int = 10_000
+    link_timeout_ms: int = 30_000
+    node_grace_ms: int = 5_000
+    kill_grace_ms: int = 2_000
+    query_timeout_ms: int = 10_000
+    rebalance_ms: int = 1_000
+    max_processes: int = 4_096
+    max_jobs: int = 4_096
+    """Jobs that are not over, at most."""
+    max_finished_jobs: int = 1_024
+    """Jobs that are over and still listed, at most; the oldest go first."""
+
+
+class HeadContext:
+    """Shared by the parts of one `heorot.core.head.HeadMachine`."""
+
+    def __init__(self, config: HeadConfig, sign: Sign, verify: Verify) -> None:
+        self.config = config
+        self.sign = sign
+        self.verify = verify
+        self.members = Membership(config.fanout, config.nodes)
+        self.out: list[Instruction] = []
+        self.now_ms = 0
+        self._placements = 0
+
+    @property
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return self.now_ms + self.config.wall_offset_ms
+
+    def log(self, level: str, text: str) -> None:
+        """Say something in the daemon's log."""
+        self.out.append(Log(level, text))
+
+    def set_timer(self, key: str, in_ms: int) -> None:
+        """Set a timer, relative to now."""
+        self.out.append(SetTimer(key, self.now_ms + in_ms))
+
+    def to_client(self, client: int, message: c.HeadMessage) -> None:
+        """Send to a client."""
+        self.out.append(ToClient(client, message))
+
+    def refuse(self, client: int, request: int, code: str, text: str) -> None:
+        """Answer a request with an error."""
+        self.out.append(ToClient(client, c.Error(request, code, text)))
+
+    def send_down(self, nodes: NodeSet, command: m.HeadCommand, bulk: bool = False) -> NodeSet:
+        """Send a command to these nodes through the tree; return those that cannot be reached now."""
+        payload = m.encode(command)
+        rest = nodes.mask
+        for link in self.members.links.values():
+            part = rest & link.mask
+            if part:
+                rest &= ~part
+                self.out.append(Send(link.link, m.Down(self.config.epoch, NodeSet(part).ranges(), payload), bulk))
+                if not rest:
+                    break
+        return NodeSet(rest)
+
+    def place(self, record: NodeRecord, path: list[NodeRecord]) -> None:
+        """Tell an attached node where it belongs."""
+        self._placements += 1
+        record.serial = self._placements
+        record.placed_under = path[-1].node if path else -1
+        hops = [m.Hop(hop.node, hop.host, hop.port) for hop in path]
+        placement = m.Placement(self.config.cluster, record.node, hops, self.config.epoch, self._placements)
+        self.send_down(NodeSet(1 << record.node), m.Place(seal_placement(self.sign, placement)))

@@ -1,0 +1,217 @@
+"""One job as the head sees it: a cache of what its nodes have reported.
+
+Ranks are kept in flat lists, so that a launch on a thousand nodes costs a thousand list entries and not a thousand
+objects. A rank goes through::
+
+    pending ──Report.started──▶ running ──Report.exited──▶ over
+       │                          └──── node is gone ────▶ over (lost)
+       └── Report.failed, Report.exited, node is gone ───▶ over
+
+and never back: what arrives twice, or late, changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from heorot.core.messages import Failure, Launch, Ticket, ranks_on
+from heorot.core.nodeset import NodeSet
+from heorot.core.stdin_feed import StdinFeed
+
+PENDING, RUNNING, OVER = 0, 1, 2
+
+LARGEST_WINDOW_BYTES = 256 * 1024
+SMALLEST_WINDOW_BYTES = 4 * 1024
+JOB_WINDOW_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The rank's process has ended: the status of wait(2) and how much it wrote."""
+
+    wait_status: int
+    stdout_bytes: int
+    stderr_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form of ``bpjob show --json``."""
+        signal = self.wait_status & 0x7F
+        return {"signal": signal} if signal else {"code": self.wait_status >> 8 & 0xFF}
+
+
+@dataclass(frozen=True, slots=True)
+class NeverRan:
+    """The rank's process could not be started."""
+
+    error: int
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form of ``bpjob show --json``: the code that a shell gives."""
+        return {"code": 127 if self.error == 2 else 126, "error": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class LostRank:
+    """The rank's node is gone, and its status with it."""
+
+    node: int
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form of ``bpjob show --json``."""
+        return {"lost": self.text}
+
+
+RankEnd: TypeAlias = Ended | NeverRan | LostRank
+
+
+def window_of(ranks: int) -> int:
+    """Return the window of each stream: a share of the job's 8 MiB, within 4 KiB and 256 KiB."""
+    return max(SMALLEST_WINDOW_BYTES, min(LARGEST_WINDOW_BYTES, JOB_WINDOW_BYTES // (2 * max(ranks, 1))))
+
+
+@dataclass(slots=True)
+class Job:
+    """A launch and what became of it. Change it only through its methods: they keep the counts true."""
+
+    ticket: Ticket
+    nodes: list[int]
+    """The node of each rank."""
+    detached: bool
+    started_at_ms: int
+    """Wall clock."""
+    client: int | None = None
+    """Who reads the output; None: unattended."""
+    launch: Launch | None = None
+    states: list[int] = field(default_factory=list)
+    pids: list[int] = field(default_factory=list)
+    ends: dict[int, RankEnd] = field(default_factory=dict)
+    running: int = 0
+    over: int = 0
+    released: bool = False
+    """Everything is collected: whoever still holds something of it may forget it."""
+    text: str = ""
+    """Why the job was ended, if it did not end by itself."""
+    ending: bool = False
+    """Nobody will collect it: it is released as soon as it is over."""
+    stdin: StdinFeed = field(default_factory=StdinFeed)
+    rank_stdin: dict[int, StdinFeed] = field(default_factory=dict)
+    waiting: list[tuple[int, int]] = field(default_factory=list)
+    """Clients and their request numbers that wait for the end."""
+    node_set: NodeSet = field(default_factory=NodeSet)
+    incarnations: dict[int, int] = field(default_factory=dict)
+    """The incarnation of each node when the job was launched there."""
+
+    def __post_init__(self) -> None:
+        if not self.states:
+            self.states = [PENDING] * len(self.nodes)
+            self.pids = [0] * len(self.nodes)
+        self.node_set = NodeSet.of(self.nodes)
+
+    @property
+    def id(self) -> str:
+        """``EPOCH.SEQUENCE``."""
+        return self.ticket.job
+
+    @property
+    def done(self) -> bool:
+        """True if every rank is over."""
+        return self.over == len(self.nodes)
+
+    @property
+    def attended(self) -> bool:
+        """True if somebody reads the output."""
+        return self.client is not None
+
+    @property
+    def state(self) -> str:
+        """``launching``, ``running`` or ``done``."""
+        if self.done:
+            return "done"
+        return "running" if self.running + self.over == len(self.nodes) else "launching"
+
+    def valid(self, node: int, rank: int) -> bool:
+        """Say whether this rank exists and lives on this node."""
+        return 0 <= rank < len(self.nodes) and self.nodes[rank] == node
+
+    def start(self, rank: int, pid: int) -> bool:
+        """Note that a rank runs; return False if that is no news."""
+        if self.states[rank] != PENDING:
+            return False
+        self.states[rank] = RUNNING
+        self.pids[rank] = pid
+        self.running += 1
+        return True
+
+    def end(self, rank: int, end: RankEnd) -> bool:
+        """Note that a rank is over; return False if that is no news."""
+        if self.states[rank] == OVER:
+            return False
+        if self.states[rank] == RUNNING:
+            self.running -= 1
+        self.states[rank] = OVER
+        self.over += 1
+        self.ends[rank] = end
+        return True
+
+    def fail(self, failure: Failure) -> bool:
+        """Note that a rank never ran."""
+        return self.end(failure.rank, NeverRan(failure.error, failure.text))
+
+    def live_ranks_on(self, node: int) -> list[int]:
+        """Return this node's ranks that are not over."""
+        return [rank for rank in ranks_on(self.ticket, node) if self.states[rank] != OVER]
+
+    def live_nodes(self) -> NodeSet:
+        """Return the nodes that have ranks which are not over."""
+        if not self.over:
+            return self.node_set
+        return NodeSet.of(node for node, state in zip(self.nodes, self.states, strict=True) if state != OVER)
+
+    def to_json(self, full: bool) -> dict[str, Any]:
+        """Return the object of ``bpjob list --json``, or with `full` of ``bpjob show --json``."""
+        ends = self.ends.values()
+        value: dict[str, Any] = {
+            "job": self.id,
+            "state": self.state,
+            "user": self.ticket.user,
+            "uid": self.ticket.uid,
+            "ranks": len(self.nodes),
+            "running": self.running,
+            "exited": self.over,
+            "failed": sum(isinstance(end, NeverRan) for end in ends),
+            "lost": sum(isinstance(end, LostRank) for end in ends),
+            "attended": self.attended,
+            "detached": self.detached,
+            "nodes": str(self.node_set),
+            "argv": self.ticket.argv,
+            "started_at_ms": self.started_at_ms,
+            "text": self.text,
+        }
+        if full:
+            value["statuses"] = {str(rank): self.ends[rank].to_json() for rank in sorted(self.ends)}
+            value["rank_nodes"] = self.nodes
+            value["pids"] = {str(rank): pid for rank, pid in enumerate(self.pids) if pid}
+        return value
+
+
+def nodes_of(ticket: Ticket) -> list[int]:
+    """Return the node of each rank of a ticket."""
+    nodes: list[int] = []
+    for index in range(0, len(ticket.runs), 2):
+        first, count = ticket.runs[index], ticket.runs[index + 1]
+        nodes += range(first, first + count)
+    return nodes
+
+
+def runs_of(nodes: list[int]) -> list[int]:
+    """Return the flat runs (first node, count) of ranks on these nodes, in order."""
+    runs: list[int] = []
+    for node in nodes:
+        if runs and node == runs[-2] + runs[-1]:
+            runs[-1] += 1
+        else:
+            runs += (node, 1)
+    return runs

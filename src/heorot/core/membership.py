@@ -1,0 +1,132 @@
+"""Which nodes the head knows, how each is reached, and where each belongs in the tree.
+
+A node's state::
+
+    down ──Attach──▶ boot ──Inventory──▶ up
+      ▲                                   │ link lost: still up, `detached`, for `node_grace_ms`
+      └── grace over, or SpaceGone ───────┘
+
+Down and up again within the grace, with the same incarnation, is no event for anybody's job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.tree import is_ancestor, living_path
+
+
+@dataclass(slots=True)
+class NodeRecord:
+    """What the head knows of one node."""
+
+    node: int
+    state: str = "down"
+    link: int | None = None
+    """The head's link through which it is reached; None: detached."""
+    parent: int = HEAD
+    incarnation: int | None = None
+    host: str = ""
+    port: int = 0
+    release: str = ""
+    agent_pid: int = 0
+    init_pid: int = 0
+    serial: int = 0
+    """Of the newest placement that this head gave it."""
+    placed_under: int | None = None
+    """The parent that the newest placement names."""
+    detached_at_ms: int = 0
+    mode: int = 0o111
+    uid: int = 0
+    gid: int = 0
+
+    @property
+    def name(self) -> str:
+        """``n7``."""
+        return f"n{self.node}"
+
+
+@dataclass(slots=True)
+class NodeLink:
+    """A direct child of the head and the nodes reached through it."""
+
+    link: int
+    peer: int
+    heard_at_ms: int
+    greeted: bool = False
+    mask: int = 0
+
+
+class Membership:
+    """All nodes and all links. Iteration is always in the order of node or link numbers."""
+
+    def __init__(self, fanout: int, nodes: tuple[int, ...]) -> None:
+        self.fanout = fanout
+        self.records: dict[int, NodeRecord] = {node: NodeRecord(node) for node in sorted(nodes)}
+        self.links: dict[int, NodeLink] = {}
+        self.up_mask = 0
+        """Nodes whose state is up (attached or within the grace)."""
+
+    def record(self, node: int) -> NodeRecord:
+        """Return the record of a node; a node with a valid certificate that attaches for the first time gets one."""
+        record = self.records.get(node)
+        if record is None:
+            record = NodeRecord(node)
+            self.records[node] = record
+            self.records = {number: self.records[number] for number in sorted(self.records)}
+        return record
+
+    @property
+    def known(self) -> NodeSet:
+        """Every registered node."""
+        return NodeSet.of(self.records)
+
+    @property
+    def up(self) -> NodeSet:
+        """Every node whose state is up."""
+        return NodeSet(self.up_mask)
+
+    @property
+    def attached_mask(self) -> int:
+        """Every node that can be reached now."""
+        mask = 0
+        for link in self.links.values():
+            mask |= link.mask
+        return mask
+
+    def set_state(self, record: NodeRecord, state: str) -> None:
+        """Change a node's state."""
+        record.state = state
+        if state == "up":
+            self.up_mask |= 1 << record.node
+        else:
+            self.up_mask &= ~(1 << record.node)
+
+    def may_speak_for(self, link: NodeLink, node: int) -> bool:
+        """Say whether the tree allows this child to stand above that node."""
+        return is_ancestor(link.peer, node, self.fanout)
+
+    def route(self, record: NodeRecord, link: NodeLink) -> None:
+        """Reach a node through this link from now on."""
+        bit = 1 << record.node
+        for other in self.links.values():
+            other.mask &= ~bit
+        link.mask |= bit
+        record.link = link.link
+
+    def detach(self, mask: int, now_ms: int) -> list[NodeRecord]:
+        """Note that these nodes cannot be reached; return their records."""
+        gone: list[NodeRecord] = []
+        for node in NodeSet(mask):
+            record = self.records[node]
+            record.link = None
+            record.detached_at_ms = now_ms
+            gone.append(record)
+        for link in self.links.values():
+            link.mask &= ~mask
+        return gone
+
+    def desired_path(self, node: int) -> list[NodeRecord]:
+        """Return the ancestors that a node should have now, the topmost first."""
+        return [self.records[a] for a in living_path(node, self.fanout, NodeSet(self.attached_mask & self.up_mask))]

@@ -1,0 +1,337 @@
+"""Clients' questions to the head: nodes, jobs, processes, signals.
+
+A question that only nodes can answer goes down the tree as a `Query`; every node answers once. It ends when all have
+answered, when those that have not are gone, or at the latest after `query_timeout_ms`, naming who did not answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from heorot.core import client_messages as c
+from heorot.core import messages as m
+from heorot.core import nodelist
+from heorot.core.errors import NodeListError, RequestError
+from heorot.core.head_context import HeadContext
+from heorot.core.job import Job
+from heorot.core.jobs import Jobs
+from heorot.core.nodeset import HEAD, NodeSet
+
+MAX_QUERIES = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the kernel says."""
+
+    client: int
+    user: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class PendingQuery:
+    """A question that is on its way."""
+
+    client: int
+    request: int
+    query: m.Query
+    waiting: int
+    """Mask of the nodes that have not answered."""
+    matched: int = 0
+    missing: list[int] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Requests:
+    """Answers everything that clients ask, except for launches and streams."""
+
+    def __init__(self, context: HeadContext, jobs: Jobs) -> None:
+        self._context = context
+        self._jobs = jobs
+        self.queries: dict[int, PendingQuery] = {}
+        self._next_query = 1
+
+    # ------------------------------------------------------------------ nodes
+
+    def resolve(self, nodes: str, select: str) -> list[int]:
+        """Return the nodes that a client names, in order.
+
+        Raises
+        ------
+        RequestError
+            ``bad-nodes`` or ``no-nodes``.
+        """
+        members = self._context.members
+        if select == "up":
+            found = list(members.up)
+        elif select == "notdown":
+            found = [record.node for record in members.records.values() if record.state != "down"]
+        elif select == "list":
+            found = self._parse(nodes)
+        else:
+            raise RequestError("bad-request", f"unknown selection {select!r}: list, up or notdown")
+        if not found:
+            raise RequestError("no-nodes", f"no node is selected by {nodes!r}" if select == "list" else "no node is up")
+        return found
+
+    def _parse(self, text: str) -> list[int]:
+        members = self._context.members
+        records = members.records
+        view = nodelist.NodeView(
+            known=members.known,
+            states={node: record.state for node, record in records.items()},
+            groups=self._context.config.groups,
+        )
+        try:
+            return nodelist.parse(text, view)
+        except NodeListError as error:
+            raise RequestError("bad-nodes", str(error)) from error
+
+    def runnable(self, caller: Caller, ask: c.Spawn) -> list[int]:
+        """Return the nodes of a launch after checking that each is up and may be used by the caller.
+
+        Raises
+        ------
+        RequestError
+            ``bad-nodes``, ``no-nodes``, ``node-down``, ``not-permitted`` or ``bad-request``.
+        """
+        if not ask.argv:
+            raise RequestError("bad-request", "there is no command to run")
+        nodes = self.resolve(ask.nodes, ask.select)
+        if HEAD in nodes:
+            raise RequestError("bad-nodes", "the head runs no ranks; name nodes, for example n0")
+        records = self._context.members.records
+        down = NodeSet.of(node for node in nodes if records[node].state != "up")
+        if down:
+            states = sorted({records[node].state for node in down})
+            raise RequestError("node-down", f"{down} {'is' if len(down) == 1 else 'are'} {'/'.join(states)}, not up")
+        if caller.uid != 0:
+            barred = NodeSet.of(node for node in nodes if not self._may_execute(caller, node))
+            if barred:
+                raise RequestError("not-permitted", f"{caller.user} may not start processes on {barred}")
+        return nodes
+
+    def _may_execute(self, caller: Caller, node: int) -> bool:
+        record = self._context.members.records[node]
+        if caller.uid == record.uid:
+            return bool(record.mode & 0o100)
+        if record.gid in (caller.gid, *caller.groups):
+            return bool(record.mode & 0o010)
+        return bool(record.mode & 0o001)
+
+    def nodes_json(self, nodes: list[int]) -> list[dict[str, Any]]:
+        """Return the rows of ``bpstat --json``."""
+        busy: dict[int, int] = {}
+        for job in self._jobs.jobs.values():
+            if not job.done:
+                for node in job.node_set:
+                    busy[node] = busy.get(node, 0) + len(job.live_ranks_on(node))
+        rows: list[dict[str, Any]] = []
+        for node in nodes:
+            if node == HEAD:
+                continue
+            record = self._context.members.records[node]
+            rows.append(
+                {
+                    "id": node,
+                    "name": record.name,
+                    "state": record.state,
+                    "parent": record.parent if record.link is not None else None,
+                    "agent_pid": record.agent_pid or None,
+                    "init_pid": record.init_pid or None,
+                    "address": f"{record.host}:{record.port}" if record.host else "",
+                    "mode": record.mode,
+                    "uid": record.uid,
+                    "gid": record.gid,
+                    "user": "root" if record.uid == 0 else str(record.uid),
+                    "group": "root" if record.gid == 0 else str(record.gid),
+                    "release": record.release,
+                    "ranks": busy.get(node, 0),
+                }
+            )
+        return rows
+
+    def status_json(self) -> dict[str, Any]:
+        """Return the object of ``heorot status --json``."""
+        config = self._context.config
+        heads = [{"name": config.name, "role": "active", "pid": config.pid}]
+        heads += [{"name": name, "role": "standby", "pid": pid} for name, pid in config.standbys]
+        return {
+            "cluster": config.cluster,
+            "epoch": config.epoch,
+            "release": config.release,
+            "fanout": config.fanout,
+            "heads": heads,
+            "nodes": self.nodes_json(list(self._context.members.records)),
+        }
+
+    # ------------------------------------------------------------------ jobs
+
+    def job(self, job_id: str) -> Job:
+        """Return a job.
+
+        Raises
+        ------
+        RequestError
+            ``no-such-job``.
+        """
+        job = self._jobs.jobs.get(job_id)
+        if job is None:
+            raise RequestError("no-such-job", f"there is no job {job_id}; 'bpjob list' shows those that are known")
+        return job
+
+    def owned_job(self, caller: Caller, job_id: str) -> Job:
+        """Return a job that the caller may control.
+
+        Raises
+        ------
+        RequestError
+            ``no-such-job`` or ``not-permitted``.
+        """
+        job = self.job(job_id)
+        if caller.uid not in (0, job.ticket.uid):
+            raise RequestError("not-permitted", f"job {job_id} belongs to {job.ticket.user}")
+        return job
+
+    # ------------------------------------------------------------------ questions to nodes
+
+    def processes(self, caller: Caller, ask: c.ListProcesses) -> None:
+        """Ask the nodes for their processes."""
+        if ask.job is not None:
+            nodes = self.job(ask.job).node_set
+        elif ask.nodes:
+            nodes = NodeSet.of(node for node in self.resolve(ask.nodes, "list") if node != HEAD)
+        else:
+            nodes = self._context.members.up
+        self._ask(caller.client, ask.request, nodes, ask.job, None, None, 0, True, -1)
+
+    def signal(self, caller: Caller, ask: c.Signal) -> None:
+        """Signal the ranks of a job, or processes by PID.
+
+        Raises
+        ------
+        RequestError
+            ``no-such-job``, ``not-permitted``, ``bad-request`` or ``bad-nodes``.
+        """
+        uid = -1 if caller.uid == 0 else caller.uid
+        if ask.job is not None:
+            job = self.owned_job(caller, ask.job)
+            nodes = job.node_set
+            if ask.ranks is not None:
+                if any(not 0 <= rank < len(job.nodes) for rank in ask.ranks):
+                    raise RequestError("bad-request", f"job {job.id} has the ranks 0 to {len(job.nodes) - 1}")
+                nodes = NodeSet.of(job.nodes[rank] for rank in ask.ranks)
+            self._ask(caller.client, ask.request, nodes, ask.job, ask.ranks, None, ask.signal, False, uid)
+        elif ask.pids:
+            nodes = NodeSet()
+            if ask.nodes:
+                nodes = NodeSet.of(node for node in self.resolve(ask.nodes, "list") if node != HEAD)
+            else:
+                for pid in ask.pids:
+                    nodes |= self._nodes_of_pid(abs(pid))
+            self._ask(caller.client, ask.request, nodes, None, None, ask.pids, ask.signal, False, uid)
+        else:
+            raise RequestError("bad-request", "a signal needs a job or at least one PID")
+
+    def _nodes_of_pid(self, pid: int) -> NodeSet:
+        size = self._context.config.pid_range
+        if size:
+            node = pid // size - 1
+            if node in self._context.members.records:
+                return NodeSet(1 << node)
+        return self._context.members.up
+
+    def _ask(
+        self,
+        client: int,
+        request: int,
+        nodes: NodeSet,
+        job: str | None,
+        ranks: list[int] | None,
+        pids: list[int] | None,
+        signal: int,
+        detail: bool,
+        uid: int,
+    ) -> None:
+        if len(self.queries) >= MAX_QUERIES:
+            raise RequestError("busy", f"{MAX_QUERIES} questions are on their way already; try again")
+        context = self._context
+        query = m.Query(self._next_query, job, ranks, pids, signal, detail, uid)
+        self._next_query += 2
+        up = nodes & context.members.up
+        pending = PendingQuery(client, request, query, up.mask, missing=list(nodes - up) if detail else [])
+        self.queries[query.id] = pending
+        context.set_timer(f"query:{query.id}", context.config.query_timeout_ms)
+        # A node within its grace gets the question when it is back.
+        context.send_down(up, query)
+        if not up:
+            self._answer(pending)
+
+    def reply(self, node: int, reply: m.Reply) -> None:
+        """Take a node's answer."""
+        pending = self.queries.get(reply.id)
+        if pending is None or not pending.waiting >> node & 1:
+            return
+        pending.matched += reply.matched
+        for process in reply.processes:
+            pending.rows.append(
+                {
+                    "pid": process.pid,
+                    "node": node,
+                    "job": process.job or None,
+                    "rank": process.rank if process.rank >= 0 else None,
+                    "uid": process.uid,
+                    "user": None,
+                    "state": process.state,
+                    "started_at_ms": process.started_at_ms,
+                    "argv": process.argv,
+                    "leader": process.leader,
+                    "parent_pid": process.parent_pid,
+                    "user_time_ms": process.user_time_ms,
+                    "memory_bytes": process.memory_bytes,
+                }
+            )
+        if not reply.more:
+            pending.waiting &= ~(1 << node)
+        if not pending.waiting:
+            self._answer(pending)
+
+    def ask_again(self, node: int) -> None:
+        """A node is back: repeat what it has not answered; asking twice acts once."""
+        for pending in self.queries.values():
+            if pending.waiting >> node & 1:
+                self._context.send_down(NodeSet(1 << node), pending.query)
+
+    def node_gone(self, node: int) -> None:
+        """Wait for this node no longer."""
+        for pending in list(self.queries.values()):
+            if pending.waiting >> node & 1:
+                pending.waiting &= ~(1 << node)
+                pending.missing.append(node)
+                if not pending.waiting:
+                    self._answer(pending)
+
+    def timed_out(self, query_id: int) -> None:
+        """Answer with what has come so far."""
+        pending = self.queries.get(query_id)
+        if pending is not None:
+            pending.missing += list(NodeSet(pending.waiting))
+            self._answer(pending)
+
+    def _answer(self, pending: PendingQuery) -> None:
+        del self.queries[pending.query.id]
+        pending.missing.sort()
+        if pending.query.detail:
+            pending.rows.sort(key=lambda row: (row["node"], row["pid"]))
+            value = {"processes": pending.rows, "missing": pending.missing}
+            self._context.to_client(pending.client, c.Result(pending.request, value))
+        else:
+            self._context.to_client(pending.client, c.Signalled(pending.request, pending.matched, pending.missing))
+
+    def client_gone(self, client: int) -> None:
+        """Nobody waits for these answers any more."""
+        self.queries = {number: query for number, query in self.queries.items() if query.client != client}
