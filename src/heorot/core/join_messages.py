@@ -28,7 +28,7 @@ Signature: TypeAlias = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
 
 
-class JoinGreeting(Message, tag=112):
+class JoinGreeting(Message, tag=112, frozen=True):
     """The head's first frame to an anonymous peer."""
 
     version: Count
@@ -39,7 +39,7 @@ class JoinGreeting(Message, tag=112):
     """Random for every connection."""
 
 
-class JoinRequest(Message, tag=113):
+class JoinRequest(Message, tag=113, frozen=True):
     """A host asks to become a node."""
 
     version: Count
@@ -56,7 +56,7 @@ class JoinRequest(Message, tag=113):
     release: Annotated[str, Meta(max_length=64)] = ""
 
 
-class JoinAccepted(Message, tag=114):
+class JoinAccepted(Message, tag=114, frozen=True):
     """The host is a node now."""
 
     cluster: str
@@ -70,7 +70,7 @@ class JoinAccepted(Message, tag=114):
     fanout: Count
 
 
-class JoinRefused(Message, tag=115):
+class JoinRefused(Message, tag=115, frozen=True):
     """The head's last word: `code` for programs, `text` for people."""
 
     code: str
@@ -79,7 +79,7 @@ class JoinRefused(Message, tag=115):
 
 JoinMessage: TypeAlias = JoinGreeting | JoinRequest | JoinAccepted | JoinRefused
 
-_decoder = msgspec.msgpack.Decoder(JoinMessage)
+_decoder: msgspec.msgpack.Decoder[JoinMessage] = msgspec.msgpack.Decoder(JoinMessage)
 
 
 def decode_join(payload: bytes) -> JoinMessage:

@@ -8,6 +8,7 @@ the first frame to `JoinSession.handle`, sends the answer and closes. The host's
 from __future__ import annotations
 
 import datetime
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -15,7 +16,6 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -150,7 +150,7 @@ class JoinServer:
         now_ms = int(self._wall_clock() * 1000)
         token = self.tokens.check(request.token, request.secret, now_ms)
         nodes = self.registry.nodes()
-        # The answer to this very request may have been lost: the same key gets the same number and takes no further use.
+        # The answer to this very request may have been lost: the same key gets the same number and takes no other use.
         for known in nodes.values():
             if known.public_key == request.public_key.hex() and known.token == token.id:
                 return known
@@ -213,7 +213,7 @@ class JoinSession:
 
 
 class JoinClient:
-    """The host's side: makes a private key that stays here, and shows the secret only to a head that the token names."""
+    """The host's side. Makes a private key that stays here; shows the secret only to a head of the token's cluster."""
 
     def __init__(self, token: Token, *, node: int = -1, host: str = "") -> None:
         self._token = token
@@ -289,15 +289,16 @@ class JoinClient:
         return identity, message
 
     def _check_head(self, authority_der: bytes, leaf_der: bytes | None) -> x509.Certificate:
+        # First of all the digest: nothing that the token does not vouch for is even parsed.
+        if not secrets.compare_digest(hashlib.sha256(authority_der).digest(), self._token.fingerprint):
+            raise SecurityError(
+                "the token is for another cluster than this head's (or somebody is in between); nothing secret was sent"
+            )
         try:
             authority = x509.load_der_x509_certificate(authority_der)
             leaf = x509.load_der_x509_certificate(leaf_der or b"")
         except ValueError:
             raise SecurityError("the head sent no certificate that can be read; nothing secret was sent") from None
-        if not secrets.compare_digest(authority.fingerprint(hashes.SHA256()), self._token.fingerprint):
-            raise SecurityError(
-                "the token is for another cluster than this head's (or somebody is in between); nothing secret was sent"
-            )
         _check_issued(leaf, authority)
         names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         if len(names) != 1 or not str(names[0].value).startswith("head:"):
