@@ -1,4 +1,4 @@
-"""The way into every command: find its module, call it, end the process. Imported by bin/heorot at each start, so lean."""
+"""The way into every command: find its module, call it, end the process. bin/heorot imports it at each start."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def run(name: str) -> None:
     """Run the command `name` with the arguments of this process, and exit with its status. Does not return."""
     package = "daemons" if name in DAEMONS else "cli"
     module_name = f"heorot.{package}.{name}"
+    status = 1
     try:
         __import__(module_name)
         status = sys.modules[module_name].main()
@@ -33,7 +34,7 @@ def run(name: str) -> None:
 
 def _end_by_signal(number: int) -> None:
     """End as a program does that does not handle the signal; the shell must see that to end a loop or a script."""
-    import _signal
+    import _signal  # type: ignore[import-not-found]  # `signal` imports enum, which takes 4 ms
     import posix
 
     _signal.signal(number, _signal.SIG_DFL)
