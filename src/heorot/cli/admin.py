@@ -1,0 +1,62 @@
+"""What the administration commands share: where the cluster is, durations, and how to fail."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from heorot.config import DEFAULT_DIRECTORY, DEFAULT_HEAD_PATH, load_head
+from heorot.core.errors import HeorotError
+
+UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def duration_ms(text: str) -> int:
+    """Read ``30s``, ``15m``, ``1h`` or ``2d`` as milliseconds, for argparse."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS_MS or not (number.isascii() and number.isdigit()) or len(number) > 9 or int(number) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write 30s, 15m, 1h or 2d")
+    return int(number) * UNITS_MS[unit]
+
+
+def add_directory(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dir``."""
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        metavar="DIR",
+        help=f"the cluster directory (default: $HEOROT_DIR, else the one named in {DEFAULT_HEAD_PATH}, "
+        f"else {DEFAULT_DIRECTORY})",
+    )
+
+
+def cluster_directory(given: Path | None) -> Path:
+    """Return the cluster directory that a command on the head's host is about. Raises HeorotError."""
+    if given is not None:
+        return given.absolute()
+    if os.environ.get("HEOROT_DIR"):
+        return Path(os.environ["HEOROT_DIR"]).absolute()
+    if DEFAULT_HEAD_PATH.exists():
+        return Path(load_head(DEFAULT_HEAD_PATH).cluster.directory)
+    return Path(DEFAULT_DIRECTORY)
+
+
+def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """Run a command; print an error as one line, and return the exit status."""
+    try:
+        return command(arguments)
+    except HeorotError as error:
+        print(f"heorot: {error}", file=sys.stderr)
+    except OSError as error:
+        name = f" {error.filename}" if error.filename else ""
+        hint = "; administration needs root" if isinstance(error, PermissionError) and os.geteuid() else ""
+        print(f"heorot: {error.strerror or error}{name}{hint}", file=sys.stderr)
+    return 1
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 use`` or ``2 uses``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,360 @@
+"""The configuration of a cluster of many machines: one TOML file for a head, one for a node.
+
+``/etc/heorot/head.toml`` is written by ``heorot head init``, ``/etc/heorot/node.toml`` by ``heorot node join``. Every
+key is checked: an unknown one, a wrong type or a value out of range is an error that says where it stands. The embedded
+cluster of ``heorot up`` needs none of this.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heorot.core.errors import HeorotError
+
+DEFAULT_HEAD_PATH = Path("/etc/heorot/head.toml")
+DEFAULT_NODE_PATH = Path("/etc/heorot/node.toml")
+DEFAULT_DIRECTORY = "/var/lib/heorot"
+DEFAULT_SOCKET = "/run/heorot/head.sock"
+DEFAULT_HEAD_PORT = 7733
+DEFAULT_NODE_PORT = 7734
+
+
+class ConfigError(HeorotError):
+    """A configuration file cannot be used; says which key, why, and what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a daemon accepts links."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str, default_port: int | None = None) -> Address:
+    """Read ``HOST:PORT``, ``[IPV6]:PORT`` or, with a default, ``HOST`` alone.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of these.
+    """
+    host, port_text = text, ""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ConfigError(f"{text!r} is not an address: write [IPV6]:PORT")
+        port_text = rest[1:]
+    elif text.count(":") == 1:
+        host, _, port_text = text.partition(":")
+    if not host or any(character.isspace() for character in host):
+        raise ConfigError(f"{text!r} is not an address: write HOST:PORT")
+    if not port_text:
+        if default_port is None or text.endswith(":"):
+            raise ConfigError(f"{text!r} has no port: write HOST:PORT")
+        return Address(host, default_port)
+    if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65536):
+        raise ConfigError(f"{text!r} has no usable port: use 1 to 65535")
+    return Address(host, int(port_text))
+
+
+def _ranged(default: int, lowest: int, highest: int) -> Any:
+    return field(default=default, metadata={"range": (lowest, highest)})
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSection:
+    """``[cluster]``: what all daemons of the host share."""
+
+    id: str
+    """The cluster's id, as in its certificates."""
+    directory: str = DEFAULT_DIRECTORY
+    """Keys, tokens, registry, spools: everything that must outlive a reboot."""
+    log_level: str = field(default="info", metadata={"choices": ("debug", "info", "warning", "error")})
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSection:
+    """``[head]``."""
+
+    name: str
+    listen: Address
+    """Where nodes connect to; an address, not a name."""
+    addresses: tuple[Address, ...]
+    """What joining nodes are told: how they reach every head of the cluster, this one included."""
+    socket: str = DEFAULT_SOCKET
+    """Where commands connect to."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSection:
+    """``[node]``."""
+
+    number: int = field(metadata={"range": (0, 65535)})
+    listen: Address
+    """Where other nodes connect to: an address of this host that they can reach."""
+    heads: tuple[Address, ...]
+    """Tried in this order, and again for as long as it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSection:
+    """``[tree]``."""
+
+    fanout: int = _ranged(32, 2, 1024)
+    """Children of the head, and of every node, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsSection:
+    """``[limits]``."""
+
+    max_processes: int = _ranged(4096, 1, 1 << 22)
+    """Processes of one job on one node, unless the job says otherwise."""
+    max_jobs: int = _ranged(4096, 1, 1 << 20)
+    """Jobs that are not over."""
+    max_finished_jobs: int = _ranged(1024, 0, 1 << 20)
+    """Jobs that are over and still listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimersSection:
+    """``[timers]``, all in milliseconds."""
+
+    heartbeat_ms: int = _ranged(10_000, 100, 600_000)
+    link_timeout_ms: int = _ranged(30_000, 300, 1_800_000)
+    node_grace_ms: int = _ranged(5_000, 0, 3_600_000)
+    kill_grace_ms: int = _ranged(2_000, 0, 600_000)
+    query_timeout_ms: int = _ranged(10_000, 100, 600_000)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFile:
+    """All of ``head.toml``."""
+
+    cluster: ClusterSection
+    head: HeadSection
+    tree: TreeSection = TreeSection()
+    limits: LimitsSection = LimitsSection()
+    timers: TimersSection = TimersSection()
+    groups: dict[str, str] = field(default_factory=dict)
+    """Named node lists: ``rack1 = "n0-n31"`` is ``@rack1`` in a command."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFile:
+    """All of ``node.toml``."""
+
+    cluster: ClusterSection
+    node: NodeSection
+    timers: TimersSection = TimersSection()
+
+
+F = TypeVar("F", HeadFile, NodeFile)
+
+
+def load_head(path: Path) -> HeadFile:
+    """Read ``head.toml``. Raises ConfigError."""
+    config = _load(path, HeadFile)
+    _check_timers(path, config.timers)
+    return config
+
+
+def load_node(path: Path) -> NodeFile:
+    """Read ``node.toml``. Raises ConfigError."""
+    config = _load(path, NodeFile)
+    _check_timers(path, config.timers)
+    return config
+
+
+def _check_timers(path: Path, timers: TimersSection) -> None:
+    if timers.link_timeout_ms < 2 * timers.heartbeat_ms:
+        raise ConfigError(
+            f"{path}: [timers] link_timeout_ms ({timers.link_timeout_ms}) must be at least twice heartbeat_ms "
+            f"({timers.heartbeat_ms}), or quiet links are taken for dead"
+        )
+
+
+def _load(path: Path, kind: type[F]) -> F:
+    try:
+        with open(path, "rb") as file:
+            value = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    sections = typing.get_type_hints(kind)
+    _refuse_unknown(f"{path}:", "section", value, sections)
+    result: dict[str, Any] = {}
+    for name, section in sections.items():
+        where = f"{path}: [{name}]"
+        given = value.get(name, {})
+        if not isinstance(given, dict):
+            raise ConfigError(f"{where} must be a section, not {_name_of(given)}")
+        if name == "groups":
+            for group, nodes in given.items():
+                if not isinstance(nodes, str):
+                    raise ConfigError(f'{where} {group}: expected a node list such as "n0-n3", found {_name_of(nodes)}')
+            result[name] = given
+        else:
+            result[name] = _read_section(where, section, given)
+    return kind(**result)
+
+
+def _read_section(where: str, section: Any, given: dict[str, Any]) -> Any:
+    hints = typing.get_type_hints(section)
+    _refuse_unknown(where, "key", given, hints)
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(section):
+        if item.name in given:
+            values[item.name] = _read_value(f"{where} {item.name}", hints[item.name], item.metadata, given[item.name])
+        elif item.default is dataclasses.MISSING:
+            raise ConfigError(f"{where} {item.name} is missing")
+    return section(**values)
+
+
+def _read_value(where: str, hint: Any, metadata: Any, value: Any) -> Any:
+    if hint is int:
+        # In Python, true is an int.
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ConfigError(f"{where}: expected a whole number, found {_name_of(value)}")
+        lowest, highest = metadata["range"]
+        if not lowest <= value <= highest:
+            raise ConfigError(f"{where}: {value} is out of range: use {lowest} to {highest}")
+        return value
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where}: expected true or false, found {_name_of(value)}")
+        return value
+    if hint == tuple[Address, ...]:
+        if not isinstance(value, list) or not value:
+            raise ConfigError(
+                f'{where}: expected a list of addresses such as ["10.0.0.1:7733"], found {_name_of(value)}'
+            )
+        return tuple(_read_value(where, Address, {}, element) for element in value)
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where}: expected a text in quotes, found {_name_of(value)}")
+    if hint is Address:
+        try:
+            return parse_address(value)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    choices = metadata.get("choices")
+    if choices and value not in choices:
+        raise ConfigError(f"{where}: {value!r} is none of {', '.join(choices)}")
+    return value
+
+
+def _refuse_unknown(where: str, what: str, given: dict[str, Any], known: dict[str, Any]) -> None:
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise ConfigError(f"{where} unknown {what} {name!r}; {hint}")
+
+
+def _name_of(value: Any) -> str:
+    if value == [] or value == "":
+        return "an empty one"
+    return f"{value!r:.60}"
+
+
+# ------------------------------------------------------------------ writing the first version of a file
+
+_HEAD_TEMPLATE = """\
+# The configuration of this head. A change needs: systemctl restart heorot-head
+# Running jobs do not notice: their processes live on the nodes.
+
+[cluster]
+id = "{cluster}"
+directory = "{directory}"
+# log_level = "info"                    # debug, info, warning, error
+
+[head]
+name = "{name}"
+listen = "{listen}"
+# How nodes reach every head of the cluster; joining nodes are told these.
+addresses = [{addresses}]
+socket = "{socket}"
+
+[tree]
+# fanout = {tree.fanout}                           # children of the head, and of every node, at most
+
+[limits]
+# max_processes = {limits.max_processes}                  # of one job on one node, unless the job says otherwise
+# max_jobs = {limits.max_jobs}
+# max_finished_jobs = {limits.max_finished_jobs}              # jobs that are over and still listed
+
+[timers]
+# heartbeat_ms = {timers.heartbeat_ms}                  # a quiet link says so this often
+# link_timeout_ms = {timers.link_timeout_ms}               # a link that is silent for so long is dead
+# node_grace_ms = {timers.node_grace_ms}                  # so long may a lost node come back before its ranks are lost
+# kill_grace_ms = {timers.kill_grace_ms}                  # between a hang-up and the kill
+# query_timeout_ms = {timers.query_timeout_ms}
+
+[groups]
+# rack1 = "n0-n31"                      # bpsh @rack1 uptime
+"""
+
+_NODE_TEMPLATE = """\
+# The configuration of this node. A change needs: systemctl restart heorot-node
+# Running processes do not notice: heorot-init holds them.
+
+[cluster]
+id = "{cluster}"
+directory = "{directory}"
+# log_level = "info"                    # debug, info, warning, error
+
+[node]
+number = {number}
+# An address of this host that other nodes reach.
+listen = "{listen}"
+heads = [{heads}]
+
+[timers]
+# heartbeat_ms = {timers.heartbeat_ms}                  # a quiet link says so this often
+# link_timeout_ms = {timers.link_timeout_ms}               # a link that is silent for so long is dead
+"""
+
+
+def render_head(
+    *, cluster: str, directory: str, name: str, listen: Address, addresses: list[Address], socket: str = DEFAULT_SOCKET
+) -> str:
+    """Return a commented ``head.toml`` in which every default is shown."""
+    return _HEAD_TEMPLATE.format(
+        cluster=_escape(cluster),
+        directory=_escape(directory),
+        name=_escape(name),
+        listen=_escape(str(listen)),
+        addresses=", ".join(f'"{_escape(str(address))}"' for address in addresses),
+        socket=_escape(socket),
+        tree=TreeSection(),
+        limits=LimitsSection(),
+        timers=TimersSection(),
+    )
+
+
+def render_node(*, cluster: str, directory: str, number: int, listen: Address, heads: list[Address]) -> str:
+    """Return a commented ``node.toml``."""
+    return _NODE_TEMPLATE.format(
+        cluster=_escape(cluster),
+        directory=_escape(directory),
+        number=number,
+        listen=_escape(str(listen)),
+        heads=", ".join(f'"{_escape(str(address))}"' for address in heads),
+        timers=TimersSection(),
+    )
+
+
+def _escape(text: str) -> str:
+    """Return `text` for a basic string of TOML."""
+    return "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
