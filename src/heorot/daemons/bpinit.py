@@ -1,0 +1,64 @@
+"""``bpinit``: a node's process space as a daemon of its own, for a service manager."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from heorot.procs.namespace import SpaceError, pid_range, spawn_space
+from heorot.procs.space_socket import listen
+
+_USAGE = """usage: bpinit --dir DIR --node N [--capacity NODES]
+
+Hold the processes of node N. DIR is the node's directory; the agent connects to DIR/init.sock. As root the processes
+get a PID namespace of their own, with PIDs from the range of node N in a cluster of at most NODES nodes (default 1023).
+"""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Make the process space, wait for it, and end with it."""
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    from heorot.core.space_events import SpaceConfig
+
+    directory = options["--dir"]
+    node = int(options["--node"])
+    try:
+        base, size = pid_range(node, max(node + 1, int(options.get("--capacity", "1023"))))
+        spool = os.path.join(directory, "spool")
+        os.makedirs(spool, mode=0o700, exist_ok=True)
+        listener = listen(os.path.join(directory, "init.sock"))
+        config = SpaceConfig(node=node, base_pid=base, range_size=size, spool_dir=spool, die_with_parent=True)
+        pid = spawn_space(config, listener)
+    except (OSError, SpaceError) as error:
+        sys.stderr.write(f"bpinit: {error}\n")
+        sys.exit(1)
+    listener.close()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # The space ends on SIGTERM; this process ends with it.
+        signal.signal(number, lambda *_: os.kill(pid, signal.SIGTERM))
+    _, status = os.waitpid(pid, 0)
+    os.unlink(os.path.join(directory, "init.sock"))
+    sys.exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def _parse(arguments: list[str]) -> dict[str, str]:
+    if arguments in (["-h"], ["--help"]):
+        sys.stdout.write(_USAGE)
+        sys.exit(0)
+    known = ("--dir", "--node", "--capacity")
+    options: dict[str, str] = {}
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    for index in range(0, len(words) - 1, 2):
+        options[words[index]] = words[index + 1]
+    numbers = [options.get(name, "0") for name in ("--node", "--capacity")]
+    wrong = len(words) % 2 or any(name not in known for name in options) or not all(n.isdecimal() for n in numbers)
+    if wrong or "--dir" not in options or "--node" not in options:
+        sys.stderr.write(_USAGE)
+        sys.exit(2)
+    return options
+
+
+if __name__ == "__main__":
+    main()

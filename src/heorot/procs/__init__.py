@@ -1,0 +1,1 @@
+"""The node's process space: start, hold and reap processes, and the namespaces they live in."""

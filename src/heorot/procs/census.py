@@ -1,0 +1,245 @@
+"""Whose process is it? The children that this daemon started, and everything that they started in turn."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from heorot.core.messages import Process
+from heorot.procs import proctable
+
+_REPLY_BYTES = 4 * 1024 * 1024
+"""Half a frame: what the rows of one answer may take; command lines are cut short so that all processes fit."""
+_ROW_BYTES = 56
+
+
+class Child:
+    """One started rank, as the shell holds it."""
+
+    __slots__ = (
+        "doomed",
+        "end_input",
+        "ends",
+        "input",
+        "job",
+        "last_input_byte",
+        "pid",
+        "rank",
+        "reaped",
+        "slot",
+        "stdin",
+        "terminal",
+    )
+
+    def __init__(
+        self, slot: int, job: str, rank: int, pid: int, stdin: int, outputs: list[int], terminal: bool
+    ) -> None:
+        self.slot = slot
+        self.job = job
+        self.rank = rank
+        self.pid = pid
+        self.stdin = stdin
+        self.ends = outputs
+        """Our ends of stdout and stderr; -1: closed."""
+        self.terminal = terminal
+        self.input = b""
+        self.end_input = False
+        self.last_input_byte = b""
+        self.reaped = False
+        self.doomed = False
+        """To be destroyed with all of its descendants."""
+
+
+class Census:
+    """Knows the children, and attributes every other process of the space to one of them, or to none."""
+
+    def __init__(self, isolated: bool) -> None:
+        self.isolated = isolated
+        self.own_pid = os.getpid()
+        self.by_slot: dict[int, Child] = {}
+        self.by_pid: dict[int, Child] = {}
+        """Those that are not reaped."""
+        self.by_name: dict[tuple[str, int], Child] = {}
+        self.sessions: dict[int, Child] = {}
+        """Every child leads a session of its own; the session may outlive it."""
+
+    def add(self, child: Child) -> None:
+        """A rank was started."""
+        self.by_slot[child.slot] = self.by_pid[child.pid] = self.sessions[child.pid] = child
+        self.by_name[(child.job, child.rank)] = child
+
+    def reaped(self, child: Child) -> None:
+        """The rank's own process is gone; what it started may be left."""
+        child.reaped = True
+        self.by_pid.pop(child.pid, None)
+
+    def remove(self, child: Child) -> None:
+        """Nothing of the rank is left."""
+        self.by_slot.pop(child.slot, None)
+        for table, key in ((self.by_pid, child.pid), (self.sessions, child.pid)):
+            if table.get(key) is child:
+                del table[key]
+        if self.by_name.get((child.job, child.rank)) is child:
+            del self.by_name[(child.job, child.rank)]
+
+    def orphans(self) -> list[int]:
+        """Return our children that we did not start: processes whose parent has ended."""
+        known = self.by_pid
+        return [pid for pid in proctable.children(self.own_pid) if pid not in known]
+
+    def owner_of_orphan(self, pid: int) -> Child | None:
+        """Tell whose an orphan is: by its session, or else by the environment that it was started with."""
+        stat = proctable.read_stat(pid)
+        if stat is None:
+            return None
+        return self.sessions.get(stat.session) or self._by_environment(pid)
+
+    def _by_environment(self, pid: int) -> Child | None:
+        found = proctable.markers(pid)
+        try:
+            return self.by_name.get((found[b"HEOROT_JOB"].decode(), int(found[b"HEOROT_RANK"])))
+        except (KeyError, ValueError):
+            return None
+
+    def everyone(self) -> list[tuple[proctable.Stat, Child | None]]:
+        """Return every process of the space with its owner, by PID, ascending; without this daemon itself."""
+        stats = proctable.snapshot()
+        own = self.own_pid
+        owners: dict[int, Child | None] = {}
+        outside: set[int] = {0}
+        result: list[tuple[proctable.Stat, Child | None]] = []
+        for stat in stats.values():
+            if stat.pid == own:
+                continue
+            chain: list[int] = []
+            at = stat
+            owner: Child | None = None
+            inside = True
+            while True:
+                if at.pid in outside:
+                    inside = False
+                    break
+                if at.pid in owners:
+                    owner = owners[at.pid]
+                    break
+                chain.append(at.pid)
+                owner = self.by_pid.get(at.pid)
+                if owner is not None:
+                    break
+                parent = stats.get(at.parent)
+                if at.parent == own or (parent is None and self.isolated):
+                    owner = self.sessions.get(at.session) or self._by_environment(at.pid)
+                    break
+                if parent is None or at.parent in chain:
+                    inside = False
+                    break
+                at = parent
+            for pid in chain:
+                if inside:
+                    owners[pid] = owner
+                else:
+                    outside.add(pid)
+            if inside:
+                result.append((stat, owner))
+        return result
+
+    def count_by_job(self) -> dict[str, int]:
+        """Return how many processes each job has."""
+        counts: dict[str, int] = {}
+        for _, owner in self.everyone():
+            if owner is not None:
+                counts[owner.job] = counts.get(owner.job, 0) + 1
+        return counts
+
+    def select(
+        self, job: str, slots: list[int] | None, pids: list[int] | None, number: int, detail: bool
+    ) -> tuple[int, list[Process]]:
+        """Find processes, signal them, and return how many there are, with their rows if `detail`."""
+        everyone = self.everyone()
+        chosen = [entry for entry in everyone if _matches(entry, job, slots, pids)]
+        rows: list[Process] = []
+        if detail:
+            # Before the signal: afterwards there may be nothing to see.
+            room = _REPLY_BYTES // max(1, len(chosen)) - _ROW_BYTES
+            argv_limit = max(16, min(proctable.ARGV_LIMIT_BYTES, room))
+            boot_ms = proctable.boot_time_ms()
+            for stat, owner in chosen:
+                name, rank = (owner.job, owner.rank) if owner is not None else ("", -1)
+                leader = owner is not None and owner.pid == stat.pid
+                found = proctable.row(stat, name, rank, leader, boot_ms, argv_limit, self.own_pid)
+                if found is not None:
+                    rows.append(found)
+        if number:
+            self._signal(everyone, chosen, number)
+        return len(chosen), rows
+
+    def _signal(
+        self,
+        everyone: list[tuple[proctable.Stat, Child | None]],
+        chosen: list[tuple[proctable.Stat, Child | None]],
+        number: int,
+    ) -> None:
+        """Signal each chosen process exactly once; whole groups at once, so that no member escapes by a fork."""
+        members: dict[int, int] = {}
+        for stat, _ in everyone:
+            members[stat.group] = members.get(stat.group, 0) + 1
+        taken: dict[int, list[int]] = {}
+        for stat, _ in chosen:
+            taken.setdefault(stat.group, []).append(stat.pid)
+        for group, group_pids in taken.items():
+            if len(group_pids) == members[group] and group > 1 and group != os.getpgrp():
+                send(-group, number)
+            else:
+                for pid in group_pids:
+                    send(pid, number)
+
+
+def _matches(
+    entry: tuple[proctable.Stat, Child | None], job: str, slots: list[int] | None, pids: list[int] | None
+) -> bool:
+    stat, owner = entry
+    if job and (owner is None or owner.job != job):
+        return False
+    if slots is not None and (owner is None or owner.slot not in slots):
+        return False
+    return pids is None or stat.pid in pids or -stat.group in pids
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal, as kill(2); whoever is gone already, or may not be signalled, is left alone."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def tree(roots: list[int]) -> list[int]:
+    """Return these processes and all of their descendants."""
+    found: list[int] = []
+    known = set(roots)
+    line = list(roots)
+    while line:
+        pid = line.pop()
+        found.append(pid)
+        for child in proctable.children(pid):
+            if child not in known:
+                known.add(child)
+                line.append(child)
+    return found
+
+
+def exterminate(roots: list[int]) -> None:
+    """Kill processes with all of their descendants, even if they fork as fast as they can.
+
+    Everything found is stopped first, again and again until nothing new appears: what is stopped cannot fork.
+    """
+    stopped: set[int] = set()
+    for _ in range(50):
+        fresh = [pid for pid in tree(roots) if pid not in stopped]
+        if not fresh:
+            break
+        for pid in fresh:
+            send(pid, signal.SIGSTOP)
+        stopped.update(fresh)
+    for pid in sorted(stopped):
+        send(pid, signal.SIGKILL)

@@ -1,0 +1,89 @@
+"""The connection to the agent: frames in, frames out, control before bulk, never blocking."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+
+from heorot.core.framing import FrameDecoder, encode_frame
+
+_RECEIVE_BYTES = 256 * 1024
+_SEND_BYTES = 512 * 1024
+_QUICK_BYTES = 64 * 1024
+"""Below this backlog everything keeps its order, so that small output travels in front of the exit that follows it."""
+
+
+class AgentLink:
+    """One connected agent."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.socket = connection
+        self.fd = connection.fileno()
+        self.wants_writable = False
+        self.dirty = False
+        """Something was queued or written since the last look."""
+        self._decoder = FrameDecoder()
+        self._first: deque[bytes] = deque()
+        self._first_bytes = 0
+        self._bulk: deque[bytes] = deque()
+        self._bulk_bytes = 0
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How much waits to be written."""
+        return self._first_bytes + self._bulk_bytes
+
+    def queue(self, payload: bytes, bulk: bool) -> None:
+        """Queue a payload; `flush` writes."""
+        frame = encode_frame(payload)
+        self.dirty = True
+        if bulk and (self._bulk or self._first_bytes > _QUICK_BYTES):
+            self._bulk.append(frame)
+            self._bulk_bytes += len(frame)
+        else:
+            self._first.append(frame)
+            self._first_bytes += len(frame)
+
+    def flush(self) -> None:
+        """Write what the socket takes. Raises OSError if the agent is gone."""
+        while self.backlog_bytes:
+            if not self._first:
+                frame = self._bulk.popleft()
+                self._bulk_bytes -= len(frame)
+                self._first.append(frame)
+                self._first_bytes += len(frame)
+            batch: list[bytes] = []
+            size = 0
+            for frame in self._first:
+                batch.append(frame)
+                size += len(frame)
+                if size >= _SEND_BYTES:
+                    break
+            data = batch[0] if len(batch) == 1 else b"".join(batch)
+            try:
+                sent = self.socket.send(data)
+            except BlockingIOError:
+                break
+            self.dirty = True
+            for _ in batch:
+                self._first.popleft()
+            self._first_bytes -= sent
+            if sent < size:
+                self._first.appendleft(data[sent:])
+                break
+        self.wants_writable = self.backlog_bytes > 0
+
+    def receive(self) -> list[bytes] | None:
+        """Return the frames that have arrived; None if the agent is gone. Raises ProtocolError."""
+        try:
+            data = self.socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        return self._decoder.feed(data) if data else None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()

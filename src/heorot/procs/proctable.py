@@ -1,0 +1,152 @@
+"""Reading /proc: the processes of this space, their rows for the process table, and whose they are."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+
+from heorot.core.messages import Process
+
+_TICK_MS = 1000 // os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+ARGV_LIMIT_BYTES = 4096
+"""Longer command lines are cut in a row of the table, and end with ``...``."""
+
+
+class Stat(NamedTuple):
+    """What /proc/PID/stat says; see proc(5)."""
+
+    pid: int
+    name: bytes
+    state: str
+    parent: int
+    group: int
+    session: int
+    user_ticks: int
+    system_ticks: int
+    start_ticks: int
+    resident_pages: int
+
+
+def _read(path: str, limit: int = 1 << 16) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, limit)
+    finally:
+        os.close(fd)
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Return the process's status, or None if it is gone."""
+    try:
+        text = _read(f"/proc/{pid}/stat")
+    except OSError:
+        return None
+    # The name may contain anything, parentheses too: it ends at the last one.
+    end = text.rfind(b")")
+    f = text[end + 2 :].split()
+    if len(f) < 22:
+        return None
+    name = text[text.find(b"(") + 1 : end]
+    numbers = [int(f[i]) for i in (1, 2, 3, 11, 12, 19, 21)]
+    return Stat(pid, name, f[0].decode(), *numbers)
+
+
+def snapshot() -> dict[int, Stat]:
+    """Return all processes that /proc shows, by PID, ascending."""
+    found: dict[int, Stat] = {}
+    for name in os.listdir("/proc"):
+        if name[0].isdigit():
+            stat = read_stat(int(name))
+            if stat is not None:
+                found[stat.pid] = stat
+    return dict(sorted(found.items()))
+
+
+def count() -> int:
+    """Return how many processes /proc shows."""
+    return sum(1 for name in os.listdir("/proc") if name[0].isdigit())
+
+
+def children(pid: int) -> list[int]:
+    """Return the PIDs of a process's children, zombies included."""
+    found: list[int] = []
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for task in tasks:
+        path = f"/proc/{pid}/task/{task}/children"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+                # A kernel without CONFIG_PROC_CHILDREN.
+                return [stat.pid for stat in snapshot().values() if stat.parent == pid]
+            continue
+        except OSError:
+            continue
+        try:
+            text = b""
+            while chunk := os.read(fd, 1 << 16):
+                text += chunk
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
+        found += [int(word) for word in text.split()]
+    return found
+
+
+def markers(pid: int) -> dict[bytes, bytes]:
+    """Return the ``HEOROT_`` variables that the process was started with; empty if they cannot be read."""
+    try:
+        fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        text = b""
+        while chunk := os.read(fd, 1 << 17):
+            text += chunk
+    except OSError:
+        return {}
+    finally:
+        os.close(fd)
+    entries = (entry.partition(b"=") for entry in text.split(b"\0") if entry.startswith(b"HEOROT_"))
+    return {name: value for name, _, value in entries}
+
+
+def boot_time_ms() -> int:
+    """Return the wall-clock time of the boot, from which /proc counts process starts."""
+    return int((time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)) * 1000)
+
+
+def row(stat: Stat, job: str, rank: int, leader: bool, boot_ms: int, argv_limit: int, self_pid: int) -> Process | None:
+    """Return the process's row for the process table, or None if it is gone."""
+    try:
+        text = _read(f"/proc/{stat.pid}/cmdline", argv_limit + 1)
+        status = _read(f"/proc/{stat.pid}/status", 4096)
+    except OSError:
+        return None
+    if len(text) > argv_limit:
+        argv = [*text[:argv_limit].split(b"\0"), b"..."]
+    elif text:
+        argv = text.removesuffix(b"\0").split(b"\0")
+    else:
+        argv = [b"[" + stat.name + b"]"]
+    at = status.find(b"\nUid:")
+    uid = int(status[at + 5 :].split(None, 1)[0]) if at >= 0 else 0
+    return Process(
+        pid=stat.pid,
+        job=job,
+        rank=rank,
+        uid=uid,
+        state=stat.state,
+        started_at_ms=boot_ms + stat.start_ticks * _TICK_MS,
+        argv=argv,
+        leader=leader,
+        parent_pid=0 if stat.parent == self_pid else stat.parent,
+        user_time_ms=(stat.user_ticks + stat.system_ticks) * _TICK_MS,
+        memory_bytes=stat.resident_pages * _PAGE_BYTES,
+    )

@@ -1,0 +1,385 @@
+"""Starting processes as a user, at the cost of a bare posix_spawn.
+
+Python's subprocess falls back from vfork to fork as soon as a uid or groups are set. Instead this process *becomes the user
+itself* for the moment of the spawn, real and effective, keeping a saved uid of 0 to return: the child inherits the
+identity, and execve replaces the saved uid and clears all capabilities. In that moment a process of the same user *outside*
+the node's PID namespace could send a signal to this one; nothing inside can.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+import stat
+import struct
+import termios
+from collections.abc import Callable
+
+from heorot.core.messages import Ticket
+from heorot.core.space_events import SpaceConfig
+
+_DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
+_RESET_SIGNALS = [signal.SIGPIPE, signal.SIGXFSZ]
+"""Python ignores these; every handler is reset by execve anyway."""
+Spawned = tuple[int, int, int, int]
+"""PID, and our ends of stdin, stdout and stderr (-1: there is none)."""
+
+
+class StartError(Exception):
+    """A process could not be started. `error` is an errno, or 0 if the text says it all."""
+
+    def __init__(self, error: int, text: str) -> None:
+        super().__init__(text)
+        self.error = error
+        self.text = text
+
+
+class Plan:
+    """What the ranks of one job on this node have in common, prepared once."""
+
+    def __init__(self, job: str, ticket: Ticket, size: int, config: SpaceConfig) -> None:
+        self.job = job
+        self.ticket = ticket
+        self.failure: StartError | None = None
+        self.path: bytes | None = None
+        self.through_shell = False
+        self.shared_files: dict[int, int] = {}
+        """Redirected stdout and stderr: the ranks of one node share one open file, as the parts of a pipeline do."""
+        environment: dict[bytes, bytes] = {}
+        for entry in ticket.environment:
+            name, found, value = entry.partition(b"=")
+            if name and found:
+                environment[name] = value
+        environment[b"BPROC_PROGNAME"] = ticket.argv[0] if ticket.argv else b""
+        environment[b"HEOROT_JOB"] = job.encode()
+        environment[b"HEOROT_SIZE"] = b"%d" % size
+        environment[b"HEOROT_NODE"] = b"%d" % config.node
+        environment[b"HEOROT_SPACE"] = config.marker.encode()
+        self.environment = environment
+
+    def close(self) -> None:
+        """Close the files that the ranks shared."""
+        for fd in set(self.shared_files.values()):
+            os.close(fd)
+        self.shared_files = {}
+
+
+class Starter:
+    """Starts processes for this node. `restore` is called whenever the identity was changed and is root's again."""
+
+    def __init__(self, config: SpaceConfig, restore: Callable[[], None] | None = None) -> None:
+        self.config = config
+        self._restore = restore
+        self._uid = os.getuid()
+        self._gid = os.getgid()
+        self._groups = sorted(os.getgroups())
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._baseline = {number: resource.getrlimit(number) for number in range(16)}
+        self._current = dict(self._baseline)
+        soft, hard = self._baseline[resource.RLIMIT_NOFILE]
+        if self._uid == 0:
+            with open("/proc/sys/fs/nr_open", "rb") as file:
+                hard = max(hard, min(1_048_576, int(file.read())))
+        if self._try_limit(resource.RLIMIT_NOFILE, hard, hard):
+            self._current[resource.RLIMIT_NOFILE] = (hard, hard)
+
+    def start(self, plan: Plan, ranks: list[int]) -> list[Spawned | StartError]:
+        """Start these ranks of one job; one answer for each."""
+        if plan.failure is not None:
+            return [plan.failure] * len(ranks)
+        ticket = plan.ticket
+        results: list[Spawned | StartError] = []
+        ends: list[_Ends] = []
+        changed = False
+        old_umask = os.umask(ticket.umask & 0o777)
+        try:
+            for _ in ranks:
+                ends.append(_Ends())
+            self._open_pipes(ticket, ends)
+            self._raise_hard_limits(ticket)
+            changed = self._become(ticket)
+            self._enter(ticket)
+            self._find(plan)
+            self._open_files(plan, ends)
+            self._lower_limits(ticket)
+            for rank, end in zip(ranks, ends, strict=True):
+                try:
+                    results.append(end.error or self._spawn(plan, rank, end))
+                except StartError as error:
+                    results.append(error)
+        except StartError as error:
+            # Something that all ranks need: each of the next ones would fail in the same way.
+            if not results and error.error not in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
+                plan.failure = error
+            results += [error] * (len(ranks) - len(results))
+        finally:
+            if changed:
+                os.setresuid(self._uid, self._uid, self._uid)
+                os.setresgid(self._gid, self._gid, self._gid)
+                os.setgroups(self._groups)
+            self._restore_limits()
+            os.chdir("/")
+            os.umask(old_umask)
+            if changed and self._restore is not None:
+                self._restore()
+            for index, end in enumerate(ends):
+                end.close_theirs()
+                if isinstance(results[index], StartError):
+                    end.close_ours()
+        return results
+
+    # ------------------------------------------------------------------ before
+
+    def _open_pipes(self, ticket: Ticket, ends: list[_Ends]) -> None:
+        try:
+            for end in ends:
+                if ticket.terminal:
+                    continue
+                if ticket.stdin == b"":
+                    end.stdin, end.our_stdin = os.pipe2(os.O_CLOEXEC)
+                    os.set_blocking(end.our_stdin, False)
+                if ticket.stdout == b"":
+                    end.our_stdout, end.stdout = os.pipe2(os.O_CLOEXEC)
+                    os.set_blocking(end.our_stdout, False)
+                if ticket.stderr == b"":
+                    end.our_stderr, end.stderr = os.pipe2(os.O_CLOEXEC)
+                    os.set_blocking(end.our_stderr, False)
+        except OSError as error:
+            number = error.errno or 0
+            raise StartError(number, f"the node cannot open more pipes: {os.strerror(number)}") from error
+
+    def _become(self, ticket: Ticket) -> bool:
+        if self._uid != 0:
+            if ticket.uid != self._uid:
+                text = f"this node runs without root, as uid {self._uid}; it cannot start processes of {ticket.user}"
+                raise StartError(errno.EPERM, text)
+            return False
+        if ticket.uid == 0 and ticket.gid == 0 and sorted(ticket.groups) == self._groups:
+            return False
+        try:
+            os.setgroups(ticket.groups)
+            os.setresgid(ticket.gid, ticket.gid, 0)
+            os.setresuid(ticket.uid, ticket.uid, 0)
+        except (OSError, OverflowError, ValueError) as error:
+            os.setresuid(0, 0, 0)
+            os.setresgid(self._gid, self._gid, self._gid)
+            os.setgroups(self._groups)
+            raise StartError(errno.EPERM, f"cannot become user {ticket.user}: {error}") from error
+        return True
+
+    def _enter(self, ticket: Ticket) -> None:
+        try:
+            os.chdir(ticket.directory or b"/")
+        except (OSError, ValueError) as error:
+            text = f"cannot enter the directory {os.fsdecode(ticket.directory)}: {_reason(error)}"
+            raise StartError(0, text) from error
+
+    def _find(self, plan: Plan) -> None:
+        """Look the command up in the job's PATH, as execvp(3) does, as the user, from the job's directory."""
+        if plan.path is not None:
+            return
+        argv = plan.ticket.argv
+        if not argv or not argv[0]:
+            raise StartError(errno.ENOENT, "the command is empty")
+        name = argv[0]
+        if b"/" in name:
+            plan.path = name
+            return
+        search = plan.environment.get(b"PATH", _DEFAULT_PATH)
+        denied: bytes | None = None
+        for directory in search.split(b":"):
+            candidate = directory + b"/" + name if directory else b"./" + name
+            try:
+                if not stat.S_ISREG(os.stat(candidate).st_mode):
+                    continue
+            except PermissionError:
+                denied = denied or candidate
+                continue
+            except (OSError, ValueError):
+                continue
+            if os.access(candidate, os.X_OK):
+                plan.path = candidate
+                return
+            denied = denied or candidate
+        if denied is not None:
+            raise StartError(errno.EACCES, f"cannot execute {os.fsdecode(denied)}: Permission denied")
+        raise StartError(errno.ENOENT, f"no such command: {os.fsdecode(name)} (PATH is {os.fsdecode(search)})")
+
+    def _open_files(self, plan: Plan, ends: list[_Ends]) -> None:
+        ticket = plan.ticket
+        for number, path in ((1, ticket.stdout), (2, ticket.stderr)):
+            if path and number not in plan.shared_files:
+                if number == 2 and path == ticket.stdout:
+                    plan.shared_files[2] = plan.shared_files[1]
+                else:
+                    plan.shared_files[number] = _open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "write to")
+        for end in ends:
+            if ticket.stdin:
+                end.stdin = _open(ticket.stdin, os.O_RDONLY, "read")
+            if ticket.terminal:
+                end.open_terminal(ticket.terminal)
+
+    # ------------------------------------------------------------------ limits
+
+    def _try_limit(self, number: int, soft: int, hard: int) -> bool:
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def _wanted(self, ticket: Ticket) -> dict[int, tuple[int, int]]:
+        wanted = dict(self._baseline)
+        flat = ticket.limits
+        for index in range(0, len(flat) - 2, 3):
+            number, soft, hard = flat[index : index + 3]
+            if number in wanted:
+                wanted[number] = (soft, hard)
+        return wanted
+
+    def _raise_hard_limits(self, ticket: Ticket) -> None:
+        """Raise our own hard limits where the job's are higher; they are lowered again by `_lower_limits` for others."""
+        if self._uid != 0:
+            return
+        for number, (_, hard) in self._wanted(ticket).items():
+            own_soft, own_hard = self._current[number]
+            if own_hard != -1 and (hard == -1 or hard > own_hard) and self._try_limit(number, own_soft, hard):
+                self._current[number] = (own_soft, hard)
+
+    def _lower_limits(self, ticket: Ticket) -> None:
+        for number, (soft, hard) in self._wanted(ticket).items():
+            # A limit on CPU time would end this process: the child gets it right after its start.
+            if number == resource.RLIMIT_CPU:
+                continue
+            _, own_hard = self._current[number]
+            if own_hard != -1:
+                hard = own_hard if hard == -1 else min(hard, own_hard)
+            if hard != -1:
+                soft = hard if soft == -1 else min(soft, hard)
+            if (soft, hard) != self._current[number]:
+                self._try_limit(number, soft, hard)
+
+    def _restore_limits(self) -> None:
+        for number, (soft, hard) in self._current.items():
+            if resource.getrlimit(number) != (soft, hard):
+                self._try_limit(number, soft, hard)
+
+    # ------------------------------------------------------------------ the start itself
+
+    def _spawn(self, plan: Plan, rank: int, end: _Ends) -> Spawned:
+        ticket = plan.ticket
+        null = self._null
+        actions: list[tuple[int, int, int] | tuple[int, int, bytes, int, int]] = []
+        dup2 = os.POSIX_SPAWN_DUP2
+        stdout = plan.shared_files.get(1, end.stdout if end.stdout >= 0 else null)
+        stderr = plan.shared_files.get(2, end.stderr if end.stderr >= 0 else null)
+        if end.terminal:
+            # Opened after setsid, it becomes the controlling terminal.
+            actions.append((os.POSIX_SPAWN_OPEN, 1, end.terminal, os.O_RDWR, 0))
+            actions.append((dup2, 1, 2))
+            actions.append((dup2, 1 if ticket.stdin == b"" else end.stdin if end.stdin >= 0 else null, 0))
+            actions += [(dup2, fd, number) for number, fd in sorted(plan.shared_files.items())]
+        else:
+            actions.append((dup2, end.stdin if end.stdin >= 0 else null, 0))
+            actions.append((dup2, stdout, 1))
+            actions.append((dup2, stderr, 2))
+        environment = plan.environment
+        environment[b"BPROC_RANK"] = b"%07d" % rank
+        environment[b"HEOROT_RANK"] = b"%d" % rank
+        path = plan.path
+        assert path is not None
+        argv = [b"/bin/sh", path, *ticket.argv[1:]] if plan.through_shell else ticket.argv
+        try:
+            pid = os.posix_spawn(
+                b"/bin/sh" if plan.through_shell else path,
+                argv,
+                environment,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_RESET_SIGNALS,
+            )
+        except OSError as error:
+            if error.errno == errno.ENOEXEC and not plan.through_shell:
+                # A script without an interpreter line: execvp(3) gives it to the shell.
+                plan.through_shell = True
+                return self._spawn(plan, rank, end)
+            raise _spawn_error(error, path) from error
+        except (ValueError, MemoryError) as error:
+            raise StartError(errno.EINVAL, f"cannot start {os.fsdecode(path)}: {error}") from error
+        for index in range(0, len(ticket.limits) - 2, 3):
+            if ticket.limits[index] == resource.RLIMIT_CPU:
+                soft, hard = ticket.limits[index + 1 : index + 3]
+                if (soft, hard) != self._baseline[resource.RLIMIT_CPU]:
+                    resource.prlimit(pid, resource.RLIMIT_CPU, (soft, hard))
+        return pid, end.our_stdin, end.our_stdout, end.our_stderr
+
+
+class _Ends:
+    """Both ends of one rank's three streams; -1: none."""
+
+    __slots__ = ("error", "our_stderr", "our_stdin", "our_stdout", "stderr", "stdin", "stdout", "terminal")
+
+    def __init__(self) -> None:
+        self.stdin = self.stdout = self.stderr = -1
+        self.our_stdin = self.our_stdout = self.our_stderr = -1
+        self.terminal = b""
+        self.error: StartError | None = None
+
+    def open_terminal(self, size: list[int]) -> None:
+        """Open a pseudo-terminal that belongs to the current user."""
+        try:
+            master, slave = os.openpty()
+        except OSError as error:
+            self.error = StartError(error.errno or 0, f"cannot open a pseudo-terminal: {_reason(error)}")
+            return
+        rows, columns = (*size, 0, 0)[:2]
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
+        self.terminal = os.ttyname(slave).encode()
+        # Kept open until the child has its own, so that the terminal does not hang up before.
+        self.stdout = slave
+        os.set_blocking(master, False)
+        self.our_stdout = master
+        self.our_stdin = os.dup(master)
+
+    def close_theirs(self) -> None:
+        """Close the child's ends."""
+        for fd in (self.stdin, self.stdout, self.stderr):
+            if fd >= 0:
+                os.close(fd)
+
+    def close_ours(self) -> None:
+        """Close our ends."""
+        for fd in (self.our_stdin, self.our_stdout, self.our_stderr):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _reason(error: Exception) -> str:
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+
+
+def _open(path: bytes, flags: int, purpose: str) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+    except (OSError, ValueError) as error:
+        raise StartError(0, f"cannot {purpose} {os.fsdecode(path)}: {_reason(error)}") from error
+
+
+def _spawn_error(error: OSError, path: bytes) -> StartError:
+    name = os.fsdecode(path)
+    number = error.errno or 0
+    if number == errno.ENOENT:
+        if os.path.exists(path):
+            return StartError(errno.ENOEXEC, f"cannot execute {name}: its interpreter does not exist")
+        return StartError(number, f"no such command: {name}")
+    if number == errno.E2BIG:
+        return StartError(number, f"cannot execute {name}: the arguments and environment are too long for this node")
+    if number == errno.EAGAIN:
+        return StartError(number, f"cannot start {name}: the limit on processes is reached")
+    return StartError(number, f"cannot execute {name}: {os.strerror(number)}")
