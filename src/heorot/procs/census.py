@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -207,10 +208,8 @@ def _matches(
 
 def send(pid: int, number: int) -> None:
     """Send a signal, as kill(2); whoever is gone already, or may not be signalled, is left alone."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def tree(roots: list[int]) -> list[int]:

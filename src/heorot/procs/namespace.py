@@ -1,8 +1,8 @@
 """Making a node's process space: a PID and mount namespace with a PID range of its own, or a subreaper without root.
 
-Cluster PIDs: the namespace of node k counts its PIDs from ``(k + 1) * size``, so a PID is unique in the cluster and says
-where the process is. This needs a per-namespace ``pid_max`` (Linux 6.14); with an older kernel the range starts at the same
-place but has no end of its own.
+Cluster PIDs: the namespace of node k counts its PIDs from ``(k + 1) * size``, so a PID is unique in the cluster and
+says where the process is. This needs a per-namespace ``pid_max`` (Linux 6.14); with an older kernel the range starts at
+the same place but has no end of its own.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def pid_range(node: int, capacity: int) -> tuple[int, int]:
 def spawn_space(config: SpaceConfig, listener: socket.socket, close_fds: list[int] | None = None) -> int:
     """Fork a bpinit from this process and return its PID; the caller reaps it.
 
-    As root the child is PID 1 of a new PID namespace with a mount namespace and /proc of its own: with its end, however it
-    comes, the kernel ends every process in it. Without root it is a subreaper among the caller's processes: on SIGTERM it
-    kills all of its descendants and ends, but if it is killed with SIGKILL, its processes are left; `heorot.procs.strays`
-    finds them by the space's marker.
+    As root the child is PID 1 of a new PID namespace with a mount namespace and /proc of its own: with its end, however
+    it comes, the kernel ends every process in it. Without root it is a subreaper among the caller's processes: on
+    SIGTERM it kills all of its descendants and ends, but if it is killed with SIGKILL, its processes are left;
+    `heorot.procs.strays` finds them by the space's marker.
 
     Parameters
     ----------

@@ -105,8 +105,8 @@ def markers(pid: int) -> dict[bytes, bytes]:
         fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return {}
+    text = b""
     try:
-        text = b""
         while chunk := os.read(fd, 1 << 17):
             text += chunk
     except OSError:

@@ -1,9 +1,9 @@
 """Starting processes as a user, at the cost of a bare posix_spawn.
 
-Python's subprocess falls back from vfork to fork as soon as a uid or groups are set. Instead this process *becomes the user
-itself* for the moment of the spawn, real and effective, keeping a saved uid of 0 to return: the child inherits the
-identity, and execve replaces the saved uid and clears all capabilities. In that moment a process of the same user *outside*
-the node's PID namespace could send a signal to this one; nothing inside can.
+Python's subprocess falls back from vfork to fork as soon as a uid or groups are set. Instead this process *becomes the
+user itself* for the moment of the spawn, real and effective, keeping a saved uid of 0 to return: the child inherits the
+identity, and execve replaces the saved uid and clears all capabilities. In that moment a process of the same user
+*outside* the node's PID namespace could send a signal to this one; nothing inside can.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Starter:
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._baseline = {number: resource.getrlimit(number) for number in range(16)}
         self._current = dict(self._baseline)
-        soft, hard = self._baseline[resource.RLIMIT_NOFILE]
+        hard = self._baseline[resource.RLIMIT_NOFILE][1]
         if self._uid == 0:
             with open("/proc/sys/fs/nr_open", "rb") as file:
                 hard = max(hard, min(1_048_576, int(file.read())))
@@ -243,7 +243,7 @@ class Starter:
         return wanted
 
     def _raise_hard_limits(self, ticket: Ticket) -> None:
-        """Raise our own hard limits where the job's are higher; they are lowered again by `_lower_limits` for others."""
+        """Raise our own hard limits where the job's are higher; `_lower_limits` lowers them again for other jobs."""
         if self._uid != 0:
             return
         for number, (_, hard) in self._wanted(ticket).items():
