@@ -40,7 +40,7 @@ class FrameDecoder:
         """How many bytes of an incomplete frame are held."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take received bytes; return the frames that they complete, in order.
 
         Raises
@@ -49,19 +49,30 @@ class FrameDecoder:
             If a frame announces more than `limit_bytes`. The decoder must not be used afterwards.
         """
         buffer = self._buffer
-        buffer += data
+        if buffer:
+            buffer += data
+            # Most frames arrive whole: only what was cut in two goes through the buffer.
+            if len(buffer) < HEADER_BYTES or len(buffer) < HEADER_BYTES + self._announced(buffer, 0):
+                return []
+            source = memoryview(bytes(buffer))
+            buffer.clear()
+        else:
+            source = memoryview(data)
         frames: list[bytes] = []
         start = 0
-        available = len(buffer)
+        available = len(source)
         while available - start >= HEADER_BYTES:
-            (length,) = _LENGTH.unpack_from(buffer, start)
-            if length > self.limit_bytes:
-                raise ProtocolError(f"the peer announced a frame of {length} bytes; the limit is {self.limit_bytes}")
-            end = start + HEADER_BYTES + length
+            end = start + HEADER_BYTES + self._announced(source, start)
             if end > available:
                 break
-            frames.append(bytes(buffer[start + HEADER_BYTES : end]))
+            frames.append(bytes(source[start + HEADER_BYTES : end]))
             start = end
-        if start:
-            del buffer[:start]
+        if start < available:
+            buffer += source[start:]
         return frames
+
+    def _announced(self, source: bytearray | memoryview, start: int) -> int:
+        length: int = _LENGTH.unpack_from(source, start)[0]
+        if length > self.limit_bytes:
+            raise ProtocolError(f"the peer announced a frame of {length} bytes; the limit is {self.limit_bytes}")
+        return length

@@ -1,0 +1,1 @@
+"""The coordination port: who is head, in which epoch."""

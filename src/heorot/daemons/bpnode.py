@@ -1,0 +1,151 @@
+"""bpnode, a node's agent: its hop of the tree, between the node's bpinit and the rest of the cluster."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from heorot import __version__
+from heorot.core.errors import HeorotError
+from heorot.core.machine import FromSpace, SpaceClosed, SpaceConnected
+from heorot.core.node import NodeConfig, NodeMachine
+from heorot.runtime import state
+from heorot.runtime.channel import Channel
+from heorot.runtime.links import Links
+from heorot.runtime.log import Log
+from heorot.runtime.loop import EpollLoop
+from heorot.runtime.shell import Shell
+from heorot.runtime.sockets import bind_tcp, connect_unix, peer_credentials
+from heorot.security import tls
+from heorot.security.signing import Verifier
+
+SPACE_TIMEOUT_S = 10.0
+"""How long a starting agent waits for its bpinit to listen."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What one agent needs.
+
+    `directory` is the node's: identity, ``init.sock``, ``state/``. `port` 0 takes any; `listener` is a bound socket to use in
+    place of binding `host` and `port`. `init_pid` 0: ask the kernel who serves ``init.sock``.
+    """
+
+    directory: Path
+    log_path: Path
+    cluster: str
+    node: int
+    host: str
+    port: int
+    heads: tuple[tuple[str, int], ...]
+    listener: socket.socket | None = None
+    init_pid: int = 0
+    log_level: str = "info"
+
+
+def run(settings: NodeSettings) -> str:
+    """Serve until the machine ends the agent; return why.
+
+    Raises
+    ------
+    HeorotError
+        If the agent cannot start.
+    """
+    log = Log(settings.log_path, f"bpnode n{settings.node}", settings.log_level)
+    try:
+        return _serve(settings, log)
+    except HeorotError as error:
+        log("error", str(error))
+        raise
+    except BaseException:
+        log.exception("the agent ends because of an error in it")
+        raise
+
+
+def _serve(settings: NodeSettings, log: Log) -> str:
+    directory = settings.directory
+    loop = EpollLoop()
+    space_socket = _connect_space(directory / "init.sock", loop)
+    init_pid = settings.init_pid or peer_credentials(space_socket)[0]
+    listener = settings.listener
+    if listener is None:
+        try:
+            listener = bind_tcp(settings.host, settings.port)
+        except HeorotError:
+            # Somebody took our port while no agent was here. Any other will do: attaching tells the head which.
+            if not settings.port:
+                raise
+            listener = bind_tcp(settings.host, 0)
+    host, port = listener.getsockname()[:2]
+    config = NodeConfig(
+        cluster=settings.cluster,
+        node=settings.node,
+        release=__version__,
+        host=host,
+        port=port,
+        heads=settings.heads,
+        placement=state.recall(directory / "state", "placement"),
+        epoch=state.recall_number(directory / "state", "epoch"),
+        agent_pid=os.getpid(),
+        init_pid=init_pid,
+        wall_offset_ms=int((time.time() - loop.time()) * 1000),
+        jitter_seed=int.from_bytes(os.urandom(4), "big"),
+    )
+    machine = NodeMachine(config, Verifier.load(directory / "signing.pub").verify)
+    shell = Shell(loop, log)
+    links = Links(
+        loop, settings.cluster, tls.client_context(directory), tls.server_context(directory), shell.feed, log
+    )
+    space = Channel(
+        loop,
+        space_socket,
+        on_frame=lambda payload: shell.feed(FromSpace(payload)),
+        on_closed=lambda reason: shell.feed(SpaceClosed()),
+    )
+    shell.attach(
+        machine,
+        links,
+        to_space=space.send,
+        remember=lambda name, value: state.remember(directory / "state", name, value, log),
+    )
+    links.listen(listener)
+    space.start()
+    shell.start()
+    shell.feed(SpaceConnected())
+    loop.run_forever()
+    reason = shell.stopped or "stopped"
+    log("info", f"the agent ends: {reason}")
+    # What the machine said last still has to leave.
+    deadline = loop.time() + 1.0
+    while links.closing and loop.time() < deadline:
+        loop.run_once(deadline - loop.time())
+    links.close()
+    space.close()
+    loop.close()
+    return reason
+
+
+def _connect_space(path: Path, loop: EpollLoop) -> socket.socket:
+    deadline = loop.time() + SPACE_TIMEOUT_S
+    while True:
+        try:
+            return connect_unix(path)
+        except OSError as error:
+            if loop.time() > deadline:
+                raise HeorotError(f"bpinit does not answer on {path}: {error.strerror or error}; is it running?") from error
+        time.sleep(0.05)
+
+
+def main() -> int:
+    """Run an agent on its own, under a service manager."""
+    from heorot.daemons.standalone import node_main
+
+    return node_main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

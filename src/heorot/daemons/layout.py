@@ -1,0 +1,75 @@
+"""Where the files of an embedded cluster are, and which of them are ours to remove."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DIRECTORIES = ("ca", "coord", "heads", "log", "nodes", "tokens", "cache")
+FILES = ("cluster.toml", "head.sock", "registry.json", "registry.lock", "warden.sock", "warden.json", "warden.lock")
+"""What a cluster keeps in its directory, in the order in which it is removed: the lock goes last."""
+
+
+class Layout:
+    """The paths of the cluster in `root`, as text: a short command uses them, too."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+
+    def path(self, name: str) -> str:
+        """Return the path of a file in the cluster directory."""
+        return os.path.join(self.root, name)
+
+    def node(self, number: int) -> str:
+        """Return a node's directory."""
+        return os.path.join(self.root, "nodes", f"n{number}")
+
+    def head(self, name: str) -> str:
+        """Return a head's directory."""
+        return os.path.join(self.root, "heads", name)
+
+    def log(self, name: str) -> str:
+        """Return the path of a daemon's log."""
+        return os.path.join(self.root, "log", f"{name}.log")
+
+    def remains(self) -> list[str]:
+        """Return which of a cluster's files and directories are there."""
+        try:
+            present = set(os.listdir(self.root))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [name for name in (*DIRECTORIES, *FILES) if name in present]
+
+    def remove(self) -> None:
+        """Remove what a cluster keeps; a file of somebody else stays. Raises OSError."""
+        for name in DIRECTORIES:
+            _remove_tree(self.path(name))
+        for name in FILES:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path(name))
+
+
+def _remove_tree(path: str) -> None:
+    """Remove a directory and all in it; symbolic links are removed, not followed."""
+    try:
+        if os.path.islink(path):
+            os.unlink(path)
+            return
+        for entry in _entries(path):
+            if entry.is_dir(follow_symlinks=False):
+                _remove_tree(entry.path)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass
+
+
+def _entries(path: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(path) as entries:
+        yield from list(entries)

@@ -1,0 +1,315 @@
+"""A non-blocking stream socket that carries frames, in the clear or under TLS.
+
+TLS runs over memory buffers rather than over the socket: one ``recv`` and one ``send`` then move any number of records,
+where OpenSSL on a socket reads each record with two system calls.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable
+
+from heorot.core.errors import HeorotError
+from heorot.core.framing import HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder
+from heorot.runtime.loop import Loop, Timer
+
+READ_BYTES = 256 * 1024
+"""Read at most so much before the other sockets have their turn."""
+WRITE_BYTES = 256 * 1024
+"""Encrypt at most so much at once: what comes later but is more urgent waits behind no more than this."""
+BACKLOG_BYTES = 64 * 1024 * 1024
+"""Close a channel on which more than this waits. Windows bound every stream, so an honest peer never gets here."""
+CLOSE_TIMEOUT_S = 5.0
+"""How long a closing channel may take to send what is queued."""
+
+# Shared by all channels of the process: what is read is copied out at once.
+_buffer = bytearray(READ_BYTES)
+_view = memoryview(_buffer)
+
+
+class TlsCodec:
+    """One TLS connection between memory buffers."""
+
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.object = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self.established = False
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; return whether it is complete. Raises ssl.SSLError."""
+        try:
+            self.object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        self.established = True
+        return True
+
+    def feed(self, data: memoryview) -> None:
+        """Take what the socket delivered."""
+        self._incoming.write(data)
+
+    def decrypt(self) -> tuple[bytes, bool]:
+        """Return the plain bytes that are complete, and whether the peer has ended the connection. Raises ssl.SSLError."""
+        connection, incoming = self.object, self._incoming
+        parts: list[bytes] = []
+        try:
+            while incoming.pending or connection.pending():
+                part = connection.read(16384)
+                if not part:
+                    return b"".join(parts), True
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            return b"".join(parts), True
+        return (parts[0] if len(parts) == 1 else b"".join(parts)), False
+
+    def encrypt(self, data: bytes) -> bytes:
+        """Return what to send for `data`."""
+        self.object.write(data)
+        return self._outgoing.read()
+
+    def pending(self) -> bytes:
+        """Return what TLS itself has to send: handshake messages and alerts."""
+        return self._outgoing.read()
+
+    def end(self) -> bytes:
+        """Return what tells the peer that nothing more follows."""
+        try:
+            self.object.unwrap()
+        except ssl.SSLError:
+            pass
+        return self._outgoing.read()
+
+
+class Channel:
+    """Frames over a connected (or connecting) stream socket.
+
+    Parameters
+    ----------
+    on_frame
+        Called with the payload of each frame. A HeorotError that it raises closes the channel with that reason.
+    on_closed
+        Called once with the reason, unless `close` or `finish` ended the channel.
+    on_established
+        Called once TLS is established, before any frame; with plain sockets never.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        *,
+        on_frame: Callable[[bytes], None],
+        on_closed: Callable[[str], None],
+        on_established: Callable[[], None] | None = None,
+        tls: TlsCodec | None = None,
+        limit_bytes: int = MAX_FRAME_BYTES,
+        explain: Callable[[BaseException], str] = str,
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._on_frame = on_frame
+        self._on_closed = on_closed
+        self._on_established = on_established
+        self._explain = explain
+        self.tls = tls
+        self.closed = False
+        self._decoder = FrameDecoder(limit_bytes)
+        self._control: list[bytes] = []
+        self._bulk: deque[bytes] = deque()
+        self._unsent: bytes | memoryview = b""
+        self.backlog_bytes = 0
+        self._flush_planned = False
+        self._writer_watched = False
+        self._finishing: Timer | None = None
+        sock.setblocking(False)
+
+    def start(self) -> None:
+        """Begin to read; a TLS client greets."""
+        self._loop.add_reader(self._fd, self._readable)
+        if self.tls is not None and not self.tls.object.server_side:
+            self.tls.handshake()
+            self._unsent = self.tls.pending()
+            self._write()
+
+    def allow_frames_of(self, limit_bytes: int) -> None:
+        """Set the largest frame that is accepted from now on."""
+        self._decoder.limit_bytes = limit_bytes
+
+    # ------------------------------------------------------------------ out
+
+    def send(self, payload: bytes, bulk: bool = False) -> None:
+        """Queue one frame; `bulk` frames wait for all others. It leaves once the current wake-up's work is done."""
+        if self.closed or self._finishing is not None:
+            return
+        length = len(payload)
+        if length > MAX_FRAME_BYTES:
+            self._fail(f"a frame of {length} bytes was to be sent; the limit is {MAX_FRAME_BYTES}")
+            return
+        self.backlog_bytes += length + HEADER_BYTES
+        if self.backlog_bytes > BACKLOG_BYTES:
+            self._fail(f"the peer does not read: more than {BACKLOG_BYTES >> 20} MiB wait for it")
+            return
+        (self._bulk if bulk else self._control).append(payload)
+        if not self._flush_planned and not self._writer_watched:
+            self._flush_planned = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        if not self.closed and not self._writer_watched:
+            self._write()
+
+    def _gather(self) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        control, bulk = self._control, self._bulk
+        if control:
+            self._control = []
+            for payload in control:
+                parts.append(len(payload).to_bytes(4, "big"))
+                parts.append(payload)
+                size += len(payload)
+        while bulk and size < WRITE_BYTES:
+            payload = bulk.popleft()
+            parts.append(len(payload).to_bytes(4, "big"))
+            parts.append(payload)
+            size += len(payload)
+        data = b"".join(parts)
+        self.backlog_bytes -= len(data)
+        return data
+
+    def _write(self) -> None:
+        tls = self.tls
+        for _ in range(4):
+            if not self._unsent:
+                if (tls is not None and not tls.established) or not (self._control or self._bulk):
+                    self._unwatch_writer()
+                    if self._finishing is not None:
+                        self.close()
+                    return
+                data = self._gather()
+                self._unsent = tls.encrypt(data) if tls is not None else data
+            try:
+                sent = self._sock.send(self._unsent)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                self._fail(self._explain(error))
+                return
+            if sent < len(self._unsent):
+                self._unsent = memoryview(self._unsent)[sent:]
+                break
+            self._unsent = b""
+        else:
+            if not self._unsent and not (self._control or self._bulk) and self._finishing is None:
+                self._unwatch_writer()
+                return
+        if not self._writer_watched:
+            self._writer_watched = True
+            self._loop.add_writer(self._fd, self._write)
+
+    def _unwatch_writer(self) -> None:
+        if self._writer_watched:
+            self._writer_watched = False
+            self._loop.remove_writer(self._fd)
+
+    # ------------------------------------------------------------------ in
+
+    def _readable(self) -> None:
+        try:
+            count = self._sock.recv_into(_buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._fail(self._explain(error))
+            return
+        if not count:
+            self._fail(
+                "the peer closed the connection"
+                if self.tls is None or self.tls.established
+                else "the peer closed the connection before TLS was established"
+            )
+            return
+        tls = self.tls
+        try:
+            if tls is None:
+                self._deliver(_view[:count])
+                return
+            tls.feed(_view[:count])
+            if not tls.established:
+                complete = tls.handshake()
+                self._send_now(tls.pending())
+                if not complete or self.closed:
+                    return
+                if self._on_established is not None:
+                    self._on_established()
+                if self.closed:
+                    return
+                if self._control or self._bulk:
+                    self._flush()
+            data, ended = tls.decrypt()
+            if data:
+                self._deliver(data)
+            if ended and not self.closed:
+                self._fail("the peer closed the connection")
+        except ssl.SSLError as error:
+            if tls is not None:
+                self._send_now(tls.pending())
+            self._fail(self._explain(error))
+        except HeorotError as error:
+            self._fail(str(error))
+
+    def _deliver(self, data: bytes | memoryview) -> None:
+        for payload in self._decoder.feed(data):
+            # Keep nothing back for a peer that was told to go, and nothing of one that said something wrong.
+            if self.closed or self._finishing is not None:
+                return
+            self._on_frame(payload)
+
+    def _send_now(self, data: bytes) -> None:
+        if data and not self.closed:
+            self._unsent = bytes(self._unsent) + data if self._unsent else data
+            self._write()
+
+    # ------------------------------------------------------------------ end
+
+    def finish(self) -> None:
+        """Send what is queued, then close."""
+        if self.closed or self._finishing is not None:
+            return
+        self._finishing = self._loop.call_at(self._loop.time() + CLOSE_TIMEOUT_S, self.close)
+        if not self._writer_watched:
+            self._write()
+
+    def close(self) -> None:
+        """Close now. No callback is called any more."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._finishing is not None:
+            self._finishing.cancel()
+        self._loop.remove_reader(self._fd)
+        self._unwatch_writer()
+        try:
+            if self.tls is not None and self.tls.established and not self._unsent:
+                self._sock.send(self.tls.end())
+        except (OSError, ssl.SSLError):
+            pass
+        self._sock.close()
+        self._control = []
+        self._bulk.clear()
+        self._unsent = b""
+        self.backlog_bytes = 0
+
+    def _fail(self, reason: str) -> None:
+        if not self.closed:
+            told = self._finishing is not None
+            self.close()
+            if not told:
+                self._on_closed(reason)

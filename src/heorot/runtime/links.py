@@ -1,0 +1,277 @@
+"""The links of one daemon to its neighbours in the tree: TLS over TCP, numbered for the machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+from heorot.core.errors import SecurityError
+from heorot.core.framing import MAX_FRAME_BYTES, MAX_GREETING_BYTES
+from heorot.core.machine import ConnectFailed, LinkClosed, LinkOpened, Received
+from heorot.core.messages import Hello, LinkMessage, decode_link, encode
+from heorot.runtime.channel import Channel, TlsCodec
+from heorot.runtime.loop import Loop, Timer
+from heorot.runtime.sockets import Acceptor, tune_tcp
+from heorot.security import tls
+
+HANDSHAKE_TIMEOUT_S = 10.0
+JOIN_TIMEOUT_S = 10.0
+MAX_LINKS = 4096
+"""Links of one daemon, those in their handshake included."""
+
+
+class JoinSession(Protocol):
+    """Serves one peer without a certificate: one greeting, one request, one answer."""
+
+    def greeting(self) -> bytes: ...
+    def handle(self, payload: bytes, /) -> tuple[bytes, bool]: ...
+    def close(self) -> None: ...
+
+
+class Links:
+    """Opens, accepts and closes links; turns what they bring into events.
+
+    Parameters
+    ----------
+    feed
+        Takes the events.
+    join
+        Gives the session that serves a peer without a certificate (the server context must allow that), or None if there are
+        too many; without it such peers are refused.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        cluster: str,
+        client_context: ssl.SSLContext,
+        server_context: ssl.SSLContext,
+        feed: Callable[[LinkOpened | LinkClosed | ConnectFailed | Received], None],
+        log: Callable[[str, str], None],
+        join: Callable[[], JoinSession | None] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._cluster = cluster
+        self._client_context = client_context
+        self._server_context = server_context
+        self._feed = feed
+        self._log = log
+        self._join = join
+        self._links: dict[int, _Link] = {}
+        self._pending: set[_Link] = set()
+        self._finishing: list[_Link] = []
+        self._number = 0
+        self._acceptor: Acceptor | None = None
+        self._encoded: tuple[LinkMessage | None, bytes] = (None, b"")
+
+    # ------------------------------------------------------------------ for the shell
+
+    def listen(self, sock: socket.socket) -> None:
+        """Accept neighbours on a bound socket."""
+        sock.listen(1024)
+        self._acceptor = Acceptor(self._loop, sock, self._accept)
+
+    def connect(self, key: str, host: str, port: int, timeout_ms: int) -> None:
+        """Open a link; the answer is an event."""
+        try:
+            # Names are looked up here and now: addresses are the rule, and a head's name is asked for once in a while.
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+        except OSError as error:
+            self._feed(ConnectFailed(key, f"cannot connect to {host} port {port}: {error.strerror or error}"))
+            return
+        link = _Link(self, sock, f"{host} port {port}", key, self._client_context, timeout_ms / 1000)
+        result = sock.connect_ex(address)
+        if result not in (0, errno.EINPROGRESS):
+            link.failed(OSError(result, os.strerror(result)))
+            return
+        self._loop.add_writer(sock.fileno(), link.connected)
+
+    def send(self, link: int, message: LinkMessage, bulk: bool) -> None:
+        """Queue a message; a link that is gone meanwhile is none of the machine's mistakes."""
+        target = self._links.get(link)
+        if target is None:
+            return
+        # The same message often goes to many children.
+        if self._encoded[0] is not message:
+            self._encoded = (message, encode(message))
+        target.channel.send(self._encoded[1], bulk)
+
+    def close_link(self, link: int, reason: str) -> None:
+        """Send what is queued, then close."""
+        target = self._links.pop(link, None)
+        if target is not None:
+            self._log("debug", f"close the link to {target.name}: {reason}")
+            target.channel.finish()
+            if not target.channel.closed:
+                self._finishing = [other for other in self._finishing if not other.channel.closed] + [target]
+
+    @property
+    def closing(self) -> bool:
+        """Whether something that was sent before a close is still on its way out."""
+        return any(not link.channel.closed for link in self._finishing)
+
+    def close(self) -> None:
+        """Close everything at once."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+        for link in [*self._links.values(), *self._pending, *self._finishing]:
+            link.abandon()
+        self._links.clear()
+        self._pending.clear()
+
+    # ------------------------------------------------------------------ for the links
+
+    def _accept(self, sock: socket.socket) -> None:
+        if len(self._links) + len(self._pending) >= MAX_LINKS:
+            self._log("warning", f"refused a connection: {MAX_LINKS} links are open")
+            sock.close()
+            return
+        try:
+            name = "%s port %s" % sock.getpeername()[:2]
+        except OSError:
+            sock.close()
+            return
+        _Link(self, sock, name, "", self._server_context, HANDSHAKE_TIMEOUT_S).begin()
+
+    def established(self, link: _Link) -> None:
+        """TLS is up: find out who it is."""
+        assert link.channel.tls is not None
+        peer = tls.peer_of(link.channel.tls.object, self._cluster)
+        self._pending.discard(link)
+        if peer.kind == "anonymous":
+            if self._join is None or link.key:
+                raise SecurityError("the peer showed no certificate")
+            session = self._join()
+            if session is None:
+                raise SecurityError("too many hosts ask to join at this moment")
+            self._pending.add(link)
+            link.serve_join(session)
+            return
+        self._number += 1
+        link.number = self._number
+        link.name = f"{peer.name} at {link.name}"
+        self._links[link.number] = link
+        self._feed(LinkOpened(link.number, peer.number, link.key))
+
+    def received(self, link: _Link, payload: bytes) -> None:
+        """Hand a message to the machine."""
+        message = decode_link(payload)
+        if not link.greeted:
+            if type(message) is Hello:
+                link.greeted = True
+                link.channel.allow_frames_of(MAX_FRAME_BYTES)
+        self._feed(Received(link.number, message))
+
+    def closed(self, link: _Link, reason: str) -> None:
+        """The link failed or ended."""
+        self._pending.discard(link)
+        if link.number:
+            if self._links.pop(link.number, None) is not None:
+                self._feed(LinkClosed(link.number, reason))
+        elif link.key:
+            self._feed(ConnectFailed(link.key, f"{link.name}: {reason}"))
+        elif link.session is None:
+            self._log("warning", f"refused a connection from {link.name}: {reason}")
+
+    def fail_link(self, link: int, reason: str) -> None:
+        """Close a link because of what came over it."""
+        target = self._links.get(link)
+        if target is not None:
+            self._log("warning", f"closed the link to {target.name}: {reason}")
+            target.abandon()
+            self.closed(target, reason)
+
+
+class _Link:
+    def __init__(
+        self, links: Links, sock: socket.socket, name: str, key: str, context: ssl.SSLContext, timeout_s: float
+    ) -> None:
+        self.links = links
+        self.name = name
+        self.key = key
+        self.number = 0
+        self.greeted = False
+        self.session: JoinSession | None = None
+        self.sock = sock
+        links._pending.add(self)
+        loop = links._loop
+        self.channel = Channel(
+            loop,
+            sock,
+            on_frame=self.frame,
+            on_closed=self.closed,
+            on_established=self.established,
+            tls=TlsCodec(context, server_side=not key),
+            limit_bytes=MAX_GREETING_BYTES,
+            explain=tls.explain,
+        )
+        self.limit: Timer | None = loop.call_at(loop.time() + timeout_s, self.timed_out)
+
+    def begin(self) -> None:
+        try:
+            tune_tcp(self.sock)
+        except OSError as error:
+            self.failed(error)
+            return
+        self.channel.start()
+
+    def connected(self) -> None:
+        self.links._loop.remove_writer(self.sock.fileno())
+        result = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if result:
+            self.failed(OSError(result, os.strerror(result)))
+        else:
+            self.begin()
+
+    def established(self) -> None:
+        if self.limit is not None:
+            self.limit.cancel()
+            self.limit = None
+        self.links.established(self)
+
+    def frame(self, payload: bytes) -> None:
+        if self.session is None:
+            self.links.received(self, payload)
+            return
+        answer, last = self.session.handle(payload)
+        self.channel.send(answer)
+        if last:
+            self.channel.finish()
+            self.end()
+            self.links.closed(self, "")
+
+    def serve_join(self, session: JoinSession) -> None:
+        self.session = session
+        loop = self.links._loop
+        self.limit = loop.call_at(loop.time() + JOIN_TIMEOUT_S, self.timed_out)
+        self.channel.send(session.greeting())
+
+    def end(self) -> None:
+        if self.limit is not None:
+            self.limit.cancel()
+            self.limit = None
+        if self.session is not None:
+            self.session.close()
+
+    def timed_out(self) -> None:
+        self.limit = None
+        self.failed(TimeoutError("no answer in time"))
+
+    def failed(self, error: OSError) -> None:
+        self.abandon()
+        self.links.closed(self, tls.explain(error))
+
+    def closed(self, reason: str) -> None:
+        self.end()
+        self.links.closed(self, reason)
+
+    def abandon(self) -> None:
+        self.end()
+        if not self.channel.closed:
+            self.links._loop.remove_writer(self.sock.fileno())
+            self.channel.close()

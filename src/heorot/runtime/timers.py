@@ -1,0 +1,79 @@
+"""Named timers for a machine, cheap to move: a machine moves its heartbeat timer on nearly every message."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+from heorot.runtime.loop import Loop, Timer
+
+
+class Timers:
+    """Timers by name over one timer of the loop.
+
+    Moving a timer to a later time only writes a number down; the heap entry that comes up too early is put back then. So the
+    heap holds at most a few entries for each name.
+    """
+
+    def __init__(self, loop: Loop, fire: Callable[[str], None]) -> None:
+        self._loop = loop
+        self._fire = fire
+        self._due_ms: dict[str, int] = {}
+        self._queued_ms: dict[str, int] = {}
+        """When the earliest heap entry of each name comes up."""
+        self._heap: list[tuple[int, str]] = []
+        self._armed: Timer | None = None
+        self._armed_ms = 0
+
+    def set(self, key: str, at_ms: int) -> None:
+        """Set or move the timer `key`."""
+        self._due_ms[key] = at_ms
+        queued = self._queued_ms.get(key)
+        if queued is None or at_ms < queued:
+            self._queued_ms[key] = at_ms
+            heapq.heappush(self._heap, (at_ms, key))
+            if self._armed is None or at_ms < self._armed_ms:
+                self._arm()
+
+    def cancel(self, key: str) -> None:
+        """Forget the timer `key`, set or not."""
+        self._due_ms.pop(key, None)
+
+    def _arm(self) -> None:
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
+        if self._heap:
+            self._armed_ms = self._heap[0][0]
+            self._armed = self._loop.call_at(self._armed_ms / 1000, self._wake)
+
+    def _wake(self) -> None:
+        self._armed = None
+        # call_at may wake us a rounding error early: what was due at this entry's time is due now.
+        now_ms = max(int(self._loop.time() * 1000), self._armed_ms)
+        due: list[str] = []
+        while self._heap and self._heap[0][0] <= now_ms:
+            queued_ms, key = heapq.heappop(self._heap)
+            if self._queued_ms.get(key) != queued_ms:
+                continue
+            del self._queued_ms[key]
+            due_ms = self._due_ms.get(key)
+            if due_ms is None:
+                continue
+            if due_ms <= now_ms:
+                due.append(key)
+            else:
+                self._queued_ms[key] = due_ms
+                heapq.heappush(self._heap, (due_ms, key))
+        for key in due:
+            # An earlier one may have cancelled or moved a later one.
+            due_at = self._due_ms.get(key)
+            if due_at is None:
+                continue
+            if due_at > now_ms:
+                self.set(key, due_at)
+                continue
+            del self._due_ms[key]
+            self._fire(key)
+        if self._armed is None:
+            self._arm()

@@ -1,0 +1,232 @@
+"""Links over real sockets and real TLS, all on one loop."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heorot.core.framing import encode_frame
+from heorot.core.machine import ConnectFailed, LinkClosed, LinkOpened, Received
+from heorot.core.messages import Down, Hello, Ping, Up
+from heorot.runtime.links import Links
+from heorot.runtime.loop import EpollLoop
+from heorot.runtime.sockets import bind_tcp
+from heorot.security import tls
+
+Until = Callable[[Callable[[], object]], None]
+HELLO = Hello(1, 1, "test", 0, 1, "0")
+
+
+class Daemon:
+    """One daemon's links, with all events and log lines kept."""
+
+    def __init__(self, loop: EpollLoop, identity: Path, cluster: str = "test", join: Any = None) -> None:
+        self.events: list[Any] = []
+        self.log: list[str] = []
+        self.listener = bind_tcp("127.0.0.1", 0)
+        self.port: int = self.listener.getsockname()[1]
+        self.links = Links(
+            loop,
+            cluster,
+            tls.client_context(identity),
+            tls.server_context(identity, allow_anonymous=join is not None),
+            self.events.append,
+            lambda level, text: self.log.append(text),
+            join=join,
+        )
+
+    def of(self, kind: type) -> list[Any]:
+        """The events of one kind."""
+        return [event for event in self.events if type(event) is kind]
+
+
+@pytest.fixture
+def pair(loop: EpollLoop, cluster: Path) -> Iterator[tuple[Daemon, Daemon]]:
+    """A head that listens and a node."""
+    head, node = Daemon(loop, cluster / "h0"), Daemon(loop, cluster / "n0")
+    head.links.listen(head.listener)
+    yield head, node
+    head.links.close()
+    node.links.close()
+    node.listener.close()
+
+
+def open_link(head: Daemon, node: Daemon, until: Until) -> tuple[int, int]:
+    """Connect the node to the head, greet both ways; return the two link numbers."""
+    node.links.connect("up", "127.0.0.1", head.port, 5000)
+    until(lambda: head.of(LinkOpened) and node.of(LinkOpened))
+    up, down = node.of(LinkOpened)[-1], head.of(LinkOpened)[-1]
+    node.links.send(up.link, HELLO, False)
+    head.links.send(down.link, HELLO, False)
+    until(lambda: head.of(Received) and node.of(Received))
+    return up.link, down.link
+
+
+def test_a_link_says_who_is_at_the_other_end(pair: tuple[Daemon, Daemon], until: Until) -> None:
+    head, node = pair
+    open_link(head, node, until)
+    assert head.of(LinkOpened) == [LinkOpened(1, 0, "")]
+    assert node.of(LinkOpened) == [LinkOpened(1, -1, "up")]
+    assert node.of(Received) == [Received(1, HELLO)]
+
+
+def test_large_and_many_messages_arrive_whole_and_in_order(pair: tuple[Daemon, Daemon], until: Until) -> None:
+    head, node = pair
+    up, down = open_link(head, node, until)
+    sent = [Up(0, bytes([index % 256]) * (index * 397)) for index in range(300)] + [Up(0, b"x" * 8_000_000)]
+    for message in sent:
+        node.links.send(up, message, False)
+        head.links.send(down, message, False)
+    until(lambda: len(head.of(Received)) > len(sent) and len(node.of(Received)) > len(sent))
+    assert [event.message for event in head.of(Received)[1:]] == sent
+    assert [event.message for event in node.of(Received)[1:]] == sent
+
+
+def test_control_overtakes_bulk(pair: tuple[Daemon, Daemon], until: Until) -> None:
+    head, node = pair
+    up, _ = open_link(head, node, until)
+    bulk = [Up(0, bytes([index]) * 100_000) for index in range(50)]
+    for message in bulk:
+        node.links.send(up, message, True)
+    node.links.send(up, Ping(), False)
+    until(lambda: len(head.of(Received)) == 52)
+    messages = [event.message for event in head.of(Received)[1:]]
+    assert messages[0] == Ping()
+    assert messages[1:] == bulk
+
+
+def test_what_was_queued_arrives_before_a_close(pair: tuple[Daemon, Daemon], until: Until) -> None:
+    head, node = pair
+    up, _ = open_link(head, node, until)
+    last = Up(0, b"y" * 5_000_000)
+    node.links.send(up, last, True)
+    node.links.close_link(up, "done")
+    until(lambda: head.of(LinkClosed))
+    assert head.of(Received)[-1].message == last
+    assert head.of(LinkClosed) == [LinkClosed(1, "the peer closed the connection")]
+    assert not node.of(LinkClosed)
+
+
+def test_the_frame_limit_is_small_until_the_hello(pair: tuple[Daemon, Daemon], until: Until) -> None:
+    head, node = pair
+    node.links.connect("up", "127.0.0.1", head.port, 5000)
+    until(lambda: node.of(LinkOpened))
+    node.links.send(1, Up(0, b"z" * 70_000), False)
+    until(lambda: head.of(LinkClosed))
+    assert "limit is 65536" in head.of(LinkClosed)[0].reason
+    assert not head.of(Received)
+
+
+def test_a_message_that_is_none_closes_the_link(pair: tuple[Daemon, Daemon], until: Until, cluster: Path) -> None:
+    head, _ = pair
+    with socket.create_connection(("127.0.0.1", head.port)) as raw:
+        raw.setblocking(False)
+        with tls.client_context(cluster / "n1").wrap_socket(raw, do_handshake_on_connect=False) as client:
+
+            def shaken() -> bool:
+                try:
+                    client.do_handshake()
+                except ssl.SSLWantReadError:
+                    return False
+                return True
+
+            until(shaken)
+            client.sendall(encode_frame(b"\xff\x00nonsense"))
+            until(lambda: head.of(LinkClosed))
+    assert head.of(LinkOpened)[0].peer == 1
+    assert "not a valid link message" in head.of(LinkClosed)[0].reason
+
+
+def test_a_certificate_of_another_cluster_is_refused_with_a_reason(
+    pair: tuple[Daemon, Daemon], loop: EpollLoop, until: Until, cluster: Path
+) -> None:
+    head, _ = pair
+    stranger = Daemon(loop, cluster / "stranger", "other")
+    stranger.links.connect("up", "127.0.0.1", head.port, 5000)
+    until(lambda: stranger.of(ConnectFailed) and head.log)
+    assert "certificate" in stranger.of(ConnectFailed)[0].reason
+    assert "certificate" in head.log[0]
+    assert not head.events
+    stranger.listener.close()
+
+
+def test_a_port_where_nobody_listens_fails_at_once(pair: tuple[Daemon, Daemon], until: Until) -> None:
+    head, node = pair
+    # The node's port is bound, but nobody listens on it.
+    head.links.connect("k", "127.0.0.1", node.port, 60_000)
+    until(lambda: head.of(ConnectFailed))
+    assert head.of(ConnectFailed)[0].key == "k"
+    assert "refused" in head.of(ConnectFailed)[0].reason
+
+
+def test_a_peer_that_says_nothing_is_given_up(pair: tuple[Daemon, Daemon], until: Until) -> None:
+    _, node = pair
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node.links.connect("k", "127.0.0.1", silent.getsockname()[1], 50)
+        until(lambda: node.of(ConnectFailed))
+    assert "no answer" in node.of(ConnectFailed)[0].reason
+
+
+def test_a_peer_that_does_not_read_is_closed_not_buffered_for_ever(pair: tuple[Daemon, Daemon], until: Until) -> None:
+    head, node = pair
+    _, down = open_link(head, node, until)
+    message = Down(1, [0, 0], b"w" * 1_000_000)
+    # Nothing leaves between these calls, as if the peer took nothing.
+    for _ in range(80):
+        head.links.send(down, message, True)
+    until(lambda: head.of(LinkClosed))
+    assert "does not read" in head.of(LinkClosed)[0].reason
+
+
+class Session:
+    """Serves one peer without a certificate."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def greeting(self) -> bytes:
+        return b"who are you?"
+
+    def handle(self, payload: bytes, /) -> tuple[bytes, bool]:
+        return b"welcome, " + payload, True
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_peer_without_certificate_may_only_ask_to_join(loop: EpollLoop, until: Until, cluster: Path) -> None:
+    sessions: list[Session] = []
+
+    def join() -> Session:
+        sessions.append(Session())
+        return sessions[-1]
+
+    head = Daemon(loop, cluster / "h0", join=join)
+    head.links.listen(head.listener)
+    received = bytearray()
+    with socket.create_connection(("127.0.0.1", head.port)) as raw:
+        raw.setblocking(False)
+        with tls.joining_context().wrap_socket(raw, do_handshake_on_connect=False) as client:
+
+            def read() -> bool:
+                try:
+                    client.do_handshake()
+                    data = client.recv(65536)
+                except ssl.SSLWantReadError:
+                    return False
+                received.extend(data)
+                return not data or data.endswith((b"?", b"me"))
+
+            until(read)
+            assert received == encode_frame(b"who are you?")
+            client.sendall(encode_frame(b"me"))
+            until(read)
+            assert received == encode_frame(b"who are you?") + encode_frame(b"welcome, me")
+    until(lambda: sessions[0].closed)
+    assert not head.events
+    head.links.close()
