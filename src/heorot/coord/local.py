@@ -1,7 +1,7 @@
 """The embedded coordination store: heads on one host agree through a file lock and a file with the epoch.
 
-The lock says who is head: the kernel gives it up when its holder dies, whatever killed it. The epoch is a number in a file
-that only the holder of the lock may write, and that only grows.
+The lock says who is head: the kernel gives it up when its holder dies, whatever killed it. The epoch is a number in a
+file that only the holder of the lock may write, and that only grows.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class Store(Protocol):
 class HeadSettings:
     """What one head needs.
 
-    `directory` holds the head's identity, `socket_path` is where clients come. `listener` is a bound socket to use in place
-    of binding `host` and `port`. `machine` overrides fields of `HeadConfig`.
+    `directory` holds the head's identity, `socket_path` is where clients come. `listener` is a bound socket to use in
+    place of binding `host` and `port`. `machine` overrides fields of `HeadConfig`.
     """
 
     directory: Path

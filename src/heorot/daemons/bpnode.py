@@ -31,8 +31,8 @@ SPACE_TIMEOUT_S = 10.0
 class NodeSettings:
     """What one agent needs.
 
-    `directory` is the node's: identity, ``init.sock``, ``state/``. `port` 0 takes any; `listener` is a bound socket to use in
-    place of binding `host` and `port`. `init_pid` 0: ask the kernel who serves ``init.sock``.
+    `directory` is the node's: identity, ``init.sock``, ``state/``. `port` 0 takes any; `listener` is a bound socket
+    to use in place of binding `host` and `port`. `init_pid` 0: ask the kernel who serves ``init.sock``.
     """
 
     directory: Path
@@ -97,9 +97,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     )
     machine = NodeMachine(config, Verifier.load(directory / "signing.pub").verify)
     shell = Shell(loop, log)
-    links = Links(
-        loop, settings.cluster, tls.client_context(directory), tls.server_context(directory), shell.feed, log
-    )
+    links = Links(loop, settings.cluster, tls.client_context(directory), tls.server_context(directory), shell.feed, log)
     space = Channel(
         loop,
         space_socket,
@@ -136,7 +134,9 @@ def _connect_space(path: Path, loop: EpollLoop) -> socket.socket:
             return connect_unix(path)
         except OSError as error:
             if loop.time() > deadline:
-                raise HeorotError(f"bpinit does not answer on {path}: {error.strerror or error}; is it running?") from error
+                raise HeorotError(
+                    f"bpinit does not answer on {path}: {error.strerror or error}; is it running?"
+                ) from error
         time.sleep(0.05)
 
 

@@ -6,6 +6,7 @@ where OpenSSL on a socket reads each record with two system calls.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections import deque
@@ -52,7 +53,9 @@ class TlsCodec:
         self._incoming.write(data)
 
     def decrypt(self) -> tuple[bytes, bool]:
-        """Return the plain bytes that are complete, and whether the peer has ended the connection. Raises ssl.SSLError."""
+        """Return the plain bytes that are complete, and whether the peer has ended the connection. Raises
+        ssl.SSLError.
+        """
         connection, incoming = self.object, self._incoming
         parts: list[bytes] = []
         try:
@@ -78,10 +81,8 @@ class TlsCodec:
 
     def end(self) -> bytes:
         """Return what tells the peer that nothing more follows."""
-        try:
+        with contextlib.suppress(ssl.SSLError):
             self.object.unwrap()
-        except ssl.SSLError:
-            pass
         return self._outgoing.read()
 
 

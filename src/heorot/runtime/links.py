@@ -40,8 +40,8 @@ class Links:
     feed
         Takes the events.
     join
-        Gives the session that serves a peer without a certificate (the server context must allow that), or None if there are
-        too many; without it such peers are refused.
+        Gives the session that serves a peer without a certificate (the server context must allow that), or None if
+        there are too many; without it such peers are refused.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Links:
             sock.close()
             return
         try:
-            name = "%s port %s" % sock.getpeername()[:2]
+            name = "{} port {}".format(*sock.getpeername()[:2])
         except OSError:
             sock.close()
             return
@@ -161,10 +161,9 @@ class Links:
     def received(self, link: _Link, payload: bytes) -> None:
         """Hand a message to the machine."""
         message = decode_link(payload)
-        if not link.greeted:
-            if type(message) is Hello:
-                link.greeted = True
-                link.channel.allow_frames_of(MAX_FRAME_BYTES)
+        if not link.greeted and type(message) is Hello:
+            link.greeted = True
+            link.channel.allow_frames_of(MAX_FRAME_BYTES)
         self._feed(Received(link.number, message))
 
     def closed(self, link: _Link, reason: str) -> None:

@@ -11,7 +11,8 @@ _LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 
 
 class Log:
-    """Appends lines to a file; at `limit_bytes` the file becomes ``NAME.1`` (replacing the former) and a new one begins.
+    """Appends lines to a file; at `limit_bytes` the file becomes ``NAME.1`` (replacing the former) and a new one
+    begins.
 
     A log that cannot be written is no reason to stop a daemon: the line is dropped.
     """

@@ -1,8 +1,8 @@
 """The event loop of the daemons: epoll, a heap of timers, and callbacks that run once all ready sockets were served.
 
-It offers the handful of methods of asyncio's loop that the runtime uses, under the same names, so that the same code runs
-on either. An agent wakes a few times for each launch and there may be a thousand of them on one machine: this loop costs
-about a tenth of asyncio's for each wake-up, and its callbacks run without another system call in between.
+It offers the handful of methods of asyncio's loop that the runtime uses, under the same names, so that the same code
+runs on either. An agent wakes a few times for each launch and there may be a thousand of them on one machine: this
+loop costs about a tenth of asyncio's for each wake-up, and its callbacks run without another system call in between.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class _Timer:
 
 
 class EpollLoop:
-    """One epoll descriptor; callbacks are plain calls. An exception in a callback ends `run_forever`: nothing is swallowed."""
+    """One epoll descriptor; callbacks are plain calls. An exception in a callback ends `run_forever`: nothing is
+    swallowed.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()

@@ -52,8 +52,8 @@ def close_descriptors(keep: set[int]) -> None:
 def fork_daemon(name: str, keep: set[int], run: Callable[[], None]) -> int:
     """Fork a daemon that dies with this process; return its pid.
 
-    The child has the standard descriptors and `keep`, default signal handling, and runs `run`; whatever that raises goes to
-    its stderr, and it never returns into the caller's code.
+    The child has the standard descriptors and `keep`, default signal handling, and runs `run`; whatever that raises
+    goes to its stderr, and it never returns into the caller's code.
     """
     parent = os.getpid()
     pid = os.fork()

@@ -43,9 +43,9 @@ class Machine(Protocol):
 class Shell:
     """The hands of a machine.
 
-    A HeorotError that a neighbour's or client's message provokes closes that link or client, and so does an unexpected error
-    while one is handled. An assertion that fails is different: the machine's state is wrong, and the daemon ends (its
-    supervisor starts another, which takes the truth from the nodes).
+    A HeorotError that a neighbour's or client's message provokes closes that link or client, and so does an
+    unexpected error while one is handled. An assertion that fails is different: the machine's state is wrong, and the
+    daemon ends (its supervisor starts another, which takes the truth from the nodes).
     """
 
     def __init__(self, loop: Loop, log: LogFile) -> None:

@@ -46,7 +46,8 @@ def bind_tcp(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         raise HeorotError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another port or address, or end what uses it"
+            f"cannot listen on {host} port {port}: {error.strerror or error}; "
+            "choose another port or address, or end what uses it"
         ) from error
     return sock
 

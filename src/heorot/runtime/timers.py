@@ -11,8 +11,8 @@ from heorot.runtime.loop import Loop, Timer
 class Timers:
     """Timers by name over one timer of the loop.
 
-    Moving a timer to a later time only writes a number down; the heap entry that comes up too early is put back then. So the
-    heap holds at most a few entries for each name.
+    Moving a timer to a later time only writes a number down; the heap entry that comes up too early is put back then.
+    So the heap holds at most a few entries for each name.
     """
 
     def __init__(self, loop: Loop, fire: Callable[[str], None]) -> None:
