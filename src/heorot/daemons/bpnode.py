@@ -6,8 +6,9 @@ import os
 import socket
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from heorot import __version__
 from heorot.core.errors import HeorotError
@@ -44,6 +45,8 @@ class NodeSettings:
     heads: tuple[tuple[str, int], ...]
     listener: socket.socket | None = None
     init_pid: int = 0
+    machine: dict[str, Any] = field(default_factory=dict)
+    """Overrides fields of `NodeConfig`."""
     log_level: str = "info"
 
 
@@ -94,6 +97,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
         init_pid=init_pid,
         wall_offset_ms=int((time.time() - loop.time()) * 1000),
         jitter_seed=int.from_bytes(os.urandom(4), "big"),
+        **settings.machine,
     )
     machine = NodeMachine(config, Verifier.load(directory / "signing.pub").verify)
     shell = Shell(loop, log)

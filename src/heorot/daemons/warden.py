@@ -1,0 +1,370 @@
+"""The warden of an embedded cluster: forks all of its daemons, starts agents and heads again, and ends everything.
+
+All daemons are forked from this one process after everything was imported, so that a thousand of them share its memory, and
+the kernel kills them when it is gone. The rules of supervision are those of a real cluster: an agent that ends is started
+again while its bpinit lives; a bpinit that ends takes its node down until somebody starts the node again; a head that ends
+is replaced by a standby, or started again if there is none.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from heorot.coord.local import LocalStore
+from heorot.core.errors import HeorotError
+from heorot.daemons import bphead, bpnode
+from heorot.daemons.embedded import ClusterPlan, Embedded, HeadSlot, NodeSlot
+from heorot.procs import bpinit as _preloaded  # noqa: F401  (the forked bpinits need it)
+from heorot.procs.namespace import spawn_space
+from heorot.runtime.channel import Channel
+from heorot.runtime.log import Log
+from heorot.runtime.loop import EpollLoop
+from heorot.runtime.process import fork_daemon, raise_descriptor_limit, set_name
+from heorot.runtime.sockets import Acceptor, listen_unix, peer_credentials
+
+QUICK_END_S = 10.0
+LONGEST_PAUSE_S = 5.0
+GRACE_S = 3.0
+"""How long process spaces may take to end in good order before they are killed."""
+MAX_CONTROLLERS = 16
+CONTROL_FRAME_BYTES = 64 * 1024
+
+
+class Warden:
+    """Supervises one embedded cluster."""
+
+    def __init__(self, plan: ClusterPlan, report: Callable[[dict[str, Any]], None]) -> None:
+        self.embedded = Embedded(plan)
+        self.loop = EpollLoop()
+        self._report = report
+        self._log = Log(Path(self.embedded.layout.log("warden")), "warden", plan.log_level)
+        self._by_pid: dict[int, tuple[str, NodeSlot | HeadSlot]] = {}
+        self._controllers: set[Channel] = set()
+        self._boot_next = 0
+        self._ending = False
+
+    # ------------------------------------------------------------------ start
+
+    def start(self) -> None:
+        """Make the cluster's files, open the control socket and start to start daemons. Raises HeorotError."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.loop.add_reader(wake_read, self._signalled, wake_read)
+        layout = self.embedded.layout
+        self.embedded.create()
+        control = listen_unix(Path(layout.path("warden.sock")), 0o600)
+        Acceptor(self.loop, control, self._controller)
+        gc.collect()
+        gc.freeze()
+        for head in self.embedded.heads:
+            # All heads' addresses are known before the first node starts.
+            sock = self.embedded.bind_head(head)
+            self._fork_head(head, sock)
+        self.loop.call_soon(self._boot)
+
+    def _boot(self) -> None:
+        if self._ending:
+            return
+        nodes = self.embedded.nodes
+        try:
+            for node in nodes[self._boot_next : self._boot_next + 4]:
+                self.start_node(node)
+                self._boot_next += 1
+        except (HeorotError, OSError) as error:
+            self._fail(f"cannot start n{self._boot_next}: {error}")
+            return
+        self._report({"started": self._boot_next})
+        if self._boot_next < len(nodes):
+            self.loop.call_at(0.0, self._boot)
+        else:
+            self._report({"ready": True})
+
+    def _fail(self, text: str) -> None:
+        self._log("error", text)
+        self._report({"error": text})
+        self.end()
+
+    def start_node(self, node: NodeSlot) -> None:
+        """Start a node's bpinit and agent. Raises HeorotError or OSError."""
+        node.wanted = True
+        if not node.port:
+            listener = self.embedded.bind_agent(node)
+        else:
+            listener = None
+        try:
+            self.embedded.issue(node)
+            if not node.init_pid:
+                with self.embedded.listen_space(node) as space:
+                    node.init_pid = spawn_space(self.embedded.space_config(node), space, self._descriptors(space, listener))
+                self._by_pid[node.init_pid] = ("init", node)
+            if not node.agent_pid:
+                listener = listener or self.embedded.bind_agent(node)
+                self._fork_agent(node, listener)
+        finally:
+            if listener is not None:
+                listener.close()
+
+    def _descriptors(self, keep: socket.socket, listener: socket.socket | None) -> list[int]:
+        """Return the warden's own descriptors, which no child may keep."""
+        own = [int(name) for name in os.listdir("/proc/self/fd")]
+        return [fd for fd in own if fd > 2 and fd != keep.fileno() and _is_open(fd)]
+
+    def _fork_agent(self, node: NodeSlot, listener: socket.socket) -> None:
+        # Listening from now on: the nodes below may come before the agent is ready.
+        listener.listen(1024)
+        settings = self.embedded.node_settings(node, listener)
+        node.agent_pid = fork_daemon(f"bpnode n{node.number}", {listener.fileno()}, lambda: _quietly(bpnode.run, settings))
+        node.agent_started_s = self.loop.time()
+        self._by_pid[node.agent_pid] = ("agent", node)
+
+    def _fork_head(self, head: HeadSlot, listener: socket.socket) -> None:
+        settings = self.embedded.head_settings(head, listener)
+        store = LocalStore(Path(self.embedded.layout.path("coord")))
+        with listener:
+            head.pid = fork_daemon("bphead", {listener.fileno()}, lambda: _quietly(bphead.run, settings, store))
+        head.started_s = self.loop.time()
+        self._by_pid[head.pid] = ("head", head)
+
+    # ------------------------------------------------------------------ supervision
+
+    def _signalled(self, wake: int) -> None:
+        try:
+            numbers = os.read(wake, 4096)
+        except BlockingIOError:
+            numbers = b""
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self._log("info", "told to end")
+            self.end()
+        self._reap()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            kind, slot = self._by_pid.pop(pid, ("", None))
+            if slot is None:
+                continue
+            if isinstance(slot, HeadSlot):
+                self._head_ended(slot, status)
+            elif kind == "agent":
+                self._agent_ended(slot, status)
+            else:
+                slot.init_pid = 0
+                if not self._ending:
+                    self._log("warning" if slot.wanted else "info", f"bpinit of n{slot.number} {_how(status)}: the node is down")
+
+    def _agent_ended(self, node: NodeSlot, status: int) -> None:
+        node.agent_pid = 0
+        if self._ending:
+            return
+        if node.init_pid and node.wanted:
+            lived_s = self.loop.time() - node.agent_started_s
+            node.quick_ends = node.quick_ends + 1 if lived_s < QUICK_END_S else 0
+            pause_s = _pause(node.quick_ends)
+            self._log("warning", f"the agent of n{node.number} {_how(status)}; starting it again in {pause_s:g} s")
+            self.loop.call_at(self.loop.time() + pause_s, self._restart_agent, node)
+
+    def _restart_agent(self, node: NodeSlot) -> None:
+        if self._ending or not node.wanted or not node.init_pid or node.agent_pid:
+            return
+        try:
+            with self.embedded.bind_agent(node) as listener:
+                self._fork_agent(node, listener)
+        except (HeorotError, OSError) as error:
+            self._log("error", f"cannot start the agent of n{node.number}: {error}")
+            self.loop.call_at(self.loop.time() + LONGEST_PAUSE_S, self._restart_agent, node)
+
+    def _head_ended(self, head: HeadSlot, status: int) -> None:
+        head.pid = 0
+        if self._ending:
+            return
+        lived_s = self.loop.time() - head.started_s
+        head.quick_ends = head.quick_ends + 1 if lived_s < QUICK_END_S else 0
+        if any(other.pid for other in self.embedded.heads):
+            self._log("warning", f"the head {head.name} {_how(status)}; another one takes over")
+            return
+        pause_s = _pause(head.quick_ends)
+        self._log("warning", f"the head {head.name} {_how(status)}; starting it again in {pause_s:g} s")
+        self.loop.call_at(self.loop.time() + pause_s, self._restart_head, head)
+
+    def _restart_head(self, head: HeadSlot) -> None:
+        if self._ending or head.pid:
+            return
+        try:
+            self._fork_head(head, self.embedded.bind_head(head))
+        except (HeorotError, OSError) as error:
+            self._log("error", f"cannot start the head {head.name}: {error}")
+            self.loop.call_at(self.loop.time() + LONGEST_PAUSE_S, self._restart_head, head)
+
+    # ------------------------------------------------------------------ control
+
+    def _controller(self, sock: socket.socket) -> None:
+        uid = peer_credentials(sock)[1]
+        if uid not in (0, os.geteuid()) or len(self._controllers) >= MAX_CONTROLLERS:
+            sock.close()
+            return
+        channel = Channel(
+            self.loop,
+            sock,
+            on_frame=lambda payload: self._command(channel, payload),
+            on_closed=lambda reason: self._controllers.discard(channel),
+            limit_bytes=CONTROL_FRAME_BYTES,
+        )
+        self._controllers.add(channel)
+        channel.start()
+
+    def _command(self, channel: Channel, payload: bytes) -> None:
+        try:
+            request = json.loads(payload)
+            answer = self._obey(request["do"], [int(number) for number in request.get("nodes", ())])
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            answer = {"error": f"not a command: {error}"}
+        except (HeorotError, OSError) as error:
+            answer = {"error": str(error)}
+        channel.send(json.dumps(answer).encode())
+
+    def _obey(self, what: str, numbers: list[int]) -> dict[str, Any]:
+        unknown = [number for number in numbers if not 0 <= number < len(self.embedded.nodes)]
+        if unknown:
+            raise HeorotError(f"there is no node n{unknown[0]}; this cluster has n0 to n{len(self.embedded.nodes) - 1}")
+        if what == "start":
+            for number in numbers:
+                self.start_node(self.embedded.nodes[number])
+        elif what == "stop":
+            for number in numbers:
+                self._stop_node(self.embedded.nodes[number])
+        elif what == "down":
+            self.end()
+        elif what != "status":
+            raise HeorotError(f"unknown command {what!r}")
+        return self.status()
+
+    def _stop_node(self, node: NodeSlot) -> None:
+        node.wanted = False
+        if node.init_pid:
+            pid = node.init_pid
+            _kill(pid, signal.SIGTERM)
+            self.loop.call_at(self.loop.time() + GRACE_S, self._kill_init, node, pid)
+
+    def _kill_init(self, node: NodeSlot, pid: int) -> None:
+        if node.init_pid == pid:
+            _kill(pid, signal.SIGKILL)
+
+    def status(self) -> dict[str, Any]:
+        """Return what runs."""
+        return {
+            "cluster": self.embedded.cluster,
+            "pid": os.getpid(),
+            "heads": [{"name": head.name, "pid": head.pid} for head in self.embedded.heads],
+            "nodes": [
+                {"id": node.number, "agent_pid": node.agent_pid, "init_pid": node.init_pid, "wanted": node.wanted}
+                for node in self.embedded.nodes
+            ],
+        }
+
+    # ------------------------------------------------------------------ end
+
+    def end(self) -> None:
+        """End all daemons, the process spaces in good order, and then this process."""
+        if self._ending:
+            return
+        self._ending = True
+        for pid, (kind, _) in list(self._by_pid.items()):
+            # Heads and agents keep nothing that matters.
+            _kill(pid, signal.SIGTERM if kind == "init" else signal.SIGKILL)
+        self._end_when_empty(self.loop.time() + GRACE_S)
+
+    def _end_when_empty(self, deadline_s: float) -> None:
+        self._reap()
+        if not self._by_pid:
+            self.loop.stop()
+            return
+        if self.loop.time() > deadline_s:
+            for pid in list(self._by_pid):
+                _kill(pid, signal.SIGKILL)
+        self.loop.call_at(self.loop.time() + 0.02, self._end_when_empty, deadline_s)
+
+
+def _quietly(run: Callable[..., str], *arguments: Any) -> None:
+    """Run a daemon; its errors are in its log already."""
+    try:
+        run(*arguments)
+    except HeorotError:
+        sys.exit(1)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _pause(quick_ends: int) -> float:
+    return 0.0 if quick_ends <= 1 else min(0.1 * 2 ** (quick_ends - 2), LONGEST_PAUSE_S)
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    # Our own child that was not reaped yet: the pid cannot be anybody else's.
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _how(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"was killed by signal {os.WTERMSIG(status)}"
+    return f"ended with status {os.WEXITSTATUS(status)}"
+
+
+def main() -> int:
+    """Run a warden: the plan comes as JSON on stdin, progress goes to stdout as lines of JSON."""
+    plan = ClusterPlan(**json.loads(sys.stdin.readline()))
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    told = {"open": True}
+
+    def report(message: dict[str, Any]) -> None:
+        if not told["open"]:
+            return
+        try:
+            os.write(1, json.dumps(message).encode() + b"\n")
+        except OSError:
+            told["open"] = False
+        if "ready" in message or "error" in message:
+            # Nobody listens from here on; heorot up must see the end of this pipe.
+            told["open"] = False
+            os.dup2(0, 1)
+
+    set_name("heorot-warden")
+    raise_descriptor_limit()
+    warden = Warden(plan, report)
+    try:
+        warden.start()
+    except (HeorotError, OSError) as error:
+        warden._fail(str(error))
+    warden.loop.run_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
