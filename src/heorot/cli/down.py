@@ -1,0 +1,124 @@
+"""``heorot down``: end an embedded cluster and remove everything that it has left."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from typing import Any
+
+from heorot.cli.arguments import Command, Option, UsageError, parse
+from heorot.cli.request import cluster_directory, run, show_help
+from heorot.core.errors import HeorotError
+from heorot.daemons import control
+from heorot.daemons.layout import Layout
+
+WARDEN_TIMEOUT_S = 60.0
+
+COMMAND = Command(
+    "heorot down",
+    "[OPTION]...",
+    "End the cluster of a directory: all jobs, all daemons, all files.",
+    [
+        Option("-d --dir", "the cluster's directory (default: HEOROT_DIR, or /run/heorot)", "DIR"),
+        Option("-q --quiet", "say nothing"),
+    ],
+    notes="Works, too, after the cluster's daemons were killed. Files of others in DIR stay.",
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command."""
+    return run("heorot down", _body, arguments)
+
+
+def _body(arguments: list[str]) -> int:
+    parsed = parse(COMMAND, arguments)
+    if parsed.has("help") or parsed.has("version"):
+        return show_help(COMMAND, parsed)
+    if parsed.operands:
+        raise UsageError(f"unexpected operand {parsed.operands[0]!r}")
+    layout = Layout(parsed.get("dir") or cluster_directory())
+    if not layout.remains():
+        raise HeorotError(f"there is no cluster in {layout.root}")
+    bring_down(layout)
+    if not parsed.has("quiet"):
+        sys.stdout.write(f"the cluster in {layout.root} is down\n")
+    return 0
+
+
+def bring_down(layout: Layout) -> None:
+    """End the cluster in a directory, whatever state it is in, and remove its files.
+
+    Raises
+    ------
+    HeorotError
+        If a process or file cannot be removed, or belongs to somebody else.
+    """
+    record = control.read_record(layout)
+    cluster = _cluster_name(layout)
+    try:
+        warden = control.connect(layout)
+    except HeorotError:
+        pass
+    else:
+        with warden:
+            control.ask(warden, "down")
+            # The end of the connection is the end of the warden.
+            if not select.select([warden], [], [], WARDEN_TIMEOUT_S)[0]:
+                sys.stderr.write("heorot down: the warden does not end in good order; killing everything\n")
+    deadline_s = time.monotonic() + WARDEN_TIMEOUT_S
+    control.sweep(layout, cluster)
+    try:
+        lock = control.lock(layout)
+        while lock is None:
+            # Only its last moments: whoever holds the lock was found and killed above.
+            if time.monotonic() > deadline_s:
+                raise HeorotError(f"somebody holds the lock of {layout.root}: is another command at work there?")
+            time.sleep(0.02)
+            lock = control.lock(layout)
+        try:
+            layout.remove()
+        finally:
+            os.close(lock)
+        if record.get("created"):
+            os.rmdir(layout.root)
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else layout.root
+        raise HeorotError(f"cannot remove {where}: {error.strerror or error}") from error
+
+
+def _cluster_name(layout: Layout) -> str:
+    """Return the cluster's id from its file, empty if that is lost."""
+    try:
+        with open(layout.path("cluster.toml"), encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("cluster = "):
+                    return line.split('"')[1]
+    except (OSError, IndexError):
+        pass
+    return ""
+
+
+def with_processes(layout: Layout, status: dict[str, Any]) -> dict[str, Any]:
+    """Return the head's status with what only the warden knows, if it is ours to ask: which daemons run right now."""
+    try:
+        with control.connect(layout) as warden:
+            known = control.ask(warden, "status")
+    except HeorotError:
+        return status
+    active = {head["name"] for head in status["heads"] if head["role"] == "active"}
+    status["heads"] = [
+        {"name": head["name"], "role": "active" if head["name"] in active else "standby", "pid": head["pid"]}
+        for head in known["heads"]
+        if head["pid"]
+    ]
+    processes = {node["id"]: node for node in known["nodes"]}
+    for node in status["nodes"]:
+        process = processes.get(node["id"])
+        if process is not None:
+            node["agent_pid"] = process["agent_pid"] or None
+            node["init_pid"] = process["init_pid"] or None
+    status["warden_pid"] = known["pid"]
+    return status

@@ -1,0 +1,53 @@
+"""``heorot``: the commands that start, stop and describe a cluster. Each is a module of its own, imported when needed."""
+
+from __future__ import annotations
+
+import sys
+
+COMMANDS = {
+    ("up",): ("up", "start a cluster on this machine"),
+    ("down",): ("down", "end it and remove all that it left"),
+    ("status",): ("status", "heads, epoch, nodes, tree, daemons"),
+    ("doctor",): ("doctor", "say what this machine lacks"),
+    ("node", "start"): ("node_control", "start nodes of a cluster on this machine"),
+    ("node", "stop"): ("node_control", "stop nodes of a cluster on this machine"),
+    ("node", "join"): ("node_join", "make this host a node of a cluster"),
+    ("head", "init"): ("head_init", "make this host the head of a new cluster"),
+    ("token", "create"): ("token_create", "make a token with which hosts may join"),
+    ("token", "list"): ("token_create", "list the tokens"),
+    ("token", "revoke"): ("token_create", "take a token back"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Find the command's module and run it."""
+    words = sys.argv[1:] if arguments is None else arguments
+    for length in (2, 1):
+        found = COMMANDS.get(tuple(words[:length]))
+        if found is not None and len(words) >= length:
+            name = f"heorot.cli.{found[0]}"
+            __import__(name)
+            module = sys.modules[name]
+            # A module that serves several commands is told which.
+            rest = words[length:] if length == 1 else words[1:]
+            return int(module.main(rest))
+    if words and words[0] in ("-V", "--version"):
+        import heorot
+
+        sys.stdout.write(f"heorot (Heorot) {heorot.__version__}\n")
+        return 0
+    text = usage(words[0] if len(words) == 1 else "")
+    if words and words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage(""))
+        return 0
+    sys.stderr.write((f"heorot: there is no command {' '.join(words[:2])!r}\n" if words else "") + text)
+    return 2
+
+
+def usage(group: str) -> str:
+    """Return the list of commands, or of those that begin with `group`."""
+    chosen = {words: text for words, (_, text) in COMMANDS.items() if words[0] == group} or {
+        words: text for words, (_, text) in COMMANDS.items()
+    }
+    lines = [f"  heorot {' '.join(words):<14} {text}" for words, text in chosen.items()]
+    return "usage: heorot COMMAND [OPTION]...\n\n" + "\n".join(lines) + "\n\n'heorot COMMAND --help' says more.\n"

@@ -1,0 +1,40 @@
+"""``heorot node start`` and ``heorot node stop``: nodes of an embedded cluster."""
+
+from __future__ import annotations
+
+import sys
+
+from heorot.cli.arguments import Command, Option, UsageError, parse
+from heorot.cli.request import cluster_directory, run, show_help
+from heorot.daemons import control
+from heorot.daemons.layout import Layout
+
+_OPTIONS = [Option("-d --dir", "the cluster's directory (default: HEOROT_DIR, or /run/heorot)", "DIR")]
+_FORM = "[OPTION]... NODE..."
+START = Command(
+    "heorot node start", _FORM, "Start nodes that were stopped or have died.", _OPTIONS, completes="nodes"
+)
+STOP = Command("heorot node stop", _FORM, "Stop nodes: their processes end.", _OPTIONS, completes="nodes")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the first argument is ``start`` or ``stop``."""
+    words = sys.argv[1:] if arguments is None else arguments
+    what = words[0] if words else ""
+    return run(f"heorot node {what}", lambda rest: _body(what, rest), words[1:])
+
+
+def _body(what: str, arguments: list[str]) -> int:
+    command = START if what == "start" else STOP
+    parsed = parse(command, arguments)
+    if parsed.has("help") or parsed.has("version"):
+        return show_help(command, parsed)
+    if not parsed.operands:
+        raise UsageError("which node? For example n3, or n[0-3]")
+    from heorot.core.nodelist import parse_numbers
+
+    layout = Layout(parsed.get("dir") or cluster_directory())
+    with control.connect(layout) as warden:
+        known = [node["id"] for node in control.ask(warden, "status")["nodes"]]
+        control.ask(warden, what, parse_numbers(",".join(parsed.operands), known))
+    return 0

@@ -1,0 +1,90 @@
+"""``heorot status``: heads, epoch, nodes, tree and the daemons' PIDs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from heorot.cli.arguments import Command, Option, UsageError, parse
+from heorot.cli.request import Head, cluster_directory, run, show_help
+from heorot.cli.table import fold_nodes, render
+from heorot.daemons.layout import Layout
+
+COMMAND = Command(
+    "heorot status",
+    "[OPTION]...",
+    "Show heads, epoch, nodes, tree and daemons of a cluster.",
+    [
+        Option("-d --dir", "the cluster's directory (default: HEOROT_DIR, or /run/heorot)", "DIR"),
+        Option("--tree", "show who is below whom"),
+        Option("--json", "print an object: epoch, heads, nodes, ..."),
+    ],
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command."""
+    return run("heorot status", _body, arguments)
+
+
+def _body(arguments: list[str]) -> int:
+    parsed = parse(COMMAND, arguments)
+    if parsed.has("help") or parsed.has("version"):
+        return show_help(COMMAND, parsed)
+    if parsed.operands:
+        raise UsageError(f"unexpected operand {parsed.operands[0]!r}")
+    from heorot.cli.down import with_processes
+
+    directory = parsed.get("dir") or cluster_directory()
+    head = Head(directory)
+    status = with_processes(Layout(directory), head.ask("status"))
+    head.close()
+    if parsed.has("json"):
+        import json
+
+        sys.stdout.write(json.dumps(status) + "\n")
+    else:
+        sys.stdout.write(_summary(status))
+        if parsed.has("tree"):
+            sys.stdout.write("\n" + _tree(status))
+    return 0
+
+
+def _summary(status: dict[str, Any]) -> str:
+    """Return the heads, and the nodes folded by state."""
+    nodes = status["nodes"]
+    lines = [f"cluster {status.get('cluster', '')}: epoch {status['epoch']}, {len(nodes)} nodes\n\n"]
+    lines.append(render(("HEAD", "ROLE", "PID"), [(h["name"], h["role"], h["pid"]) for h in status["heads"]], "PID"))
+    by_state: dict[str, list[int]] = {}
+    for node in nodes:
+        by_state.setdefault(node["state"], []).append(node["id"])
+    rows = [(state, len(numbers), fold_nodes(numbers)) for state, numbers in sorted(by_state.items(), reverse=True)]
+    lines.append("\n" + render(("STATE", "COUNT", "NODES"), rows, "COUNT"))
+    return "".join(lines)
+
+
+def _tree(status: dict[str, Any]) -> str:
+    """Return the tree, a line for each group of siblings that have nobody below them."""
+    children: dict[int, list[int]] = {}
+    for node in status["nodes"]:
+        if node["parent"] is not None and node["state"] != "down":
+            children.setdefault(node["parent"], []).append(node["id"])
+    lines = ["master"]
+    # Depth first without recursion: a damaged tree may be deep.
+    waiting = [(child, 1) for child in _groups(children, -1)]
+    seen: set[int] = set()
+    while waiting:
+        group, depth = waiting.pop(0)
+        lines.append("  " * depth + fold_nodes(group))
+        if len(group) == 1 and group[0] not in seen:
+            seen.add(group[0])
+            waiting[:0] = [(below, depth + 1) for below in _groups(children, group[0])]
+    return "\n".join(lines) + "\n"
+
+
+def _groups(children: dict[int, list[int]], parent: int) -> list[list[int]]:
+    """Return the children of a parent: each that has children of its own alone, the others together."""
+    below = sorted(children.get(parent, []))
+    leaves = [node for node in below if node not in children]
+    groups = [[node] for node in below if node in children]
+    return groups + ([leaves] if leaves else [])

@@ -1,0 +1,277 @@
+"""``heorot up``: start an embedded cluster on this machine and return once all of its nodes are up."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from typing import Any
+
+from heorot.cli import cluster_limits, down
+from heorot.cli.arguments import Command, Option, UsageError, parse
+from heorot.cli.request import Head, NoCluster, cluster_directory, run, show_help
+from heorot.core.errors import HeorotError, ProtocolError, RequestError
+from heorot.daemons import control
+from heorot.daemons.layout import Layout
+
+MAX_NODES = 4096
+MAX_HEADS = 8
+MAX_FANOUT = 1024
+FIXED_TIMEOUT_S = 30.0
+TIMEOUT_PER_NODE_S = 0.15
+POLL_S = 0.1
+
+COMMAND = Command(
+    "heorot up",
+    "[OPTION]...",
+    "Start a cluster of real daemons on this machine.",
+    [
+        Option("-d --dir", "the cluster's directory (default: HEOROT_DIR, or /run/heorot)", "DIR"),
+        Option("-n --nodes", "how many nodes (default: 4)", "N"),
+        Option("--heads", "how many heads: one active, the others on standby (default: 1)", "H"),
+        Option("--fanout", "how many children each hop of the tree has (default: 32)", "K"),
+        Option("--json", "print the cluster's status as JSON once it is up"),
+        Option("-q --quiet", "show no progress"),
+        Option("--debug", "write debug lines to the logs"),
+    ],
+    notes="Afterwards: export HEOROT_DIR=DIR; bpsh -a hostname; heorot status; heorot down --dir DIR",
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command."""
+    return run("heorot up", _body, arguments)
+
+
+def _body(arguments: list[str]) -> int:
+    parsed = parse(COMMAND, arguments)
+    if parsed.has("help") or parsed.has("version"):
+        return show_help(COMMAND, parsed)
+    if parsed.operands:
+        raise UsageError(f"unexpected operand {parsed.operands[0]!r}")
+    nodes = _number(parsed.get("nodes", "4"), "--nodes", MAX_NODES)
+    heads = _number(parsed.get("heads", "1"), "--heads", MAX_HEADS)
+    fanout = _number(parsed.get("fanout", "32"), "--fanout", MAX_FANOUT)
+    layout = Layout(parsed.get("dir") or cluster_directory())
+    problems = cluster_limits.problems(nodes, heads)
+    if problems:
+        raise HeorotError("; ".join(problems))
+    show = Progress(nodes, quiet=parsed.has("quiet") or parsed.has("json"))
+    plan = {
+        "root": layout.root,
+        "nodes": nodes,
+        "heads": heads,
+        "fanout": fanout,
+        "log_level": "debug" if parsed.has("debug") else "info",
+        "machine": _overrides(os.environ.get("HEOROT_TIMES", "")),
+    }
+    status = bring_up(layout, plan, show)
+    if parsed.has("json"):
+        sys.stdout.write(json.dumps(status) + "\n")
+    return 0
+
+
+def _number(text: str, name: str, limit: int) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= limit:
+        raise UsageError(f"{name} needs a number from 1 to {limit}, not {text!r}")
+    return int(text)
+
+
+def _overrides(text: str) -> dict[str, int]:
+    """Return the machines' times that the environment overrides: ``heartbeat_ms=500,link_timeout_ms=1500``."""
+    try:
+        return {key: int(value) for key, value in (part.split("=") for part in text.split(",") if part)}
+    except ValueError:
+        raise UsageError(f"HEOROT_TIMES is not NAME=MILLISECONDS,...: {text!r}") from None
+
+
+class Progress:
+    """A line on the terminal that counts."""
+
+    def __init__(self, nodes: int, quiet: bool) -> None:
+        self.nodes = nodes
+        self.on = not quiet and sys.stderr.isatty()
+        self.quiet = quiet
+        self.began_s = time.monotonic()
+
+    def __call__(self, what: str, count: int) -> None:
+        """Show how far it is."""
+        if self.on:
+            width = 24
+            full = width * count // self.nodes
+            print(f"\r{what:<9} [{'#' * full}{'.' * (width - full)}] {count}/{self.nodes} ", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self.on:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def done(self, text: str) -> None:
+        """Replace the line by a last word."""
+        self.clear()
+        if not self.quiet:
+            print(f"{text} in {time.monotonic() - self.began_s:.1f} s")
+
+
+def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, Any]:
+    """Start the cluster and wait until all nodes are up; return its status.
+
+    Raises
+    ------
+    HeorotError
+        If it cannot be started; nothing is left of it then.
+    """
+    lock, created = _claim(layout)
+    deadline_s = time.monotonic() + FIXED_TIMEOUT_S + TIMEOUT_PER_NODE_S * plan["nodes"]
+    try:
+        try:
+            os.mkdir(layout.path("log"), 0o755)
+            with open(layout.path("warden.json"), "w", encoding="utf-8") as file:
+                json.dump({"created": created}, file)
+            warden = _start_warden(layout, plan, lock)
+        except OSError as error:
+            raise HeorotError(f"cannot write below {layout.root}: {error.strerror or error}") from error
+        finally:
+            os.close(lock)
+        _follow(warden, show, deadline_s)
+        status = _await_nodes(layout, warden, plan["nodes"], show, deadline_s)
+    except BaseException:
+        show.clear()
+        down.bring_down(layout)
+        raise
+    show.done(f"{plan['nodes']} nodes are up in {layout.root}")
+    return status
+
+
+def _claim(layout: Layout) -> tuple[int, bool]:
+    """Create the directory if need be and take its lock. Returns the lock and whether the directory is new."""
+    created = False
+    try:
+        try:
+            os.mkdir(layout.root, 0o755)
+            created = True
+        except FileExistsError:
+            pass
+        remains = layout.remains()
+        lock = control.lock(layout)
+    except OSError as error:
+        raise HeorotError(f"cannot use the directory {layout.root}: {error.strerror or error}") from error
+    if lock is None:
+        raise HeorotError(
+            f"a cluster runs in {layout.root} already: see 'heorot status', or end it with 'heorot down --dir {layout.root}'"
+        )
+    if remains:
+        os.close(lock)
+        if remains == ["warden.lock"]:
+            return _claim_again(layout)
+        raise HeorotError(
+            f"{layout.root} holds what is left of a cluster that does not run any more ({', '.join(remains[:4])}, ...): "
+            f"remove it with 'heorot down --dir {layout.root}'"
+        )
+    return lock, created
+
+
+def _claim_again(layout: Layout) -> tuple[int, bool]:
+    # Nothing but a lock that nobody holds: what an interrupted start left.
+    lock = control.lock(layout)
+    if lock is None:
+        raise HeorotError(f"another 'heorot up' is at work in {layout.root}")
+    return lock, False
+
+
+def _start_warden(layout: Layout, plan: dict[str, Any], lock: int) -> subprocess.Popen[bytes]:
+    os.set_inheritable(lock, True)
+    with open(layout.log("warden-stderr"), "ab") as errors:
+        warden = subprocess.Popen(
+            [sys.executable, "-m", "heorot.daemons.warden", layout.root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+            pass_fds=(lock,),
+            cwd="/",
+            env={
+                "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                "LANG": "C.UTF-8",
+            },
+        )
+    assert warden.stdin is not None
+    warden.stdin.write(json.dumps(plan).encode() + b"\n")
+    warden.stdin.close()
+    return warden
+
+
+def _follow(warden: subprocess.Popen[bytes], show: Progress, deadline_s: float) -> None:
+    """Read the warden's progress until it has started everything."""
+    assert warden.stdout is not None
+    fd = warden.stdout.fileno()
+    buffer = b""
+    while True:
+        if not select.select([fd], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+            raise HeorotError("the daemons did not start in time; this machine is too slow or too busy for so many nodes")
+        data = os.read(fd, 65536)
+        if not data:
+            raise HeorotError("the warden ended before it had started the daemons; its log may say why")
+        buffer += data
+        *lines, buffer = buffer.split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "error" in message:
+                raise HeorotError(message["error"])
+            if "started" in message:
+                show("starting", message["started"])
+            if "ready" in message:
+                warden.stdout.close()
+                return
+
+
+def _await_nodes(
+    layout: Layout, warden: subprocess.Popen[bytes], nodes: int, show: Progress, deadline_s: float
+) -> dict[str, Any]:
+    """Ask the head until all nodes are up; return the status."""
+    head: Head | None = None
+    up = 0
+    pause_s = max(POLL_S / 5, POLL_S * nodes / 256)
+    while True:
+        if warden.poll() is not None:
+            raise HeorotError("the warden has ended; its log may say why")
+        try:
+            if head is None:
+                head = Head(layout.root)
+            status: dict[str, Any] = head.ask("status")
+            states = [node["state"] for node in status["nodes"]]
+            up = states.count("up")
+            if up == nodes:
+                head.close()
+                return down.with_processes(layout, status)
+        except (NoCluster, RequestError, ProtocolError):
+            if head is not None:
+                head.close()
+                head = None
+        show("up", up)
+        if time.monotonic() > deadline_s:
+            raise HeorotError(f"only {up} of {nodes} nodes came up in time{_log_hint(layout)}")
+        time.sleep(pause_s)
+
+
+def _log_hint(layout: Layout) -> str:
+    """Return the last error that a head wrote: the logs are removed with the failed cluster."""
+    try:
+        names = sorted(os.listdir(layout.path("log")))
+    except OSError:
+        return ""
+    for name in names:
+        try:
+            with open(layout.path(f"log/{name}"), "rb") as file:
+                lines = [line for line in file.read().decode("utf-8", "replace").split("\n") if " error " in line]
+        except OSError:
+            continue
+        if lines:
+            return f"; {name}: {lines[-1][:300]}"
+    return ""
+
+

@@ -1,0 +1,126 @@
+"""Talks to the warden of an embedded cluster, and finds what a cluster has left behind when there is no warden any more."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import time
+from typing import Any
+
+from heorot.core.errors import HeorotError
+from heorot.daemons.layout import Layout
+
+ANSWER_TIMEOUT_S = 60.0
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+SWEEPS = 50
+SWEEP_PAUSE_S = 0.1
+
+
+class NoWarden(HeorotError):
+    """No warden answers in this directory."""
+
+
+def connect(layout: Layout) -> socket.socket:
+    """Return a connection to the warden. Raises NoWarden."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock.settimeout(ANSWER_TIMEOUT_S)
+    try:
+        # The directory's descriptor makes a path of any length short enough.
+        directory = os.open(layout.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sock.connect(f"/proc/self/fd/{directory}/warden.sock")
+        finally:
+            os.close(directory)
+    except OSError as error:
+        sock.close()
+        raise NoWarden(f"no cluster runs in {layout.root} ({error.strerror or error})") from error
+    return sock
+
+
+def ask(sock: socket.socket, what: str, nodes: list[int] | None = None) -> dict[str, Any]:
+    """Give the warden a command and return its answer. Raises HeorotError."""
+    request = json.dumps({"do": what, "nodes": nodes or []}).encode()
+    try:
+        sock.sendall(len(request).to_bytes(4, "big") + request)
+        length = int.from_bytes(_receive(sock, 4), "big")
+        if length > MAX_ANSWER_BYTES:
+            raise HeorotError(f"the warden announced an answer of {length} bytes")
+        answer = json.loads(_receive(sock, length))
+    except (OSError, ValueError) as error:
+        raise HeorotError(f"the warden does not answer: {error}") from error
+    if "error" in answer:
+        raise HeorotError(str(answer["error"]))
+    return dict(answer)
+
+
+def _receive(sock: socket.socket, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        part = sock.recv(count - len(parts))
+        if not part:
+            raise OSError("it has closed the connection")
+        parts += part
+    return bytes(parts)
+
+
+def lock(layout: Layout) -> int | None:
+    """Take the directory's lock, which a running warden holds; return its descriptor, or None if it is held."""
+    fd = os.open(layout.path("warden.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def read_record(layout: Layout) -> dict[str, Any]:
+    """Return what ``heorot up`` wrote down about the cluster, empty if that is lost."""
+    try:
+        with open(layout.path("warden.json"), encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def find_processes(layout: Layout, cluster: str) -> list[int]:
+    """Return the daemons of this directory and the processes of the cluster's jobs that can be seen from here."""
+    daemon = b"\0heorot.daemons.warden\0" + os.fsencode(layout.root) + b"\0"
+    marker = b"HEOROT_SPACE=" + cluster.encode() + b"-n"
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        if daemon in _read(name, "cmdline") or (cluster and marker in _read(name, "environ")):
+            found.append(int(name))
+    return found
+
+
+def _read(pid: str, name: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def sweep(layout: Layout, cluster: str) -> None:
+    """Kill everything that is left of a cluster without a warden. Raises HeorotError if something survives."""
+    left: list[int] = []
+    for _ in range(SWEEPS):
+        left = find_processes(layout, cluster)
+        if not left:
+            return
+        # Stopped first: what is stopped forks no more while we kill its siblings.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+        time.sleep(SWEEP_PAUSE_S)
+    pids = ", ".join(str(pid) for pid in left[:10])
+    raise HeorotError(f"{len(left)} processes of the cluster in {layout.root} cannot be ended: {pids}")
