@@ -18,14 +18,15 @@ def problems(nodes: int, heads: int) -> list[str]:
     available = memory_available_bytes()
     if available < needed:
         found.append(
-            f"{nodes} nodes need about {needed >> 20} MiB of memory and {available >> 20} MiB are available: use fewer nodes"
+            f"{nodes} nodes need about {needed >> 20} MiB of memory and {available >> 20} MiB are available: "
+            "use fewer nodes"
         )
     processes = 2 * nodes + heads + 1
     free = process_room()
     if free < processes + SPARE_PROCESSES:
         found.append(
-            f"{nodes} nodes need {processes} processes and {free} more are allowed here: raise kernel.pid_max or 'ulimit -u', "
-            "or use fewer nodes"
+            f"{nodes} nodes need {processes} processes and {free} more are allowed here: "
+            "raise kernel.pid_max or 'ulimit -u', or use fewer nodes"
         )
     descriptors = descriptor_limit()
     if descriptors < DESCRIPTORS:

@@ -1,4 +1,6 @@
-"""``heorot``: the commands that start, stop and describe a cluster. Each is a module of its own, imported when needed."""
+"""``heorot``: the commands that start, stop and describe a cluster. Each is a module of its own, imported when
+needed.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,13 @@ COMMANDS = {
     ("doctor",): ("doctor", "say what this machine lacks"),
     ("node", "start"): ("node_control", "start nodes of a cluster on this machine"),
     ("node", "stop"): ("node_control", "stop nodes of a cluster on this machine"),
-    ("node", "join"): ("node_join", "make this host a node of a cluster"),
-    ("head", "init"): ("head_init", "make this host the head of a new cluster"),
-    ("token", "create"): ("token_create", "make a token with which hosts may join"),
-    ("token", "list"): ("token_create", "list the tokens"),
-    ("token", "revoke"): ("token_create", "take a token back"),
+    ("node", "join"): ("admin_node", "make this host a node of a cluster"),
+    ("head", "init"): ("admin_head", "make this host the head of a new cluster"),
+    ("token", "create"): ("admin_token", "make a token with which hosts may join"),
+    ("token", "list"): ("admin_token", "list the tokens"),
+    ("token", "revoke"): ("admin_token", "take a token back"),
 }
+"""Words, module, summary. A module that serves two words is given the second one as its first argument."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,9 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
             name = f"heorot.cli.{found[0]}"
             __import__(name)
             module = sys.modules[name]
-            # A module that serves several commands is told which.
-            rest = words[length:] if length == 1 else words[1:]
-            return int(module.main(rest))
+            return int(module.main(words[1:]))
     if words and words[0] in ("-V", "--version"):
         import heorot
 

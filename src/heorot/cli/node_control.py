@@ -11,9 +11,7 @@ from heorot.daemons.layout import Layout
 
 _OPTIONS = [Option("-d --dir", "the cluster's directory (default: HEOROT_DIR, or /run/heorot)", "DIR")]
 _FORM = "[OPTION]... NODE..."
-START = Command(
-    "heorot node start", _FORM, "Start nodes that were stopped or have died.", _OPTIONS, completes="nodes"
-)
+START = Command("heorot node start", _FORM, "Start nodes that were stopped or have died.", _OPTIONS, completes="nodes")
 STOP = Command("heorot node stop", _FORM, "Stop nodes: their processes end.", _OPTIONS, completes="nodes")
 
 
@@ -31,10 +29,14 @@ def _body(what: str, arguments: list[str]) -> int:
         return show_help(command, parsed)
     if not parsed.operands:
         raise UsageError("which node? For example n3, or n[0-3]")
-    from heorot.core.nodelist import parse_numbers
+    from heorot.core.nodelist import NodeView
+    from heorot.core.nodelist import parse as parse_nodes
+    from heorot.core.nodeset import HEAD, NodeSet
 
     layout = Layout(parsed.get("dir") or cluster_directory())
     with control.connect(layout) as warden:
-        known = [node["id"] for node in control.ask(warden, "status")["nodes"]]
-        control.ask(warden, what, parse_numbers(",".join(parsed.operands), known))
+        processes = control.ask(warden, "status")["nodes"]
+        states = {node["id"]: "up" if node["init_pid"] else "down" for node in processes}
+        chosen = parse_nodes(",".join(parsed.operands), NodeView(NodeSet.of(states), states))
+        control.ask(warden, what, sorted({node for node in chosen if node != HEAD}))
     return 0

@@ -102,7 +102,8 @@ class Progress:
         if self.on:
             width = 24
             full = width * count // self.nodes
-            print(f"\r{what:<9} [{'#' * full}{'.' * (width - full)}] {count}/{self.nodes} ", end="", file=sys.stderr, flush=True)
+            line = f"\r{what:<9} [{'#' * full}{'.' * (width - full)}] {count}/{self.nodes} "
+            print(line, end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Take the line away."""
@@ -161,15 +162,16 @@ def _claim(layout: Layout) -> tuple[int, bool]:
         raise HeorotError(f"cannot use the directory {layout.root}: {error.strerror or error}") from error
     if lock is None:
         raise HeorotError(
-            f"a cluster runs in {layout.root} already: see 'heorot status', or end it with 'heorot down --dir {layout.root}'"
+            f"a cluster runs in {layout.root} already: see 'heorot status', "
+            f"or end it with 'heorot down --dir {layout.root}'"
         )
     if remains:
         os.close(lock)
         if remains == ["warden.lock"]:
             return _claim_again(layout)
         raise HeorotError(
-            f"{layout.root} holds what is left of a cluster that does not run any more ({', '.join(remains[:4])}, ...): "
-            f"remove it with 'heorot down --dir {layout.root}'"
+            f"{layout.root} holds what is left of a cluster that does not run any more "
+            f"({', '.join(remains[:4])}, ...): remove it with 'heorot down --dir {layout.root}'"
         )
     return lock, created
 
@@ -212,7 +214,7 @@ def _follow(warden: subprocess.Popen[bytes], show: Progress, deadline_s: float) 
     buffer = b""
     while True:
         if not select.select([fd], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
-            raise HeorotError("the daemons did not start in time; this machine is too slow or too busy for so many nodes")
+            raise HeorotError("the daemons did not start in time: too many nodes for this machine, or it is busy")
         data = os.read(fd, 65536)
         if not data:
             raise HeorotError("the warden ended before it had started the daemons; its log may say why")
@@ -273,5 +275,3 @@ def _log_hint(layout: Layout) -> str:
         if lines:
             return f"; {name}: {lines[-1][:300]}"
     return ""
-
-

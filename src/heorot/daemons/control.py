@@ -1,4 +1,6 @@
-"""Talks to the warden of an embedded cluster, and finds what a cluster has left behind when there is no warden any more."""
+"""Talks to the warden of an embedded cluster, and finds what a cluster has left behind when there is no warden any
+more.
+"""
 
 from __future__ import annotations
 

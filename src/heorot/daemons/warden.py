@@ -1,20 +1,20 @@
 """The warden of an embedded cluster: forks all of its daemons, starts agents and heads again, and ends everything.
 
-All daemons are forked from this one process after everything was imported, so that a thousand of them share its memory, and
-the kernel kills them when it is gone. The rules of supervision are those of a real cluster: an agent that ends is started
-again while its bpinit lives; a bpinit that ends takes its node down until somebody starts the node again; a head that ends
-is replaced by a standby, or started again if there is none.
+All daemons are forked from this one process after everything was imported, so that a thousand of them share its
+memory, and the kernel kills them when it is gone. The rules of supervision are those of a real cluster: an agent that
+ends is started again while its bpinit lives; a bpinit that ends takes its node down until somebody starts the node
+again; a head that ends is replaced by a standby, or started again if there is none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,9 @@ class Warden:
             self.embedded.issue(node)
             if not node.init_pid:
                 with self.embedded.listen_space(node) as space:
-                    node.init_pid = spawn_space(self.embedded.space_config(node), space, self._descriptors(space, listener))
+                    node.init_pid = spawn_space(
+                        self.embedded.space_config(node), space, self._descriptors(space, listener)
+                    )
                 self._by_pid[node.init_pid] = ("init", node)
             if not node.agent_pid:
                 listener = listener or self.embedded.bind_agent(node)
@@ -125,7 +127,9 @@ class Warden:
         # Listening from now on: the nodes below may come before the agent is ready.
         listener.listen(1024)
         settings = self.embedded.node_settings(node, listener)
-        node.agent_pid = fork_daemon(f"bpnode n{node.number}", {listener.fileno()}, lambda: _quietly(bpnode.run, settings))
+        node.agent_pid = fork_daemon(
+            f"bpnode n{node.number}", {listener.fileno()}, lambda: _quietly(bpnode.run, settings)
+        )
         node.agent_started_s = self.loop.time()
         self._by_pid[node.agent_pid] = ("agent", node)
 
@@ -167,7 +171,10 @@ class Warden:
             else:
                 slot.init_pid = 0
                 if not self._ending:
-                    self._log("warning" if slot.wanted else "info", f"bpinit of n{slot.number} {_how(status)}: the node is down")
+                    self._log(
+                        "warning" if slot.wanted else "info",
+                        f"bpinit of n{slot.number} {_how(status)}: the node is down",
+                    )
 
     def _agent_ended(self, node: NodeSlot, status: int) -> None:
         node.agent_pid = 0
@@ -323,10 +330,8 @@ def _pause(quick_ends: int) -> float:
 
 def _kill(pid: int, number: signal.Signals) -> None:
     # Our own child that was not reaped yet: the pid cannot be anybody else's.
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _how(status: int) -> str:

@@ -1,0 +1,150 @@
+"""bphead and bpnode on hosts of their own, under a service manager: the configuration file becomes settings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from heorot.config import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, load_head, load_node
+from heorot.core.errors import HeorotError
+from heorot.daemons.layout import Layout
+
+RANGE_SIZE = 2048
+"""PIDs of each node: room for 2,046 nodes below the highest PID that Linux has. The same for all hosts of a cluster."""
+
+
+def _arguments(name: str, default: Path, arguments: list[str]) -> Path:
+    parser = argparse.ArgumentParser(prog=name)
+    parser.add_argument("--config", type=Path, default=default, metavar="PATH", help=f"default: {default}")
+    parsed = parser.parse_args(arguments)
+    return Path(parsed.config)
+
+
+def head_main(arguments: list[str]) -> int:
+    """Run a head from its configuration file; return the exit status."""
+    from heorot.coord.local import LocalStore
+    from heorot.daemons import bphead
+    from heorot.runtime.process import raise_descriptor_limit, set_name
+    from heorot.security.authority import Authority
+    from heorot.security.join import JoinServer
+    from heorot.security.registry import Registry
+
+    path = _arguments("bphead", DEFAULT_HEAD_PATH, arguments)
+    set_name("bphead")
+    raise_descriptor_limit()
+    try:
+        config = load_head(path)
+        layout = Layout(config.cluster.directory)
+        root = Path(layout.root)
+        (root / "log").mkdir(exist_ok=True)
+        Path(config.head.socket).parent.mkdir(mode=0o755, exist_ok=True)
+        join = None
+        if (root / "ca").exists():
+            addresses = [str(address) for address in config.head.addresses]
+            join = JoinServer(Authority.load(root / "ca"), root, addresses, config.tree.fanout).session
+        settings = bphead.HeadSettings(
+            directory=Path(layout.head(config.head.name)),
+            socket_path=Path(config.head.socket),
+            log_path=Path(layout.log(config.head.name)),
+            cluster=config.cluster.id,
+            name=config.head.name,
+            host=config.head.listen.host,
+            port=config.head.listen.port,
+            nodes=tuple(Registry(root).nodes()),
+            fanout=config.tree.fanout,
+            machine={
+                "groups": config.groups,
+                "pid_range": RANGE_SIZE,
+                "max_processes": config.limits.max_processes,
+                "max_jobs": config.limits.max_jobs,
+                "max_finished_jobs": config.limits.max_finished_jobs,
+                "heartbeat_ms": config.timers.heartbeat_ms,
+                "link_timeout_ms": config.timers.link_timeout_ms,
+                "node_grace_ms": config.timers.node_grace_ms,
+                "kill_grace_ms": config.timers.kill_grace_ms,
+                "query_timeout_ms": config.timers.query_timeout_ms,
+            },
+            join=join,
+            log_level=config.cluster.log_level,
+        )
+        bphead.run(settings, LocalStore(root / "coord"))
+    except (HeorotError, OSError) as error:
+        return _failed("bphead", error)
+    return 0
+
+
+def node_main(arguments: list[str]) -> int:
+    """Run an agent from its configuration file; return the exit status."""
+    from heorot.daemons import bpnode
+    from heorot.runtime.process import raise_descriptor_limit, set_name
+
+    path = _arguments("bpnode", DEFAULT_NODE_PATH, arguments)
+    raise_descriptor_limit()
+    try:
+        config = load_node(path)
+        number = config.node.number
+        set_name(f"bpnode n{number}")
+        layout = Layout(config.cluster.directory)
+        directory = Path(layout.node(number))
+        (Path(layout.root) / "log").mkdir(exist_ok=True)
+        (directory / "state").mkdir(mode=0o700, exist_ok=True)
+        settings = bpnode.NodeSettings(
+            directory=directory,
+            log_path=Path(layout.log(f"n{number}")),
+            cluster=config.cluster.id,
+            node=number,
+            host=config.node.listen.host,
+            port=config.node.listen.port,
+            heads=tuple((address.host, address.port) for address in config.node.heads),
+            machine={
+                "heartbeat_ms": config.timers.heartbeat_ms,
+                "link_timeout_ms": config.timers.link_timeout_ms,
+            },
+            log_level=config.cluster.log_level,
+        )
+        bpnode.run(settings)
+    except (HeorotError, OSError) as error:
+        return _failed("bpnode", error)
+    return 0
+
+
+def init_main(arguments: list[str]) -> int:
+    """Run a bpinit from the node's configuration file; return the exit status."""
+    from heorot.core.space_events import SpaceConfig
+    from heorot.procs.namespace import spawn_space
+    from heorot.runtime.process import raise_descriptor_limit, set_name
+    from heorot.runtime.sockets import listen_unix
+
+    path = _arguments("bpinit", DEFAULT_NODE_PATH, arguments)
+    set_name("bpinit")
+    raise_descriptor_limit()
+    try:
+        config = load_node(path)
+        number = config.node.number
+        layout = Layout(config.cluster.directory)
+        directory = Path(layout.node(number))
+        (directory / "spool").mkdir(mode=0o700, exist_ok=True)
+        isolated = os.geteuid() == 0
+        space = SpaceConfig(
+            node=number,
+            base_pid=(number + 1) * RANGE_SIZE if isolated else 0,
+            range_size=RANGE_SIZE if isolated else 0,
+            spool_dir=str(directory / "spool"),
+            marker=f"{config.cluster.id}-n{number}",
+            die_with_parent=True,
+            log_path=layout.log(f"n{number}-init"),
+        )
+        with listen_unix(directory / "init.sock", 0o600) as listener:
+            pid = spawn_space(space, listener)
+        # This process only waits; the service manager ends it, and the process space with it.
+        _, status = os.waitpid(pid, 0)
+    except (HeorotError, OSError) as error:
+        return _failed("bpinit", error)
+    return os.waitstatus_to_exitcode(status) & 0xFF
+
+
+def _failed(name: str, error: Exception) -> int:
+    print(f"{name}: {error}", file=sys.stderr)
+    return 1
