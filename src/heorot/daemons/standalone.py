@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from heorot.config import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, load_head, load_
 from heorot.core.errors import HeorotError
 from heorot.daemons.layout import Layout
 
-RANGE_SIZE = 2048
-"""PIDs of each node: room for 2,046 nodes below the highest PID that Linux has. The same for all hosts of a cluster."""
+CAPACITY = 1023
+"""How many nodes share the PIDs that Linux has; the default of ``bpinit``, too. The same for all hosts of a cluster."""
 
 
 def _arguments(name: str, default: Path, arguments: list[str]) -> Path:
@@ -26,6 +25,7 @@ def head_main(arguments: list[str]) -> int:
     """Run a head from its configuration file; return the exit status."""
     from heorot.coord.local import LocalStore
     from heorot.daemons import bphead
+    from heorot.procs.namespace import pid_range
     from heorot.runtime.process import raise_descriptor_limit, set_name
     from heorot.security.authority import Authority
     from heorot.security.join import JoinServer
@@ -56,7 +56,7 @@ def head_main(arguments: list[str]) -> int:
             fanout=config.tree.fanout,
             machine={
                 "groups": config.groups,
-                "pid_range": RANGE_SIZE,
+                "pid_range": pid_range(0, CAPACITY)[1],
                 "max_processes": config.limits.max_processes,
                 "max_jobs": config.limits.max_jobs,
                 "max_finished_jobs": config.limits.max_finished_jobs,
@@ -108,41 +108,6 @@ def node_main(arguments: list[str]) -> int:
     except (HeorotError, OSError) as error:
         return _failed("bpnode", error)
     return 0
-
-
-def init_main(arguments: list[str]) -> int:
-    """Run a bpinit from the node's configuration file; return the exit status."""
-    from heorot.core.space_events import SpaceConfig
-    from heorot.procs.namespace import spawn_space
-    from heorot.runtime.process import raise_descriptor_limit, set_name
-    from heorot.runtime.sockets import listen_unix
-
-    path = _arguments("bpinit", DEFAULT_NODE_PATH, arguments)
-    set_name("bpinit")
-    raise_descriptor_limit()
-    try:
-        config = load_node(path)
-        number = config.node.number
-        layout = Layout(config.cluster.directory)
-        directory = Path(layout.node(number))
-        (directory / "spool").mkdir(mode=0o700, exist_ok=True)
-        isolated = os.geteuid() == 0
-        space = SpaceConfig(
-            node=number,
-            base_pid=(number + 1) * RANGE_SIZE if isolated else 0,
-            range_size=RANGE_SIZE if isolated else 0,
-            spool_dir=str(directory / "spool"),
-            marker=f"{config.cluster.id}-n{number}",
-            die_with_parent=True,
-            log_path=layout.log(f"n{number}-init"),
-        )
-        with listen_unix(directory / "init.sock", 0o600) as listener:
-            pid = spawn_space(space, listener)
-        # This process only waits; the service manager ends it, and the process space with it.
-        _, status = os.waitpid(pid, 0)
-    except (HeorotError, OSError) as error:
-        return _failed("bpinit", error)
-    return os.waitstatus_to_exitcode(status) & 0xFF
 
 
 def _failed(name: str, error: Exception) -> int:
