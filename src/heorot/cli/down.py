@@ -9,10 +9,11 @@ import time
 from typing import Any
 
 from heorot.cli.arguments import Command, Option, UsageError, parse
-from heorot.cli.request import cluster_directory, run, show_help
+from heorot.cli.request import run, show_help
 from heorot.core.errors import HeorotError
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
+from heorot.endpoint import cluster_directory
 
 WARDEN_TIMEOUT_S = 60.0
 
@@ -39,7 +40,7 @@ def _body(arguments: list[str]) -> int:
         return show_help(COMMAND, parsed)
     if parsed.operands:
         raise UsageError(f"unexpected operand {parsed.operands[0]!r}")
-    layout = Layout(parsed.get("dir") or cluster_directory())
+    layout = Layout(cluster_directory(parsed.get("dir") or None))
     if not layout.remains():
         raise HeorotError(f"there is no cluster in {layout.root}")
     bring_down(layout)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 from heorot.cli.arguments import Command, Option, UsageError, parse
-from heorot.cli.request import cluster_directory, run, show_help
+from heorot.cli.request import run, show_help
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
+from heorot.endpoint import cluster_directory
 
 _OPTIONS = [Option("-d --dir", "the cluster's directory (default: HEOROT_DIR, or /run/heorot)", "DIR")]
 _FORM = "[OPTION]... NODE..."
@@ -33,7 +34,7 @@ def _body(what: str, arguments: list[str]) -> int:
     from heorot.core.nodelist import parse as parse_nodes
     from heorot.core.nodeset import HEAD, NodeSet
 
-    layout = Layout(parsed.get("dir") or cluster_directory())
+    layout = Layout(cluster_directory(parsed.get("dir") or None))
     with control.connect(layout) as warden:
         processes = control.ask(warden, "status")["nodes"]
         states = {node["id"]: "up" if node["init_pid"] else "down" for node in processes}

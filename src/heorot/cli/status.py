@@ -6,9 +6,10 @@ import sys
 from typing import Any
 
 from heorot.cli.arguments import Command, Option, UsageError, parse
-from heorot.cli.request import Head, cluster_directory, run, show_help
+from heorot.cli.request import Head, run, show_help
 from heorot.cli.table import fold_nodes, render
 from heorot.daemons.layout import Layout
+from heorot.endpoint import cluster_directory
 
 COMMAND = Command(
     "heorot status",
@@ -35,7 +36,7 @@ def _body(arguments: list[str]) -> int:
         raise UsageError(f"unexpected operand {parsed.operands[0]!r}")
     from heorot.cli.down import with_processes
 
-    directory = parsed.get("dir") or cluster_directory()
+    directory = cluster_directory(parsed.get("dir") or None)
     head = Head(directory)
     status = with_processes(Layout(directory), head.ask("status"))
     head.close()

@@ -12,10 +12,11 @@ from typing import Any
 
 from heorot.cli import cluster_limits, down
 from heorot.cli.arguments import Command, Option, UsageError, parse
-from heorot.cli.request import Head, NoCluster, cluster_directory, run, show_help
+from heorot.cli.request import Head, run, show_help
 from heorot.core.errors import HeorotError, ProtocolError, RequestError
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
+from heorot.endpoint import cluster_directory
 
 MAX_NODES = 4096
 MAX_HEADS = 8
@@ -55,7 +56,7 @@ def _body(arguments: list[str]) -> int:
     nodes = _number(parsed.get("nodes", "4"), "--nodes", MAX_NODES)
     heads = _number(parsed.get("heads", "1"), "--heads", MAX_HEADS)
     fanout = _number(parsed.get("fanout", "32"), "--fanout", MAX_FANOUT)
-    layout = Layout(parsed.get("dir") or cluster_directory())
+    layout = Layout(cluster_directory(parsed.get("dir") or None))
     problems = cluster_limits.problems(nodes, heads)
     if problems:
         raise HeorotError("; ".join(problems))
@@ -250,7 +251,7 @@ def _await_nodes(
             if up == nodes:
                 head.close()
                 return down.with_processes(layout, status)
-        except (NoCluster, RequestError, ProtocolError):
+        except (RequestError, ProtocolError):
             if head is not None:
                 head.close()
                 head = None
