@@ -1,0 +1,132 @@
+# Completion of Heorot's commands in fish. Nodes and jobs come from the live cluster, which gets at most a second to answer.
+
+function __heorot_ask
+    set -l words (commandline -opc)
+    set -l at (contains -i -- --dir $words)
+    if test -n "$at"; and test (count $words) -gt $at
+        HEOROT_DIR=$words[(math $at + 1)] timeout 1 $argv 2>/dev/null
+    else
+        timeout 1 $argv 2>/dev/null
+    end
+end
+
+function __heorot_nodes
+    printf '%s\n' all up down master
+    __heorot_ask bpstat -n | string replace -r '^' n
+end
+
+function __heorot_node_list
+    __fish_append , (__heorot_nodes)
+end
+
+function __heorot_jobs
+    __heorot_ask bpjob list -H | string replace -r '^(\S+)\s+(\S+)\s+(\S+).*$' '$1\t$2, $3'
+end
+
+function __heorot_processes
+    __heorot_ask bpps -H | string replace -r '^\s*(\d+)\s+(\S+).*\s(\S+)$' '$1\t$2'
+end
+
+function __heorot_signals
+    bpkill -l | string match -ar '[A-Z][A-Z0-9]+' | string match -v 'RT*'
+end
+
+function __heorot_bpsh_needs_nodes
+    # True until the node list stands on the command line, or -a or -A in its place.
+    set -l words (commandline -opc)
+    set -e words[1]
+    while set -q words[1]
+        switch $words[1]
+            case -I -O -E -b -l --stdin --stdout --stderr --max-processes --dir
+                set -e words[1]
+            case -a -A
+                return 1
+            case '-*'
+            case '*'
+                return 1
+        end
+        set -e words[1]
+    end
+    return 0
+end
+
+for command in bpsh bpstat bpps bpkill bpjob
+    complete -c $command -f
+    complete -c $command -l dir -r -d 'The directory of the cluster' -a '(__fish_complete_directories)'
+    complete -c $command -s h -l help -d 'Print a summary of the options'
+    complete -c $command -s v -l version -d 'Print the version'
+end
+for command in bpstat bpps bpkill bpjob
+    complete -c $command -s V -d 'Print the version'
+end
+
+complete -c bpsh -n __heorot_bpsh_needs_nodes -a '(__heorot_node_list)' -d Nodes
+complete -c bpsh -n 'not __heorot_bpsh_needs_nodes' -a '(__fish_complete_subcommand)'
+complete -c bpsh -s a -d 'All nodes that are up'
+complete -c bpsh -s A -d 'All nodes that are not down'
+complete -c bpsh -s n -d 'Standard input from /dev/null'
+complete -c bpsh -s N -d 'No input and output at all'
+complete -c bpsh -s L -d 'Whole lines, never mixed'
+complete -c bpsh -s p -d 'Number of the node before each line'
+complete -c bpsh -s s -d 'One node after the other'
+complete -c bpsh -s d -d 'A divider line for each node'
+complete -c bpsh -s b -x -d 'Longest line for -L, in bytes'
+complete -c bpsh -s I -l stdin -r -F -d 'Standard input from a file on the node'
+complete -c bpsh -s O -l stdout -r -F -d 'Standard output into a file on the node'
+complete -c bpsh -s E -l stderr -r -F -d 'Standard error into a file on the node'
+complete -c bpsh -s t -l time -d 'Print the wall time'
+complete -c bpsh -s l -x -a '(__fish_complete_users)' -d Ignored
+complete -c bpsh -l pty -d 'Give each rank a terminal'
+complete -c bpsh -l gather -d 'Show equal output of several nodes once'
+complete -c bpsh -l json -d 'One JSON document at the end'
+complete -c bpsh -l detach -d 'Leave the job running and print its id'
+complete -c bpsh -l label -d 'Name of the node before each line'
+complete -c bpsh -l max-processes -x -d 'End the job if it has more on a node'
+
+complete -c bpstat -a '(__heorot_node_list)' -d Nodes
+complete -c bpstat -s c -l compact -d 'States with their nodes folded'
+complete -c bpstat -s l -l long -d 'A line for each node'
+complete -c bpstat -s a -l address -d 'Only the addresses'
+complete -c bpstat -s s -l status -d 'Only the states'
+complete -c bpstat -s n -l number -d 'Only the numbers'
+complete -c bpstat -s t -l total -d 'Only how many there are'
+complete -c bpstat -s S -l sort-status -d 'Sort by state'
+complete -c bpstat -s N -l sort-number -d 'Sort by number'
+complete -c bpstat -s O -l keep-order -d 'Do not sort'
+complete -c bpstat -s R -l sort-reverse -d 'Reverse the order'
+complete -c bpstat -s U -l update -d 'Show it again when it changes'
+complete -c bpstat -s A -l host -x -a '(__fish_print_hostnames)' -d 'Numbers of the nodes at this host'
+complete -c bpstat -s p -l processes -d 'List processes with their nodes'
+complete -c bpstat -s P -l ps -d 'Put a node column into the output of ps'
+complete -c bpstat -l json -d 'Print JSON'
+
+complete -c bpps -s n -l nodes -x -a '(__heorot_node_list)' -d 'Only on these nodes'
+complete -c bpps -s j -l job -x -a '(__heorot_jobs)' -d 'Only of this job'
+complete -c bpps -s u -l user -x -a '(__fish_complete_users)' -d 'Only of these users'
+complete -c bpps -s s -l state -x -a 'R S D T Z' -d 'Only in these states'
+complete -c bpps -s r -l ranks-only -d 'Only ranks'
+complete -c bpps -s k -l sort -x -a '(__fish_append , node pid job rank user state start time memory)' -d 'Sort keys'
+complete -c bpps -s l -l long -d 'Also parent, time and memory'
+complete -c bpps -s w -l watch -d 'Show it again every so many seconds'
+complete -c bpps -s H -l no-header -d 'No header line'
+complete -c bpps -l json -d 'Print JSON'
+
+complete -c bpkill -a '(__heorot_jobs)'
+complete -c bpkill -a '(__heorot_processes)'
+complete -c bpkill -s s -l signal -x -a '(__heorot_signals)' -d 'The signal'
+complete -c bpkill -s l -l list -d 'List the signals'
+
+set -l commands list show attach wait kill
+complete -c bpjob -n "not __fish_seen_subcommand_from $commands" -a list -d 'List the jobs'
+complete -c bpjob -n "not __fish_seen_subcommand_from $commands" -a show -d 'Show one job'
+complete -c bpjob -n "not __fish_seen_subcommand_from $commands" -a attach -d 'Take part in a job'
+complete -c bpjob -n "not __fish_seen_subcommand_from $commands" -a wait -d 'Wait until jobs are over'
+complete -c bpjob -n "not __fish_seen_subcommand_from $commands" -a kill -d 'Send a signal to the ranks of jobs'
+complete -c bpjob -n '__fish_seen_subcommand_from show attach wait kill' -a '(__heorot_jobs)'
+complete -c bpjob -n '__fish_seen_subcommand_from list' -s u -l user -x -a '(__fish_complete_users)' -d 'Only jobs of these users'
+complete -c bpjob -n '__fish_seen_subcommand_from list' -s s -l state -x -a '(__fish_append , launching running done)' -d 'States'
+complete -c bpjob -n '__fish_seen_subcommand_from list' -s H -l no-header -d 'No header line'
+complete -c bpjob -n '__fish_seen_subcommand_from list show' -l json -d 'Print JSON'
+complete -c bpjob -n '__fish_seen_subcommand_from attach' -s f -l from-start -d 'Show the output from the start'
+complete -c bpjob -n '__fish_seen_subcommand_from wait' -s q -l quiet -d 'Do not name ranks that were killed'
+complete -c bpjob -n '__fish_seen_subcommand_from kill' -s s -l signal -x -a '(__heorot_signals)' -d 'The signal'

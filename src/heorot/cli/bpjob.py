@@ -1,0 +1,271 @@
+"""bpjob: list, show, attach to, wait for and end jobs."""
+
+from __future__ import annotations
+
+import sys
+
+from heorot.cli import bpkill, request, table
+from heorot.cli.arguments import Command, Option, Parsed, UsageError, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Job = dict[str, Any]
+
+_JSON = Option("--json", "print JSON instead of text")
+
+COMMANDS = {
+    "list": Command(
+        "bpjob list",
+        "[OPTION]...",
+        "List the jobs that the cluster holds: those that run, and those whose output or status nobody has collected.",
+        [
+            Option("-u --user", "only jobs of these users, by name or number", "USER[,USER]"),
+            Option("-s --state", "only jobs in these states: launching, running, done", "STATE[,STATE]"),
+            Option("-H --no-header", "no header line"),
+            _JSON,
+        ],
+    ),
+    "show": Command(
+        "bpjob show",
+        "JOB [--json]",
+        "Show one job: what it runs, where, and what became of each rank.",
+        [_JSON],
+        completes="jobs",
+    ),
+    "attach": Command(
+        "bpjob attach",
+        "[OPTION]... JOB",
+        "Take part in a job as the bpsh that started it would: its output, its input, its signals, its exit status.",
+        [Option("-f --from-start", "show the output again from the first byte that is still kept")],
+        "The job must be detached, or have lost its client. Exit status: as bpsh.",
+        completes="jobs",
+    ),
+    "wait": Command(
+        "bpjob wait",
+        "JOB...",
+        "Wait until all ranks of the jobs are over.",
+        [Option("-q --quiet", "do not say which ranks were killed or lost")],
+        "Exit status: the largest of the ranks', as bpsh: 128+N for a signal, 255 for a rank lost with its node;\n"
+        "125 no cluster or refused; 2 usage.",
+        completes="jobs",
+    ),
+    "kill": Command(
+        "bpjob kill",
+        "[-SIGNAL | -s SIGNAL] JOB[:RANKS]...",
+        "Send a signal (TERM) to all ranks of jobs, or to some ranks of them (0,4-7).",
+        [Option("-s --signal", "the signal, by name or number", "SIGNAL")],
+        completes="jobs",
+    ),
+}
+
+USAGE = """usage: bpjob list | show JOB | attach JOB | wait JOB... | kill [-SIGNAL] JOB...
+
+Look at, join, await and end jobs. A job is what one bpsh started; its id is EPOCH.SEQUENCE, for example 1.42.
+
+  list    list the jobs
+  show    show one job with the status of each rank
+  attach  take part in a job as the bpsh that started it would
+  wait    wait until jobs are over
+  kill    send a signal to all ranks of a job, or to some
+
+'bpjob COMMAND --help' says more.
+"""
+LOST_STATUS = 255
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command."""
+    return request.run("bpjob", _body, arguments)
+
+
+def _body(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        (sys.stdout if arguments else sys.stderr).write(USAGE)
+        return 0 if arguments else 2
+    name = arguments[0]
+    if name in ("-V", "--version"):
+        return request.show_help(COMMANDS["list"], parse(COMMANDS["list"], ["--version"]))
+    actions: dict[str, Callable[[Parsed], int]] = {"list": _list, "show": _show, "attach": _attach, "wait": _wait}
+    if name not in COMMANDS:
+        raise UsageError(f"unknown command '{name}'")
+    rest = arguments[1:]
+    signal = ""
+    if name == "kill":
+        signal, rest = bpkill.split_signal(rest)
+    parsed = parse(COMMANDS[name], rest)
+    if parsed.has("help") or parsed.has("version"):
+        return request.show_help(COMMANDS[name], parsed)
+    if name == "list" and parsed.operands:
+        raise UsageError(f"'{parsed.operands[0]}': list takes no job; 'bpjob show JOB' shows one")
+    if name != "list" and not parsed.operands:
+        raise UsageError(f"{name} needs a job")
+    if name in ("show", "attach") and len(parsed.operands) > 1:
+        raise UsageError(f"{name} takes one job")
+    for operand in parsed.operands:
+        job = operand.partition(":")[0] if name == "kill" else operand
+        if not bpkill.is_job(job):
+            raise UsageError(f"'{operand}' is not a job: an id is EPOCH.SEQUENCE, for example 1.42")
+    return _kill(parsed, signal) if name == "kill" else actions[name](parsed)
+
+
+def _list(parsed: Parsed) -> int:
+    jobs = request.Head(parsed.get("dir")).ask("jobs")
+    users = {user for user in parsed.get("user").split(",") if user}
+    states = {state for state in parsed.get("state").split(",") if state}
+    jobs = [
+        job
+        for job in jobs
+        if (not users or job["user"] in users or str(job["uid"]) in users) and (not states or job["state"] in states)
+    ]
+    if parsed.has("json"):
+        import json
+
+        sys.stdout.write(json.dumps([json_job(job) for job in jobs]) + "\n")
+        return 0
+    text = listing(jobs, table.terminal_size(1)[0])
+    sys.stdout.write(text.partition("\n")[2] if parsed.has("no-header") else text)
+    return 0
+
+
+def listing(jobs: list[Job], columns: int) -> str:
+    """Return the table of jobs."""
+    import time
+
+    now_s = time.time()
+    header = [
+        "JOB",
+        "STATE",
+        "USER",
+        "RANKS",
+        "RUNNING",
+        "EXITED",
+        "FAILED",
+        "LOST",
+        "ATTENDED",
+        "START",
+        "NODES",
+        "COMMAND",
+    ]
+    rows = [
+        (
+            job["job"],
+            job["state"],
+            job["user"] or job["uid"],
+            *(job[key] for key in ("ranks", "running", "exited", "failed", "lost")),
+            "yes" if job["attended"] else "no",
+            table.clock_time(job["started_at_ms"], now_s),
+            job["nodes"],
+            " ".join(map(table.text_of, job["argv"])),
+        )
+        for job in jobs
+    ]
+    return table.render(header, rows, right="RANKS RUNNING EXITED FAILED LOST", width=columns)
+
+
+def json_job(job: Job) -> Job:
+    """Return the job's stable JSON form, docs/commands.md: as the head says, its arguments as text."""
+    result: Job = {}
+    for key, value in job.items():
+        result.update(request.json_arguments(value) if key == "argv" else {key: value})
+    return result
+
+
+def _show(parsed: Parsed) -> int:
+    job = request.Head(parsed.get("dir")).ask("job", parsed.operands[0])
+    if parsed.has("json"):
+        import json
+
+        sys.stdout.write(json.dumps(json_job(job)) + "\n")
+    else:
+        sys.stdout.write(description(job, table.terminal_size(1)[0]))
+    return 0
+
+
+def description(job: Job, columns: int) -> str:
+    """Return everything about one job as text."""
+    import time
+
+    started = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(job["started_at_ms"] / 1000))
+    counts = ", ".join(f"{job[key]} {key}" for key in ("running", "exited", "failed", "lost") if job[key])
+    facts = [
+        ("Job", job["job"]),
+        ("State", f"{job['state']}{': ' + job['text'] if job.get('text') else ''}"),
+        ("Command", " ".join(map(table.text_of, job["argv"]))),
+        ("User", job["user"] or job["uid"]),
+        ("Started", started),
+        ("Ranks", f"{job['ranks']}{': ' + counts if counts else ''}"),
+        ("Nodes", job["nodes"]),
+        ("Attended", ("yes" if job["attended"] else "no") + (", detached" if job["detached"] else "")),
+    ]
+    text = "".join(f"{name + ':':<10}{table.printable(str(value))}\n" for name, value in facts)
+    rows = []
+    for rank, node in enumerate(job["rank_nodes"]):
+        pid = job["pids"].get(str(rank), "-")
+        rows.append((rank, table.node_name(node), pid, status_text(job["statuses"].get(str(rank)), pid != "-")))
+    return text + "\n" + table.render(("RANK", "NODE", "PID", "STATUS"), rows, right="RANK PID", width=columns)
+
+
+def status_text(status: dict[str, Any] | None, started: bool) -> str:
+    """Return what became of a rank, in words."""
+    if not status:
+        return "running" if started else "starting"
+    if "lost" in status:
+        return f"lost: {status['lost']}"
+    if "signal" in status:
+        return f"killed by signal {status['signal']} ({bpkill.signal_name(status['signal'])})"
+    return f"exit status {status['code']}" + (f": {status['error']}" if status.get("error") else "")
+
+
+def exit_status(statuses: dict[str, dict[str, Any]]) -> int:
+    """Return the largest of the ranks' statuses, as bpsh does."""
+    largest = 0
+    for status in statuses.values():
+        value = LOST_STATUS if "lost" in status else 128 + status["signal"] if "signal" in status else status["code"]
+        largest = max(largest, min(value, LOST_STATUS))
+    return largest
+
+
+def _wait(parsed: Parsed) -> int:
+    head = request.Head(parsed.get("dir"), timeout_s=None)
+    largest = 0
+    for job in head.ask_all([("wait", operand) for operand in parsed.operands]):
+        if not parsed.has("quiet"):
+            sys.stderr.write("".join(f"bpjob: {line}\n" for line in troubles(job)))
+        largest = max(largest, exit_status(job["statuses"]))
+    return largest
+
+
+def troubles(job: Job) -> list[str]:
+    """Return a line for each way in which ranks ended other than by exiting, ranks with the same fate on one line."""
+    fates: dict[str, list[int]] = {}
+    for rank, status in job["statuses"].items():
+        if "code" not in status or status.get("error"):
+            fates.setdefault(status_text(status, True), []).append(int(rank))
+    lines = []
+    for fate, ranks in fates.items():
+        nodes = table.fold_nodes(job["rank_nodes"][rank] for rank in ranks)
+        lines.append(
+            f"job {job['job']}: {'rank' if len(ranks) == 1 else 'ranks'} {table.fold(ranks)} on {nodes}: {fate}"
+        )
+    return lines
+
+
+def _kill(parsed: Parsed, signal: str) -> int:
+    if signal and parsed.has("signal"):
+        raise UsageError("the signal is given twice")
+    number = bpkill.signal_number(signal or parsed.get("signal", "TERM"))
+    requests = [bpkill.target_request(operand, number) for operand in parsed.operands]
+    return bpkill.send("bpjob", request.Head(parsed.get("dir")), parsed.operands, requests)
+
+
+def _attach(parsed: Parsed) -> int:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    from heorot.start import run
+
+    run("bpjob")
