@@ -56,7 +56,7 @@ class Command:
     summary:
         One sentence.
     options:
-        Without `COMMON`, which every command has.
+        Without `COMMON`, which every command has unless it declares its own.
     notes:
         Printed below the options.
     completes:
@@ -71,7 +71,8 @@ class Command:
         self.name = name
         self.forms = forms.split("\n")
         self.summary = summary
-        self.options = [*options, *COMMON]
+        declared = {option.key for option in options}
+        self.options = [*options, *(option for option in COMMON if option.key not in declared)]
         self.notes = notes
         self.completes = completes
 
