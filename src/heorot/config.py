@@ -23,6 +23,10 @@ DEFAULT_DIRECTORY = "/var/lib/heorot"
 DEFAULT_SOCKET = "/run/heorot/head.sock"
 DEFAULT_HEAD_PORT = 7733
 DEFAULT_NODE_PORT = 7734
+DEFAULT_CAPACITY = 1023
+"""4,096 PIDs for each node."""
+MAX_CAPACITY = 8191
+"""512 PIDs for each node."""
 
 
 class ConfigError(HeorotError):
@@ -79,6 +83,8 @@ class ClusterSection:
     """The cluster's id, as in its certificates."""
     directory: str = DEFAULT_DIRECTORY
     """Keys, tokens, registry, spools: everything that must outlive a reboot."""
+    capacity: int = _ranged(DEFAULT_CAPACITY, 1, MAX_CAPACITY)
+    """How many nodes the cluster may have. All PIDs of Linux are divided among them, so all hosts must agree."""
     log_level: str = field(default="info", metadata={"choices": ("debug", "info", "warning", "error")})
 
 
@@ -277,6 +283,8 @@ _HEAD_TEMPLATE = """\
 [cluster]
 id = "{cluster}"
 directory = "{directory}"
+# How many nodes there may be; sets the PIDs of each. To change it, stop all daemons and change it everywhere.
+capacity = {capacity}
 # log_level = "info"                    # debug, info, warning, error
 
 [head]
@@ -312,6 +320,8 @@ _NODE_TEMPLATE = """\
 [cluster]
 id = "{cluster}"
 directory = "{directory}"
+# How many nodes there may be; sets the PIDs of each. To change it, stop all daemons and change it everywhere.
+capacity = {capacity}
 # log_level = "info"                    # debug, info, warning, error
 
 [node]
@@ -327,12 +337,20 @@ heads = [{heads}]
 
 
 def render_head(
-    *, cluster: str, directory: str, name: str, listen: Address, addresses: list[Address], socket: str = DEFAULT_SOCKET
+    *,
+    cluster: str,
+    directory: str,
+    name: str,
+    listen: Address,
+    addresses: list[Address],
+    socket: str = DEFAULT_SOCKET,
+    capacity: int = DEFAULT_CAPACITY,
 ) -> str:
     """Return a commented ``head.toml`` in which every default is shown."""
     return _HEAD_TEMPLATE.format(
         cluster=_escape(cluster),
         directory=_escape(directory),
+        capacity=capacity,
         name=_escape(name),
         listen=_escape(str(listen)),
         addresses=", ".join(f'"{_escape(str(address))}"' for address in addresses),
@@ -343,11 +361,20 @@ def render_head(
     )
 
 
-def render_node(*, cluster: str, directory: str, number: int, listen: Address, heads: list[Address]) -> str:
+def render_node(
+    *,
+    cluster: str,
+    directory: str,
+    number: int,
+    listen: Address,
+    heads: list[Address],
+    capacity: int = DEFAULT_CAPACITY,
+) -> str:
     """Return a commented ``node.toml``."""
     return _NODE_TEMPLATE.format(
         cluster=_escape(cluster),
         directory=_escape(directory),
+        capacity=capacity,
         number=number,
         listen=_escape(str(listen)),
         heads=", ".join(f'"{_escape(str(address))}"' for address in heads),

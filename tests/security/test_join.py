@@ -45,7 +45,7 @@ class Head:
         self.drop_answers = 0
         self.requests: list[bytes] = []
         self.server = JoinServer(
-            self.authority, directory, ["10.0.0.1:7733"], 16, wall_clock=lambda: self.now, monotonic=lambda: self.now
+            self.authority, directory, ["10.0.0.1:7733"], 16, 8, wall_clock=lambda: self.now, monotonic=lambda: self.now
         )
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -137,6 +137,17 @@ def test_hosts_get_the_next_free_number_or_the_one_they_ask_for(head: Head) -> N
     assert caught.value.code == "node-number"
     # The refusal took no use.
     assert head.join(token).node == 2
+
+
+def test_a_cluster_gives_no_number_beyond_its_capacity(head: Head) -> None:
+    token = head.token(uses=9)
+    with pytest.raises(JoinRefusedError, match="room for nodes 0 to 7"):
+        head.join(token, 8)
+    assert [head.join(token).node for _ in range(8)] == list(range(8))
+    with pytest.raises(JoinRefusedError, match="room for nodes 0 to 7"):
+        head.join(token)
+    with pytest.raises(JoinRefusedError, match="room for nodes 0 to 7"):
+        head.join(head.token(node=8))
 
 
 def test_a_token_for_one_number_gives_that_and_may_replace_a_node(head: Head) -> None:

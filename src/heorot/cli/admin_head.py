@@ -10,10 +10,12 @@ from pathlib import Path
 
 from heorot.cli.admin import run
 from heorot.config import (
+    DEFAULT_CAPACITY,
     DEFAULT_DIRECTORY,
     DEFAULT_HEAD_PATH,
     DEFAULT_HEAD_PORT,
     DEFAULT_SOCKET,
+    MAX_CAPACITY,
     Address,
     ConfigError,
     load_head,
@@ -55,6 +57,13 @@ def main(argv: list[str]) -> int:
         metavar="HOST[:PORT]",
         help="how nodes reach a head; repeat it for several heads (default: the address of this host)",
     )
+    init.add_argument(
+        "--capacity",
+        type=int,
+        default=DEFAULT_CAPACITY,
+        metavar="N",
+        help=f"how many nodes there may be; the PIDs of Linux are divided among them (default: {DEFAULT_CAPACITY})",
+    )
     init.add_argument("--cluster", metavar="ID", help="the cluster's id (default: 16 random hex digits)")
     init.add_argument("--socket", default=DEFAULT_SOCKET, help=f"where commands connect to (default: {DEFAULT_SOCKET})")
     init.add_argument(
@@ -76,6 +85,8 @@ def _init(arguments: argparse.Namespace) -> int:
     config: Path = arguments.config.absolute()
     listen = parse_address(arguments.listen, DEFAULT_HEAD_PORT)
     check_head_name(arguments.name)
+    if not 1 <= arguments.capacity <= MAX_CAPACITY:
+        raise ConfigError(f"--capacity {arguments.capacity} is out of range: use 1 to {MAX_CAPACITY}")
     addresses = [parse_address(text, listen.port) for text in arguments.address or []] or [_own_address(listen)]
     if config.exists():
         raise ConfigError(f"{config} exists already; remove it, or name another with --config")
@@ -94,6 +105,7 @@ def _init(arguments: argparse.Namespace) -> int:
             listen=listen,
             addresses=addresses,
             socket=arguments.socket,
+            capacity=arguments.capacity,
         ),
     )
     load_head(config)

@@ -102,6 +102,7 @@ def _join(arguments: argparse.Namespace) -> int:
         number=accepted.node,
         listen=Address(listen.host or address, listen.port),
         heads=heads,
+        capacity=accepted.capacity,
     )
     write_atomically(config, text.encode(), mode=CONFIG_MODE, durable=True)
     load_node(config)

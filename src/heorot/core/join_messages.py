@@ -68,6 +68,8 @@ class JoinAccepted(Message, tag=114, frozen=True):
     heads: list[str]
     """``HOST:PORT`` of every head that is known."""
     fanout: Count
+    capacity: Annotated[int, Meta(ge=1, le=65536)] = 1023
+    """How many nodes the cluster may have: this sets the PID range of each."""
 
 
 class JoinRefused(Message, tag=115, frozen=True):

@@ -10,16 +10,20 @@ from typing import NoReturn
 from heorot.procs.namespace import SpaceError, pid_range, spawn_space
 from heorot.procs.space_socket import listen
 
-_USAGE = """usage: bpinit --dir DIR --node N [--capacity NODES]
+_USAGE = """usage: bpinit --config PATH
+       bpinit --dir DIR --node N [--capacity NODES]
 
-Hold the processes of node N. DIR is the node's directory; the agent connects to DIR/init.sock. As root the processes
-get a PID namespace of their own, with PIDs from the range of node N in a cluster of at most NODES nodes (default 1023).
+Hold the processes of node N, or of the node that a configuration such as /etc/heorot/node.toml describes. DIR is the
+node's directory; the agent connects to DIR/init.sock. As root the processes get a PID namespace of their own, with PIDs
+from the range of node N in a cluster of at most NODES nodes (default 1023).
 """
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Make the process space, wait for it, and end with it."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
+    if "--config" in options:
+        options = _configured(options["--config"])
     from heorot.core.space_events import SpaceConfig
 
     directory = options["--dir"]
@@ -47,17 +51,36 @@ def _parse(arguments: list[str]) -> dict[str, str]:
     if arguments in (["-h"], ["--help"]):
         sys.stdout.write(_USAGE)
         sys.exit(0)
-    known = ("--dir", "--node", "--capacity")
+    known = ("--config", "--dir", "--node", "--capacity")
     options: dict[str, str] = {}
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
     for index in range(0, len(words) - 1, 2):
         options[words[index]] = words[index + 1]
     numbers = [options.get(name, "0") for name in ("--node", "--capacity")]
     wrong = len(words) % 2 or any(name not in known for name in options) or not all(n.isdecimal() for n in numbers)
-    if wrong or "--dir" not in options or "--node" not in options:
+    complete = set(options) == {"--config"} or {"--dir", "--node"} <= set(options) <= {"--dir", "--node", "--capacity"}
+    if wrong or not complete:
         sys.stderr.write(_USAGE)
         sys.exit(2)
     return options
+
+
+def _configured(path: str) -> dict[str, str]:
+    """Return the options that the node's configuration file stands for."""
+    from pathlib import Path
+
+    from heorot.config import ConfigError, load_node
+
+    try:
+        config = load_node(Path(path))
+    except ConfigError as error:
+        sys.stderr.write(f"bpinit: {error}\n")
+        sys.exit(1)
+    return {
+        "--dir": os.path.join(config.cluster.directory, "nodes", f"n{config.node.number}"),
+        "--node": str(config.node.number),
+        "--capacity": str(config.cluster.capacity),
+    }
 
 
 if __name__ == "__main__":

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from heorot.config import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, load_head, load_node
 from heorot.core.errors import HeorotError
 from heorot.daemons.layout import Layout
-
-CAPACITY = 1023
-"""How many nodes share the PIDs that Linux has; the default of ``bpinit``, too. The same for all hosts of a cluster."""
 
 
 def _arguments(name: str, default: Path, arguments: list[str]) -> Path:
@@ -43,7 +41,9 @@ def head_main(arguments: list[str]) -> int:
         join = None
         if (root / "ca").exists():
             addresses = [str(address) for address in config.head.addresses]
-            join = JoinServer(Authority.load(root / "ca"), root, addresses, config.tree.fanout).session
+            join = JoinServer(
+                Authority.load(root / "ca"), root, addresses, config.tree.fanout, config.cluster.capacity
+            ).session
         settings = bphead.HeadSettings(
             directory=Path(layout.head(config.head.name)),
             socket_path=Path(config.head.socket),
@@ -56,7 +56,8 @@ def head_main(arguments: list[str]) -> int:
             fanout=config.tree.fanout,
             machine={
                 "groups": config.groups,
-                "pid_range": pid_range(0, CAPACITY)[1],
+                # Without root, nodes hold plain processes, and a PID does not tell its node.
+                "pid_range": pid_range(0, config.cluster.capacity)[1] if os.geteuid() == 0 else 0,
                 "max_processes": config.limits.max_processes,
                 "max_jobs": config.limits.max_jobs,
                 "max_finished_jobs": config.limits.max_finished_jobs,

@@ -69,6 +69,8 @@ class JoinServer:
         ``HOST:PORT`` of every head, for the node's configuration.
     fanout
         The tree's.
+    capacity
+        How many nodes the cluster may have.
     wall_clock, monotonic
         Seconds; for tests.
     joined
@@ -81,6 +83,7 @@ class JoinServer:
         directory: Path,
         heads: list[str],
         fanout: int = 32,
+        capacity: int = 1023,
         *,
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -91,6 +94,7 @@ class JoinServer:
         self.registry = Registry(directory)
         self.heads = heads
         self.fanout = fanout
+        self.capacity = capacity
         self._wall_clock = wall_clock
         self._monotonic = monotonic
         self._joined = joined
@@ -144,6 +148,7 @@ class JoinServer:
             signing_public=self.authority.signer.verifier().public_key,
             heads=self.heads,
             fanout=self.fanout,
+            capacity=self.capacity,
         )
 
     def _enrol(self, request: JoinRequest) -> NodeRecord:
@@ -164,16 +169,22 @@ class JoinServer:
         if token.node >= 0:
             if request.node not in (-1, token.node):
                 raise TokenRefused("node-number", f"this token is for node {token.node}, not for node {request.node}")
-            return token.node
+            return self._within(token.node)
         if request.node < 0:
-            return self.registry.next_free()
+            return self._within(self.registry.next_free())
         if request.node in nodes:
             raise TokenRefused(
                 "node-number",
                 f"number {request.node} is given to a node already; to replace that node, use a token made with "
                 f"--node {request.node}",
             )
-        return request.node
+        return self._within(request.node)
+
+    def _within(self, number: int) -> int:
+        if number >= self.capacity:
+            text = f"this cluster has room for nodes 0 to {self.capacity - 1}; to remove one: heorot node remove N"
+            raise TokenRefused("node-number", text)
+        return number
 
 
 class JoinSession:

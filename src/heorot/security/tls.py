@@ -142,6 +142,8 @@ def explain(error: BaseException) -> str:
         if "not yet valid" in error.verify_message:
             return "the peer's certificate is not valid yet: compare the clocks of both hosts"
         return f"the peer's certificate is not of this cluster ({error.verify_message})"
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return "the peer closed the connection without a reason"
     if isinstance(error, ssl.SSLError):
         reason = error.reason or ""
         for key, text in _EXPLANATIONS:
