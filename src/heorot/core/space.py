@@ -416,6 +416,14 @@ class Space:
                     stream.rewind()
                     self._line_up(rank, index)
 
+    def _say_ends(self, job: Job) -> None:
+        """Tell a new reader where the streams stand of which a former one has read everything."""
+        for rank in job.ranks.values():
+            for index in (0, 1):
+                stream = rank.outputs[index]
+                if stream is not None and stream.end and not stream.kept_bytes:
+                    self._out.append(e.ToAgent(m.Output(job.id, rank.number, index + 1, stream.end, b""), True))
+
     def _regulate(self, rank: Rank, index: int) -> None:
         """Read the rank's pipe, or leave it alone, as the limits say."""
         stream = rank.outputs[index]
@@ -452,11 +460,9 @@ class Space:
         job.attended = command.attended
         self._set_sending(job)
         if job.sending:
-            if command.from_start:
-                self._send_again(job)
-            for rank in job.ranks.values():
-                self._line_up(rank, 0)
-                self._line_up(rank, 1)
+            # Always from the acknowledged offset: what was on its way to a former reader may never have arrived there.
+            self._send_again(job)
+            self._say_ends(job)
             self._pump()
 
     # ------------------------------------------------------------------ input
