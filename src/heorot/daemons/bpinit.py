@@ -39,12 +39,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.stderr.write(f"bpinit: {error}\n")
         sys.exit(1)
     listener.close()
+    ending = signal.SIGKILL if os.geteuid() == 0 else signal.SIGTERM
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # The space ends on SIGTERM; this process ends with it.
-        signal.signal(number, lambda *_: os.kill(pid, signal.SIGTERM))
+        signal.signal(number, lambda *_: os.kill(pid, ending))
     _, status = os.waitpid(pid, 0)
     os.unlink(os.path.join(directory, "init.sock"))
-    sys.exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    # Ended as asked for, or else the space has failed and its processes are gone.
+    sys.exit(
+        0 if os.WIFSIGNALED(status) and os.WTERMSIG(status) == ending else os.waitstatus_to_exitcode(status) & 0xFF
+    )
 
 
 def _parse(arguments: list[str]) -> dict[str, str]:

@@ -35,10 +35,10 @@ _DRAIN_BYTES = 1024 * 1024
 """The largest pipe that an unprivileged process can make."""
 _STARTS_PER_TURN = 8
 """Between so many starts (about 5 ms) the loop looks at everything else."""
+_WRITES_PER_TURN = 16
 _LIMIT_INTERVAL_MS = 100
 _SWEEP_INTERVAL_MS = 5
 _LIMIT_FORKS = 8
-_ENDED = object()
 
 
 def run(config: SpaceConfig, listener: socket.socket, parent: int | None = None) -> NoReturn:
@@ -83,6 +83,7 @@ class Daemon:
         self._limit_at: int | None = None
         self._limit_pid = 0
         self._owners: dict[int, Child | None] = {}
+        os.chdir("/")
         self._signals()
         self._census = Census(config.isolated)
         self._pids = PidRange(config)
@@ -132,7 +133,9 @@ class Daemon:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self._terminated = False
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self._on_sigterm)
+        if not self.config.isolated:
+            # As PID 1 this process is safe from all signals of its namespace that it does not handle: so it handles none.
+            signal.signal(signal.SIGTERM, self._on_sigterm)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def _on_sigterm(self, *_: object) -> None:
@@ -264,25 +267,24 @@ class Daemon:
 
     def _flush(self) -> None:
         link = self._link
-        if link is None or not (link.dirty or link.wants_writable):
+        if link is None or not (link.dirty or link.writable_watched):
             return
-        wanted = link.wants_writable
         try:
-            for _ in range(16):
+            for _ in range(_WRITES_PER_TURN):
+                if not link.dirty and not link.writable_watched:
+                    break
                 link.dirty = False
-                link.flush()
-                if not link.dirty:
+                if not link.flush():
                     break
                 # The machine may have more to send now.
                 self._do(e.Backlog(link.backlog_bytes))
-                if self._link is not link or not link.dirty:
-                    break
         except OSError:
             self._drop_agent()
             return
-        if self._link is link and link.wants_writable != wanted:
-            mask = select.EPOLLIN | (select.EPOLLOUT if link.wants_writable else 0)
-            self._epoll.modify(link.fd, mask)
+        wanted = link.backlog_bytes > 0
+        if self._link is link and link.writable_watched != wanted:
+            link.writable_watched = wanted
+            self._epoll.modify(link.fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
     # ------------------------------------------------------------------ starting
 
@@ -565,8 +567,10 @@ class Daemon:
             return
         self._limit_pid = last
         counts = self._census.count_by_job()
-        for job, limit in self._limits.items():
-            if counts.get(job, 0) > limit:
+        for job, limit in list(self._limits.items()):
+            if job not in counts:
+                del self._limits[job]
+            elif counts[job] > limit:
                 self._do(e.Counted(job, counts[job]))
 
 

@@ -20,9 +20,9 @@ class AgentLink:
         connection.setblocking(False)
         self.socket = connection
         self.fd = connection.fileno()
-        self.wants_writable = False
+        self.writable_watched = False
         self.dirty = False
-        """Something was queued or written since the last look."""
+        """Something was queued since the last look."""
         self._decoder = FrameDecoder()
         self._first: deque[bytes] = deque()
         self._first_bytes = 0
@@ -45,8 +45,9 @@ class AgentLink:
             self._first.append(frame)
             self._first_bytes += len(frame)
 
-    def flush(self) -> None:
-        """Write what the socket takes. Raises OSError if the agent is gone."""
+    def flush(self) -> bool:
+        """Write what the socket takes; return True if it took anything. Raises OSError if the agent is gone."""
+        written = False
         while self.backlog_bytes:
             if not self._first:
                 frame = self._bulk.popleft()
@@ -65,14 +66,14 @@ class AgentLink:
                 sent = self.socket.send(data)
             except BlockingIOError:
                 break
-            self.dirty = True
+            written = True
             for _ in batch:
                 self._first.popleft()
             self._first_bytes -= sent
             if sent < size:
                 self._first.appendleft(data[sent:])
                 break
-        self.wants_writable = self.backlog_bytes > 0
+        return written
 
     def receive(self) -> list[bytes] | None:
         """Return the frames that have arrived; None if the agent is gone. Raises ProtocolError."""

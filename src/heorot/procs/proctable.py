@@ -87,12 +87,12 @@ def children(pid: int) -> list[int]:
             continue
         except OSError:
             continue
+        text = b""
         try:
-            text = b""
             while chunk := os.read(fd, 1 << 16):
                 text += chunk
         except OSError:
-            pass
+            continue
         finally:
             os.close(fd)
         found += [int(word) for word in text.split()]

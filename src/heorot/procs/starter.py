@@ -8,6 +8,7 @@ identity, and execve replaces the saved uid and clears all capabilities. In that
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -46,6 +47,9 @@ class Plan:
         self.failure: StartError | None = None
         self.path: bytes | None = None
         self.through_shell = False
+        self.limits: list[tuple[int, int, int]] | None = None
+        """Resource limits that differ from the daemon's own: number, soft, hard."""
+        self.cpu_limit: tuple[int, int] | None = None
         self.shared_files: dict[int, int] = {}
         """Redirected stdout and stderr: the ranks of one node share one open file, as the parts of a pipeline do."""
         environment: dict[bytes, bytes] = {}
@@ -95,18 +99,22 @@ class Starter:
         ticket = plan.ticket
         results: list[Spawned | StartError] = []
         ends: list[_Ends] = []
+        lowered: list[int] = []
         changed = False
         old_umask = os.umask(ticket.umask & 0o777)
         try:
             for _ in ranks:
                 ends.append(_Ends())
             self._open_pipes(ticket, ends)
-            self._raise_hard_limits(ticket)
+            if plan.limits is None:
+                plan.limits = self._plan_limits(plan)
             changed = self._become(ticket)
             self._enter(ticket)
             self._find(plan)
             self._open_files(plan, ends)
-            self._lower_limits(ticket)
+            for number, soft, hard in plan.limits:
+                lowered.append(number)
+                self._try_limit(number, soft, hard)
             for rank, end in zip(ranks, ends, strict=True):
                 try:
                     results.append(end.error or self._spawn(plan, rank, end))
@@ -122,7 +130,8 @@ class Starter:
                 os.setresuid(self._uid, self._uid, self._uid)
                 os.setresgid(self._gid, self._gid, self._gid)
                 os.setgroups(self._groups)
-            self._restore_limits()
+            for number in lowered:
+                self._try_limit(number, *self._current[number])
             os.chdir("/")
             os.umask(old_umask)
             if changed and self._restore is not None:
@@ -242,32 +251,25 @@ class Starter:
                 wanted[number] = (soft, hard)
         return wanted
 
-    def _raise_hard_limits(self, ticket: Ticket) -> None:
-        """Raise our own hard limits where the job's are higher; `_lower_limits` lowers them again for other jobs."""
-        if self._uid != 0:
-            return
-        for number, (_, hard) in self._wanted(ticket).items():
+    def _plan_limits(self, plan: Plan) -> list[tuple[int, int, int]]:
+        """Return what has to be set before a start. Called as root: raises our own hard limits to the job's."""
+        changes: list[tuple[int, int, int]] = []
+        for number, (soft, hard) in self._wanted(plan.ticket).items():
             own_soft, own_hard = self._current[number]
-            if own_hard != -1 and (hard == -1 or hard > own_hard) and self._try_limit(number, own_soft, hard):
-                self._current[number] = (own_soft, hard)
-
-    def _lower_limits(self, ticket: Ticket) -> None:
-        for number, (soft, hard) in self._wanted(ticket).items():
-            # A limit on CPU time would end this process: the child gets it right after its start.
             if number == resource.RLIMIT_CPU:
+                # This limit would end the daemon itself: the child gets it right after its start.
+                plan.cpu_limit = (soft, hard) if (soft, hard) != (own_soft, own_hard) else None
                 continue
-            _, own_hard = self._current[number]
+            if own_hard != -1 and (hard == -1 or hard > own_hard) and self._try_limit(number, own_soft, hard):
+                own_hard = hard
+                self._current[number] = (own_soft, own_hard)
             if own_hard != -1:
                 hard = own_hard if hard == -1 else min(hard, own_hard)
             if hard != -1:
                 soft = hard if soft == -1 else min(soft, hard)
             if (soft, hard) != self._current[number]:
-                self._try_limit(number, soft, hard)
-
-    def _restore_limits(self) -> None:
-        for number, (soft, hard) in self._current.items():
-            if resource.getrlimit(number) != (soft, hard):
-                self._try_limit(number, soft, hard)
+                changes.append((number, soft, hard))
+        return changes
 
     # ------------------------------------------------------------------ the start itself
 
@@ -312,11 +314,9 @@ class Starter:
             raise _spawn_error(error, path) from error
         except (ValueError, MemoryError) as error:
             raise StartError(errno.EINVAL, f"cannot start {os.fsdecode(path)}: {error}") from error
-        for index in range(0, len(ticket.limits) - 2, 3):
-            if ticket.limits[index] == resource.RLIMIT_CPU:
-                soft, hard = ticket.limits[index + 1 : index + 3]
-                if (soft, hard) != self._baseline[resource.RLIMIT_CPU]:
-                    resource.prlimit(pid, resource.RLIMIT_CPU, (soft, hard))
+        if plan.cpu_limit is not None:
+            with contextlib.suppress(OSError, ValueError):
+                resource.prlimit(pid, resource.RLIMIT_CPU, plan.cpu_limit)
         return pid, end.our_stdin, end.our_stdout, end.our_stderr
 
 
@@ -366,7 +366,10 @@ def _reason(error: Exception) -> str:
 
 def _open(path: bytes, flags: int, purpose: str) -> int:
     try:
-        return os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+        # Opening a FIFO would wait for its other end, and the whole node with it.
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, 0o666)
+        os.set_blocking(fd, True)
+        return fd
     except (OSError, ValueError) as error:
         raise StartError(0, f"cannot {purpose} {os.fsdecode(path)}: {_reason(error)}") from error
 
