@@ -134,7 +134,7 @@ class Daemon:
         self._terminated = False
         signal.signal(signal.SIGCHLD, lambda *_: None)
         if not self.config.isolated:
-            # As PID 1 this process is safe from all signals of its namespace that it does not handle: so it handles none.
+            # PID 1 is safe from those signals of its namespace that it does not handle: so there it handles none.
             signal.signal(signal.SIGTERM, self._on_sigterm)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

@@ -50,9 +50,9 @@ def spawn_space(config: SpaceConfig, listener: socket.socket, close_fds: list[in
     """Fork a bpinit from this process and return its PID; the caller reaps it.
 
     As root the child is PID 1 of a new PID namespace with a mount namespace and /proc of its own: with its end, however
-    it comes, the kernel ends every process in it; end it with SIGKILL (it heeds no other signal). Without root it is a subreaper among the caller's processes: on
-    SIGTERM it kills all of its descendants and ends, but if it is killed with SIGKILL, its processes are left;
-    `heorot.procs.strays` finds them by the space's marker.
+    it comes, the kernel ends every process in it; end it with SIGKILL, for it heeds no other signal. Without root it is
+    a subreaper among the caller's processes: on SIGTERM it kills all of its descendants and ends, but if it is killed
+    with SIGKILL, its processes are left; `heorot.procs.strays` finds them by the space's marker.
 
     Parameters
     ----------
