@@ -36,6 +36,11 @@ class Jobs:
         self._adoptions: dict[str, dict[int, m.JobInventory]] = {}
         """Jobs of an earlier head whose launch was asked for, and what nodes said of them meanwhile."""
 
+    @property
+    def pending_adoptions(self) -> list[str]:
+        """Jobs of an earlier head whose launch has not come yet."""
+        return list(self._adoptions)
+
     # ------------------------------------------------------------------ launch
 
     def spawn(
@@ -121,28 +126,29 @@ class Jobs:
             raise ProtocolError("a report with an incomplete record")
         for index in range(0, len(started), 3):
             node, rank, pid = started[index : index + 3]
-            self._check(job, mask, node, rank)
+            if not self._may_tell(job, mask, node, rank):
+                continue
             if job.start(rank, pid):
                 started_news += (rank, pid)
             elif job.states[rank] == OVER and job.released:
                 self._context.send_down(NodeSet(1 << node), m.Release(job.id))
         for index in range(0, len(exited), 5):
             node, rank, wait_status, stdout_bytes, stderr_bytes = exited[index : index + 5]
-            self._check(job, mask, node, rank)
-            if job.end(rank, Ended(wait_status, stdout_bytes, stderr_bytes)):
+            if self._may_tell(job, mask, node, rank) and job.end(rank, Ended(wait_status, stdout_bytes, stderr_bytes)):
                 exited_news += (rank, wait_status, stdout_bytes, stderr_bytes)
         for failure in report.failed:
-            self._check(job, mask, failure.node, failure.rank)
-            if job.fail(failure):
+            if self._may_tell(job, mask, failure.node, failure.rank) and job.fail(failure):
                 failed_news.append((failure.rank, failure.error, failure.text))
         for note in report.notes:
             if not job.text:
                 job.text = note.text
         self._tell(job, started_news, exited_news, failed_news)
 
-    def _check(self, job: Job, mask: int, node: int, rank: int) -> None:
-        if node < 0 or not mask >> node & 1 or not job.valid(node, rank):
-            raise ProtocolError(f"a report of rank {rank} of job {job.id} on n{node} from somebody who may not give it")
+    def _may_tell(self, job: Job, mask: int, node: int, rank: int) -> bool:
+        """Say whether the sender of a report may speak for this node; it may have moved elsewhere a moment ago."""
+        if not job.valid(node, rank):
+            raise ProtocolError(f"a report of rank {rank} of job {job.id} on n{node}, where it does not belong")
+        return bool(mask >> node & 1)
 
     def _unknown_report(self, mask: int, report: m.Report) -> None:
         if report.job in self._adoptions:

@@ -77,3 +77,23 @@ class Accumulator:
     def finished(self) -> bool:
         """True if every expected node is over and nothing waits."""
         return self.nodes_over >= self.expected_nodes and self.empty
+
+
+def report_for(mask: int, report: Report) -> Report | None:
+    """Return the part of a report that concerns these nodes, None if there is none; the hints are left out."""
+
+    def flat(values: list[int], size: int) -> list[int]:
+        kept: list[int] = []
+        for index in range(0, len(values), size):
+            if values[index] >= 0 and mask >> values[index] & 1:
+                kept += values[index : index + size]
+        return kept
+
+    part = Report(
+        report.job,
+        flat(report.started, 3),
+        flat(report.exited, 5),
+        [failure for failure in report.failed if mask >> failure.node & 1],
+        notes=[note for note in report.notes if mask >> note.node & 1],
+    )
+    return part if part.started or part.exited or part.failed or part.notes else None

@@ -44,7 +44,7 @@ from heorot.core.machine import (
     TimerFired,
     ToSpace,
 )
-from heorot.core.merge import Accumulator
+from heorot.core.merge import Accumulator, report_for
 from heorot.core.nodeset import NodeSet
 from heorot.core.tickets import Verify, open_launch, open_placement
 from heorot.core.uplink import Uplink
@@ -383,8 +383,9 @@ class NodeMachine:
         elif isinstance(message, m.Up):
             self._up(child, message)
         elif isinstance(message, m.Report):
-            self._check_speaker(child, message)
-            self._merge(message)
+            report = self._speakable(child, message)
+            if report is not None:
+                self._merge(report)
         elif isinstance(message, m.Detached):
             gone = NodeSet.from_ranges(message.nodes).mask & child.mask & ~(1 << child.node)
             if gone:
@@ -449,14 +450,20 @@ class NodeMachine:
         child.mask |= bit
         return True
 
-    def _check_speaker(self, child: _Child, report: m.Report) -> None:
-        mask = child.mask
-        nodes = report.started[0::3] + report.exited[0::5] + [failure.node for failure in report.failed]
+    def _speakable(self, child: _Child, report: m.Report) -> m.Report | None:
+        """Return what of a report its sender may say; None if that is nothing.
+
+        A node that has just moved may still be spoken of on its former way. That is no breach of the protocol, and
+        nothing is lost by leaving it out: its inventory says it again on the new way.
+        """
         if len(report.started) % 3 or len(report.exited) % 5:
             raise ProtocolError("a report with an incomplete record")
-        for node in nodes:
-            if node < 0 or not mask >> node & 1:
-                raise ProtocolError(f"n{child.node} speaks for n{node}, which is not below it")
+        mask = child.mask
+        nodes = report.started[0::3] + report.exited[0::5]
+        nodes += [failure.node for failure in report.failed] + [note.node for note in report.notes]
+        if all(node >= 0 and mask >> node & 1 for node in nodes):
+            return report
+        return report_for(mask, report)
 
     def _merge(self, report: m.Report) -> None:
         accumulator = self.accumulators.get(report.job)
