@@ -1,0 +1,223 @@
+"""The invariants. Each is checked where a machine makes a claim, and against what really happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from heorot.core import client_messages as c
+from heorot.core import messages as m
+from heorot.core.head import HeadMachine
+from heorot.core.job import Ended, LostRank
+from heorot.core.machine import FromClient, HeadEvent, TimerFired
+from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.requests import MAX_QUERIES
+from heorot.core.space_jobs import MAX_TOMBSTONES
+from heorot.core.tree import living_path
+from heorot.sim.hosts import NodeHost
+from heorot.sim.truth import JobTruth
+
+if TYPE_CHECKING:
+    from heorot.sim.cluster import Cluster
+
+INVARIANTS = (
+    "AtMostOnceSpawn",
+    "NoLostJob",
+    "OneHead",
+    "StreamExact",
+    "ExitOnce",
+    "OneAnswer",
+    "TableTrue",
+    "Bounded",
+    "NoStray",
+    "Peace",
+)
+"""`OneAnswer`: a request gets exactly one answer. `Peace`: no honest message is taken for a breach of the protocol."""
+
+
+class Checks:
+    """Compares claims with the truth."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.truth = cluster.truth
+        self._failed: dict[tuple[str, int], str] = {}
+
+    # ------------------------------------------------------------------ nodes
+
+    def to_space(self, host: NodeHost, payload: bytes) -> None:
+        """OneHead: no command of an epoch below the highest that a head's signature has shown to this node."""
+        seen = int(host.remembered.get("epoch", b"0"))
+        if host.obeying_epoch is not None and host.obeying_epoch < seen:
+            self.world.violated("OneHead", f"n{host.node} obeys epoch {host.obeying_epoch} and has seen {seen}")
+        if m.tag_of(payload) == 48:
+            launch = m.decode_space_command(payload)
+            assert isinstance(launch, m.Launch)
+            epoch = m.decode_ticket(launch.ticket).epoch
+            if epoch < seen:
+                self.world.violated("OneHead", f"n{host.node} starts a job for epoch {epoch} and has seen {seen}")
+
+    # ------------------------------------------------------------------ the head
+
+    def before_head(self, machine: HeadMachine, event: HeadEvent) -> None:
+        """Look before the head takes an event."""
+        if isinstance(event, TimerFired) and event.key.startswith("grace:"):
+            record = machine.members.records[int(event.key[6:])]
+            self._was_up = record.state == "up"
+
+    def after_head(self, machine: HeadMachine, event: HeadEvent) -> None:
+        """Look after the head took an event."""
+        if isinstance(event, TimerFired) and event.key.startswith("grace:"):
+            record = machine.members.records[int(event.key[6:])]
+            if self._was_up and record.state == "down":
+                away_ms = self.world.now_ms - record.detached_at_ms
+                if record.link is not None or away_ms < machine.config.node_grace_ms:
+                    self.world.violated("ExitOnce", f"n{record.node} is given up after {away_ms} ms already")
+                self.truth.given_up[record.node] = self.truth.given_up.get(record.node, 0) + 1
+                if self.cluster.calm and not self.cluster.hosts[record.node].retired:
+                    self.world.violated("TableTrue", f"n{record.node} is given up in a network without faults")
+        elif isinstance(event, FromClient) and isinstance(event.message, c.Spawn):
+            for job in reversed(machine.jobs.jobs.values()):
+                if job.id in self.truth.jobs:
+                    break
+                incarnations = {node: machine.members.records[node].incarnation or 0 for node in job.node_set}
+                known = JobTruth(job.id, list(job.nodes), job.detached, incarnations, dict(self.truth.given_up))
+                self.truth.jobs[job.id] = known
+
+    # ------------------------------------------------------------------ what clients are told
+
+    def spawned(self, job: str, nodes: list[int], ask: c.Spawn) -> None:
+        """A launch was acknowledged."""
+        known = self.truth.jobs[job]
+        known.acknowledged = True
+        if known.nodes != nodes:
+            self.world.violated("NoLostJob", f"{job} was asked for as {ask.nodes or ask.select}, its ranks are on {nodes}")
+
+    def exited(self, job: str, rank: int, status: int, size_1: int, size_2: int) -> None:
+        """A client was told a status."""
+        truth = self.truth.ranks.get((job, rank))
+        if truth is None or truth.status != status:
+            self.world.violated("ExitOnce", f"{job} r{rank} is said to have ended with {status}; in truth {truth}")
+        if [size_1, size_2] != truth.written:
+            self.world.violated("StreamExact", f"{job} r{rank} is said to have written {size_1}, {size_2}; {truth}")
+
+    def failed(self, job: str, rank: int, text: str) -> None:
+        """A client was told that a rank never ran."""
+        self._failed[job, rank] = text
+        if (job, rank) not in self.truth.failures and "refuse" not in text and "released" not in text:
+            self.world.violated("ExitOnce", f"{job} r{rank} is said to have failed ({text}), and nobody tried")
+
+    def lost(self, job: str, rank: int, node: int) -> None:
+        """A client was told that a rank is gone with its node."""
+        known = self.truth.jobs[job]
+        space = self.cluster.hosts[node].space
+        died = space is None or space.incarnation != known.incarnations[node]
+        away = self.truth.given_up.get(node, 0) > known.given_up.get(node, 0)
+        interrupted = self.cluster.head.epoch > int(job.split(".")[0])
+        if not (died or away or interrupted):
+            self.world.violated("ExitOnce", f"{job} r{rank} is said to be lost with n{node}, which was there all the time")
+
+    def collected(self, job: str) -> None:
+        """A client has every status and every byte."""
+        self.truth.jobs[job].released = True
+
+    def attach_refused(self, job: str, error: c.Error) -> bool:
+        """A client may not attach; return True if it shall try again."""
+        known = self.truth.jobs[job]
+        if error.code == "attended":
+            return True
+        if error.code == "no-such-job":
+            holders = [host.node for host in self.cluster.hosts if host.space and job in host.space.machine.jobs]
+            if holders and self.cluster.calm:
+                self.world.violated("NoLostJob", f"the head does not know {job}, which nodes {holders} hold")
+            return bool(holders)
+        if error.code != "collected":
+            self.world.violated("OneAnswer", f"attaching to {job} is refused: {error.code} {error.message}")
+        known.released = True
+        return False
+
+    # ------------------------------------------------------------------ bounds, now and then
+
+    def bounds(self) -> None:
+        """Bounded: queues, accumulators, tombstones and questions."""
+        cluster = self.cluster
+        machine = cluster.head.machine
+        live = 0
+        if machine is not None:
+            live = sum(not job.released for job in machine.jobs.jobs.values())
+            if len(machine.requests.queries) > MAX_QUERIES:
+                self.world.violated("Bounded", f"{len(machine.requests.queries)} questions at the head")
+            if len(machine.jobs.jobs) > machine.config.max_finished_jobs + live + 1:
+                self.world.violated("Bounded", f"{len(machine.jobs.jobs)} jobs at the head, {live} not released")
+        for host in cluster.hosts:
+            if host.agent is not None and len(host.agent.accumulators) > len(self.truth.jobs):
+                self.world.violated("Bounded", f"{len(host.agent.accumulators)} accumulators on n{host.node}")
+            if host.space is not None and len(host.space.machine.tombstones) > MAX_TOMBSTONES:
+                self.world.violated("Bounded", f"too many tombstones on n{host.node}")
+
+    # ------------------------------------------------------------------ at the end
+
+    def unsettled(self) -> tuple[str, str] | None:
+        """Return the invariant that does not hold yet in the healed network, and how."""
+        cluster = self.cluster
+        machine = cluster.head.machine
+        assert machine is not None
+        living = NodeSet.of(host.node for host in cluster.hosts if not host.retired)
+        for host in cluster.hosts:
+            record = machine.members.records[host.node]
+            if host.retired:
+                if record.state != "down":
+                    return "TableTrue", f"n{host.node} is dead and is said to be {record.state}"
+                continue
+            if record.state != "up" or record.link is None:
+                return "TableTrue", f"n{host.node} is there and is said to be {record.state}, link {record.link}"
+            assert host.space is not None
+            assert host.agent is not None
+            if record.incarnation != host.space.incarnation:
+                return "TableTrue", f"n{host.node}: incarnation {record.incarnation}, not {host.space.incarnation}"
+            path = living_path(host.node, machine.config.fanout, living)
+            wanted = path[-1] if path else HEAD
+            if record.parent != wanted or host.agent.uplink.parent != wanted:
+                parents = f"head says {record.parent}, node says {host.agent.uplink.parent}"
+                return "TableTrue", f"n{host.node} belongs below {wanted}: {parents}"
+            if host.table_alive:
+                return "NoStray", f"{host.table_alive} processes are left on n{host.node}"
+            if host.space.machine.jobs:
+                return "NoStray", f"n{host.node} still holds {list(host.space.machine.jobs)}"
+            if host.space.machine.live_slots:
+                return "Bounded", f"n{host.node} has {host.space.machine.live_slots} slots without a job"
+            if host.agent.accumulators:
+                return "Bounded", f"n{host.node} has accumulators left: {list(host.agent.accumulators)}"
+            for child in host.agent.children.values():
+                if child.mask & ~living.mask:
+                    return "TableTrue", f"n{host.node} believes to reach {NodeSet(child.mask)} through n{child.node}"
+        return self._unsettled_head(machine) or self._unsettled_clients()
+
+    def _unsettled_head(self, machine: HeadMachine) -> tuple[str, str] | None:
+        for job in machine.jobs.jobs.values():
+            if not job.done:
+                return "NoLostJob", f"{job.id} is {job.state}: {job.over} of {len(job.nodes)} ranks are over"
+            if not job.released:
+                return "NoLostJob", f"{job.id} is over and not released"
+            for rank, end in job.ends.items():
+                truth = self.truth.ranks.get((job.id, rank))
+                if isinstance(end, Ended) and (truth is None or truth.status != end.wait_status):
+                    return "TableTrue", f"{job.id} r{rank} is listed with {end}, in truth {truth}"
+                if not isinstance(end, (Ended, LostRank)) and truth is not None and "released" not in end.text:
+                    return "TableTrue", f"{job.id} r{rank} is listed as {end}, in truth {truth}"
+        if machine.requests.queries:
+            return "OneAnswer", f"{len(machine.requests.queries)} questions are open at the head"
+        if machine.jobs.pending_adoptions:
+            return "Bounded", f"adoptions are open: {machine.jobs.pending_adoptions}"
+        return None
+
+    def _unsettled_clients(self) -> tuple[str, str] | None:
+        for client in self.cluster.clients:
+            if client.end is not None and client.pending:
+                return "OneAnswer", f"{client.name} has no answer to {list(client.pending.values())}"
+            if not client.finished:
+                return "NoLostJob", f"{client.name} is not finished with {client.job or 'nothing'}: {client.reading}"
+        for (job, rank), text in self._failed.items():
+            if (job, rank) in self.truth.ranks and "released" not in text:
+                return "ExitOnce", f"{job} r{rank} was said to have failed ({text}), and ran"
+        return None

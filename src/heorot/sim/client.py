@@ -1,0 +1,420 @@
+"""A virtual user: spawns a job, reads its output, feeds its input, signals it, leaves, comes back, and checks it all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from heorot.core import client_messages as c
+from heorot.core import messages as m
+from heorot.core.streams import EVERYTHING
+from heorot.sim.network import End
+from heorot.sim.truth import JobTruth, content
+
+if TYPE_CHECKING:
+    from heorot.sim.cluster import Cluster
+
+_decoder = msgspec.msgpack.Decoder(c.HeadMessage)
+CHUNK_BYTES = 30_000
+WINDOW_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a client has heard of the job that it reads, since it attached."""
+
+    job: str
+    nodes: list[int]
+    window_bytes: int
+    first: bool
+    """It is read from the start of its life."""
+    from_start: bool = True
+    offsets: dict[tuple[int, int], int] = field(default_factory=dict)
+    acked: dict[tuple[int, int], int] = field(default_factory=dict)
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+    pids: dict[int, int] = field(default_factory=dict)
+    ends: dict[int, str] = field(default_factory=dict)
+    cut_off: set[int] = field(default_factory=set)
+    """Ended ranks whose remaining output is gone with their node; only looked up."""
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a user is going to do; times in milliseconds after the job was acknowledged, -1: never."""
+
+    nodes: str
+    select: str
+    argv: list[bytes]
+    detached: bool
+    stdin: bytes | None
+    input_size: int = 0
+    input_to: str = "all"
+    """``all`` or ``ranks``."""
+    leave_ms: int = -1
+    """Close the connection without a word."""
+    detach_ms: int = -1
+    signal_ms: int = -1
+    signal: int = 15
+    attach_ms: int = -1
+    """Come back and attach (for one who detached or left a detached job)."""
+    stall_ms: int = 0
+    """Acknowledge nothing for so long."""
+    query_ms: int = -1
+
+
+class Client:
+    """See the module."""
+
+    def __init__(self, cluster: Cluster, number: int, plan: Plan | None) -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.number = number
+        self.name = f"user{number}"
+        self.plan = plan
+        self.end: End | None = None
+        self.reading: Reading | None = None
+        self.job = ""
+        self.finished = False
+        """It has nothing more to do."""
+        self.pending: dict[int, m.Message] = {}
+        self.stalled_until_us = 0
+        self._requests = 0
+        self._connections = 0
+        self._input: dict[int, tuple[int, int]] = {}
+        """By rank (-1: all): sent, acknowledged."""
+
+    # ------------------------------------------------------------------ connection
+
+    def connect(self) -> bool:
+        """Connect to the head, if there is one."""
+        self.end = self.cluster.head.open_client(self.name, 0, self._received, self._closed)
+        if self.end is None:
+            return False
+        self._connections += 1
+        self._send(c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "sim"))
+        return True
+
+    def begin(self) -> None:
+        """Connect and spawn the planned job; later if there is no head."""
+        plan = self.plan
+        assert plan is not None
+        if not self.connect():
+            self.world.after(300_000, self.begin)
+            return
+        self.ask(
+            c.Spawn(
+                self._request(), plan.nodes, plan.select, plan.argv, [b"A=b"], b"/", 18, [], plan.stdin, b"", b"", [],
+                plan.detached,
+            )
+        )  # fmt: skip
+
+    def leave(self, why: str = "leaves") -> None:
+        """Close the connection without a word."""
+        if self.end is not None:
+            self.world.tell(self.name, why)
+            self.cluster.network.close(self.end)
+            self._gone()
+
+    def _closed(self, end: End, reason: str) -> None:
+        if end is self.end:
+            self.world.tell(self.name, "connection closed: %s", reason)
+            self._gone()
+            # The head is gone: come back to the job, as bpsh does.
+            if not self.finished:
+                self.world.after(self.world.between(100_000, 1_000_000), self.come_back)
+
+    def _gone(self) -> None:
+        self.end = None
+        self.reading = None
+        self.pending.clear()
+
+    def come_back(self) -> None:
+        """Attach to the job again, from what is kept."""
+        if self.end is not None:
+            return
+        if not self.job:
+            self.finished = True
+        elif not self.connect():
+            self.world.after(300_000, self.come_back)
+        else:
+            self.attach(self.job)
+
+    def attach(self, job: str) -> None:
+        """Read this job."""
+        self.job = job
+        self.ask(c.AttachJob(self._request(), job, True))
+
+    def _request(self) -> int:
+        self._requests += 1
+        return self._requests
+
+    def ask(self, message: m.Message) -> None:
+        """Send a request; its answer is waited for."""
+        if self.end is not None:
+            self.pending[message.request] = message  # type: ignore[attr-defined]
+            self._send(message)
+
+    def _send(self, message: m.Message) -> None:
+        if self.end is not None:
+            self.cluster.network.send(self.end, m.encode(message))
+
+    # ------------------------------------------------------------------ messages
+
+    def _received(self, end: End, payload: bytes) -> None:
+        if end is not self.end:
+            return
+        message = _decoder.decode(payload)
+        self.world.tell_message(self.name, "<- %s", message, payload)
+        if isinstance(message, c.Welcome):
+            return
+        if isinstance(message, (c.Spawned, c.Error, c.Result, c.Signalled)):
+            self._answered(message)
+            return
+        reading = self.reading
+        if reading is None or reading.job != message.job:
+            return
+        if isinstance(message, c.ClientOutput):
+            self._output(reading, message)
+        elif isinstance(message, c.Started):
+            self._started(reading, message)
+        elif isinstance(message, (c.Exited, c.Failed, c.Lost)):
+            self._ended(reading, message)
+        elif isinstance(message, c.ClientStdinAck):
+            self._input_taken(message)
+        else:
+            self._done(reading)
+        self._maybe_release(reading)
+
+    def _answered(self, message: c.Spawned | c.Error | c.Result | c.Signalled) -> None:
+        asked = self.pending.pop(message.request, None)
+        if asked is None:
+            self.world.violated("OneAnswer", f"{self.name} got an answer that it does not wait for: {message}")
+        if isinstance(message, c.Spawned):
+            self._spawned(asked, message)
+        elif isinstance(message, c.Result):
+            # What a command prints as JSON must be JSON, whatever the bytes in it.
+            json.dumps(message.value, default=lambda value: value.decode("latin-1"))
+        elif isinstance(message, c.Error) and isinstance(asked, (c.Spawn, c.AttachJob)):
+            self._refused(asked, message)
+
+    def _refused(self, asked: c.Spawn | c.AttachJob, error: c.Error) -> None:
+        if isinstance(asked, c.AttachJob) and self.cluster.checks.attach_refused(asked.job, error):
+            # A former reader may not be noticed to be gone, or the nodes may still be on their way to a new head.
+            self.world.after(500_000, self._attach_again, asked.job)
+            return
+        self.finished = True
+        self.leave("gives up")
+
+    def _attach_again(self, job: str) -> None:
+        if self.end is not None and self.reading is None:
+            self.attach(job)
+
+    def _spawned(self, asked: m.Message, message: c.Spawned) -> None:
+        nodes = [
+            node for i in range(0, len(message.runs), 2) for node in range(message.runs[i], sum(message.runs[i : i + 2]))
+        ]
+        self.job = message.job
+        truth = self.cluster.truth
+        first = isinstance(asked, c.Spawn)
+        plan = self.plan
+        if isinstance(asked, c.Spawn):
+            self.cluster.checks.spawned(message.job, nodes, asked)
+        if isinstance(asked, c.Spawn) and asked.detached:
+            self._detached_now()
+            return
+        self.reading = Reading(message.job, nodes, message.window_bytes, first)
+        if not first:
+            for key, offset in truth.jobs[message.job].acked.items():
+                self.reading.acked[key] = offset
+        if plan is None or not first:
+            return
+        connection = self._connections
+        for at_ms, act in (
+            (plan.leave_ms, self._leave_as_planned),
+            (plan.detach_ms, self._detach),
+            (plan.signal_ms, self._signal),
+            (plan.query_ms, self._query),
+        ):
+            if at_ms >= 0:
+                self.world.after(at_ms * 1000, self._if_connected, connection, act)
+        self.stalled_until_us = self.world.now_us + plan.stall_ms * 1000
+        if plan.stall_ms:
+            self.world.after(plan.stall_ms * 1000, self._if_connected, connection, self._ack_all)
+        if plan.stdin is not None:
+            known = truth.jobs[message.job]
+            for to in [-1] if plan.input_to == "all" else range(len(nodes)):
+                self._input[to] = (0, 0)
+                known.inputs[to] = 0
+                known.inputs_ended[to] = False
+                self._feed(to)
+
+    def _if_connected(self, connection: int, act: Any) -> None:
+        if self.end is not None and self._connections == connection:
+            act()
+
+    # ------------------------------------------------------------------ states
+
+    def _started(self, reading: Reading, message: c.Started) -> None:
+        for rank, pid in zip(message.ranks[0::2], message.ranks[1::2], strict=True):
+            truth = self.cluster.truth.ranks.get((reading.job, rank))
+            if truth is None or truth.pid != pid:
+                self.world.violated("ExitOnce", f"{reading.job} r{rank} is said to run as {pid}, in truth {truth}")
+            if rank in reading.pids:
+                self.world.violated("ExitOnce", f"{reading.job} r{rank} was said to be started twice")
+            reading.pids[rank] = pid
+
+    def _ended(self, reading: Reading, message: c.Exited | c.Failed | c.Lost) -> None:
+        checks = self.cluster.checks
+        if isinstance(message, c.Exited):
+            for i in range(0, len(message.ranks), 4):
+                rank, status, size_1, size_2 = message.ranks[i : i + 4]
+                checks.exited(reading.job, rank, status, size_1, size_2)
+                reading.sizes[rank, 1], reading.sizes[rank, 2] = size_1, size_2
+                self._one_end(reading, rank, f"status {status}")
+        elif isinstance(message, c.Failed):
+            for rank, _, text in message.ranks:
+                checks.failed(reading.job, rank, text)
+                self._one_end(reading, rank, "failed")
+        else:
+            for rank, node, _ in message.ranks:
+                checks.lost(reading.job, rank, node)
+                self._one_end(reading, rank, "lost")
+
+    def _one_end(self, reading: Reading, rank: int, what: str) -> None:
+        if rank in reading.ends:
+            self.world.violated("ExitOnce", f"{reading.job} r{rank}: told {reading.ends[rank]} and then {what}")
+        if reading.done:
+            self.world.violated("ExitOnce", f"{reading.job} r{rank}: told {what} after Done")
+        reading.ends[rank] = what
+
+    def _done(self, reading: Reading) -> None:
+        if reading.done:
+            self.world.violated("ExitOnce", f"{reading.job} was said to be done twice")
+        if len(reading.ends) != len(reading.nodes):
+            self.world.violated("ExitOnce", f"{reading.job} is said to be done with {len(reading.ends)} statuses only")
+        reading.done = True
+
+    def _maybe_release(self, reading: Reading) -> None:
+        if not reading.done or self.reading is not reading:
+            return
+        for (rank, stream), size in reading.sizes.items():
+            if rank not in reading.cut_off and reading.offsets.get((rank, stream), 0) < size:
+                known = reading.acked.get((rank, stream), 0)
+                if (rank, stream) in reading.offsets or known < size:
+                    return
+        self.cluster.checks.collected(reading.job)
+        self._send(c.ClientRelease(reading.job))
+        self.finished = True
+        self.leave("has everything and leaves")
+
+    # ------------------------------------------------------------------ output
+
+    def _output(self, reading: Reading, message: c.ClientOutput) -> None:
+        key = (message.rank, message.stream)
+        known = self.cluster.truth.jobs[reading.job]
+        have = reading.offsets.get(key)
+        if have is None:
+            # Somebody may have acknowledged a part before: what is kept begins there, at the latest.
+            have = 0 if reading.first else min(message.offset, known.acked.get(key, 0))
+        data = message.data
+        truth = self.cluster.truth.ranks.get((reading.job, message.rank))
+        end = message.offset + len(data)
+        if message.offset > have:
+            self.world.violated("StreamExact", f"{reading.job} r{key[0]}/{key[1]}: bytes {have}-{message.offset} missing")
+        if truth is None or end > truth.written[message.stream - 1]:
+            self.world.violated("StreamExact", f"{reading.job} r{key[0]}/{key[1]}: bytes that nobody wrote, to {end}")
+        if data != content(reading.job, message.rank, message.stream, message.offset, len(data)):
+            self.world.violated("StreamExact", f"{reading.job} r{key[0]}/{key[1]}: wrong bytes at {message.offset}")
+        if end - reading.acked.get(key, 0) > reading.window_bytes:
+            self.world.violated("Bounded", f"{reading.job} r{key[0]}/{key[1]}: more than the window is on its way")
+        reading.offsets[key] = max(have, end)
+        if self.world.now_us >= self.stalled_until_us:
+            self._ack(reading, key, reading.window_bytes // 2)
+
+    def _ack(self, reading: Reading, key: tuple[int, int], at_least: int) -> None:
+        offset = reading.offsets[key]
+        before = reading.acked.get(key, 0)
+        whole = reading.sizes.get((key[0], key[1]), EVERYTHING)
+        if offset > before and (offset - before >= at_least or offset >= whole or self.world.chance(0.2)):
+            reading.acked[key] = offset
+            known = self.cluster.truth.jobs[reading.job]
+            known.acked[key] = max(known.acked.get(key, 0), offset)
+            self._send(c.ClientAck(reading.job, key[0], key[1], offset))
+
+    def _ack_all(self) -> None:
+        if self.reading is not None:
+            for key in list(self.reading.offsets):
+                self._ack(self.reading, key, 1)
+
+    # ------------------------------------------------------------------ input
+
+    def _feed(self, to: int) -> None:
+        """Send what the window allows."""
+        assert self.plan is not None
+        known: JobTruth = self.cluster.truth.jobs[self.job]
+        sent, acked = self._input[to]
+        total = self.plan.input_size
+        while sent < total and sent - acked < WINDOW_BYTES:
+            size = min(CHUNK_BYTES, total - sent, WINDOW_BYTES - (sent - acked))
+            known.inputs[to] = sent + size
+            end = sent + size == total and self.world.chance(0.5)
+            known.inputs_ended[to] = end
+            self._send(c.ClientStdin(self.job, to, sent, content(self.job, to, 0, sent, size), end))
+            sent += size
+        self._input[to] = (sent, acked)
+        if sent == total and not known.inputs_ended[to]:
+            known.inputs_ended[to] = True
+            self._send(c.ClientStdin(self.job, to, sent, b"", True))
+
+    def _input_taken(self, message: c.ClientStdinAck) -> None:
+        state = self._input.get(message.rank)
+        if state is None:
+            return
+        sent, acked = state
+        if message.offset > sent:
+            text = f"{message.offset} bytes of input of {message.job} are acknowledged, but only {sent} were sent"
+            self.world.violated("StreamExact", text)
+        self._input[message.rank] = (sent, max(acked, message.offset))
+        self._feed(message.rank)
+
+    # ------------------------------------------------------------------ as planned
+
+    def _leave_as_planned(self) -> None:
+        self.finished = True
+        self.leave()
+
+    def _detach(self) -> None:
+        assert self.plan is not None
+        if self.reading is None:
+            return
+        self.ask(c.Detach(self._request(), self.job))
+        self.cluster.truth.jobs[self.job].detached = True
+        self.reading = None
+        self._detached_now()
+
+    def _detached_now(self) -> None:
+        plan = self.plan
+        if plan is not None and plan.attach_ms >= 0:
+            self.world.after(plan.attach_ms * 1000, self._if_connected, self._connections, self._attach_own)
+        else:
+            self.finished = True
+            self.world.after(3_000_000, self.leave)
+
+    def _attach_own(self) -> None:
+        if self.reading is None:
+            self.attach(self.job)
+
+    def _signal(self) -> None:
+        assert self.plan is not None
+        self.ask(c.Signal(self._request(), self.job, None, None, self.plan.signal))
+
+    def _query(self) -> None:
+        self.ask(c.ListProcesses(self._request(), "", None))
+        self.ask(c.Status(self._request()))
+        self.ask(c.ShowJob(self._request(), self.job))
+        self.ask(c.ListJobs(self._request()))
+        self.ask(c.Wait(self._request(), self.job))

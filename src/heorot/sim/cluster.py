@@ -1,0 +1,184 @@
+"""One run: a cluster, its users, a storm, and the calm after it in which everything must come right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from heorot.core import client_messages as c
+from heorot.sim.checks import Checks
+from heorot.sim.client import Client, Plan
+from heorot.sim.faults import Faults
+from heorot.sim.head_host import HeadHost
+from heorot.sim.hosts import NodeHost
+from heorot.sim.network import Network
+from heorot.sim.settings import Settings
+from heorot.sim.truth import Truth
+from heorot.sim.world import World
+
+Machine = TypeVar("Machine")
+START_US = 1_500_000
+"""Users come and faults begin at this time."""
+CALM_AFTER_US = 12_000_000
+"""So long after the last fault every link has been found to be dead or alive."""
+SETTLE_US = 60_000_000
+"""So long after that everything must have come right."""
+BOUNDS_EVERY = 257
+
+
+class Janitor(Client):
+    """The user who, after the storm, ends and collects what others have left behind."""
+
+    def __init__(self, cluster: Cluster, number: int) -> None:
+        super().__init__(cluster, number, None)
+        self.finished = True
+        self._collectors: dict[str, Client] = {}
+
+    def sweep(self) -> None:
+        """Look at the list of jobs, now and every second."""
+        if self.end is None:
+            self.connect()
+        self.ask(c.ListJobs(self._request()))
+        self.world.after(1_000_000, self.sweep)
+
+    def come_back(self) -> None:
+        """It comes back when it sweeps."""
+
+    def _listed(self, rows: list[dict[str, object]]) -> None:
+        for row in rows:
+            job = str(row["job"])
+            if row["state"] != "done":
+                self.ask(c.Signal(self._request(), job, None, None, 9))
+            elif not row["attended"] and job not in self._collectors:
+                known = self.cluster.truth.jobs[job]
+                if not known.released:
+                    collector = self._collectors[job] = self.cluster.add_client(None)
+                    collector.job = job
+                    collector.come_back()
+
+    def _answered(self, message: c.Spawned | c.Error | c.Result | c.Signalled) -> None:
+        asked = self.pending.get(message.request)
+        super()._answered(message)
+        if isinstance(asked, c.ListJobs) and isinstance(message, c.Result):
+            self._listed(message.value)
+
+
+class Cluster:
+    """Everything of one run.
+
+    Parameters
+    ----------
+    mutate:
+        Gets each new machine and returns it, perhaps with a safety measure switched off.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        settings: Settings,
+        mutate: Callable[[object], None] | None = None,
+        tell_to: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.world = World(seed, tell_to)
+        self.truth = Truth()
+        self.network = Network(self.world, settings.delay_us, settings.us_per_kib, settings.refuse_rate)
+        self.checks = Checks(self)
+        self.head = HeadHost(self)
+        self.hosts = [NodeHost(self, node) for node in range(settings.nodes)]
+        self.clients: list[Client] = []
+        self.faults = Faults(self)
+        self.calm = False
+        self._mutate = mutate
+        self._until_bounds = BOUNDS_EVERY
+        self.network.listeners["head"] = (-1, self.head)
+        for host in self.hosts:
+            self.network.listeners[host.name] = (host.node, host)
+
+    def mutate(self, machine: Machine) -> Machine:
+        """Return a machine as this run wants it."""
+        if self._mutate is not None:
+            self._mutate(machine)
+        return machine
+
+    def add_client(self, plan: Plan | None) -> Client:
+        """Add a user."""
+        client = Client(self, len(self.clients), plan)
+        self.clients.append(client)
+        return client
+
+    def run(self) -> None:
+        """Simulate from the first start to the end.
+
+        Raises
+        ------
+        Violation
+            If an invariant is broken.
+        """
+        world, settings = self.world, self.settings
+        world.tell("world", "%s", settings.show())
+        self.head.start()
+        for host in self.hosts:
+            world.after(world.between(0, 300_000), host.start_space)
+        for _ in range(settings.jobs):
+            client = self.add_client(self._plan())
+            world.at(START_US + world.between(0, settings.job_span_ms * 1000), client.begin)
+        self.faults.plan(START_US)
+        storm_us = START_US + max(settings.fault_span_ms, settings.job_span_ms) * 1000 + 100_000
+        world.run_until(storm_us, self._checked)
+        self.faults.heal()
+        world.run_until(storm_us + CALM_AFTER_US, self._checked)
+        self.calm = True
+        janitor = Janitor(self, len(self.clients))
+        self.clients.append(janitor)
+        janitor.sweep()
+        self._settle(world.now_us + SETTLE_US)
+
+    def _settle(self, deadline_us: int) -> None:
+        while True:
+            self.world.run_until(self.world.now_us + 500_000, self._checked)
+            unsettled = self.checks.unsettled()
+            if unsettled is None:
+                self.world.tell("world", "all is well")
+                return
+            if self.world.now_us > deadline_us:
+                self.world.violated(*unsettled)
+
+    def _checked(self) -> None:
+        self._until_bounds -= 1
+        if not self._until_bounds:
+            self._until_bounds = BOUNDS_EVERY
+            self.checks.bounds()
+
+    # ------------------------------------------------------------------ users
+
+    def _plan(self) -> Plan:
+        world, settings = self.world, self.settings
+        random = world.random
+        kind = random.choice(("true", "true", "writer", "writer", "reader", "sleeper", "parent", "missing"))
+        select, nodes = "list", ""
+        if world.chance(0.4):
+            select = "up"
+        else:
+            count = world.between(1, min(settings.nodes * 2, 12))
+            nodes = ",".join(f"n{world.between(0, settings.nodes - 1)}" for _ in range(count))
+        argv = [kind.encode(), b"%d" % world.between(0, 1 << 30), b"%d" % settings.largest_write_bytes]
+        plan = Plan(nodes, select, argv, world.chance(settings.detached_rate), None)
+        if kind == "reader":
+            plan.stdin = b""
+            plan.input_size = world.between(0, random.choice((10, 50_000, 1_500_000)))
+            plan.input_to = random.choice(("all", "all", "ranks"))
+        if world.chance(0.2):
+            plan.leave_ms = world.between(0, 3_000)
+        elif world.chance(0.15):
+            plan.detach_ms = world.between(0, 3_000)
+        if world.chance(settings.signal_rate) or kind == "sleeper":
+            plan.signal_ms = world.between(0, 5_000)
+            plan.signal = random.choice((1, 2, 9, 15))
+        if world.chance(0.5):
+            plan.attach_ms = world.between(0, 3_000)
+        if world.chance(settings.stall_reader_rate):
+            plan.stall_ms = world.between(10, 8_000)
+        if world.chance(0.3):
+            plan.query_ms = world.between(0, 2_000)
+        return plan

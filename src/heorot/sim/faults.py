@@ -1,0 +1,153 @@
+"""The weather: what breaks, when, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from heorot.sim.hosts import NodeHost
+
+if TYPE_CHECKING:
+    from heorot.sim.cluster import Cluster
+
+KINDS = ("cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "client")
+
+
+class Faults:
+    """Breaks things during the stormy phase, and mends everything at its end."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.healed = False
+        self.counts = dict.fromkeys(KINDS, 0)
+        self._weights = [getattr(cluster.settings, f"{kind}_weight") for kind in KINDS]
+
+    def plan(self, from_us: int) -> None:
+        """Spread the faults over the stormy phase; some come in pairs, close together."""
+        settings, world = self.cluster.settings, self.world
+        if not any(self._weights):
+            return
+        at_us = from_us
+        for _ in range(settings.faults):
+            if not world.chance(0.3):
+                at_us = from_us + world.between(0, settings.fault_span_ms * 1000)
+            else:
+                at_us += world.between(0, 20_000)
+            kind = world.random.choices(KINDS, self._weights)[0]
+            world.at(at_us, self._strike, kind)
+
+    def _strike(self, kind: str) -> None:
+        if self.healed:
+            return
+        self.counts[kind] += 1
+        acts: dict[str, Callable[[], None]] = {
+            "cut": self._cut,
+            "stall": self._stall,
+            "agent": self._kill_agent,
+            "node": self._kill_node,
+            "space": self._kill_space,
+            "isolate": self._isolate,
+            "slow": self._slow,
+            "head": self._kill_head,
+            "client": self._kill_client,
+        }
+        acts[kind]()
+
+    def _host(self) -> NodeHost:
+        return self.cluster.hosts[self.world.between(0, len(self.cluster.hosts) - 1)]
+
+    def _after_ms(self, low_ms: int, high_ms: int, act: Callable[..., None], *args: object) -> None:
+        self.world.after(self.world.between(low_ms * 1000, high_ms * 1000), act, *args)
+
+    def _cut(self) -> None:
+        links = list(self.cluster.network.links.values())
+        if links:
+            link = links[self.world.between(0, len(links) - 1)]
+            self.world.tell("fault", "cut %s", link.name)
+            notices = [None if self.world.chance(0.15) else self.world.between(0, 50_000) for _ in range(2)]
+            self.cluster.network.cut(link, (notices[0], notices[1]))
+
+    def _stall(self) -> None:
+        links = list(self.cluster.network.links.values())
+        if links:
+            link = links[self.world.between(0, len(links) - 1)]
+            ms = self.world.between(50, 6_000)
+            self.world.tell("fault", "stall %s for %d ms", link.name, ms)
+            link.held_until_us = self.world.now_us + ms * 1000
+
+    def _kill_agent(self) -> None:
+        host = self._host()
+        host.kill_agent()
+        self._after_ms(5, 3_000, host.start_agent)
+
+    def _kill_node(self) -> None:
+        host = self._host()
+        host.kill()
+        if not self.world.chance(self.cluster.settings.stay_away_rate):
+            self._after_ms(100, 8_000, self._start, host)
+
+    def _kill_space(self) -> None:
+        host = self._host()
+        host.kill_space()
+        if not self.world.chance(self.cluster.settings.stay_away_rate):
+            self._after_ms(100, 5_000, self._start, host)
+
+    def _start(self, host: NodeHost) -> None:
+        if host.space is None and host.agent is None:
+            host.start_space()
+        elif host.space is None:
+            # Its agent has not noticed yet that bpinit has ended.
+            self._after_ms(10, 500, self._start, host)
+
+    def _isolate(self) -> None:
+        host = self._host()
+        ms = self.world.between(100, 8_000)
+        self.world.tell("fault", "isolate %s for %d ms", host.name, ms)
+        host.isolated = True
+        for end in host.ends.values():
+            end.link.held_until_us = self.world.now_us + ms * 1000
+        self.world.after(ms * 1000, self._join, host)
+
+    def _join(self, host: NodeHost) -> None:
+        host.isolated = False
+
+    def _slow(self) -> None:
+        host = self._host()
+        self.world.tell("fault", "slow %s", host.name)
+        for end in host.ends.values():
+            low, high = self.cluster.network.delay_us
+            end.link.delay_us = (low * 20, high * 20)
+
+    def _kill_head(self) -> None:
+        self.cluster.head.kill()
+        self._after_ms(50, 4_000, self.cluster.head.start)
+
+    def _kill_client(self) -> None:
+        clients = [client for client in self.cluster.clients if client.end is not None]
+        if clients:
+            client = clients[self.world.between(0, len(clients) - 1)]
+            client.finished = True
+            client.leave("dies")
+
+    # ------------------------------------------------------------------ the end of the storm
+
+    def heal(self) -> None:
+        """Mend the network and start what is dead, except for some nodes that stay away for good."""
+        self.world.tell("fault", "the storm is over")
+        self.healed = True
+        self.cluster.network.refuse_rate = 0.0
+        for link in self.cluster.network.links.values():
+            link.held_until_us = 0
+            link.delay_us = self.cluster.network.delay_us
+        self.cluster.head.start()
+        for host in self.cluster.hosts:
+            host.isolated = False
+            if host.space is None:
+                if self.world.chance(self.cluster.settings.stay_away_rate / 2):
+                    self.world.tell("fault", "%s stays away for good", host.name)
+                    host.retired = True
+                else:
+                    self._start(host)
+            else:
+                host.start_agent()

@@ -1,0 +1,414 @@
+"""Shells for the machines: the hosts of the virtual cluster. Each does what the real daemons do, and nothing more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from heorot.core import messages as m
+from heorot.core import space_events as e
+from heorot.core.errors import ProtocolError
+from heorot.core.machine import (
+    CancelTimer,
+    CloseClient,
+    CloseLink,
+    Connect,
+    ConnectFailed,
+    FromSpace,
+    Instruction,
+    LinkClosed,
+    LinkOpened,
+    Log,
+    NodeEvent,
+    Received,
+    Remember,
+    Send,
+    SetTimer,
+    SpaceClosed,
+    SpaceConnected,
+    Stop,
+    TimerFired,
+    ToClient,
+    ToSpace,
+)
+from heorot.core.node import NodeConfig, NodeMachine
+from heorot.core.nodeset import HEAD
+from heorot.core.space import Space
+from heorot.core.streams import Spool
+from heorot.sim.network import Attempt, End, Link
+from heorot.sim.processes import ProcessTable
+
+if TYPE_CHECKING:
+    from heorot.sim.cluster import Cluster
+
+CLUSTER = "sim"
+WALL_OFFSET_MS = 1_700_000_000_000
+LOCAL_DELAY_US = (20, 300)
+
+
+def sign(data: bytes) -> bytes:
+    """Stand in for the head's Ed25519 key."""
+    return hashlib.blake2b(data, key=b"virtual head", digest_size=16).digest()
+
+
+def verify(data: bytes, signature: bytes) -> bool:
+    """Check what `sign` signed."""
+    return sign(data) == signature
+
+
+class Timers:
+    """The timers of one machine; all of them go with it."""
+
+    def __init__(self, cluster: Cluster, fire: Callable[[str], None]) -> None:
+        self._cluster = cluster
+        self._fire = fire
+        self._due: dict[str, int] = {}
+        self._set = 0
+
+    def set(self, key: str, at_ms: int) -> None:
+        """Set or move a timer."""
+        self._set += 1
+        self._due[key] = self._set
+        self._cluster.world.at(at_ms * 1000, self._due_now, key, self._set)
+
+    def cancel(self, key: str) -> None:
+        """Let it not fire."""
+        self._due.pop(key, None)
+
+    def clear(self) -> None:
+        """The machine is gone."""
+        self._due.clear()
+
+    def _due_now(self, key: str, which: int) -> None:
+        if self._due.get(key) == which:
+            del self._due[key]
+            self._fire(key)
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+
+class MemorySpool(Spool):
+    """A spool without a disk; sometimes it is full."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.files: dict[int, bytearray] = {}
+
+    def append(self, key: int, data: bytes) -> int:
+        """Store bytes, or only a part of them."""
+        if self._cluster.world.chance(0.05):
+            data = data[: self._cluster.world.between(0, len(data))]
+        self.files.setdefault(key, bytearray()).extend(data)
+        return len(data)
+
+    def read(self, key: int, position: int, size: int) -> bytes:
+        """Return stored bytes."""
+        return bytes(self.files[key][position : position + size])
+
+    def drop(self, key: int) -> None:
+        """Forget a stream."""
+        self.files.pop(key, None)
+
+
+@dataclass(slots=True)
+class SpaceHost:
+    """A bpinit: machine, processes, and the connection to the agent."""
+
+    machine: Space
+    table: ProcessTable
+    incarnation: int
+    agent: End | None = None
+    tick_at_ms: int = -1
+
+
+class NodeHost:
+    """A compute host: its agent and its process space, each of which may die alone."""
+
+    def __init__(self, cluster: Cluster, node: int) -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.node = node
+        self.name = f"n{node}"
+        self.agent: NodeMachine | None = None
+        self.space: SpaceHost | None = None
+        self.isolated = False
+        self.retired = False
+        """It does not come back."""
+        self.obeying_epoch: int | None = None
+        """The epoch of the command that is being carried out."""
+        self.remembered: dict[str, bytes] = {}
+        self.ends: dict[int, End] = {}
+        self.peers: dict[int, int] = {}
+        self.timers = Timers(cluster, self._timer)
+        self._local: End | None = None
+        self._agents = 0
+        self._incarnations = 0
+
+    # ------------------------------------------------------------------ life and death
+
+    def start_space(self) -> None:
+        """Start a bpinit of a new incarnation, and an agent with it."""
+        assert self.space is None
+        self._incarnations += 1
+        incarnation = self._incarnations * 1_000 + self.node
+        settings = self.cluster.settings
+        config = e.SpaceConfig(
+            node=self.node,
+            incarnation=incarnation,
+            init_pid=self.node + 2,
+            spool_limit_bytes=settings.spool_limit_bytes,
+            stream_memory_bytes=settings.stream_memory_bytes,
+        )
+        machine = self.cluster.mutate(Space(config, MemorySpool(self.cluster)))
+        table = ProcessTable(self.world, self.cluster.truth, self.node, incarnation, self._tell_space)
+        self.space = SpaceHost(machine, table, incarnation)
+        self.world.tell(self.name, "bpinit starts, incarnation %d", incarnation)
+        self.start_agent()
+
+    def start_agent(self) -> None:
+        """Start the agent with what it was told to remember."""
+        if self.space is None or self.agent is not None:
+            return
+        self._agents += 1
+        settings = self.cluster.settings
+        config = NodeConfig(
+            cluster=CLUSTER,
+            node=self.node,
+            release="sim",
+            host=self.name,
+            port=1,
+            heads=(("head", 1),),
+            placement=self.remembered.get("placement", b""),
+            epoch=int(self.remembered.get("epoch", b"0")),
+            agent_pid=self._agents,
+            init_pid=self.node + 2,
+            wall_offset_ms=WALL_OFFSET_MS,
+            jitter_seed=self.world.between(0, 1 << 30),
+            heartbeat_ms=settings.heartbeat_ms,
+            link_timeout_ms=settings.link_timeout_ms,
+            connect_timeout_ms=1_000,
+        )
+        self.world.tell(self.name, "agent starts")
+        self.agent = self.cluster.mutate(NodeMachine(config, verify))
+        self._perform(self.agent.start(self.world.now_ms))
+        local = self.cluster.network.pair(
+            f"{self.name}-space",
+            (self._from_space, self._space_closed),
+            (self._from_agent, self._agent_closed),
+            LOCAL_DELAY_US,
+            2,
+        )
+        if self.space.agent is not None:
+            self.space.agent.open = False
+            self._tell_space(e.AgentLost())
+        self._local = local.left
+        self.space.agent = local.right
+        self._tell_space(e.AgentConnected())
+        self.feed(SpaceConnected())
+
+    def kill_agent(self) -> None:
+        """Kill -9 the agent: its links and its connection to bpinit go; some of what it sent last still arrives."""
+        if self.agent is None:
+            return
+        self.world.tell(self.name, "agent is killed")
+        self._end_agent()
+
+    def _end_agent(self) -> None:
+        self.agent = None
+        self.timers.clear()
+        network = self.cluster.network
+        for end in [*self.ends.values(), *([self._local] if self._local else [])]:
+            if self.world.chance(0.5):
+                network.close(end)
+            else:
+                end.open = False
+                network.cut(end.link, (self.world.between(10, 5_000), self.world.between(10, 5_000)))
+        self.ends.clear()
+        self.peers.clear()
+        self._local = None
+
+    def kill_space(self) -> None:
+        """Kill -9 bpinit: every process ends with it, and the agent hears of it."""
+        if self.space is None:
+            return
+        self.world.tell(self.name, "bpinit is killed")
+        self.cluster.truth.deaths[self.node] = self.cluster.truth.deaths.get(self.node, 0) + 1
+        self.space.table.kill_all()
+        if self.space.agent is not None:
+            self.cluster.network.close(self.space.agent)
+        self.space = None
+
+    def kill(self) -> None:
+        """Power off."""
+        self.world.tell(self.name, "power off")
+        self.kill_space()
+        if self.agent is not None:
+            self.agent = None
+            self.timers.clear()
+            for end in list(self.ends.values()):
+                # A host that loses its power says nothing: neighbours notice by a reset later, or by silence.
+                end.open = False
+                notice = None if self.world.chance(0.3) else self.world.between(100, 500_000)
+                self.cluster.network.cut(end.link, (notice, notice))
+            self.ends.clear()
+            self.peers.clear()
+            self._local = None
+
+    @property
+    def table_alive(self) -> int:
+        """How many virtual processes there are."""
+        return self.space.table.alive if self.space is not None else 0
+
+    # ------------------------------------------------------------------ connections
+
+    def reachable(self) -> bool:
+        """Say whether packets arrive."""
+        return not self.isolated and (self.space is not None or self.agent is not None)
+
+    def accept(self, peer: int, link: Link) -> End | None:
+        """Take a connection from a child."""
+        if self.agent is None:
+            return None
+        end = End(self.cluster.network.number(), link, self._received, self._closed)
+        self.ends[end.number] = end
+        self.peers[end.number] = peer
+        self.world.after(0, self._accepted, end, peer)
+        return end
+
+    def _accepted(self, end: End, peer: int) -> None:
+        if end.open:
+            self.feed(LinkOpened(end.number, peer))
+
+    def _opened(self, attempt: Attempt, end: End, number: int) -> bool:
+        if self.agent is None or f"{self._agents}" != attempt.key.partition("|")[0]:
+            return False
+        self.ends[end.number] = end
+        self.peers[end.number] = number
+        self.feed(LinkOpened(end.number, number, attempt.key.partition("|")[2]))
+        return True
+
+    def _failed(self, attempt: Attempt, reason: str) -> None:
+        agent, _, key = attempt.key.partition("|")
+        if self.agent is not None and f"{self._agents}" == agent:
+            self.feed(ConnectFailed(key, reason))
+
+    def _received(self, end: End, payload: bytes) -> None:
+        message = m.decode_link(payload)
+        self.world.tell_message(self.name, f"<- {self._peer(end)} %s", message, payload)
+        self.obeying_epoch = message.epoch if isinstance(message, m.Down) else None
+        self.feed(Received(end.number, message))
+        self.obeying_epoch = None
+
+    def _closed(self, end: End, reason: str) -> None:
+        self.world.tell(self.name, f"link {end.number} to {self._peer(end)} closed: %s", reason)
+        self.ends.pop(end.number, None)
+        self.peers.pop(end.number, None)
+        self.feed(LinkClosed(end.number, reason))
+
+    def _peer(self, end: End) -> str:
+        peer = self.peers.get(end.number, HEAD)
+        return "head" if peer == HEAD else f"n{peer}"
+
+    # ------------------------------------------------------------------ the agent
+
+    def feed(self, event: NodeEvent) -> None:
+        """Give the agent's machine an event and do what it says."""
+        agent = self.agent
+        if agent is None:
+            return
+        try:
+            instructions = agent.handle(event, self.world.now_ms)
+        except ProtocolError as error:
+            self.world.violated("Peace", f"n{self.node} takes an honest message for a breach of the protocol: {error}")
+        self._perform(instructions)
+
+    def _timer(self, key: str) -> None:
+        self.feed(TimerFired(key))
+
+    def _perform(self, instructions: list[Instruction]) -> None:
+        network = self.cluster.network
+        for item in instructions:
+            if isinstance(item, Send):
+                end = self.ends.get(item.link)
+                if end is not None:
+                    network.send(end, m.encode(item.message), item.bulk)
+            elif isinstance(item, ToSpace):
+                if self._local is not None:
+                    self.cluster.checks.to_space(self, item.payload)
+                    network.send(self._local, item.payload)
+            elif isinstance(item, SetTimer):
+                self.timers.set(item.key, item.at_ms)
+            elif isinstance(item, CloseLink):
+                end = self.ends.pop(item.link, None)
+                if end is not None:
+                    self.world.tell(self.name, f"closes link {item.link} to {self._peer(end)}: %s", item.reason)
+                    self.peers.pop(item.link, None)
+                    network.close(end)
+            elif isinstance(item, Connect):
+                attempt = Attempt(
+                    f"{self._agents}|{item.key}", self.node, 0, self._opened, self._failed, self._received, self._closed
+                )
+                network.connect(item.host, attempt, item.timeout_ms, not self.isolated)
+            elif isinstance(item, Remember):
+                self.remembered[item.name] = item.value
+            elif isinstance(item, Log):
+                self.world.tell(self.name, f"[{item.level}] %s", item.text)
+            elif isinstance(item, CancelTimer):
+                self.timers.cancel(item.key)
+            elif isinstance(item, Stop):
+                self.world.tell(self.name, "agent stops: %s", item.reason)
+                self._end_agent()
+            else:
+                assert not isinstance(item, (ToClient, CloseClient)), item
+
+    # ------------------------------------------------------------------ between agent and space
+
+    def _from_space(self, end: End, payload: bytes) -> None:
+        if self.agent is not None:
+            self.world.tell_message(self.name, "<- space %s", m.decode_space_answer(payload), payload)
+            self.feed(FromSpace(payload))
+        if self.space is not None and self.space.agent is end.other and payload[1] == 81:
+            self._tell_space(e.Backlog(end.in_flight_bytes))
+
+    def _space_closed(self, end: End, reason: str) -> None:
+        if end is self._local:
+            self._local = None
+            self.feed(SpaceClosed())
+
+    def _from_agent(self, end: End, payload: bytes) -> None:
+        if self.space is not None and end is self.space.agent:
+            command = m.decode_space_command(payload)
+            self.world.tell_message(f"space{self.node}", "<- agent %s", command, payload)
+            self._tell_space(e.FromAgent(command))
+
+    def _agent_closed(self, end: End, reason: str) -> None:
+        if self.space is not None and end is self.space.agent:
+            self.space.agent = None
+            self._tell_space(e.AgentLost())
+
+    # ------------------------------------------------------------------ the space
+
+    def _tell_space(self, event: e.SpaceEvent) -> None:
+        space = self.space
+        if space is None:
+            return
+        for item in list(space.machine.handle(event, self.world.now_ms)):
+            if isinstance(item, e.ToAgent):
+                if space.agent is not None:
+                    self.cluster.network.send(space.agent, m.encode(item.message), item.bulk)
+            elif isinstance(item, e.SpaceLog):
+                self.world.tell(f"space{self.node}", f"[{item.level}] %s", item.text)
+            else:
+                space.table.perform(item)
+        due_ms = space.machine.deadline_ms
+        if due_ms is not None and due_ms != space.tick_at_ms:
+            space.tick_at_ms = due_ms
+            self.world.at(due_ms * 1000, self._tick, space, due_ms)
+
+    def _tick(self, space: SpaceHost, due_ms: int) -> None:
+        if space is self.space and space.tick_at_ms == due_ms:
+            space.tick_at_ms = -1
+            self._tell_space(e.Tick())

@@ -1,0 +1,358 @@
+"""Virtual processes of one node: the shell that carries out what `heorot.core.space.Space` asks for.
+
+What a process does follows from its command line and its rank alone, so that the same job behaves in the same way
+wherever and whenever it is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TypeAlias
+
+from heorot.core import messages as m
+from heorot.core import space_events as e
+from heorot.sim.truth import RankTruth, Truth, content
+from heorot.sim.world import World
+
+PIPE_BYTES = 64 * 1024
+SIGHUP, SIGKILL = 1, 9
+Action: TypeAlias = tuple[str, int, int]
+"""What to do (``write``, ``read``, ``wait``, ``close``, ``exit``), and its two parameters."""
+
+
+def script_of(argv: list[bytes], rank: int) -> list[Action]:
+    """Return what a process with this command line does. ``kind variation largest-write``."""
+    kind, variation, largest = argv[0].decode(), argv[1].decode(), int(argv[2])
+    random = Random(f"{kind} {variation} {rank}")
+    script: list[Action] = []
+    if kind == "true":
+        return [("wait", random.randint(0, 5_000), 0), ("exit", 0, 0)]
+    if kind == "writer":
+        for _ in range(random.randint(1, 12)):
+            script.append(("write", random.randint(1, 2), random.randint(1, largest)))
+            script.append(("wait", random.choice((0, 0, 500, 20_000, 400_000)), 0))
+    elif kind == "reader":
+        script.append(("wait", random.randint(0, 50_000), 0))
+        if random.random() < 0.2:
+            script.append(("read", random.randint(0, largest), 0))
+            if random.random() < 0.5:
+                script += [("close", 0, 0), ("wait", random.randint(0, 1_000_000), 0)]
+        else:
+            script += [("read", 1 << 62, 0), ("write", 1, random.randint(1, largest))]
+    elif kind == "sleeper":
+        script.append(("write", 1, random.randint(1, largest)))
+        script.append(("wait", 3_600_000_000, 0))
+    elif kind == "parent":
+        script += [("fork", random.randint(0, 1), 0), ("write", 1, random.randint(1, largest))]
+    script.append(("wait", random.choice((0, 1_000, 300_000, 2_000_000)), 0))
+    script.append(("exit", random.choice((0, 0, 1, 42)) << 8 if random.random() < 0.8 else random.choice((6, 11)), 0))
+    return script
+
+
+class Process:
+    """A rank's process, and whether something that it started is left."""
+
+    __slots__ = ("blocked", "closed_input", "ended", "fed", "feed_end", "holds_pipe", "ignores_hangup", "job", "leftover")
+    __slots__ += ("outputs_ended", "paused", "piped", "polling", "rank", "reading", "script", "slot", "step", "truth", "wanted")
+
+    def __init__(self, slot: int, job: str, rank: int, script: list[Action], truth: RankTruth, stubborn: bool) -> None:
+        self.slot = slot
+        self.job = job
+        self.rank = rank
+        self.script = script
+        self.truth = truth
+        self.ignores_hangup = stubborn
+        self.step = 0
+        self.ended = False
+        self.leftover = False
+        self.holds_pipe = False
+        self.piped = [0, 0]
+        """How many bytes are in each pipe; they are the last ones that were written."""
+        self.paused = [False, False]
+        self.polling = [False, False]
+        self.outputs_ended = [False, False]
+        self.blocked: tuple[int, int] | None = None
+        """The stream and what is still to be written to it."""
+        self.fed: bytes | None = None
+        """What waits to get into the input pipe."""
+        self.feed_end = False
+        self.closed_input = False
+        self.reading = False
+        self.wanted = 0
+        """How much more of the input the process waits for."""
+
+
+class ProcessTable:
+    """The virtual processes of one process space. `tell` takes an event for the space's machine."""
+
+    def __init__(
+        self, world: World, truth: Truth, node: int, incarnation: int, tell: Callable[[e.SpaceEvent], None]
+    ) -> None:
+        self.world = world
+        self.truth = truth
+        self.node = node
+        self.incarnation = incarnation
+        self.processes: dict[int, Process] = {}
+        self.dead = False
+        self._tell = tell
+        self._queued: dict[int, str] = {}
+        self._next_pid = (node + 1) * 1_000_000 + incarnation % 1000 * 1000
+        self._name = f"procs{node}"
+
+    # ------------------------------------------------------------------ instructions
+
+    def perform(self, instruction: e.SpaceInstruction) -> None:
+        """Carry out an instruction other than `ToAgent` and `SpaceLog`."""
+        if isinstance(instruction, e.StartRanks):
+            at_us = self.world.now_us
+            for slot, rank in instruction.slots:
+                at_us += self.world.between(300, 1_200)
+                self._queued[slot] = instruction.job
+                self.world.at(at_us, self._start, slot, rank, instruction.job, instruction.ticket)
+        elif isinstance(instruction, e.CancelStarts):
+            self._queued = {slot: job for slot, job in self._queued.items() if job != instruction.job}
+        elif isinstance(instruction, (e.Destroy, e.ForgetSlots)):
+            for slot in instruction.slots:
+                if isinstance(instruction, e.Destroy):
+                    self._destroy(slot)
+                else:
+                    self._forget(slot)
+        elif isinstance(instruction, e.Select):
+            self.world.after(self.world.between(50, 500), self._select, instruction)
+        elif isinstance(instruction, e.ResizeTerminals):
+            pass
+        else:
+            assert not isinstance(instruction, (e.ToAgent, e.SpaceLog))
+            process = self.processes.get(instruction.slot)
+            if process is not None:
+                self._perform_on(process, instruction)
+
+    def _perform_on(
+        self,
+        process: Process,
+        instruction: e.Feed | e.FeedEnd | e.PauseReading | e.ResumeReading | e.Signal | e.Sweep | e.CloseOutputs,
+    ) -> None:
+        if isinstance(instruction, e.Feed):
+            assert process.fed is None, "two feeds at a time"
+            process.fed = instruction.data
+            self.world.after(self.world.between(10, 2_000), self._take_input, process)
+        elif isinstance(instruction, e.FeedEnd):
+            process.feed_end = True
+            self.world.after(10, self._take_input, process)
+        elif isinstance(instruction, e.PauseReading):
+            process.paused[instruction.stream - 1] = True
+        elif isinstance(instruction, e.ResumeReading):
+            process.paused[instruction.stream - 1] = False
+            self._poll_soon(process, instruction.stream - 1)
+        elif isinstance(instruction, e.Signal):
+            self.world.after(20, self._signal, process, instruction.signal)
+        elif isinstance(instruction, e.Sweep):
+            self.world.after(self.world.between(10, 3_000), self._sweep, process)
+        else:
+            self.world.after(10, self._close_outputs, process)
+
+    def kill_all(self) -> None:
+        """The space is gone, and every process with it."""
+        self.dead = True
+        for process in self.processes.values():
+            if not process.ended:
+                process.ended = True
+                process.truth.lost = True
+        self.processes.clear()
+        self._queued.clear()
+
+    @property
+    def alive(self) -> int:
+        """How many virtual processes exist, leftovers included."""
+        return sum((not process.ended) + process.leftover for process in self.processes.values())
+
+    # ------------------------------------------------------------------ starting
+
+    def _start(self, slot: int, rank: int, job: str, ticket: m.Ticket) -> None:
+        if self.dead or self._queued.pop(slot, None) is None:
+            return
+        if ticket.argv[0] == b"missing":
+            self.truth.failures.add((job, rank))
+            self.world.tell(self._name, "%s r%d cannot be started", job, rank)
+            self._tell(e.StartFailed(slot, 2, "cannot execute missing"))
+            return
+        self._next_pid += 1
+        pid = self._next_pid
+        former = self.truth.ranks.get((job, rank))
+        if former is not None:
+            where = f"n{former.node} incarnation {former.incarnation} as {former.pid}"
+            self.world.violated("AtMostOnceSpawn", f"{job} r{rank} started on n{self.node} again; before on {where}")
+        known = self.truth.jobs.get(job)
+        if known is None or known.nodes[rank] != self.node:
+            self.world.violated("AtMostOnceSpawn", f"{job} r{rank} was started on n{self.node}, where it does not belong")
+        truth = self.truth.ranks[job, rank] = RankTruth(self.node, self.incarnation, pid)
+        stubborn = ticket.argv[1][-1:] in b"13"
+        process = Process(slot, job, rank, script_of(ticket.argv, rank), truth, stubborn)
+        if ticket.stdin is None:
+            process.closed_input = True
+        self.processes[slot] = process
+        self.world.tell(self._name, "%s r%d starts as %d", job, rank, pid)
+        self._tell(e.Started(slot, pid))
+        self._run(process)
+
+    # ------------------------------------------------------------------ running
+
+    def _run(self, process: Process) -> None:
+        """Take steps of the script until one has to wait."""
+        while not (process.ended or self.dead):
+            kind, first, second = process.script[process.step]
+            process.step += 1
+            if kind == "wait":
+                self.world.after(first, self._resume, process, process.step)
+                return
+            if kind == "write":
+                process.blocked = first - 1, second
+                if not self._write(process):
+                    return
+            elif kind == "read":
+                process.reading, process.wanted = True, first
+                self._take_input(process)
+                return
+            elif kind == "close":
+                self._close_input(process)
+            elif kind == "fork":
+                process.leftover, process.holds_pipe = True, bool(first)
+            else:
+                self._end(process, first)
+
+    def _resume(self, process: Process, step: int) -> None:
+        if process.step == step and not process.ended:
+            self._run(process)
+
+    def _write(self, process: Process) -> bool:
+        assert process.blocked is not None
+        index, size = process.blocked
+        part = min(size, PIPE_BYTES - process.piped[index])
+        process.piped[index] += part
+        process.truth.written[index] += part
+        process.blocked = (index, size - part) if part < size else None
+        self._poll_soon(process, index)
+        return process.blocked is None
+
+    def _end(self, process: Process, status: int) -> None:
+        process.ended = True
+        process.blocked = None
+        process.truth.status = status
+        self.world.tell(self._name, "%s r%d ends with %d", process.job, process.rank, status)
+        if not process.closed_input and process.fed is not None:
+            self._close_input(process)
+        self.world.after(self.world.between(10, 300), self._reap, process)
+        self._poll_soon(process, 0)
+        self._poll_soon(process, 1)
+
+    def _reap(self, process: Process) -> None:
+        if not self.dead:
+            self._tell(e.Exited(process.slot, process.truth.status or 0, not process.leftover))
+
+    # ------------------------------------------------------------------ pipes
+
+    def _poll_soon(self, process: Process, index: int) -> None:
+        if not process.polling[index]:
+            process.polling[index] = True
+            self.world.after(self.world.between(5, 200), self._poll, process, index)
+
+    def _poll(self, process: Process, index: int) -> None:
+        process.polling[index] = False
+        if self.dead or process.paused[index] or process.outputs_ended[index]:
+            return
+        self._read_pipe(process, index)
+        if process.ended and not process.holds_pipe:
+            process.outputs_ended[index] = True
+            self._tell(e.WriteEnded(process.slot, index + 1))
+
+    def _read_pipe(self, process: Process, index: int) -> None:
+        size = process.piped[index]
+        if size:
+            process.piped[index] = 0
+            offset = process.truth.written[index] - size
+            data = content(process.job, process.rank, index + 1, offset, size)
+            self._tell(e.Wrote(process.slot, index + 1, data))
+        if process.blocked is not None and process.blocked[0] == index and self._write(process):
+            self.world.after(0, self._resume, process, process.step)
+
+    def _close_outputs(self, process: Process) -> None:
+        for index in (0, 1):
+            if not self.dead and not process.outputs_ended[index]:
+                process.outputs_ended[index] = True
+                self._read_pipe(process, index)
+                self._tell(e.WriteEnded(process.slot, index + 1))
+
+    def _take_input(self, process: Process) -> None:
+        """Let a process that reads take what is fed to it."""
+        if self.dead or process.ended or not process.reading:
+            return
+        truth = process.truth
+        if process.fed is not None and process.wanted > 0:
+            data, process.fed = process.fed, None
+            self.truth.check_input(self.world, process.job, process.rank, truth.read, data)
+            truth.read += len(data)
+            process.wanted -= len(data)
+            self._tell(e.Fed(process.slot))
+        elif process.fed is None and process.feed_end and not truth.read_end:
+            self.truth.check_input_end(self.world, process.job, process.rank, truth.read)
+            truth.read_end = True
+            process.wanted = 0
+        if process.wanted <= 0:
+            process.reading = False
+            self._run(process)
+
+    def _close_input(self, process: Process) -> None:
+        process.closed_input = True
+        process.fed = None
+        self._tell(e.InputClosed(process.slot))
+
+    # ------------------------------------------------------------------ signals and ends
+
+    def _signal(self, process: Process, signal: int) -> None:
+        if self.dead or process.ended or signal == 0 or (signal == SIGHUP and process.ignores_hangup):
+            return
+        self._end(process, signal)
+
+    def _destroy(self, slot: int) -> None:
+        process = self.processes.get(slot)
+        if process is not None:
+            self.world.after(20, self._destroyed, process)
+
+    def _destroyed(self, process: Process) -> None:
+        process.leftover = process.holds_pipe = False
+        self._signal(process, SIGKILL)
+
+    def _sweep(self, process: Process) -> None:
+        if self.dead:
+            return
+        process.leftover = process.holds_pipe = False
+        self._tell(e.Swept(process.slot))
+        self._poll_soon(process, 0)
+        self._poll_soon(process, 1)
+
+    def _forget(self, slot: int) -> None:
+        process = self.processes.pop(slot, None)
+        if process is not None and (not process.ended or process.leftover):
+            self.world.violated("NoStray", f"n{self.node} forgets {process.job} r{process.rank}, which still runs")
+
+    def _select(self, select: e.Select) -> None:
+        if self.dead:
+            return
+        rows: list[m.Process] = []
+        matched = 0
+        for process in list(self.processes.values()):
+            pid = process.truth.pid
+            if (
+                process.ended
+                or (select.job and process.job != select.job)
+                or (select.slots is not None and process.slot not in select.slots)
+                or (select.pids is not None and pid not in select.pids and -pid not in select.pids)
+            ):
+                continue
+            matched += 1
+            if select.detail:
+                rows.append(m.Process(pid, process.job, process.rank, 0, "S", 0, [b"sim"], True))
+            if select.signal:
+                self._signal(process, select.signal)
+        self._tell(e.Selected(select.query, matched, rows))

@@ -1,0 +1,81 @@
+"""Swarm settings: every seed simulates another kind of cluster under another kind of weather."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from random import Random
+
+
+@dataclass(slots=True)
+class Settings:
+    """What one run is like. Rates are probabilities; a *fault weight* of 0 means that this fault does not occur."""
+
+    nodes: int = 8
+    fanout: int = 2
+    delay_us: tuple[int, int] = (50, 500)
+    us_per_kib: int = 8
+    refuse_rate: float = 0.0
+    faults: int = 20
+    fault_span_ms: int = 20_000
+    """Faults occur within this time."""
+    jobs: int = 12
+    job_span_ms: int = 15_000
+    largest_write_bytes: int = 40_000
+    heartbeat_ms: int = 1_000
+    link_timeout_ms: int = 3_000
+    node_grace_ms: int = 3_000
+    kill_grace_ms: int = 500
+    query_timeout_ms: int = 3_000
+    rebalance_ms: int = 200
+    max_finished_jobs: int = 1_024
+    spool_limit_bytes: int = 512 * 1024
+    stream_memory_bytes: int = 64 * 1024
+    cut_weight: int = 4
+    stall_weight: int = 2
+    agent_weight: int = 3
+    node_weight: int = 2
+    space_weight: int = 1
+    isolate_weight: int = 2
+    slow_weight: int = 1
+    head_weight: int = 0
+    client_weight: int = 2
+    """A client dies."""
+    stay_away_rate: float = 0.2
+    """Dead nodes that do not come back before the network heals."""
+    detached_rate: float = 0.25
+    signal_rate: float = 0.3
+    stall_reader_rate: float = 0.2
+
+    def show(self) -> str:
+        """Return all settings in one line."""
+        return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
+
+
+def draw(seed: int) -> Settings:
+    """Return the settings of a seed."""
+    random = Random(f"settings {seed}")
+    settings = Settings()
+    settings.nodes = random.choice((1, 2, 3, 4, 5, 6, 8, 8, 10, 12, 16, 20, 30, 40))
+    settings.fanout = random.choice((2, 2, 2, 3, 3, 4, 5, 8))
+    slowest_us = random.choice((200, 1_000, 5_000, 20_000, 80_000))
+    settings.delay_us = (random.choice((20, 100)), slowest_us)
+    settings.us_per_kib = random.choice((1, 8, 80, 400))
+    settings.refuse_rate = random.choice((0.0, 0.0, 0.02, 0.1))
+    settings.faults = random.choice((0, 3, 10, 20, 40))
+    settings.fault_span_ms = random.choice((3_000, 10_000, 20_000))
+    settings.jobs = random.choice((3, 8, 15, 25))
+    settings.job_span_ms = random.choice((500, 5_000, 15_000))
+    settings.largest_write_bytes = random.choice((100, 3_000, 40_000, 200_000))
+    settings.node_grace_ms = random.choice((1_500, 3_000, 5_000))
+    settings.max_finished_jobs = random.choice((4, 1_024, 1_024))
+    settings.spool_limit_bytes = random.choice((0, 20_000, 512 * 1024))
+    settings.stream_memory_bytes = random.choice((2_000, 64 * 1024))
+    for name in ("cut", "stall", "agent", "node", "space", "isolate", "slow", "client"):
+        if random.random() < 0.4:
+            setattr(settings, f"{name}_weight", 0)
+    settings.head_weight = random.choice((0, 0, 1, 2))
+    settings.stay_away_rate = random.choice((0.0, 0.2, 0.7))
+    settings.detached_rate = random.choice((0.0, 0.25, 0.6))
+    settings.signal_rate = random.choice((0.0, 0.3))
+    settings.stall_reader_rate = random.choice((0.0, 0.3))
+    return settings

@@ -1,0 +1,90 @@
+"""What really happened in the virtual world, against which everything that a machine claims is checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from zlib import crc32
+
+from heorot.sim.world import World
+
+_BLOCK_BYTES = 65_521
+"""A prime, so that no repetition by a round number of bytes goes unseen."""
+_BLOCK = Random("bytes of virtual processes").randbytes(_BLOCK_BYTES)
+
+
+def content(job: str, rank: int, stream: int, offset: int, size: int) -> bytes:
+    """Return what the stream of a rank holds there; every stream is another one. Stream 0 is the input."""
+    at = (crc32(f"{job} {rank} {stream}".encode()) + offset) % _BLOCK_BYTES
+    data = _BLOCK[at : at + size]
+    while len(data) < size:
+        data += _BLOCK[: size - len(data)]
+    return data
+
+
+@dataclass(slots=True)
+class RankTruth:
+    """What became of one rank."""
+
+    node: int
+    incarnation: int
+    pid: int
+    written: list[int] = field(default_factory=lambda: [0, 0])
+    read: int = 0
+    read_end: bool = False
+    status: int | None = None
+    """As of wait(2); None: it runs, or its node died under it."""
+    lost: bool = False
+    """Its node died under it."""
+
+
+@dataclass(slots=True)
+class JobTruth:
+    """What is known of one job outside of the machines."""
+
+    job: str
+    nodes: list[int]
+    detached: bool
+    incarnations: dict[int, int]
+    """Of each node, as the head knew it at the launch."""
+    given_up: dict[int, int]
+    """How often each node had been given up before the launch."""
+    acknowledged: bool = False
+    acked: dict[tuple[int, int], int] = field(default_factory=dict)
+    """By (rank, stream): up to where some client has acknowledged it."""
+    released: bool = False
+    """A client has collected everything, or its hang-up let the head end the job."""
+    inputs: dict[int, int] = field(default_factory=dict)
+    """How much input was sent: by rank, or to all (-1)."""
+    inputs_ended: dict[int, bool] = field(default_factory=dict)
+
+
+class Truth:
+    """All ranks and jobs of a run."""
+
+    def __init__(self) -> None:
+        self.ranks: dict[tuple[str, int], RankTruth] = {}
+        self.jobs: dict[str, JobTruth] = {}
+        self.failures: set[tuple[str, int]] = set()
+        """Ranks that could not be started; only looked up, never iterated."""
+        self.deaths: dict[int, int] = {}
+        """By node: how often its space has died."""
+        self.given_up: dict[int, int] = {}
+        """By node: how often the head gave it up rightly, because it was away for longer than the grace."""
+
+    def check_input(self, world: World, job: str, rank: int, offset: int, data: bytes) -> None:
+        """Check what a process reads against what the client sent."""
+        known = self.jobs[job]
+        of = rank if rank in known.inputs else -1
+        if offset + len(data) > known.inputs.get(of, 0):
+            world.violated("StreamExact", f"{job} r{rank} read more than was sent")
+        if data != content(job, of, 0, offset, len(data)):
+            world.violated("StreamExact", f"{job} r{rank} read wrong bytes at {offset}")
+
+    def check_input_end(self, world: World, job: str, rank: int, offset: int) -> None:
+        """Check the end of the input as a process sees it."""
+        known = self.jobs[job]
+        of = rank if rank in known.inputs else -1
+        size = known.inputs.get(of, 0)
+        if offset != size or not known.inputs_ended.get(of, known.detached):
+            world.violated("StreamExact", f"the input of {job} r{rank} ended after {offset} bytes of {size}")
