@@ -1,0 +1,161 @@
+"""`bpsh`: run a command on nodes, as if it were here."""
+
+# ruff: noqa: SIM105 - contextlib would cost a short command a millisecond
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heorot.cli.bpsh_options import BpshOptions
+    from heorot.cli.output import Form, Sink
+    from heorot.job_state import InboundStream, JobState
+    from heorot.session import Session
+
+EXIT_USAGE = 2
+EXIT_REFUSED = 125
+
+
+def main() -> int:
+    """Run the command; return the status to exit with."""
+    return run(sys.argv[1:])
+
+
+def run(words: list[str]) -> int:
+    """Run the command with these arguments; return the status to exit with."""
+    from heorot.cli.bpsh_options import HELP, USAGE, BpshOptions
+    from heorot.cli.options import UsageError
+
+    _open_missing_descriptors()
+    try:
+        options = BpshOptions(words)
+    except UsageError as error:
+        sys.stderr.write(f"bpsh: {error}\n{USAGE}\nTry 'bpsh --help'.\n")
+        return EXIT_USAGE
+    if options.help:
+        sys.stdout.write(HELP)
+        return 0
+    if options.version:
+        from heorot import __version__
+
+        sys.stdout.write(f"bpsh (Heorot) {__version__}\n")
+        return 0
+    status = _run_job(options)
+    if options.time:
+        _say_time()
+    return status
+
+
+def _open_missing_descriptors() -> None:
+    """Put /dev/null where stdin, stdout or stderr are closed, lest the connection to the head take their place."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest free number is this one.
+            os.open("/dev/null", os.O_RDWR)
+
+
+def _run_job(options: BpshOptions) -> int:
+    from heorot.cli import caller, terminal
+    from heorot.cli.output import Sink
+    from heorot.cli.relay import Relay
+    from heorot.core.errors import HeorotError
+    from heorot.endpoint import cluster_directory, connect_head
+    from heorot.session import Session
+
+    session = Session()
+    try:
+        connection = connect_head(cluster_directory(options.directory))
+        job = session.spawn(
+            nodes=options.nodes,
+            select=options.select,
+            argv=options.argv,
+            environment=caller.environment(),
+            directory=caller.directory(),
+            umask=caller.umask(),
+            limits=caller.limits(),
+            stdin=options.stdin,
+            stdout=options.stdout,
+            stderr=options.stderr,
+            terminal=list(terminal.size(0, 1, 2)) if options.pty else [],
+            detached=options.detach,
+            max_processes=options.max_processes,
+        )
+    except HeorotError as error:
+        sys.stderr.write(f"bpsh: {error}\n")
+        return EXIT_REFUSED
+    connection.setblocking(False)
+
+    def consumed(stream: InboundStream, count: int) -> None:
+        session.consumed(job, stream, count)
+
+    sinks = {number: Sink(number, consumed) for number in (1, 2)}
+    raw_mode = terminal.RawMode(0) if options.pty and options.stdin == b"" and os.isatty(0) else None
+    relay = Relay(
+        "bpsh", session, connection, job, sinks, lambda: _form(options, session, job, sinks),
+        read_stdin=options.stdin == b"", raw_mode=raw_mode, forward_size=options.pty,
+    )  # fmt: skip
+    try:
+        status = relay.run_until_acknowledged()
+        if status is not None:
+            return status
+        if options.detach:
+            sys.stdout.write(f"{job.id}\n")
+            return 0
+        status = relay.run()
+        if session.closed is None:
+            session.release(job)
+            connection.setblocking(True)
+            try:
+                connection.sendall(session.outgoing)
+            except OSError:
+                pass  # the head is gone, and with it what it should forget
+        return status
+    finally:
+        if raw_mode is not None:
+            raw_mode.leave()
+
+
+def _form(options: BpshOptions, session: Session, job: JobState, sinks: dict[int, Sink]) -> Form:
+    from heorot.cli import messages
+    from heorot.cli.output import LineForm, PlainForm, SequentialForm
+
+    def consumed(stream: InboundStream, count: int) -> None:
+        session.consumed(job, stream, count)
+
+    if options.gather or options.json:
+        from heorot.cli import collect
+
+        collection = collect.Collection(consumed)
+        return (
+            collect.JsonForm(collection, job, sinks[1]) if options.json else collect.GatherForm(collection, job, sinks)
+        )
+    form: Form = PlainForm(sinks)
+    if options.lines:
+        prefixes: list[bytes] = []
+        if options.prefix:
+            prefixes = [b"%3d: " % node for node in job.nodes]
+        elif options.label:
+            prefixes = [f"{messages.node_name(node)}: ".encode() for node in job.nodes]
+        form = LineForm(sinks, consumed, prefixes, options.line_bytes)
+    if options.sequential:
+
+        def divide(rank: int) -> None:
+            sinks[1].write(b"%3d %s\n" % (job.nodes[rank], b"-" * 72))
+
+        form = SequentialForm(form, job, divide if options.divide else None)
+    return form
+
+
+def _say_time() -> None:
+    """Write to stderr how long this process has lived."""
+    import time
+
+    with open("/proc/self/stat", "rb") as file:
+        # After the parenthesized name; field 22 of proc(5), in clock ticks since boot.
+        started_ticks = int(file.read().rpartition(b")")[2].split()[19])
+    elapsed_s = time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")
+    sys.stderr.write(f"bpsh: {elapsed_s:.3f} s\n")

@@ -1,0 +1,64 @@
+"""What a command says about ranks on stderr: one line for each reason, with the nodes folded."""
+
+from __future__ import annotations
+
+from heorot.core.nodeset import NodeSet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heorot.job_state import JobState
+    from heorot.status import Status
+
+QUIET_SIGNALS = (2, 13)
+"""SIGINT and SIGPIPE: a shell does not announce these deaths either."""
+
+
+def node_name(node: int) -> str:
+    """Return how a node is called."""
+    return "master" if node < 0 else f"n{node}"
+
+
+def signal_name(number: int) -> str:
+    """Return ``SIGKILL`` for 9."""
+    from signal import Signals  # 2 ms that only a death by signal needs
+
+    try:
+        return Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def reason(status: Status) -> str:
+    """Return what is worth saying about a rank's end; empty: nothing."""
+    if status.lost:
+        return "the node was lost"
+    if status.signal is not None:
+        if status.signal in QUIET_SIGNALS:
+            return ""
+        return f"killed by {signal_name(status.signal)}" + (" (core dumped)" if status.core_dumped else "")
+    return (status.text or f"could not be started, error {status.error}") if status.error is not None else ""
+
+
+def folded(job: JobState, ranks: list[int]) -> list[str]:
+    """Return one line for each reason among these ranks, in the order of their first rank."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for rank in sorted(ranks):
+        status = job.statuses[rank]
+        text = reason(status)
+        if text:
+            detail = status.text if status.lost and status.text != text else ""
+            groups.setdefault((text, detail), []).append(rank)
+    lines = []
+    for (text, detail), members in groups.items():
+        nodes = [job.nodes[rank] for rank in members]
+        if len(members) == 1:
+            who = f"{node_name(nodes[0])} (rank {members[0]})"
+            after = f"; rank {members[0]} has no exit status" if job.statuses[members[0]].lost else ""
+        else:
+            names = ["master"] if min(nodes) < 0 else []
+            listed = str(NodeSet.of(node for node in nodes if node >= 0))
+            who = ",".join([*names, listed] if listed else names)
+            after = f"; {len(members)} ranks have no exit status" if job.statuses[members[0]].lost else ""
+        # The head's own words about a lost node, where it has any, say more than ours.
+        lines.append(f"{who}: {text}{after}" + (f" ({detail})" if detail else ""))
+    return lines

@@ -1,0 +1,366 @@
+"""The event loop of a command that runs a job in the foreground: head, own stdin, stdout and stderr, and signals.
+
+It is written directly on poll(2): the standard library's loops take longer to import than a short command may take.
+"""
+
+# ruff: noqa: SIM105 - contextlib would cost a short command a millisecond
+
+from __future__ import annotations
+
+import os
+from errno import EIO
+from select import POLLIN, POLLOUT, poll
+from time import monotonic
+
+from heorot.cli import messages, signals, terminal
+from heorot.cli.output import MAX_PENDING_BYTES
+from heorot.core.errors import ProtocolError
+from heorot.session import ConnectionLost, Ended, Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+
+    from heorot.cli.output import Form, Sink
+    from heorot.job_state import JobState
+    from heorot.session import Request, Session
+
+RECEIVE_BYTES = 512 * 1024
+READ_BYTES = 64 * 1024
+SECOND_INTERRUPT_S = 1.0
+"""A second Ctrl-C within this time ends the job hard."""
+NEWS_DELAY_S = 0.2
+"""How long to collect what is to be said about ranks, so that equal things are said once."""
+BACKGROUND_CHECK_S = 0.5
+"""How often to look whether we may read from the terminal again."""
+STOP_ANSWER_S = 1.0
+"""How long to wait for the nodes' word before stopping ourselves."""
+
+EXIT_REFUSED = 125
+EXIT_HEAD_GONE = 255
+EXIT_BROKEN_PIPE = 128 + 13
+EXIT_INTERRUPTED = 128 + 2
+
+
+class Relay:
+    """Runs one job in the foreground.
+
+    Parameters
+    ----------
+    make_form:
+        Called once the job exists: where its output goes.
+    read_stdin:
+        Whether our stdin goes to the job.
+    raw_mode:
+        The terminal to keep raw while the job runs, if any.
+    forward_size:
+        Whether to tell the job about a new size of the terminal.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        session: Session,
+        connection: _socket.socket,
+        job: JobState,
+        sinks: dict[int, Sink],
+        make_form: Callable[[], Form],
+        *,
+        read_stdin: bool,
+        raw_mode: terminal.RawMode | None = None,
+        forward_size: bool = False,
+    ) -> None:
+        self._name = name
+        self._session = session
+        self._connection = connection
+        self._job = job
+        self._sinks = sinks
+        self._make_form = make_form
+        self._form: Form | None = None
+        self._read_stdin = read_stdin
+        self._stdin_is_terminal = read_stdin and os.isatty(0)
+        self._raw_mode = raw_mode
+        self._forward_size = forward_size
+        numbers = (*signals.FORWARDED, signals.SIGINT, signals.SIGTSTP)
+        self._signals = signals.SignalPipe((*numbers, signals.SIGWINCH) if forward_size else numbers)
+        if self._stdin_is_terminal:
+            terminal.ignore_background_stops()
+        self._early_signals: list[int] = []
+        self._last_interrupt = -SECOND_INTERRUPT_S
+        self._killed = False
+        self._leave: int | None = None
+        """The status to exit with before the job is over."""
+        self._abandoned = False
+        """Do not even write what is here already."""
+        self._stop_request: Request | None = None
+        self._stop_at: float | None = None
+        self._news: list[int] = []
+        self._news_at: float | None = None
+        self._awaited: set[int] = set()
+        """Ranks that are over and whose output is still to come."""
+        self._poll = poll()
+        self._registered: dict[int, int] = {}
+
+    def say(self, text: str) -> None:
+        """Write a line about the command itself to stderr."""
+        # In raw mode a newline alone does not return to the first column.
+        end = "\r\n" if self._raw_mode is not None else "\n"
+        try:
+            os.write(2, f"{self._name}: {text}{end}".encode("utf-8", "surrogateescape"))
+        except OSError:
+            pass  # nobody listens
+
+    def run_until_acknowledged(self) -> int | None:
+        """Wait until the job exists; return None, or the status to exit with."""
+        while not self._job.id and self._leave is None:
+            self._turn()
+        return self._leave
+
+    def run(self) -> int:
+        """Relay until the job and its output are over; return the status to exit with."""
+        while self._leave is None and not self._job.complete:
+            self._turn()
+        self._say_news()
+        if self._form is not None and not self._abandoned:
+            try:
+                self._form.finish()
+            except OSError as error:
+                self._output_failed(error)
+            while any(sink.pending_bytes for sink in self._sinks.values()):
+                self._turn()
+        if self._job.done_text:
+            self.say(f"job {self._job.id}: {self._job.done_text}")
+        return self._job.exit_status if self._leave is None else self._leave
+
+    # -------------------------------------------------- one turn of the loop
+
+    def _turn(self) -> None:
+        self._flush_connection()
+        timeout_s = self._interests()
+        for fd, _events in self._poll.poll(None if timeout_s is None else max(0, int(timeout_s * 1000) + 1)):
+            if self._abandoned:
+                return
+            if fd == self._connection.fileno():
+                self._receive()
+            elif fd == self._signals.fd:
+                for number in self._signals.read():
+                    self._on_signal(number)
+            elif fd == 0:
+                self._on_stdin()
+        try:
+            self._flush_sinks()
+        except OSError as error:
+            self._output_failed(error)
+        now = monotonic()
+        if self._news_at is not None and now >= self._news_at:
+            self._say_news()
+        if self._stop_at is not None and (now >= self._stop_at or self._stop_answered()):
+            self._stop_self()
+
+    def _interests(self) -> float | None:
+        """Register what to wait for; return for how long."""
+        pending = sum(sink.pending_bytes for sink in self._sinks.values())
+        events = POLLIN if pending <= MAX_PENDING_BYTES else 0
+        if self._session.outgoing:
+            events |= POLLOUT
+        self._register(self._connection.fileno(), events if self._session.closed is None else 0)
+        self._register(self._signals.fd, POLLIN)
+        for sink in self._sinks.values():
+            self._register(sink.fd, POLLOUT if sink.pending_bytes else 0)
+        deadlines = [at for at in (self._news_at, self._stop_at) if at is not None]
+        timeout_s = max(0.0, min(deadlines) - monotonic()) if deadlines else None
+        if self._read_stdin:
+            wanted = (
+                bool(self._job.id)
+                and not self._job.done
+                and self._leave is None
+                and self._job.stdin_stream().room_bytes > 0
+            )
+            if wanted and self._stdin_is_terminal and not terminal.in_foreground(0):
+                wanted = False
+                timeout_s = BACKGROUND_CHECK_S if timeout_s is None else min(timeout_s, BACKGROUND_CHECK_S)
+            elif wanted and self._raw_mode is not None:
+                self._raw_mode.enter()
+            self._register(0, POLLIN if wanted else 0)
+        return timeout_s
+
+    def _register(self, fd: int, events: int) -> None:
+        known = self._registered.get(fd, 0)
+        if events == known:
+            return
+        if not events:
+            # Not merely no events: poll reports a hang-up even to those who did not ask.
+            self._poll.unregister(fd)
+        else:
+            self._poll.register(fd, events)
+        self._registered[fd] = events
+
+    # -------------------------------------------------- the head
+
+    def _flush_connection(self) -> None:
+        outgoing = self._session.outgoing
+        while outgoing:
+            try:
+                sent = self._connection.send(outgoing)
+            except BlockingIOError:
+                return
+            except OSError:
+                # What the head said before it closed is still to be read, and says more than this error.
+                outgoing.clear()
+                return
+            del outgoing[:sent]
+
+    def _receive(self) -> None:
+        try:
+            data = self._connection.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._session.disconnected("the connection to the head is gone")
+            self._refused()
+            return
+        try:
+            events = self._session.receive(data)
+        except ProtocolError:
+            self._refused()
+            return
+        if self._job.error is not None or self._session.closed is not None:
+            self._refused()
+        if self._form is None and self._job.id:
+            self._form = self._make_form()
+            for number in self._early_signals:
+                self._signal_job(number)
+        for event in events:
+            if isinstance(event, Output):
+                assert self._form is not None
+                self._form.output(event.stream, event.data)
+                rank = event.stream.rank
+                if rank in self._awaited and self._job.rank_complete(rank):
+                    self._awaited.discard(rank)
+                    self._form.ended(rank)
+            elif isinstance(event, Ended):
+                self._ended(event.ranks)
+
+    def _ended(self, ranks: list[int]) -> None:
+        assert self._form is not None
+        job = self._job
+        for rank in ranks:
+            status = job.statuses[rank]
+            if status.code is None or status.error is not None:
+                self._news.append(rank)
+                if self._news_at is None:
+                    self._news_at = monotonic() + NEWS_DELAY_S
+            if job.rank_complete(rank):
+                self._form.ended(rank)
+            else:
+                self._awaited.add(rank)
+
+    def _say_news(self) -> None:
+        ranks, self._news, self._news_at = self._news, [], None
+        for line in messages.folded(self._job, ranks):
+            self.say(line)
+
+    def _refused(self) -> None:
+        error = self._job.error or self._session.closed
+        assert error is not None
+        text = error.message
+        if isinstance(error, ConnectionLost) and self._job.id:
+            text += f"; job {self._job.id} may still run: 'bpjob attach {self._job.id}' when a head is there again"
+        self.say(text)
+        self._leave = EXIT_HEAD_GONE if isinstance(error, ConnectionLost) else EXIT_REFUSED
+
+    # -------------------------------------------------- our own files
+
+    def _on_stdin(self) -> None:
+        stream = self._job.stdin_stream()
+        try:
+            data = os.read(0, min(READ_BYTES, stream.room_bytes))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno == EIO and self._stdin_is_terminal and not terminal.in_foreground(0):
+                return
+            if error.errno != EIO:
+                self.say(f"cannot read stdin: {error.strerror}")
+            data = b""
+        self._session.send_stdin(self._job, data, end=not data)
+
+    def _flush_sinks(self) -> bool:
+        flushed = True
+        for sink in self._sinks.values():
+            if sink.pending_bytes:
+                flushed = sink.flush() and flushed
+        return flushed
+
+    def _output_failed(self, error: OSError) -> None:
+        """Our output has nowhere to go: as for a local command, the job hears of it, and we end."""
+        if isinstance(error, BrokenPipeError):
+            self._leave = EXIT_BROKEN_PIPE
+        else:
+            self.say(f"cannot write output: {error.strerror}")
+            self._leave = EXIT_REFUSED
+        self._abandon()
+        self._signal_job(signals.SIGPIPE)
+        self._flush_connection()
+
+    def _abandon(self) -> None:
+        self._abandoned = True
+        for sink in self._sinks.values():
+            sink.discard()
+
+    # -------------------------------------------------- signals
+
+    def _signal_job(self, number: int) -> Request | None:
+        if self._session.closed is not None or self._job.done:
+            return None
+        if not self._job.id:
+            self._early_signals.append(number)
+            return None
+        return self._session.signal(self._job, number)
+
+    def _on_signal(self, number: int) -> None:
+        if number == signals.SIGINT:
+            self._on_interrupt()
+        elif number == signals.SIGTSTP:
+            if self._stop_at is None:
+                self._stop_request = self._signal_job(number)
+                self._stop_at = monotonic() + (STOP_ANSWER_S if self._stop_request is not None else 0.0)
+        elif number == signals.SIGWINCH:
+            if self._forward_size and self._job.id and self._session.closed is None:
+                self._session.resize(self._job, *terminal.size(0, 1, 2))
+        elif number in signals.FORWARDED:
+            self._signal_job(number)
+
+    def _on_interrupt(self) -> None:
+        now = monotonic()
+        if self._killed or (not self._job.id and self._early_signals) or self._job.done or self._leave is not None:
+            # Nothing that we could still send would help: the connection's end is a hang-up for the job.
+            self._leave = EXIT_INTERRUPTED
+            self._abandon()
+            return
+        if now - self._last_interrupt <= SECOND_INTERRUPT_S:
+            self.say("interrupted twice: killing the job (a third time leaves without waiting)")
+            self._killed = True
+            self._signal_job(signals.SIGKILL)
+            return
+        self._last_interrupt = now
+        self._signal_job(signals.SIGINT)
+
+    def _stop_answered(self) -> bool:
+        return self._stop_request is not None and self._stop_request.finished
+
+    def _stop_self(self) -> None:
+        self._stop_at = self._stop_request = None
+        # A process group without a parent in its session is not stopped by SIGTSTP: SIGSTOP makes sure.
+        self._signal_job(signals.SIGSTOP)
+        self._flush_connection()
+        if self._raw_mode is not None:
+            self._raw_mode.leave()
+        for number in self._signals.stop_self():
+            self._on_signal(number)
+        if self._raw_mode is not None:
+            self._raw_mode.enter()
+            self._on_signal(signals.SIGWINCH)

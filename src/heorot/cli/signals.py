@@ -1,0 +1,76 @@
+"""Signals as bytes on a pipe, for an event loop."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # signal wraps these in enums: 3 ms
+import os
+from _signal import (
+    SIG_DFL,
+    SIG_IGN,
+    SIGALRM,
+    SIGCONT,
+    SIGHUP,
+    SIGINT,
+    SIGKILL,
+    SIGPIPE,
+    SIGQUIT,
+    SIGSTOP,
+    SIGTERM,
+    SIGTSTP,
+    SIGTTIN,
+    SIGTTOU,
+    SIGUSR1,
+    SIGUSR2,
+    SIGWINCH,
+)  # fmt: skip
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+FORWARDED = (SIGHUP, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT)
+"""Passed on to the job as they are; SIGINT and SIGTSTP need more thought."""
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """The number is on the pipe already; that is all."""
+
+
+class SignalPipe:
+    """Turns signals of this process into bytes; one that was ignored when we started stays ignored."""
+
+    def __init__(self, numbers: tuple[int, ...]) -> None:
+        self.fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        _signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        for number in numbers:
+            if _signal.getsignal(number) != SIG_IGN:
+                _signal.signal(number, _noted)
+
+    def read(self) -> bytes:
+        """Return the numbers of the signals that came, in order."""
+        try:
+            return os.read(self.fd, 256)
+        except BlockingIOError:
+            return b""
+
+    def stop_self(self) -> bytes:
+        """Stop this process as the terminal's stop key does; return the signals that came, SIGCONT among them.
+
+        If nobody could continue us the kernel does not stop us; that counts as a stop that is over at once.
+        """
+        _signal.signal(SIGTSTP, SIG_DFL)
+        os.kill(os.getpid(), SIGTSTP)
+        _signal.signal(SIGTSTP, _noted)
+        came = self.read()
+        return came if SIGCONT in came else came + bytes([SIGCONT])
+
+
+def ignore(number: int) -> None:
+    """Ignore a signal from now on."""
+    _signal.signal(number, SIG_IGN)
+
+
+__all__ = [
+    "FORWARDED", "SIGALRM", "SIGCONT", "SIGHUP", "SIGINT", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP", "SIGTERM",
+    "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SignalPipe", "ignore",
+]  # fmt: skip

@@ -1,0 +1,59 @@
+"""Where the head listens: the cluster's directory and its socket. Imports next to nothing."""
+
+from __future__ import annotations
+
+import _socket  # the socket module costs 6 ms for enums that nobody here needs
+import os
+
+from heorot.core.errors import RequestError
+
+DEFAULT_DIRECTORY = "/run/heorot"
+SOCKET_NAME = "head.sock"
+MAX_PATH_BYTES = 107
+"""The longest path that fits a unix socket address."""
+
+
+def cluster_directory(directory: str | None = None) -> str:
+    """Return the given directory, else ``HEOROT_DIR``, else the default."""
+    return directory or os.environ.get("HEOROT_DIR") or DEFAULT_DIRECTORY
+
+
+def connect_head(directory: str) -> _socket.socket:
+    """Return a connected stream socket to the head of the cluster at `directory`.
+
+    Raises
+    ------
+    RequestError
+        Code ``no-cluster`` if nothing listens there, ``permission`` if the caller may not connect.
+    """
+    path = os.path.join(directory, SOCKET_NAME)
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        if len(os.fsencode(path)) <= MAX_PATH_BYTES:
+            connection.connect(path)
+        else:
+            # A longer path is reached through a descriptor of its directory, which makes a short path.
+            directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                connection.connect(f"/proc/self/fd/{directory_fd}/{SOCKET_NAME}")
+            finally:
+                os.close(directory_fd)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        connection.close()
+        raise RequestError(
+            "no-cluster",
+            f"no cluster at {directory}: start one with 'heorot up --dir {directory} --nodes 4', or set HEOROT_DIR",
+        ) from error
+    except ConnectionRefusedError as error:
+        connection.close()
+        raise RequestError(
+            "no-cluster",
+            f"no head is running at {directory}: 'heorot up --dir {directory} --nodes 4' starts one; or set HEOROT_DIR",
+        ) from error
+    except PermissionError as error:
+        connection.close()
+        raise RequestError("permission", f"no permission to connect to {path}") from error
+    except OSError as error:
+        connection.close()
+        raise RequestError("no-cluster", f"cannot connect to {path}: {error.strerror or error}") from error
+    return connection

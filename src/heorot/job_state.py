@@ -1,0 +1,194 @@
+"""What a client knows of one job: its ranks, their ends, and how far each stream has come. Pure: no I/O.
+
+Everything here is addressed by rank and offset, so that a job can be taken up again over another connection: what
+arrives twice is trimmed, what was not acknowledged is asked for again.
+"""
+
+from __future__ import annotations
+
+from heorot import wire
+from heorot.core.errors import ProtocolError, RequestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heorot.status import Status
+
+STDOUT = 1
+STDERR = 2
+
+
+class InboundStream:
+    """One output stream of one rank, as its reader sees it; all fields count bytes from the stream's beginning."""
+
+    __slots__ = ("acknowledged", "consumed", "rank", "received", "stream", "total")
+
+    def __init__(self, rank: int, stream: int) -> None:
+        self.rank = rank
+        self.stream = stream
+        self.received = 0
+        self.consumed = 0
+        self.acknowledged = 0
+        self.total = -1
+        """How many bytes there will be; -1 until the rank is over."""
+
+    def accept(self, offset: int, data: bytes) -> bytes:
+        """Return what is new of `data` at `offset`.
+
+        Raises
+        ------
+        ProtocolError
+            If bytes are missing between what was received and `offset`.
+        """
+        received = self.received
+        if offset != received:
+            if offset > received:
+                raise ProtocolError(
+                    f"stream {self.stream} of rank {self.rank} continues at {offset}, but {received} bytes are here"
+                )
+            data = data[received - offset :]
+        self.received = received + len(data)
+        return data
+
+    @property
+    def missing(self) -> bool:
+        """Whether the rank is over and bytes of it are still to come."""
+        return self.received < self.total
+
+
+class StdinStream:
+    """Input on its way to a rank, or to all of them."""
+
+    __slots__ = ("acknowledged", "closed", "ended", "sent")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.acknowledged = 0
+        self.ended = False
+        """We said that there is no more."""
+        self.closed = False
+        """Nobody takes any more."""
+
+    @property
+    def room_bytes(self) -> int:
+        """How much may be sent now."""
+        if self.ended or self.closed:
+            return 0
+        return wire.STDIN_WINDOW_BYTES - (self.sent - self.acknowledged)
+
+
+class JobState:
+    """One job. `heorot.session.Session` keeps it up to date; its owner reads it.
+
+    Attributes
+    ----------
+    id:
+        Empty until the head has acknowledged the job.
+    error:
+        Why the head refused it; the job does not exist then.
+    nodes:
+        The node of each rank.
+    """
+
+    __slots__ = (
+        "acknowledge_bytes", "done", "done_text", "error", "from_attach", "id", "missing_streams", "nodes", "pids",
+        "released", "request", "statuses", "stdin", "streams",
+    )  # fmt: skip
+
+    def __init__(self, request: int) -> None:
+        self.request = request
+        self.id = ""
+        self.error: RequestError | None = None
+        self.nodes: list[int] = []
+        self.pids: dict[int, int] = {}
+        self.statuses: dict[int, Status] = {}
+        self.streams: dict[tuple[int, int], InboundStream] = {}
+        self.stdin: dict[int, StdinStream] = {}
+        self.acknowledge_bytes = 1
+        """Acknowledge a stream when this much was consumed since the last time: half of the head's window."""
+        self.missing_streams = 0
+        self.done = False
+        self.done_text = ""
+        self.released = False
+        self.from_attach = False
+        """Somebody else may have read the beginning of its output."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every rank is over and every byte of its output has arrived."""
+        return self.done and not self.missing_streams
+
+    def rank_complete(self, rank: int) -> bool:
+        """Whether this rank is over and all of its output has arrived."""
+        if rank not in self.statuses:
+            return False
+        for number in (STDOUT, STDERR):
+            stream = self.streams.get((rank, number))
+            if stream is not None and stream.missing:
+                return False
+        return True
+
+    @property
+    def exit_status(self) -> int:
+        """The largest of the ranks' exit statuses; 0 if there is none."""
+        return max((status.exit_status for status in self.statuses.values()), default=0)
+
+    def stream(self, rank: int, number: int) -> InboundStream:
+        """Return the state of one output stream."""
+        found = self.streams.get((rank, number))
+        if found is None:
+            if not 0 <= rank < len(self.nodes) or number not in (STDOUT, STDERR):
+                raise ProtocolError(
+                    f"the head sent output of rank {rank}, stream {number}, which job {self.id} does not have"
+                )
+            found = self.streams[rank, number] = InboundStream(rank, number)
+        return found
+
+    def stdin_stream(self, rank: int = wire.BROADCAST) -> StdinStream:
+        """Return the state of the broadcast input, or of one rank's own."""
+        found = self.stdin.get(rank)
+        if found is None:
+            found = self.stdin[rank] = StdinStream()
+        return found
+
+    # -------------------------------------------------- what the head said; called by Session
+
+    def spawned(self, job: str, runs: list[int], window_bytes: int) -> None:
+        """The job exists."""
+        self.id = job
+        self.nodes = [node for i in range(0, len(runs), 2) for node in range(runs[i], runs[i] + runs[i + 1])]
+        self.acknowledge_bytes = max(1, window_bytes // 2)
+
+    def output(self, rank: int, number: int, offset: int, data: bytes) -> tuple[InboundStream, bytes]:
+        """Bytes arrived; return what is new of them."""
+        stream = self.streams.get((rank, number))
+        if stream is None:
+            stream = self.stream(rank, number)
+            if self.from_attach:
+                # Whoever read this job before has acknowledged what lies before the first byte that we see.
+                stream.received = stream.consumed = stream.acknowledged = offset
+        was_missing = stream.missing
+        data = stream.accept(offset, data)
+        if was_missing and not stream.missing:
+            self.missing_streams -= 1
+        return stream, data
+
+    def ended(self, rank: int, status: Status, stdout_bytes: int, stderr_bytes: int) -> bool:
+        """A rank is over; return False if that was known."""
+        if rank in self.statuses:
+            return False
+        self.statuses[rank] = status
+        for number, total in ((STDOUT, stdout_bytes), (STDERR, stderr_bytes)):
+            if total > 0:
+                stream = self.stream(rank, number)
+                stream.total = total
+                self.missing_streams += stream.missing
+        return True
+
+    def lost(self, rank: int, status: Status) -> bool:
+        """A rank's node is gone, and the rest of its output with it; return False if the rank was over before."""
+        for number in (STDOUT, STDERR):
+            stream = self.streams.get((rank, number))
+            if stream is not None and stream.missing:
+                stream.total = stream.received
+                self.missing_streams -= 1
+        return self.ended(rank, status, 0, 0)

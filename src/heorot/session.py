@@ -1,0 +1,304 @@
+"""One client's conversation with a head, without I/O: `bpsh`, the library and its asyncio form all drive this.
+
+Theory of operation
+-------------------
+The owner has a connected socket. It writes `outgoing` to it (and deletes what was written), and feeds what it reads to
+`receive`, which returns what happened, in order. Requests may be made before the head's welcome has arrived: the
+greeting goes in front of them, and a head that does not like it refuses the connection, which fails them all. Nothing
+waits for a round trip that it does not need.
+
+A job's output is acknowledged by its reader calling `consumed` after the bytes are where they belong; the head sends no
+more than a window beyond that. So the memory of a reader that falls behind is bounded by the windows of its own
+streams.
+"""
+
+from __future__ import annotations
+
+from heorot import __version__, wire
+from heorot.core.errors import ProtocolError, RequestError
+from heorot.job_state import InboundStream, JobState
+from heorot.status import Status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+
+class ConnectionLost(RequestError):
+    """The connection to the head is gone."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("connection-lost", message)
+
+
+class Output:
+    """New bytes of a rank. Call `Session.consumed` when they are where they belong."""
+
+    __slots__ = ("data", "job", "stream")
+
+    def __init__(self, job: JobState, stream: InboundStream, data: bytes) -> None:
+        self.job = job
+        self.stream = stream
+        self.data = data
+
+
+class Ended:
+    """These ranks are over; `JobState.statuses` says how."""
+
+    __slots__ = ("job", "ranks")
+
+    def __init__(self, job: JobState, ranks: list[int]) -> None:
+        self.job = job
+        self.ranks = ranks
+
+
+class Request:
+    """A question to the head and, later, its answer: `value` (the message without tag and request number) or
+    `error`.
+    """
+
+    __slots__ = ("error", "finished", "job", "value")
+
+    def __init__(self, job: JobState | None = None) -> None:
+        self.finished = False
+        self.value: list[Any] = []
+        self.error: RequestError | None = None
+        self.job = job
+
+
+if TYPE_CHECKING:
+    Event: TypeAlias = Output | Ended
+
+
+class Session:
+    """The state of one connection."""
+
+    def __init__(self) -> None:
+        self.outgoing = bytearray(wire.encode(wire.client_hello(__version__)))
+        """Bytes for the head that the owner has not written yet."""
+        self.jobs: dict[str, JobState] = {}
+        self.head = ""
+        self.epoch = 0
+        self.closed: RequestError | None = None
+        """Why the connection can not be used any more."""
+        self._reader = wire.MessageReader()
+        self._requests: dict[int, Request] = {}
+        self._next_request = 1
+
+    # -------------------------------------------------- what the owner wants
+
+    def _number(self, request: Request) -> int:
+        if self.closed is not None:
+            raise self.closed
+        number = self._next_request
+        self._next_request += 1
+        self._requests[number] = request
+        return number
+
+    def ask(self, build: Any, *fields: Any) -> Request:
+        """Queue the request that `build`, a function of `heorot.wire`, makes of a number and `fields`."""
+        request = Request()
+        number = self._number(request)
+        try:
+            self.outgoing += wire.encode(build(number, *fields))
+        except BaseException:
+            del self._requests[number]
+            raise
+        return request
+
+    def _ask_for_job(self, build: Any, *fields: Any, **named_fields: Any) -> JobState:
+        job = JobState(0)
+        job.request = number = self._number(Request(job))
+        try:
+            self.outgoing += wire.encode(build(number, *fields, **named_fields))
+        except BaseException:
+            del self._requests[number]
+            raise
+        return job
+
+    def spawn(self, **fields: Any) -> JobState:
+        """Queue a launch; the fields are those of `heorot.wire.spawn`."""
+        return self._ask_for_job(wire.spawn, **fields)
+
+    def attach(self, job: str, from_start: bool) -> JobState:
+        """Queue the wish to read a detached or unattended job."""
+        state = self._ask_for_job(wire.attach_job, job, from_start)
+        state.from_attach = True
+        return state
+
+    def signal(self, job: JobState, number: int, ranks: list[int] | None = None) -> Request:
+        """Queue a signal to all ranks of a job, or to some."""
+        return self.ask(wire.signal, job.id, ranks, None, number)
+
+    def resize(self, job: JobState, rows: int, columns: int) -> None:
+        """Queue the terminal's new size."""
+        self.outgoing += wire.encode(wire.client_resize(job.id, rows, columns))
+
+    def send_stdin(self, job: JobState, data: bytes, *, end: bool = False, rank: int = wire.BROADCAST) -> None:
+        """Queue input; the caller keeps to `StdinStream.room_bytes`."""
+        stream = job.stdin_stream(rank)
+        assert (not stream.ended and len(data) <= stream.room_bytes) or stream.closed
+        if stream.closed:
+            return
+        self.outgoing += wire.encode(wire.client_stdin(job.id, rank, stream.sent, data, end))
+        stream.sent += len(data)
+        stream.ended = end
+
+    def consumed(self, job: JobState, stream: InboundStream, count: int) -> None:
+        """`count` more bytes of a stream are where they belong; acknowledge them when half a window has come
+        together.
+        """
+        stream.consumed += count
+        if stream.consumed - stream.acknowledged >= job.acknowledge_bytes and not job.released:
+            self._acknowledge(job, stream)
+
+    def _acknowledge(self, job: JobState, stream: InboundStream) -> None:
+        stream.acknowledged = stream.consumed
+        self.outgoing += wire.encode(wire.client_ack(job.id, stream.rank, stream.stream, stream.consumed))
+
+    def acknowledge_all(self, job: JobState) -> None:
+        """Acknowledge all that was consumed, however little: before leaving a job that goes on."""
+        for stream in job.streams.values():
+            if stream.consumed > stream.acknowledged:
+                self._acknowledge(job, stream)
+
+    def release(self, job: JobState) -> None:
+        """Queue the word that we have all that we want of this job: a running one is ended, and its output
+        forgotten.
+        """
+        if job.id and not job.released and self.closed is None:
+            job.released = True
+            self.outgoing += wire.encode(wire.client_release(job.id))
+        self.forget(job)
+
+    def forget(self, job: JobState) -> None:
+        """Take no more notice of this job."""
+        self.jobs.pop(job.id, None)
+
+    def disconnected(self, reason: str) -> None:
+        """The owner lost the connection: every unanswered request fails."""
+        self._fail(ConnectionLost(reason))
+
+    def _fail(self, error: RequestError) -> None:
+        if self.closed is None:
+            self.closed = error
+        for request in self._requests.values():
+            request.finished = True
+            request.error = error
+            if request.job is not None:
+                request.job.error = error
+        self._requests.clear()
+
+    # -------------------------------------------------- what the head says
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take bytes from the socket and return what happened.
+
+        Raises
+        ------
+        ProtocolError
+            If the head breaks the protocol. The session is closed then.
+        """
+        events: list[Event] = []
+        try:
+            for message in self._reader.feed(data):
+                self._handle(message, events)
+        except ProtocolError as error:
+            self._fail(RequestError("protocol", str(error)))
+            raise
+        except (IndexError, TypeError, ValueError, AttributeError, KeyError) as error:
+            self._fail(RequestError("protocol", f"the head sent a malformed message: {error}"))
+            raise ProtocolError(f"the head sent a malformed message: {error}") from error
+        return events
+
+    def _handle(self, message: list[Any], events: list[Event]) -> None:
+        tag = message[0]
+        if tag == "output":
+            job = self.jobs.get(message[1])
+            if job is not None:
+                stream, data = job.output(message[2], message[3], message[4], message[5])
+                if data:
+                    events.append(Output(job, stream, data))
+        elif tag in _JOB_MESSAGES:
+            job = self.jobs.get(message[1])
+            if job is not None:
+                _JOB_MESSAGES[tag](job, message, events)
+        elif tag in ("spawned", "signalled", "result"):
+            request = self._requests.pop(message[1], None)
+            if request is None:
+                raise ProtocolError(f"the head answered request {message[1]}, which is not open")
+            request.finished = True
+            request.value = message[2:]
+            if tag == "spawned":
+                if request.job is None:
+                    raise ProtocolError("the head answered a question with a job")
+                request.job.spawned(message[2], message[3], message[4])
+                self.jobs[request.job.id] = request.job
+        elif tag == "error":
+            self._refused(message[1], RequestError(message[2], message[3]))
+        elif tag == "welcome":
+            self.head, self.epoch = message[3], message[4]
+        # A tag that this release does not know comes from a newer head, which may say more than we understand.
+
+    def _refused(self, number: int, error: RequestError) -> None:
+        if number == 0:
+            self._fail(error)
+            return
+        request = self._requests.pop(number, None)
+        if request is None:
+            return
+        request.finished = True
+        request.error = error
+        if request.job is not None:
+            request.job.error = error
+
+
+def _started(job: JobState, message: list[Any], events: list[Event]) -> None:
+    flat = message[2]
+    for i in range(0, len(flat), 2):
+        job.pids[flat[i]] = flat[i + 1]
+
+
+def _exited(job: JobState, message: list[Any], events: list[Event]) -> None:
+    flat = message[2]
+    ranks = [
+        flat[i]
+        for i in range(0, len(flat), 4)
+        if job.ended(flat[i], Status.of_wait_status(flat[i + 1]), flat[i + 2], flat[i + 3])
+    ]
+    if ranks:
+        events.append(Ended(job, ranks))
+
+
+def _failed(job: JobState, message: list[Any], events: list[Event]) -> None:
+    ranks = [rank for rank, error, text in message[2] if job.ended(rank, Status.of_failure(error, text), 0, 0)]
+    if ranks:
+        events.append(Ended(job, ranks))
+
+
+def _lost(job: JobState, message: list[Any], events: list[Event]) -> None:
+    ranks = [rank for rank, _node, text in message[2] if job.lost(rank, Status.of_lost(text))]
+    if ranks:
+        events.append(Ended(job, ranks))
+
+
+def _stdin_acknowledged(job: JobState, message: list[Any], events: list[Event]) -> None:
+    stream = job.stdin_stream(message[2])
+    # Ranks that want no more acknowledge the highest possible offset.
+    stream.acknowledged = max(stream.acknowledged, min(message[3], stream.sent))
+    stream.closed = stream.closed or message[4]
+
+
+def _done(job: JobState, message: list[Any], events: list[Event]) -> None:
+    job.done = True
+    job.done_text = message[2] if len(message) > 2 else ""
+
+
+_JOB_MESSAGES = {
+    "started": _started,
+    "exited": _exited,
+    "failed": _failed,
+    "lost": _lost,
+    "stdin-ack": _stdin_acknowledged,
+    "done": _done,
+}

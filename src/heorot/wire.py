@@ -1,0 +1,211 @@
+"""The client protocol for programs that must start fast: frames and plain msgpack lists, without msgspec.
+
+The arrays are those of `heorot.core.client_messages`, field by field and in the same order; a test compares the two.
+What arrives is a list whose first element is the tag; its readers index into it, and whoever reads turns an
+`IndexError` or `TypeError` into `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+from msgpack import packb, unpackb
+
+from heorot.core.errors import ProtocolError
+from heorot.core.framing import HEADER_BYTES, MAX_FRAME_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+CLIENT_PROTOCOL_VERSION = 1
+STDIN_WINDOW_BYTES = 1024 * 1024
+"""How much input of one stream may be unacknowledged."""
+BROADCAST = -1
+"""The `rank` of input that goes to all ranks."""
+
+
+def encode(message: Sequence[object]) -> bytes:
+    """Return a message as a frame.
+
+    Raises
+    ------
+    ProtocolError
+        If it is larger than a frame may be.
+    """
+    payload: bytes = packb(message)
+    if len(payload) > MAX_FRAME_BYTES:
+        raise ProtocolError(
+            f"the request has {len(payload)} bytes; the limit is {MAX_FRAME_BYTES}: shorten arguments or environment"
+        )
+    return len(payload).to_bytes(HEADER_BYTES, "big") + payload
+
+
+class MessageReader:
+    """Cuts received bytes into messages; holds at most one incomplete frame.
+
+    Unlike `heorot.core.framing.FrameDecoder` it decodes out of the received block itself: a command that forwards
+    gigabytes copies each byte once less.
+    """
+
+    __slots__ = ("_chunks", "_held_bytes", "_needed_bytes")
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._held_bytes = 0
+        self._needed_bytes = HEADER_BYTES
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How many bytes of an incomplete frame are held."""
+        return self._held_bytes
+
+    def feed(self, data: bytes) -> list[list[Any]]:
+        """Take received bytes and return the messages that they complete, in order.
+
+        Raises
+        ------
+        ProtocolError
+            If a frame is too long or is not a msgpack array. The reader must not be used afterwards.
+        """
+        if self._chunks:
+            self._chunks.append(data)
+            self._held_bytes += len(data)
+            if self._held_bytes < self._needed_bytes:
+                return []
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+        messages: list[list[Any]] = []
+        view = memoryview(data)
+        start, available = 0, len(data)
+        needed = HEADER_BYTES
+        while available - start >= HEADER_BYTES:
+            length = int.from_bytes(view[start : start + HEADER_BYTES], "big")
+            if length > MAX_FRAME_BYTES:
+                raise ProtocolError(f"the head announced a frame of {length} bytes; the limit is {MAX_FRAME_BYTES}")
+            end = start + HEADER_BYTES + length
+            if end > available:
+                needed = end - start
+                break
+            messages.append(_decode(view[start + HEADER_BYTES : end]))
+            start = end
+        self._held_bytes = available - start
+        self._needed_bytes = needed
+        if start < available:
+            self._chunks.append(bytes(view[start:]))
+        return messages
+
+
+def _decode(payload: memoryview) -> list[Any]:
+    try:
+        message = unpackb(payload)
+    except (
+        Exception
+    ) as error:  # msgpack's own errors have no common base besides ValueError; hostile input raises others
+        raise ProtocolError(f"the head sent a frame that is not msgpack: {error}") from error
+    if not isinstance(message, list) or not message or not isinstance(message[0], str):
+        raise ProtocolError("the head sent something that is not a message")
+    return message
+
+
+# ---------------------------------------------------- client to head, in the order of core.client_messages
+
+
+def client_hello(release: str) -> list[object]:
+    """First message; answered by ``welcome``."""
+    return ["hello", CLIENT_PROTOCOL_VERSION, release]
+
+
+def spawn(
+    request: int,
+    *,
+    nodes: str,
+    select: str,
+    argv: list[bytes],
+    environment: list[bytes],
+    directory: bytes,
+    umask: int,
+    limits: list[int],
+    stdin: bytes | None,
+    stdout: bytes | None,
+    stderr: bytes | None,
+    terminal: list[int],
+    detached: bool,
+    max_processes: int,
+) -> list[object]:
+    """Start a command; answered by ``spawned``."""
+    return [
+        "spawn", request, nodes, select, argv, environment, directory, umask, limits,
+        stdin, stdout, stderr, terminal, detached, max_processes,
+    ]  # fmt: skip
+
+
+def client_stdin(job: str, rank: int, offset: int, data: bytes, end: bool) -> list[object]:
+    """Input at an offset; `rank` -1 is broadcast."""
+    return ["stdin", job, rank, offset, data, end]
+
+
+def client_ack(job: str, rank: int, stream: int, offset: int) -> list[object]:
+    """These bytes are written where they belong."""
+    return ["ack", job, rank, stream, offset]
+
+
+def client_resize(job: str, rows: int, columns: int) -> list[object]:
+    """The terminal's new size."""
+    return ["resize", job, rows, columns]
+
+
+def client_release(job: str) -> list[object]:
+    """The client has every status and every byte."""
+    return ["release", job]
+
+
+def detach(request: int, job: str) -> list[object]:
+    """The job goes on without this client; answered by ``result``."""
+    return ["detach", request, job]
+
+
+def attach_job(request: int, job: str, from_start: bool) -> list[object]:
+    """Read a detached or unattended job; answered by ``spawned``."""
+    return ["attach", request, job, from_start]
+
+
+def wait(request: int, job: str) -> list[object]:
+    """Answered by ``result`` once all ranks of the job are over."""
+    return ["wait", request, job]
+
+
+def signal(
+    request: int, job: str | None, ranks: list[int] | None, pids: list[int] | None, number: int, nodes: str = ""
+) -> list[object]:
+    """Answered by ``signalled``."""
+    return ["signal", request, job, ranks, pids, number, nodes]
+
+
+def resolve(request: int, nodes: str, select: str) -> list[object]:
+    """Answered by ``result`` with the list of node numbers."""
+    return ["resolve", request, nodes, select]
+
+
+def status(request: int) -> list[object]:
+    """Answered by ``result`` with the cluster's status."""
+    return ["status", request]
+
+
+def list_nodes(request: int, nodes: str) -> list[object]:
+    """Answered by ``result`` with a list of nodes."""
+    return ["nodes", request, nodes]
+
+
+def list_processes(request: int, nodes: str, job: str | None) -> list[object]:
+    """Answered by ``result`` with processes and missing nodes."""
+    return ["processes", request, nodes, job]
+
+
+def list_jobs(request: int) -> list[object]:
+    """Answered by ``result`` with a list of jobs."""
+    return ["jobs", request]
+
+
+def show_job(request: int, job: str) -> list[object]:
+    """Answered by ``result`` with one job."""
+    return ["job", request, job]

@@ -1,0 +1,99 @@
+"""The command line of bpsh."""
+
+from __future__ import annotations
+
+import pytest
+
+from heorot.cli.bpsh_options import BpshOptions
+from heorot.cli.options import UsageError
+
+
+def test_nodes_and_command() -> None:
+    options = BpshOptions(["n[0-3]", "echo", "-n", "--", "x"])
+    assert (options.select, options.nodes) == ("list", "n[0-3]")
+    assert options.argv == [b"echo", b"-n", b"--", b"x"]
+    assert (options.stdin, options.stdout, options.stderr) == (b"", b"", b"")
+
+
+def test_options_before_and_after_the_nodes() -> None:
+    options = BpshOptions(["-n", "0-3", "-pb", "100", "--pty", "ls", "-l"])
+    assert options.stdin is None
+    assert options.prefix
+    assert options.lines
+    assert options.line_bytes == 100
+    assert options.pty
+    assert options.argv == [b"ls", b"-l"]
+
+
+def test_combined_letters_with_an_argument_in_the_same_word() -> None:
+    options = BpshOptions(["-nLb100", "0", "ls"])
+    assert (options.stdin, options.lines, options.line_bytes) == (None, True, 100)
+
+
+@pytest.mark.parametrize(("option", "select"), [("-a", "up"), ("-A", "notdown")])
+def test_selection_replaces_the_nodes(option: str, select: str) -> None:
+    options = BpshOptions(["-s", option, "ls", "-a"])
+    assert (options.select, options.nodes, options.argv) == (select, "", [b"ls", b"-a"])
+
+
+def test_double_dash_ends_the_options() -> None:
+    assert BpshOptions(["-a", "--", "-odd", "-x"]).argv == [b"-odd", b"-x"]
+    options = BpshOptions(["--", "3", "--", "-odd"])
+    assert (options.nodes, options.argv) == ("3", [b"-odd"])
+
+
+def test_redirections() -> None:
+    options = BpshOptions(["-I", "in", "--stdout=out", "--stderr", "err", "0", "cat"])
+    assert (options.stdin, options.stdout, options.stderr) == (b"in", b"out", b"err")
+    options = BpshOptions(["-N", "-O", "out", "0", "cat"])
+    assert (options.stdin, options.stdout, options.stderr) == (None, b"out", None)
+
+
+def test_long_options_may_be_shortened() -> None:
+    assert BpshOptions(["--gath", "0", "ls"]).gather
+
+
+def test_a_user_is_accepted_and_ignored() -> None:
+    assert BpshOptions(["-l", "root", "0", "ls"]).argv == [b"ls"]
+
+
+def test_bytes_that_are_not_text_survive() -> None:
+    assert BpshOptions(["0", "ls", b"\xff\xfe".decode("utf-8", "surrogateescape")]).argv == [b"ls", b"\xff\xfe"]
+
+
+def test_a_divider_implies_one_after_the_other() -> None:
+    assert BpshOptions(["-d", "0", "ls"]).sequential
+
+
+def test_a_detached_job_has_no_input() -> None:
+    assert BpshOptions(["--detach", "0", "ls"]).stdin is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no nodes given"),
+        (["0"], "no command given after the nodes"),
+        (["-a"], "no command given"),
+        (["0", ""], "the command is empty"),
+        (["-x", "0", "ls"], "unknown option -x"),
+        (["-nx", "0", "ls"], "unknown option -x in -nx"),
+        (["--nope", "0", "ls"], "unknown option --nope"),
+        (["--std", "f", "0", "ls"], "ambiguous: --stderr, --stdin, --stdout"),
+        (["--pty=yes", "0", "ls"], "takes no argument"),
+        (["-b"], "needs an argument"),
+        (["-b", "0", "0", "ls"], "a number from 1 to"),
+        (["-b", "many", "0", "ls"], "not 'many'"),
+        (["--max-processes=-1", "0", "ls"], "a number from 1 to"),
+        (["-aA", "ls"], "exclude each other"),
+        (["3", "-a", "ls"], "'3' is given as well"),
+        (["-I", "", "0", "ls"], "is empty"),
+        (["-p", "--label", "0", "ls"], "-p and --label exclude"),
+        (["--gather", "-d", "0", "ls"], "--gather and -d exclude"),
+        (["--json", "-L", "0", "ls"], "--json and -L exclude"),
+        (["--detach", "--pty", "0", "ls"], "--detach and --pty exclude"),
+    ],
+)
+def test_what_cannot_be_understood_is_said(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        BpshOptions(words)
