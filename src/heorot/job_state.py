@@ -20,7 +20,7 @@ STDERR = 2
 class InboundStream:
     """One output stream of one rank, as its reader sees it; all fields count bytes from the stream's beginning."""
 
-    __slots__ = ("acknowledged", "consumed", "rank", "received", "stream", "total")
+    __slots__ = ("acknowledged", "consumed", "joined_late", "rank", "received", "stream", "total")
 
     def __init__(self, rank: int, stream: int) -> None:
         self.rank = rank
@@ -30,6 +30,8 @@ class InboundStream:
         self.acknowledged = 0
         self.total = -1
         """How many bytes there will be; -1 until the rank is over."""
+        self.joined_late = False
+        """Whoever read this before us has acknowledged all that lies before the first byte that we shall see."""
 
     def accept(self, offset: int, data: bytes) -> bytes:
         """Return what is new of `data` at `offset`.
@@ -39,6 +41,9 @@ class InboundStream:
         ProtocolError
             If bytes are missing between what was received and `offset`.
         """
+        if self.joined_late:
+            self.joined_late = False
+            self.received = self.consumed = self.acknowledged = offset
         received = self.received
         if offset != received:
             if offset > received:
@@ -141,6 +146,7 @@ class JobState:
                     f"the head sent output of rank {rank}, stream {number}, which job {self.id} does not have"
                 )
             found = self.streams[rank, number] = InboundStream(rank, number)
+            found.joined_late = self.from_attach
         return found
 
     def stdin_stream(self, rank: int = wire.BROADCAST) -> StdinStream:
@@ -160,12 +166,7 @@ class JobState:
 
     def output(self, rank: int, number: int, offset: int, data: bytes) -> tuple[InboundStream, bytes]:
         """Bytes arrived; return what is new of them."""
-        stream = self.streams.get((rank, number))
-        if stream is None:
-            stream = self.stream(rank, number)
-            if self.from_attach:
-                # Whoever read this job before has acknowledged what lies before the first byte that we see.
-                stream.received = stream.consumed = stream.acknowledged = offset
+        stream = self.streams.get((rank, number)) or self.stream(rank, number)
         was_missing = stream.missing
         data = stream.accept(offset, data)
         if was_missing and not stream.missing:
