@@ -1,7 +1,7 @@
 """Write constraints.txt: every package that Heorot is built, run and tested with, pinned and with its hashes.
 
 Resolves pyproject.toml's dependencies, all extras and the build tools once for the oldest Python, then asks pip for the
-wheels of the same releases on every other platform listed here. Standard library and pip only, so that it runs anywhere:
+wheels of the same releases on every other platform listed here. Standard library and pip only, so it runs anywhere:
 
     python3 scripts/lock.py            # the newest releases
     python3 scripts/lock.py --keep     # keep what is pinned, add what is new

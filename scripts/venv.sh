@@ -23,7 +23,7 @@ command -v "$python" >/dev/null ||
 rm -rf "$venv"
 echo "heorot: installing into $venv (about half a minute, once)" >&2
 "$python" -m venv "$venv"
-pip="$venv/bin/python -m pip --quiet --no-input"
+pip="$venv/bin/python -m pip -qq --no-input"
 $pip install --require-hashes --only-binary :all: -r constraints.txt ||
     fail "the packages of constraints.txt could not be installed; pip says above why." \
         "pip needs a package index: check the network, or PIP_INDEX_URL and pip's configuration."

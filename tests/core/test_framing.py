@@ -1,0 +1,75 @@
+"""Frames survive any cutting of the byte stream, and hostile lengths are refused before anything is kept for them."""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heorot.core.errors import ProtocolError
+from heorot.core.framing import HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder, encode_frame
+
+
+def cut(stream: bytes, places: list[int]) -> list[bytes]:
+    """Return the stream in pieces, cut at these places."""
+    bounds = sorted({0, len(stream), *(place % (len(stream) + 1) for place in places)})
+    return [stream[first:last] for first, last in pairwise(bounds)]
+
+
+@given(st.lists(st.binary(max_size=300), max_size=20), st.lists(st.integers(0, 10_000), max_size=40))
+def test_frames_arrive_whole_and_in_order_however_the_stream_is_cut(payloads: list[bytes], places: list[int]) -> None:
+    decoder = FrameDecoder()
+    received = [
+        frame
+        for piece in cut(b"".join(map(encode_frame, payloads)), places)
+        for frame in decoder.feed(memoryview(piece))
+    ]
+    assert received == payloads
+    assert decoder.buffered_bytes == 0
+
+
+@given(st.lists(st.binary(max_size=50), max_size=5), st.binary(min_size=1, max_size=50))
+def test_an_incomplete_frame_is_held_and_nothing_else(payloads: list[bytes], last: bytes) -> None:
+    decoder = FrameDecoder()
+    incomplete = encode_frame(last)[:-1]
+    assert decoder.feed(b"".join(map(encode_frame, payloads)) + incomplete) == payloads
+    assert decoder.buffered_bytes == len(incomplete)
+    assert decoder.feed(last[-1:]) == [last]
+
+
+def test_one_byte_at_a_time() -> None:
+    decoder = FrameDecoder()
+    stream = encode_frame(b"hello") + encode_frame(b"") + encode_frame(b"x" * 1000)
+    assert [frame for byte in stream for frame in decoder.feed(bytes([byte]))] == [b"hello", b"", b"x" * 1000]
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 16, 1000])
+def test_the_limit_is_exact(limit_bytes: int) -> None:
+    assert FrameDecoder(limit_bytes).feed(encode_frame(bytes(limit_bytes))) == [bytes(limit_bytes)]
+    with pytest.raises(ProtocolError, match=f"{limit_bytes + 1} bytes; the limit is {limit_bytes}"):
+        FrameDecoder(limit_bytes).feed(struct.pack(">I", limit_bytes + 1))
+
+
+@given(st.integers(MAX_FRAME_BYTES + 1, (1 << 32) - 1), st.integers(1, HEADER_BYTES))
+def test_a_hostile_length_is_refused_with_the_header_s_last_byte(length: int, pieces: int) -> None:
+    decoder = FrameDecoder()
+    header = struct.pack(">I", length)
+    assert decoder.feed(header[:-pieces]) == []
+    with pytest.raises(ProtocolError, match=f"a frame of {length} bytes"):
+        decoder.feed(header[-pieces:])
+
+
+def test_a_limit_that_grows_with_trust_applies_to_the_next_frame() -> None:
+    decoder = FrameDecoder(limit_bytes=8)
+    decoder.feed(encode_frame(b"greeting"))
+    decoder.limit_bytes = MAX_FRAME_BYTES
+    assert decoder.feed(encode_frame(b"x" * 100_000)) == [b"x" * 100_000]
+
+
+def test_nothing_too_large_is_ever_sent() -> None:
+    assert len(encode_frame(bytes(MAX_FRAME_BYTES))) == HEADER_BYTES + MAX_FRAME_BYTES
+    with pytest.raises(ProtocolError, match="exceeds the limit"):
+        encode_frame(bytes(MAX_FRAME_BYTES + 1))

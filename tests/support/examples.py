@@ -1,0 +1,87 @@
+"""Makes random but valid messages from the definitions themselves, so that a new field or message is tested at once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, get_args
+
+import msgspec
+from msgspec import inspect
+
+from heorot.core import client_messages, join_messages, messages
+from heorot.core.messages import Message
+
+Decode = Callable[[bytes], Any]
+
+DECODERS: list[tuple[Decode, tuple[type[Message], ...]]] = [
+    (messages.decode_link, get_args(messages.LinkMessage)),
+    (messages.decode_head_command, get_args(messages.HeadCommand)),
+    (messages.decode_space_command, get_args(messages.SpaceCommand)),
+    (messages.decode_node_payload, get_args(messages.NodePayload)),
+    (messages.decode_space_answer, get_args(messages.SpaceAnswer)),
+    (messages.decode_ticket, (messages.Ticket,)),
+    (messages.decode_placement, (messages.Placement,)),
+    (messages.decode_signed_placement, (messages.SignedPlacement,)),
+    (client_messages.decode_client, get_args(client_messages.ClientMessage)),
+    (join_messages.decode_join, get_args(join_messages.JoinMessage)),
+]
+"""Every decoder of the wire, and the messages that it accepts."""
+CASES = [(decode, kind) for decode, kinds in DECODERS for kind in kinds]
+EDGES = (0, 1, 127, 128, 255, 256, 65535, 65536, (1 << 32) - 1, 1 << 32, (1 << 63) - 1)
+"""Where msgpack changes the size of a number, and ends."""
+
+
+def example(chance: random.Random, kind: type[Message]) -> Message:
+    """Return a random instance of a message."""
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    value = _value(chance, info)
+    assert isinstance(value, kind)
+    return value
+
+
+def _length(chance: random.Random, least: int | None, most: int | None, usual: int) -> int:
+    return chance.randint(least or 0, min(most if most is not None else usual, (least or 0) + usual))
+
+
+def _value(chance: random.Random, info: inspect.Type) -> Any:
+    if isinstance(info, inspect.StructType):
+        return info.cls(**{field.name: _value(chance, field.type) for field in info.fields})
+    if isinstance(info, inspect.UnionType):
+        return _value(chance, chance.choice(info.types))
+    if isinstance(info, inspect.IntType):
+        least = info.ge if info.ge is not None else -(1 << 31)
+        most = info.le if info.le is not None else (1 << 63) - 1
+        if chance.random() < 0.5:
+            return chance.choice([edge for edge in EDGES if least <= edge <= most] or [least])
+        return chance.randint(least, most)
+    if isinstance(info, inspect.StrType):
+        if info.pattern is not None:
+            assert info.pattern == r"^[0-9]+\.[0-9]+$", "a new pattern: teach this function to make examples of it"
+            return f"{chance.randint(0, 1 << 20)}.{chance.randint(0, 1 << 40)}"
+        length = _length(chance, info.min_length, info.max_length, 40)
+        return "".join(chance.choices("aZ09 ./-_'\"\n\0äß€😀", k=length))
+    if isinstance(info, inspect.BytesType):
+        return chance.randbytes(_length(chance, info.min_length, info.max_length, 60))
+    if isinstance(info, inspect.ListType):
+        return [_value(chance, info.item_type) for _ in range(_length(chance, info.min_length, info.max_length, 5))]
+    if isinstance(info, inspect.TupleType):
+        return tuple(_value(chance, item) for item in info.item_types)
+    if isinstance(info, inspect.BoolType):
+        return chance.random() < 0.5
+    if isinstance(info, inspect.NoneType):
+        return None
+    if isinstance(info, inspect.AnyType):
+        return chance.choice([None, 1, "text", [1, {"key": [True]}], {"epoch": 1, "nodes": []}])
+    if isinstance(info, inspect.FloatType):
+        return chance.uniform(-1e9, 1e9)
+    if isinstance(info, inspect.DictType):
+        keys = [_value(chance, info.key_type) for _ in range(chance.randint(0, 4))]
+        return {key: _value(chance, info.value_type) for key in keys}
+    raise NotImplementedError(f"teach this function to make examples of {info}")
+
+
+def encoded(message: Message) -> bytes:
+    """Return the message as it goes over the wire."""
+    return msgspec.msgpack.encode(message)
