@@ -49,6 +49,8 @@ class Warden:
         self._log = Log(Path(self.embedded.layout.log("warden")), "warden", plan.log_level)
         self._by_pid: dict[int, tuple[str, NodeSlot | HeadSlot]] = {}
         self._controllers: set[Channel] = set()
+        # The kernel ends a PID namespace with its bpinit; without one bpinit must be given the time to kill what it started.
+        self._end_signal = signal.SIGKILL if self.embedded.isolated else signal.SIGTERM
         self._boot_next = 0
         self._ending = False
 
@@ -108,7 +110,7 @@ class Warden:
             if not node.init_pid:
                 with self.embedded.listen_space(node) as space:
                     node.init_pid = spawn_space(
-                        self.embedded.space_config(node), space, self._descriptors(space, listener)
+                        self.embedded.space_config(node), space, self._descriptors(space)
                     )
                 self._by_pid[node.init_pid] = ("init", node)
             if not node.agent_pid:
@@ -118,7 +120,7 @@ class Warden:
             if listener is not None:
                 listener.close()
 
-    def _descriptors(self, keep: socket.socket, listener: socket.socket | None) -> list[int]:
+    def _descriptors(self, keep: socket.socket) -> list[int]:
         """Return the warden's own descriptors, which no child may keep."""
         own = [int(name) for name in os.listdir("/proc/self/fd")]
         return [fd for fd in own if fd > 2 and fd != keep.fileno() and _is_open(fd)]
@@ -266,7 +268,7 @@ class Warden:
         node.wanted = False
         if node.init_pid:
             pid = node.init_pid
-            _kill(pid, signal.SIGTERM)
+            _kill(pid, self._end_signal)
             self.loop.call_at(self.loop.time() + GRACE_S, self._kill_init, node, pid)
 
     def _kill_init(self, node: NodeSlot, pid: int) -> None:
@@ -294,7 +296,7 @@ class Warden:
         self._ending = True
         for pid, (kind, _) in list(self._by_pid.items()):
             # Heads and agents keep nothing that matters.
-            _kill(pid, signal.SIGTERM if kind == "init" else signal.SIGKILL)
+            _kill(pid, self._end_signal if kind == "init" else signal.SIGKILL)
         self._end_when_empty(self.loop.time() + GRACE_S)
 
     def _end_when_empty(self, deadline_s: float) -> None:
