@@ -6,6 +6,7 @@ import sys
 
 from heorot.cli import bpkill, request, table
 from heorot.cli.arguments import Command, Option, Parsed, UsageError, parse
+from heorot.endpoint import cluster_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,12 @@ COMMANDS = {
         "bpjob attach",
         "[OPTION]... JOB",
         "Take part in a job as the bpsh that started it would: its output, its input, its signals, its exit status.",
-        [Option("-f --from-start", "show the output again from the first byte that is still kept")],
+        [
+            Option("-f --from-start", "show the output again from the first byte that is still kept"),
+            Option("-L --lines", "whole lines, never mixed"),
+            Option("-p --prefix", "the number of the node before each line"),
+            Option("--label", "the name of the node before each line"),
+        ],
         "The job must be detached, or have lost its client. Exit status: as bpsh.",
         completes="jobs",
     ),
@@ -262,7 +268,10 @@ def _kill(parsed: Parsed, signal: str) -> int:
 
 
 def _attach(parsed: Parsed) -> int:
-    raise NotImplementedError
+    from heorot.cli.attach import attach
+
+    style = "label" if parsed.has("label") else "number" if parsed.has("prefix") else "lines" if parsed.has("lines") else ""
+    return attach(cluster_directory(parsed.get("dir")), parsed.operands[0], parsed.has("from-start"), style)
 
 
 if __name__ == "__main__":

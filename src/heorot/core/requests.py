@@ -201,12 +201,11 @@ class Requests:
 
     def processes(self, caller: Caller, ask: c.ListProcesses) -> None:
         """Ask the nodes for their processes."""
-        if ask.job is not None:
-            nodes = self.job(ask.job).node_set
-        elif ask.nodes:
+        nodes = self._context.members.up
+        if ask.nodes:
             nodes = NodeSet.of(node for node in self.resolve(ask.nodes, "list") if node != HEAD)
-        else:
-            nodes = self._context.members.up
+        if ask.job is not None:
+            nodes &= self.job(ask.job).node_set
         self._ask(caller.client, ask.request, nodes, ask.job, None, None, 0, True, -1)
 
     def signal(self, caller: Caller, ask: c.Signal) -> None:

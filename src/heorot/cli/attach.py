@@ -1,0 +1,62 @@
+"""Taking part in a job that nobody attends: what ``bpjob attach`` does with `bpsh`'s parts."""
+
+from __future__ import annotations
+
+from heorot.cli import request, table
+from heorot.cli.bpsh_options import DEFAULT_LINE_BYTES
+from heorot.cli.output import LineForm, PlainForm, Sink
+from heorot.cli.relay import Relay
+from heorot.endpoint import connect_head
+from heorot.session import Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heorot.cli.output import Form
+    from heorot.job_state import InboundStream
+
+
+def attach(directory: str, job_id: str, from_start: bool, style: str) -> int:
+    """Relay a job's output and our signals until it is over; return the status to exit with.
+
+    Input is not relayed: that of a detached job ended when it was started, and how much of an abandoned job's was read
+    by its former client cannot be known here.
+
+    Parameters
+    ----------
+    style:
+        Empty: bytes as they come; ``lines``: whole lines; ``number``, ``label``: with the node's number or name.
+
+    Raises
+    ------
+    RequestError
+        If there is no cluster or no such job.
+    """
+    head = request.Head(directory)
+    nodes = head.ask("job", job_id)["rank_nodes"]
+    head.close()
+    session = Session()
+    connection = connect_head(directory)
+    connection.setblocking(False)
+    job = session.attach(job_id, from_start)
+
+    def consumed(stream: InboundStream, count: int) -> None:
+        session.consumed(job, stream, count)
+
+    sinks = {number: Sink(number, consumed) for number in (1, 2)}
+    form: Form = PlainForm(sinks)
+    if style:
+        prefixes: list[bytes] = []
+        if style == "number":
+            prefixes = [b"%3d: " % node for node in nodes]
+        elif style == "label":
+            prefixes = [f"{table.node_name(node)}: ".encode() for node in nodes]
+        form = LineForm(sinks, consumed, prefixes, DEFAULT_LINE_BYTES)
+    status = Relay("bpjob", session, connection, job, sinks, read_stdin=False).run(form)
+    if session.closed is None and job.complete:
+        session.release(job)
+        connection.setblocking(True)
+        try:
+            connection.sendall(session.outgoing)
+        except OSError:
+            pass  # the head is gone, and with it what it should forget
+    return status
