@@ -7,15 +7,13 @@ options, and options may stand after operands. The standard parser takes half of
 
 from __future__ import annotations
 
+from heorot.cli.options import UsageError as UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE_STATUS = 2
-
-
-class UsageError(Exception):
-    """The command line cannot be understood; the text says which part."""
 
 
 class Option:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from heorot.cli import request, table
+from contextlib import suppress
+
+from heorot.cli import table
 from heorot.cli.bpsh_options import DEFAULT_LINE_BYTES
 from heorot.cli.output import LineForm, PlainForm, Sink
 from heorot.cli.relay import Relay
@@ -31,9 +33,6 @@ def attach(directory: str, job_id: str, from_start: bool, style: str) -> int:
     RequestError
         If there is no cluster or no such job.
     """
-    head = request.Head(directory)
-    nodes = head.ask("job", job_id)["rank_nodes"]
-    head.close()
     session = Session()
     connection = connect_head(directory)
     connection.setblocking(False)
@@ -43,20 +42,22 @@ def attach(directory: str, job_id: str, from_start: bool, style: str) -> int:
         session.consumed(job, stream, count)
 
     sinks = {number: Sink(number, consumed) for number in (1, 2)}
-    form: Form = PlainForm(sinks)
-    if style:
+
+    def make_form() -> Form:
+        if not style:
+            return PlainForm(sinks)
         prefixes: list[bytes] = []
         if style == "number":
-            prefixes = [b"%3d: " % node for node in nodes]
+            prefixes = [b"%3d: " % node for node in job.nodes]
         elif style == "label":
-            prefixes = [f"{table.node_name(node)}: ".encode() for node in nodes]
-        form = LineForm(sinks, consumed, prefixes, DEFAULT_LINE_BYTES)
-    status = Relay("bpjob", session, connection, job, sinks, read_stdin=False).run(form)
+            prefixes = [f"{table.node_name(node)}: ".encode() for node in job.nodes]
+        return LineForm(sinks, consumed, prefixes, DEFAULT_LINE_BYTES)
+
+    relay = Relay("bpjob", session, connection, job, sinks, make_form, read_stdin=False)
+    status = relay.run()
     if session.closed is None and job.complete:
         session.release(job)
         connection.setblocking(True)
-        try:
+        with suppress(OSError):  # the head is gone, and with it what it should forget
             connection.sendall(session.outgoing)
-        except OSError:
-            pass  # the head is gone, and with it what it should forget
     return status

@@ -270,7 +270,8 @@ def _kill(parsed: Parsed, signal: str) -> int:
 def _attach(parsed: Parsed) -> int:
     from heorot.cli.attach import attach
 
-    style = "label" if parsed.has("label") else "number" if parsed.has("prefix") else "lines" if parsed.has("lines") else ""
+    styles = {"label": "label", "prefix": "number", "lines": "lines"}
+    style = next((style for key, style in styles.items() if parsed.has(key)), "")
     return attach(cluster_directory(parsed.get("dir")), parsed.operands[0], parsed.has("from-start"), style)
 
 
