@@ -1,3 +1,67 @@
-"""Heorot: many Linux machines, one computer."""
+"""Heorot: many Linux machines, one computer.
+
+``heorot.connect()`` opens a cluster for a Python program, ``heorot.aio.connect()`` for one that uses asyncio. What is
+named here is loaded when it is first used: the commands import this package too, and start in a few milliseconds.
+"""
+
+from __future__ import annotations
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heorot.client import Cluster, Job, connect
+    from heorot.core.errors import HeorotError, NodeListError, ProtocolError, RequestError
+    from heorot.job_base import DEVNULL, PIPE, Chunk, Completed, JobFailed
+    from heorot.session import ConnectionLost
+    from heorot.status import Status
+
+_HOMES = {
+    "Chunk": "heorot.job_base",
+    "Cluster": "heorot.client",
+    "Completed": "heorot.job_base",
+    "ConnectionLost": "heorot.session",
+    "DEVNULL": "heorot.job_base",
+    "HeorotError": "heorot.core.errors",
+    "Job": "heorot.client",
+    "JobFailed": "heorot.job_base",
+    "NodeListError": "heorot.core.errors",
+    "PIPE": "heorot.job_base",
+    "ProtocolError": "heorot.core.errors",
+    "RequestError": "heorot.core.errors",
+    "Status": "heorot.status",
+    "connect": "heorot.client",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        from importlib import import_module
+
+        value: object = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    if name == "aio":
+        from importlib import import_module
+
+        return import_module("heorot.aio")
+    raise AttributeError(f"module 'heorot' has no attribute {name!r}")
+
+
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "Chunk",
+    "Cluster",
+    "Completed",
+    "ConnectionLost",
+    "HeorotError",
+    "Job",
+    "JobFailed",
+    "NodeListError",
+    "ProtocolError",
+    "RequestError",
+    "Status",
+    "__version__",
+    "connect",
+]

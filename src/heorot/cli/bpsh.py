@@ -59,7 +59,8 @@ def _open_missing_descriptors() -> None:
 
 
 def _run_job(options: BpshOptions) -> int:
-    from heorot.cli import caller, terminal
+    from heorot import caller
+    from heorot.cli import terminal
     from heorot.cli.output import Sink
     from heorot.cli.relay import Relay
     from heorot.core.errors import HeorotError

@@ -252,6 +252,7 @@ class SequentialForm:
         if stream.rank == self._turn:
             self._inner.output(stream, data)
         else:
+            assert stream.rank > self._turn, "output of a rank that was over"
             self._held.setdefault(stream.rank, []).append((stream, data))
 
     def ended(self, rank: int) -> None:

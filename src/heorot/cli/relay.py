@@ -97,7 +97,7 @@ class Relay:
         self._stop_at: float | None = None
         self._news: list[int] = []
         self._news_at: float | None = None
-        self._awaited: set[int] = set()
+        self._awaited: dict[int, None] = {}
         """Ranks that are over and whose output is still to come."""
         self._poll = poll()
         self._registered: dict[int, int] = {}
@@ -237,26 +237,22 @@ class Relay:
             if isinstance(event, Output):
                 assert self._form is not None
                 self._form.output(event.stream, event.data)
-                rank = event.stream.rank
-                if rank in self._awaited and self._job.rank_complete(rank):
-                    self._awaited.discard(rank)
-                    self._form.ended(rank)
             elif isinstance(event, Ended):
                 self._ended(event.ranks)
+        # Only now: the job's state is that after the last of these events.
+        for rank in [rank for rank in self._awaited if self._job.rank_complete(rank)]:
+            assert self._form is not None
+            del self._awaited[rank]
+            self._form.ended(rank)
 
     def _ended(self, ranks: list[int]) -> None:
-        assert self._form is not None
-        job = self._job
         for rank in ranks:
-            status = job.statuses[rank]
+            self._awaited[rank] = None
+            status = self._job.statuses[rank]
             if status.code is None or status.error is not None:
                 self._news.append(rank)
                 if self._news_at is None:
                     self._news_at = monotonic() + NEWS_DELAY_S
-            if job.rank_complete(rank):
-                self._form.ended(rank)
-            else:
-                self._awaited.add(rank)
 
     def _say_news(self) -> None:
         ranks, self._news, self._news_at = self._news, [], None

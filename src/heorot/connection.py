@@ -1,0 +1,168 @@
+"""A blocking connection to the head that several threads may share, without a thread of its own.
+
+Whoever waits for something reads from the socket meanwhile, for all: one thread at a time pumps, the others wait for it
+to tell them that something has changed, and one of them takes over when the pump has what it wanted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from math import ceil
+from select import POLLIN, POLLOUT, poll
+from threading import Condition, Lock
+from time import monotonic
+
+from heorot.core.errors import ProtocolError
+from heorot.endpoint import connect_head
+from heorot.session import Output, Request, Session
+
+RECEIVE_BYTES = 256 * 1024
+
+
+class Connection:
+    """The socket, the session that speaks over it, and the lock that guards both.
+
+    Hold `lock` while using `session`; call `flush` before giving it up.
+    """
+
+    def __init__(self, directory: str, on_output: Callable[[Output], None]) -> None:
+        self.session = Session()
+        self.lock = Lock()
+        self._changed = Condition(self.lock)
+        self._on_output = on_output
+        self._pumping = False
+        self._socket = connect_head(directory)
+        self._socket.setblocking(False)
+        # Wakes the pump when another thread has more to write than the socket takes.
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def close(self) -> None:
+        """Close the connection; whoever waits gets an error."""
+        with self.lock:
+            if self._socket.fileno() < 0:
+                return
+            self.session.disconnected("the connection was closed")
+            if self._pumping:
+                # The pump closes when it is out of poll: a descriptor in use must not be given to somebody else.
+                os.eventfd_write(self._wake_fd, 1)
+            else:
+                self._close()
+            self._changed.notify_all()
+
+    def _close(self) -> None:
+        self._socket.close()
+        os.close(self._wake_fd)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it cannot be used any more."""
+        return self.session.closed is not None
+
+    def flush(self) -> None:
+        """Write what the socket takes; the rest goes when somebody waits. The caller holds the lock."""
+        outgoing = self.session.outgoing
+        if self.session.closed is not None:
+            outgoing.clear()
+            return
+        while outgoing:
+            try:
+                sent = self._socket.send(outgoing)
+            except BlockingIOError:
+                if self._pumping:
+                    os.eventfd_write(self._wake_fd, 1)
+                return
+            except OSError:
+                # The head's last words may still be there to be read: the pump finds out that it is gone.
+                outgoing.clear()
+                return
+            del outgoing[:sent]
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Pump until `condition` holds; return False if time ran out. The caller holds the lock, and has it afterwards.
+
+        Raises
+        ------
+        RequestError
+            If the connection ends before.
+        """
+        deadline = None if timeout_s is None else monotonic() + timeout_s
+        self.flush()
+        expired = False
+        while not condition():
+            if self.session.closed is not None:
+                raise self.session.closed
+            if expired:
+                return False
+            # Even with no time at all, what has arrived already is looked at once.
+            remaining_s = None if deadline is None else max(0.0, deadline - monotonic())
+            expired = remaining_s == 0
+            if self._pumping:
+                self._changed.wait(remaining_s)
+            else:
+                self._pump(remaining_s)
+        return True
+
+    def _pump(self, timeout_s: float | None) -> None:
+        poller = poll()
+        poller.register(self._socket, POLLIN | (POLLOUT if self.session.outgoing else 0))
+        poller.register(self._wake_fd, POLLIN)
+        self._pumping = True
+        self.lock.release()
+        ready: list[tuple[int, int]] = []
+        try:
+            ready = poller.poll(None if timeout_s is None else ceil(timeout_s * 1000))
+        finally:
+            self.lock.acquire()
+            self._pumping = False
+            # Whatever came, and even if we were interrupted: another one must pump, or look again.
+            self._changed.notify_all()
+            if self.session.closed is not None:
+                self._close()
+        if self.session.closed is not None:
+            return
+        if any(fd == self._wake_fd for fd, _ in ready):
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+        if any(fd == self._socket.fileno() and events & ~POLLOUT for fd, events in ready):
+            self._receive()
+        self.flush()
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.session.disconnected("the connection to the head is gone")
+            self._close()
+            return
+        try:
+            events = self.session.receive(data)
+        except ProtocolError:
+            self._close()
+            raise
+        for event in events:
+            if isinstance(event, Output):
+                self._on_output(event)
+        if self.session.closed is not None:
+            self._close()
+
+    def answer(self, request: Request, timeout_s: float | None = None) -> Request:
+        """Wait for the answer to a request. The caller holds the lock.
+
+        Raises
+        ------
+        RequestError
+            What the head refused it with.
+        TimeoutError
+            If the head says nothing for so long.
+        """
+        if not self.wait_until(lambda: request.finished, timeout_s):
+            raise TimeoutError("the head did not answer in time")
+        if request.error is not None:
+            raise request.error
+        return request
