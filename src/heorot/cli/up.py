@@ -196,11 +196,7 @@ def _start_warden(layout: Layout, plan: dict[str, Any], lock: int) -> subprocess
             start_new_session=True,
             pass_fds=(lock,),
             cwd="/",
-            env={
-                "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-                "LANG": "C.UTF-8",
-            },
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
     assert warden.stdin is not None
     warden.stdin.write(json.dumps(plan).encode() + b"\n")

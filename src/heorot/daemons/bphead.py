@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import sys
@@ -115,8 +114,6 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int
     loop.run_forever()
     reason = shell.stopped or "stopped"
     log("info", f"the head ends: {reason}")
-    with contextlib.suppress(FileNotFoundError):
-        settings.socket_path.unlink()
     clients.close()
     links.close()
     loop.close()

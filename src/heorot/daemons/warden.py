@@ -109,9 +109,7 @@ class Warden:
             self.embedded.issue(node)
             if not node.init_pid:
                 with self.embedded.listen_space(node) as space:
-                    node.init_pid = spawn_space(
-                        self.embedded.space_config(node), space, self._descriptors(space)
-                    )
+                    node.init_pid = spawn_space(self.embedded.space_config(node), space, self._descriptors(space))
                 self._by_pid[node.init_pid] = ("init", node)
             if not node.agent_pid:
                 listener = listener or self.embedded.bind_agent(node)

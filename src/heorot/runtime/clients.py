@@ -66,9 +66,10 @@ class Clients:
             self._feed(ClientClosed(client))
 
     def close(self) -> None:
-        """Close everything at once."""
+        """Close everything at once and remove the socket."""
         if self._acceptor is not None:
             self._acceptor.close()
+            self._path.unlink(missing_ok=True)
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()

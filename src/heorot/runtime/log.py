@@ -47,6 +47,12 @@ class Log:
         except OSError:
             pass
 
+    def close(self) -> None:
+        """Close the file; the next line opens it again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def exception(self, text: str) -> None:
         """Write the exception that is being handled, with its traceback, in one line a frame."""
         self("error", text)

@@ -1,0 +1,71 @@
+"""Logs and remembered values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from heorot.runtime import state
+from heorot.runtime.log import Log
+
+MakeLog = Callable[..., Log]
+
+
+@pytest.fixture
+def make_log() -> Iterator[MakeLog]:
+    """Make logs that are closed in the end."""
+    made: list[Log] = []
+
+    def make(path: Path, name: str = "head", limit_bytes: int = 1 << 20) -> Log:
+        made.append(Log(path, name, limit_bytes=limit_bytes))
+        return made[-1]
+
+    yield make
+    for log in made:
+        log.close()
+
+
+def test_a_line_says_when_how_bad_who_and_what(tmp_path: Path, make_log: MakeLog) -> None:
+    log = make_log(tmp_path / "x.log", "bpnode n7")
+    log("warning", "something happened")
+    log("debug", "nobody asked for this")
+    (line,) = (tmp_path / "x.log").read_text().splitlines()
+    assert line.endswith("Z warning bpnode n7: something happened")
+    assert line[:2] == "20"
+
+
+def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path, make_log: MakeLog) -> None:
+    make_log(tmp_path / "x.log", "head")("info", "a\x1b[2J\nforged line\udcff")
+    data = (tmp_path / "x.log").read_bytes()
+    assert data.count(b"\n") == 1
+    assert b"a\\x1b[2J\\nforged line\\udcff" in data
+
+
+def test_a_log_is_bounded(tmp_path: Path, make_log: MakeLog) -> None:
+    log = make_log(tmp_path / "x.log", "head", limit_bytes=10_000)
+    for number in range(2_000):
+        log("info", f"line {number}")
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert set(sizes) == {"x.log", "x.log.1"}
+    assert all(0 < size <= 10_000 for size in sizes.values())
+    assert "line 1999" in (tmp_path / "x.log").read_text()
+
+
+def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path, make_log: MakeLog) -> None:
+    make_log(tmp_path / "nosuch" / "x.log", "head")("error", "lost")
+
+
+def test_values_are_kept_privately_and_replaced_as_a_whole(tmp_path: Path) -> None:
+    said: list[str] = []
+    state.remember(tmp_path, "epoch", b"7", lambda level, text: said.append(text))
+    state.remember(tmp_path, "epoch", b"12", lambda level, text: said.append(text))
+    assert state.recall_number(tmp_path, "epoch") == 12
+    assert (tmp_path / "epoch").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch"]
+    assert state.recall(tmp_path, "nosuch") == b""
+    assert state.recall_number(tmp_path, "nosuch") == 0
+    assert not said
+    state.remember(tmp_path / "nosuch", "epoch", b"1", lambda level, text: said.append(text))
+    assert "cannot keep" in said[0]
