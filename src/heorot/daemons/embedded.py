@@ -9,6 +9,7 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from heorot.coord.local import LocalStore
 from heorot.core import tree
 from heorot.core.errors import HeorotError
 from heorot.core.messages import Hop, Placement
@@ -121,6 +122,10 @@ class Embedded:
         path = Path(self.layout.node(node.number)) / "state" / "placement"
         path.write_bytes(sealed)
         path.chmod(0o600)
+
+    def store(self) -> LocalStore:
+        """Return the coordination store."""
+        return LocalStore(Path(self.layout.path("coord")))
 
     # ------------------------------------------------------------------ sockets
 

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heorot.coord.local import LocalStore
 from heorot.core.errors import HeorotError
 from heorot.daemons import bphead, bpnode
 from heorot.daemons.embedded import ClusterPlan, Embedded, HeadSlot, NodeSlot
@@ -31,6 +30,8 @@ from heorot.runtime.loop import EpollLoop
 from heorot.runtime.process import fork_daemon, raise_descriptor_limit, set_name
 from heorot.runtime.sockets import Acceptor, listen_unix, peer_credentials
 
+STANDBY_WAIT_S = 5.0
+"""How long the standby heads wait for the first one to become active."""
 QUICK_END_S = 10.0
 LONGEST_PAUSE_S = 5.0
 GRACE_S = 3.0
@@ -49,9 +50,10 @@ class Warden:
         self._log = Log(Path(self.embedded.layout.log("warden")), "warden", plan.log_level)
         self._by_pid: dict[int, tuple[str, NodeSlot | HeadSlot]] = {}
         self._controllers: set[Channel] = set()
-        # The kernel ends a PID namespace with its bpinit; without one bpinit must be given the time to kill what it started.
+        # The kernel ends a PID namespace with its bpinit; without one, bpinit needs time to kill what it started.
         self._end_signal = signal.SIGKILL if self.embedded.isolated else signal.SIGTERM
         self._boot_next = 0
+        self._standbys_started = plan.heads == 1
         self._ending = False
 
     # ------------------------------------------------------------------ start
@@ -70,11 +72,22 @@ class Warden:
         Acceptor(self.loop, control, self._controller)
         gc.collect()
         gc.freeze()
-        for head in self.embedded.heads:
-            # All heads' addresses are known before the first node starts.
-            sock = self.embedded.bind_head(head)
-            self._fork_head(head, sock)
+        # All heads' addresses are known before the first node starts.
+        listeners = [(head, self.embedded.bind_head(head)) for head in self.embedded.heads]
+        self._fork_head(*listeners[0])
+        self._start_standbys(listeners[1:], self.loop.time() + STANDBY_WAIT_S)
         self.loop.call_soon(self._boot)
+
+    def _start_standbys(self, standbys: list[tuple[HeadSlot, socket.socket]], deadline_s: float) -> None:
+        # The first head shall be the first one: the others start once it has the lock.
+        if self._ending or not standbys:
+            return
+        if self.embedded.store().leader() is None and self.loop.time() < deadline_s:
+            self.loop.call_at(self.loop.time() + 0.01, self._start_standbys, standbys, deadline_s)
+            return
+        for head, listener in standbys:
+            self._fork_head(head, listener)
+        self._standbys_started = True
 
     def _boot(self) -> None:
         if self._ending:
@@ -90,6 +103,8 @@ class Warden:
         self._report({"started": self._boot_next})
         if self._boot_next < len(nodes):
             self.loop.call_at(0.0, self._boot)
+        elif not self._standbys_started:
+            self.loop.call_at(self.loop.time() + 0.01, self._boot)
         else:
             self._report({"ready": True})
 
@@ -135,9 +150,10 @@ class Warden:
 
     def _fork_head(self, head: HeadSlot, listener: socket.socket) -> None:
         settings = self.embedded.head_settings(head, listener)
-        store = LocalStore(Path(self.embedded.layout.path("coord")))
         with listener:
-            head.pid = fork_daemon("bphead", {listener.fileno()}, lambda: _quietly(bphead.run, settings, store))
+            head.pid = fork_daemon(
+                "bphead", {listener.fileno()}, lambda: _quietly(bphead.run, settings, self.embedded.store())
+            )
         head.started_s = self.loop.time()
         self._by_pid[head.pid] = ("head", head)
 
