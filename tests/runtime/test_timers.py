@@ -98,3 +98,24 @@ def test_an_exception_in_a_callback_ends_the_loop(loop: EpollLoop) -> None:
     loop.call_soon(fail)
     with pytest.raises(AssertionError, match="wrong state"):
         loop.run_forever()
+
+
+def test_timers_that_are_always_due_do_not_starve_sockets(loop: EpollLoop, until: Until) -> None:
+    read, write = os.pipe()
+    heard: list[bytes] = []
+    rounds = 0
+
+    def again() -> None:
+        nonlocal rounds
+        rounds += 1
+        assert rounds < 100_000, "the socket never had its turn"
+        if not heard:
+            loop.call_at(0.0, again)
+
+    loop.add_reader(read, lambda: heard.append(os.read(read, 10)))
+    os.write(write, b"x")
+    again()
+    until(lambda: heard)
+    loop.remove_reader(read)
+    os.close(read)
+    os.close(write)

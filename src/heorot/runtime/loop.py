@@ -145,16 +145,19 @@ class EpollLoop:
                 writer[0](*writer[1])
         if timers:
             now = time.monotonic()
+            due: list[_Timer] = []
             while timers and timers[0].when <= now:
-                timer = heapq.heappop(timers)
+                due.append(heapq.heappop(timers))
+            # What these set is for the next round, even if it is due at once: sockets have their turn in between.
+            for timer in due:
                 if timer.callback is not None:
                     timer.callback(*timer.args)
         # Callbacks may ask for callbacks; a bound keeps sockets from starving.
         for _ in range(16):
             if not self._soon:
                 break
-            due, self._soon = self._soon, []
-            for callback, args in due:
+            called, self._soon = self._soon, []
+            for callback, args in called:
                 callback(*args)
 
     def close(self) -> None:
