@@ -7,8 +7,10 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -192,6 +194,9 @@ class SpaceRig:
         self.work = tempfile.mkdtemp(prefix="heorot-work-")
         """Where any user may write."""
         os.chmod(self.work, 0o777)
+        if stat.S_IMODE(os.stat(tempfile.gettempdir()).st_mode) == 0o700:
+            # The tests' own directory: other users must get through it.
+            os.chmod(tempfile.gettempdir(), 0o711)
         values: dict[str, Any] = {
             "node": NODE,
             "base_pid": BASE,
@@ -228,6 +233,8 @@ class SpaceRig:
                 os.setresgid(NOBODY, NOBODY, NOBODY)
                 os.setresuid(NOBODY, NOBODY, NOBODY)
             bpinit.run(self.config, self.listener, os.pidfd_open(parent))
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
 

@@ -84,6 +84,11 @@ class Daemon:
         self._limit_pid = 0
         self._owners: dict[int, Child | None] = {}
         os.chdir("/")
+        for name in os.listdir("/proc/self/fd"):
+            # Whatever we were given by whoever started us: no rank shall inherit it.
+            with contextlib.suppress(OSError):
+                if int(name) > 2:
+                    os.set_inheritable(int(name), False)
         self._signals()
         self._census = Census(config.isolated)
         self._pids = PidRange(config)
@@ -289,7 +294,7 @@ class Daemon:
     # ------------------------------------------------------------------ starting
 
     def _start_ranks(self, instruction: e.StartRanks) -> None:
-        plan = Plan(instruction.job, instruction.ticket, instruction.size, self.config)
+        plan = Plan(instruction.job, instruction.ticket, instruction.size, len(instruction.slots), self.config)
         self._plans[instruction.job] = plan
         self._starts += [(plan, slot, rank) for slot, rank in instruction.slots]
 

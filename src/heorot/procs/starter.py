@@ -41,7 +41,7 @@ class StartError(Exception):
 class Plan:
     """What the ranks of one job on this node have in common, prepared once."""
 
-    def __init__(self, job: str, ticket: Ticket, size: int, config: SpaceConfig) -> None:
+    def __init__(self, job: str, ticket: Ticket, size: int, ranks: int, config: SpaceConfig) -> None:
         self.job = job
         self.ticket = ticket
         self.failure: StartError | None = None
@@ -51,7 +51,10 @@ class Plan:
         """Resource limits that differ from the daemon's own: number, soft, hard."""
         self.cpu_limit: tuple[int, int] | None = None
         self.shared_files: dict[int, int] = {}
-        """Redirected stdout and stderr: the ranks of one node share one open file, as the parts of a pipeline do."""
+        """Redirected stdout and stderr: all ranks of one node write to one open file."""
+        # Sharing the offset is not enough for several writers: copy_file_range(2), which cat(1) uses, does not lock it.
+        append = os.O_APPEND if ranks > 1 else 0
+        self.write_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | append
         environment: dict[bytes, bytes] = {}
         for entry in ticket.environment:
             name, found, value = entry.partition(b"=")
@@ -226,7 +229,7 @@ class Starter:
                 if number == 2 and path == ticket.stdout:
                     plan.shared_files[2] = plan.shared_files[1]
                 else:
-                    plan.shared_files[number] = _open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "write to")
+                    plan.shared_files[number] = _open(path, plan.write_flags, "write to")
         for end in ends:
             if ticket.stdin:
                 end.stdin = _open(ticket.stdin, os.O_RDONLY, "read")
