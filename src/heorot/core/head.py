@@ -298,6 +298,8 @@ class HeadMachine:
             self._rebalance()
         elif kind == "kill":
             self.jobs.kill_due(rest)
+        elif kind == "release":
+            self.jobs.send_releases()
         elif kind == "query":
             self.requests.timed_out(int(rest))
 

@@ -101,6 +101,7 @@ class Job:
     waiting: list[tuple[int, int]] = field(default_factory=list)
     """Clients and their request numbers that wait for the end."""
     node_set: NodeSet = field(default_factory=NodeSet)
+    one_rank_a_node: bool = True
     incarnations: dict[int, int] = field(default_factory=dict)
     """The incarnation of each node when the job was launched there."""
 
@@ -109,6 +110,7 @@ class Job:
             self.states = [PENDING] * len(self.nodes)
             self.pids = [0] * len(self.nodes)
         self.node_set = NodeSet.of(self.nodes)
+        self.one_rank_a_node = len(self.node_set) == len(self.nodes)
 
     @property
     def id(self) -> str:

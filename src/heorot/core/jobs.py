@@ -21,6 +21,8 @@ from heorot.core.tickets import TICKET_VALIDITY_MS, open_launch, seal_ticket
 
 SIGHUP, SIGKILL = 1, 9
 MAX_ADOPTIONS = 4_096
+RELEASE_DELAY_MS = 250
+MAX_RELEASES = 256
 
 
 class Jobs:
@@ -31,6 +33,8 @@ class Jobs:
         self.jobs: dict[str, Job] = {}
         self.clients: dict[int, set[str]] = {}
         """The unfinished or unreleased jobs that each client attends."""
+        self._releases: dict[str, NodeSet] = {}
+        """Jobs that their nodes may forget and have not been told so."""
         self._sequence = 0
         self._actions = 0
         self._adoptions: dict[str, dict[int, m.JobInventory]] = {}
@@ -85,11 +89,13 @@ class Jobs:
         job = Job(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
         job.launch = seal_ticket(context.sign, ticket)
         job.incarnations = {node: context.members.records[node].incarnation or 0 for node in job.node_set}
-        job.stdin.open(list(job.node_set))
+        if ticket.stdin == b"":
+            job.stdin.open(list(job.node_set))
         self.jobs[job.id] = job
         if job.client is not None:
             self.clients.setdefault(client, set()).add(job.id)
         context.to_client(client, c.Spawned(ask.request, job.id, ticket.runs, ticket.window_bytes))
+        self.send_releases(within=job.node_set)
         # A node that cannot be reached just now gets the launch with its next inventory.
         context.send_down(job.node_set, job.launch)
         if ask.detached:
@@ -136,9 +142,11 @@ class Jobs:
             node, rank, wait_status, stdout_bytes, stderr_bytes = exited[index : index + 5]
             if self._may_tell(job, mask, node, rank) and job.end(rank, Ended(wait_status, stdout_bytes, stderr_bytes)):
                 exited_news += (rank, wait_status, stdout_bytes, stderr_bytes)
+                self._reads_no_more(job, node, rank)
         for failure in report.failed:
             if self._may_tell(job, mask, failure.node, failure.rank) and job.fail(failure):
                 failed_news.append((failure.rank, failure.error, failure.text))
+                self._reads_no_more(job, failure.node, failure.rank)
         for note in report.notes:
             if not job.text:
                 job.text = note.text
@@ -284,7 +292,8 @@ class Jobs:
         job = Job(ticket, nodes_of(ticket), not ticket.attended, ticket.issued_at_ms)
         job.launch = launch
         job.incarnations = {number: waiting_node.incarnation or 0 for number, waiting_node in self._records(job)}
-        job.stdin.open(list(job.node_set))
+        if ticket.stdin == b"":
+            job.stdin.open(list(job.node_set))
         self.jobs = {job.id: job, **self.jobs}
         context.log("info", f"took over job {job.id} of an earlier head")
         for number, item in sorted(waiting.items()):
@@ -325,6 +334,14 @@ class Jobs:
         if feed is not None and feed.ack(node, ack.offset):
             self._tell_stdin(job, ack.rank, feed)
 
+    def _reads_no_more(self, job: Job, node: int, rank: int) -> None:
+        """A rank is over: whoever waited for it to take its input waits no longer."""
+        own = job.rank_stdin.get(rank)
+        if own is not None and own.drop(node):
+            self._tell_stdin(job, rank, own)
+        if job.stdin.offsets and (job.one_rank_a_node or not job.live_ranks_on(node)) and job.stdin.drop(node):
+            self._tell_stdin(job, -1, job.stdin)
+
     def _tell_stdin(self, job: Job, rank: int, feed: StdinFeed) -> None:
         if job.client is not None:
             closed = feed.slowest >= TAKES_NO_MORE
@@ -352,7 +369,22 @@ class Jobs:
         job.rank_stdin.clear()
         job.ticket = replace(job.ticket, environment=[])
         self._unattend(job)
-        self._context.send_down(job.node_set, m.Release(job.id))
+        self._releases[job.id] = job.node_set
+        if len(self._releases) == 1:
+            self._context.set_timer("release", RELEASE_DELAY_MS)
+        elif len(self._releases) >= MAX_RELEASES:
+            self.send_releases()
+
+    def send_releases(self, within: NodeSet | None = None) -> None:
+        """Let nodes forget what is collected.
+
+        Nobody waits for it. So it goes with the next launch on the same nodes (`within`), which wakes them anyway, or a
+        little later.
+        """
+        for job_id, nodes in list(self._releases.items()):
+            if within is None or not nodes - within:
+                del self._releases[job_id]
+                self._context.send_down(nodes, m.Release(job_id))
 
     def _unattend(self, job: Job) -> None:
         if job.client is not None:

@@ -543,7 +543,8 @@ class Space:
         if source is None or job is None:
             return
         source.leave(rank)
-        if source.untold():
+        # That a rank which is over reads no more goes without saying: its exit says it, and saves a message per node.
+        if (source.readers or rank.state == RUNNING) and source.untold():
             self._tell_input(job, source)
 
     def _tell_input(self, job: Job, source: Input) -> None:
