@@ -24,10 +24,12 @@ test: $(STAMP) ## Run the tests (PYTEST_OPTIONS="-k streams -x")
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 check: $(STAMP) ## Format, lint, strict types, layers
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy src tests scripts $(wildcard bench)
-	$(BIN)/lint-imports --no-logo
+	@failed=; run() { echo "$$*"; "$$@" || failed=yes; }; \
+	run $(BIN)/ruff format --check .; \
+	run $(BIN)/ruff check .; \
+	run $(BIN)/mypy src tests scripts $(wildcard bench); \
+	run $(BIN)/lint-imports --no-logo; \
+	[ -z "$$failed" ]
 
 format: $(STAMP) ## Format the sources and repair what the linter can
 	$(BIN)/ruff format .
