@@ -64,7 +64,7 @@ def test_of_many_candidates_exactly_one_is_head_at_a_time(tmp_path: Path) -> Non
     epochs = []
     remaining = dict(candidates)
     while remaining:
-        ready, _, _ = select.select([process.stdout for process in remaining.values()], [], [], 20)
+        ready, _, _ = select.select([process.stdout for process in remaining.values() if process.stdout], [], [], 20)
         # The others wait: killing this one is what lets the next speak.
         assert len(ready) == 1
         pid = next(pid for pid, process in remaining.items() if process.stdout is ready[0])
