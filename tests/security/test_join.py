@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import random
 import socket
 import ssl
@@ -11,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.framing import FrameDecoder, encode_frame
@@ -24,8 +28,9 @@ from heorot.core.join_messages import (
 )
 from heorot.core.messages import encode
 from heorot.security.authority import Authority
-from heorot.security.join import MAX_ANONYMOUS_LINKS, REQUESTS_AT_ONCE, JoinClient, JoinRefusedError, JoinServer
-from heorot.security.join_client import join
+from heorot.security.join import MAX_ANONYMOUS_LINKS, REQUESTS_AT_ONCE, JoinServer
+from heorot.security.join_client import join, renew
+from heorot.security.join_host import JoinClient, JoinRefusedError, RenewalClient
 from heorot.security.tls import Peer, client_context, peer_of, server_context
 from heorot.security.tokens import Token
 
@@ -248,6 +253,37 @@ def test_what_is_no_head_is_told(head: Head) -> None:
         thread.join()
 
 
+def test_a_node_renews_its_certificate_even_if_it_has_expired(head: Head) -> None:
+    identity, _, _ = join("127.0.0.1", head.port, head.token())
+    key = load_pem_private_key(identity.key_pem, None)
+    assert isinstance(key, Ed25519PrivateKey)
+    expired = head.authority.certify_node(0, key.public_key(), datetime.timedelta(minutes=-1))
+    old = dataclasses.replace(identity, certificate_pem=expired)
+    new = renew("127.0.0.1", head.port, old)
+    assert (new.name, new.key_pem, new.ca_pem) == ("node:0", old.key_pem, old.ca_pem)
+    assert new.certificate.not_valid_after_utc > old.certificate.not_valid_after_utc
+    assert new.certificate.serial_number != identity.certificate.serial_number
+
+
+@pytest.mark.parametrize("what", ["removed", "replaced", "never-joined", "another-cluster", "stolen"])
+def test_who_is_not_in_the_registry_with_this_key_renews_nothing(head: Head, tmp_path: Path, what: str) -> None:
+    identity, _, _ = join("127.0.0.1", head.port, head.token())
+    if what == "removed":
+        head.server.registry.remove(0)
+    elif what == "replaced":
+        head.join(head.token(node=0))
+    elif what == "never-joined":
+        identity = head.authority.issue_node(0)
+    elif what == "another-cluster":
+        other = Authority.create(tmp_path / "lair", "den").issue_node(0)
+        identity = dataclasses.replace(other, ca_pem=identity.ca_pem)
+    else:
+        identity = dataclasses.replace(identity, key_pem=head.authority.issue_node(1).key_pem)
+    with pytest.raises(JoinRefusedError, match="does not know this node with this key") as caught:
+        renew("127.0.0.1", head.port, identity, attempts=1)
+    assert caught.value.code == "renewal"
+
+
 def make_request(head: Head, token: Token) -> tuple[JoinClient, bytes, bytes]:
     """Return a client and its request for a session's greeting, without sockets."""
     client = JoinClient(token)
@@ -322,6 +358,7 @@ def test_hostile_frames_give_only_protocol_errors(head: Head) -> None:
     client, greeting, request = make_request(head, token)
     leaf = ssl.PEM_cert_to_DER_cert((head.identity / "cert.pem").read_text())
     samples = [
+        RenewalClient(head.authority.issue_node(3)).request(greeting, leaf),
         greeting,
         request,
         encode(JoinRefused("a", "b")),
