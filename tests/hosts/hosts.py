@@ -1,0 +1,170 @@
+"""Hosts made of network namespaces: each has an address of its own, and a bridge between them is the network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+DEADLINE_S = 30.0
+NETWORK = "198.18.77"
+"""From the range for benchmarks (RFC 2544): nobody's."""
+
+
+def ip(*arguments: str) -> None:
+    """Run ip(8)."""
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=DEADLINE_S, env=environment(sbin=True))
+
+
+def environment(*, sbin: bool = False, **more: str) -> dict[str, str]:
+    """Return the environment of a command under test."""
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **more}
+    if sbin:
+        found["PATH"] = "/usr/sbin:/sbin:" + found.get("PATH", "/usr/bin:/bin")
+    return found
+
+
+def argv_of(command: str) -> list[str]:
+    """Return how to start one of Heorot's commands from this source tree."""
+    return [sys.executable, "-c", f"from heorot.start import run; run({command!r})"]
+
+
+def eventually(what: str, condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
+    """Wait until `condition` gives something true and return it; fail with its last value otherwise."""
+    end = time.monotonic() + deadline_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"in {deadline_s} s it never came to this: {what}; last: {value!r}"
+        time.sleep(0.05)
+
+
+class Host:
+    """One host: a network namespace, a directory that stands for its disk, and its daemons."""
+
+    def __init__(self, network: Network, name: str, number: int) -> None:
+        self.network = network
+        self.namespace = f"{network.prefix}{name}"
+        self.address = f"{NETWORK}.{number}"
+        self.directory = network.directory / name
+        self.directory.mkdir()
+        self.config = self.directory / f"{'head' if name == 'head' else 'node'}.toml"
+        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self, command: str, *arguments: object, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        """Run one of Heorot's commands here and return what became of it."""
+        return subprocess.run(
+            self._inside(argv_of(command) + [str(argument) for argument in arguments]),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+            env=environment(sbin=True, **more),
+        )
+
+    def start(self, daemon: str) -> None:
+        """Start a daemon as a service manager would."""
+        with open(self.directory / f"{daemon}.err", "ab") as errors:
+            self.daemons[daemon] = subprocess.Popen(
+                self._inside([*argv_of(daemon), "--config", str(self.config)]),
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                env=environment(sbin=True),
+            )
+
+    def end(self, daemon: str, *, kill: bool = False) -> None:
+        """End a daemon and wait for it."""
+        process = self.daemons.pop(daemon)
+        process.kill() if kill else process.terminate()
+        try:
+            process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(DEADLINE_S)
+            raise
+
+    def logs(self) -> str:
+        """Return all that the daemons here have said."""
+        return "\n".join(
+            path.read_text() for path in sorted(self.directory.rglob("*")) if path.suffix in (".log", ".err")
+        )
+
+    def _inside(self, argv: list[str]) -> list[str]:
+        return ["ip", "netns", "exec", self.namespace, *argv]
+
+
+class Network:
+    """Some hosts on one bridge; all is removed at the end."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.prefix = f"heorot{os.getpid()}"
+        self.hosts: dict[str, Host] = {}
+        self._namespaces: list[str] = []
+
+    def __enter__(self) -> Network:
+        try:
+            self._add(self._switch)
+            ip("-n", self._switch, "link", "add", "bridge0", "type", "bridge")
+            ip("-n", self._switch, "link", "set", "bridge0", "up")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _switch(self) -> str:
+        return f"{self.prefix}switch"
+
+    def _add(self, namespace: str) -> None:
+        ip("netns", "add", namespace)
+        self._namespaces.append(namespace)
+
+    def host(self, name: str) -> Host:
+        """Add a host and plug it in."""
+        host = Host(self, name, len(self.hosts) + 1)
+        self.hosts[name] = host
+        self._add(host.namespace)
+        port = f"port{len(self.hosts)}"
+        ip("-n", self._switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
+        ip("-n", self._switch, "link", "set", port, "master", "bridge0", "up")
+        ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", "eth0")
+        for device in ("lo", "eth0"):
+            ip("-n", host.namespace, "link", "set", device, "up")
+        return host
+
+    def unplug(self, host: Host, *, back: bool = False) -> None:
+        """Cut a host's cable, or mend it."""
+        number = list(self.hosts.values()).index(host) + 1
+        ip("-n", self._switch, "link", "set", f"port{number}", "up" if back else "down")
+
+    def close(self) -> None:
+        """End every daemon and remove every namespace."""
+        for host in self.hosts.values():
+            for daemon in list(host.daemons):
+                with suppress(subprocess.TimeoutExpired):
+                    host.end(daemon)
+        for namespace in reversed(self._namespaces):
+            ip("netns", "delete", namespace)
+        self._namespaces.clear()
+
+
+def status_of(head: Host) -> dict[str, Any]:
+    """Return ``heorot status --json``, or nothing while there is no head."""
+    done = head.run("heorot", "status", "--json", HEOROT_DIR=str(head.directory))
+    return json.loads(done.stdout) if done.returncode == 0 else {}
