@@ -50,13 +50,13 @@ function __heorot_bpsh_needs_nodes
     return 0
 end
 
-for command in bpsh bpstat bpps bpkill bpjob
+for command in bpsh bpstat bpps bpkill bpjob heorot
     complete -c $command -f
     complete -c $command -l dir -r -d 'The directory of the cluster' -a '(__fish_complete_directories)'
     complete -c $command -s h -l help -d 'Print a summary of the options'
     complete -c $command -s v -l version -d 'Print the version'
 end
-for command in bpstat bpps bpkill bpjob
+for command in bpstat bpps bpkill bpjob heorot
     complete -c $command -s V -d 'Print the version'
 end
 
@@ -130,3 +130,55 @@ complete -c bpjob -n '__fish_seen_subcommand_from list show' -l json -d 'Print J
 complete -c bpjob -n '__fish_seen_subcommand_from attach' -s f -l from-start -d 'Show the output from the start'
 complete -c bpjob -n '__fish_seen_subcommand_from wait' -s q -l quiet -d 'Do not name ranks that were killed'
 complete -c bpjob -n '__fish_seen_subcommand_from kill' -s s -l signal -x -a '(__heorot_signals)' -d 'The signal'
+complete -c bpjob -n '__fish_seen_subcommand_from attach' -s L -l lines -d 'Whole lines, never mixed'
+complete -c bpjob -n '__fish_seen_subcommand_from attach' -s p -l prefix -d 'Number of the node before each line'
+complete -c bpjob -n '__fish_seen_subcommand_from attach' -l label -d 'Name of the node before each line'
+
+function __heorot_at
+    # True if the words of the command line so far, without options, are these.
+    set -l words (commandline -opc | string match -v -- '-*')
+    test "$words[2..]" = "$argv"
+end
+
+function __heorot_in
+    # True if the command line begins with one of these commands, given as 'up' or 'node join'.
+    set -l words (commandline -opc)
+    for command in $argv
+        string match -q -- "$command *" "$words[2..] "; and return 0
+    end
+    return 1
+end
+
+complete -c heorot -n '__heorot_at' -a up -d 'Start a cluster on this machine'
+complete -c heorot -n '__heorot_at' -a down -d 'End it and remove all that it left'
+complete -c heorot -n '__heorot_at' -a status -d 'Heads, epoch, nodes, tree, daemons'
+complete -c heorot -n '__heorot_at' -a doctor -d 'Say what this machine lacks'
+complete -c heorot -n '__heorot_at' -a node -d 'Start, stop or join nodes'
+complete -c heorot -n '__heorot_at' -a head -d 'Make this host a head'
+complete -c heorot -n '__heorot_at' -a token -d 'Make, list and revoke join tokens'
+complete -c heorot -n '__heorot_at node' -a 'start stop join'
+complete -c heorot -n '__heorot_at head' -a init
+complete -c heorot -n '__heorot_at token' -a 'create list revoke'
+complete -c heorot -n "__heorot_in up down status 'node start' 'node stop'" -s d -r -d 'The directory of the cluster'
+complete -c heorot -n "__heorot_in 'node start' 'node stop'" -a '(__heorot_node_list)' -d Nodes
+complete -c heorot -n '__heorot_in up doctor' -s n -l nodes -x -d 'How many nodes'
+complete -c heorot -n '__heorot_in up' -l heads -x -d 'How many heads'
+complete -c heorot -n '__heorot_in up' -l fanout -x -d 'Children of each hop of the tree'
+complete -c heorot -n '__heorot_in up' -l debug -d 'Write debug lines to the logs'
+complete -c heorot -n '__heorot_in up down' -s q -l quiet -d 'Say nothing'
+complete -c heorot -n '__heorot_in status' -l tree -d 'Who is below whom'
+complete -c heorot -n "__heorot_in up status doctor 'token list'" -l json -d 'Print JSON'
+complete -c heorot -n "__heorot_in 'node join'" -l token -x -d 'The token'
+complete -c heorot -n "__heorot_in 'node join'" -l token-file -r -F -d 'Read the token from a file'
+complete -c heorot -n "__heorot_in 'node join'" -l number -x -d 'The number to ask for'
+complete -c heorot -n "__heorot_in 'node join'" -l force -d 'Replace a configuration that exists'
+complete -c heorot -n "__heorot_in 'node join' 'head init'" -l listen -x -d 'Where to accept nodes'
+complete -c heorot -n "__heorot_in 'node join' 'head init'" -l config -r -F -d 'The configuration to write'
+complete -c heorot -n "__heorot_in 'head init'" -l name -x -d 'The name of the head'
+complete -c heorot -n "__heorot_in 'head init'" -l address -x -d 'How nodes reach a head'
+complete -c heorot -n "__heorot_in 'head init'" -l capacity -x -d 'How many nodes there may be'
+complete -c heorot -n "__heorot_in 'head init'" -l cluster -x -d 'The id of the cluster'
+complete -c heorot -n "__heorot_in 'head init'" -l socket -r -F -d 'Where commands connect to'
+complete -c heorot -n "__heorot_in 'token create'" -l ttl -x -d 'How long it can be used'
+complete -c heorot -n "__heorot_in 'token create'" -l uses -x -d 'How many hosts may join with it'
+complete -c heorot -n "__heorot_in 'token create'" -l node -x -d 'Give this number'

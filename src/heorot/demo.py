@@ -190,7 +190,7 @@ How to go on:
   heorot up --nodes 8             a cluster of your own; then
   bpsh -a --pty top -bn1          anything, anywhere
   bpps --watch                    the process table, live
-  man bpsh                        all options
+  {manual:<30}  all options
   docs/                           the tour, many machines, how it works
 """
 
@@ -205,7 +205,10 @@ def main() -> int:
     status = 1
     try:
         show(demo)
-        print(GO_ON.format(path=os.path.dirname(sys.executable)))
+        prefix = os.path.dirname(os.path.dirname(sys.executable))
+        # An editable installation leaves the manual where it stands in the clone.
+        manual = "man bpsh" if os.path.exists(f"{prefix}/share/man/man1/bpsh.1") else "man man/bpsh.1"
+        print(GO_ON.format(path=os.path.dirname(sys.executable), manual=manual))
         print(f"That took {time.monotonic() - began_s:.0f} s.")
         status = 0
     except DemoFailed as error:

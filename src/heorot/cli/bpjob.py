@@ -92,7 +92,7 @@ def _body(arguments: list[str]) -> int:
         (sys.stdout if arguments else sys.stderr).write(USAGE)
         return 0 if arguments else 2
     name = arguments[0]
-    if name in ("-V", "--version"):
+    if name in ("-v", "-V", "--version"):
         return request.show_help(COMMANDS["list"], parse(COMMANDS["list"], ["--version"]))
     actions: dict[str, Callable[[Parsed], int]] = {"list": _list, "show": _show, "attach": _attach, "wait": _wait}
     if name not in COMMANDS:
