@@ -1,15 +1,17 @@
-"""``heorot node join``: make this host a node of a cluster."""
+"""``heorot node join``, ``list`` and ``remove``: the nodes of a cluster of many machines."""
 
 from __future__ import annotations
 
 import argparse
 import getpass
+import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
-from heorot.cli.admin import run
+from heorot.cli.admin import add_directory, cluster_directory, run
 from heorot.config import (
     DEFAULT_DIRECTORY,
     DEFAULT_HEAD_PORT,
@@ -29,8 +31,8 @@ TOKEN_VARIABLE = "HEOROT_TOKEN"
 
 
 def main(argv: list[str]) -> int:
-    """Run ``heorot node join ARGUMENTS`` (`argv` begins with ``join``) and return its exit status."""
-    parser = argparse.ArgumentParser(prog="heorot node", description="Set up this host as a node.")
+    """Run ``heorot node ARGUMENTS`` (it begins with ``join``, ``list`` or ``remove``), return its exit status."""
+    parser = argparse.ArgumentParser(prog="heorot node", description="The nodes of a cluster of many machines.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     join = commands.add_parser(
         "join",
@@ -67,6 +69,19 @@ def main(argv: list[str]) -> int:
     )
     join.add_argument("--force", action="store_true", help="replace a configuration that exists")
     join.set_defaults(command=_join)
+    listing = commands.add_parser("list", help="list the nodes that have joined, on the host of the authority")
+    add_directory(listing)
+    listing.add_argument("--json", action="store_true", help="print a JSON list")
+    listing.set_defaults(command=_list)
+    remove = commands.add_parser(
+        "remove",
+        help="take a node out of the registry, on the host of the authority",
+        description="Take a node out of the registry: its certificate is not renewed any more, and its number is free. "
+        "Its certificate stays valid until it ends.",
+    )
+    add_directory(remove)
+    remove.add_argument("number", type=int, metavar="N")
+    remove.set_defaults(command=_remove)
     arguments = parser.parse_args(argv)
     return run(arguments.command, arguments)
 
@@ -110,6 +125,37 @@ def _join(arguments: argparse.Namespace) -> int:
     print(f"Configuration: {config}")
     print("Next:")
     print("  systemctl enable --now heorot-init heorot-node")
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from heorot.security.registry import Registry
+
+    records = Registry(cluster_directory(arguments.dir)).nodes().values()
+    if arguments.json:
+        print(json.dumps([{"id": r.number, "host": r.host, "joined_at_ms": r.joined_at_ms} for r in records]))
+        return 0
+    print(f"{'NODE':<7}{'JOINED':<21}HOST")
+    for record in records:
+        joined = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.joined_at_ms / 1000))
+        # The host chose this text; a terminal must not obey it.
+        host = "".join(c if c.isprintable() else "?" for c in record.host)
+        print(f"n{record.number:<6}{joined:<21}{host}")
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from heorot.security.registry import Registry
+    from heorot.security.tokens import TokenStore
+
+    directory = cluster_directory(arguments.dir)
+    if not Registry(directory).nodes():
+        raise HeorotError(f"no node has joined the cluster in {directory}")
+    with TokenStore(directory).lock():
+        record = Registry(directory).remove(arguments.number)
+    if record is None:
+        raise HeorotError(f"there is no node n{arguments.number}; see: heorot node list")
+    print(f"node n{record.number} ({record.host!a}) is removed; restart heorot-head to take it out of its table")
     return 0
 
 

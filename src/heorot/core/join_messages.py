@@ -1,4 +1,4 @@
-"""The messages by which a host without a certificate becomes a node: one greeting, one request, one answer.
+"""The messages by which a host becomes a node, or renews its certificate: one greeting, one request, one answer.
 
 They travel in the frames of `heorot.core.framing`, over TLS in which only the head has shown a certificate. The host
 checks that certificate against its token before it sends the request; see docs/security.md.
@@ -19,6 +19,8 @@ OLDEST_JOIN_VERSION = 1
 MAX_JOIN_FRAME_BYTES = 64 * 1024
 PROOF_CONTEXT = b"heorot join\0"
 """The host signs this, the nonce and its public key, to prove that it has the private key."""
+RENEWAL_CONTEXT = b"heorot renewal\0"
+"""The node signs this, the nonce and its public key."""
 
 Nonce: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
 TokenId: TypeAlias = Annotated[bytes, Meta(min_length=8, max_length=8)]
@@ -79,7 +81,19 @@ class JoinRefused(Message, tag=115, frozen=True):
     text: str
 
 
-JoinMessage: TypeAlias = JoinGreeting | JoinRequest | JoinAccepted | JoinRefused
+class RenewalRequest(Message, tag=116, frozen=True):
+    """A node asks for a newer certificate for the key that it joined with; answered like a `JoinRequest`.
+
+    It comes without a certificate in the handshake, because the node's own may have expired.
+    """
+
+    version: Count
+    node: Annotated[int, Meta(ge=0, le=65535)]
+    proof: Signature
+    """By the key with which it joined, over `RENEWAL_CONTEXT`, the nonce and its public key."""
+
+
+JoinMessage: TypeAlias = JoinGreeting | JoinRequest | JoinAccepted | JoinRefused | RenewalRequest
 
 _decoder: msgspec.msgpack.Decoder[JoinMessage] = msgspec.msgpack.Decoder(JoinMessage)
 

@@ -73,6 +73,9 @@ def run(settings: HeadSettings, store: Store) -> str:
     except HeorotError as error:
         log("error", str(error))
         raise
+    except SystemExit:
+        log("info", "the head ends on standby: stopped")
+        raise
     except BaseException:
         log.exception("the head ends because of an error in it")
         raise
@@ -111,7 +114,9 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int
     shell.start()
     links.listen(listener)
     clients.listen()
-    loop.run_forever()
+    # The stand-alone daemon raises this on SIGTERM; then it ends in order.
+    with contextlib.suppress(SystemExit):
+        loop.run_forever()
     reason = shell.stopped or "stopped"
     log("info", f"the head ends: {reason}")
     clients.close()

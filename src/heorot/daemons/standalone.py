@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def head_main(arguments: list[str]) -> int:
 
     path = _arguments("bphead", DEFAULT_HEAD_PATH, arguments)
     set_name("bphead")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     raise_descriptor_limit()
     try:
         config = load_head(path)

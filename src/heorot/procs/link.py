@@ -7,7 +7,7 @@ from collections import deque
 
 from heorot.core.framing import FrameDecoder, encode_frame
 
-_RECEIVE_BYTES = 256 * 1024
+_RECEIVE_BYTES = 64 * 1024
 _SEND_BYTES = 512 * 1024
 _QUICK_BYTES = 64 * 1024
 """Below this backlog everything keeps its order, so that small output travels in front of the exit that follows it."""

@@ -1,51 +1,42 @@
-"""How a host becomes a node: both sides of the join protocol, without sockets.
+"""How a host becomes a node or renews its certificate: the head's side of the join protocol, without sockets.
 
 The head's shell makes one `JoinServer`, and for every anonymous link a session: it sends `JoinSession.greeting`, hands
-the first frame to `JoinSession.handle`, sends the answer and closes. The host's side is `JoinClient`;
-`heorot.security.join_client` gives it a socket.
+the first frame to `JoinSession.handle`, sends the answer and closes. The other side is `heorot.security.join_host`.
 """
 
 from __future__ import annotations
 
-import datetime
-import hashlib
 import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from heorot import __version__
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.join_messages import (
     JOIN_VERSION,
-    MAX_JOIN_FRAME_BYTES,
     OLDEST_JOIN_VERSION,
     PROOF_CONTEXT,
+    RENEWAL_CONTEXT,
     JoinAccepted,
     JoinGreeting,
     JoinRefused,
     JoinRequest,
+    RenewalRequest,
     decode_join,
 )
 from heorot.core.messages import encode
-from heorot.security.authority import Authority, Identity
+from heorot.security.authority import Authority
 from heorot.security.registry import NodeRecord, Registry
-from heorot.security.signing import Verifier
-from heorot.security.tokens import Token, TokenRecord, TokenRefused, TokenStore
+from heorot.security.tokens import TokenRecord, TokenRefused, TokenStore
 
 MAX_ANONYMOUS_LINKS = 32
 JOIN_DEADLINE_MS = 10_000
 """The head closes an anonymous link after this long, whatever state it is in."""
 REQUESTS_PER_SECOND = 100
 REQUESTS_AT_ONCE = 200
-
-__all__ = ["JOIN_DEADLINE_MS", "MAX_ANONYMOUS_LINKS", "MAX_JOIN_FRAME_BYTES", "JoinClient", "JoinServer", "JoinSession"]
 
 
 def _verifies(public_key: Ed25519PublicKey, signature: bytes, data: bytes) -> bool:
@@ -122,11 +113,13 @@ class JoinServer:
         self._allowance -= 1
         return True
 
-    def _answer(self, request: JoinRequest, nonce: bytes) -> JoinAccepted | JoinRefused:
+    def _answer(self, request: JoinRequest | RenewalRequest, nonce: bytes) -> JoinAccepted | JoinRefused:
         if not self._take_allowance():
             return JoinRefused("busy", "too many hosts join at this moment; try again")
         if request.version < OLDEST_JOIN_VERSION:
             return JoinRefused("version", f"this head enrols hosts of join version {OLDEST_JOIN_VERSION} or newer")
+        if isinstance(request, RenewalRequest):
+            return self._renew(request, nonce)
         try:
             public_key = Ed25519PublicKey.from_public_bytes(request.public_key)
             if not _verifies(public_key, request.proof, PROOF_CONTEXT + nonce + request.public_key):
@@ -138,13 +131,29 @@ class JoinServer:
         except (ValueError, SecurityError, OSError) as error:
             # Only a holder of the token gets this far with a SecurityError or OSError; it is the head that is at fault.
             return JoinRefused("head-failed", f"the head could not enrol this host: {error}")
-        certificate = self.authority.certify_node(record.number, public_key)
         if self._joined is not None:
             self._joined(record)
+        return self._accept(record.number, public_key)
+
+    def _renew(self, request: RenewalRequest, nonce: bytes) -> JoinAccepted | JoinRefused:
+        """Issue a newer certificate if the registry has this node with this key: who was removed gets none."""
+        try:
+            record = self.registry.nodes().get(request.node)
+            raw = bytes.fromhex(record.public_key) if record is not None else bytes(32)
+            public_key = Ed25519PublicKey.from_public_bytes(raw)
+        except (ValueError, SecurityError, OSError) as error:
+            return JoinRefused("head-failed", f"the head could not renew the certificate: {error}")
+        if record is None or not _verifies(public_key, request.proof, RENEWAL_CONTEXT + nonce + raw):
+            return JoinRefused(
+                "renewal", "the head does not know this node with this key (any more); join with a token"
+            )
+        return self._accept(request.node, public_key)
+
+    def _accept(self, number: int, public_key: Ed25519PublicKey) -> JoinAccepted:
         return JoinAccepted(
             cluster=self.authority.cluster,
-            node=record.number,
-            certificate=certificate,
+            node=number,
+            certificate=self.authority.certify_node(number, public_key),
             signing_public=self.authority.signer.verifier().public_key,
             heads=self.heads,
             fanout=self.fanout,
@@ -212,8 +221,8 @@ class JoinSession:
             raise ProtocolError("an anonymous link may ask once")
         self._served = True
         request = decode_join(payload)
-        if not isinstance(request, JoinRequest):
-            raise ProtocolError(f"an anonymous peer sent {type(request).__name__} in place of JoinRequest")
+        if not isinstance(request, JoinRequest | RenewalRequest):
+            raise ProtocolError(f"an anonymous peer sent {type(request).__name__} in place of a request")
         return encode(self._server._answer(request, self._nonce)), True
 
     def close(self) -> None:
@@ -221,129 +230,3 @@ class JoinSession:
         if self._open:
             self._open = False
             self._server._closed()
-
-
-class JoinClient:
-    """The host's side. Makes a private key that stays here; shows the secret only to a head of the token's cluster."""
-
-    def __init__(self, token: Token, *, node: int = -1, host: str = "") -> None:
-        self._token = token
-        self._node = node
-        self._host = host[:255]
-        self._key = Ed25519PrivateKey.generate()
-        self._public_key = self._key.public_key().public_bytes_raw()
-        self._authority: x509.Certificate | None = None
-
-    def request(self, greeting: bytes, leaf: bytes | None) -> bytes:
-        """Check the head and return the payload of the request.
-
-        Parameters
-        ----------
-        greeting
-            The payload of the head's first frame.
-        leaf
-            The certificate (DER) that the head has shown in the TLS handshake.
-
-        Raises
-        ------
-        SecurityError
-            If the peer is not a head of the token's cluster; nothing secret was sent.
-        ProtocolError
-            If the frame is not a greeting.
-        """
-        message = decode_join(greeting)
-        if isinstance(message, JoinRefused):
-            raise SecurityError(f"the head refuses: {message.text}")
-        if not isinstance(message, JoinGreeting):
-            raise ProtocolError(f"the head sent {type(message).__name__} in place of JoinGreeting")
-        if message.oldest_version > JOIN_VERSION:
-            raise SecurityError("the head enrols newer releases only: upgrade heorot on this host")
-        self._authority = self._check_head(message.authority, leaf)
-        return encode(
-            JoinRequest(
-                version=JOIN_VERSION,
-                token=self._token.id,
-                secret=self._token.secret,
-                public_key=self._public_key,
-                proof=self._key.sign(PROOF_CONTEXT + message.nonce + self._public_key),
-                node=self._node,
-                host=self._host,
-                release=__version__,
-            )
-        )
-
-    def accepted(self, answer: bytes) -> tuple[Identity, JoinAccepted]:
-        """Check the head's answer and return the new identity, with what else the head told.
-
-        Raises
-        ------
-        SecurityError
-            If the head refused, or sent a certificate that is not for this host.
-        """
-        message = decode_join(answer)
-        if isinstance(message, JoinRefused):
-            raise JoinRefusedError(message.code, message.text)
-        if not isinstance(message, JoinAccepted) or self._authority is None:
-            raise ProtocolError(f"the head sent {type(message).__name__} in place of JoinAccepted")
-        identity = Identity(
-            ca_pem=self._authority.public_bytes(Encoding.PEM),
-            certificate_pem=message.certificate,
-            key_pem=self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-            signing_public_pem=Verifier(message.signing_public).to_pem(),
-        )
-        certificate = identity.certificate
-        _check_issued(certificate, self._authority)
-        public_key = certificate.public_key()
-        mine = isinstance(public_key, Ed25519PublicKey) and public_key.public_bytes_raw() == self._public_key
-        if not mine or identity.name != f"node:{message.node}" or identity.cluster != message.cluster:
-            raise SecurityError("the head sent a certificate that is not for this host; nothing was written")
-        return identity, message
-
-    def _check_head(self, authority_der: bytes, leaf_der: bytes | None) -> x509.Certificate:
-        # First of all the digest: nothing that the token does not vouch for is even parsed.
-        if not secrets.compare_digest(hashlib.sha256(authority_der).digest(), self._token.fingerprint):
-            raise SecurityError(
-                "the token is for another cluster than this head's (or somebody is in between); nothing secret was sent"
-            )
-        try:
-            authority = x509.load_der_x509_certificate(authority_der)
-            leaf = x509.load_der_x509_certificate(leaf_der or b"")
-        except ValueError:
-            raise SecurityError("the head sent no certificate that can be read; nothing secret was sent") from None
-        _check_issued(leaf, authority)
-        names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        if len(names) != 1 or not str(names[0].value).startswith("head:"):
-            raise SecurityError("the peer belongs to the cluster but is not a head; nothing secret was sent")
-        return authority
-
-
-class JoinRefusedError(SecurityError):
-    """The head refused the host; `code` is for programs."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-def _check_issued(certificate: x509.Certificate, authority: x509.Certificate) -> None:
-    """Raise SecurityError unless the certificate is a link certificate of the authority, in date."""
-    try:
-        certificate.verify_directly_issued_by(authority)
-        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
-        raise SecurityError("the peer's certificate is not of the token's cluster; nothing secret was sent") from None
-    same = [
-        certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-        == authority.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME),
-        ExtendedKeyUsageOID.SERVER_AUTH in purposes,
-    ]
-    if not all(same):
-        raise SecurityError(
-            "the peer's certificate is not one for links of the token's cluster; nothing secret was sent"
-        )
-    now = datetime.datetime.now(datetime.UTC)
-    for one, what in ((authority, "the cluster's CA certificate"), (certificate, "the peer's certificate")):
-        if now > one.not_valid_after_utc:
-            raise SecurityError(f"{what} has expired (or the clock of this host is wrong); nothing secret was sent")
-        if now < one.not_valid_before_utc:
-            raise SecurityError(f"{what} is not valid yet: set the clock of this host; nothing secret was sent")

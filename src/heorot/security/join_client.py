@@ -1,4 +1,4 @@
-"""Joins a cluster over a socket: the blocking shell of `heorot.security.join.JoinClient`."""
+"""Joins a cluster, or renews a certificate, over a socket: the blocking shell of `heorot.security.join_host`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.framing import FrameDecoder, encode_frame
 from heorot.core.join_messages import MAX_JOIN_FRAME_BYTES, JoinAccepted
 from heorot.security.authority import Identity
-from heorot.security.join import JoinClient, JoinRefusedError
+from heorot.security.join_host import HostSide, JoinClient, JoinRefusedError, RenewalClient
 from heorot.security.tls import explain, joining_context
 from heorot.security.tokens import Token
 
@@ -58,6 +58,19 @@ def join(
         If the head cannot be reached or trusted, or refuses; says why.
     """
     client = JoinClient(token, node=node, host=name)
+    return _ask(host, port, client, "join", attempts, timeout_seconds)
+
+
+def renew(
+    host: str, port: int, identity: Identity, *, attempts: int = ATTEMPTS, timeout_seconds: float = TIMEOUT_SECONDS
+) -> Identity:
+    """Return this node's identity with a newer certificate, for the same key. Raises SecurityError like `join`."""
+    return _ask(host, port, RenewalClient(identity), "renew", attempts, timeout_seconds)[0]
+
+
+def _ask(
+    host: str, port: int, client: HostSide, verb: str, attempts: int, timeout_seconds: float
+) -> tuple[Identity, JoinAccepted, str]:
     context = joining_context()
     failure = ""
     for attempt in range(attempts):
@@ -77,10 +90,10 @@ def join(
             failure = "no answer in time" if isinstance(error, TimeoutError) else explain(error)
         except ProtocolError as error:
             raise SecurityError(f"{host}:{port} does not speak Heorot's join protocol: {error}") from error
-    raise SecurityError(f"cannot join through the head {host}:{port}: {failure}")
+    raise SecurityError(f"cannot {verb} through the head {host}:{port}: {failure}")
 
 
-def _converse(connection: ssl.SSLSocket, client: JoinClient) -> tuple[Identity, JoinAccepted]:
+def _converse(connection: ssl.SSLSocket, client: HostSide) -> tuple[Identity, JoinAccepted]:
     decoder = FrameDecoder(MAX_JOIN_FRAME_BYTES)
     greeting = _receive(connection, decoder)
     request = client.request(greeting, connection.getpeercert(binary_form=True))

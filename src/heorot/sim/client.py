@@ -1,4 +1,4 @@
-"""A virtual user: spawns a job, reads its output, feeds its input, signals it, leaves, comes back, and checks it all."""
+"""A virtual user: spawns a job, reads its output, feeds its input, signals it, leaves, comes back, and checks all."""
 
 from __future__ import annotations
 
@@ -215,7 +215,9 @@ class Client:
 
     def _spawned(self, asked: m.Message, message: c.Spawned) -> None:
         nodes = [
-            node for i in range(0, len(message.runs), 2) for node in range(message.runs[i], sum(message.runs[i : i + 2]))
+            node
+            for index in range(0, len(message.runs), 2)
+            for node in range(message.runs[index], sum(message.runs[index : index + 2]))
         ]
         self.job = message.job
         truth = self.cluster.truth
@@ -324,7 +326,7 @@ class Client:
         truth = self.cluster.truth.ranks.get((reading.job, message.rank))
         end = message.offset + len(data)
         if message.offset > have:
-            self.world.violated("StreamExact", f"{reading.job} r{key[0]}/{key[1]}: bytes {have}-{message.offset} missing")
+            self.world.violated("StreamExact", f"{reading.job} r{key[0]}/{key[1]}: no bytes {have}-{message.offset}")
         if truth is None or end > truth.written[message.stream - 1]:
             self.world.violated("StreamExact", f"{reading.job} r{key[0]}/{key[1]}: bytes that nobody wrote, to {end}")
         if data != content(reading.job, message.rank, message.stream, message.offset, len(data)):

@@ -19,7 +19,7 @@ STORY_LINES = 400
 """How much of the story a violation carries with it."""
 
 
-class Violation(AssertionError):  # noqa: N818 - it is the finding of a run, named for what it is
+class Violation(AssertionError):
     """An invariant was broken: which, in what seed, how, and the story so far."""
 
     def __init__(self, invariant: str, seed: int, at_us: int, text: str, story: list[str]) -> None:
