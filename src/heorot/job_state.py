@@ -20,7 +20,7 @@ STDERR = 2
 class InboundStream:
     """One output stream of one rank, as its reader sees it; all fields count bytes from the stream's beginning."""
 
-    __slots__ = ("acknowledged", "consumed", "joined_late", "rank", "received", "stream", "total")
+    __slots__ = ("acknowledged", "consumed", "joined_late", "prepaid", "rank", "received", "stream", "total")
 
     def __init__(self, rank: int, stream: int) -> None:
         self.rank = rank
@@ -28,6 +28,8 @@ class InboundStream:
         self.received = 0
         self.consumed = 0
         self.acknowledged = 0
+        self.prepaid = 0
+        """So many of the next bytes to be consumed were counted ahead."""
         self.total = -1
         """How many bytes there will be; -1 until the rank is over."""
         self.joined_late = False

@@ -148,6 +148,18 @@ class Session:
         """`count` more bytes of a stream are where they belong; acknowledge them when half a window has come
         together.
         """
+        if stream.prepaid:
+            ahead = min(stream.prepaid, count)
+            stream.prepaid -= ahead
+            count -= ahead
+        self._count(job, stream, count)
+
+    def consumed_ahead(self, job: JobState, stream: InboundStream, count: int) -> None:
+        """Acknowledge as `consumed` does, for bytes that will be reported as consumed once more, later."""
+        stream.prepaid += count
+        self._count(job, stream, count)
+
+    def _count(self, job: JobState, stream: InboundStream, count: int) -> None:
         stream.consumed += count
         if stream.consumed - stream.acknowledged >= job.acknowledge_bytes and not job.released:
             self._acknowledge(job, stream)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heorot import wire
@@ -67,6 +64,7 @@ def test_the_versions_agree() -> None:
     assert wire.CLIENT_PROTOCOL_VERSION == c.CLIENT_PROTOCOL_VERSION
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=2000), max_size=20), st.lists(st.integers(1, 3000), min_size=1))
 def test_messages_survive_any_cutting_of_the_stream(blobs: list[bytes], cuts: list[int]) -> None:
     messages = [c.ClientOutput("1.1", rank, 1, 0, blob) for rank, blob in enumerate(blobs)]
@@ -83,6 +81,7 @@ def test_messages_survive_any_cutting_of_the_stream(blobs: list[bytes], cuts: li
     assert reader.buffered_bytes == 0
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_hostile_bytes_give_messages_or_a_protocol_error(data: bytes) -> None:
     reader = wire.MessageReader()
@@ -101,17 +100,3 @@ def test_a_frame_that_is_too_long_is_refused_before_it_is_read() -> None:
 def test_a_request_that_is_too_long_is_refused() -> None:
     with pytest.raises(ProtocolError, match="shorten"):
         wire.encode(wire.client_stdin("1.1", 0, 0, bytes(MAX_FRAME_BYTES), False))
-
-
-def test_a_short_command_imports_nothing_heavy() -> None:
-    program = (
-        "import sys; from heorot.cli import bpsh\n"
-        "sys.argv = ['bpsh', '--dir', '/nonexistent', 'n0', 'true']\n"
-        "status = bpsh.main()\n"
-        "print(status, *sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    status, *modules = result.stdout.split()
-    assert status == "125"
-    heavy = {"argparse", "asyncio", "dataclasses", "inspect", "json", "msgspec", "re", "socket", "threading", "typing"}
-    assert heavy & set(modules) == set()

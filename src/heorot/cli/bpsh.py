@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 2
 EXIT_REFUSED = 125
+MAX_HELD_BYTES = 1024 * 1024 * 1024
+"""How much of the output of ranks whose turn has not come is held with -s; beyond, these ranks wait."""
 
 
 def main() -> int:
@@ -56,6 +58,9 @@ def _open_missing_descriptors() -> None:
         except OSError:
             # The lowest free number is this one.
             os.open("/dev/null", os.O_RDWR)
+    # Python has none for a descriptor that was closed.
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
 
 
 def _run_job(options: BpshOptions) -> int:
@@ -129,11 +134,10 @@ def _form(options: BpshOptions, session: Session, job: JobState, sinks: dict[int
 
     if options.gather or options.json:
         from heorot.cli import collect
+        from heorot.cli.held import Held
 
-        collection = collect.Collection(consumed)
-        return (
-            collect.JsonForm(collection, job, sinks[1]) if options.json else collect.GatherForm(collection, job, sinks)
-        )
+        held = Held(consumed)
+        return collect.JsonForm(held, job, sinks[1]) if options.json else collect.GatherForm(held, job, sinks)
     form: Form = PlainForm(sinks)
     if options.lines:
         prefixes: list[bytes] = []
@@ -143,11 +147,15 @@ def _form(options: BpshOptions, session: Session, job: JobState, sinks: dict[int
             prefixes = [f"{messages.node_name(node)}: ".encode() for node in job.nodes]
         form = LineForm(sinks, consumed, prefixes, options.line_bytes)
     if options.sequential:
+        from heorot.cli.held import Held
 
         def divide(rank: int) -> None:
             sinks[1].write(b"%3d %s\n" % (job.nodes[rank], b"-" * 72))
 
-        form = SequentialForm(form, job, divide if options.divide else None)
+        def kept(stream: InboundStream, count: int) -> None:
+            session.consumed_ahead(job, stream, count)
+
+        form = SequentialForm(form, job, sinks, Held(kept, MAX_HELD_BYTES), divide if options.divide else None)
     return form
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
+    from heorot.cli.held import Held
     from heorot.job_state import InboundStream, JobState
 
     class Form(Protocol):
@@ -222,16 +223,19 @@ class LineForm:
 class SequentialForm:
     """One rank after the other, in order; the ranks run at the same time.
 
-    What comes before its turn is held; it is acknowledged only when it is written, so a rank that writes much waits for
-    its turn, and what is held is bounded by the windows of the streams.
+    What comes before its turn is held, on disk if it is much. It is acknowledged at once, up to a limit: a rank that
+    waited for its turn could not read either, and would hold up the input of those whose turn it is.
     """
 
-    def __init__(self, inner: Form, job: JobState, divider: Callable[[int], None] | None) -> None:
+    def __init__(
+        self, inner: Form, job: JobState, sinks: dict[int, Sink], held: Held, divider: Callable[[int], None] | None
+    ) -> None:
         self._inner = inner
+        self._sinks = sinks
         self._job = job
         self._divider = divider
         self._turn = -1
-        self._held: dict[int, list[tuple[InboundStream, bytes]]] = {}
+        self._held = held
         self._over: set[int] = set()
 
     def _advance(self) -> None:
@@ -243,8 +247,10 @@ class SequentialForm:
                 return
             if self._divider is not None:
                 self._divider(self._turn)
-            for stream, data in self._held.pop(self._turn, ()):
+            for stream, data in self._held.take(self._turn):
                 self._inner.output(stream, data)
+                for sink in self._sinks.values():
+                    sink.drain_beyond_bound()
 
     def output(self, stream: InboundStream, data: bytes) -> None:
         if self._turn < 0:
@@ -253,7 +259,7 @@ class SequentialForm:
             self._inner.output(stream, data)
         else:
             assert stream.rank > self._turn, "output of a rank that was over"
-            self._held.setdefault(stream.rank, []).append((stream, data))
+            self._held.add(stream, data)
 
     def ended(self, rank: int) -> None:
         self._over.add(rank)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from heorot.cli.output import Form, Sink
     from heorot.job_state import JobState
-    from heorot.session import Request, Session
+    from heorot.session import Event, Request, Session
 
 RECEIVE_BYTES = 512 * 1024
 READ_BYTES = 64 * 1024
@@ -233,6 +233,12 @@ class Relay:
             self._form = self._make_form()
             for number in self._early_signals:
                 self._signal_job(number)
+        try:
+            self._on_events(events)
+        except OSError as error:
+            self._output_failed(error)
+
+    def _on_events(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Output):
                 assert self._form is not None
@@ -296,7 +302,7 @@ class Relay:
         if isinstance(error, BrokenPipeError):
             self._leave = EXIT_BROKEN_PIPE
         else:
-            self.say(f"cannot write output: {error.strerror}")
+            self.say(f"cannot write {error.filename or 'output'}: {error.strerror}")
             self._leave = EXIT_REFUSED
         self._abandon()
         self._signal_job(signals.SIGPIPE)

@@ -1,0 +1,154 @@
+"""`bpsh` at a terminal: job control, keys that send signals, remote terminals, and the state that it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.local_cluster import LocalCluster, eventually
+from tests.support.terminal import PROMPT, Shell
+
+INTERRUPT, STOP, END_OF_INPUT = "\x03", "\x1a", "\x04"
+
+
+@pytest.fixture
+def shell(cluster: LocalCluster) -> Iterator[Shell]:
+    with Shell(cluster.environment) as shell:
+        yield shell
+    cluster.await_idle()
+
+
+def test_interrupt_reaches_every_rank(shell: Shell) -> None:
+    shell.type("bpsh -a sh -c 'trap \"echo caught; exit 3\" INT; echo up; while :; do sleep 0.02; done'\n")
+    for _ in range(3):
+        shell.expect("up\r\n")
+    shell.type(INTERRUPT)
+    for _ in range(3):
+        shell.expect("caught\r\n")
+    shell.expect(PROMPT)
+    assert shell.run("echo status $?") == "status 3\r\n"
+
+
+def test_death_by_interrupt_is_quiet(shell: Shell) -> None:
+    shell.type("bpsh -a sh -c 'echo up; exec sleep 1000'\n")
+    for _ in range(3):
+        shell.expect("up\r\n")
+    shell.type(INTERRUPT)
+    assert shell.expect(PROMPT) == "^C"
+    assert shell.run("echo status $?") == "status 130\r\n"
+
+
+def test_a_second_interrupt_kills(shell: Shell) -> None:
+    shell.type("bpsh 0 sh -c 'trap \"echo no\" INT; echo up; while :; do sleep 0.02; done'\n")
+    shell.expect("up\r\n")
+    shell.type(INTERRUPT)
+    shell.expect("no\r\n")
+    shell.type(INTERRUPT)
+    shell.expect("interrupted twice: killing the job")
+    shell.expect("bpsh: n0 (rank 0): killed by SIGKILL")
+    shell.expect(PROMPT)
+    assert shell.run("echo status $?") == "status 137\r\n"
+
+
+def test_quit_reaches_the_job(shell: Shell) -> None:
+    shell.type("bpsh 0 sh -c 'trap \"echo caught; exit 4\" QUIT; echo up; while :; do sleep 0.02; done'\n")
+    shell.expect("up\r\n")
+    shell.type("\x1c")
+    shell.expect("caught\r\n")
+    shell.expect(PROMPT)
+    assert shell.run("echo status $?") == "status 4\r\n"
+
+
+def test_stop_and_continue(cluster: LocalCluster, shell: Shell) -> None:
+    shell.type("bpsh n[0-1] sh -c 'while :; do echo tick; sleep 0.02; done'\n")
+    shell.expect("tick\r\n")
+    shell.type(STOP)
+    shell.expect("Stopped")
+    shell.expect(PROMPT)
+    eventually(lambda: {row["state"] for row in cluster.processes()} == {"T"}, "every process to stop")
+    shell.type("fg\n")
+    shell.expect("tick\r\n")
+    eventually(lambda: "T" not in {row["state"] for row in cluster.processes()}, "every process to go on")
+    shell.type(INTERRUPT)
+    shell.expect(PROMPT)
+    assert shell.run("echo status $?") == "status 130\r\n"
+
+
+def test_in_the_background_it_runs_although_it_could_read(shell: Shell) -> None:
+    shell.type("bpsh 0 sh -c 'sleep 0.2; echo background work done' & wait; echo status $?\n")
+    shell.expect("\r\n")
+    shell.expect("background work done\r\n")
+    shell.expect("status 0\r\n")
+    shell.expect(PROMPT)
+
+
+def test_brought_to_the_foreground_it_reads(shell: Shell) -> None:
+    shell.type("bpsh 0 sh -c 'echo up; cat; echo end of input' &\n")
+    shell.expect("up\r\n")
+    shell.type("fg\n")
+    shell.expect("cat; echo end of input'\r\n")
+    shell.type("typed\n")
+    shell.expect("typed\r\ntyped\r\n")
+    shell.type(END_OF_INPUT)
+    shell.expect("end of input\r\n")
+    shell.expect(PROMPT)
+
+
+def test_a_closed_window_hangs_up(cluster: LocalCluster) -> None:
+    with Shell(cluster.environment) as shell:
+        shell.type("bpsh -a sh -c 'echo up; exec sleep 1000'\n")
+        for _ in range(3):
+            shell.expect("up\r\n")
+    cluster.await_idle()
+
+
+def test_a_remote_terminal_has_the_size_of_ours(shell: Shell) -> None:
+    shell.resize(33, 111)
+    shell.type("bpsh --pty 0 sh -c 'stty size; trap \"stty size; exit 5\" WINCH; while :; do sleep 0.02; done'\n")
+    shell.expect("33 111\r\n")
+    shell.resize(44, 122)
+    shell.expect("44 122\r\n")
+    shell.expect(PROMPT)
+    assert shell.run("echo status $?") == "status 5\r\n"
+
+
+def test_keys_go_to_the_remote_terminal(shell: Shell) -> None:
+    before = shell.flags()
+    assert before & termios.ICANON
+    shell.type("bpsh --pty 0 bash --norc --noprofile --noediting -i\n")
+    shell.type("PS1='fa''r> '\n")
+    shell.expect("far> ")
+    assert not shell.flags() & termios.ICANON
+    shell.type("cat\n")
+    shell.type("echoed\n")
+    shell.expect("echoed\r\nechoed\r\n")
+    shell.type(INTERRUPT)
+    shell.expect("far> ")
+    shell.type("cat\n" + STOP)
+    shell.expect("Stopped")
+    shell.type("kill %1; exit 6\n")
+    shell.expect(PROMPT)
+    assert shell.run("echo status $?") == "status 6\r\n"
+    assert shell.flags() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_terminal_is_put_right_when_a_signal_ends_it(shell: Shell, number: signal.Signals) -> None:
+    before = shell.flags()
+    shell.type("bpsh --pty 0 sh -c 'echo up; exec sleep 1000'\n")
+    shell.expect("up\r\n")
+    (child,) = Path(f"/proc/{shell.pid}/task/{shell.pid}/children").read_text().split()
+    os.kill(int(child), number)
+    shell.expect(PROMPT)
+    assert shell.flags() == before
+
+
+def test_lines_about_ranks_start_at_the_left(shell: Shell) -> None:
+    shell.type("bpsh --pty 0 sh -c 'kill -KILL $$'\n")
+    shell.expect("bpsh: n0 (rank 0): killed by SIGKILL\r\n")
+    shell.expect(PROMPT)
