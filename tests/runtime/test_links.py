@@ -34,7 +34,7 @@ class Daemon:
             loop,
             cluster,
             tls.client_context(identity),
-            tls.server_context(identity, allow_anonymous=join is not None),
+            lambda: tls.server_context(identity, allow_anonymous=join is not None),
             self.events.append,
             lambda level, text: self.log.append(text),
             join=join,

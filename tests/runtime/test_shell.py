@@ -72,8 +72,9 @@ class Rig:
         self.connected: list[Client] = []
         self.shell = Shell(loop, log)
         identity = cluster / "h0"
-        contexts = tls.client_context(identity), tls.server_context(identity)
-        self.links = Links(loop, "test", *contexts, self.shell.feed, log)
+        self.links = Links(
+            loop, "test", tls.client_context(identity), lambda: tls.server_context(identity), self.shell.feed, log
+        )
         self.clients = Clients(loop, self.path, self.shell.feed, log)
         self.shell.attach(self.machine, self.links, clients=self.clients)
         self.clients.listen()

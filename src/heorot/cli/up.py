@@ -24,6 +24,8 @@ MAX_FANOUT = 1024
 FIXED_TIMEOUT_S = 30.0
 TIMEOUT_PER_NODE_S = 0.15
 POLL_S = 0.1
+MAX_QUICK_ENDS = 5
+"""Give up when the head has ended so many times in a row just after its start."""
 
 COMMAND = Command(
     "heorot up",
@@ -251,10 +253,19 @@ def _await_nodes(
             if head is not None:
                 head.close()
                 head = None
+            _check_heads(layout)
         show("up", up)
         if time.monotonic() > deadline_s:
             raise HeorotError(f"only {up} of {nodes} nodes came up in time{_log_hint(layout)}")
         time.sleep(pause_s)
+
+
+def _check_heads(layout: Layout) -> None:
+    """Raise HeorotError if no head can be kept alive."""
+    with control.connect(layout) as warden:
+        heads = control.ask(warden, "status")["heads"]
+    if not any(head["pid"] for head in heads) and max(head["quick_ends"] for head in heads) >= MAX_QUICK_ENDS:
+        raise HeorotError(f"the head ends as soon as it is started{_log_hint(layout)}")
 
 
 def _log_hint(layout: Layout) -> str:

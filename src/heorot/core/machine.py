@@ -2,13 +2,15 @@
 
 A machine has one method, ``handle(event, now_ms) -> list[Instruction]``. `now_ms` is a monotonic clock of the shell's.
 A shell (asyncio for real, `heorot.sim` for simulation) carries the instructions out in order and feeds the results
-back. Links and clients are numbers that the shell chooses and never uses again.
+back. Links and clients are numbers that the shell chooses and never uses again. All are msgspec structs, because
+making one costs an eighth of what a dataclass costs, and every message makes several.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from heorot.core.client_messages import ClientMessage, HeadMessage
 from heorot.core.messages import LinkMessage
@@ -16,8 +18,7 @@ from heorot.core.messages import LinkMessage
 # ------------------------------------------------------------------ events
 
 
-@dataclass(frozen=True, slots=True)
-class LinkOpened:
+class LinkOpened(Struct, frozen=True, gc=False):
     """A neighbour is connected and its certificate was verified: it is node `peer` (-1: a head)."""
 
     link: int
@@ -26,56 +27,48 @@ class LinkOpened:
     """The `key` of the `Connect` that this answers; empty if the neighbour connected to us."""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkClosed:
+class LinkClosed(Struct, frozen=True, gc=False):
     """The link is gone (never sent for a link that the machine itself closed)."""
 
     link: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectFailed:
+class ConnectFailed(Struct, frozen=True, gc=False):
     """The `Connect` with this key failed."""
 
     key: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True, gc=False):
     """A neighbour's message."""
 
     link: int
     message: LinkMessage
 
 
-@dataclass(frozen=True, slots=True)
-class TimerFired:
+class TimerFired(Struct, frozen=True, gc=False):
     """A timer that was set is due; it is not set any more."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceConnected:
+class SpaceConnected(Struct, frozen=True, gc=False):
     """The agent is connected to its bpinit."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceClosed:
+class SpaceClosed(Struct, frozen=True, gc=False):
     """The connection to bpinit is gone: bpinit has ended, and its processes with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FromSpace:
+class FromSpace(Struct, frozen=True, gc=False):
     """An encoded answer of the process space (`heorot.core.messages.SpaceAnswer`)."""
 
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ClientOpened:
+class ClientOpened(Struct, frozen=True, gc=False):
     """A client has connected; the kernel says who it is."""
 
     client: int
@@ -85,15 +78,13 @@ class ClientOpened:
     groups: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ClientClosed:
+class ClientClosed(Struct, frozen=True, gc=False):
     """The client is gone."""
 
     client: int
 
 
-@dataclass(frozen=True, slots=True)
-class FromClient:
+class FromClient(Struct, frozen=True, gc=False):
     """A client's message."""
 
     client: int
@@ -103,8 +94,7 @@ class FromClient:
 # ------------------------------------------------------------------ instructions
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True, gc=False):
     """Send on a link; `bulk` messages wait for all others."""
 
     link: int
@@ -112,16 +102,14 @@ class Send:
     bulk: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CloseLink:
+class CloseLink(Struct, frozen=True, gc=False):
     """Send what is queued, then close."""
 
     link: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(Struct, frozen=True, gc=False):
     """Open a link; answered by `LinkOpened` or `ConnectFailed`, within `timeout_ms`."""
 
     key: str
@@ -130,53 +118,46 @@ class Connect:
     timeout_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(Struct, frozen=True, gc=False):
     """Set (or move) the timer of this name; answered by `TimerFired`."""
 
     key: str
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
+class CancelTimer(Struct, frozen=True, gc=False):
     """The timer of this name shall not fire."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToSpace:
+class ToSpace(Struct, frozen=True, gc=False):
     """Hand an encoded command to the node's process space."""
 
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Remember:
+class Remember(Struct, frozen=True, gc=False):
     """Keep this value on disk under this name; it is given back to the next machine of this node."""
 
     name: str
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ToClient:
+class ToClient(Struct, frozen=True, gc=False):
     """Send to a client."""
 
     client: int
     message: HeadMessage
 
 
-@dataclass(frozen=True, slots=True)
-class CloseClient:
+class CloseClient(Struct, frozen=True, gc=False):
     """Send what is queued, then close."""
 
     client: int
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True, gc=False):
     """One line for the daemon's log."""
 
     level: str
@@ -184,8 +165,7 @@ class Log:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True, gc=False):
     """The daemon's work is over: end it, with this reason."""
 
     reason: str

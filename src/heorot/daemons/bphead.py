@@ -105,7 +105,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int
         loop,
         settings.cluster,
         tls.client_context(settings.directory),
-        tls.server_context(settings.directory, allow_anonymous=settings.join is not None),
+        lambda: tls.server_context(settings.directory, allow_anonymous=settings.join is not None),
         shell.feed,
         log,
         join=settings.join,

@@ -101,7 +101,9 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     )
     machine = NodeMachine(config, Verifier.load(directory / "signing.pub").verify)
     shell = Shell(loop, log)
-    links = Links(loop, settings.cluster, tls.client_context(directory), tls.server_context(directory), shell.feed, log)
+    links = Links(
+        loop, settings.cluster, tls.client_context(directory), lambda: tls.server_context(directory), shell.feed, log
+    )
     space = Channel(
         loop,
         space_socket,

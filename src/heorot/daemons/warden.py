@@ -294,7 +294,9 @@ class Warden:
         return {
             "cluster": self.embedded.cluster,
             "pid": os.getpid(),
-            "heads": [{"name": head.name, "pid": head.pid} for head in self.embedded.heads],
+            "heads": [
+                {"name": head.name, "pid": head.pid, "quick_ends": head.quick_ends} for head in self.embedded.heads
+            ],
             "nodes": [
                 {"id": node.number, "agent_pid": node.agent_pid, "init_pid": node.init_pid, "wanted": node.wanted}
                 for node in self.embedded.nodes

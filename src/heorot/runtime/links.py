@@ -49,7 +49,7 @@ class Links:
         loop: Loop,
         cluster: str,
         client_context: ssl.SSLContext,
-        server_context: ssl.SSLContext,
+        make_server_context: Callable[[], ssl.SSLContext],
         feed: Callable[[LinkOpened | LinkClosed | ConnectFailed | Received], None],
         log: Callable[[str, str], None],
         join: Callable[[], JoinSession | None] | None = None,
@@ -57,7 +57,8 @@ class Links:
         self._loop = loop
         self._cluster = cluster
         self._client_context = client_context
-        self._server_context = server_context
+        self._make_server_context = make_server_context
+        self._server_context: ssl.SSLContext | None = None
         self._feed = feed
         self._log = log
         self._join = join
@@ -136,6 +137,14 @@ class Links:
         except OSError:
             sock.close()
             return
+        if self._server_context is None:
+            # Made for the first neighbour that comes: most nodes are leaves of the tree and never need one.
+            try:
+                self._server_context = self._make_server_context()
+            except SecurityError as error:
+                self._log("error", f"refused a connection from {name}: {error}")
+                sock.close()
+                return
         _Link(self, sock, name, "", self._server_context, HANDSHAKE_TIMEOUT_S).begin()
 
     def established(self, link: _Link) -> None:
