@@ -33,25 +33,21 @@ class InboundStream:
         self.total = -1
         """How many bytes there will be; -1 until the rank is over."""
         self.joined_late = False
-        """Whoever read this before us has acknowledged all that lies before the first byte that we shall see."""
+        """We begin where those who read this before us have stopped."""
 
-    def accept(self, offset: int, data: bytes) -> bytes:
-        """Return what is new of `data` at `offset`.
+    def accept(self, offset: int, data: bytes, kept_from: int = 0) -> bytes:
+        """Return what is new of `data` at `offset`; a former reader has acknowledged all before `kept_from`.
 
-        Raises
-        ------
-        ProtocolError
-            If bytes are missing between what was received and `offset`.
+        A gap means that what lies in it was lost on a way that is no more. All of it, and these bytes, will be sent
+        again from the acknowledged offset: they are of no use now.
         """
         if self.joined_late:
             self.joined_late = False
-            self.received = self.consumed = self.acknowledged = offset
+            self.received = self.consumed = self.acknowledged = kept_from
         received = self.received
         if offset != received:
             if offset > received:
-                raise ProtocolError(
-                    f"stream {self.stream} of rank {self.rank} continues at {offset}, but {received} bytes are here"
-                )
+                return b""
             data = data[received - offset :]
         self.received = received + len(data)
         return data
@@ -166,11 +162,13 @@ class JobState:
         self.nodes = [node for i in range(0, len(runs), 2) for node in range(runs[i], runs[i] + runs[i + 1])]
         self.acknowledge_bytes = max(1, window_bytes // 2)
 
-    def output(self, rank: int, number: int, offset: int, data: bytes) -> tuple[InboundStream, bytes]:
+    def output(
+        self, rank: int, number: int, offset: int, data: bytes, kept_from: int = 0
+    ) -> tuple[InboundStream, bytes]:
         """Bytes arrived; return what is new of them."""
         stream = self.streams.get((rank, number)) or self.stream(rank, number)
         was_missing = stream.missing
-        data = stream.accept(offset, data)
+        data = stream.accept(offset, data, kept_from)
         if was_missing and not stream.missing:
             self.missing_streams -= 1
         return stream, data

@@ -228,7 +228,13 @@ class Session:
         if tag == "output":
             job = self.jobs.get(message[1])
             if job is not None:
-                stream, data = job.output(message[2], message[3], message[4], message[5])
+                kept_from = message[6] if len(message) > 6 else 0
+                stream, data = job.output(message[2], message[3], message[4], message[5], kept_from)
+                if message[4] < stream.acknowledged and not job.released:
+                    # The node has not heard of it: our word was on a way that is no more.
+                    self.outgoing += wire.encode(
+                        wire.client_ack(job.id, stream.rank, stream.stream, stream.acknowledged)
+                    )
                 if data:
                     events.append(Output(job, stream, data))
         elif tag in _JOB_MESSAGES:

@@ -77,7 +77,7 @@ def test_messages_survive_any_cutting_of_the_stream(blobs: list[bytes], cuts: li
         received += reader.feed(stream[position : position + size])
         position += size
         turn += 1
-    assert received == [["output", "1.1", rank, 1, 0, blob] for rank, blob in enumerate(blobs)]
+    assert received == [["output", "1.1", rank, 1, 0, blob, 0] for rank, blob in enumerate(blobs)]
     assert reader.buffered_bytes == 0
 
 

@@ -68,7 +68,8 @@ class ClientStdin(Message, tag="stdin", frozen=True):
 
 
 class ClientAck(Message, tag="ack", frozen=True):
-    """The client has written these bytes where they belong: the node may forget them."""
+    """The client has written these bytes where they belong: the node may forget them. A client that gets bytes again
+    which it has acknowledged says it again."""
 
     job: JobId
     rank: Count
@@ -221,20 +222,24 @@ class Failed(Message, tag="failed", frozen=True):
 
 
 class Lost(Message, tag="lost", frozen=True):
-    """Ranks whose node is gone: lists of rank, node, text."""
+    """Ranks whose node is gone: lists of rank, node, text. For a rank that has ended already: the output of it that has
+    not arrived is gone."""
 
     job: JobId
     ranks: list[tuple[int, int, str]]
 
 
 class ClientOutput(Message, tag="output", frozen=True):
-    """Bytes of a rank; a repeated offset means bytes that were sent before."""
+    """Bytes of a rank. A repeated offset means bytes that were sent before; one that leaves a gap, bytes that are to be
+    ignored, because everything from the acknowledged offset is about to be sent again."""
 
     job: JobId
     rank: Count
     stream: int
     offset: Count
     data: bytes
+    kept_from: Count = 0
+    """Bytes before this offset were acknowledged by a former reader: where a new one begins."""
 
 
 class ClientStdinAck(Message, tag="stdin-ack", frozen=True):

@@ -196,7 +196,7 @@ class HeadMachine:
         elif isinstance(payload, m.Reply):
             self.requests.reply(up.node, payload)
         elif isinstance(payload, m.LaunchCopy):
-            self.jobs.adopted(up.node, payload)
+            self.jobs.adoptions.take(up.node, payload)
         else:
             self._space_gone(self.members.records[up.node], payload)
 
@@ -238,9 +238,21 @@ class HeadMachine:
             raise ProtocolError(f"n{record.node} attached with another incarnation than its inventory has")
         if record.state != "up":
             self.members.set_state(record, "up")
-            self._rebalance_soon()
+        # Descendants may have gone elsewhere while it was away.
+        self._rebalance_soon()
+        self._admit(record, inventory)
         self.jobs.reconcile(record, inventory)
         self.requests.ask_again(record.node)
+
+    def _admit(self, record: NodeRecord, inventory: m.Inventory) -> None:
+        """See that a node starts nothing that was meant for a former incarnation of it."""
+        if inventory.after:
+            record.admitted, record.admitted_after = inventory.incarnation, inventory.after
+            return
+        if record.admitted != inventory.incarnation:
+            record.admitted, record.admitted_after = inventory.incarnation, self.jobs.latest
+        here = NodeSet(1 << record.node)
+        self.context.send_down(here, m.Admit(inventory.incarnation, record.admitted_after))
 
     def _space_gone(self, record: NodeRecord, gone: m.SpaceGone) -> None:
         if gone.incarnation == record.incarnation:
@@ -294,6 +306,10 @@ class HeadMachine:
             self._heartbeat()
         elif kind == "grace":
             self._grace_over(int(rest))
+        elif kind == "missing":
+            record = self.members.records[int(rest)]
+            if record.state != "up":
+                self.jobs.node_gone(record.node, f"n{record.node} did not come back after the change of heads")
         elif kind == "rebalance":
             self._rebalance()
         elif kind == "kill":

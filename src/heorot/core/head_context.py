@@ -36,6 +36,8 @@ class HeadConfig:
     heartbeat_ms: int = 10_000
     link_timeout_ms: int = 30_000
     node_grace_ms: int = 5_000
+    adoption_grace_ms: int = 60_000
+    """How long a new head waits for the nodes of jobs that it takes over."""
     kill_grace_ms: int = 2_000
     query_timeout_ms: int = 10_000
     rebalance_ms: int = 1_000
@@ -57,11 +59,17 @@ class HeadContext:
         self.out: list[Instruction] = []
         self.now_ms = 0
         self._placements = 0
+        self._readings = config.epoch << 32
 
     @property
     def wall_ms(self) -> int:
         """Milliseconds since 1970."""
         return self.now_ms + self.config.wall_offset_ms
+
+    def next_reading(self) -> int:
+        """Return a number for a new reader of a job: no two heads use the same."""
+        self._readings += 1
+        return self._readings
 
     def log(self, level: str, text: str) -> None:
         """Say something in the daemon's log."""

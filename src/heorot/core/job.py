@@ -102,8 +102,12 @@ class Job:
     """Clients and their request numbers that wait for the end."""
     node_set: NodeSet = field(default_factory=NodeSet)
     one_rank_a_node: bool = True
-    incarnations: dict[int, int] = field(default_factory=dict)
-    """The incarnation of each node when the job was launched there."""
+    adopted: bool = False
+    """An earlier head launched it."""
+    reading: int = 0
+    """The number of the present reader, or of the last one; 0 for the first."""
+    unread: list[int] = field(default_factory=list)
+    """Ranks that have ended and whose node is gone, with the output of theirs that was not read."""
 
     def __post_init__(self) -> None:
         if not self.states:
@@ -161,6 +165,16 @@ class Job:
     def fail(self, failure: Failure) -> bool:
         """Note that a rank never ran."""
         return self.end(failure.rank, NeverRan(failure.error, failure.text))
+
+    def cut_off(self, node: int) -> list[int]:
+        """Note that this node's output is gone; return its ranks that have ended and wrote something."""
+        unread: list[int] = []
+        for rank in ranks_on(self.ticket, node):
+            end = self.ends.get(rank)
+            if isinstance(end, Ended) and end.stdout_bytes + end.stderr_bytes and rank not in self.unread:
+                unread.append(rank)
+        self.unread += unread
+        return unread
 
     def live_ranks_on(self, node: int) -> list[int]:
         """Return this node's ranks that are not over."""

@@ -11,18 +11,20 @@ from msgspec.structs import replace
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
-from heorot.core.errors import ProtocolError, RequestError, SecurityError
+from heorot.core.adoption import Adoptions
+from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head_context import HeadContext
-from heorot.core.job import OVER, PENDING, Ended, Job, LostRank, nodes_of, runs_of, window_of
+from heorot.core.job import OVER, PENDING, Ended, Job, LostRank, runs_of, window_of
 from heorot.core.membership import NodeRecord
 from heorot.core.nodeset import NodeSet
 from heorot.core.stdin_feed import TAKES_NO_MORE, StdinFeed
-from heorot.core.tickets import TICKET_VALIDITY_MS, open_launch, seal_ticket
+from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 
 SIGHUP, SIGKILL = 1, 9
-MAX_ADOPTIONS = 4_096
 RELEASE_DELAY_MS = 250
 MAX_RELEASES = 256
+ESTALE = 116
+"""The error of a rank whose job was released on its node before: it was collected, perhaps under an earlier head."""
 
 
 class Jobs:
@@ -36,14 +38,14 @@ class Jobs:
         self._releases: dict[str, NodeSet] = {}
         """Jobs that their nodes may forget and have not been told so."""
         self._sequence = 0
-        self._actions = 0
-        self._adoptions: dict[str, dict[int, m.JobInventory]] = {}
-        """Jobs of an earlier head whose launch was asked for, and what nodes said of them meanwhile."""
+        # Nodes remember which questions they have answered: no two heads may use the same numbers.
+        self._actions = context.config.epoch << 32
+        self.adoptions = Adoptions(context, self)
 
     @property
-    def pending_adoptions(self) -> list[str]:
-        """Jobs of an earlier head whose launch has not come yet."""
-        return list(self._adoptions)
+    def latest(self) -> str:
+        """The job that was launched last, or the number before the first."""
+        return f"{self._context.config.epoch}.{self._sequence}"
 
     # ------------------------------------------------------------------ launch
 
@@ -88,7 +90,6 @@ class Jobs:
         )
         job = Job(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
         job.launch = seal_ticket(context.sign, ticket)
-        job.incarnations = {node: context.members.records[node].incarnation or 0 for node in job.node_set}
         if ticket.stdin == b"":
             job.stdin.open(list(job.node_set))
         self.jobs[job.id] = job
@@ -96,14 +97,15 @@ class Jobs:
             self.clients.setdefault(client, set()).add(job.id)
         context.to_client(client, c.Spawned(ask.request, job.id, ticket.runs, ticket.window_bytes))
         self.send_releases(within=job.node_set)
-        # A node that cannot be reached just now gets the launch with its next inventory.
+        # A node that cannot be reached just now gets the launch after its next inventory.
         context.send_down(job.node_set, job.launch)
         if ask.detached:
             self.feed(job, c.ClientStdin(job.id, -1, 0, b"", True))
         self._forget_oldest()
         return job
 
-    def _resend_launch(self, job: Job, node: int) -> None:
+    def resend_launch(self, job: Job, node: int) -> None:
+        """Send the launch to a node again, and what followed it; what is there already is not started twice."""
         context = self._context
         # Signed anew: the first ticket may have expired, or be of an earlier epoch.
         job.ticket = replace(
@@ -114,7 +116,11 @@ class Jobs:
             attended=job.attended,
         )
         job.launch = seal_ticket(context.sign, job.ticket)
-        context.send_down(NodeSet(1 << node), job.launch)
+        here = NodeSet(1 << node)
+        context.send_down(here, job.launch)
+        if job.reading or not job.attended:
+            context.send_down(here, m.Attend(job.id, job.attended, reading=job.reading))
+        self._feed_again(job, node)
 
     # ------------------------------------------------------------------ news from nodes
 
@@ -138,13 +144,21 @@ class Jobs:
                 started_news += (rank, pid)
             elif job.states[rank] == OVER and job.released:
                 self._context.send_down(NodeSet(1 << node), m.Release(job.id))
+            elif isinstance(job.ends.get(rank), LostRank):
+                # Given up for lost while the node was away, and its loss was told: it must not run on unseen.
+                self._signal(NodeSet(1 << node), job.id, [rank], SIGKILL)
         for index in range(0, len(exited), 5):
             node, rank, wait_status, stdout_bytes, stderr_bytes = exited[index : index + 5]
             if self._may_tell(job, mask, node, rank) and job.end(rank, Ended(wait_status, stdout_bytes, stderr_bytes)):
                 exited_news += (rank, wait_status, stdout_bytes, stderr_bytes)
                 self._reads_no_more(job, node, rank)
         for failure in report.failed:
-            if self._may_tell(job, mask, failure.node, failure.rank) and job.fail(failure):
+            if not self._may_tell(job, mask, failure.node, failure.rank):
+                continue
+            if failure.error == ESTALE and job.adopted:
+                self._was_released(job, failure.node)
+                return
+            if job.fail(failure):
                 failed_news.append((failure.rank, failure.error, failure.text))
                 self._reads_no_more(job, failure.node, failure.rank)
         for note in report.notes:
@@ -159,13 +173,13 @@ class Jobs:
         return bool(mask >> node & 1)
 
     def _unknown_report(self, mask: int, report: m.Report) -> None:
-        if report.job in self._adoptions:
-            return  # the next inventory of these nodes says the same
-        self._forget_on(report.job, NodeSet.of(report.started[0::3] + report.exited[0::5]) & NodeSet(mask))
+        nodes = NodeSet.of(report.started[0::3] + report.exited[0::5] + [item.node for item in report.failed])
+        if not self.adoptions.missed(report.job, nodes & NodeSet(mask)):
+            self._forget_on(report.job, nodes & NodeSet(mask))
 
     def _forget_on(self, job_id: str, nodes: NodeSet) -> None:
         """Tell nodes to forget a job that this head has closed; leave those of earlier heads to adoption."""
-        if nodes and int(job_id.split(".")[0]) == self._context.config.epoch:
+        if nodes and m.job_order(job_id)[0] == self._context.config.epoch:
             self._context.send_down(nodes, m.Release(job_id))
 
     def _tell(
@@ -189,8 +203,11 @@ class Jobs:
             return
         if not job.valid(node, output.rank):
             raise ProtocolError(f"output of rank {output.rank} of job {job.id} from n{node}")
+        if output.reading != job.reading:
+            return  # it was on its way to a former reader
         self._context.to_client(
-            job.client, c.ClientOutput(job.id, output.rank, output.stream, output.offset, output.data)
+            job.client,
+            c.ClientOutput(job.id, output.rank, output.stream, output.offset, output.data, output.kept_from),
         )
 
     # ------------------------------------------------------------------ inventories
@@ -201,16 +218,17 @@ class Jobs:
         for item in inventory.jobs:
             job = self.jobs.get(item.job)
             if job is not None:
-                self._take_inventory(job, record, item)
-            elif int(item.job.split(".")[0]) == self._context.config.epoch:
+                self.take_inventory(job, record, item)
+            elif m.job_order(item.job)[0] == self._context.config.epoch:
                 self._forget_on(item.job, NodeSet(1 << record.node))
             else:
-                self._adopt(record, item)
+                self.adoptions.offer(record, item)
         for job in [job for job in self.jobs.values() if not job.done and record.node in job.node_set]:
             if job.id not in held:
-                self._reconcile_absent(job, record)
+                self.reconcile_absent(job, record)
 
-    def _take_inventory(self, job: Job, record: NodeRecord, item: m.JobInventory) -> None:
+    def take_inventory(self, job: Job, record: NodeRecord, item: m.JobInventory) -> None:
+        """Compare what a node holds of one job with what this head believes."""
         node = record.node
         here = NodeSet(1 << node)
         if job.released:
@@ -221,35 +239,38 @@ class Jobs:
         started = [value for i in range(0, len(item.running), 2) for value in (node, *item.running[i : i + 2])]
         exited = [value for i in range(0, len(item.exited), 4) for value in (node, *item.exited[i : i + 4])]
         known = set(item.running[0::2]) | set(item.exited[0::4]) | {failure.rank for failure in item.failed}
-        zombies = [rank for rank in item.running[0::2] if job.valid(node, rank) and job.states[rank] == OVER]
         self.report(1 << node, m.Report(job.id, started, exited, item.failed))
-        if zombies:
-            # Given up for lost while the node was away, and its loss was reported: it must not run on unseen.
-            self._signal(here, job.id, zombies, SIGKILL)
+        if job.released:
+            return
         if any(rank not in known and job.states[rank] == PENDING for rank in m.ranks_on(job.ticket, node)):
-            self._resend_launch(job, node)
-        if job.detached or not job.attended:
-            self._context.send_down(here, m.Attend(job.id, job.attended))
-        for offset, data, end in job.stdin.missing(item.stdin_offset):
-            self._context.send_down(here, m.Stdin(job.id, None, offset, data, end), bulk=True)
+            self.resend_launch(job, node)
+            return
+        if job.reading or not job.attended:
+            self._context.send_down(here, m.Attend(job.id, job.attended, reading=job.reading))
+        self._feed_again(job, node)
 
-    def _reconcile_absent(self, job: Job, record: NodeRecord) -> None:
-        node = record.node
-        ranks = job.live_ranks_on(node)
+    def reconcile_absent(self, job: Job, record: NodeRecord) -> None:
+        """A node does not hold a job that has ranks there which are not over."""
+        ranks = job.live_ranks_on(record.node)
         if not ranks:
             return
-        if job.incarnations.get(node, record.incarnation) != record.incarnation or any(
-            job.states[rank] != PENDING for rank in ranks
-        ):
-            self._lose(job, node, f"n{node} was restarted: what ran on it is gone")
+        launched_before = m.job_order(job.id) <= m.job_order(record.admitted_after)
+        if launched_before or any(job.states[rank] != PENDING for rank in ranks):
+            self._lose(job, record.node, f"n{record.node} was restarted: what ran on it is gone")
         else:
-            self._resend_launch(job, node)
+            self.resend_launch(job, record.node)
 
     def node_gone(self, node: int, why: str) -> None:
-        """Give up every rank of this node."""
+        """Give up every rank of this node, and the output of those that have ended but was not collected."""
         for job in list(self.jobs.values()):
-            if not job.done and node in job.node_set:
+            if job.released or node not in job.node_set:
+                continue
+            unread = job.cut_off(node)
+            if unread and job.client is not None:
+                self._context.to_client(job.client, c.Lost(job.id, [(rank, node, why) for rank in unread]))
+            if not job.done:
                 self._lose(job, node, why)
+        self.adoptions.node_gone(node)
 
     def _lose(self, job: Job, node: int, why: str) -> None:
         lost = [(rank, node, why) for rank in job.live_ranks_on(node) if job.end(rank, LostRank(node, why))]
@@ -263,47 +284,12 @@ class Jobs:
         if job.done:
             self._done(job)
 
-    # ------------------------------------------------------------------ adoption
-
-    def _adopt(self, record: NodeRecord, item: m.JobInventory) -> None:
-        waiting = self._adoptions.get(item.job)
-        if waiting is None:
-            if len(self._adoptions) >= MAX_ADOPTIONS:
-                self._context.log("error", f"job {item.job} is not taken over now: {MAX_ADOPTIONS} others come first")
-                return
-            waiting = self._adoptions[item.job] = {}
-        waiting[record.node] = item
-        self._context.send_down(NodeSet(1 << record.node), m.FetchLaunch(item.job))
-
-    def adopted(self, node: int, copy: m.LaunchCopy) -> None:
-        """Take over a job of an earlier head from the copy of its launch."""
-        waiting = self._adoptions.pop(copy.job, None)
-        if waiting is None or not copy.ticket or copy.job in self.jobs:
-            return
-        context = self._context
-        launch = m.Launch(copy.ticket, copy.signature, copy.job)
-        try:
-            ticket = m.decode_ticket(copy.ticket)
-            # Its validity is of the past; the signature and the cluster are what counts.
-            open_launch(context.verify, launch, cluster=context.config.cluster, wall_ms=ticket.issued_at_ms)
-        except SecurityError as error:
-            context.log("error", f"job {copy.job} on n{node} is not taken over: {error}")
-            return
-        job = Job(ticket, nodes_of(ticket), not ticket.attended, ticket.issued_at_ms)
-        job.launch = launch
-        job.incarnations = {number: waiting_node.incarnation or 0 for number, waiting_node in self._records(job)}
-        if ticket.stdin == b"":
-            job.stdin.open(list(job.node_set))
-        self.jobs = {job.id: job, **self.jobs}
-        context.log("info", f"took over job {job.id} of an earlier head")
-        for number, item in sorted(waiting.items()):
-            self._take_inventory(job, context.members.record(number), item)
-        for number, record in self._records(job):
-            if number not in waiting and record.state == "up":
-                self._reconcile_absent(job, record)
-
-    def _records(self, job: Job) -> list[tuple[int, NodeRecord]]:
-        return [(node, self._context.members.record(node)) for node in job.node_set]
+    def _was_released(self, job: Job, node: int) -> None:
+        """A node has released a job of an earlier head already: it was collected, and the other nodes may forget it."""
+        why = "its output was collected before the change of heads"
+        for number in job.node_set:
+            self._lose(job, number, why)
+        self.release(job)
 
     # ------------------------------------------------------------------ input
 
@@ -324,6 +310,15 @@ class Jobs:
         fresh = feed.take(message.offset, message.data, message.end)
         if fresh or message.end:
             self._context.send_down(nodes, m.Stdin(job.id, ranks, offset, fresh, message.end), bulk=True)
+
+    def _feed_again(self, job: Job, node: int) -> None:
+        """Send a node the input that it has not acknowledged; what it has taken already it leaves out."""
+        for rank, feed in [(-1, job.stdin), *job.rank_stdin.items()]:
+            taken = feed.offsets.get(node)
+            if taken is not None:
+                ranks = None if rank < 0 else [rank]
+                for offset, data, end in feed.missing(taken):
+                    self._context.send_down(NodeSet(1 << node), m.Stdin(job.id, ranks, offset, data, end), bulk=True)
 
     def stdin_ack(self, node: int, ack: m.StdinAck) -> None:
         """Note how far a node has taken the input."""
@@ -361,10 +356,14 @@ class Jobs:
 
     def release(self, job: Job) -> None:
         """Everything is collected, or nobody wants it: the nodes may forget the job."""
+        self._close(job)
+        self._forget_oldest()
+
+    def _close(self, job: Job) -> None:
         if job.released:
             return
         job.released = True
-        job.launch = None
+        job.unread.clear()
         job.stdin = StdinFeed()
         job.rank_stdin.clear()
         job.ticket = replace(job.ticket, environment=[])
@@ -395,6 +394,7 @@ class Jobs:
         """Let a client read a job: tell it all that is known, then have the nodes send what they keep."""
         context = self._context
         job.client = client
+        job.reading = context.next_reading()
         self.clients.setdefault(client, set()).add(job.id)
         context.to_client(client, c.Spawned(request, job.id, job.ticket.runs, job.ticket.window_bytes))
         started = [value for rank, pid in enumerate(job.pids) if pid for value in (rank, pid)]
@@ -416,7 +416,10 @@ class Jobs:
             context.to_client(client, c.Lost(job.id, lost))
         if exited:
             context.to_client(client, c.Exited(job.id, exited))
-        context.send_down(job.node_set, m.Attend(job.id, True, from_start))
+        unread = [(rank, job.nodes[rank], "its node is gone, and unread output with it") for rank in job.unread]
+        if unread:
+            context.to_client(client, c.Lost(job.id, unread))
+        context.send_down(job.node_set, m.Attend(job.id, True, from_start, job.reading))
         if job.done:
             context.to_client(client, c.Done(job.id, job.text))
 
@@ -462,10 +465,12 @@ class Jobs:
         self._context.send_down(nodes, m.Query(self._actions, job_id, ranks, None, signal, False))
 
     def _forget_oldest(self) -> None:
+        """Keep the list of jobs that are over short: collected ones go first, the oldest first."""
         limit = self._context.config.max_finished_jobs
         if len(self.jobs) <= limit:
             return
-        finished = [job for job in self.jobs.values() if job.done and (job.released or job.client is None)]
-        for job in finished[: len(self.jobs) - limit]:
-            self.release(job)
+        finished = [job for job in self.jobs.values() if job.done and job.client is None]
+        finished.sort(key=lambda job: not job.released)
+        for job in finished[: max(0, len(finished) - limit)]:
             del self.jobs[job.id]
+            self._close(job)

@@ -37,6 +37,10 @@ class NodeRecord:
     placed_under: int | None = None
     """The parent that the newest placement names."""
     detached_at_ms: int = 0
+    admitted: int | None = None
+    """The incarnation that `admitted_after` is about."""
+    admitted_after: str = "0.0"
+    """Jobs up to this one were launched before this incarnation was known."""
     mode: int = 0o111
     uid: int = 0
     gid: int = 0

@@ -17,7 +17,7 @@ class Accumulator:
 
     __slots__ = (
         "exited",
-        "expected_nodes",
+        "expected",
         "failed",
         "job",
         "nodes_over",
@@ -28,9 +28,10 @@ class Accumulator:
         "started",
     )
 
-    def __init__(self, job: str, expected_nodes: int) -> None:
+    def __init__(self, job: str, expected: int) -> None:
         self.job = job
-        self.expected_nodes = expected_nodes
+        self.expected = expected
+        """Mask of the nodes of this subtree whose reports are waited for."""
         self.nodes_started = 0
         self.nodes_over = 0
         self.started: list[int] = []
@@ -49,13 +50,14 @@ class Accumulator:
         self.pending_started += report.nodes_started
         self.pending_over += report.nodes_over
         before_started, before_over = self.nodes_started, self.nodes_over
+        expected_nodes = self.expected.bit_count()
         self.nodes_started += report.nodes_started
         self.nodes_over += report.nodes_over
         # A failure waits for no one: somebody is looking at a command that cannot run.
         return (
             bool(report.failed)
-            or before_started < self.expected_nodes <= self.nodes_started
-            or before_over < self.expected_nodes <= self.nodes_over
+            or before_started < expected_nodes <= self.nodes_started
+            or before_over < expected_nodes <= self.nodes_over
             or len(self.started) + len(self.exited) + len(self.failed) > MAX_MERGED_ENTRIES
         )
 
@@ -76,7 +78,7 @@ class Accumulator:
     @property
     def finished(self) -> bool:
         """True if every expected node is over and nothing waits."""
-        return self.nodes_over >= self.expected_nodes and self.empty
+        return self.nodes_over >= self.expected.bit_count() and self.empty
 
 
 def report_for(mask: int, report: Report) -> Report | None:

@@ -255,6 +255,8 @@ class Attend(Message, tag=51, frozen=True):
     job: JobId
     attended: bool
     from_start: bool = False
+    reading: Count = 0
+    """Each reader of a job has another number; the first one, named by the ticket, has 0."""
 
 
 class Release(Message, tag=52, frozen=True):
@@ -300,6 +302,15 @@ class FetchLaunch(Message, tag=56, frozen=True):
     job: JobId
 
 
+class Admit(Message, tag=57, frozen=True):
+    """The head knows this incarnation of the node's process space from now on. Jobs up to and including `after` were
+    launched before, perhaps on an incarnation that is gone: tickets of theirs, still on their way, start nothing here.
+    The first one counts, and nothing is started before it has come."""
+
+    incarnation: Count
+    after: JobId
+
+
 # ------------------------------------------------ answers of a process space: tags 80..111
 
 
@@ -309,6 +320,8 @@ class Inventory(Message, tag=80, frozen=True):
     incarnation: Count
     jobs: list[JobInventory]
     init_pid: Count = 0
+    after: str = ""
+    """As `Admit` said; empty: no head has admitted this incarnation yet."""
 
 
 class JobInventory(Message, frozen=True):
@@ -332,6 +345,10 @@ class Output(Message, tag=81, frozen=True):
     stream: Annotated[int, Meta(ge=1, le=2)]
     offset: Count
     data: bytes
+    kept_from: Count = 0
+    """Bytes before this offset were acknowledged and are forgotten: where a new reader begins."""
+    reading: Count = 0
+    """Of the `Attend` that this was sent for. What is still on its way to a former reader is of no use to the next."""
 
 
 class StdinAck(Message, tag=82, frozen=True):
@@ -383,8 +400,10 @@ class LaunchCopy(Message, tag=84, frozen=True):
 
 
 LinkMessage: TypeAlias = Hello | Refused | Ping | Pong | Down | Up | Report | Detached | Reattached
-HeadCommand: TypeAlias = Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Place
-SpaceCommand: TypeAlias = Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch
+HeadCommand: TypeAlias = (
+    Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place
+)  # fmt: skip
+SpaceCommand: TypeAlias = Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit
 NodePayload: TypeAlias = Attach | SpaceGone | Inventory | Output | StdinAck | Reply | LaunchCopy
 SpaceAnswer: TypeAlias = Report | Inventory | Output | StdinAck | Reply | LaunchCopy
 
@@ -474,3 +493,9 @@ def ranks_on(ticket: Ticket, node: int) -> list[int]:
             ranks.append(rank + node - first)
         rank += count
     return ranks
+
+
+def job_order(job: str) -> tuple[int, int]:
+    """Return what orders jobs by the time of their launch: epoch and sequence."""
+    epoch, _, sequence = job.partition(".")
+    return int(epoch), int(sequence)

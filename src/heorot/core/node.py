@@ -7,8 +7,8 @@ same when their parent tells them (`Reattached`) that its own way to the head is
 no way up is repeated by that.
 
 Downward, a message is for a set of nodes: deliver here, split the rest among the children. Upward, payloads pass as
-opaque bytes, except that reports of one job are merged. A child may speak only for nodes whose placement, signed by
-the head, names this node and that child as ancestors.
+opaque bytes, except that reports of one job are merged. A child may speak only for itself, if its placement, signed by
+the head, names this node, and for nodes whose placement names an ancestor that is admitted through that child.
 
 Way up::
 
@@ -53,6 +53,8 @@ _TAG_REPORT = 7
 _TAG_ATTACH = 32
 _TAG_PLACE = 34
 _TAG_LAUNCH = 48
+_TAG_RELEASE = 52
+_TAG_ADMIT = 57
 _TAG_LAST_COMMAND = 79
 _TAG_INVENTORY = 80
 _TAG_OUTPUT = 81
@@ -108,6 +110,8 @@ class NodeMachine:
         self.config = config
         self.epoch = config.epoch
         self.incarnation: int | None = None
+        self.admitted_after = ""
+        """The last job before the head knew this incarnation; empty: it does not know it yet."""
         self.children: dict[int, _Child] = {}
         self.accumulators: dict[str, Accumulator] = {}
         self.uplink = Uplink(config)
@@ -178,6 +182,7 @@ class NodeMachine:
             inventory = m.decode_space_answer(event.payload)
             assert isinstance(inventory, m.Inventory)
             self.incarnation = inventory.incarnation
+            self.admitted_after = inventory.after
             self._out += self.uplink.connect(self._now_ms)
             return
         # What is dropped here without a way up, bpinit repeats after the next Inventorize.
@@ -211,6 +216,7 @@ class NodeMachine:
     def _drop_child(self, link: int) -> None:
         child = self.children.pop(link, None)
         if child is not None and child.mask:
+            self._expect_no_more(child.mask)
             self._send_up(m.Detached(NodeSet(child.mask).ranges()))
 
     def _refuse(self, link: int, code: str, text: str) -> None:
@@ -282,6 +288,7 @@ class NodeMachine:
         )
         self._send_up(m.Up(config.node, m.encode(attach)))
         self._out.append(ToSpace(m.encode(m.Inventorize())))
+        self._expect_no_more(1 << config.node)
         for child in self.children.values():
             if child.greeted:
                 self._out.append(Send(child.link, m.Reattached(self.epoch)))
@@ -298,6 +305,10 @@ class NodeMachine:
         tag = m.tag_of(down.payload)
         if tag == _TAG_LAUNCH:
             self._expect_reports(nodes, down.payload)
+        elif tag == _TAG_RELEASE and self.accumulators:
+            release = m.decode_head_command(down.payload)
+            assert isinstance(release, m.Release)
+            self._expect_no_more(nodes.mask, release.job)
         here = 1 << self.config.node
         rest = nodes.mask & ~here
         if rest:
@@ -316,6 +327,12 @@ class NodeMachine:
             place = m.decode_head_command(payload)
             assert isinstance(place, m.Place)
             self._place(place.placement)
+        elif tag == _TAG_ADMIT:
+            admit = m.decode_head_command(payload)
+            assert isinstance(admit, m.Admit)
+            if admit.incarnation == self.incarnation and not self.admitted_after:
+                self.admitted_after = admit.after
+                self._out.append(ToSpace(payload))
         elif _TAG_LAUNCH < tag <= _TAG_LAST_COMMAND:
             self._out.append(ToSpace(payload))
         else:
@@ -327,12 +344,22 @@ class NodeMachine:
         subtree = 1 << self.config.node
         for child in self.children.values():
             subtree |= child.mask
-        expected = (nodes.mask & subtree).bit_count()
         known = self.accumulators.get(launch.job)
         if known is not None:
-            known.expected_nodes = max(known.expected_nodes, expected)
+            known.expected |= nodes.mask & subtree
         elif len(self.accumulators) < MAX_ACCUMULATORS:
-            self.accumulators[launch.job] = Accumulator(launch.job, expected)
+            self.accumulators[launch.job] = Accumulator(launch.job, nodes.mask & subtree)
+
+    def _expect_no_more(self, mask: int, job: str | None = None) -> None:
+        """Do not wait for reports of these nodes any more: their inventories say it all, or the job is released."""
+        if job is None:
+            concerned = [accumulator for accumulator in self.accumulators.values() if accumulator.expected & mask]
+        else:
+            concerned = [self.accumulators[job]] if job in self.accumulators else []
+        for accumulator in concerned:
+            accumulator.expected &= ~mask
+            if not accumulator.expected:
+                self._flush(accumulator)
 
     def _launch(self, payload: bytes) -> None:
         launch = m.decode_head_command(payload)
@@ -347,6 +374,10 @@ class NodeMachine:
             self._report_refusal(launch, str(error))
             return
         self._raise_epoch(ticket.epoch)
+        if not self.admitted_after or m.job_order(ticket.job) <= m.job_order(self.admitted_after):
+            # Meant for a former incarnation, which may have started it. The head decides by the inventory of this one.
+            self._log("warning", f"launch {ticket.job} was not meant for this incarnation and is dropped")
+            return
         self._out.append(ToSpace(payload))
 
     def _report_refusal(self, launch: m.Launch, why: str) -> None:
@@ -390,6 +421,7 @@ class NodeMachine:
             gone = NodeSet.from_ranges(message.nodes).mask & child.mask & ~(1 << child.node)
             if gone:
                 child.mask &= ~gone
+                self._expect_no_more(gone)
                 self._send_up(m.Detached(NodeSet(gone).ranges()))
         elif isinstance(message, m.Ping):
             self._out.append(Send(child.link, m.Pong()))
@@ -434,9 +466,12 @@ class NodeMachine:
                 raise SecurityError(f"n{up.node} attaches as n{attach.node}")
             placement = open_placement(self._verify, attach.placement, cluster=self.config.cluster, node=up.node)
             path = [hop.node for hop in placement.path]
-            if self.config.node not in path:
-                raise SecurityError(f"the head did not place n{up.node} below n{self.config.node}")
-            if child.node not in (up.node, *path[path.index(self.config.node) + 1 :]):
+            if child.node == up.node:
+                if self.config.node not in path:
+                    raise SecurityError(f"the head did not place n{up.node} below n{self.config.node}")
+            elif not any(child.mask >> hop & 1 for hop in path if hop >= 0):
+                # Its ancestors are admitted before it. One of them may have moved below others since it was placed:
+                # so what its placement must name is any node that is admitted through this child.
                 raise SecurityError(f"the head did not place n{up.node} below n{child.node}")
         except (SecurityError, ProtocolError) as error:
             self._log("warning", f"n{up.node} may not attach here: {error}")
@@ -448,6 +483,7 @@ class NodeMachine:
         for other in self.children.values():
             other.mask &= ~bit
         child.mask |= bit
+        self._expect_no_more(bit)
         return True
 
     def _speakable(self, child: _Child, report: m.Report) -> m.Report | None:

@@ -53,7 +53,7 @@ class Requests:
         self._context = context
         self._jobs = jobs
         self.queries: dict[int, PendingQuery] = {}
-        self._next_query = 1
+        self._next_query = (context.config.epoch << 32) + 1
 
     # ------------------------------------------------------------------ nodes
 

@@ -43,6 +43,8 @@ STRAY_PIPE_MS = 2000
 """How long a pipe may stay open after everything that the rank started is gone (somebody outside holds it)."""
 MAX_REMEMBERED_QUERIES = 1024
 MAX_PENDING_SIGNALS = 16
+ESTALE = 116
+"""The error of a rank whose job was released here before."""
 
 
 class Space:
@@ -60,6 +62,8 @@ class Space:
         self.config = config
         self.jobs: dict[str, Job] = {}
         self.tombstones = Tombstones()
+        self.admitted_after = ""
+        """What `Admit` said; the agent watches over it."""
         self._spool = spool
         self._slots: dict[int, Rank] = {}
         self._next_slot = 1
@@ -102,6 +106,7 @@ class Space:
             m.Inventorize: self._inventorize,
             m.Query: self._query,
             m.FetchLaunch: self._fetch_launch,
+            m.Admit: self._admit,
         }
         self._handlers = handlers
 
@@ -161,11 +166,13 @@ class Space:
                 job.started_told = True
             if not job.live:
                 job.over_told = True
-        self._send(m.Inventory(self.config.incarnation, listed, self.config.init_pid))
+        self._send(m.Inventory(self.config.incarnation, listed, self.config.init_pid, self.admitted_after))
         for job in self.jobs.values():
             job.muted = False
             self._set_sending(job)
             self._send_again(job)
+            if job.sending and job.reading:
+                self._say_ends(job)
         self._pump()
 
     def _send(self, message: m.SpaceAnswer) -> None:
@@ -195,7 +202,8 @@ class Space:
         refusal = self._refusal(ticket)
         if refusal:
             self._log("warning", f"job {ticket.job} refused: {refusal}")
-            failed = [m.Failure(self.config.node, number, 0, refusal) for number in numbers]
+            error = ESTALE if self.tombstones.refuses(ticket.job, ticket.issued_at_ms) else 0
+            failed = [m.Failure(self.config.node, number, error, refusal) for number in numbers]
             self._send(m.Report(ticket.job, [], [], failed, 1, 1))
             return
         window_bytes = max(1, min(ticket.window_bytes, self.config.window_limit_bytes))
@@ -394,7 +402,7 @@ class Space:
             data = stream.peek(min(CHUNK_BYTES, room)) if room > 0 else b""
             if not data:
                 continue
-            message = m.Output(job.id, rank.number, index + 1, stream.sent, data)
+            message = m.Output(job.id, rank.number, index + 1, stream.sent, data, stream.acked, job.reading)
             stream.sent += len(data)
             self._backlog_bytes += len(data)
             self._out.append(e.ToAgent(message, True))
@@ -422,7 +430,8 @@ class Space:
             for index in (0, 1):
                 stream = rank.outputs[index]
                 if stream is not None and stream.end and not stream.kept_bytes:
-                    self._out.append(e.ToAgent(m.Output(job.id, rank.number, index + 1, stream.end, b""), True))
+                    end = m.Output(job.id, rank.number, index + 1, stream.end, b"", stream.end, job.reading)
+                    self._out.append(e.ToAgent(end, True))
 
     def _regulate(self, rank: Rank, index: int) -> None:
         """Read the rank's pipe, or leave it alone, as the limits say."""
@@ -458,6 +467,7 @@ class Space:
         if job is None:
             return
         job.attended = command.attended
+        job.reading = command.reading
         self._set_sending(job)
         if job.sending:
             # Always from the acknowledged offset: what was on its way to a former reader may never have arrived there.
@@ -600,6 +610,10 @@ class Space:
             self._send(m.LaunchCopy(command.job, b"", b""))
         else:
             self._send(m.LaunchCopy(command.job, job.launch.ticket, job.launch.signature))
+
+    def _admit(self, command: m.Admit) -> None:
+        if command.incarnation == self.config.incarnation and not self.admitted_after:
+            self.admitted_after = command.after
 
     def _counted(self, event: e.Counted) -> None:
         job = self.jobs.get(event.job)

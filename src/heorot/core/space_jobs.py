@@ -138,6 +138,7 @@ class Job:
         "notes",
         "over_told",
         "ranks",
+        "reading",
         "sending",
         "started",
         "started_told",
@@ -155,6 +156,7 @@ class Job:
         self.max_processes = ticket.max_processes
         self.takes_input = ticket.stdin == b""
         self.attended = ticket.attended
+        self.reading = 0
         self.muted = False
         """A new agent was not told of this job yet: nothing of it is sent before the inventory."""
         self.sending = False

@@ -91,7 +91,9 @@ class Checks:
         known = self.truth.jobs[job]
         known.acknowledged = True
         if known.nodes != nodes:
-            self.world.violated("NoLostJob", f"{job} asked for {ask.nodes or ask.select}, its ranks are on {nodes}")
+            self.world.violated(
+                "NoLostJob", f"{job} was asked for as {ask.nodes or ask.select}, its ranks are on {nodes}"
+            )
 
     def exited(self, job: str, rank: int, status: int, size_1: int, size_2: int) -> None:
         """A client was told a status."""
@@ -115,7 +117,9 @@ class Checks:
         away = self.truth.given_up.get(node, 0) > known.given_up.get(node, 0)
         interrupted = self.cluster.head.epoch > int(job.split(".")[0])
         if not (died or away or interrupted):
-            self.world.violated("ExitOnce", f"{job} r{rank} is said to be lost with n{node}, which was always there")
+            self.world.violated(
+                "ExitOnce", f"{job} r{rank} is said to be lost with n{node}, which was there all the time"
+            )
 
     def collected(self, job: str) -> None:
         """A client has every status and every byte."""
@@ -207,8 +211,8 @@ class Checks:
                     return "TableTrue", f"{job.id} r{rank} is listed as {end}, in truth {truth}"
         if machine.requests.queries:
             return "OneAnswer", f"{len(machine.requests.queries)} questions are open at the head"
-        if machine.jobs.pending_adoptions:
-            return "Bounded", f"adoptions are open: {machine.jobs.pending_adoptions}"
+        if machine.jobs.adoptions.waiting:
+            return "Bounded", f"adoptions are open: {list(machine.jobs.adoptions.waiting)}"
         return None
 
     def _unsettled_clients(self) -> tuple[str, str] | None:

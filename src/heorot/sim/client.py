@@ -1,4 +1,4 @@
-"""A virtual user: spawns a job, reads its output, feeds its input, signals it, leaves, comes back, and checks all."""
+"""A virtual user: spawns a job, reads its output, feeds its input, signals it, leaves, comes back, checks it all."""
 
 from __future__ import annotations
 
@@ -216,8 +216,8 @@ class Client:
     def _spawned(self, asked: m.Message, message: c.Spawned) -> None:
         nodes = [
             node
-            for index in range(0, len(message.runs), 2)
-            for node in range(message.runs[index], sum(message.runs[index : index + 2]))
+            for i in range(0, len(message.runs), 2)
+            for node in range(message.runs[i], sum(message.runs[i : i + 2]))
         ]
         self.job = message.job
         truth = self.cluster.truth
@@ -229,9 +229,6 @@ class Client:
             self._detached_now()
             return
         self.reading = Reading(message.job, nodes, message.window_bytes, first)
-        if not first:
-            for key, offset in truth.jobs[message.job].acked.items():
-                self.reading.acked[key] = offset
         if plan is None or not first:
             return
         connection = self._connections
@@ -284,7 +281,10 @@ class Client:
         else:
             for rank, node, _ in message.ranks:
                 checks.lost(reading.job, rank, node)
-                self._one_end(reading, rank, "lost")
+                if rank in reading.ends and rank not in reading.cut_off and reading.ends[rank].startswith("status"):
+                    reading.cut_off.add(rank)
+                else:
+                    self._one_end(reading, rank, "lost")
 
     def _one_end(self, reading: Reading, rank: int, what: str) -> None:
         if rank in reading.ends:
@@ -305,9 +305,7 @@ class Client:
             return
         for (rank, stream), size in reading.sizes.items():
             if rank not in reading.cut_off and reading.offsets.get((rank, stream), 0) < size:
-                known = reading.acked.get((rank, stream), 0)
-                if (rank, stream) in reading.offsets or known < size:
-                    return
+                return
         self.cluster.checks.collected(reading.job)
         self._send(c.ClientRelease(reading.job))
         self.finished = True
@@ -320,19 +318,26 @@ class Client:
         known = self.cluster.truth.jobs[reading.job]
         have = reading.offsets.get(key)
         if have is None:
-            # Somebody may have acknowledged a part before: what is kept begins there, at the latest.
-            have = 0 if reading.first else min(message.offset, known.acked.get(key, 0))
+            have = 0 if reading.first else message.kept_from
+            if have > known.acked.get(key, 0):
+                self.world.violated(
+                    "StreamExact", f"{reading.job} r{key[0]}/{key[1]} begins at {have}, which nobody read"
+                )
+            reading.offsets[key] = reading.acked[key] = have
         data = message.data
         truth = self.cluster.truth.ranks.get((reading.job, message.rank))
         end = message.offset + len(data)
-        if message.offset > have:
-            self.world.violated("StreamExact", f"{reading.job} r{key[0]}/{key[1]}: no bytes {have}-{message.offset}")
         if truth is None or end > truth.written[message.stream - 1]:
             self.world.violated("StreamExact", f"{reading.job} r{key[0]}/{key[1]}: bytes that nobody wrote, to {end}")
         if data != content(reading.job, message.rank, message.stream, message.offset, len(data)):
             self.world.violated("StreamExact", f"{reading.job} r{key[0]}/{key[1]}: wrong bytes at {message.offset}")
         if end - reading.acked.get(key, 0) > reading.window_bytes:
             self.world.violated("Bounded", f"{reading.job} r{key[0]}/{key[1]}: more than the window is on its way")
+        if message.offset < reading.acked.get(key, 0):
+            # The node has not heard of our acknowledgement: it was on a way that is no more.
+            self._send(c.ClientAck(reading.job, key[0], key[1], reading.acked[key]))
+        if message.offset > have:
+            return  # a gap: all of it is on its way again
         reading.offsets[key] = max(have, end)
         if self.world.now_us >= self.stalled_until_us:
             self._ack(reading, key, reading.window_bytes // 2)

@@ -50,11 +50,10 @@ class Janitor(Client):
             if row["state"] != "done":
                 self.ask(c.Signal(self._request(), job, None, None, 9))
             elif not row["attended"] and job not in self._collectors:
-                known = self.cluster.truth.jobs[job]
-                if not known.released:
-                    collector = self._collectors[job] = self.cluster.add_client(None)
-                    collector.job = job
-                    collector.come_back()
+                # Even if it was collected: the word of that may have been lost with the former head.
+                collector = self._collectors[job] = self.cluster.add_client(None)
+                collector.job = job
+                collector.come_back()
 
     def _answered(self, message: c.Spawned | c.Error | c.Result | c.Signalled) -> None:
         asked = self.pending.get(message.request)

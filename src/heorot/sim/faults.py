@@ -94,6 +94,8 @@ class Faults:
             self._after_ms(100, 5_000, self._start, host)
 
     def _start(self, host: NodeHost) -> None:
+        if host.retired:
+            return
         if host.space is None and host.agent is None:
             host.start_space()
         elif host.space is None:

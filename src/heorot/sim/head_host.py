@@ -67,6 +67,7 @@ class HeadHost:
             heartbeat_ms=settings.heartbeat_ms,
             link_timeout_ms=settings.link_timeout_ms,
             node_grace_ms=settings.node_grace_ms,
+            adoption_grace_ms=8_000,
             kill_grace_ms=settings.kill_grace_ms,
             query_timeout_ms=settings.query_timeout_ms,
             rebalance_ms=settings.rebalance_ms,

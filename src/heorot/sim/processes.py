@@ -55,7 +55,8 @@ class Process:
 
     __slots__ = (
         "blocked", "closed_input", "ended", "fed", "feed_end", "holds_pipe", "ignores_hangup", "job", "leftover",
-        "outputs_ended", "paused", "piped", "polling", "rank", "reading", "script", "slot", "step", "truth", "wanted",
+        "outputs_ended", "paused", "piped", "polling", "rank", "reading", "script", "slot", "step", "truth",
+        "wanted",
     )  # fmt: skip
 
     def __init__(self, slot: int, job: str, rank: int, script: list[Action], truth: RankTruth, stubborn: bool) -> None:
@@ -187,7 +188,9 @@ class ProcessTable:
             self.world.violated("AtMostOnceSpawn", f"{job} r{rank} started on n{self.node} again; before on {where}")
         known = self.truth.jobs.get(job)
         if known is None or known.nodes[rank] != self.node:
-            self.world.violated("AtMostOnceSpawn", f"{job} r{rank} was started on n{self.node}, not its node")
+            self.world.violated(
+                "AtMostOnceSpawn", f"{job} r{rank} was started on n{self.node}, where it does not belong"
+            )
         truth = self.truth.ranks[job, rank] = RankTruth(self.node, self.incarnation, pid)
         stubborn = ticket.argv[1][-1:] in b"13"
         process = Process(slot, job, rank, script_of(ticket.argv, rank), truth, stubborn)
