@@ -29,3 +29,5 @@ $pip install --require-hashes --only-binary :all: -r constraints.txt ||
         "pip needs a package index: check the network, or PIP_INDEX_URL and pip's configuration."
 # The build tools are in constraints.txt too, so that nothing is fetched without a hash.
 $pip install --no-deps --no-build-isolation --editable .
+# Users who may not write here would otherwise compile Heorot again at each start of a command.
+"$venv/bin/python" -m compileall -q src
