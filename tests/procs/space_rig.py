@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import shutil
 import signal
@@ -38,6 +39,10 @@ class Agent:
         self.output: dict[tuple[str, int, int], bytearray] = {}
         self._inbound: dict[tuple[str, int, int], InboundStream] = {}
         self.acknowledge = True
+
+    def expect_from(self, job: str, rank: int, stream: int, offset: int) -> None:
+        """What comes before this offset was acknowledged by another agent."""
+        self._inbound[(job, rank, stream)] = InboundStream(offset)
 
     def send(self, *commands: m.SpaceCommand) -> None:
         """Send commands in one write."""
@@ -184,8 +189,10 @@ def launch(job: str, *argv: bytes, ranks: int = 1, **fields: Any) -> m.Launch:
 class SpaceRig:
     """One bpinit. `mode` is ``namespace`` (needs root) or ``rootless``."""
 
-    def __init__(self, mode: str, **config: Any) -> None:
+    def __init__(self, mode: str, descriptors: int = 0, **config: Any) -> None:
         self.mode = mode
+        self.descriptors = descriptors
+        """The limit on descriptors of a rootless bpinit; 0: none of its own."""
         self.directory = tempfile.mkdtemp(prefix="heorot-space-")
         self.uid = os.getuid()
         self.path = os.path.join(self.directory, "init.sock")
@@ -228,6 +235,8 @@ class SpaceRig:
         try:
             from heorot.procs import bpinit
 
+            if self.descriptors:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))
             if os.getuid() == 0:
                 os.setgroups([])
                 os.setresgid(NOBODY, NOBODY, NOBODY)

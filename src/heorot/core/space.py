@@ -279,9 +279,12 @@ class Space:
         if rank.job is None:
             self._out.append(e.CloseOutputs(event.slot))
         elif not all(rank.output_ended):
-            # Normally the end of the pipes follows at once. If somebody outside the space holds one open, or reading
-            # is paused, what is in it is taken after a while.
-            self._closing.append((self._now + STRAY_PIPE_MS, rank))
+            # Nobody is left to write. A paused pipe is emptied, past its limit by what a pipe holds; the end of any
+            # other follows at once, unless somebody outside the space holds it open: then it is cut off after a while.
+            if any(rank.paused):
+                self._out.append(e.CloseOutputs(rank.slot))
+            else:
+                self._closing.append((self._now + STRAY_PIPE_MS, rank))
         self._maybe_over(rank)
 
     def _write_ended(self, event: e.WriteEnded) -> None:

@@ -22,7 +22,7 @@ from heorot.core.errors import ProtocolError
 from heorot.core.space import Space
 from heorot.core.space_events import SpaceConfig
 from heorot.procs import system
-from heorot.procs.census import Census, Child, exterminate, send
+from heorot.procs.census import Census, Child, exterminate, send, tree
 from heorot.procs.link import AgentLink
 from heorot.procs.pids import PidRange
 from heorot.procs.spool import FileSpool
@@ -39,6 +39,10 @@ _WRITES_PER_TURN = 16
 _LIMIT_INTERVAL_MS = 100
 _SWEEP_INTERVAL_MS = 5
 _LIMIT_FORKS = 8
+_KILLING_ROUNDS = 3
+"""So often what ended ranks have left is simply killed; then it is stopped first."""
+_PATIENT_ROUNDS = 8
+"""After so many rounds all of the space is stopped for a moment, if it has a namespace of its own."""
 
 
 def run(config: SpaceConfig, listener: socket.socket, parent: int | None = None) -> NoReturn:
@@ -83,6 +87,9 @@ class Daemon:
         self._limit_at: int | None = None
         self._limit_pid = 0
         self._owners: dict[int, Child | None] = {}
+        self._rounds = 0
+        self._stopped: set[int] = set()
+        self._hurried = False
         os.chdir("/")
         for name in os.listdir("/proc/self/fd"):
             # Whatever we were given by whoever started us: no rank shall inherit it.
@@ -485,6 +492,8 @@ class Daemon:
             self._limits.clear()
             self._limit_at = None
             self._pids.all_gone()
+            if not self._sweeping:
+                self._hurry(False)
 
     def _sweep(self, instruction: e.Sweep) -> None:
         self._sweeping[instruction.slot] = self._census.by_slot.get(instruction.slot)
@@ -494,32 +503,72 @@ class Daemon:
         """Kill what ended ranks have left behind, and report those that left nothing."""
         if self._sweep_at is not None and self._sweep_at > _now_ms():
             return
-        orphans = self._census.orphans()
-        live = bool(self._census.by_pid)
+        census = self._census
+        # If all ranks that still run are to be destroyed, so is everything: no time is lost in asking whose it is.
+        everything = all(child.doomed for child in census.by_pid.values())
+        live = bool(census.by_pid)
         victims: list[int] = []
         kept: dict[int, Child | None] = {}
         unfinished: set[int] = set()
-        for pid in orphans:
-            owner = self._owners[pid] if pid in self._owners else self._census.owner_of_orphan(pid)
-            kept[pid] = owner
-            if owner is None:
-                if not live:
-                    victims.append(pid)
-            elif owner.reaped or owner.doomed:
+        for pid in census.orphans():
+            if everything:
+                victims.append(pid)
+                continue
+            owner = kept[pid] = self._owners[pid] if pid in self._owners else census.owner_of_orphan(pid)
+            if owner is not None and (owner.reaped or owner.doomed):
                 victims.append(pid)
                 unfinished.add(owner.slot)
         self._owners = kept
         if victims:
-            exterminate(victims)
+            self._kill_left_behind(victims)
             self._reap()
-        if victims and not live:
-            done: list[int] = []
-        else:
-            done = [slot for slot in self._sweeping if slot not in unfinished]
+        done = [] if victims and everything else [slot for slot in self._sweeping if slot not in unfinished]
         for slot in done:
             del self._sweeping[slot]
             self._do(e.Swept(slot))
-        self._sweep_at = _now_ms() + _SWEEP_INTERVAL_MS if self._sweeping else None
+        if self._sweeping:
+            self._sweep_at = _now_ms() + (0 if self._stopped else _SWEEP_INTERVAL_MS)
+        else:
+            self._sweep_at = None
+            self._rounds = 0
+            self._stopped.clear()
+            if not live:
+                self._hurry(False)
+
+    def _kill_left_behind(self, victims: list[int]) -> None:
+        """Kill processes with their descendants.
+
+        Those that multiply are stopped, one after the other, until nothing new appears (what is stopped still counts
+        against a limit on processes); then all are killed together.
+        """
+        self._rounds += 1
+        if self._rounds > _PATIENT_ROUNDS and self.config.isolated:
+            self._census.freeze_and_kill(lambda child: child.reaped or child.doomed)
+            return
+        if self._rounds <= _KILLING_ROUNDS:
+            for pid in tree(victims):
+                send(pid, signal.SIGKILL)
+            return
+        self._hurry(True)
+        fresh = [pid for pid in victims if pid not in self._stopped] or [
+            pid for pid in tree(victims) if pid not in self._stopped
+        ]
+        for pid in fresh:
+            send(pid, signal.SIGSTOP)
+        self._stopped.update(fresh)
+        if not fresh:
+            for pid in sorted(self._stopped):
+                send(pid, signal.SIGKILL)
+            self._stopped.clear()
+
+    def _hurry(self, on: bool) -> None:
+        """Come before all others while somebody forks a lot: a fork bomb must not keep us from ending it."""
+        if on == self._hurried or not self.config.isolated:
+            return
+        self._hurried = on
+        policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK if on else os.SCHED_OTHER
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, policy, os.sched_param(1 if on else 0))
 
     def _destroy(self, instruction: e.Destroy) -> None:
         for slot in instruction.slots:
@@ -569,8 +618,11 @@ class Daemon:
         last = self._pids.last()
         self._pids.aim(last)
         if abs(last - self._limit_pid) < _LIMIT_FORKS:
+            if not self._sweeping:
+                self._hurry(False)
             return
         self._limit_pid = last
+        self._hurry(True)
         counts = self._census.count_by_job()
         for job, limit in list(self._limits.items()):
             if job not in counts:

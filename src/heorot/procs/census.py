@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
+from collections.abc import Callable
 
 from heorot.core.messages import Process
 from heorot.procs import proctable
@@ -128,6 +130,10 @@ class Census:
                 if owner is not None:
                     break
                 parent = stats.get(at.parent)
+                if parent is None:
+                    # It has ended since we read of it: the kernel has given the child to another one.
+                    at = proctable.read_stat(at.pid) or at
+                    parent = stats.get(at.parent)
                 if at.parent == own or (parent is None and self.isolated):
                     owner = self.sessions.get(at.session) or self._by_environment(at.pid)
                     break
@@ -193,6 +199,22 @@ class Census:
             else:
                 for pid in group_pids:
                     send(pid, number)
+
+    def freeze_and_kill(self, condemned: Callable[[Child], bool]) -> None:
+        """Kill all processes of the condemned children, whatever they do: for those that outrun `exterminate`.
+
+        PID 1 can stop all other processes of its namespace in one step. What is not condemned goes on a moment later.
+        """
+        assert self.isolated
+        resting = {stat.pid for stat in proctable.snapshot().values() if stat.state == "T"}
+        os.kill(-1, signal.SIGSTOP)
+        # Until those that were in a system call have stopped; there cannot be many that are still to be seen.
+        time.sleep(0.002)
+        for stat, owner in self.everyone():
+            if owner is not None and condemned(owner):
+                send(stat.pid, signal.SIGKILL)
+            elif stat.pid not in resting:
+                send(stat.pid, signal.SIGCONT)
 
 
 def _matches(

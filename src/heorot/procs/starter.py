@@ -25,6 +25,7 @@ from heorot.core.space_events import SpaceConfig
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 _RESET_SIGNALS = [signal.SIGPIPE, signal.SIGXFSZ]
 """Python ignores these; every handler is reset by execve anyway."""
+_CAP_SYS_RESOURCE = 24
 Spawned = tuple[int, int, int, int]
 """PID, and our ends of stdin, stdout and stderr (-1: there is none)."""
 
@@ -49,7 +50,6 @@ class Plan:
         self.through_shell = False
         self.limits: list[tuple[int, int, int]] | None = None
         """Resource limits that differ from the daemon's own: number, soft, hard."""
-        self.cpu_limit: tuple[int, int] | None = None
         self.shared_files: dict[int, int] = {}
         """Redirected stdout and stderr: all ranks of one node write to one open file."""
         # Sharing the offset is not enough for several writers: copy_file_range(2), which cat(1) uses, does not lock it.
@@ -88,6 +88,7 @@ class Starter:
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._baseline = {number: resource.getrlimit(number) for number in range(16)}
         self._current = dict(self._baseline)
+        self._may_raise = _has_capability(_CAP_SYS_RESOURCE)
         hard = self._baseline[resource.RLIMIT_NOFILE][1]
         if self._uid == 0:
             with open("/proc/sys/fs/nr_open", "rb") as file:
@@ -116,8 +117,10 @@ class Starter:
             self._find(plan)
             self._open_files(plan, ends)
             for number, soft, hard in plan.limits:
-                lowered.append(number)
-                self._try_limit(number, soft, hard)
+                # A limit on CPU time would end the daemon itself: the child gets it right after its start.
+                if number != resource.RLIMIT_CPU:
+                    lowered.append(number)
+                    self._try_limit(number, soft, hard if self._may_raise else self._current[number][1])
             for rank, end in zip(ranks, ends, strict=True):
                 try:
                     results.append(end.error or self._spawn(plan, rank, end))
@@ -148,10 +151,10 @@ class Starter:
     # ------------------------------------------------------------------ before
 
     def _open_pipes(self, ticket: Ticket, ends: list[_Ends]) -> None:
-        try:
-            for end in ends:
-                if ticket.terminal:
-                    continue
+        if ticket.terminal:
+            return
+        for position, end in enumerate(ends):
+            try:
                 if ticket.stdin == b"":
                     end.stdin, end.our_stdin = os.pipe2(os.O_CLOEXEC)
                     os.set_blocking(end.our_stdin, False)
@@ -161,9 +164,12 @@ class Starter:
                 if ticket.stderr == b"":
                     end.our_stderr, end.stderr = os.pipe2(os.O_CLOEXEC)
                     os.set_blocking(end.our_stderr, False)
-        except OSError as error:
-            number = error.errno or 0
-            raise StartError(number, f"the node cannot open more pipes: {os.strerror(number)}") from error
+            except OSError as error:
+                number = error.errno or 0
+                failure = StartError(number, f"the node cannot open more pipes: {os.strerror(number)}")
+                for late in ends[position:]:
+                    late.error = failure
+                return
 
     def _become(self, ticket: Ticket) -> bool:
         if self._uid != 0:
@@ -255,17 +261,13 @@ class Starter:
         return wanted
 
     def _plan_limits(self, plan: Plan) -> list[tuple[int, int, int]]:
-        """Return what has to be set before a start. Called as root: raises our own hard limits to the job's."""
+        """Return the limits that have to be set. Called as root: raises our own hard limits to the job's if it can."""
         changes: list[tuple[int, int, int]] = []
         for number, (soft, hard) in self._wanted(plan.ticket).items():
             own_soft, own_hard = self._current[number]
-            if number == resource.RLIMIT_CPU:
-                # This limit would end the daemon itself: the child gets it right after its start.
-                plan.cpu_limit = (soft, hard) if (soft, hard) != (own_soft, own_hard) else None
-                continue
             if own_hard != -1 and (hard == -1 or hard > own_hard) and self._try_limit(number, own_soft, hard):
                 own_hard = hard
-                self._current[number] = (own_soft, own_hard)
+                self._current[number] = (own_soft, hard)
             if own_hard != -1:
                 hard = own_hard if hard == -1 else min(hard, own_hard)
             if hard != -1:
@@ -317,9 +319,11 @@ class Starter:
             raise _spawn_error(error, path) from error
         except (ValueError, MemoryError) as error:
             raise StartError(errno.EINVAL, f"cannot start {os.fsdecode(path)}: {error}") from error
-        if plan.cpu_limit is not None:
-            with contextlib.suppress(OSError, ValueError):
-                resource.prlimit(pid, resource.RLIMIT_CPU, plan.cpu_limit)
+        for number, soft, hard in plan.limits or ():
+            # So does one whose hard limit we could not raise again for ourselves.
+            if number == resource.RLIMIT_CPU or (hard != self._current[number][1] and not self._may_raise):
+                with contextlib.suppress(OSError, ValueError):
+                    resource.prlimit(pid, number, (soft, hard))
         return pid, end.our_stdin, end.our_stdout, end.our_stderr
 
 
@@ -361,6 +365,14 @@ class _Ends:
         for fd in (self.our_stdin, self.our_stdout, self.our_stderr):
             if fd >= 0:
                 os.close(fd)
+
+
+def _has_capability(number: int) -> bool:
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"CapEff:"):
+                return bool(int(line.split()[1], 16) >> number & 1)
+    return False
 
 
 def _reason(error: Exception) -> str:
