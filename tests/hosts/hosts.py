@@ -93,6 +93,11 @@ class Host:
             process.wait(DEADLINE_S)
             raise
 
+    def set_timers(self, **timers_ms: int) -> None:
+        """Change timers in the configuration that a command wrote."""
+        lines = "".join(f"{name} = {value}\n" for name, value in timers_ms.items())
+        self.config.write_text(self.config.read_text().replace("[timers]\n", f"[timers]\n{lines}", 1))
+
     def logs(self) -> str:
         """Return all that the daemons here have said."""
         return "\n".join(

@@ -25,6 +25,7 @@ def make_head(network: Network) -> Host:
         "--socket", socket,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+    head.set_timers(heartbeat_ms=200, link_timeout_ms=1000, node_grace_ms=500)
     head.start("bphead")
     eventually("the head serves", lambda: status_of(head))
     return head
@@ -44,32 +45,102 @@ def join(host: Host, head: Host, token: str, *options: object) -> tuple[int, str
     return done.returncode, done.stdout + done.stderr
 
 
+def add_nodes(network: Network, head: Host, *names: str) -> list[Host]:
+    """Add hosts, let them join in this order, and wait until they are up."""
+    hosts = [network.host(name) for name in names]
+    token = make_token(head, "--uses", len(hosts))
+    for host in hosts:
+        status, text = join(host, head, token)
+        assert status == 0, text
+        assert token.strip() not in text
+        host.set_timers(heartbeat_ms=200, link_timeout_ms=1000)
+        host.start("bpinit")
+        host.start("bpnode")
+    expected = {f"n{number}": "up" for number in range(len(hosts))}
+    eventually("all nodes are up", lambda: states(head) == expected)
+    # Nothing that anybody said holds the token, or a part of its secret.
+    for host in (head, *hosts):
+        assert token.strip()[60:80] not in host.logs()
+    return hosts
+
+
+def jobs(head: Host) -> list[dict[str, object]]:
+    done = head.run("bpjob", "list", "--json", HEOROT_DIR=str(head.directory))
+    return list(json.loads(done.stdout)) if done.returncode == 0 else []
+
+
 def states(head: Host) -> dict[str, str]:
     return {node["name"]: node["state"] for node in status_of(head).get("nodes", [])}
 
 
 def test_hosts_become_a_cluster_and_run_a_command(network: Network) -> None:
     head = make_head(network)
-    nodes = [network.host("one"), network.host("two")]
-    token = make_token(head, "--uses", 2)
-    for host in nodes:
-        status, text = join(host, head, token)
-        assert status == 0, text
-        assert token.strip() not in text
-        host.start("bpinit")
-        host.start("bpnode")
-    eventually("both nodes are up", lambda: states(head) == {"n0": "up", "n1": "up"})
+    nodes = add_nodes(network, head, "one", "two")
     done = head.run("bpsh", "-a", "cat", "/proc/net/fib_trie", HEOROT_DIR=str(head.directory))
     assert done.returncode == 0, done.stderr
     for host in nodes:
-        assert host.address in done.stdout
-    assert head.address not in done.stdout
+        assert f"|-- {host.address}\n" in done.stdout
+    assert f"|-- {head.address}\n" not in done.stdout
     listed = json.loads(head.run("heorot", "node", "list", "--dir", head.directory, "--json").stdout)
     assert [row["id"] for row in listed] == [0, 1]
-    # Nothing that the daemons said holds the secret.
-    for host in (head, *nodes):
-        assert token.strip() not in host.logs()
-        assert token.strip()[60:80] not in host.logs()
+
+
+def test_jobs_outlive_a_head_that_is_killed(network: Network) -> None:
+    head = make_head(network)
+    add_nodes(network, head, "one", "two")
+    there = {"HEOROT_DIR": str(head.directory)}
+    started = head.run("bpsh", "--detach", "-a", "sh", "-c", "read line; exit 3", **there)
+    assert started.returncode == 0, started.stderr
+    job = started.stdout.strip()
+    assert status_of(head)["epoch"] == 1
+    head.end("bphead", kill=True)
+    assert status_of(head) == {}
+    head.start("bphead")
+    eventually("the nodes are back", lambda: states(head) == {"n0": "up", "n1": "up"})
+    assert status_of(head)["epoch"] == 2
+    known = eventually("the job is known", lambda: [row for row in jobs(head) if row["job"] == job])
+    assert known[0]["ranks"] == 2
+    done = head.run("bpsh", "-a", "echo", "again", **there)
+    assert (done.returncode, done.stdout.count("again")) == (0, 2)
+
+
+def test_a_cut_cable_takes_one_node_down_and_mending_brings_it_back(network: Network) -> None:
+    head = make_head(network)
+    one, two = add_nodes(network, head, "one", "two")
+    network.unplug(two)
+    eventually("the node is down", lambda: states(head) == {"n0": "up", "n1": "down"})
+    done = head.run("bpsh", "n1", "true", HEOROT_DIR=str(head.directory))
+    assert done.returncode == 125
+    assert "n1" in done.stderr
+    network.unplug(two, back=True)
+    eventually("the node is up again", lambda: states(head) == {"n0": "up", "n1": "up"})
+    done = head.run("bpsh", "n1", "cat", "/proc/net/fib_trie", HEOROT_DIR=str(head.directory))
+    assert f"|-- {two.address}\n" in done.stdout
+    assert f"|-- {one.address}\n" not in done.stdout
+
+
+def test_an_agent_of_another_cluster_gets_nowhere_and_both_logs_say_why(network: Network) -> None:
+    head = make_head(network)
+    other = network.host("other")
+    done = other.run(
+        "heorot", "head", "init", "--dir", other.directory, "--listen", f"{other.address}:7733", "--config",
+        other.directory / "head.toml", "--socket", other.directory / "head.sock",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    other.config = other.directory / "head.toml"
+    other.start("bphead")
+    eventually("the other head serves", lambda: status_of(other))
+    stray = network.host("stray")
+    assert join(stray, other, make_token(other))[0] == 0
+    # The node is of the other cluster, and somebody pointed it at this head.
+    stray.config.write_text(stray.config.read_text().replace(f'"{other.address}:7733"', f'"{head.address}:7733"'))
+    stray.start("bpinit")
+    stray.start("bpnode")
+    eventually("the node says why", lambda: "not of this cluster" in stray.logs())
+    eventually("the head says why", lambda: "refused our certificate" in head.logs())
+    assert states(head) == {}
+    # It goes on trying, and says it once.
+    assert stray.logs().count("not of this cluster") == 1
 
 
 def test_tokens_are_refused_with_the_reason_and_nothing_is_written(network: Network) -> None:

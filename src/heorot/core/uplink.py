@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heorot.core.machine import CloseLink, Connect, ConnectFailed, Instruction, LinkOpened, SetTimer
+from heorot.core.machine import CloseLink, Connect, ConnectFailed, Instruction, LinkOpened, Log, SetTimer
 from heorot.core.messages import Placement
 from heorot.core.nodeset import HEAD
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_MS = 50
 LONGEST_PAUSE_MS = 2_000
+MAX_REASONS = 16
+"""So many different reasons are logged while there is no way up."""
 
 
 class Uplink:
@@ -37,6 +39,7 @@ class Uplink:
         self._attempt = 0
         self._connecting = ""
         self._pause_ms = FIRST_PAUSE_MS
+        self._told: list[str] = []
         self._random = config.jitter_seed * 2654435761 + config.node * 40503 + 1
 
     @property
@@ -92,11 +95,16 @@ class Uplink:
         """A connection could not be made: try the next candidate."""
         if event.key != self._connecting:
             return []
-        return self._try_next(now_ms)
+        # Each reason once until a parent greets: the log shall say why a node stays alone, and not every 2 s.
+        if event.reason in self._told or len(self._told) >= MAX_REASONS:
+            return self._try_next(now_ms)
+        self._told.append(event.reason)
+        return [Log("warning", f"no way up: {event.reason}"), *self._try_next(now_ms)]
 
     def greeted(self) -> None:
         """The parent has greeted: the way up is open."""
         self.attached = True
+        self._told.clear()
         self._pause_ms = FIRST_PAUSE_MS
 
     def lost(self, now_ms: int) -> list[Instruction]:
