@@ -103,7 +103,7 @@ def _cluster_name(layout: Layout) -> str:
 
 
 def with_processes(layout: Layout, status: dict[str, Any]) -> dict[str, Any]:
-    """Return the head's status with what only the warden knows, if it is ours to ask: which daemons run right now."""
+    """Return the head's status with what only the warden knows, if there is one: which daemons run right now."""
     try:
         with control.connect(layout) as warden:
             known = control.ask(warden, "status")
@@ -111,7 +111,12 @@ def with_processes(layout: Layout, status: dict[str, Any]) -> dict[str, Any]:
         return status
     active = {head["name"] for head in status["heads"] if head["role"] == "active"}
     status["heads"] = [
-        {"name": head["name"], "role": "active" if head["name"] in active else "standby", "pid": head["pid"]}
+        {
+            "name": head["name"],
+            "role": "active" if head["name"] in active else "standby",
+            "pid": head["pid"],
+            "address": head["address"],
+        }
         for head in known["heads"]
         if head["pid"]
     ]

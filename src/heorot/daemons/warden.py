@@ -21,7 +21,7 @@ from typing import Any
 
 from heorot.core.errors import HeorotError
 from heorot.daemons import bphead, bpnode
-from heorot.daemons.embedded import ClusterPlan, Embedded, HeadSlot, NodeSlot
+from heorot.daemons.embedded import HOST, ClusterPlan, Embedded, HeadSlot, NodeSlot
 from heorot.procs import bpinit as _preloaded  # noqa: F401  (the forked bpinits need it)
 from heorot.procs.namespace import spawn_space
 from heorot.runtime.channel import Channel
@@ -68,7 +68,7 @@ class Warden:
         self.loop.add_reader(wake_read, self._signalled, wake_read)
         layout = self.embedded.layout
         self.embedded.create()
-        control = listen_unix(Path(layout.path("warden.sock")), 0o600)
+        control = listen_unix(Path(layout.path("warden.sock")), 0o666)
         Acceptor(self.loop, control, self._controller)
         gc.collect()
         gc.freeze()
@@ -238,23 +238,26 @@ class Warden:
     # ------------------------------------------------------------------ control
 
     def _controller(self, sock: socket.socket) -> None:
-        uid = peer_credentials(sock)[1]
-        if uid not in (0, os.geteuid()) or len(self._controllers) >= MAX_CONTROLLERS:
+        if len(self._controllers) >= MAX_CONTROLLERS:
             sock.close()
             return
+        # Everybody may ask; to change something is for root and the cluster's owner.
+        master = peer_credentials(sock)[1] in (0, os.geteuid())
         channel = Channel(
             self.loop,
             sock,
-            on_frame=lambda payload: self._command(channel, payload),
+            on_frame=lambda payload: self._command(channel, payload, master),
             on_closed=lambda reason: self._controllers.discard(channel),
             limit_bytes=CONTROL_FRAME_BYTES,
         )
         self._controllers.add(channel)
         channel.start()
 
-    def _command(self, channel: Channel, payload: bytes) -> None:
+    def _command(self, channel: Channel, payload: bytes, master: bool) -> None:
         try:
             request = json.loads(payload)
+            if request["do"] != "status" and not master:
+                raise HeorotError("only root and the cluster's owner may do that")
             answer = self._obey(request["do"], [int(number) for number in request.get("nodes", ())])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             answer = {"error": f"not a command: {error}"}
@@ -295,7 +298,8 @@ class Warden:
             "cluster": self.embedded.cluster,
             "pid": os.getpid(),
             "heads": [
-                {"name": head.name, "pid": head.pid, "quick_ends": head.quick_ends} for head in self.embedded.heads
+                {"name": head.name, "pid": head.pid, "address": f"{HOST}:{head.port}", "quick_ends": head.quick_ends}
+                for head in self.embedded.heads
             ],
             "nodes": [
                 {"id": node.number, "agent_pid": node.agent_pid, "init_pid": node.init_pid, "wanted": node.wanted}
