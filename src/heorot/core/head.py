@@ -32,7 +32,7 @@ from heorot.core.machine import (
     TimerFired,
 )
 from heorot.core.membership import NodeLink, NodeRecord
-from heorot.core.node import incompatibility
+from heorot.core.node import differs, incompatibility
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.requests import Caller, Requests
 from heorot.core.tickets import Sign, Verify
@@ -149,6 +149,9 @@ class HeadMachine:
             self._up(link, message)
         elif isinstance(message, m.Ping):
             self.context.out.append(Send(link.link, m.Pong()))
+            link.doubted, again = differs(link.mask, message.nodes, link.doubted)
+            if again:
+                self.context.out.append(Send(link.link, m.Reattached(self.config.epoch)))
         elif isinstance(message, m.Detached):
             self._detach(NodeSet.from_ranges(message.nodes).mask & link.mask & ~(1 << link.peer))
         elif isinstance(message, m.Refused):
@@ -206,6 +209,9 @@ class HeadMachine:
         if attach.node != node or not self.members.may_speak_for(link, node):
             raise ProtocolError(f"n{link.peer} may not speak for n{attach.node}")
         record = self.members.record(node)
+        if record.incarnation == attach.incarnation and record.order > attach.order:
+            return  # overtaken by a newer one on another way
+        record.order = attach.order
         if record.incarnation not in (None, attach.incarnation):
             self._gone(record, f"n{node} was restarted: what ran on it is gone")
         self.members.route(record, link)

@@ -36,6 +36,8 @@ class NodeRecord:
     """Of the newest placement that this head gave it."""
     placed_under: int | None = None
     """The parent that the newest placement names."""
+    order: int = 0
+    """Of its newest `Attach`."""
     detached_at_ms: int = 0
     admitted: int | None = None
     """The incarnation that `admitted_after` is about."""
@@ -60,6 +62,8 @@ class NodeLink:
     heard_at_ms: int
     greeted: bool = False
     mask: int = 0
+    doubted: bool = False
+    """It said at its last heartbeat that it reaches another number of nodes than are known."""
 
 
 class Membership:

@@ -55,7 +55,11 @@ class Refused(Message, tag=2, frozen=True):
 
 
 class Ping(Message, tag=3, frozen=True):
-    """Sent by a child that has sent nothing else for a heartbeat."""
+    """Sent by a child at every heartbeat."""
+
+    nodes: Count = 0
+    """How many nodes the sender reaches, itself included; 0: it does not say. A parent that counts others has them
+    attach again."""
 
 
 class Pong(Message, tag=4, frozen=True):
@@ -138,6 +142,8 @@ class Attach(Message, tag=32, frozen=True):
     init_pid: Count = 0
     parent: NodeNumber = -1
     """The neighbour through which the node attaches."""
+    order: Count = 0
+    """Grows with each `Attach` of an incarnation: one that was overtaken by a newer one on another way is ignored."""
 
 
 class SpaceGone(Message, tag=33, frozen=True):

@@ -93,13 +93,15 @@ class NodeConfig:
 class _Child:
     """A neighbour below: its link, and the nodes that are reached through it."""
 
-    __slots__ = ("greeted", "heard_at_ms", "link", "mask", "node")
+    __slots__ = ("doubted", "greeted", "heard_at_ms", "link", "mask", "node")
 
     def __init__(self, link: int, node: int, now_ms: int) -> None:
         self.link = link
         self.node = node
         self.mask = 0
         self.greeted = False
+        self.doubted = False
+        """It said at its last heartbeat that it reaches another number of nodes than are known."""
         self.heard_at_ms = now_ms
 
 
@@ -116,6 +118,9 @@ class NodeMachine:
         self.accumulators: dict[str, Accumulator] = {}
         self.uplink = Uplink(config)
         self._verify = verify
+        self._attach_order = 0
+        self._newest: dict[int, tuple[int, int]] = {}
+        """The newest incarnation and order with which each node below was admitted."""
         self._out: list[Instruction] = []
         self._now_ms = 0
         self._handlers: dict[type, Callable[..., None]] = {
@@ -275,6 +280,8 @@ class NodeMachine:
         """Offer this node, and have every descendant offer itself."""
         assert self.incarnation is not None
         config = self.config
+        # A clock that runs on through a restart of the agent.
+        self._attach_order = max(self._attach_order + 1, self._now_ms)
         attach = m.Attach(
             config.node,
             self.incarnation,
@@ -285,6 +292,7 @@ class NodeMachine:
             config.agent_pid,
             config.init_pid,
             self.uplink.parent,
+            self._attach_order,
         )
         self._send_up(m.Up(config.node, m.encode(attach)))
         self._out.append(ToSpace(m.encode(m.Inventorize())))
@@ -425,6 +433,9 @@ class NodeMachine:
                 self._send_up(m.Detached(NodeSet(gone).ranges()))
         elif isinstance(message, m.Ping):
             self._out.append(Send(child.link, m.Pong()))
+            child.doubted, again = differs(child.mask, message.nodes, child.doubted)
+            if again and self.uplink.attached:
+                self._out.append(Send(child.link, m.Reattached(self.epoch)))
         elif isinstance(message, m.Refused):
             self._log("warning", f"n{child.node} refuses this node: {message.text}")
             self._out.append(CloseLink(child.link, "refused"))
@@ -479,6 +490,10 @@ class NodeMachine:
                 self._refuse(child.link, "not-placed-here", str(error))
                 self._drop_child(child.link)
             return False
+        incarnation, order = self._newest.get(up.node, (attach.incarnation, 0))
+        if incarnation == attach.incarnation and order > attach.order:
+            return False
+        self._newest[up.node] = (attach.incarnation, attach.order)
         bit = 1 << up.node
         for other in self.children.values():
             other.mask &= ~bit
@@ -552,7 +567,18 @@ class NodeMachine:
             self._log("warning", f"{uplink.parent_name} has been silent for too long")
             self._out += uplink.lost(self._now_ms)
         elif uplink.attached:
-            self._send_up(m.Ping())
+            reached = 1 + sum(child.mask.bit_count() for child in self.children.values())
+            self._send_up(m.Ping(reached))
+
+
+def differs(mask: int, nodes: int, doubted: bool) -> tuple[bool, bool]:
+    """Compare the nodes that are reached through a child with how many it says there are.
+
+    Returns whether there is a doubt, and whether it has lasted since the heartbeat before. It should never: should the
+    two ends of a link ever disagree about what is below it, this puts it right.
+    """
+    wrong = nodes > 0 and mask.bit_count() != nodes
+    return wrong and not doubted, wrong and doubted
 
 
 def incompatibility(hello: m.Hello, cluster: str) -> tuple[str, str] | None:
