@@ -219,8 +219,8 @@ class Jobs:
             job = self.jobs.get(item.job)
             if job is not None:
                 self.take_inventory(job, record, item)
-            elif m.job_order(item.job)[0] == self._context.config.epoch:
-                self._forget_on(item.job, NodeSet(1 << record.node))
+            elif m.job_order(item.job)[0] == self._context.config.epoch or item.job in self._releases:
+                self._context.send_down(NodeSet(1 << record.node), m.Release(item.job))
             else:
                 self.adoptions.offer(record, item)
         for job in [job for job in self.jobs.values() if not job.done and record.node in job.node_set]:
