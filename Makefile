@@ -38,7 +38,7 @@ bench: $(STAMP) ## Measure against the floor of this machine; writes JSON and a 
 	@$(BIN)/python -m bench $(BENCH_OPTIONS)
 
 sim: $(STAMP) ## Simulate clusters under faults (SEEDS=200), or tell the story of one (SEED=7)
-	@$(BIN)/python -m heorot.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+	@$(BIN)/python -m heorot.sim $(if $(SEED),--seed $(SEED) --story,--seeds $(SEEDS))
 
 venv: $(STAMP) ## Install everything into .venv
 

@@ -1,0 +1,53 @@
+"""What the pages name exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+MADE = {"benchmarks.png"}
+"""Drawn by ``make bench BENCH_OPTIONS=--publish``."""
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = [target for target, _ in LINK.findall(page.read_text()) if ":" not in target and target not in MADE]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {page.name for page in PAGES if page.parent == ROOT / "docs"} - {"README.md"}
+    assert pages == {target for target, _ in LINK.findall(index) if "/" not in target}
+
+
+def test_every_command_is_in_the_readme_and_has_a_manual_page_if_people_type_it() -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = {path.name for path in (ROOT / "bin").iterdir()} - {"bphead", "bpnode", "bpinit"}
+    assert {name for name in commands if f"`{name} " not in readme and f"`{name}`" not in readme} == set()
+    pages = {page.name.partition(".")[0] for page in (ROOT / "man").iterdir()}
+    assert commands - pages == set()
+
+
+def test_the_makefile_has_the_targets_that_the_readme_names() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"`?make ([a-z]+)", (ROOT / "README.md").read_text()))
+    assert named >= {"venv", "demo", "test", "check", "sim", "bench"}
+    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} == set()
+
+
+@pytest.mark.parametrize("decision", [page for page in PAGES if page.parent.name == "decisions"], ids=ids)
+def test_decisions_have_the_form_that_their_readme_asks_for(decision: Path) -> None:
+    if decision.name != "README.md":
+        text = decision.read_text()
+        places = [text.find(f"**{part}.**") for part in ("Context", "Choice", "Evidence", "What would change it")]
+        assert -1 < places[0] < places[1] < places[2] < places[3]
