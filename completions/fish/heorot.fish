@@ -153,11 +153,13 @@ complete -c heorot -n '__heorot_at' -a up -d 'Start a cluster on this machine'
 complete -c heorot -n '__heorot_at' -a down -d 'End it and remove all that it left'
 complete -c heorot -n '__heorot_at' -a status -d 'Heads, epoch, nodes, tree, daemons'
 complete -c heorot -n '__heorot_at' -a doctor -d 'Say what this machine lacks'
-complete -c heorot -n '__heorot_at' -a node -d 'Start, stop or join nodes'
+complete -c heorot -n '__heorot_at' -a node -d 'Start, stop, join, list or remove nodes'
 complete -c heorot -n '__heorot_at' -a head -d 'Make this host a head'
 complete -c heorot -n '__heorot_at' -a token -d 'Make, list and revoke join tokens'
-complete -c heorot -n '__heorot_at node' -a 'start stop join'
+complete -c heorot -n '__heorot_at node' -a 'start stop join list remove'
 complete -c heorot -n '__heorot_at head' -a init
+complete -c heorot -n '__heorot_at' -a certificate -d 'Show or renew certificates'
+complete -c heorot -n '__heorot_at certificate' -a 'show renew'
 complete -c heorot -n '__heorot_at token' -a 'create list revoke'
 complete -c heorot -n "__heorot_in up down status 'node start' 'node stop'" -s d -r -d 'The directory of the cluster'
 complete -c heorot -n "__heorot_in 'node start' 'node stop'" -a '(__heorot_node_list)' -d Nodes
@@ -167,7 +169,7 @@ complete -c heorot -n '__heorot_in up' -l fanout -x -d 'Children of each hop of 
 complete -c heorot -n '__heorot_in up' -l debug -d 'Write debug lines to the logs'
 complete -c heorot -n '__heorot_in up down' -s q -l quiet -d 'Say nothing'
 complete -c heorot -n '__heorot_in status' -l tree -d 'Who is below whom'
-complete -c heorot -n "__heorot_in up status doctor 'token list'" -l json -d 'Print JSON'
+complete -c heorot -n "__heorot_in up status doctor 'token list' 'node list'" -l json -d 'Print JSON'
 complete -c heorot -n "__heorot_in 'node join'" -l token -x -d 'The token'
 complete -c heorot -n "__heorot_in 'node join'" -l token-file -r -F -d 'Read the token from a file'
 complete -c heorot -n "__heorot_in 'node join'" -l number -x -d 'The number to ask for'
@@ -182,3 +184,7 @@ complete -c heorot -n "__heorot_in 'head init'" -l socket -r -F -d 'Where comman
 complete -c heorot -n "__heorot_in 'token create'" -l ttl -x -d 'How long it can be used'
 complete -c heorot -n "__heorot_in 'token create'" -l uses -x -d 'How many hosts may join with it'
 complete -c heorot -n "__heorot_in 'token create'" -l node -x -d 'Give this number'
+complete -c heorot -n '__heorot_in certificate' -l head-config -r -F -d "The head's configuration"
+complete -c heorot -n '__heorot_in certificate' -l node-config -r -F -d "The node's configuration"
+complete -c heorot -n "__heorot_in 'certificate renew'" -l within -x -d 'Only those that end within this time'
+complete -c heorot -n "__heorot_in 'certificate renew'" -l restart -d 'Then restart the services'

@@ -163,8 +163,8 @@ def show(demo: Demo) -> None:
     node = interior_node(demo.status())
     below = sum(other["parent"] == node["id"] for other in demo.status()["nodes"])
     name = node["name"]
-    demo.tell(f"Now {name}, which has {below} nodes below it, dies: its process holder and its agent, with SIGKILL.")
-    demo.run(f"kill -9 {node['init_pid']} {node['agent_pid']}")
+    demo.tell(f"Now {name}, which has {below} nodes below it, dies: its agent and its process holder, with SIGKILL.")
+    demo.run(f"kill -9 {node['agent_pid']} {node['init_pid']}")
     seconds = demo.await_status("healing the tree", lambda status: healed(status, node["id"]))
     demo.tell(f"{seconds:.1f} s later its children hang below the head, its grandparent. Nothing else has noticed.")
     demo.run("heorot status --tree")
