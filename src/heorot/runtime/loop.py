@@ -1,8 +1,8 @@
 """The event loop of the daemons: epoll, a heap of timers, and callbacks that run once all ready sockets were served.
 
 It offers the handful of methods of asyncio's loop that the runtime uses, under the same names, so that the same code
-runs on either. An agent wakes a few times for each launch and there may be a thousand of them on one machine: this
-loop costs about a tenth of asyncio's for each wake-up, and its callbacks run without another system call in between.
+runs on either. It takes 0.7 MB less memory, and there may be a thousand agents on one machine; and what a callback
+sends leaves in the same round, without another system call in between. See docs/decisions/event-loop.md.
 """
 
 from __future__ import annotations
