@@ -70,7 +70,8 @@ def test_stop_and_continue(cluster: LocalCluster, shell: Shell) -> None:
     shell.type(STOP)
     shell.expect("Stopped")
     shell.expect(PROMPT)
-    eventually(lambda: {row["state"] for row in cluster.processes()} == {"T"}, "every process to stop")
+    # What had just ended stays until its stopped parent asks for it.
+    eventually(lambda: {row["state"] for row in cluster.processes()} - {"Z"} == {"T"}, "every process to stop")
     shell.type("fg\n")
     shell.expect("tick\r\n")
     eventually(lambda: "T" not in {row["state"] for row in cluster.processes()}, "every process to go on")
@@ -129,9 +130,15 @@ def test_keys_go_to_the_remote_terminal(shell: Shell) -> None:
     shell.expect("echoed\r\nechoed\r\n")
     shell.type(INTERRUPT)
     shell.expect("far> ")
-    shell.type("cat\n" + STOP)
+    shell.type("cat\n")
+    shell.type("again\n")
+    shell.expect("again\r\nagain\r\n")
+    shell.type(STOP)
     shell.expect("Stopped")
-    shell.type("kill %1; exit 6\n")
+    shell.expect("far> ")
+    shell.type("fg\n" + END_OF_INPUT)
+    shell.expect("far> ")
+    shell.type("exit 6\n")
     shell.expect(PROMPT)
     assert shell.run("echo status $?") == "status 6\r\n"
     assert shell.flags() == before

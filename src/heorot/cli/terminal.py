@@ -45,6 +45,11 @@ class RawMode:
         self._fd = fd
         self._saved: list[Any] | None = None
 
+    @property
+    def active(self) -> bool:
+        """Whether the terminal is raw now."""
+        return self._saved is not None
+
     def enter(self) -> None:
         """Go raw, unless the terminal is not ours now; calling it again does no harm."""
         if self._saved is not None or not in_foreground(self._fd):
