@@ -13,6 +13,7 @@ import pytest
 
 from heorot.config import Address, load_head
 from heorot.security.authority import Authority, Identity
+from heorot.security.registry import NodeRecord, Registry
 from heorot.security.tokens import Token, TokenStore
 
 
@@ -140,8 +141,40 @@ def test_node_join_does_not_overwrite_a_node(tmp_path: Path) -> None:
     assert (tmp_path / "node.toml").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["head", "token", "node"])
+@pytest.mark.parametrize("name", ["head", "token", "node", "certificate"])
 def test_help_is_there(name: str) -> None:
     done = command(name, "--help")
     assert done.returncode == 0
     assert f"usage: heorot {name}" in done.stdout
+
+
+def test_a_head_renews_its_certificate_where_the_authority_is(den: Path, tmp_path: Path) -> None:
+    configs = ("--head-config", tmp_path / "head.toml", "--node-config", tmp_path / "none.toml")
+    before = Identity.load(den / "heads" / "h0")
+    shown = command("certificate", "show", *configs)
+    assert shown.stdout.startswith("head:h0 of cluster den: valid until ")
+    done = command("certificate", "renew", *configs)
+    assert done.returncode == 0, done.stderr
+    assert "To use it: systemctl restart heorot-head.service" in done.stdout
+    after = Identity.load(den / "heads" / "h0")
+    assert (after.name, after.key_pem) == (before.name, before.key_pem)
+    assert after.certificate.serial_number != before.certificate.serial_number
+    assert after.signing_key_pem == before.signing_key_pem
+
+
+def test_a_host_that_is_nothing_has_no_certificate(tmp_path: Path) -> None:
+    done = command("certificate", "show", "--head-config", tmp_path / "a", "--node-config", tmp_path / "b")
+    assert done.returncode == 1
+    assert "neither a head nor a node" in done.stderr
+
+
+def test_nodes_are_listed_and_removed_from_the_registry(den: Path) -> None:
+    Registry(den).put(NodeRecord(3, "ford\x1b[2J", "00", "t", 1_800_000_000_000))
+    listed = command("node", "list", "--dir", den)
+    assert "n3" in listed.stdout
+    assert "\x1b" not in listed.stdout
+    rows = json.loads(command("node", "list", "--dir", den, "--json").stdout)
+    assert [(row["id"], row["host"]) for row in rows] == [(3, "ford\x1b[2J")]
+    assert command("node", "remove", "--dir", den, 4).stderr == "heorot: there is no node n4; see: heorot node list\n"
+    assert command("node", "remove", "--dir", den, 3).returncode == 0
+    assert Registry(den).nodes() == {}
