@@ -30,6 +30,8 @@ class SpaceConfig(Struct, frozen=True, kw_only=True):
     """Per stream."""
     stream_memory_bytes: int = 256 * 1024
     """Per stream that nobody reads; what exceeds it goes to the spool."""
+    memory_limit_bytes: int = 64 * 1024 * 1024
+    """For the kept output of all streams together; beyond it, all goes to the spool at once."""
     window_limit_bytes: int = 1024 * 1024
     """The largest window that a ticket may ask for."""
     max_jobs: int = 16_384

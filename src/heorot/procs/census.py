@@ -163,7 +163,9 @@ class Census:
     ) -> tuple[int, list[Process]]:
         """Find processes, signal them, and return how many there are, with their rows if `detail`."""
         everyone = self.everyone()
-        chosen = [entry for entry in everyone if _matches(entry, job, slots, pids)]
+        slot_set = None if slots is None else set(slots)
+        pid_set = None if pids is None else set(pids)
+        chosen = [entry for entry in everyone if _matches(entry, job, slot_set, pid_set)]
         rows: list[Process] = []
         if detail:
             # Before the signal: afterwards there may be nothing to see.
@@ -218,7 +220,7 @@ class Census:
 
 
 def _matches(
-    entry: tuple[proctable.Stat, Child | None], job: str, slots: list[int] | None, pids: list[int] | None
+    entry: tuple[proctable.Stat, Child | None], job: str, slots: set[int] | None, pids: set[int] | None
 ) -> bool:
     stat, owner = entry
     if job and (owner is None or owner.job != job):
