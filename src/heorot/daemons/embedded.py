@@ -19,7 +19,9 @@ from heorot.daemons.bphead import HeadSettings
 from heorot.daemons.bpnode import NodeSettings
 from heorot.daemons.layout import Layout
 from heorot.procs.namespace import pid_range
+from heorot.runtime.channel import TlsCodec
 from heorot.runtime.sockets import bind_tcp, listen_unix
+from heorot.security import tls
 from heorot.security.authority import Authority
 
 HOST = "127.0.0.1"
@@ -96,6 +98,25 @@ class Embedded:
             Path(self.layout.path("cluster.toml")).write_text(text, encoding="utf-8")
         except OSError as error:
             raise disk_error(error, self.layout.root) from error
+
+    def warm_up(self) -> None:
+        """Do once what every daemon does at its start, so that OpenSSL's tables are made before they are shared."""
+        identity = self.layout.head(self.heads[0].name)
+        ends = [
+            TlsCodec(tls.client_context(identity), server_side=False),
+            TlsCodec(tls.server_context(identity), server_side=True),
+        ]
+        for _ in range(3):
+            for end, other in (ends, reversed(ends)):
+                if not end.established:
+                    end.handshake()
+                other.feed(memoryview(end.pending()))
+        ends[1].feed(memoryview(ends[0].encrypt(b"warm")))
+        assert ends[1].decrypt()[0] == b"warm"
+        assert tls.peer_of(ends[0].object, self.cluster).kind == "head"
+        assert self._authority is not None
+        signer = self._authority.signer
+        assert signer.verifier().verify(b"warm", signer.sign(b"warm"))
 
     def issue(self, node: NodeSlot) -> None:
         """Make a node's directory and identity, once. Raises HeorotError."""

@@ -70,6 +70,7 @@ class Warden:
         self.embedded.create()
         control = listen_unix(Path(layout.path("warden.sock")), 0o666)
         Acceptor(self.loop, control, self._controller)
+        self.embedded.warm_up()
         gc.collect()
         gc.freeze()
         # All heads' addresses are known before the first node starts.

@@ -80,7 +80,9 @@ class Links:
         """Open a link; the answer is an event."""
         try:
             # Names are looked up here and now: addresses are the rule, and a head's name is asked for once in a while.
-            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            # As bytes, because text would have each agent import the tables of international names, all of 1 MB.
+            name = host.encode() if host.isascii() else host
+            family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
             sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         except OSError as error:
             self._feed(ConnectFailed(key, f"cannot connect to {host} port {port}: {error.strerror or error}"))
