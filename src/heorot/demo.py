@@ -152,7 +152,9 @@ def show(demo: Demo) -> None:
     demo.await_job(job, lambda found: bool(found["running"] == NODES))
     demo.run("bpjob list --state running")
 
-    demo.tell("All processes of all nodes stand in one table; a PID says where its process is.")
+    # Without root the processes have the host's own PIDs.
+    place = "; a PID says where its process is" if os.geteuid() == 0 else ""
+    demo.tell(f"All processes of all nodes stand in one table{place}.")
     demo.run(f"bpps --job {job} --nodes n[0-4]")
 
     demo.tell("A signal reaches one rank of it, wherever that runs.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from heorot.cli import request, table
@@ -52,6 +53,8 @@ def _body(arguments: list[str]) -> int:
 def send(command: str, head: request.Head, names: list[str], requests: list[tuple[object, ...]]) -> int:
     """Send `Signal` requests, say of each that failed why, and return the exit status."""
     status = 0
+    # The nodes do not tell others what exists.
+    nothing = "no such process" if os.geteuid() == 0 else "no such process, or it is not yours"
     for name, answer in zip(names, head.ask_all(requests, refusals=True), strict=True):
         trouble = ""
         if isinstance(answer, RequestError):
@@ -60,9 +63,9 @@ def send(command: str, head: request.Head, names: list[str], requests: list[tupl
             matched, missing = answer
             if missing:
                 trouble = f"{table.fold_nodes(missing)} did not answer"
-                trouble = f"{trouble} ({matched} signalled elsewhere)" if matched else f"no such process; {trouble}"
+                trouble = f"{trouble} ({matched} signalled elsewhere)" if matched else f"{nothing}; {trouble}"
             elif not matched:
-                trouble = "no process left" if "." in name else "no such process"
+                trouble = "no process left" if "." in name else nothing
         if trouble:
             print(f"{command}: ({name}): {trouble}", file=sys.stderr)
             status = 1
