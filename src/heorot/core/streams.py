@@ -22,7 +22,10 @@ class Spool(Protocol):
     """Where output goes that does not fit into memory. `key` names a stream; positions count from its first append."""
 
     def append(self, key: int, data: bytes) -> int:
-        """Store bytes at the end; return how many were stored (fewer if the disk is full)."""
+        """Store bytes at the end; return how many were stored (fewer if the disk is full).
+
+        Nothing is held for a stream of which nothing was ever stored.
+        """
 
     def read(self, key: int, position: int, size: int) -> bytes:
         """Return up to `size` stored bytes from `position`; at least one if there is one."""

@@ -27,6 +27,8 @@ class FileSpool:
             descriptor, length = entry
             stored = os.pwrite(descriptor, data, length)
         except OSError:
+            if key in self._files and self._files[key][1] == 0:
+                self.drop(key)
             return 0
         self._files[key] = (descriptor, length + stored)
         return stored
