@@ -12,6 +12,8 @@ import pytest
 from tests.support.embedded import Embedded, alive, wait_for
 
 MakeCluster = Callable[..., Embedded]
+SLEEP = f"sleep 1000.{os.getpid()}"
+"""A command line that is nobody else's."""
 
 
 @pytest.fixture
@@ -138,11 +140,10 @@ def test_all_daemons_die_with_the_warden_and_down_clears_the_rest(
     status = cluster.up("--nodes", "2")
     pids = tmp_path / "pids"
     # Two generations, one of them in a session of its own: nothing but its environment says whose it is.
-    script = f"sleep 1000 & setsid sleep 1000 & echo $! > {pids}; wait"
+    script = f"{SLEEP} & setsid {SLEEP} & echo $! > {pids}; wait"
     cluster.run("bpsh", "--detach", "n0", "/bin/sh", "-c", script)
     wait_for(lambda: pids.exists() and pids.read_text())
-    strays = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_sleeper(pid)]
-    assert len(strays) == 2
+    strays = wait_for(lambda: (found := _sleepers()) and len(found) == 2 and found)
     if rootless:
         # Without a namespace nothing kills the processes of a bpinit that is killed.
         os.kill(status["nodes"][0]["init_pid"], signal.SIGKILL)
@@ -157,10 +158,14 @@ def test_all_daemons_die_with_the_warden_and_down_clears_the_rest(
     assert not cluster.directory.exists()
 
 
+def _sleepers() -> list[int]:
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_sleeper(pid)]
+
+
 def _is_sleeper(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read() == b"sleep\x001000\x00" and alive(pid)
+            return file.read().split(b"\0")[:-1] == SLEEP.encode().split() and alive(pid)
     except OSError:
         return False
 
