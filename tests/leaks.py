@@ -9,6 +9,7 @@ so that one bad test does not spoil the next.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import shutil
@@ -30,6 +31,7 @@ GRACE_S = float(os.environ.get("HEOROT_TEST_GRACE_S", "3"))
 SHARED_DIRECTORIES = ("/run", "/dev/shm")
 """Where programs put files that are not under TMPDIR; only names with ``heorot`` in them are looked at."""
 NAMESPACES = "/run/netns"
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x00020000, 0x4000, 1 << 18
 
 
 def pytest_configure() -> None:
@@ -37,11 +39,27 @@ def pytest_configure() -> None:
     os.environ[MARKER] = f"{os.getpid()}.{time.time_ns()}"
     # A short name: the path of a unix socket has 107 bytes at most, and pytest adds much to this.
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="ht.")
+    _own_mounts()
 
 
 def pytest_unconfigure() -> None:
     """Remove the temporary files, those of pytest's own too."""
     shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
+
+
+def _own_mounts() -> None:
+    """Give this process, if it is root, mounts and names of network namespaces of its own.
+
+    Then none that another run of the tests makes at the same time is taken for ours, and all end with this process.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() != 0 or libc.unshare(CLONE_NEWNS) != 0:
+        return
+    os.makedirs(NAMESPACES, exist_ok=True)
+    for arguments in ((b"none", b"/", None, MS_REC | MS_PRIVATE), (b"none", NAMESPACES.encode(), b"tmpfs", 0)):
+        source, target, kind, flags = arguments
+        if libc.mount(source, target, kind, ctypes.c_ulong(flags), None) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot make the mounts of the tests private: {target.decode()}")
 
 
 def _listed(directory: str) -> set[str]:
