@@ -92,6 +92,17 @@ def test_stop_and_continue(rig: SpaceRig, agent: Agent) -> None:
     assert agent.wait_over("1.1") == {0: signal.SIGTERM, 1: signal.SIGTERM}
 
 
+def test_a_signal_reaches_only_processes_of_the_user_who_asks(rig: SpaceRig, agent: Agent) -> None:
+    agent.send(rig.launch("1.1", b"sleep", b"1000"))
+    agent.wait_started("1.1")
+    pid = agent.started("1.1")[0]
+    other = rig.uid + 1
+    assert agent.ask(m.Query(1, None, None, [pid, -pid], signal.SIGKILL, False, other)).matched == 0
+    assert agent.ask(m.Query(2, "1.1", None, None, signal.SIGKILL, True, other)) == m.Reply(2, 0, [])
+    assert agent.ask(m.Query(3, None, None, [pid], signal.SIGTERM, False, rig.uid)).matched == 1
+    assert agent.wait_over("1.1") == {0: signal.SIGTERM}
+
+
 def test_a_signal_is_not_lost_on_ranks_that_are_still_to_start(rig: SpaceRig, agent: Agent) -> None:
     agent.send(rig.launch("1.1", b"sleep", b"1000", ranks=100), m.Query(1, "1.1", None, None, signal.SIGTERM, False))
     assert agent.wait_over("1.1") == dict.fromkeys(range(100), signal.SIGTERM)

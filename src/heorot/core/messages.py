@@ -294,12 +294,12 @@ class Query(Message, tag=55, frozen=True):
     """Restrict to these ranks of the job."""
     pids: list[int] | None
     """Restrict to these cluster PIDs; a negative one names a process group."""
-    signal: Count
+    signal: Annotated[int, Meta(ge=0, le=64)]
     """Send this signal to what was selected; 0: only list it."""
     detail: bool
     """Put the processes themselves into the reply, not only how many there are."""
     uid: int = -1
-    """Signal only processes of this user; -1: of any."""
+    """Select only processes of this real user; -1: of any. The head sets it for callers other than root."""
 
 
 class FetchLaunch(Message, tag=56, frozen=True):

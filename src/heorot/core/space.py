@@ -394,7 +394,7 @@ class Space:
             while len(self._replies) > MAX_REMEMBERED_QUERIES:
                 self._replies.popitem(last=False)
         self._turn.out.append(
-            e.Select(command.id, command.job or "", slots, command.pids, command.signal, command.detail),
+            e.Select(command.id, command.job or "", slots, command.pids, command.signal, command.detail, command.uid),
         )
 
     def _selected(self, event: e.Selected) -> None:

@@ -246,7 +246,7 @@ class Select(Struct, gc=False):
     """Find processes, send them `signal` unless it is 0, and answer with `Selected` (rows only with `detail`).
 
     Every given criterion restricts: `job` (empty: any), `slots` of it (None: all), `pids` (None: any; negative: a
-    process group).
+    process group), `uid` (the real user; -1: any).
     """
 
     query: int
@@ -255,6 +255,7 @@ class Select(Struct, gc=False):
     pids: list[int] | None
     signal: int
     detail: bool
+    uid: int = -1
 
 
 class ResizeTerminals(Struct, gc=False):

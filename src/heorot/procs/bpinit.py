@@ -599,13 +599,9 @@ class Daemon:
             send(-child.pid, instruction.signal)
 
     def _select(self, instruction: e.Select) -> None:
-        if not 0 <= instruction.signal <= signal.NSIG:
-            self._do(e.Selected(instruction.query, 0, []))
-            return
-        matched, rows = self._census.select(
-            instruction.job, instruction.slots, instruction.pids, instruction.signal, instruction.detail
-        )
-        self._do(e.Selected(instruction.query, matched, rows))
+        ask = instruction
+        matched, rows = self._census.select(ask.job, ask.slots, ask.pids, ask.signal, ask.detail, ask.uid)
+        self._do(e.Selected(ask.query, matched, rows))
 
     def _resize(self, instruction: e.ResizeTerminals) -> None:
         for slot in instruction.slots:

@@ -159,13 +159,15 @@ class Census:
         return counts
 
     def select(
-        self, job: str, slots: list[int] | None, pids: list[int] | None, number: int, detail: bool
+        self, job: str, slots: list[int] | None, pids: list[int] | None, number: int, detail: bool, uid: int = -1
     ) -> tuple[int, list[Process]]:
         """Find processes, signal them, and return how many there are, with their rows if `detail`."""
         everyone = self.everyone()
         slot_set = None if slots is None else set(slots)
         pid_set = None if pids is None else set(pids)
         chosen = [entry for entry in everyone if _matches(entry, job, slot_set, pid_set)]
+        if uid >= 0:
+            chosen = [entry for entry in chosen if proctable.real_uid(entry[0].pid) == uid]
         rows: list[Process] = []
         if detail:
             # Before the signal: afterwards there may be nothing to see.

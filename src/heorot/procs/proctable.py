@@ -117,6 +117,19 @@ def markers(pid: int) -> dict[bytes, bytes]:
     return {name: value for name, _, value in entries}
 
 
+def real_uid(pid: int) -> int | None:
+    """Return the real user of a process, or None if it is gone."""
+    try:
+        return _uid_of(_read(f"/proc/{pid}/status", 4096))
+    except OSError:
+        return None
+
+
+def _uid_of(status: bytes) -> int:
+    at = status.find(b"\nUid:")
+    return int(status[at + 5 :].split(None, 1)[0])
+
+
 def boot_time_ms() -> int:
     """Return the wall-clock time of the boot, from which /proc counts process starts."""
     return int((time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)) * 1000)
@@ -135,13 +148,11 @@ def row(stat: Stat, job: str, rank: int, leader: bool, boot_ms: int, argv_limit:
         argv = text.removesuffix(b"\0").split(b"\0")
     else:
         argv = [b"[" + stat.name + b"]"]
-    at = status.find(b"\nUid:")
-    uid = int(status[at + 5 :].split(None, 1)[0]) if at >= 0 else 0
     return Process(
         pid=stat.pid,
         job=job,
         rank=rank,
-        uid=uid,
+        uid=_uid_of(status),
         state=stat.state,
         started_at_ms=boot_ms + stat.start_ticks * _TICK_MS,
         argv=argv,

@@ -55,17 +55,20 @@ class Process:
 
     __slots__ = (
         "blocked", "closed_input", "ended", "fed", "feed_end", "holds_pipe", "ignores_hangup", "job", "leftover",
-        "outputs_ended", "paused", "piped", "polling", "rank", "reading", "script", "slot", "step", "truth",
+        "outputs_ended", "paused", "piped", "polling", "rank", "reading", "script", "slot", "step", "truth", "uid",
         "wanted",
     )  # fmt: skip
 
-    def __init__(self, slot: int, job: str, rank: int, script: list[Action], truth: RankTruth, stubborn: bool) -> None:
+    def __init__(
+        self, slot: int, job: str, rank: int, script: list[Action], truth: RankTruth, stubborn: bool, uid: int
+    ) -> None:
         self.slot = slot
         self.job = job
         self.rank = rank
         self.script = script
         self.truth = truth
         self.ignores_hangup = stubborn
+        self.uid = uid
         self.step = 0
         self.ended = False
         self.leftover = False
@@ -193,7 +196,7 @@ class ProcessTable:
             )
         truth = self.truth.ranks[job, rank] = RankTruth(self.node, self.incarnation, pid)
         stubborn = ticket.argv[1][-1:] in b"13"
-        process = Process(slot, job, rank, script_of(ticket.argv, rank), truth, stubborn)
+        process = Process(slot, job, rank, script_of(ticket.argv, rank), truth, stubborn, ticket.uid)
         if ticket.stdin is None:
             process.closed_input = True
         self.processes[slot] = process
@@ -350,6 +353,7 @@ class ProcessTable:
             pid = process.truth.pid
             if (
                 process.ended
+                or select.uid not in (-1, process.uid)
                 or (select.job and process.job != select.job)
                 or (select.slots is not None and process.slot not in select.slots)
                 or (select.pids is not None and pid not in select.pids and -pid not in select.pids)
