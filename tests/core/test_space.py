@@ -62,10 +62,10 @@ class Driver:
 
 def launch(job: str, ranks: int = 1, **fields: Any) -> m.Launch:
     values: dict[str, Any] = {
-        "cluster": "c", "epoch": 1, "job": job, "issued_at_ms": 100, "expires_at_ms": 200, "user": "u", "uid": 1,
-        "gid": 1, "groups": [], "argv": [b"x"], "environment": [], "directory": b"/", "umask": 0, "limits": [], "stdin": b"",
-        "stdout": b"", "stderr": b"", "terminal": [], "runs": [NODE, 1] * ranks, "window_bytes": 1000, "attended": True,
-        "max_processes": 0,
+        "cluster": "c", "epoch": 1, "job": job, "issued_at_ms": 9, "expires_at_ms": 200, "user": "u", "uid": 1,
+        "gid": 1, "groups": [], "argv": [b"x"], "environment": [], "directory": b"/", "umask": 0, "limits": [],
+        "stdin": b"", "stdout": b"", "stderr": b"", "terminal": [], "runs": [NODE, 1] * ranks, "window_bytes": 1000,
+        "attended": True, "max_processes": 0,
     }  # fmt: skip
     return m.Launch(m.encode(m.Ticket(**(values | fields))), b"signature")
 

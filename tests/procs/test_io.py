@@ -205,7 +205,7 @@ def test_a_terminals_input_ends_and_interrupts(rig: SpaceRig, agent: Agent) -> N
     agent.send(m.Stdin("1.1", None, 0, b"line\npart", True))
     agent.wait_over("1.1")
     assert agent.output[("1.1", 0, 1)] == b"go\r\nline\r\npartover\r\n"
-    agent.send(rig.launch("1.2", b"sh", b"-c", b"stty -echo; echo go; cat", stdin=b"", terminal=[24, 80]))
+    agent.send(rig.launch("1.2", b"sh", b"-c", b"stty -echo; echo go; exec cat", stdin=b"", terminal=[24, 80]))
     agent.until(lambda: agent.output.get(("1.2", 0, 1), b"").startswith(b"go\r\n"), "the start")
     agent.send(m.Stdin("1.2", None, 0, b"\x03", False))
     assert agent.wait_over("1.2") == {0: signal.SIGINT}

@@ -22,27 +22,20 @@ from heorot.core.errors import ProtocolError
 from heorot.core.space import Space
 from heorot.core.space_events import SpaceConfig
 from heorot.procs import system
-from heorot.procs.census import Census, Child, exterminate, send, tree
+from heorot.procs.census import Census, Child, exterminate, send
+from heorot.procs.clock import now_ms
 from heorot.procs.link import AgentLink
 from heorot.procs.pids import PidRange
+from heorot.procs.pipes import Pipes, Watcher
+from heorot.procs.reaper import Reaper
 from heorot.procs.spool import FileSpool
 from heorot.procs.starter import Plan, Starter, StartError
 
 __all__ = ["SpaceConfig", "run"]
 
-_READ_BYTES = 64 * 1024
-_DRAIN_BYTES = 1024 * 1024
-"""The largest pipe that an unprivileged process can make."""
 _STARTS_PER_TURN = 8
 """Between so many starts (about 5 ms) the loop looks at everything else."""
 _WRITES_PER_TURN = 16
-_LIMIT_INTERVAL_MS = 100
-_SWEEP_INTERVAL_MS = 5
-_LIMIT_FORKS = 8
-_KILLING_ROUNDS = 3
-"""So often what ended ranks have left is simply killed; then it is stopped first."""
-_PATIENT_ROUNDS = 8
-"""After so many rounds all of the space is stopped for a moment, if it has a namespace of its own."""
 
 
 def run(config: SpaceConfig, listener: socket.socket, parent: int | None = None) -> NoReturn:
@@ -81,15 +74,6 @@ class Daemon:
         self._link: AgentLink | None = None
         self._plans: dict[str, Plan] = {}
         self._starts: deque[tuple[Plan, int, int]] = deque()
-        self._sweeping: dict[int, Child | None] = {}
-        self._sweep_at: int | None = None
-        self._limits: dict[str, int] = {}
-        self._limit_at: int | None = None
-        self._limit_pid = 0
-        self._owners: dict[int, Child | None] = {}
-        self._rounds = 0
-        self._stopped: set[int] = set()
-        self._hurried = False
         os.chdir("/")
         for name in os.listdir("/proc/self/fd"):
             # Whatever we were given by whoever started us: no rank shall inherit it.
@@ -101,14 +85,15 @@ class Daemon:
         self._pids = PidRange(config)
         self._space = Space(config, FileSpool(config.spool_dir))
         self._starter = Starter(config, self._rearm)
-        self._epoll = select.epoll()
-        self._fds: dict[int, tuple[Any, Any]] = {}
+        self._watcher = Watcher()
+        self._pipes = Pipes(self._census, self._watcher, self._do)
+        self._reaper = Reaper(self._census, self._pids, self._do, self._pipes.finish)
         listener.setblocking(False)
         self._listener = listener
-        self._watch(listener.fileno(), self._accept, None)
-        self._watch(self._wakeup, self._woken, None)
+        self._watcher.add(listener.fileno(), self._accept, None)
+        self._watcher.add(self._wakeup, self._woken, None)
         if parent is not None and config.die_with_parent:
-            self._watch(parent, self._orphaned, None)
+            self._watcher.add(parent, self._orphaned, None)
         if not config.isolated:
             system.become_subreaper()
             if config.die_with_parent:
@@ -119,16 +104,16 @@ class Daemon:
             e.ToAgent: self._to_agent,
             e.StartRanks: self._start_ranks,
             e.CancelStarts: self._cancel_starts,
-            e.Feed: self._feed,
-            e.FeedEnd: self._feed_end,
-            e.PauseReading: self._pause,
-            e.ResumeReading: self._resume,
+            e.Feed: self._pipes.feed,
+            e.FeedEnd: self._pipes.feed_end,
+            e.PauseReading: self._pipes.pause,
+            e.ResumeReading: self._pipes.resume,
             e.Signal: self._signal,
-            e.Destroy: self._destroy,
-            e.Sweep: self._sweep,
-            e.CloseOutputs: self._close_outputs,
+            e.Destroy: self._reaper.destroy,
+            e.Sweep: self._reaper.sweep,
+            e.CloseOutputs: self._pipes.close_outputs,
             e.Select: self._select,
-            e.ResizeTerminals: self._resize,
+            e.ResizeTerminals: self._pipes.resize,
             e.ForgetSlots: self._forget,
             e.SpaceLog: self._log,
         }
@@ -162,23 +147,15 @@ class Daemon:
 
     def loop(self) -> NoReturn:
         """Run until told to end."""
-        poll, fds = self._epoll.poll, self._fds
         while True:
-            for fd, _ in poll(self._timeout(), 256):
-                entry = fds.get(fd)
-                # A descriptor may have been closed by an earlier event of the same turn.
-                if entry is not None:
-                    entry[0](fd, entry[1])
+            self._watcher.wait(self._timeout())
             if self._terminated:
                 self._end()
             if self._starts:
                 self._start_some()
-            if self._sweeping:
-                self._sweep_round()
-            if self._limit_at is not None and self._limit_at <= _now_ms():
-                self._check_limits()
+            self._reaper.turn()
             deadline = self._space.deadline_ms
-            if deadline is not None and deadline <= _now_ms():
+            if deadline is not None and deadline <= now_ms():
                 self._do(e.Tick())
             self._flush()
 
@@ -186,10 +163,10 @@ class Daemon:
         if self._starts:
             return 0
         due = self._space.deadline_ms
-        for at in (self._sweep_at, self._limit_at):
-            if at is not None and (due is None or at < due):
-                due = at
-        return -1 if due is None else max(0, due - _now_ms()) / 1000
+        at = self._reaper.due_ms
+        if at is not None and (due is None or at < due):
+            due = at
+        return -1 if due is None else max(0, due - now_ms()) / 1000
 
     def _do(self, event: e.SpaceEvent) -> None:
         """Hand an event to the machine and carry out what it wants; events that this causes come afterwards."""
@@ -199,18 +176,10 @@ class Daemon:
         self._busy = True
         try:
             while self._events:
-                for instruction in self._space.handle(self._events.popleft(), _now_ms()):
+                for instruction in self._space.handle(self._events.popleft(), now_ms()):
                     self._handlers[type(instruction)](instruction)
         finally:
             self._busy = False
-
-    def _watch(self, fd: int, handler: Any, subject: Any, mask: int = select.EPOLLIN) -> None:
-        self._fds[fd] = (handler, subject)
-        self._epoll.register(fd, mask)
-
-    def _unwatch(self, fd: int) -> None:
-        if self._fds.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
 
     def _log(self, instruction: e.SpaceLog) -> None:
         with contextlib.suppress(OSError):
@@ -250,14 +219,14 @@ class Daemon:
             return
         self._drop_agent()
         self._link = AgentLink(connection)
-        self._watch(self._link.fd, self._agent_ready, self._link)
+        self._watcher.add(self._link.fd, self._agent_ready, self._link)
         self._do(e.AgentConnected())
 
     def _drop_agent(self) -> None:
         link = self._link
         if link is not None:
             self._link = None
-            self._unwatch(link.fd)
+            self._watcher.remove(link.fd)
             link.close()
             self._do(e.AgentLost())
 
@@ -296,7 +265,7 @@ class Daemon:
         wanted = link.backlog_bytes > 0
         if self._link is link and link.writable_watched != wanted:
             link.writable_watched = wanted
-            self._epoll.modify(link.fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+            self._watcher.change(link.fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
     # ------------------------------------------------------------------ starting
 
@@ -332,12 +301,8 @@ class Daemon:
             self._pids.started(pid)
             child = Child(slot, plan.job, rank, pid, stdin, [stdout, stderr], bool(ticket.terminal))
             self._census.add(child)
-            for index, fd in enumerate(child.ends):
-                if fd >= 0:
-                    self._watch(fd, self._readable, (child, index))
-            if ticket.max_processes and plan.job not in self._limits:
-                self._limits[plan.job] = ticket.max_processes
-                self._limit_at = self._limit_at or _now_ms() + _LIMIT_INTERVAL_MS
+            self._pipes.open(child)
+            self._reaper.started(child, ticket.max_processes)
             self._do(e.Started(slot, pid))
             for index, fd in enumerate((stdout, stderr)):
                 if fd < 0:
@@ -345,253 +310,19 @@ class Daemon:
         if not starts or starts[0][0] is not plan:
             self._finish_plan(plan.job)
 
-    # ------------------------------------------------------------------ output
-
-    def _readable(self, fd: int, subject: tuple[Child, int]) -> None:
-        child, index = subject
-        data = _read(fd)
-        if data is None:
-            return
-        if data:
-            self._do(e.Wrote(child.slot, index + 1, data))
-        else:
-            self._close_output(child, index)
-
-    def _close_output(self, child: Child, index: int) -> None:
-        fd = child.ends[index]
-        if fd >= 0:
-            child.ends[index] = -1
-            self._unwatch(fd)
-            os.close(fd)
-            self._do(e.WriteEnded(child.slot, index + 1))
-
-    def _drain(self, child: Child, index: int, even_if_paused: bool) -> None:
-        """Read what is there."""
-        taken = 0
-        while (fd := child.ends[index]) >= 0 and taken < _DRAIN_BYTES and (even_if_paused or fd in self._fds):
-            data = _read(fd)
-            if data is None:
-                return
-            if not data:
-                self._close_output(child, index)
-                return
-            taken += len(data)
-            self._do(e.Wrote(child.slot, index + 1, data))
-
-    def _close_outputs(self, instruction: e.CloseOutputs) -> None:
-        child = self._census.by_slot.get(instruction.slot)
-        if child is not None:
-            for index in (0, 1):
-                self._drain(child, index, True)
-                self._close_output(child, index)
-
-    def _pause(self, instruction: e.PauseReading) -> None:
-        child = self._census.by_slot.get(instruction.slot)
-        if child is not None and child.ends[instruction.stream - 1] >= 0:
-            self._unwatch(child.ends[instruction.stream - 1])
-
-    def _resume(self, instruction: e.ResumeReading) -> None:
-        child = self._census.by_slot.get(instruction.slot)
-        index = instruction.stream - 1
-        if child is not None and child.ends[index] >= 0 and child.ends[index] not in self._fds:
-            self._watch(child.ends[index], self._readable, (child, index))
-
-    # ------------------------------------------------------------------ input
-
-    def _feed(self, instruction: e.Feed) -> None:
-        child = self._census.by_slot.get(instruction.slot)
-        if child is None or child.stdin < 0:
-            self._do(e.InputClosed(instruction.slot))
-            return
-        child.input = instruction.data
-        self._write_input(child.stdin, child)
-
-    def _feed_end(self, instruction: e.FeedEnd) -> None:
-        child = self._census.by_slot.get(instruction.slot)
-        if child is None or child.stdin < 0:
-            return
-        if not child.terminal:
-            self._close_input(child)
-            return
-        child.end_input = True
-        child.input = end_of_file(child)
-        self._write_input(child.stdin, child)
-
-    def _write_input(self, fd: int, child: Child) -> None:
-        try:
-            written = os.write(fd, child.input)
-        except BlockingIOError:
-            written = 0
-        except OSError:
-            self._close_input(child)
-            self._do(e.InputClosed(child.slot))
-            return
-        if written:
-            child.last_input_byte = child.input[written - 1 : written]
-        child.input = child.input[written:]
-        if child.input:
-            if fd not in self._fds:
-                self._watch(fd, self._write_input, child, select.EPOLLOUT)
-            return
-        self._unwatch(fd)
-        if not child.end_input:
-            self._do(e.Fed(child.slot))
-
-    def _close_input(self, child: Child) -> None:
-        if child.stdin >= 0:
-            self._unwatch(child.stdin)
-            os.close(child.stdin)
-            child.stdin = -1
-            child.input = b""
-
-    # ------------------------------------------------------------------ reaping
+    # ------------------------------------------------------------------ control
 
     def _woken(self, fd: int, subject: object) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(fd, 4096)
-        self._reap()
-
-    def _reap(self) -> None:
-        ended: list[tuple[Child, int]] = []
-        alone = False
-        by_pid = self._census.by_pid
-        for _ in range(4096):
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                alone = True
-                break
-            if pid == 0:
-                break
-            child = by_pid.get(pid)
-            if child is None:
-                self._owners.pop(pid, None)
-                if self._sweeping:
-                    self._sweep_at = 0
-                continue
-            self._census.reaped(child)
-            ended.append((child, status))
-        else:
-            # More are waiting: come back in the next turn.
-            signal.raise_signal(signal.SIGCHLD)
-        if not ended:
-            return
-        clean = alone or self._pids.nobody_forked()
-        if not clean:
-            for child, _ in ended:
-                # Normally all of what is left; the rest is found by sweeping.
-                send(-child.pid, signal.SIGKILL)
-            clean = not self._census.orphans()
-        for child, status in ended:
-            self._close_input(child)
-            for index in (0, 1):
-                if child.ends[index] >= 0:
-                    self._drain(child, index, False)
-            self._do(e.Exited(child.slot, status, clean))
-        if not by_pid:
-            self._limits.clear()
-            self._limit_at = None
-            self._pids.all_gone()
-            if not self._sweeping:
-                self._hurry(False)
-
-    def _sweep(self, instruction: e.Sweep) -> None:
-        self._sweeping[instruction.slot] = self._census.by_slot.get(instruction.slot)
-        self._sweep_at = self._sweep_at or _now_ms()
-
-    def _sweep_round(self) -> None:
-        """Kill what ended ranks have left behind, and report those that left nothing."""
-        if self._sweep_at is not None and self._sweep_at > _now_ms():
-            return
-        census = self._census
-        # If all ranks that still run are to be destroyed, so is everything: no time is lost in asking whose it is.
-        everything = all(child.doomed for child in census.by_pid.values())
-        live = bool(census.by_pid)
-        victims: list[int] = []
-        kept: dict[int, Child | None] = {}
-        unfinished: set[int] = set()
-        for pid in census.orphans():
-            if everything:
-                victims.append(pid)
-                continue
-            owner = kept[pid] = self._owners[pid] if pid in self._owners else census.owner_of_orphan(pid)
-            if owner is not None and (owner.reaped or owner.doomed):
-                victims.append(pid)
-                unfinished.add(owner.slot)
-        self._owners = kept
-        if victims:
-            self._kill_left_behind(victims)
-            self._reap()
-        done = [] if victims and everything else [slot for slot in self._sweeping if slot not in unfinished]
-        for slot in done:
-            del self._sweeping[slot]
-            self._do(e.Swept(slot))
-        if self._sweeping:
-            self._sweep_at = _now_ms() + (0 if self._stopped else _SWEEP_INTERVAL_MS)
-        else:
-            self._sweep_at = None
-            self._rounds = 0
-            self._stopped.clear()
-            if not live:
-                self._hurry(False)
-
-    def _kill_left_behind(self, victims: list[int]) -> None:
-        """Kill processes with their descendants.
-
-        Those that multiply are stopped, one after the other, until nothing new appears (what is stopped still counts
-        against a limit on processes); then all are killed together.
-        """
-        self._rounds += 1
-        if self._rounds > _PATIENT_ROUNDS and self.config.isolated:
-            self._census.freeze_and_kill(lambda child: child.reaped or child.doomed)
-            return
-        if self._rounds <= _KILLING_ROUNDS:
-            for pid in tree(victims):
-                send(pid, signal.SIGKILL)
-            return
-        self._hurry(True)
-        fresh = [pid for pid in victims if pid not in self._stopped] or [
-            pid for pid in tree(victims) if pid not in self._stopped
-        ]
-        for pid in fresh:
-            send(pid, signal.SIGSTOP)
-        self._stopped.update(fresh)
-        if not fresh:
-            for pid in sorted(self._stopped):
-                send(pid, signal.SIGKILL)
-            self._stopped.clear()
-
-    def _hurry(self, on: bool) -> None:
-        """Come before all others while somebody forks a lot: a fork bomb must not keep us from ending it."""
-        if on == self._hurried or not self.config.isolated:
-            return
-        self._hurried = on
-        policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK if on else os.SCHED_OTHER
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, policy, os.sched_param(1 if on else 0))
-
-    def _destroy(self, instruction: e.Destroy) -> None:
-        for slot in instruction.slots:
-            child = self._census.by_slot.get(slot)
-            if child is not None:
-                child.doomed = True
-                if not child.reaped:
-                    send(-child.pid, signal.SIGKILL)
-                    send(child.pid, signal.SIGKILL)
+        self._reaper.reap()
 
     def _forget(self, instruction: e.ForgetSlots) -> None:
         for slot in instruction.slots:
             child = self._census.by_slot.get(slot)
             if child is not None:
-                self._close_input(child)
-                for index in (0, 1):
-                    if child.ends[index] >= 0:
-                        self._unwatch(child.ends[index])
-                        os.close(child.ends[index])
-                        child.ends[index] = -1
+                self._pipes.forget(child)
                 self._census.remove(child)
-
-    # ------------------------------------------------------------------ control
 
     def _signal(self, instruction: e.Signal) -> None:
         child = self._census.by_slot.get(instruction.slot)
@@ -602,65 +333,6 @@ class Daemon:
         ask = instruction
         matched, rows = self._census.select(ask.job, ask.slots, ask.pids, ask.signal, ask.detail, ask.uid)
         self._do(e.Selected(ask.query, matched, rows))
-
-    def _resize(self, instruction: e.ResizeTerminals) -> None:
-        for slot in instruction.slots:
-            child = self._census.by_slot.get(slot)
-            if child is not None and child.terminal and child.ends[0] >= 0:
-                resize(child.ends[0], instruction.rows, instruction.columns)
-
-    def _check_limits(self) -> None:
-        self._limit_at = _now_ms() + _LIMIT_INTERVAL_MS
-        last = self._pids.last()
-        self._pids.aim(last)
-        if abs(last - self._limit_pid) < _LIMIT_FORKS:
-            if not self._sweeping:
-                self._hurry(False)
-            return
-        self._limit_pid = last
-        self._hurry(True)
-        counts = self._census.count_by_job()
-        for job, limit in list(self._limits.items()):
-            if job not in counts:
-                del self._limits[job]
-            elif counts[job] > limit:
-                self._do(e.Counted(job, counts[job]))
-
-
-def _now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
-
-
-def _read(fd: int) -> bytes | None:
-    """Read once; None: nothing there now, empty: the end."""
-    try:
-        return os.read(fd, _READ_BYTES)
-    except BlockingIOError:
-        return None
-    except OSError:
-        # A pseudo-terminal whose last user is gone gives EIO.
-        return b""
-
-
-def end_of_file(child: Child) -> bytes:
-    """Return what makes the terminal's reader see the end: twice, if a line has begun."""
-    import termios
-
-    try:
-        character = termios.tcgetattr(child.stdin)[6][termios.VEOF]
-    except termios.error:
-        character = b"\x04"
-    assert isinstance(character, bytes)
-    return character if child.last_input_byte in (b"", b"\n") else character * 2
-
-
-def resize(fd: int, rows: int, columns: int) -> None:
-    """Tell a terminal its size; the kernel sends SIGWINCH."""
-    import fcntl
-    import termios
-
-    with contextlib.suppress(OSError):
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
 
 
 def exterminate_all() -> None:

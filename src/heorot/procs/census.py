@@ -204,7 +204,7 @@ class Census:
                 for pid in group_pids:
                     send(pid, number)
 
-    def freeze_and_kill(self, condemned: Callable[[Child], bool]) -> None:
+    def freeze_and_kill(self, condemned: Callable[[Child | None], bool]) -> None:
         """Kill all processes of the condemned children, whatever they do: for those that outrun `exterminate`.
 
         PID 1 can stop all other processes of its namespace in one step. What is not condemned goes on a moment later.
@@ -215,7 +215,7 @@ class Census:
         # Until those that were in a system call have stopped; there cannot be many that are still to be seen.
         time.sleep(0.002)
         for stat, owner in self.everyone():
-            if owner is not None and condemned(owner):
+            if condemned(owner):
                 send(stat.pid, signal.SIGKILL)
             elif stat.pid not in resting:
                 send(stat.pid, signal.SIGCONT)

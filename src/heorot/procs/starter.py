@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import resource
 import signal
 import stat
-import struct
-import termios
 from collections.abc import Callable
 
 from heorot.core.messages import Ticket
 from heorot.core.space_events import SpaceConfig
+from heorot.procs.terminal import set_size
 
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 _RESET_SIGNALS = [signal.SIGPIPE, signal.SIGXFSZ]
@@ -346,7 +344,7 @@ class _Ends:
             self.error = StartError(error.errno or 0, f"cannot open a pseudo-terminal: {_reason(error)}")
             return
         rows, columns = (*size, 0, 0)[:2]
-        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
+        set_size(master, rows, columns)
         self.terminal = os.ttyname(slave).encode()
         # Kept open until the child has its own, so that the terminal does not hang up before.
         self.stdout = slave
