@@ -103,6 +103,24 @@ def test_a_signal_reaches_only_processes_of_the_user_who_asks(rig: SpaceRig, age
     assert agent.wait_over("1.1") == {0: signal.SIGTERM}
 
 
+@pytest.mark.parametrize("limits", [[resource.RLIMIT_NOFILE, 1 << 63, 1 << 63], [resource.RLIMIT_CPU, -7, -7], [99, 1]])
+def test_impossible_limits_do_not_end_the_space(rig: SpaceRig, agent: Agent, limits: list[int]) -> None:
+    assert agent.run("1.1", b"echo", b"fine", limits=limits, uid=rig.uid, gid=rig.uid) == b"fine\n"
+
+
+def test_long_failures_of_many_ranks_fit_into_an_inventory(rig: SpaceRig, agent: Agent) -> None:
+    agent.send(rig.launch("1.1", b"x" * 100_000, ranks=100))
+    agent.until(lambda: agent.over("1.1"), "a hundred failures")
+    agent.send(m.Inventorize())
+
+    def inventory() -> m.Inventory | None:
+        return next((answer for answer in agent.answers if isinstance(answer, m.Inventory)), None)
+
+    failed = agent.until(inventory, "the inventory").jobs[0].failed
+    assert len(failed) == 100
+    assert all(failure.text.startswith("no such command: xxx") for failure in failed)
+
+
 def test_a_signal_is_not_lost_on_ranks_that_are_still_to_start(rig: SpaceRig, agent: Agent) -> None:
     agent.send(rig.launch("1.1", b"sleep", b"1000", ranks=100), m.Query(1, "1.1", None, None, signal.SIGTERM, False))
     assert agent.wait_over("1.1") == dict.fromkeys(range(100), signal.SIGTERM)

@@ -19,6 +19,8 @@ from heorot.core.jobs import Jobs
 from heorot.core.nodeset import HEAD, NodeSet
 
 MAX_QUERIES = 1_024
+MAX_RANKS = 131_072
+"""Of one job: what a node holds of it must fit into a frame even if all of it is on that node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class Requests:
         if not ask.argv:
             raise RequestError("bad-request", "there is no command to run")
         nodes = self.resolve(ask.nodes, ask.select)
+        if len(nodes) > MAX_RANKS:
+            raise RequestError("bad-request", f"{len(nodes)} ranks are too many for one job; at most {MAX_RANKS}")
         if HEAD in nodes:
             raise RequestError("bad-nodes", "the head runs no ranks; name nodes, for example n0")
         records = self._context.members.records

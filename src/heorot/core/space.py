@@ -40,6 +40,8 @@ STRAY_PIPE_MS = 2000
 """How long a pipe may stay open after everything that the rank started is gone (somebody outside holds it)."""
 MAX_REMEMBERED_QUERIES = 1024
 MAX_PENDING_SIGNALS = 16
+MAX_FAILURE_CHARACTERS = 1024
+"""A failure may quote an argument of 128 KiB, and thousands of them must fit into one inventory."""
 ESTALE = 116
 """The error of a rank whose job was released here before."""
 
@@ -233,7 +235,7 @@ class Space:
             return
         job = rank.job
         rank.state = FAILED
-        rank.failure = m.Failure(self.config.node, rank.number, event.error, event.text)
+        rank.failure = m.Failure(self.config.node, rank.number, event.error, event.text[:MAX_FAILURE_CHARACTERS])
         job.unstarted -= 1
         job.live -= 1
         job.failed.append(rank.failure)

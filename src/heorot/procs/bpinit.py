@@ -243,8 +243,13 @@ class Daemon:
             self._drop_agent()
 
     def _to_agent(self, instruction: e.ToAgent) -> None:
-        if self._link is not None:
+        if self._link is None:
+            return
+        try:
             self._link.queue(m.encode(instruction.message), instruction.bulk)
+        except ProtocolError as error:
+            # One answer less is better than a node less.
+            self._log(e.SpaceLog("error", f"{type(instruction.message).__name__} cannot be sent: {error}"))
 
     def _flush(self) -> None:
         link = self._link

@@ -129,6 +129,10 @@ class Starter:
             if not results and error.error not in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
                 plan.failure = error
             results += [error] * (len(ranks) - len(results))
+        except (OSError, ValueError, OverflowError, MemoryError) as error:
+            # Whatever else a hostile ticket brings about: it fails this job, and not the daemon.
+            failure = StartError(0, f"cannot start the command: {_reason(error)}")
+            results += [failure] * (len(ranks) - len(results))
         finally:
             if changed:
                 os.setresuid(self._uid, self._uid, self._uid)
@@ -254,7 +258,8 @@ class Starter:
         flat = ticket.limits
         for index in range(0, len(flat) - 2, 3):
             number, soft, hard = flat[index : index + 3]
-            if number in wanted:
+            # Anything else is no rlim_t.
+            if number in wanted and min(soft, hard) >= -1 and max(soft, hard) < 1 << 63:
                 wanted[number] = (soft, hard)
         return wanted
 
@@ -338,19 +343,16 @@ class _Ends:
 
     def open_terminal(self, size: list[int]) -> None:
         """Open a pseudo-terminal that belongs to the current user."""
+        rows, columns = (*size, 0, 0)[:2]
         try:
-            master, slave = os.openpty()
+            # Our slave is kept open until the child has its own, so that the terminal does not hang up before.
+            self.our_stdout, self.stdout = master, slave = os.openpty()
+            set_size(master, rows, columns)
+            self.terminal = os.ttyname(slave).encode()
+            os.set_blocking(master, False)
+            self.our_stdin = os.dup(master)
         except OSError as error:
             self.error = StartError(error.errno or 0, f"cannot open a pseudo-terminal: {_reason(error)}")
-            return
-        rows, columns = (*size, 0, 0)[:2]
-        set_size(master, rows, columns)
-        self.terminal = os.ttyname(slave).encode()
-        # Kept open until the child has its own, so that the terminal does not hang up before.
-        self.stdout = slave
-        os.set_blocking(master, False)
-        self.our_stdout = master
-        self.our_stdin = os.dup(master)
 
     def close_theirs(self) -> None:
         """Close the child's ends."""
