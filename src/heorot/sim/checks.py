@@ -42,6 +42,7 @@ class Checks:
         self.world = cluster.world
         self.truth = cluster.truth
         self._failed: dict[tuple[str, int], str] = {}
+        self._lost: dict[tuple[str, int], int] = {}
 
     # ------------------------------------------------------------------ nodes
 
@@ -112,6 +113,7 @@ class Checks:
     def lost(self, job: str, rank: int, node: int) -> None:
         """A client was told that a rank is gone with its node."""
         known = self.truth.jobs[job]
+        self._lost[job, rank] = node
         space = self.cluster.hosts[node].space
         died = space is None or space.incarnation != known.incarnations[node]
         away = self.truth.given_up.get(node, 0) > known.given_up.get(node, 0)
@@ -120,6 +122,27 @@ class Checks:
             self.world.violated(
                 "ExitOnce", f"{job} r{rank} is said to be lost with n{node}, which was there all the time"
             )
+
+    def lost_are_dead(self) -> None:
+        """NoStray: with the network healed, nothing runs any more of which a client was told that it is lost."""
+        for job, rank in self._lost:
+            if self.runs(job, rank):
+                self.world.violated("NoStray", f"{job} r{rank} was said to be lost, and runs")
+
+    def runs(self, job: str, rank: int) -> bool:
+        """Say whether this rank's process exists."""
+        truth = self.truth.ranks.get((job, rank))
+        return truth is not None and truth.status is None and not truth.lost
+
+    def running(self, job: str) -> list[int]:
+        """Return the ranks of a job that run."""
+        return [rank for rank in range(len(self.truth.jobs[job].nodes)) if self.runs(job, rank)]
+
+    def signalled(self, job: str, ran: list[int]) -> None:
+        """A client was told that SIGKILL reached every node: what ran before it asked must be dead."""
+        for rank in ran:
+            if self.runs(job, rank):
+                self.world.violated("ExitOnce", f"SIGKILL is said to have been sent to {job} everywhere; r{rank} runs on")
 
     def collected(self, job: str) -> None:
         """A client has every status and every byte."""

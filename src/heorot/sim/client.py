@@ -12,6 +12,7 @@ from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.streams import EVERYTHING
 from heorot.sim.network import End
+from heorot.sim.processes import SIGKILL
 from heorot.sim.truth import JobTruth, content
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Client:
         self.pending: dict[int, m.Message] = {}
         self.stalled_until_us = 0
         self._requests = 0
+        self._killed: dict[int, tuple[str, list[int]]] = {}
+        """By request: the job that is to end, and the ranks that ran when it was asked for."""
         self._connections = 0
         self._input: dict[int, tuple[int, int]] = {}
         """By rank (-1: all): sent, acknowledged."""
@@ -198,6 +201,10 @@ class Client:
         elif isinstance(message, c.Result):
             # What a command prints as JSON must be JSON, whatever the bytes in it.
             json.dumps(message.value, default=lambda value: value.decode("latin-1"))
+        elif isinstance(message, c.Signalled):
+            job, ran = self._killed.pop(message.request, ("", []))
+            if not message.missing:
+                self.cluster.checks.signalled(job, ran)
         elif isinstance(message, c.Error) and isinstance(asked, (c.Spawn, c.AttachJob)):
             self._refused(asked, message)
 
@@ -417,7 +424,16 @@ class Client:
 
     def _signal(self) -> None:
         assert self.plan is not None
-        self.ask(c.Signal(self._request(), self.job, None, None, self.plan.signal))
+        if self.plan.signal == SIGKILL:
+            self.kill_job(self.job)
+        else:
+            self.ask(c.Signal(self._request(), self.job, None, None, self.plan.signal))
+
+    def kill_job(self, job: str) -> None:
+        """End a job, and look whether it is true what the answer says."""
+        request = self._request()
+        self._killed[request] = job, self.cluster.checks.running(job)
+        self.ask(c.Signal(request, job, None, None, SIGKILL))
 
     def _query(self) -> None:
         self.ask(c.ListProcesses(self._request(), "", None))

@@ -48,7 +48,7 @@ class Janitor(Client):
         for row in rows:
             job = str(row["job"])
             if row["state"] != "done":
-                self.ask(c.Signal(self._request(), job, None, None, 9))
+                self.kill_job(job)
             elif not row["attended"] and job not in self._collectors:
                 # Even if it was collected: the word of that may have been lost with the former head.
                 collector = self._collectors[job] = self.cluster.add_client(None)
@@ -83,14 +83,19 @@ class Cluster:
         self.truth = Truth()
         self.network = Network(self.world, settings.delay_us, settings.us_per_kib, settings.refuse_rate)
         self.checks = Checks(self)
-        self.head = HeadHost(self)
+        self.epoch = 0
+        """The highest that was given out."""
+        self.heads = (HeadHost(self, "head"), HeadHost(self, "head2"))
+        self.head = self.heads[0]
+        """The one that was elected last."""
         self.hosts = [NodeHost(self, node) for node in range(settings.nodes)]
         self.clients: list[Client] = []
         self.faults = Faults(self)
         self.calm = False
         self._mutate = mutate
         self._until_bounds = BOUNDS_EVERY
-        self.network.listeners["head"] = (-1, self.head)
+        for head in self.heads:
+            self.network.listeners[head.name] = (-1, head)
         for host in self.hosts:
             self.network.listeners[host.name] = (host.node, host)
 
@@ -128,6 +133,7 @@ class Cluster:
         self.faults.heal()
         world.run_until(storm_us + CALM_AFTER_US, self._checked)
         self.calm = True
+        self.checks.lost_are_dead()
         janitor = Janitor(self, len(self.clients))
         self.clients.append(janitor)
         janitor.sweep()

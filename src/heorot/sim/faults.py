@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
 
 if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
 
-KINDS = ("cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "client")
+KINDS = ("cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "usurp", "client")
 
 
 class Faults:
@@ -50,6 +51,7 @@ class Faults:
             "isolate": self._isolate,
             "slow": self._slow,
             "head": self._kill_head,
+            "usurp": self._usurp,
             "client": self._kill_client,
         }
         acts[kind]()
@@ -123,7 +125,31 @@ class Faults:
 
     def _kill_head(self) -> None:
         self.cluster.head.kill()
-        self._after_ms(50, 4_000, self.cluster.head.start)
+        self._after_ms(50, 4_000, self._elect, self.cluster.head)
+
+    def _usurp(self) -> None:
+        former = self.cluster.head
+        if former.machine is None:
+            return
+        former.pause()
+        self.cluster.head = next(head for head in self.cluster.heads if head is not former)
+        self.cluster.head.kill()
+        self._after_ms(50, 3_000, self._elect, self.cluster.head)
+        self._after_ms(500, 8_000, self._wake, former)
+
+    def _elect(self, head: HeadHost) -> None:
+        if head is self.cluster.head:
+            head.start()
+
+    def _wake(self, former: HeadHost) -> None:
+        if former is not self.cluster.head:
+            former.wake()
+            # It finds that it was deposed as soon as it looks at its lease.
+            self._after_ms(0, 1_500, self._step_down, former)
+
+    def _step_down(self, former: HeadHost) -> None:
+        if former is not self.cluster.head:
+            former.kill()
 
     def _kill_client(self) -> None:
         clients = [client for client in self.cluster.clients if client.end is not None]
@@ -142,6 +168,9 @@ class Faults:
         for link in self.cluster.network.links.values():
             link.held_until_us = 0
             link.delay_us = self.cluster.network.delay_us
+        for head in self.cluster.heads:
+            if head is not self.cluster.head:
+                head.kill()
         self.cluster.head.start()
         for host in self.cluster.hosts:
             host.isolated = False

@@ -36,11 +36,14 @@ if TYPE_CHECKING:
 
 
 class HeadHost:
-    """Runs one head at a time; a successor has the same place and the next epoch."""
+    """A host for heads. A successor takes over in the same place, or on the other host while this one is paused."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster = cluster
         self.world = cluster.world
+        self.name = name
+        self.paused: list[HeadEvent] | None = None
+        """What waits for a paused head to wake up; None: it is awake."""
         self.machine: HeadMachine | None = None
         self.epoch = 0
         self.ends: dict[int, End] = {}
@@ -52,14 +55,15 @@ class HeadHost:
         """Begin the next term of office."""
         if self.machine is not None:
             return
-        self.epoch += 1
+        self.cluster.epoch += 1
+        self.epoch = self.cluster.epoch
         settings = self.cluster.settings
         config = HeadConfig(
             cluster=CLUSTER,
-            name="h0",
+            name=self.name,
             release="sim",
             epoch=self.epoch,
-            host="head",
+            host=self.name,
             port=1,
             fanout=settings.fanout,
             nodes=tuple(range(settings.nodes)),
@@ -73,7 +77,7 @@ class HeadHost:
             rebalance_ms=settings.rebalance_ms,
             max_finished_jobs=settings.max_finished_jobs,
         )
-        self.world.tell("head", "starts, epoch %d", self.epoch)
+        self.world.tell(self.name, "starts, epoch %d", self.epoch)
         self.machine = self.cluster.mutate(HeadMachine(config, sign, verify))
         self._perform(self.machine.start(self.world.now_ms))
 
@@ -81,8 +85,9 @@ class HeadHost:
         """Kill -9: all that it knew is gone."""
         if self.machine is None:
             return
-        self.world.tell("head", "is killed")
+        self.world.tell(self.name, "is killed")
         self.machine = None
+        self.paused = None
         self.timers.clear()
         for end in [*self.ends.values(), *self.clients.values()]:
             if self.world.chance(0.5):
@@ -93,6 +98,20 @@ class HeadHost:
         self.ends.clear()
         self.peers.clear()
         self.clients.clear()
+
+    def pause(self) -> None:
+        """Stop the head in the middle of its work: it does nothing, and knows nothing of it."""
+        if self.machine is not None and self.paused is None:
+            self.world.tell(self.name, "is paused")
+            self.paused = []
+
+    def wake(self) -> None:
+        """Let it go on as if nothing had happened."""
+        waiting, self.paused = self.paused, None
+        if waiting is not None:
+            self.world.tell(self.name, "wakes up")
+            for event in waiting:
+                self.feed(event)
 
     # ------------------------------------------------------------------ connections
 
@@ -128,23 +147,23 @@ class HeadHost:
 
     def _received(self, end: End, payload: bytes) -> None:
         message = m.decode_link(payload)
-        self.world.tell_message("head", f"<- n{self.peers.get(end.number, HEAD)} %s", message, payload)
+        self.world.tell_message(self.name, f"<- n{self.peers.get(end.number, HEAD)} %s", message, payload)
         self.feed(Received(end.number, message))
 
     def _closed(self, end: End, reason: str) -> None:
-        self.world.tell("head", "link %d to n%d closed: %s", end.number, self.peers.get(end.number, HEAD), reason)
+        self.world.tell(self.name, "link %d to n%d closed: %s", end.number, self.peers.get(end.number, HEAD), reason)
         self.ends.pop(end.number, None)
         self.peers.pop(end.number, None)
         self.feed(LinkClosed(end.number, reason))
 
     def _from_client(self, end: End, payload: bytes) -> None:
         message = c.decode_client(payload)
-        self.world.tell_message("head", f"<- client {end.number} %s", message, payload)
+        self.world.tell_message(self.name, f"<- client {end.number} %s", message, payload)
         self.feed(FromClient(end.number, message))
 
     def _client_closed(self, end: End, reason: str) -> None:
         self.clients.pop(end.number, None)
-        self.world.tell("head", "client %d is gone", end.number)
+        self.world.tell(self.name, "client %d is gone", end.number)
         self.feed(ClientClosed(end.number))
 
     # ------------------------------------------------------------------ the machine
@@ -155,6 +174,9 @@ class HeadHost:
     def feed(self, event: HeadEvent) -> None:
         """Give the machine an event and do what it says."""
         if self.machine is None:
+            return
+        if self.paused is not None:
+            self.paused.append(event)
             return
         checks = self.cluster.checks
         checks.before_head(self.machine, event)
@@ -179,11 +201,11 @@ class HeadHost:
             elif isinstance(item, SetTimer):
                 self.timers.set(item.key, item.at_ms)
             elif isinstance(item, Log):
-                self.world.tell("head", f"[{item.level}] %s", item.text)
+                self.world.tell(self.name, f"[{item.level}] %s", item.text)
             elif isinstance(item, CloseLink):
                 end = self.ends.pop(item.link, None)
                 if end is not None:
-                    self.world.tell("head", "closes link %d: %s", item.link, item.reason)
+                    self.world.tell(self.name, "closes link %d: %s", item.link, item.reason)
                     self.peers.pop(item.link, None)
                     network.close(end)
             elif isinstance(item, CancelTimer):

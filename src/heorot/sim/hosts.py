@@ -180,7 +180,7 @@ class NodeHost:
             release="sim",
             host=self.name,
             port=1,
-            heads=(("head", 1),),
+            heads=tuple((head.name, 1) for head in self.cluster.heads),
             placement=self.remembered.get("placement", b""),
             epoch=int(self.remembered.get("epoch", b"0")),
             agent_pid=self._agents,

@@ -38,6 +38,8 @@ class Settings:
     isolate_weight: int = 2
     slow_weight: int = 1
     head_weight: int = 0
+    usurp_weight: int = 0
+    """A head is paused, another one is elected, and the former wakes up for a while."""
     client_weight: int = 2
     """A client dies."""
     stay_away_rate: float = 0.2
@@ -74,6 +76,7 @@ def draw(seed: int) -> Settings:
         if random.random() < 0.4:
             setattr(settings, f"{name}_weight", 0)
     settings.head_weight = random.choice((0, 0, 1, 2))
+    settings.usurp_weight = random.choice((0, 0, 1, 2))
     settings.stay_away_rate = random.choice((0.0, 0.2, 0.7))
     settings.detached_rate = random.choice((0.0, 0.25, 0.6))
     settings.signal_rate = random.choice((0.0, 0.3))

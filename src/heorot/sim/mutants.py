@@ -1,0 +1,244 @@
+"""Machines with one safety measure switched off. The simulator must notice each: otherwise it proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from heorot.core import messages as m
+from heorot.core.head import HeadMachine
+from heorot.core.job import LostRank
+from heorot.core.jobs import SIGKILL
+from heorot.core.node import NodeMachine
+from heorot.core.nodeset import NodeSet
+from heorot.core.space import Space
+
+# Private parts are replaced here on purpose, and instances are patched: the machines themselves offer no such switch.
+# Hence `Any` in place of their types.
+
+
+def _starts_again(space: Any) -> None:
+    """A repeated launch starts its ranks again."""
+    honest = space._handlers[m.Launch]
+
+    def launch(command: m.Launch) -> None:
+        space.jobs.pop(command.job, None)
+        honest(command)
+
+    space._handlers[m.Launch] = launch
+
+
+def _forgets_released_jobs(space: Any) -> None:
+    """A ticket of a job that was released starts it once more."""
+    space.tombstones.refuses = lambda job, issued_at_ms: False
+
+
+def _sends_nothing_again(space: Any) -> None:
+    """Output that was on its way when the way broke is not repeated."""
+    space._send_again = lambda job: None
+
+
+def _sends_beyond_the_window(space: Any) -> None:
+    """Output is sent without regard to what the reader has acknowledged."""
+    honest = space._handlers[m.Launch]
+
+    def launch(command: m.Launch) -> None:
+        honest(command)
+        for job in space.jobs.values():
+            job.window_bytes = 1 << 30
+
+    space._handlers[m.Launch] = launch
+
+
+def _obeys_any_epoch(node: Any) -> None:
+    """Commands of a head that was deposed are carried out."""
+    honest = node._down
+    node._down = lambda down: honest(replace(down, epoch=max(down.epoch, node.epoch)))
+    node._raise_epoch = lambda epoch: _raise_only(node, epoch)
+
+
+def _raise_only(node: Any, epoch: int) -> None:
+    if epoch > node.epoch:
+        NodeMachine._raise_epoch(node, epoch)
+
+
+def _takes_overtaken_attachments(node: Any) -> None:
+    """An `Attach` that a newer one has overtaken on another way is believed."""
+    honest = node._admit
+
+    def admit(child: Any, up: m.Up) -> bool:
+        node._newest.clear()
+        return bool(honest(child, up))
+
+    node._admit = admit
+
+
+def _believes_stale_detached(node: Any) -> None:
+    """A word that nodes are gone counts even if they have come back on another way."""
+    honest = node._from_child
+
+    def from_child(child: Any, message: Any) -> None:
+        if isinstance(message, m.Detached):
+            for other in node.children.values():
+                other.mask &= ~NodeSet.from_ranges(message.nodes).mask
+            node._send_up(message)
+        else:
+            honest(child, message)
+
+    node._from_child = from_child
+
+
+def _lets_anybody_speak(node: Any) -> None:
+    """Payloads of nodes that are not below the sender any more are passed on."""
+
+    def up(child: Any, message: m.Up) -> None:
+        if m.tag_of(message.payload) != 32 or node._admit(child, message):
+            node._send_up(message)
+
+    node._up = up
+
+
+def _waits_for_reports_forever(node: Any) -> None:
+    """Nobody is told to stop waiting for the reports of nodes that moved or of jobs that are released."""
+    node._expect_no_more = lambda mask, job=None: None
+
+
+def _asks_no_inventory(node: Any) -> None:
+    """A new way to the head is no reason to hand over the snapshot again."""
+    honest = node._attach
+
+    def attach() -> None:
+        honest()
+        node._out = [item for item in node._out if getattr(item, "payload", b"") != m.encode(m.Inventorize())]
+
+    node._attach = attach
+
+
+def _ignores_incarnations(head: Any) -> None:
+    """A launch is repeated on a node that was restarted since."""
+
+    honest = head.jobs.reconcile_absent
+
+    def reconcile_absent(job: Any, record: Any) -> None:
+        record.admitted_after = "0.0"
+        honest(job, record)
+
+    head.jobs.reconcile_absent = reconcile_absent
+
+
+def _launches_only_once(head: Any) -> None:
+    """A launch that did not arrive is not repeated."""
+    head.jobs.resend_launch = lambda job, node: None
+
+
+def _gives_up_at_once(head: Any) -> None:
+    """A node whose link is gone is given up without any grace."""
+
+    def detach(mask: int) -> None:
+        for record in head.members.detach(mask, head.context.now_ms):
+            head._gone(record, "gone")
+
+    head._detach = detach
+
+
+def _lets_the_lost_live(head: Any) -> None:
+    """Ranks that were reported lost and come back are left alone."""
+    honest = head.jobs._signal
+
+    def signal(nodes: NodeSet, job: str, ranks: list[int] | None, number: int) -> None:
+        ends = head.jobs.jobs[job].ends
+        if number != SIGKILL or ranks is None or not isinstance(ends.get(ranks[0]), LostRank):
+            honest(nodes, job, ranks, number)
+
+    head.jobs._signal = signal
+
+
+def _releases_only_once(head: Any) -> None:
+    """A node that was away when a job was released keeps it."""
+    honest = head.jobs.take_inventory
+
+    def take_inventory(job: Any, record: Any, item: m.JobInventory) -> None:
+        if not job.released:
+            honest(job, record, item)
+
+    head.jobs.take_inventory = take_inventory
+
+
+def _repeats_statuses(head: Any) -> None:
+    """What is known of a rank already is told again."""
+    honest = head.jobs.report
+
+    def report(mask: int, news: m.Report) -> None:
+        job = head.jobs.jobs.get(news.job)
+        for rank in news.exited[1::5]:
+            if job is not None and job.client is not None and rank in job.ends:
+                del job.ends[rank]
+                job.states[rank] = 1
+                job.over -= 1
+                job.running += 1
+        honest(mask, news)
+
+    head.jobs.report = report
+
+
+def _reuses_question_numbers(head: Any) -> None:
+    """A new head numbers its questions as its predecessor did."""
+    head.jobs._actions = 0
+    head.requests._next_query = 1
+
+
+def _forgets_interim_reports(head: Any) -> None:
+    """What nodes report of a job while its launch is being fetched is forgotten."""
+    head.jobs.adoptions.missed = lambda job, nodes: job in head.jobs.adoptions.waiting
+
+
+def _never_rebalances(head: Any) -> None:
+    """Nodes stay where the storm has blown them."""
+    head._rebalance_soon = lambda: None
+
+
+SPACE: dict[str, Callable[[Any], None]] = {
+    "space-starts-again": _starts_again,
+    "space-forgets-released-jobs": _forgets_released_jobs,
+    "space-sends-nothing-again": _sends_nothing_again,
+    "space-sends-beyond-the-window": _sends_beyond_the_window,
+}
+NODE: dict[str, Callable[[Any], None]] = {
+    "node-obeys-any-epoch": _obeys_any_epoch,
+    "node-takes-overtaken-attachments": _takes_overtaken_attachments,
+    "node-believes-stale-detached": _believes_stale_detached,
+    "node-lets-anybody-speak": _lets_anybody_speak,
+    "node-waits-for-reports-forever": _waits_for_reports_forever,
+    "node-asks-no-inventory": _asks_no_inventory,
+}
+HEAD: dict[str, Callable[[Any], None]] = {
+    "head-ignores-incarnations": _ignores_incarnations,
+    "head-launches-only-once": _launches_only_once,
+    "head-gives-up-at-once": _gives_up_at_once,
+    "head-lets-the-lost-live": _lets_the_lost_live,
+    "head-releases-only-once": _releases_only_once,
+    "head-repeats-statuses": _repeats_statuses,
+    "head-reuses-question-numbers": _reuses_question_numbers,
+    "head-forgets-interim-reports": _forgets_interim_reports,
+    "head-never-rebalances": _never_rebalances,
+}
+NAMES = (*SPACE, *NODE, *HEAD)
+
+
+def mutator(name: str) -> Callable[[object], None]:
+    """Return what makes each machine of its kind a mutant."""
+
+    def mutate(machine: object) -> None:
+        if isinstance(machine, Space):
+            change = SPACE.get(name)
+        elif isinstance(machine, NodeMachine):
+            change = NODE.get(name)
+        else:
+            assert isinstance(machine, HeadMachine)
+            change = HEAD.get(name)
+        if change is not None:
+            change(machine)
+
+    return mutate
