@@ -225,7 +225,8 @@ class HeadMachine:
         path = self.members.desired_path(node)
         desired = path[-1].node if path else HEAD
         if desired == record.parent:
-            if not attach.placement and desired != HEAD:
+            # Placed once by each head, it refuses the former ones from then on, whoever stands between.
+            if desired != HEAD and (not attach.placement or not record.serial):
                 self.context.place(record, path)
         elif not attach.placement and record.parent == HEAD:
             # New, and only asking where it belongs: it comes back with this placement, through its parent.

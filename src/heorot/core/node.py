@@ -45,7 +45,7 @@ from heorot.core.machine import (
     ToSpace,
 )
 from heorot.core.merge import Accumulator, report_for
-from heorot.core.nodeset import NodeSet
+from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.tickets import Verify, open_launch, open_placement
 from heorot.core.uplink import Uplink
 
@@ -198,7 +198,7 @@ class NodeMachine:
 
     def _link_opened(self, event: LinkOpened) -> None:
         if event.connected_for:
-            if not self.uplink.opened(event):
+            if not self.uplink.opened(event, self._now_ms):
                 self._out.append(CloseLink(event.link, "no longer needed"))
                 return
             self._out.append(Send(event.link, self._hello()))
@@ -273,6 +273,14 @@ class NodeMachine:
             self._refuse(self.uplink.link, *problem)
             self._out += self.uplink.refused(problem[0], self._now_ms)
             return
+        if self.uplink.parent == HEAD:
+            # Its certificate says that it is a head: its epoch needs no further signature.
+            if hello.epoch < self.epoch:
+                why = f"the head's epoch is {hello.epoch}; this node has seen {self.epoch}"
+                self._refuse(self.uplink.link or 0, "old-epoch", why)
+                self._out += self.uplink.refused("old-epoch", self._now_ms)
+                return
+            self._raise_epoch(hello.epoch)
         self.uplink.greeted()
         self._attach()
 
@@ -352,11 +360,12 @@ class NodeMachine:
         subtree = 1 << self.config.node
         for child in self.children.values():
             subtree |= child.mask
+        expected = nodes.mask & subtree
         known = self.accumulators.get(launch.job)
         if known is not None:
-            known.expected |= nodes.mask & subtree
-        elif len(self.accumulators) < MAX_ACCUMULATORS:
-            self.accumulators[launch.job] = Accumulator(launch.job, nodes.mask & subtree)
+            known.expected |= expected
+        elif expected and len(self.accumulators) < MAX_ACCUMULATORS:
+            self.accumulators[launch.job] = Accumulator(launch.job, expected)
 
     def _expect_no_more(self, mask: int, job: str | None = None) -> None:
         """Do not wait for reports of these nodes any more: their inventories say it all, or the job is released."""
@@ -399,6 +408,8 @@ class NodeMachine:
     def _place(self, sealed: bytes) -> None:
         try:
             placement = open_placement(self._verify, sealed, cluster=self.config.cluster, node=self.config.node)
+            if placement.epoch < self.epoch:
+                raise SecurityError(f"the placement is of epoch {placement.epoch}; this node has seen {self.epoch}")
         except SecurityError as error:
             self._log("error", str(error))
             return
@@ -407,7 +418,7 @@ class NodeMachine:
         self._out += self.uplink.move(placement, sealed, self._now_ms)
 
     def _raise_epoch(self, epoch: int) -> None:
-        """Remember an epoch that the head has signed; only a signature may raise it: else a relay could lock us."""
+        """Remember an epoch that a head itself has signed or said: were a relay believed, it could lock us."""
         if epoch > self.epoch:
             self.epoch = epoch
             self._out.append(Remember("epoch", b"%d" % epoch))

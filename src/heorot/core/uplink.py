@@ -82,12 +82,13 @@ class Uplink:
         self._random = (self._random * 6364136223846793005 + 1442695040888963407) % (1 << 64)
         return (self._random >> 33) % max(limit_ms, 1)
 
-    def opened(self, event: LinkOpened) -> bool:
+    def opened(self, event: LinkOpened, now_ms: int) -> bool:
         """A connection stands; return False if it is not the one that is waited for."""
         if event.connected_for != self._connecting:
             return False
         self._connecting = ""
         self.link = event.link
+        self.heard_at_ms = now_ms
         self.parent = event.peer
         return True
 
@@ -126,11 +127,8 @@ class Uplink:
 
     def move(self, placement: Placement, sealed: bytes, now_ms: int) -> list[Instruction]:
         """Take a new placement; change the parent if it names another one."""
-        if (
-            self._placement is not None
-            and self._placement.epoch == placement.epoch
-            and (self._placement.serial >= placement.serial)
-        ):
+        known = self._placement
+        if known is not None and (known.epoch, known.serial) >= (placement.epoch, placement.serial):
             return []
         self._placement, self._sealed = placement, sealed
         nearest = placement.path[-1].node if placement.path else HEAD

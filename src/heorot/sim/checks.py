@@ -113,7 +113,7 @@ class Checks:
     def lost(self, job: str, rank: int, node: int) -> None:
         """A client was told that a rank is gone with its node."""
         known = self.truth.jobs[job]
-        self._lost[job, rank] = node
+        self._lost[job, rank] = self.cluster.head.epoch
         space = self.cluster.hosts[node].space
         died = space is None or space.incarnation != known.incarnations[node]
         away = self.truth.given_up.get(node, 0) > known.given_up.get(node, 0)
@@ -124,9 +124,12 @@ class Checks:
             )
 
     def lost_are_dead(self) -> None:
-        """NoStray: with the network healed, nothing runs any more of which a client was told that it is lost."""
-        for job, rank in self._lost:
-            if self.runs(job, rank):
+        """NoStray: with the network healed, nothing runs any more of which this head said that it is lost.
+
+        What a former head gave up and a new one finds alive goes on, and is in the table.
+        """
+        for (job, rank), epoch in self._lost.items():
+            if epoch == self.cluster.head.epoch and self.runs(job, rank):
                 self.world.violated("NoStray", f"{job} r{rank} was said to be lost, and runs")
 
     def runs(self, job: str, rank: int) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from heorot.core import messages as m
 from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
 
 if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
 
-KINDS = ("cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "usurp", "client")
+KINDS = ("cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "usurp", "ghost", "client")
 
 
 class Faults:
@@ -52,6 +53,7 @@ class Faults:
             "slow": self._slow,
             "head": self._kill_head,
             "usurp": self._usurp,
+            "ghost": self._ghost,
             "client": self._kill_client,
         }
         acts[kind]()
@@ -137,6 +139,14 @@ class Faults:
         self._after_ms(50, 3_000, self._elect, self.cluster.head)
         self._after_ms(500, 8_000, self._wake, former)
 
+    def _ghost(self) -> None:
+        """A command of a deposed head arrives after all: it was held up somewhere in the tree."""
+        for host in self.cluster.hosts:
+            for epoch, payload in host.overheard:
+                if epoch < self.cluster.head.epoch and self.world.chance(0.3):
+                    host.haunt(m.Down(epoch, [host.node, host.node], payload))
+                    break
+
     def _elect(self, head: HeadHost) -> None:
         if head is self.cluster.head:
             head.start()
@@ -144,8 +154,11 @@ class Faults:
     def _wake(self, former: HeadHost) -> None:
         if former is not self.cluster.head:
             former.wake()
+            if self.world.chance(0.5):
+                # The partition turns round: now it is the elected head that nobody reaches.
+                self.cluster.head.isolate(self.world.between(100_000, 4_000_000))
             # It finds that it was deposed as soon as it looks at its lease.
-            self._after_ms(0, 1_500, self._step_down, former)
+            self._after_ms(0, self.cluster.settings.wake_ms, self._step_down, former)
 
     def _step_down(self, former: HeadHost) -> None:
         if former is not self.cluster.head:
@@ -169,6 +182,7 @@ class Faults:
             link.held_until_us = 0
             link.delay_us = self.cluster.network.delay_us
         for head in self.cluster.heads:
+            head.isolated_until_us = 0
             if head is not self.cluster.head:
                 head.kill()
         self.cluster.head.start()

@@ -44,6 +44,7 @@ class HeadHost:
         self.name = name
         self.paused: list[HeadEvent] | None = None
         """What waits for a paused head to wake up; None: it is awake."""
+        self.isolated_until_us = 0
         self.machine: HeadMachine | None = None
         self.epoch = 0
         self.ends: dict[int, End] = {}
@@ -113,11 +114,18 @@ class HeadHost:
             for event in waiting:
                 self.feed(event)
 
+    def isolate(self, for_us: int) -> None:
+        """Cut it off from all nodes for a while."""
+        self.world.tell(self.name, "is cut off for %d us", for_us)
+        self.isolated_until_us = self.world.now_us + for_us
+        for end in list(self.ends.values()):
+            self.cluster.network.cut(end.link, (self.world.between(10, 50_000), self.world.between(10, 50_000)))
+
     # ------------------------------------------------------------------ connections
 
     def reachable(self) -> bool:
-        """The head's host is always there."""
-        return True
+        """Say whether packets arrive."""
+        return self.world.now_us >= self.isolated_until_us
 
     def accept(self, peer: int, link: Link) -> End | None:
         """Take a connection from a node."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -143,6 +144,8 @@ class NodeHost:
         self.ends: dict[int, End] = {}
         self.peers: dict[int, int] = {}
         self.timers = Timers(cluster, self._timer)
+        self.overheard: deque[tuple[int, bytes]] = deque(maxlen=20)
+        """The last commands that came by."""
         self._local: End | None = None
         self._agents = 0
         self._incarnations = 0
@@ -298,9 +301,16 @@ class NodeHost:
     def _received(self, end: End, payload: bytes) -> None:
         message = m.decode_link(payload)
         self.world.tell_message(self.name, f"<- {self._peer(end)} %s", message, payload)
-        self.obeying_epoch = message.epoch if isinstance(message, m.Down) else None
+        if isinstance(message, m.Down):
+            self.obeying_epoch = message.epoch
+            self.overheard.append((message.epoch, message.payload))
         self.feed(Received(end.number, message))
         self.obeying_epoch = None
+
+    def haunt(self, down: m.Down) -> None:
+        """Receive this command from the present parent."""
+        if self.agent is not None and self.agent.uplink.attached:
+            self._received(self.ends[self.agent.uplink.link or 0], m.encode(down))
 
     def _closed(self, end: End, reason: str) -> None:
         self.world.tell(self.name, f"link {end.number} to {self._peer(end)} closed: %s", reason)

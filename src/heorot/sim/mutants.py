@@ -90,16 +90,6 @@ def _believes_stale_detached(node: Any) -> None:
     node._from_child = from_child
 
 
-def _lets_anybody_speak(node: Any) -> None:
-    """Payloads of nodes that are not below the sender any more are passed on."""
-
-    def up(child: Any, message: m.Up) -> None:
-        if m.tag_of(message.payload) != 32 or node._admit(child, message):
-            node._send_up(message)
-
-    node._up = up
-
-
 def _waits_for_reports_forever(node: Any) -> None:
     """Nobody is told to stop waiting for the reports of nodes that moved or of jobs that are released."""
     node._expect_no_more = lambda mask, job=None: None
@@ -189,11 +179,6 @@ def _reuses_question_numbers(head: Any) -> None:
     head.requests._next_query = 1
 
 
-def _forgets_interim_reports(head: Any) -> None:
-    """What nodes report of a job while its launch is being fetched is forgotten."""
-    head.jobs.adoptions.missed = lambda job, nodes: job in head.jobs.adoptions.waiting
-
-
 def _never_rebalances(head: Any) -> None:
     """Nodes stay where the storm has blown them."""
     head._rebalance_soon = lambda: None
@@ -209,7 +194,6 @@ NODE: dict[str, Callable[[Any], None]] = {
     "node-obeys-any-epoch": _obeys_any_epoch,
     "node-takes-overtaken-attachments": _takes_overtaken_attachments,
     "node-believes-stale-detached": _believes_stale_detached,
-    "node-lets-anybody-speak": _lets_anybody_speak,
     "node-waits-for-reports-forever": _waits_for_reports_forever,
     "node-asks-no-inventory": _asks_no_inventory,
 }
@@ -221,10 +205,23 @@ HEAD: dict[str, Callable[[Any], None]] = {
     "head-releases-only-once": _releases_only_once,
     "head-repeats-statuses": _repeats_statuses,
     "head-reuses-question-numbers": _reuses_question_numbers,
-    "head-forgets-interim-reports": _forgets_interim_reports,
     "head-never-rebalances": _never_rebalances,
 }
 NAMES = (*SPACE, *NODE, *HEAD)
+
+
+_MOVING: dict[str, Any] = {
+    "nodes": 20, "fanout": 2, "faults": 80, "fault_span_ms": 10_000, "node_grace_ms": 1_500,
+    "stall_weight": 30, "cut_weight": 10, "agent_weight": 10, "isolate_weight": 0, "head_weight": 0, "usurp_weight": 0,
+}  # fmt: skip
+FOCUS: dict[str, dict[str, Any]] = {
+    "space-forgets-released-jobs": {"head_weight": 4, "cut_weight": 4, "faults": 40},
+    "node-obeys-any-epoch": {"head_weight": 8, "ghost_weight": 8, "faults": 40},
+    "node-takes-overtaken-attachments": _MOVING,
+    "node-believes-stale-detached": _MOVING,
+    "head-lets-the-lost-live": {"isolate_weight": 20, "stall_weight": 8, "node_grace_ms": 1_500, "detached_rate": 0.6},
+}  # fmt: skip
+"""The weather in which a mutant is soon found out; else the usual."""
 
 
 def mutator(name: str) -> Callable[[object], None]:

@@ -40,6 +40,10 @@ class Settings:
     head_weight: int = 0
     usurp_weight: int = 0
     """A head is paused, another one is elected, and the former wakes up for a while."""
+    ghost_weight: int = 0
+    """Commands of a deposed head arrive late."""
+    wake_ms: int = 1_500
+    """For so long at most it takes itself for the head."""
     client_weight: int = 2
     """A client dies."""
     stay_away_rate: float = 0.2
@@ -77,6 +81,7 @@ def draw(seed: int) -> Settings:
             setattr(settings, f"{name}_weight", 0)
     settings.head_weight = random.choice((0, 0, 1, 2))
     settings.usurp_weight = random.choice((0, 0, 1, 2))
+    settings.ghost_weight = random.choice((0, 2))
     settings.stay_away_rate = random.choice((0.0, 0.2, 0.7))
     settings.detached_rate = random.choice((0.0, 0.25, 0.6))
     settings.signal_rate = random.choice((0.0, 0.3))
