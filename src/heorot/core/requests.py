@@ -266,7 +266,12 @@ class Requests:
         query = m.Query(self._next_query, job, ranks, pids, signal, detail, uid)
         self._next_query += 2
         up = nodes & context.members.up
-        pending = PendingQuery(client, request, query, up.mask, missing=list(nodes - up) if detail else [])
+        absent = nodes - up
+        if not detail:
+            # A signal misses nothing on a node that is down, unless the job is known to have live ranks there.
+            known = self._jobs.jobs.get(job) if job is not None else None
+            absent = absent & known.live_nodes() if known is not None and not known.done else NodeSet()
+        pending = PendingQuery(client, request, query, up.mask, missing=list(absent))
         self.queries[query.id] = pending
         context.set_timer(f"query:{query.id}", context.config.query_timeout_ms)
         # A node within its grace gets the question when it is back.

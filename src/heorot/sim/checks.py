@@ -145,7 +145,9 @@ class Checks:
         """A client was told that SIGKILL reached every node: what ran before it asked must be dead."""
         for rank in ran:
             if self.runs(job, rank):
-                self.world.violated("ExitOnce", f"SIGKILL is said to have been sent to {job} everywhere; r{rank} runs on")
+                self.world.violated(
+                    "ExitOnce", f"SIGKILL is said to have been sent to {job} everywhere; r{rank} runs on"
+                )
 
     def collected(self, job: str) -> None:
         """A client has every status and every byte."""
