@@ -1,0 +1,116 @@
+"""Clusters come up as asked and go without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import uuid
+from pathlib import Path
+
+from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, host_pids, is_alive
+
+
+def test_status_says_what_there_is(shared: Cluster) -> None:
+    status = shared.status()
+    assert status["epoch"] >= 1
+    assert [head["role"] for head in status["heads"]] == ["active"]
+    nodes = status["nodes"]
+    assert [node["id"] for node in nodes] == list(range(8))
+    assert [node["name"] for node in nodes] == [f"n{number}" for number in range(8)]
+    assert {node["state"] for node in nodes} == {"up"}
+    pids = [node[key] for node in nodes for key in ("agent_pid", "init_pid")] + [status["heads"][0]["pid"]]
+    assert len(set(pids)) == 17
+    assert all(map(is_alive, pids))
+    # A tree of fan-out two.
+    children = [node["parent"] for node in nodes]
+    assert all(children.count(number) <= 2 for number in range(-1, 8))
+    assert children.count(-1) == 2
+
+
+def test_down_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    marker = uuid.uuid4().hex
+    made = Cluster(tmp_path / "c")
+    made.up(6, "--fanout", "2")
+    made.detach(
+        "-a",
+        "/bin/sh",
+        "-c",
+        "trap '' TERM INT HUP; setsid sleep 600 & sleep 600 & while :; do sleep 600; done",
+        marker,
+    )
+    await_that(lambda: len(host_pids(marker)) == 6, "the job running")
+    status = made.status()
+    daemons = [node[key] for node in status["nodes"] for key in ("agent_pid", "init_pid")] + [made.head_pid()]
+    made.down()
+    assert not [pid for pid in daemons if is_alive(pid)]
+    assert not host_pids(marker)
+    assert os.listdir(tmp_path) == []
+
+
+def test_down_without_a_cluster_says_so(tmp_path: Path) -> None:
+    result = Cluster(tmp_path / "nothing").run("heorot", "down")
+    assert result.returncode == 125
+    assert b"no cluster" in result.stderr
+
+
+def test_the_same_directory_serves_again(tmp_path: Path) -> None:
+    made = Cluster(tmp_path / "c")
+    for _ in range(2):
+        made.up(2)
+        assert made.check("bpsh", "-a", "/bin/echo", "here") == b"here\n" * 2
+        made.down()
+
+
+def test_json_of_up_is_the_status(tmp_path: Path) -> None:
+    made = Cluster(tmp_path / "c")
+    status = json.loads(made.check("heorot", "up", "--nodes", "3", "--json"))
+    try:
+        assert [node["state"] for node in status["nodes"]] == ["up"] * 3
+    finally:
+        made.down()
+
+
+def test_an_interrupted_up_leaves_nothing(tmp_path: Path) -> None:
+    made = Cluster(tmp_path / "c")
+    with made.start("heorot", "up", "--nodes", "64", process_group=0) as process:
+        await_that(lambda: (made.directory / "nodes").exists(), "the start under way")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=DEADLINE_S)
+    assert process.returncode not in (0, None)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_long_path_will_do(tmp_path: Path) -> None:
+    directory = tmp_path / ("long-" * 20) / ("name-" * 20)
+    directory.parent.mkdir()
+    made = Cluster(directory)
+    made.up(2)
+    try:
+        assert made.check("bpsh", "-a", "/bin/echo", "here") == b"here\n" * 2
+    finally:
+        made.down()
+
+
+def test_daemons_do_not_die_with_the_terminal_that_started_them(tmp_path: Path) -> None:
+    made = Cluster(tmp_path / "c")
+    script = "import os, sys; os.setsid(); sys.exit(os.spawnvp(os.P_WAIT, sys.argv[1], sys.argv[1:]))"
+    from tests.cluster.harness import command
+
+    subprocess.run(
+        ["/usr/bin/python3", "-c", script, *command("heorot"), "up", "--nodes", "2"],
+        env=made.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True, timeout=DEADLINE_S,
+    )  # fmt: skip
+    try:
+        assert made.check("bpsh", "-a", "/bin/echo", "here") == b"here\n" * 2
+    finally:
+        made.down()
+
+
+def test_other_fanouts_hold_the_same_nodes() -> None:
+    for fanout in ("1", "3"):
+        with cluster(5, "--fanout", fanout) as made:
+            assert made.check("bpsh", "-s", "-p", "-a", "/bin/echo", "here") == b"".join(
+                b"  %d: here\n" % i for i in range(5)
+            )
