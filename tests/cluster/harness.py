@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from tests.support.embedded import enter_user_namespace
+
 DEADLINE_S = 60.0
 """How long anything may take before a test calls it hanging. Never a measure of speed: the machine may be busy."""
 PAUSE_S = 0.02
@@ -91,17 +93,20 @@ def host_pids(marker: str) -> list[int]:
 class Cluster:
     """One cluster; `directory` is its directory, `environment` what its commands need."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str] = NOTHING, uid: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, environment: Mapping[str, str] = NOTHING, user_namespace: int | None = None
+    ) -> None:
         self.directory = directory
-        self.uid = uid
+        self.user_namespace = user_namespace
         self.environment = {**os.environ, "HEOROT_DIR": str(directory), "PYTHONPATH": str(ROOT / "src"), **environment}
 
     def start(self, name: str, *arguments: str | bytes, **options: Any) -> Running:
         """Start one of Heorot's commands; options as of Popen, stdin empty unless given."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         options.setdefault("env", self.environment)
-        if self.uid is not None:
-            options |= {"user": self.uid, "group": self.uid, "extra_groups": []}
+        if self.user_namespace is not None:
+            namespace = self.user_namespace
+            options["preexec_fn"] = lambda: enter_user_namespace(namespace)
         # Unbuffered, because `communicate` does not know what a buffered reader has read ahead.
         return Running([*command(name), *arguments], bufsize=0, **options)
 

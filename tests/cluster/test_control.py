@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import uuid
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -137,7 +138,7 @@ def test_pids_are_unique_in_the_cluster_and_say_their_node(shared: Cluster) -> N
     for row in rows:
         ranges.setdefault(row["node"], []).append(row["pid"])
     ordered = [pids for _, pids in sorted(ranges.items())]
-    assert all(max(low) < min(high) for low, high in zip(ordered, ordered[1:], strict=False))
+    assert all(max(low) < min(high) for low, high in pairwise(ordered))
     # The PID in the table is the one that the process itself sees.
     assert len(host_pids(marker)) == 8
     pid = int(shared.check("bpsh", "n5", "/bin/sh", "-c", "echo $$"))

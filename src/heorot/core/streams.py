@@ -38,7 +38,8 @@ class OutputStream:
     """What a rank wrote to stdout or stderr and nobody has acknowledged yet.
 
     The kept bytes are, in order: a head in memory, a middle in the spool, and a tail in memory that the spool did not
-    take (at most one read of the pipe, because reading stops as soon as there is a tail).
+    take (at most one read of the pipe while nobody reads, because reading stops as soon as there is a tail; at most a
+    window while somebody does).
     """
 
     __slots__ = ("_head", "_spool", "_spool_length", "_spool_start", "_tail", "acked", "end", "key", "sent")
