@@ -97,7 +97,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         new.check("heorot", "head", "init", "--config", config, *options)
         result = new.run("bphead", "--config", config)
     assert result.returncode == 1
-    assert f"127.0.0.1:{port}".encode() in result.stderr
+    assert f"127.0.0.1 port {port}".encode() in result.stderr
     assert b"in use" in result.stderr
 
 

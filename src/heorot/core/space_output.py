@@ -169,7 +169,9 @@ class OutputSide:
         if stream is None or job is None:
             pause = False
         else:
-            pause = stream.stuck or (job.sending and stream.kept_bytes >= job.window_bytes)
+            # Read what the spool has no room for too while somebody reads: a reader acknowledges half a window at a
+            # time, and what is left of a full spool may be less. It would wait for more, and we for its word.
+            pause = stream.kept_bytes >= job.window_bytes if job.sending else stream.stuck
         if pause != rank.paused[index] and not rank.output_ended[index]:
             rank.paused[index] = pause
             kind = e.PauseReading if pause else e.ResumeReading
