@@ -75,7 +75,11 @@ class InputSide:
     def _take(self, job: Job, source: Input, command: Stdin) -> None:
         stream = source.stream
         if not source.readers:
-            self._tell(job, source)
+            numbers = job.ranks if source.rank_number < 0 else (source.rank_number,)
+            if command.data or any(job.ranks[number].state in (QUEUED, RUNNING) for number in numbers):
+                self._tell(job, source)
+            # Else it is the end of an input that was empty, and the ranks are over, as their exits have said already:
+            # so end most launches, and on each node the answer would be one message more.
             return
         before, had_ended = stream.end, stream.ended
         if not stream.take(command.offset, command.data, command.end):
