@@ -43,25 +43,6 @@ def test_a_timer_that_is_moved_fires_once_at_its_last_time(loop: EpollLoop, unti
     assert dict(fired)["later"] >= start + 40
 
 
-def test_a_cancelled_timer_does_not_fire_even_from_another_ones_handler(loop: EpollLoop, until: Until) -> None:
-    fired: list[str] = []
-
-    def fire(key: str) -> None:
-        fired.append(key)
-        timers.cancel("second")
-
-    timers = Timers(loop, fire)
-    start = now_ms(loop)
-    timers.set("first", start + 5)
-    timers.set("second", start + 5)
-    timers.set("gone", start + 1)
-    timers.cancel("gone")
-    timers.cancel("never set")
-    timers.set("third", start + 15)
-    until(lambda: "third" in fired)
-    assert fired == ["first", "third"]
-
-
 def test_moving_a_timer_often_keeps_one_entry(loop: EpollLoop) -> None:
     timers = Timers(loop, lambda key: None)
     start = now_ms(loop)

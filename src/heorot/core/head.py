@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
-from heorot.core.errors import ProtocolError, RequestError
+from heorot.core.errors import ProtocolError, RequestError, SecurityError
 from heorot.core.head_context import HeadConfig, HeadContext
 from heorot.core.jobs import Jobs
 from heorot.core.machine import (
@@ -35,13 +35,15 @@ from heorot.core.membership import NodeLink, NodeRecord
 from heorot.core.node import differs, incompatibility
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.requests import Caller, Requests
-from heorot.core.tickets import Sign, Verify
+from heorot.core.tickets import Sign, Verify, open_placement
 from heorot.core.tree import living_path
 
 __all__ = ["HeadConfig", "HeadMachine"]
 
 MAX_MOVES_AT_ONCE = 32
 """How many nodes are sent to a better parent in one round of re-balancing."""
+LONGEST_MOVE_PAUSE_MS = 30_000
+"""How long a node that cannot reach its parent is left alone at most: each attempt interrupts its link."""
 
 
 class HeadMachine:
@@ -208,6 +210,12 @@ class HeadMachine:
     def _attach(self, link: NodeLink, node: int, attach: m.Attach) -> None:
         if attach.node != node or not self.members.may_speak_for(link, node):
             raise ProtocolError(f"n{link.peer} may not speak for n{attach.node}")
+        if node not in self.members.records and node != link.peer:
+            # Without a certificate of its own at hand, what vouches for an unknown node is an earlier head's placement.
+            try:
+                open_placement(self.context.verify, attach.placement, cluster=self.config.cluster, node=node)
+            except SecurityError as error:
+                raise ProtocolError(f"n{link.peer} speaks for a node that nobody knows: {error}") from error
         record = self.members.record(node)
         if record.incarnation == attach.incarnation and record.order > attach.order:
             return  # overtaken by a newer one on another way
@@ -226,7 +234,7 @@ class HeadMachine:
         desired = path[-1].node if path else HEAD
         if desired == record.parent:
             # Placed once by each head, it refuses the former ones from then on, whoever stands between.
-            if desired != HEAD and (not attach.placement or not record.serial):
+            if desired != HEAD and (not attach.placement or record.placed_under is None):
                 self.context.place(record, path)
         elif not attach.placement and record.parent == HEAD:
             # New, and only asking where it belongs: it comes back with this placement, through its parent.
@@ -289,7 +297,8 @@ class HeadMachine:
 
     def _rebalance(self) -> None:
         self._rebalance_armed = False
-        moves = 0
+        now_ms = self.context.now_ms
+        moves = waiting = 0
         usable = NodeSet(self.members.attached_mask & self.members.up_mask)
         for record in self.members.records.values():
             if record.link is None or record.state != "up":
@@ -297,12 +306,20 @@ class HeadMachine:
             path = living_path(record.node, self.config.fanout, usable)
             desired = path[-1] if path else HEAD
             if desired == record.parent:
+                record.moves = record.next_move_ms = 0
+                continue
+            if desired != record.placed_under:
+                record.moves = record.next_move_ms = 0
+            if now_ms < record.next_move_ms:
+                waiting += 1
                 continue
             if moves == MAX_MOVES_AT_ONCE:
                 break
             moves += 1
+            record.next_move_ms = now_ms + min(self.config.rebalance_ms << record.moves, LONGEST_MOVE_PAUSE_MS)
+            record.moves = min(record.moves + 1, 16)
             self.context.place(record, [self.members.records[hop] for hop in path])
-        if moves:
+        if moves or waiting:
             self._rebalance_soon()
 
     # ------------------------------------------------------------------ timers

@@ -9,7 +9,7 @@ from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.machine import Instruction, Log, Send, SetTimer, ToClient
 from heorot.core.membership import Membership, NodeRecord
-from heorot.core.nodeset import NodeSet
+from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.tickets import Sign, Verify, seal_placement
 
 
@@ -103,8 +103,7 @@ class HeadContext:
     def place(self, record: NodeRecord, path: list[NodeRecord]) -> None:
         """Tell an attached node where it belongs."""
         self._placements += 1
-        record.serial = self._placements
-        record.placed_under = path[-1].node if path else -1
+        record.placed_under = path[-1].node if path else HEAD
         hops = [m.Hop(hop.node, hop.host, hop.port) for hop in path]
         placement = m.Placement(self.config.cluster, record.node, hops, self.config.epoch, self._placements)
         self.send_down(NodeSet(1 << record.node), m.Place(seal_placement(self.sign, placement)))

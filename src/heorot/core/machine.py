@@ -125,12 +125,6 @@ class SetTimer(Struct, frozen=True, gc=False):
     at_ms: int
 
 
-class CancelTimer(Struct, frozen=True, gc=False):
-    """The timer of this name shall not fire."""
-
-    key: str
-
-
 class ToSpace(Struct, frozen=True, gc=False):
     """Hand an encoded command to the node's process space."""
 
@@ -175,5 +169,5 @@ LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | Time
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace
 HeadEvent: TypeAlias = LinkEvent | ClientOpened | ClientClosed | FromClient
 Instruction: TypeAlias = (
-    Send | CloseLink | Connect | SetTimer | CancelTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop
+    Send | CloseLink | Connect | SetTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop
 )

@@ -32,10 +32,11 @@ class NodeRecord:
     release: str = ""
     agent_pid: int = 0
     init_pid: int = 0
-    serial: int = 0
-    """Of the newest placement that this head gave it."""
     placed_under: int | None = None
     """The parent that the newest placement names."""
+    moves: int = 0
+    """How often it was sent there and has not arrived."""
+    next_move_ms: int = 0
     order: int = 0
     """Of its newest `Attach`."""
     detached_at_ms: int = 0

@@ -198,10 +198,12 @@ class NodeMachine:
 
     def _link_opened(self, event: LinkOpened) -> None:
         if event.connected_for:
-            if not self.uplink.opened(event, self._now_ms):
-                self._out.append(CloseLink(event.link, "no longer needed"))
-                return
-            self._out.append(Send(event.link, self._hello()))
+            self._out += self.uplink.opened(event, self._now_ms)
+            if self.uplink.link == event.link:
+                self._out.append(Send(event.link, self._hello()))
+            return
+        if event.peer == HEAD:
+            self._refuse(event.link, "not-a-node", "a head has no place below a node")
             return
         if len(self.children) >= MAX_CHILDREN:
             self._refuse(event.link, "too-many-children", f"n{self.config.node} has {MAX_CHILDREN} children already")
@@ -281,7 +283,7 @@ class NodeMachine:
                 self._out += self.uplink.refused("old-epoch", self._now_ms)
                 return
             self._raise_epoch(hello.epoch)
-        self.uplink.greeted()
+        self.uplink.greeted(self._now_ms)
         self._attach()
 
     def _attach(self) -> None:
@@ -414,6 +416,8 @@ class NodeMachine:
             self._log("error", str(error))
             return
         self._raise_epoch(placement.epoch)
+        if not self.uplink.is_news(placement):
+            return
         self._out.append(Remember("placement", sealed))
         self._out += self.uplink.move(placement, sealed, self._now_ms)
 
@@ -548,7 +552,6 @@ class NodeMachine:
     def _send_up(self, message: m.LinkMessage, bulk: bool = False) -> None:
         if self.uplink.attached:
             assert self.uplink.link is not None
-            self.uplink.sent_at_ms = self._now_ms
             self._out.append(Send(self.uplink.link, message, bulk))
 
     # ------------------------------------------------------------------ timers

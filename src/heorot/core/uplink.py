@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_MS = 50
 LONGEST_PAUSE_MS = 2_000
+SHORT_LIFE_MS = 1_000
+"""A link that is lost sooner after it was greeted is not replaced at once: a parent may take us and drop us again."""
 MAX_REASONS = 16
 """So many different reasons are logged while there is no way up."""
 
@@ -31,7 +33,9 @@ class Uplink:
         self.attached = False
         self.parent = HEAD
         self.heard_at_ms = 0
-        self.sent_at_ms = 0
+        self._greeted_at_ms = 0
+        self._short_lives = 0
+        """So many times in a row the link was lost soon."""
         self._placement: Placement | None = None
         self._sealed = b""
         self._candidates: list[tuple[int, str, int]] = []
@@ -51,6 +55,11 @@ class Uplink:
         """Return the signed placement in force, empty if there is none."""
         return self._sealed or (remembered if self._placement is not None else b"")
 
+    def is_news(self, placement: Placement) -> bool:
+        """Say whether this placement is newer than the one in force: old ones may be replayed."""
+        former = self._placement
+        return former is None or (placement.epoch, placement.serial) > (former.epoch, former.serial)
+
     def placed(self, placement: Placement) -> None:
         """Take a placement that an earlier agent remembered."""
         self._placement = placement
@@ -68,29 +77,34 @@ class Uplink:
     def _try_next(self, now_ms: int) -> list[Instruction]:
         if self._next >= len(self._candidates):
             self._connecting = ""
-            pause_ms = self._pause_ms + self._jitter(self._pause_ms)
+            pause_ms = self._pause_ms
             self._pause_ms = min(self._pause_ms * 2, LONGEST_PAUSE_MS)
-            return [SetTimer("retry", now_ms + pause_ms)]
+            return self._retry(now_ms, pause_ms)
         self.parent, host, port = self._candidates[self._next]
         self._next += 1
         self._attempt += 1
         self._connecting = f"up:{self._attempt}"
         return [Connect(self._connecting, host, port, self._config.connect_timeout_ms)]
 
+    def _retry(self, now_ms: int, pause_ms: int) -> list[Instruction]:
+        return [SetTimer("retry", now_ms + pause_ms + self._jitter(pause_ms))]
+
     def _jitter(self, limit_ms: int) -> int:
         # A linear congruential step (Knuth, MMIX): jitter needs no better, and the machine must stay reproducible.
         self._random = (self._random * 6364136223846793005 + 1442695040888963407) % (1 << 64)
         return (self._random >> 33) % max(limit_ms, 1)
 
-    def opened(self, event: LinkOpened, now_ms: int) -> bool:
-        """A connection stands; return False if it is not the one that is waited for."""
+    def opened(self, event: LinkOpened, now_ms: int) -> list[Instruction]:
+        """A connection stands; it is `link` from now on if it is the one that is waited for."""
         if event.connected_for != self._connecting:
-            return False
+            return [CloseLink(event.link, "no longer needed")]
         self._connecting = ""
+        if event.peer != self.parent:
+            # The address was given to somebody else meanwhile.
+            return [CloseLink(event.link, f"it is not {self.parent_name}"), *self._try_next(now_ms)]
         self.link = event.link
         self.heard_at_ms = now_ms
-        self.parent = event.peer
-        return True
+        return []
 
     def failed(self, event: ConnectFailed, now_ms: int) -> list[Instruction]:
         """A connection could not be made: try the next candidate."""
@@ -102,9 +116,10 @@ class Uplink:
         self._told.append(event.reason)
         return [Log("warning", f"no way up: {event.reason}"), *self._try_next(now_ms)]
 
-    def greeted(self) -> None:
+    def greeted(self, now_ms: int) -> None:
         """The parent has greeted: the way up is open."""
         self.attached = True
+        self._greeted_at_ms = now_ms
         self._told.clear()
         self._pause_ms = FIRST_PAUSE_MS
 
@@ -113,8 +128,15 @@ class Uplink:
         was_attached = self.attached
         self.link = None
         self.attached = False
-        # A link that broke before it was greeted counts as a failed attempt: go on to the next candidate.
-        return self.connect(now_ms) if was_attached else self._try_next(now_ms)
+        if not was_attached:
+            # A link that broke before it was greeted counts as a failed attempt: go on to the next candidate.
+            return self._try_next(now_ms)
+        if now_ms - self._greeted_at_ms >= SHORT_LIFE_MS:
+            self._short_lives = 0
+            return self.connect(now_ms)
+        pause_ms = min(FIRST_PAUSE_MS << self._short_lives, LONGEST_PAUSE_MS)
+        self._short_lives = min(self._short_lives + 1, 8)
+        return self._retry(now_ms, pause_ms)
 
     def refused(self, code: str, now_ms: int) -> list[Instruction]:
         """The parent will not have us (the caller closes the link): try the next candidate, not the same again."""
@@ -126,10 +148,7 @@ class Uplink:
         return self._try_next(now_ms)
 
     def move(self, placement: Placement, sealed: bytes, now_ms: int) -> list[Instruction]:
-        """Take a new placement; change the parent if it names another one."""
-        known = self._placement
-        if known is not None and (known.epoch, known.serial) >= (placement.epoch, placement.serial):
-            return []
+        """Take a placement that is news; change the parent if it names another one."""
         self._placement, self._sealed = placement, sealed
         nearest = placement.path[-1].node if placement.path else HEAD
         if nearest == self.parent or self.link is None:

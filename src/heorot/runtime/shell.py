@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from heorot.core.errors import HeorotError
 from heorot.core.machine import (
-    CancelTimer,
     CloseClient,
     CloseLink,
     Connect,
@@ -66,7 +65,6 @@ class Shell:
             CloseLink: self._close_link,
             Connect: self._connect,
             SetTimer: self._set_timer,
-            CancelTimer: self._cancel_timer,
             ToSpace: self._space,
             Remember: self._keep,
             ToClient: self._client,
@@ -165,9 +163,6 @@ class Shell:
 
     def _set_timer(self, instruction: SetTimer) -> None:
         self._timers.set(instruction.key, instruction.at_ms)
-
-    def _cancel_timer(self, instruction: CancelTimer) -> None:
-        self._timers.cancel(instruction.key)
 
     def _space(self, instruction: ToSpace) -> None:
         assert self._to_space is not None

@@ -35,10 +35,6 @@ class Timers:
             if self._armed is None or at_ms < self._armed_ms:
                 self._arm()
 
-    def cancel(self, key: str) -> None:
-        """Forget the timer `key`, set or not."""
-        self._due_ms.pop(key, None)
-
     def _arm(self) -> None:
         if self._armed is not None:
             self._armed.cancel()
@@ -57,19 +53,15 @@ class Timers:
             if self._queued_ms.get(key) != queued_ms:
                 continue
             del self._queued_ms[key]
-            due_ms = self._due_ms.get(key)
-            if due_ms is None:
-                continue
+            due_ms = self._due_ms[key]
             if due_ms <= now_ms:
                 due.append(key)
             else:
                 self._queued_ms[key] = due_ms
                 heapq.heappush(self._heap, (due_ms, key))
         for key in due:
-            # An earlier one may have cancelled or moved a later one.
-            due_at = self._due_ms.get(key)
-            if due_at is None:
-                continue
+            # An earlier one may have moved a later one.
+            due_at = self._due_ms[key]
             if due_at > now_ms:
                 self.set(key, due_at)
                 continue

@@ -9,7 +9,6 @@ from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
 from heorot.core.head import HeadConfig, HeadMachine
 from heorot.core.machine import (
-    CancelTimer,
     ClientClosed,
     ClientOpened,
     CloseClient,
@@ -216,8 +215,6 @@ class HeadHost:
                     self.world.tell(self.name, "closes link %d: %s", item.link, item.reason)
                     self.peers.pop(item.link, None)
                     network.close(end)
-            elif isinstance(item, CancelTimer):
-                self.timers.cancel(item.key)
             elif isinstance(item, CloseClient):
                 end = self.clients.pop(item.client, None)
                 if end is not None:

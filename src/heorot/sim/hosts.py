@@ -12,7 +12,6 @@ from heorot.core import messages as m
 from heorot.core import space_events as e
 from heorot.core.errors import ProtocolError
 from heorot.core.machine import (
-    CancelTimer,
     CloseClient,
     CloseLink,
     Connect,
@@ -73,10 +72,6 @@ class Timers:
         self._set += 1
         self._due[key] = self._set
         self._cluster.world.at(at_ms * 1000, self._due_now, key, self._set)
-
-    def cancel(self, key: str) -> None:
-        """Let it not fire."""
-        self._due.pop(key, None)
 
     def clear(self) -> None:
         """The machine is gone."""
@@ -366,8 +361,6 @@ class NodeHost:
                 self.remembered[item.name] = item.value
             elif isinstance(item, Log):
                 self.world.tell(self.name, f"[{item.level}] %s", item.text)
-            elif isinstance(item, CancelTimer):
-                self.timers.cancel(item.key)
             elif isinstance(item, Stop):
                 self.world.tell(self.name, "agent stops: %s", item.reason)
                 self._end_agent()
