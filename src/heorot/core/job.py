@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from msgspec import Struct
+
 from heorot.core.messages import Failure, Launch, Ticket, ranks_on
 from heorot.core.nodeset import NodeSet
 from heorot.core.stdin_feed import StdinFeed
@@ -26,8 +28,7 @@ SMALLEST_WINDOW_BYTES = 4 * 1024
 JOB_WINDOW_BYTES = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True, gc=False):
     """The rank's process has ended: the status of wait(2) and how much it wrote."""
 
     wait_status: int
@@ -40,8 +41,7 @@ class Ended:
         return {"signal": signal} if signal else {"code": self.wait_status >> 8 & 0xFF}
 
 
-@dataclass(frozen=True, slots=True)
-class NeverRan:
+class NeverRan(Struct, frozen=True, gc=False):
     """The rank's process could not be started."""
 
     error: int
@@ -52,8 +52,7 @@ class NeverRan:
         return {"code": 127 if self.error == 2 else 126, "error": self.text}
 
 
-@dataclass(frozen=True, slots=True)
-class LostRank:
+class LostRank(Struct, frozen=True, gc=False):
     """The rank's node is gone, and its status with it."""
 
     node: int
@@ -149,6 +148,31 @@ class Job:
         self.states[rank] = RUNNING
         self.pids[rank] = pid
         self.running += 1
+        return True
+
+    def start_all(self, ranks: list[int], pids: list[int]) -> bool:
+        """Note that these different ranks run; return False, and do nothing, unless that is news of all of them."""
+        states = self.states
+        if any(map(states.__getitem__, ranks)) or len(set(ranks)) != len(ranks):
+            return False
+        for rank, pid in zip(ranks, pids, strict=True):
+            states[rank] = RUNNING
+            self.pids[rank] = pid
+        self.running += len(ranks)
+        return True
+
+    def end_all(self, ranks: list[int], exited: list[int]) -> bool:
+        """Note the ends of these different ranks that run, from the flat records of a report; return False, and do
+        nothing, unless that is news of all of them.
+        """
+        states, ends = self.states, self.ends
+        if set(map(states.__getitem__, ranks)) != {RUNNING} or len(set(ranks)) != len(ranks):
+            return False
+        for rank, wait_status, stdout, stderr in zip(ranks, exited[2::5], exited[3::5], exited[4::5], strict=True):
+            states[rank] = OVER
+            ends[rank] = Ended(wait_status, stdout, stderr)
+        self.running -= len(ranks)
+        self.over += len(ranks)
         return True
 
     def end(self, rank: int, end: RankEnd) -> bool:

@@ -35,6 +35,9 @@ class Jobs:
         self.jobs: dict[str, Job] = {}
         self.clients: dict[int, set[str]] = {}
         """The unfinished or unreleased jobs that each client attends."""
+        self._speaker_mask = 0
+        self._speaker_nodes: frozenset[int] = frozenset()
+        """The nodes of `_speaker_mask`: reports of one link come in a row."""
         self._releases: dict[str, NodeSet] = {}
         """Jobs that their nodes may forget and have not been told so."""
         self._sequence = 0
@@ -130,28 +133,9 @@ class Jobs:
         if job is None:
             self._unknown_report(mask, report)
             return
-        started_news: list[int] = []
-        exited_news: list[int] = []
         failed_news: list[tuple[int, int, str]] = []
-        started, exited = report.started, report.exited
-        if len(started) % 3 or len(exited) % 5:
-            raise ProtocolError("a report with an incomplete record")
-        for index in range(0, len(started), 3):
-            node, rank, pid = started[index : index + 3]
-            if not self._may_tell(job, mask, node, rank):
-                continue
-            if job.start(rank, pid):
-                started_news += (rank, pid)
-            elif job.states[rank] == OVER and job.released:
-                self._context.send_down(NodeSet(1 << node), m.Release(job.id))
-            elif isinstance(job.ends.get(rank), LostRank):
-                # Given up for lost while the node was away, and its loss was told: it must not run on unseen.
-                self._signal(NodeSet(1 << node), job.id, [rank], SIGKILL)
-        for index in range(0, len(exited), 5):
-            node, rank, wait_status, stdout_bytes, stderr_bytes = exited[index : index + 5]
-            if self._may_tell(job, mask, node, rank) and job.end(rank, Ended(wait_status, stdout_bytes, stderr_bytes)):
-                exited_news += (rank, wait_status, stdout_bytes, stderr_bytes)
-                self._reads_no_more(job, node, rank)
+        started_news = self._started(job, mask, report.started)
+        exited_news = self._exited(job, mask, report.exited)
         for failure in report.failed:
             if not self._may_tell(job, mask, failure.node, failure.rank):
                 continue
@@ -160,11 +144,65 @@ class Jobs:
                 return
             if job.fail(failure):
                 failed_news.append((failure.rank, failure.error, failure.text))
-                self._reads_no_more(job, failure.node, failure.rank)
+                self._read_no_more(job, [failure.node], [failure.rank])
         for note in report.notes:
             if not job.text:
                 job.text = note.text
         self._tell(job, started_news, exited_news, failed_news)
+
+    def _started(self, job: Job, mask: int, started: list[int]) -> list[int]:
+        """Take flat (node, rank, pid); return what is news, flat (rank, pid).
+
+        A merged report brings the ranks of a whole subtree: slices and one comparison for all of them, and a look at
+        each only when something is unusual. The head's share of a launch would otherwise grow with the ranks.
+        """
+        if len(started) % 3:
+            raise ProtocolError("a report with an incomplete record")
+        if self._may_tell_all(job, mask, started[0::3], started[1::3]) and job.start_all(started[1::3], started[2::3]):
+            news = started[:]
+            del news[0::3]
+            return news
+        news = []
+        for index in range(0, len(started), 3):
+            node, rank, pid = started[index : index + 3]
+            if not self._may_tell(job, mask, node, rank):
+                continue
+            if job.start(rank, pid):
+                news += (rank, pid)
+            elif job.states[rank] == OVER and job.released:
+                self._context.send_down(NodeSet(1 << node), m.Release(job.id))
+            elif isinstance(job.ends.get(rank), LostRank):
+                # Given up for lost while the node was away, and its loss was told: it must not run on unseen.
+                self._signal(NodeSet(1 << node), job.id, [rank], SIGKILL)
+        return news
+
+    def _exited(self, job: Job, mask: int, exited: list[int]) -> list[int]:
+        """Take flat (node, rank, wait status, stdout bytes, stderr bytes); return what is news, without the nodes."""
+        if len(exited) % 5:
+            raise ProtocolError("a report with an incomplete record")
+        news: list[int] = []
+        nodes, ranks = exited[0::5], exited[1::5]
+        if self._may_tell_all(job, mask, nodes, ranks) and job.end_all(ranks, exited):
+            news = exited[:]
+            del news[0::5]
+            self._read_no_more(job, nodes, ranks)
+            return news
+        for index in range(0, len(exited), 5):
+            node, rank, wait_status, stdout_bytes, stderr_bytes = exited[index : index + 5]
+            if self._may_tell(job, mask, node, rank) and job.end(rank, Ended(wait_status, stdout_bytes, stderr_bytes)):
+                news += (rank, wait_status, stdout_bytes, stderr_bytes)
+                self._read_no_more(job, [node], [rank])
+        return news
+
+    def _may_tell_all(self, job: Job, mask: int, nodes: list[int], ranks: list[int]) -> bool:
+        """Say whether all of these ranks are where the sender says, and the sender may speak for all of them."""
+        if not ranks or min(ranks) < 0 or max(ranks) >= len(job.nodes):
+            return False
+        if list(map(job.nodes.__getitem__, ranks)) != nodes:
+            return False
+        if mask != self._speaker_mask:
+            self._speaker_mask, self._speaker_nodes = mask, frozenset(NodeSet(mask))
+        return self._speaker_nodes.issuperset(nodes)
 
     def _may_tell(self, job: Job, mask: int, node: int, rank: int) -> bool:
         """Say whether the sender of a report may speak for this node; it may have moved elsewhere a moment ago."""
@@ -329,12 +367,20 @@ class Jobs:
         if feed is not None and feed.ack(node, ack.offset):
             self._tell_stdin(job, ack.rank, feed)
 
-    def _reads_no_more(self, job: Job, node: int, rank: int) -> None:
-        """A rank is over: whoever waited for it to take its input waits no longer."""
-        own = job.rank_stdin.get(rank)
-        if own is not None and own.drop(node):
-            self._tell_stdin(job, rank, own)
-        if job.stdin.offsets and (job.one_rank_a_node or not job.live_ranks_on(node)) and job.stdin.drop(node):
+    def _read_no_more(self, job: Job, nodes: list[int], ranks: list[int]) -> None:
+        """These ranks are over: whoever waited for them to take their input waits no longer."""
+        if job.rank_stdin:
+            for node, rank in zip(nodes, ranks, strict=True):
+                own = job.rank_stdin.get(rank)
+                if own is not None and own.drop(node):
+                    self._tell_stdin(job, rank, own)
+        if not job.stdin.offsets:
+            return
+        moved = False
+        for node in nodes:
+            if job.one_rank_a_node or not job.live_ranks_on(node):
+                moved = job.stdin.drop(node) or moved
+        if moved:
             self._tell_stdin(job, -1, job.stdin)
 
     def _tell_stdin(self, job: Job, rank: int, feed: StdinFeed) -> None:
