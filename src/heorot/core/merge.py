@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from heorot.core.messages import Failure, Report
 
+LONGEST_WAIT_FACTOR = 16
 MAX_MERGED_ENTRIES = 16_384
 """A merged report is sent on at this size, whatever is still missing: the bound of the buffer and of the frame."""
 
@@ -16,6 +17,7 @@ class Accumulator:
     """The merged, not yet forwarded report of one job."""
 
     __slots__ = (
+        "_longest_wait_ms",
         "exited",
         "expected",
         "failed",
@@ -26,10 +28,15 @@ class Accumulator:
         "pending_over",
         "pending_started",
         "started",
+        "wait_ms",
     )
 
-    def __init__(self, job: str, expected: int) -> None:
+    def __init__(self, job: str, expected: int, wait_ms: int) -> None:
         self.job = job
+        self.wait_ms = wait_ms
+        """How long news may wait for more. Doubles each time that waiting did not complete it, within a bound: a launch
+        that takes long on a busy machine must not reach the head in many small pieces."""
+        self._longest_wait_ms = LONGEST_WAIT_FACTOR * wait_ms
         self.expected = expected
         """Mask of the nodes of this subtree whose reports are waited for."""
         self.nodes_started = 0
@@ -69,6 +76,10 @@ class Accumulator:
         self.started, self.exited, self.failed, self.notes = [], [], [], []
         self.pending_started = self.pending_over = 0
         return report
+
+    def waited(self) -> None:
+        """The time to wait is over, and there was more to come."""
+        self.wait_ms = min(2 * self.wait_ms, self._longest_wait_ms)
 
     @property
     def empty(self) -> bool:

@@ -367,7 +367,7 @@ class NodeMachine:
         if known is not None:
             known.expected |= expected
         elif expected and len(self.accumulators) < MAX_ACCUMULATORS:
-            self.accumulators[launch.job] = Accumulator(launch.job, expected)
+            self.accumulators[launch.job] = Accumulator(launch.job, expected, self.config.merge_ms)
 
     def _expect_no_more(self, mask: int, job: str | None = None) -> None:
         """Do not wait for reports of these nodes any more: their inventories say it all, or the job is released."""
@@ -541,7 +541,7 @@ class NodeMachine:
         if accumulator.add(report):
             self._flush(accumulator)
         elif was_empty:
-            self._out.append(SetTimer(f"merge:{report.job}", self._now_ms + self.config.merge_ms))
+            self._out.append(SetTimer(f"merge:{report.job}", self._now_ms + accumulator.wait_ms))
 
     def _flush(self, accumulator: Accumulator) -> None:
         if not accumulator.empty:
@@ -560,6 +560,7 @@ class NodeMachine:
         if event.key.startswith("merge:"):
             accumulator = self.accumulators.get(event.key[6:])
             if accumulator is not None:
+                accumulator.waited()
                 self._flush(accumulator)
         elif event.key == "heartbeat":
             self._heartbeat()

@@ -32,7 +32,7 @@ from heorot.core.space_output import OutputSide
 from heorot.core.space_turn import Turn
 from heorot.core.streams import Spool
 
-REPORT_DELAY_MS = 20
+REPORT_DELAY_MS = 100
 """A start is reported alone only if the process still runs after this time; else together with its exit."""
 EXIT_DELAY_MS = 2
 """Exits wait this long for others while more ranks of the job run here."""
