@@ -63,6 +63,11 @@ def _open_missing_descriptors() -> None:
     sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
 
 
+def _is_null_device(fd: int) -> bool:
+    status = os.fstat(fd)
+    return status.st_mode & 0o170000 == 0o020000 and status.st_rdev == os.makedev(1, 3)
+
+
 def _run_job(options: BpshOptions) -> int:
     from heorot import caller
     from heorot.cli import terminal
@@ -72,6 +77,9 @@ def _run_job(options: BpshOptions) -> int:
     from heorot.endpoint import cluster_directory, connect_head
     from heorot.session import Session
 
+    if options.stdin == b"" and not options.pty and _is_null_device(0):
+        # Our /dev/null may as well be theirs: that saves a message to every node which says that there is no input.
+        options.stdin = None
     session = Session()
     try:
         connection = connect_head(cluster_directory(options.directory))
