@@ -205,7 +205,7 @@ class Client:
             job, ran = self._killed.pop(message.request, ("", []))
             if not message.missing:
                 self.cluster.checks.signalled(job, ran)
-        elif isinstance(message, c.Error) and isinstance(asked, (c.Spawn, c.AttachJob)):
+        elif isinstance(asked, (c.Spawn, c.AttachJob)):
             self._refused(asked, message)
 
     def _refused(self, asked: c.Spawn | c.AttachJob, error: c.Error) -> None:
