@@ -184,11 +184,12 @@ def test_a_full_disk_is_said_and_nothing_is_left(make_cluster: MakeCluster, tmp_
     assert not cluster.daemons()
 
 
-def test_an_interrupted_start_leaves_nothing(make_cluster: MakeCluster) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_start_leaves_nothing(make_cluster: MakeCluster, number: signal.Signals) -> None:
     cluster = make_cluster()
     with cluster.start("heorot", "up", "--nodes", "200") as starting:
         wait_for(lambda: len(cluster.daemons()) > 10)
-        starting.send_signal(signal.SIGINT)
+        starting.send_signal(number)
         starting.communicate(timeout=60)
     assert starting.returncode not in (0, None)
     assert not cluster.daemons()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -128,6 +129,9 @@ def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, 
     HeorotError
         If it cannot be started; nothing is left of it then.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As with Ctrl-C: half a cluster is no use to anybody.
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     lock, created = _claim(layout)
     deadline_s = time.monotonic() + FIXED_TIMEOUT_S + TIMEOUT_PER_NODE_S * plan["nodes"]
     try:
