@@ -223,6 +223,14 @@ def test_a_full_disk_is_said(cluster: LocalCluster) -> None:
     cluster.await_idle()
 
 
+def test_a_line_for_a_shell_is_told_from_a_command(cluster: LocalCluster) -> None:
+    result = cluster.bpsh("0", "hostname | wc -l")
+    assert result.returncode == 127
+    assert result.stderr == (
+        b"bpsh: n0 (rank 0): no such command: hostname | wc -l (a line for a shell needs one: sh -c '...')\n"
+    )
+
+
 def test_a_reader_that_goes_away_ends_the_job_quietly(cluster: LocalCluster) -> None:
     result = cluster.run("bash", "-c", "bpsh -a yes | head -n 1; echo ${PIPESTATUS[0]}")
     assert (result.stdout, result.stderr) == (b"y\n141\n", b"")

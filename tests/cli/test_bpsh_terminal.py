@@ -39,7 +39,8 @@ def test_death_by_interrupt_is_quiet(shell: Shell) -> None:
     for _ in range(3):
         shell.expect("up\r\n")
     shell.type(INTERRUPT)
-    assert shell.expect(PROMPT) == "^C"
+    # The new line is the shell's, as after any command that dies so.
+    assert shell.expect(PROMPT) == "^C\r\n"
     assert shell.run("echo status $?") == "status 130\r\n"
 
 
@@ -77,6 +78,14 @@ def test_stop_and_continue(cluster: LocalCluster, shell: Shell) -> None:
     eventually(lambda: "T" not in {row["state"] for row in cluster.processes()}, "every process to go on")
     shell.type(INTERRUPT)
     shell.expect(PROMPT)
+    assert shell.run("echo status $?") == "status 130\r\n"
+
+
+def test_interrupt_ends_the_loop_of_the_shell_too(shell: Shell) -> None:
+    shell.type("for i in 1 2 3; do bpsh 0 sh -c 'echo up; exec sleep 1000'; echo gone on; done\n")
+    shell.expect("up\r\n")
+    shell.type(INTERRUPT)
+    assert "gone on" not in shell.expect(PROMPT)
     assert shell.run("echo status $?") == "status 130\r\n"
 
 

@@ -36,6 +36,37 @@ def lines(trio: Cluster, *words: str) -> list[str]:
     return trio.check(*words).decode().splitlines()
 
 
+# ------------------------------------------------------------------ all of them
+
+
+@pytest.mark.parametrize(
+    "command", ["bpps", "bpps --json", "bpstat", "bpjob list", "bpkill -l", "heorot status", "bpsh -h"]
+)
+def test_output_that_cannot_be_written_is_said_in_one_line(trio: Cluster, command: str) -> None:
+    name, *words = command.split()
+    with open("/dev/full", "wb") as device:
+        full = trio.run(name, *words, stdout=device)
+    assert full.returncode == 125
+    assert full.stderr.decode() == f"{name}: cannot write output: No space left on device\n"
+    closed = trio.run(name, *words, stdout=None, preexec_fn=lambda: os.close(1))
+    assert (closed.returncode, closed.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("words", [("head",), ("token",), ("node",), ("certificate", "-h"), ("node", "help")])
+def test_heorot_explains_groups_of_commands(trio: Cluster, words: tuple[str, ...]) -> None:
+    helped = trio.run("heorot", words[0], words[1] if len(words) > 1 else "--help")
+    assert helped.returncode == 0
+    commands = [line for line in helped.stdout.decode().splitlines() if line.startswith("  heorot ")]
+    assert commands
+    assert all(line.startswith(f"  heorot {words[0]} ") for line in commands)
+
+
+def test_bpkill_says_which_signal_it_does_not_know(trio: Cluster) -> None:
+    refused = trio.run("bpkill", "-NOSIG", "1.1")
+    assert refused.returncode == 2
+    assert b"unknown signal 'NOSIG'" in refused.stderr
+
+
 # ------------------------------------------------------------------ bpstat
 
 
@@ -282,11 +313,11 @@ def test_bpjob_shows_statuses_of_all_kinds(trio: Cluster) -> None:
     assert [line.split(None, 3)[3] for line in text.splitlines()[-3:]] == [
         "exit status 0",
         "exit status 5",
-        "killed by signal 9 (KILL)",
+        "killed by SIGKILL",
     ]
     waited = trio.run("bpjob", "wait", job)
     assert waited.returncode == 137
-    assert waited.stderr.decode() == f"bpjob: job {job}: rank 2 on n2: killed by signal 9 (KILL)\n"
+    assert waited.stderr.decode() == f"bpjob: job {job}: rank 2 on n2: killed by SIGKILL\n"
 
 
 def test_bpjob_waits_until_the_end(trio: Cluster, sleepers: str) -> None:

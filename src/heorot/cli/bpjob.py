@@ -21,7 +21,7 @@ COMMANDS = {
     "list": Command(
         "bpjob list",
         "[OPTION]...",
-        "List the jobs that the cluster holds: those that run, and those whose output or status nobody has collected.",
+        "List the jobs that the cluster holds: those that run, and the last ones that are over.",
         [
             Option("-u --user", "only jobs of these users, by name or number", "USER[,USER]"),
             Option("-s --state", "only jobs in these states: launching, running, done", "STATE[,STATE]"),
@@ -221,7 +221,9 @@ def status_text(status: dict[str, Any] | None, started: bool) -> str:
     if "lost" in status:
         return f"lost: {status['lost']}"
     if "signal" in status:
-        return f"killed by signal {status['signal']} ({bpkill.signal_name(status['signal'])})"
+        from heorot.cli import messages
+
+        return f"killed by {messages.signal_name(status['signal'])}"
     return f"exit status {status['code']}" + (f": {status['error']}" if status.get("error") else "")
 
 

@@ -81,7 +81,8 @@ def split_signal(arguments: list[str]) -> tuple[str, list[str]]:
     rest = list(arguments)
     if rest and len(rest[0]) > 1 and rest[0][0] == "-" and rest[0][1:].upper() not in ("L", "S"):
         word = rest[0][1:]
-        if word.isdecimal() or find_signal(word) is not None:
+        # No option is spelled in several capitals: this was meant as a signal, which will be said.
+        if word.isdecimal() or find_signal(word) is not None or (len(word) > 1 and word.isalpha() and word.isupper()):
             name = rest.pop(0)[1:]
     for index, argument in enumerate(rest):
         if argument == "--":
@@ -177,7 +178,7 @@ def signal_number(text: str) -> int:
     """
     number = int(text) if text.isdecimal() and text.isascii() else find_signal(text)
     if number is None or number > MAX_SIGNAL:
-        raise UsageError(f"unknown signal '{text}'")
+        raise UsageError(f"unknown signal '{text}'; 'bpkill -l' lists them")
     return number
 
 

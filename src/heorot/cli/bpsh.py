@@ -30,7 +30,6 @@ def run(words: list[str]) -> int:
     from heorot.cli.bpsh_options import HELP, USAGE, BpshOptions
     from heorot.cli.options import UsageError
 
-    _open_missing_descriptors()
     try:
         options = BpshOptions(words)
     except UsageError as error:
@@ -44,23 +43,11 @@ def run(words: list[str]) -> int:
 
         sys.stdout.write(f"bpsh (Heorot) {__version__}\n")
         return 0
-    status = _run_job(options)
-    if options.time:
-        _say_time()
-    return status
-
-
-def _open_missing_descriptors() -> None:
-    """Put /dev/null where stdin, stdout or stderr are closed, lest the connection to the head take their place."""
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            # The lowest free number is this one.
-            os.open("/dev/null", os.O_RDWR)
-    # Python has none for a descriptor that was closed.
-    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+    try:
+        return _run_job(options)
+    finally:
+        if options.time:
+            _say_time()
 
 
 def _is_null_device(fd: int) -> bool:
@@ -127,6 +114,8 @@ def _run_job(options: BpshOptions) -> int:
                 connection.sendall(session.outgoing)
             except OSError:
                 pass  # the head is gone, and with it what it should forget
+        if relay.interrupted:
+            raise KeyboardInterrupt
         return status
     finally:
         if raw_mode is not None:

@@ -24,6 +24,7 @@ COMMANDS = {
     ("token", "revoke"): ("admin_token", "take a token back"),
 }
 """Words, module, summary. A module that serves two words is given the second one as its first argument."""
+HELP = ("-h", "--help", "help")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,14 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
             __import__(name)
             module = sys.modules[name]
             return int(module.main(words[1:]))
-    if words and words[0] in ("-V", "--version"):
+    if words and words[0] in ("-v", "-V", "--version"):
         import heorot
 
         sys.stdout.write(f"heorot (Heorot) {heorot.__version__}\n")
         return 0
-    text = usage(words[0] if len(words) == 1 else "")
-    if words and words[0] in ("-h", "--help", "help"):
-        sys.stdout.write(usage(""))
+    text = usage(words[0] if words else "")
+    if (words and words[0] in HELP) or (len(words) > 1 and words[1] in HELP and (words[1],) not in COMMANDS):
+        sys.stdout.write(text)
         return 0
     sys.stderr.write((f"heorot: there is no command {' '.join(words[:2])!r}\n" if words else "") + text)
     return 2
@@ -54,5 +55,5 @@ def usage(group: str) -> str:
     chosen = {words: text for words, (_, text) in COMMANDS.items() if words[0] == group} or {
         words: text for words, (_, text) in COMMANDS.items()
     }
-    lines = [f"  heorot {' '.join(words):<14} {text}" for words, text in chosen.items()]
+    lines = [f"  heorot {' '.join(words):<17} {text}" for words, text in chosen.items()]
     return "usage: heorot COMMAND [OPTION]...\n\n" + "\n".join(lines) + "\n\n'heorot COMMAND --help' says more.\n"

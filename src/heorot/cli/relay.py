@@ -102,6 +102,12 @@ class Relay:
         self._poll = poll()
         self._registered: dict[int, int] = {}
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the job; a shell must see that in how we end, or its loop would go on."""
+        interrupts = self._last_interrupt >= 0 or self._leave == EXIT_INTERRUPTED
+        return interrupts and EXIT_INTERRUPTED in (self._leave, self._job.exit_status)
+
     def say(self, text: str) -> None:
         """Write a line about the command itself to stderr."""
         # In raw mode a newline alone does not return to the first column.

@@ -166,7 +166,8 @@ def _claim(layout: Layout) -> tuple[int, bool]:
         remains = layout.remains()
         lock = control.lock(layout)
     except OSError as error:
-        raise HeorotError(f"cannot use the directory {layout.root}: {error.strerror or error}") from error
+        hint = "; name one of your own with --dir or HEOROT_DIR" if isinstance(error, PermissionError) else ""
+        raise HeorotError(f"cannot use the directory {layout.root}: {error.strerror or error}{hint}") from error
     if lock is None:
         raise HeorotError(
             f"a cluster runs in {layout.root} already: see 'heorot status', "

@@ -8,14 +8,19 @@ import signal
 import sys
 from pathlib import Path
 
+from heorot import __version__
 from heorot.config import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, load_head, load_node
 from heorot.core.errors import HeorotError
 from heorot.daemons.layout import Layout
 
 
 def _arguments(name: str, default: Path, arguments: list[str]) -> Path:
-    parser = argparse.ArgumentParser(prog=name)
-    parser.add_argument("--config", type=Path, default=default, metavar="PATH", help=f"default: {default}")
+    about = {"bphead": "Run the head of a cluster, under a service manager.", "bpnode": "Run the agent of a node."}
+    parser = argparse.ArgumentParser(prog=name, description=about[name])
+    parser.add_argument("-v", "-V", "--version", action="version", version=f"{name} (Heorot) {__version__}")
+    parser.add_argument(
+        "--config", type=Path, default=default, metavar="PATH", help=f"the configuration (default: {default})"
+    )
     parsed = parser.parse_args(arguments)
     return Path(parsed.config)
 
@@ -114,5 +119,8 @@ def node_main(arguments: list[str]) -> int:
 
 
 def _failed(name: str, error: Exception) -> int:
-    print(f"{name}: {error}", file=sys.stderr)
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    print(f"{name}: {text}", file=sys.stderr)
     return 1

@@ -228,6 +228,9 @@ class Starter:
             denied = denied or candidate
         if denied is not None:
             raise StartError(errno.EACCES, f"cannot execute {os.fsdecode(denied)}: Permission denied")
+        if b" " in name:  # as one gives it to ssh(1)
+            hint = "a line for a shell needs one: sh -c '...'"
+            raise StartError(errno.ENOENT, f"no such command: {os.fsdecode(name)} ({hint})")
         raise StartError(errno.ENOENT, f"no such command: {os.fsdecode(name)} (PATH is {os.fsdecode(search)})")
 
     def _open_files(self, plan: Plan, ends: list[_Ends]) -> None:
