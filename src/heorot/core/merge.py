@@ -9,6 +9,8 @@ from __future__ import annotations
 from heorot.core.messages import Failure, Report
 
 LONGEST_WAIT_FACTOR = 16
+CALM_MS = 1_000
+"""After this time without news, the next waits as short as the first."""
 MAX_MERGED_ENTRIES = 16_384
 """A merged report is sent on at this size, whatever is still missing: the bound of the buffer and of the frame."""
 
@@ -17,7 +19,8 @@ class Accumulator:
     """The merged, not yet forwarded report of one job."""
 
     __slots__ = (
-        "_longest_wait_ms",
+        "_first_wait_ms",
+        "_sent_at_ms",
         "exited",
         "expected",
         "failed",
@@ -36,7 +39,8 @@ class Accumulator:
         self.wait_ms = wait_ms
         """How long news may wait for more. Doubles each time that waiting did not complete it, within a bound: a launch
         that takes long on a busy machine must not reach the head in many small pieces."""
-        self._longest_wait_ms = LONGEST_WAIT_FACTOR * wait_ms
+        self._first_wait_ms = wait_ms
+        self._sent_at_ms = 0
         self.expected = expected
         """Mask of the nodes of this subtree whose reports are waited for."""
         self.nodes_started = 0
@@ -77,9 +81,16 @@ class Accumulator:
         self.pending_started = self.pending_over = 0
         return report
 
-    def waited(self) -> None:
+    def due_ms(self, now_ms: int) -> int:
+        """Return until when the first news since the last report may wait."""
+        if now_ms - self._sent_at_ms >= CALM_MS:
+            self.wait_ms = self._first_wait_ms
+        return now_ms + self.wait_ms
+
+    def waited(self, now_ms: int) -> None:
         """The time to wait is over, and there was more to come."""
-        self.wait_ms = min(2 * self.wait_ms, self._longest_wait_ms)
+        self._sent_at_ms = now_ms
+        self.wait_ms = min(2 * self.wait_ms, LONGEST_WAIT_FACTOR * self._first_wait_ms)
 
     @property
     def empty(self) -> bool:

@@ -87,7 +87,7 @@ class NodeConfig:
     heartbeat_ms: int = 10_000
     link_timeout_ms: int = 30_000
     connect_timeout_ms: int = 2_000
-    merge_ms: int = 10
+    merge_ms: int = 50
 
 
 class _Child:
@@ -541,7 +541,7 @@ class NodeMachine:
         if accumulator.add(report):
             self._flush(accumulator)
         elif was_empty:
-            self._out.append(SetTimer(f"merge:{report.job}", self._now_ms + accumulator.wait_ms))
+            self._out.append(SetTimer(f"merge:{report.job}", accumulator.due_ms(self._now_ms)))
 
     def _flush(self, accumulator: Accumulator) -> None:
         if not accumulator.empty:
@@ -560,7 +560,7 @@ class NodeMachine:
         if event.key.startswith("merge:"):
             accumulator = self.accumulators.get(event.key[6:])
             if accumulator is not None:
-                accumulator.waited()
+                accumulator.waited(self._now_ms)
                 self._flush(accumulator)
         elif event.key == "heartbeat":
             self._heartbeat()
