@@ -53,6 +53,7 @@ class CountingClient:
             terminal=[],
             detached=False,
             max_processes=0,
+            tell_started=False,
         )
         self._until_done(job)
         if len(job.statuses) != nodes or not all(status.success for status in job.statuses.values()):

@@ -288,6 +288,19 @@ def _exited(job: JobState, message: list[Any], events: list[Event]) -> None:
         events.append(Ended(job, ranks))
 
 
+def _exited_alike(job: JobState, message: list[Any], events: list[Event]) -> None:
+    _job, runs, wait_status, stdout_bytes, stderr_bytes = message[1:6]
+    status = Status.of_wait_status(wait_status)
+    ranks = [
+        rank
+        for i in range(0, len(runs), 2)
+        for rank in range(runs[i], min(runs[i] + runs[i + 1], len(job.nodes)))
+        if job.ended(rank, status, stdout_bytes, stderr_bytes)
+    ]
+    if ranks:
+        events.append(Ended(job, ranks))
+
+
 def _failed(job: JobState, message: list[Any], events: list[Event]) -> None:
     ranks = [rank for rank, error, text in message[2] if job.ended(rank, Status.of_failure(error, text), 0, 0)]
     if ranks:
@@ -315,6 +328,7 @@ def _done(job: JobState, message: list[Any], events: list[Event]) -> None:
 _JOB_MESSAGES = {
     "started": _started,
     "exited": _exited,
+    "exited-alike": _exited_alike,
     "failed": _failed,
     "lost": _lost,
     "stdin-ack": _stdin_acknowledged,

@@ -131,11 +131,12 @@ def spawn(
     terminal: list[int],
     detached: bool,
     max_processes: int,
+    tell_started: bool = True,
 ) -> list[object]:
     """Start a command; answered by ``spawned``."""
     return [
         "spawn", request, nodes, select, argv, environment, directory, umask, limits,
-        stdin, stdout, stderr, terminal, detached, max_processes,
+        stdin, stdout, stderr, terminal, detached, max_processes, tell_started,
     ]  # fmt: skip
 
 

@@ -253,7 +253,8 @@ def test_bpkill_reaches_ranks_of_a_job(trio: Cluster, sleepers: str) -> None:
 def test_bpkill_reaches_a_process_group(trio: Cluster) -> None:
     job = trio.detach("n2", "sh", "-c", "sleep 1000 & wait")
     await_that(lambda: len(trio.processes("-j", job)) == 2, "the rank and its child in the table")
-    trio.check("bpkill", "-9", "--", f"-{trio.job(job)['pids']['0']}")
+    leader = next(row["pid"] for row in trio.processes("-j", job) if row["leader"])
+    trio.check("bpkill", "-9", "--", f"-{leader}")
     await_that(lambda: not trio.processes("-j", job), "the whole group gone")
 
 

@@ -220,3 +220,20 @@ def test_a_malformed_message_is_a_protocol_error(session: Session, job: JobState
 def test_a_message_of_a_newer_head_is_skipped(session: Session, job: JobState) -> None:
     assert session.receive(wire.encode(["weather", "fine"])) == []
     assert session.closed is None
+
+
+def test_ranks_that_end_alike_may_be_told_at_once(session: Session, job: JobState) -> None:
+    (event,) = hear(session, c.ExitedAlike("7.1", [0, 2], 3 << 8, 2, 0), c.Done("7.1"))
+    assert isinstance(event, Ended)
+    assert event.ranks == [0, 1]
+    assert [job.statuses[rank].code for rank in (0, 1)] == [3, 3]
+    assert not job.complete
+    hear(session, *[c.ClientOutput("7.1", rank, 1, 0, b"ab") for rank in (0, 1)])
+    assert job.complete
+    assert hear(session, c.ExitedAlike("7.1", [0, 1, 1, 1], 0, 0, 0)) == []
+
+
+def test_more_ranks_than_the_job_has_are_ignored(session: Session, job: JobState) -> None:
+    (event,) = hear(session, c.ExitedAlike("7.1", [1, 1 << 40], 0, 0, 0))
+    assert isinstance(event, Ended)
+    assert event.ranks == [1]

@@ -59,7 +59,7 @@ def test_a_process_group_is_signalled_as_one(shared: Cluster) -> None:
     marker = uuid.uuid4().hex
     job = shared.detach("n4", "/bin/sh", "-c", "sleep 600 & sleep 600 & wait", marker)
     await_that(lambda: len(shared.processes("-j", job)) == 3, "the rank and its two children in the table")
-    pid = shared.job(job)["pids"]["0"]
+    pid = next(row["pid"] for row in shared.processes("-j", job) if row["leader"])
     shared.check("bpkill", "-KILL", "--", f"-{pid}")
     assert shared.run("bpjob", "wait", job).returncode == 128 + 9
     await_that(lambda: not shared.processes("-j", job), "the group gone")
@@ -123,7 +123,9 @@ def test_the_table_shows_every_process_and_whose_child_it_is(shared: Cluster) ->
         assert row["rank"] == {3: 0, 6: 1}[row["node"]]
         assert row["user"] == "root"
     leaders = [row for row in rows() if row["leader"]]
-    assert {row["pid"] for row in leaders} <= set(shared.job(job)["pids"].values())
+    assert {row["pid"] for row in leaders} <= set(
+        shared.await_job(job, lambda shown: len(shown["pids"]) == 2, "both started")["pids"].values()
+    )
     shared.check("bpkill", "-KILL", job)
     await_that(lambda: not rows(), "the table empty: the children ended with their job")
 

@@ -84,6 +84,7 @@ def _run_job(options: BpshOptions) -> int:
             terminal=list(terminal.size(0, 1, 2)) if options.pty else [],
             detached=options.detach,
             max_processes=options.max_processes,
+            tell_started=options.json,
         )
     except HeorotError as error:
         sys.stderr.write(f"bpsh: {error}\n")

@@ -55,6 +55,8 @@ class Spawn(Message, tag="spawn", frozen=True):
     """The job outlives this connection and keeps its output until somebody attaches."""
     max_processes: Count = 0
     """Processes of this job on one node at most; 0: the cluster's default."""
+    tell_started: bool = True
+    """Send `Started`: a client that does not care for PIDs spares the head a message that grows with the job."""
 
 
 class ClientStdin(Message, tag="stdin", frozen=True):
@@ -214,6 +216,17 @@ class Exited(Message, tag="exited", frozen=True):
     ranks: list[int]
 
 
+class ExitedAlike(Message, tag="exited-alike", frozen=True):
+    """The same for many ranks that ended in the same way, as most do: however many they are, it is as short."""
+
+    job: JobId
+    runs: list[int]
+    """Flat: first rank, count."""
+    wait_status: Count
+    stdout_bytes: Count
+    stderr_bytes: Count
+
+
 class Failed(Message, tag="failed", frozen=True):
     """Ranks that never ran: lists of rank, errno, text."""
 
@@ -279,8 +292,8 @@ ClientMessage: TypeAlias = (
     | Resolve | Status | ListNodes | ListProcesses | ListJobs | ShowJob
 )  # fmt: skip
 HeadMessage: TypeAlias = (
-    Welcome | Error | Spawned | Started | Exited | Failed | Lost | ClientOutput | ClientStdinAck | Done | Signalled
-    | Result
+    Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done
+    | Signalled | Result
 )  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)

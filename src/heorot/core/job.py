@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from heorot.core.client_messages import Exited, ExitedAlike
 from heorot.core.messages import Failure, Launch, Ticket, ranks_on
 from heorot.core.nodeset import NodeSet
 from heorot.core.stdin_feed import StdinFeed
@@ -105,6 +106,8 @@ class Job:
     """An earlier head launched it."""
     reading: int = 0
     """The number of the present reader, or of the last one; 0 for the first."""
+    tell_started: bool = True
+    """The client wants to know of starts."""
     unread: list[int] = field(default_factory=list)
     """Ranks that have ended and whose node is gone, with the output of theirs that was not read."""
 
@@ -244,6 +247,16 @@ def nodes_of(ticket: Ticket) -> list[int]:
         first, count = ticket.runs[index], ticket.runs[index + 1]
         nodes += range(first, first + count)
     return nodes
+
+
+def exits_of(job: str, exited: list[int]) -> Exited | ExitedAlike:
+    """Return the message that tells a client how ranks ended, given as in `Exited`.
+
+    Most ranks of most jobs end in the same way, and what the head sends should not grow with their number.
+    """
+    if len(exited) > 4 and all(column.count(column[0]) == len(column) for column in (exited[i::4] for i in (1, 2, 3))):
+        return ExitedAlike(job, runs_of(sorted(exited[0::4])), exited[1], exited[2], exited[3])
+    return Exited(job, exited)
 
 
 def runs_of(nodes: list[int]) -> list[int]:

@@ -14,7 +14,7 @@ from heorot.core import messages as m
 from heorot.core.adoption import Adoptions
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head_context import HeadContext
-from heorot.core.job import OVER, PENDING, Ended, Job, LostRank, runs_of, window_of
+from heorot.core.job import OVER, PENDING, Ended, Job, LostRank, exits_of, runs_of, window_of
 from heorot.core.membership import NodeRecord
 from heorot.core.nodeset import NodeSet
 from heorot.core.stdin_feed import TAKES_NO_MORE, StdinFeed
@@ -92,6 +92,7 @@ class Jobs:
             max_processes=ask.max_processes or config.max_processes,
         )
         job = Job(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
+        job.tell_started = ask.tell_started
         job.launch = seal_ticket(context.sign, ticket)
         if ticket.stdin == b"":
             job.stdin.open(list(job.node_set))
@@ -225,10 +226,10 @@ class Jobs:
     ) -> None:
         client = job.client
         if client is not None:
-            if started:
+            if started and job.tell_started:
                 self._context.to_client(client, c.Started(job.id, started))
             if exited:
-                self._context.to_client(client, c.Exited(job.id, exited))
+                self._context.to_client(client, exits_of(job.id, exited))
             if failed:
                 self._context.to_client(client, c.Failed(job.id, failed))
         if (exited or failed) and job.done:
@@ -440,6 +441,7 @@ class Jobs:
         """Let a client read a job: tell it all that is known, then have the nodes send what they keep."""
         context = self._context
         job.client = client
+        job.tell_started = True
         job.reading = context.next_reading()
         self.clients.setdefault(client, set()).add(job.id)
         context.to_client(client, c.Spawned(request, job.id, job.ticket.runs, job.ticket.window_bytes))
@@ -461,7 +463,7 @@ class Jobs:
         if lost:
             context.to_client(client, c.Lost(job.id, lost))
         if exited:
-            context.to_client(client, c.Exited(job.id, exited))
+            context.to_client(client, exits_of(job.id, exited))
         unread = [(rank, job.nodes[rank], "its node is gone, and unread output with it") for rank in job.unread]
         if unread:
             context.to_client(client, c.Lost(job.id, unread))

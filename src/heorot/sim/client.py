@@ -184,7 +184,7 @@ class Client:
             self._output(reading, message)
         elif isinstance(message, c.Started):
             self._started(reading, message)
-        elif isinstance(message, (c.Exited, c.Failed, c.Lost)):
+        elif isinstance(message, (c.Exited, c.ExitedAlike, c.Failed, c.Lost)):
             self._ended(reading, message)
         elif isinstance(message, c.ClientStdinAck):
             self._input_taken(message)
@@ -273,14 +273,16 @@ class Client:
                 self.world.violated("ExitOnce", f"{reading.job} r{rank} was said to be started twice")
             reading.pids[rank] = pid
 
-    def _ended(self, reading: Reading, message: c.Exited | c.Failed | c.Lost) -> None:
+    def _ended(self, reading: Reading, message: c.Exited | c.ExitedAlike | c.Failed | c.Lost) -> None:
         checks = self.cluster.checks
         if isinstance(message, c.Exited):
             for i in range(0, len(message.ranks), 4):
                 rank, status, size_1, size_2 = message.ranks[i : i + 4]
-                checks.exited(reading.job, rank, status, size_1, size_2)
-                reading.sizes[rank, 1], reading.sizes[rank, 2] = size_1, size_2
-                self._one_end(reading, rank, f"status {status}")
+                self._one_exit(reading, rank, status, size_1, size_2)
+        elif isinstance(message, c.ExitedAlike):
+            for first, count in zip(message.runs[0::2], message.runs[1::2], strict=True):
+                for rank in range(first, first + count):
+                    self._one_exit(reading, rank, message.wait_status, message.stdout_bytes, message.stderr_bytes)
         elif isinstance(message, c.Failed):
             for rank, _, text in message.ranks:
                 checks.failed(reading.job, rank, text)
@@ -292,6 +294,11 @@ class Client:
                     reading.cut_off.add(rank)
                 else:
                     self._one_end(reading, rank, "lost")
+
+    def _one_exit(self, reading: Reading, rank: int, status: int, size_1: int, size_2: int) -> None:
+        self.cluster.checks.exited(reading.job, rank, status, size_1, size_2)
+        reading.sizes[rank, 1], reading.sizes[rank, 2] = size_1, size_2
+        self._one_end(reading, rank, f"status {status}")
 
     def _one_end(self, reading: Reading, rank: int, what: str) -> None:
         if rank in reading.ends:
