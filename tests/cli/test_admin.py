@@ -116,11 +116,11 @@ def test_where_there_is_no_cluster_the_error_names_the_file(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["h:1"], "no token: give one with --token-file, HEOROT_TOKEN or standard input"),
         (["h:1", "--token", "x"], "this is not a join token"),
         (["h:1", "--token", "heorot1.abcd"], "was not copied completely"),
         (["h:x", "--token", "x"], "'h:x' has no usable port"),
         (["h:1", "--token", "x", "--token-file", "y"], "not both"),
-        (["h:1"], "this is not a join token"),
     ],
 )
 def test_node_join_refuses_what_cannot_work_and_writes_nothing(

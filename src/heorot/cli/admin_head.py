@@ -113,8 +113,9 @@ def _init(arguments: argparse.Namespace) -> int:
     print(f"Configuration: {config}")
     print("Next:")
     print("  systemctl enable --now heorot-head")
-    print("  heorot token create --uses 16          # here")
-    print(f"  heorot node join {addresses[0]}   # on each node; asks for the token")
+    join = f"heorot node join {addresses[0]}"
+    print(f"  {'heorot token create --uses 16':<{len(join)}}   # here")
+    print(f"  {join:<29}   # on each node; asks for the token")
     return 0
 
 

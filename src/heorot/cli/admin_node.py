@@ -180,7 +180,10 @@ def _token_text(arguments: argparse.Namespace) -> str:
     if TOKEN_VARIABLE in os.environ:
         # Not for any child of ours.
         return os.environ.pop(TOKEN_VARIABLE)
-    return getpass.getpass("Token: ") if sys.stdin.isatty() else sys.stdin.readline(1024)
+    token = getpass.getpass("Token: ") if sys.stdin.isatty() else sys.stdin.readline(1024)
+    if not token.strip():
+        raise HeorotError(f"no token: give one with --token-file, {TOKEN_VARIABLE} or standard input")
+    return token
 
 
 if __name__ == "__main__":

@@ -428,7 +428,8 @@ class Space:
         if job is None or not job.max_processes or event.processes <= job.max_processes or job.limit_hit:
             return
         job.limit_hit = True
-        text = f"the job was ended on this node: {event.processes} processes exceed its limit of {job.max_processes}"
+        node = self.config.node
+        text = f"it was ended on n{node}: {event.processes} processes exceed its limit of {job.max_processes}"
         self._turn.log("warning", f"job {job.id}: {text}")
         live = [rank for rank in job.ranks.values() if rank.state in (RUNNING, EXITED)]
         for rank in job.ranks.values():
