@@ -1,0 +1,100 @@
+"""The head as the root of the tree: who stands where, who may speak for whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from heorot.core import messages as m
+from heorot.core.errors import ProtocolError
+from heorot.core.machine import CloseLink, LinkOpened, Received, Send
+from tests.core.rigs import HeadRig, hello, placement
+
+
+def placed(head: HeadRig) -> list[tuple[str, list[int]]]:
+    """Return where the head sent which nodes."""
+    found = []
+    for nodes, place in head.commands(m.Place):
+        signed = m.decode_signed_placement(place.placement)
+        found.append((nodes, [hop.node for hop in m.decode_placement(signed.placement).path]))
+    return found
+
+
+def test_a_new_node_is_sent_below_its_ideal_parent() -> None:
+    head = HeadRig(6, fanout=2)
+    head.attach(0)
+    head.looked()
+    head.attach(2)
+    assert placed(head) == [("n2", [0])]
+
+
+def test_nodes_that_a_missing_parent_left_to_the_head_go_back_to_it() -> None:
+    head = HeadRig(6, fanout=2)
+    head.attach(0)
+    head.attach(2, below=[0])
+    head.close(0)
+    head.attach(2)
+    head.attach(0)
+    head.looked()
+    head.wait(1_000, "rebalance")
+    assert placed(head) == [("n2", [0])]
+
+
+def test_each_head_places_a_node_once_so_that_it_refuses_former_heads() -> None:
+    head = HeadRig(6, fanout=2, epoch=3)
+    head.attach(0)
+    head.looked()
+    head.attach(2, below=[0])
+    head.attach(2, below=[0])
+    assert placed(head) == [("n2", [0])]
+
+
+def test_an_attachment_that_was_overtaken_by_a_newer_one_is_ignored() -> None:
+    head = HeadRig(6, fanout=2)
+    head.attach(0)
+    old = m.Attach(2, 7, "host2", 1, placement(2, [0]), parent=0, order=1)
+    head.orders = 10
+    head.attach(2)
+    head.up(2, old, head.links[0])
+    head.give(Received(head.links[0], m.Detached([2, 2])))
+    assert head.machine.members.records[2].link == head.links[2]
+
+
+def test_who_disagrees_twice_on_what_is_below_attaches_again() -> None:
+    head = HeadRig(6, fanout=2)
+    head.attach(0)
+    head.attach(2, below=[0])
+    head.looked()
+    for _ in range(2):
+        assert head.give(Received(head.links[0], m.Ping(2))) == [Send(head.links[0], m.Pong())]
+    assert head.give(Received(head.links[0], m.Ping(3))) == [Send(head.links[0], m.Pong())]
+    again = head.give(Received(head.links[0], m.Ping(3)))
+    assert again == [Send(head.links[0], m.Pong()), Send(head.links[0], m.Reattached(1))]
+
+
+def test_a_node_may_not_speak_for_one_that_does_not_belong_below_it() -> None:
+    head = HeadRig(6, fanout=2)
+    head.attach(1)
+    with pytest.raises(ProtocolError):
+        head.up(2, m.Attach(2, 7, "host2", 1, b"", parent=1), head.links[1])
+
+
+def test_a_node_that_has_seen_a_newer_head_is_refused() -> None:
+    head = HeadRig(1, epoch=3)
+    head.give(LinkOpened(5, 0))
+    out = head.give(Received(5, hello(0, epoch=4)))
+    assert [item.message.code for item in out if isinstance(item, Send) and isinstance(item.message, m.Refused)] == [
+        "old-epoch"
+    ]
+    assert any(isinstance(item, CloseLink) for item in out)
+
+
+def test_a_word_that_nodes_are_gone_counts_only_for_those_reached_that_way() -> None:
+    head = HeadRig(6, fanout=2)
+    head.attach(0)
+    head.attach(1)
+    head.attach(2, below=[0])
+    head.give(Received(head.links[1], m.Detached([2, 2])))
+    assert head.machine.members.records[2].link == head.links[0]
+    head.give(Received(head.links[0], m.Detached([0, 2])))
+    assert head.machine.members.records[2].link is None
+    assert head.machine.members.records[0].link == head.links[0]

@@ -1,0 +1,329 @@
+"""The agent's machine as transcripts: a hop of the tree that believes only what it can check."""
+
+from __future__ import annotations
+
+import pytest
+
+from heorot.core import messages as m
+from heorot.core.errors import ProtocolError
+from heorot.core.machine import FromSpace, LinkClosed, LinkOpened, Received, Send, SpaceClosed, Stop, TimerFired
+from heorot.core.machine import ConnectFailed, SetTimer
+from heorot.core.tickets import seal_ticket
+from tests.core.rigs import HEAD, NodeRig, hello, placement, sign, ticket
+
+LEFT, RIGHT = 51, 52
+
+
+def relay() -> NodeRig:
+    """Return node 0, attached to the head, with the children 2 and 3 and, below 2, node 6."""
+    node = NodeRig(0)
+    node.attach()
+    node.child(2, LEFT)
+    node.child(3, RIGHT)
+    node.admit(LEFT, 2, [0])
+    node.admit(RIGHT, 3, [0])
+    node.admit(LEFT, 6, [0, 2], parent=2)
+    node.looked()
+    return node
+
+
+def test_a_command_is_delivered_here_and_split_among_the_children() -> None:
+    node = relay()
+    node.down([0, 2, 3, 6], m.Attend("1.1", True))
+    assert len(node.to_space(m.Attend)) == 1
+    assert [down.nodes for down in node.to(LEFT)] == [[2, 2, 6, 6]]
+    assert [down.nodes for down in node.to(RIGHT)] == [[3, 3]]
+
+
+def test_reports_of_one_launch_go_up_as_one() -> None:
+    node = relay()
+    node.launch("1.1", [0, 2, 3, 6])
+    node.looked()
+    node.give(FromSpace(m.encode(m.Report("1.1", [0, 0, 10], [], [], 1))))
+    node.from_child(RIGHT, m.Report("1.1", [3, 2, 13], [], [], 1))
+    assert node.to(node.uplink) == []
+    node.from_child(LEFT, m.Report("1.1", [2, 1, 12, 6, 3, 16], [], [], 2))
+    (report,) = node.to(node.uplink)
+    assert report.started == [0, 0, 10, 3, 2, 13, 2, 1, 12, 6, 3, 16]
+
+
+def test_a_report_of_a_node_that_has_moved_is_left_out_and_nobody_is_cut_off() -> None:
+    node = relay()
+    node.from_child(RIGHT, m.Report("1.1", [6, 0, 16, 3, 1, 13], [6, 0, 0, 0, 0], []))
+    (report,) = node.to(node.uplink)
+    assert (report.started, report.exited) == ([3, 1, 13], [])
+    assert not node.closed(RIGHT)
+
+
+def test_half_a_record_is_a_breach_of_the_protocol() -> None:
+    node = relay()
+    with pytest.raises(ProtocolError):
+        node.from_child(RIGHT, m.Report("1.1", [3, 1], [], []))
+
+
+def test_reports_are_not_waited_for_once_their_job_is_released() -> None:
+    node = relay()
+    node.launch("1.1", [0, 2])
+    node.down([0, 2], m.Release("1.1"))
+    assert node.machine.accumulators == {}
+
+
+def test_reports_are_not_waited_for_from_nodes_that_have_gone_or_attached_anew() -> None:
+    node = relay()
+    node.launch("1.1", [2, 3, 6])
+    node.admit(LEFT, 2, [0], order=2)
+    node.from_child(LEFT, m.Detached([6, 6]))
+    node.give(LinkClosed(RIGHT, "cut"))
+    assert node.machine.accumulators == {}
+
+
+def test_nothing_is_waited_for_if_a_launch_is_for_nodes_that_have_just_left() -> None:
+    node = relay()
+    node.give(LinkClosed(RIGHT, "cut"))
+    node.launch("1.1", [3])
+    assert node.machine.accumulators == {}
+
+
+def test_a_launch_for_a_former_incarnation_is_dropped() -> None:
+    node = NodeRig(0, after="1.5")
+    node.attach()
+    node.launch("1.5", [0])
+    assert node.to_space(m.Launch) == []
+    node.launch("1.6", [0])
+    assert [launch.job for launch in node.to_space(m.Launch)] == ["1.6"]
+
+
+def test_nothing_is_launched_before_a_head_knows_the_incarnation() -> None:
+    node = NodeRig(0, after="")
+    node.attach()
+    node.launch("1.6", [0])
+    assert node.to_space(m.Launch) == []
+    node.down([0], m.Admit(8, "1.0"))  # of another incarnation
+    node.down([0], m.Admit(7, "1.5"))
+    node.down([0], m.Admit(7, "1.9"))  # the first one counts
+    assert [admit.after for admit in node.to_space(m.Admit)] == ["1.5"]
+    node.launch("1.6", [0])
+    assert [launch.job for launch in node.to_space(m.Launch)] == ["1.6"]
+
+
+def test_a_launch_without_the_heads_signature_is_reported_as_failed() -> None:
+    node = NodeRig(0)
+    node.attach()
+    node.looked()
+    launch = seal_ticket(sign, ticket("1.1", [0, 1]))
+    node.down([0], m.Launch(launch.ticket, b"forged", "1.1"))
+    assert node.to_space(m.Launch) == []
+    (report,) = [message for message in node.to(node.uplink) if isinstance(message, m.Report)]
+    assert [(failure.node, failure.rank) for failure in report.failed] == [(0, 0)]
+
+
+# ------------------------------------------------------------------ epochs
+
+
+def test_a_command_of_a_deposed_head_is_refused() -> None:
+    node = NodeRig(0)
+    link = node.attach(epoch=2)
+    assert node.remembered("epoch") == b"2"
+    node.looked()
+    node.down([0], m.Release("1.1"), epoch=1)
+    assert node.to_space(m.Release) == []
+    assert [message.code for message in node.to(link)] == ["old-epoch"]
+    assert node.closed(link)
+
+
+def test_a_head_of_an_older_epoch_is_left_at_its_greeting() -> None:
+    node = NodeRig(0, epoch=5)
+    link = node.attach(epoch=4)
+    assert node.closed(link)
+    assert not node.machine.uplink.attached
+
+
+def test_a_parent_that_is_no_head_cannot_raise_the_epoch() -> None:
+    node = NodeRig(2, placement=placement(2, [0]))
+    node.attach(parent=0, epoch=99)
+    assert node.machine.epoch == 0
+    assert node.machine.uplink.attached
+
+
+def test_a_placement_of_a_deposed_head_moves_nobody() -> None:
+    node = NodeRig(2, placement=placement(2, [0], epoch=3, serial=9), epoch=3)
+    link = node.attach(parent=0, epoch=3)
+    node.looked()
+    node.down([2], m.Place(placement(2, [1], epoch=2, serial=10)), epoch=3)
+    node.down([2], m.Place(placement(2, [1], epoch=3, serial=8)), epoch=3)
+    assert not node.closed(link)
+    node.down([2], m.Place(placement(2, [1], epoch=3, serial=10)), epoch=3)
+    assert node.closed(link)
+    assert node.wanted().host == "host1"
+
+
+# ------------------------------------------------------------------ who is below
+
+
+def test_a_child_that_the_head_did_not_place_here_is_refused() -> None:
+    node = NodeRig(0)
+    node.attach()
+    node.child(2, LEFT)
+    node.looked()
+    node.admit(LEFT, 2, [1])
+    assert [message.code for message in node.to(LEFT)] == ["not-placed-here"]
+    assert node.closed(LEFT)
+    assert node.to(node.uplink) == []
+
+
+def test_a_child_without_a_placement_is_refused() -> None:
+    node = NodeRig(0)
+    node.attach()
+    node.child(2, LEFT)
+    node.looked()
+    node.from_child(LEFT, m.Up(2, m.encode(m.Attach(2, 7, "host2", 1, b""))))
+    assert node.closed(LEFT)
+
+
+def test_a_node_stays_admitted_when_its_ancestor_moves_below_another_one() -> None:
+    # n6 was placed below n2 when n2 stood directly below the head; then n2 came below n0.
+    node = NodeRig(0)
+    node.attach()
+    node.child(2, LEFT)
+    node.admit(LEFT, 2, [0])
+    node.looked()
+    node.admit(LEFT, 6, [2], parent=2)
+    assert [up.node for up in node.to(node.uplink)] == [6]
+
+
+def test_a_child_may_not_offer_a_node_that_belongs_below_another_one() -> None:
+    node = relay()
+    node.admit(RIGHT, 7, [0, 2], parent=3)
+    assert node.to(node.uplink) == []
+
+
+def test_an_attachment_that_was_overtaken_on_another_way_is_ignored() -> None:
+    node = relay()
+    node.child(6, 53)
+    node.admit(53, 6, [0, 2], order=9)
+    node.looked()
+    node.admit(LEFT, 6, [0, 2], order=5, parent=2)
+    node.from_child(LEFT, m.Detached([6, 6]))
+    assert node.to(node.uplink) == []
+    node.down([6], m.Attend("1.1", True))
+    assert len(node.to(53)) == 1
+
+
+def test_a_word_that_nodes_are_gone_does_not_count_after_they_have_come_another_way() -> None:
+    node = relay()
+    node.admit(RIGHT, 6, [0, 3], order=2, parent=3)
+    node.looked()
+    node.from_child(LEFT, m.Detached([6, 6]))
+    assert node.to(node.uplink) == []
+
+
+def test_what_a_moved_node_says_on_its_former_way_is_dropped() -> None:
+    node = relay()
+    node.admit(RIGHT, 6, [0, 3], order=2, parent=3)
+    node.looked()
+    node.from_child(LEFT, m.Up(6, m.encode(m.Inventory(7, []))))
+    assert node.to(node.uplink) == []
+
+
+def test_a_child_that_counts_otherwise_twice_attaches_again() -> None:
+    node = relay()
+    for _ in range(2):
+        node.from_child(LEFT, m.Ping(4))
+    assert [type(message) for message in node.to(LEFT)] == [m.Pong, m.Pong, m.Reattached]
+
+
+def test_the_heartbeat_says_how_many_nodes_are_reached() -> None:
+    node = relay()
+    node.give(TimerFired("heartbeat"))
+    assert node.to(node.uplink) == [m.Ping(4)]
+
+
+def test_when_the_way_up_is_new_everybody_below_attaches_again() -> None:
+    node = relay()
+    node.looked()
+    node.give(LinkClosed(node.uplink, "cut"))
+    node.attach()
+    assert [type(message) for message in node.to(LEFT)] == [m.Reattached]
+    assert len(node.to_space(m.Inventorize)) == 1
+    attach = m.decode_node_payload(node.to(node.uplink)[1].payload)
+    assert isinstance(attach, m.Attach)
+    assert attach.order > 1
+
+
+def test_a_newer_link_of_a_child_replaces_the_older_one() -> None:
+    node = relay()
+    node.child(3, 54)
+    assert node.closed(RIGHT)
+    assert [message.nodes for message in node.to(node.uplink)] == [[3, 3]]
+
+
+# ------------------------------------------------------------------ the way up
+
+
+def test_the_way_up_is_looked_for_from_the_nearest_ancestor_to_the_heads_and_again() -> None:
+    node = NodeRig(14, placement=placement(14, [0, 2, 6]), heads=2)
+    hosts = []
+    for _ in range(5):
+        hosts.append(node.wanted().host)
+        out = node.give(ConnectFailed(node.wanted().key, "refused"))
+    assert hosts == ["host6", "host2", "host0", "head0", "head1"]
+    (retry,) = [item for item in out if isinstance(item, SetTimer)]
+    assert retry.key == "retry"
+    node.give(TimerFired("retry"))
+    assert node.wanted().host == "host6"
+
+
+def test_a_parent_that_does_not_want_the_node_makes_it_ask_the_head_for_a_new_place() -> None:
+    node = NodeRig(2, placement=placement(2, [0]))
+    link = node.attach(parent=0)
+    node.give(Received(link, m.Refused("not-placed-here", "no")))
+    assert node.wanted().host == "head0"
+    link = node.attach()
+    attach = m.decode_node_payload(node.to(link)[1].payload)
+    assert isinstance(attach, m.Attach)
+    assert attach.placement == b""
+
+
+def test_a_late_connection_that_nobody_waits_for_is_closed() -> None:
+    node = NodeRig(2, placement=placement(2, [0]))
+    late = node.wanted().key
+    node.give(ConnectFailed(late, "timeout"))
+    node.looked()
+    node.give(LinkOpened(77, 0, late))
+    assert node.closed(77)
+
+
+def test_a_greeting_has_a_whole_timeout_however_long_the_search_was() -> None:
+    node = NodeRig(0)
+    node.now = 500_000
+    node.give(LinkOpened(9, HEAD, node.wanted().key))
+    node.looked()
+    node.give(TimerFired("heartbeat"))
+    assert not node.closed(9)
+
+
+def test_a_parent_that_is_silent_for_too_long_is_given_up() -> None:
+    node = NodeRig(0)
+    link = node.attach()
+    node.now = 31_000
+    node.give(TimerFired("heartbeat"))
+    assert node.closed(link)
+
+
+def test_an_agent_whose_process_space_has_ended_says_so_and_stops() -> None:
+    node = NodeRig(0)
+    node.attach()
+    node.looked()
+    node.give(SpaceClosed())
+    (up,) = node.to(node.uplink)
+    assert m.decode_node_payload(up.payload) == m.SpaceGone(7)
+    assert isinstance(node.sent[-1], Stop)
+
+
+def test_output_waits_for_everything_else() -> None:
+    node = NodeRig(0)
+    node.attach()
+    node.looked()
+    node.give(FromSpace(m.encode(m.Output("1.1", 0, 1, 0, b"x"))))
+    node.give(FromSpace(m.encode(m.StdinAck("1.1", 5))))
+    assert [item.bulk for item in node.sent if isinstance(item, Send)] == [True, False]

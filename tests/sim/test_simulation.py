@@ -1,0 +1,89 @@
+"""Simulated clusters: many seeds hold every invariant, a seed is a run, and every mutant is found out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heorot.sim.__main__ import main
+from heorot.sim.cluster import Cluster
+from heorot.sim.mutants import FOCUS, NAMES, mutator
+from heorot.sim.settings import draw
+from heorot.sim.world import Violation
+
+SEEDS = 30
+MUTANT_SEEDS = 120
+"""Within so many seeds each mutant must be found out; most are within five."""
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+def digest_of(seed: int, hash_seed: int) -> str:
+    """Return the digest of a seed's whole trace, from a process of its own."""
+    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "PYTHONPATH": str(SOURCE)}
+    command = [sys.executable, "-m", "heorot.sim", "--seed", str(seed), "--digest"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    return result.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize("first", range(1, SEEDS + 1, 10))
+def test_every_invariant_holds(first: int) -> None:
+    for seed in range(first, first + 10):
+        Cluster(seed, draw(seed)).run()
+
+
+def test_a_seed_gives_the_same_trace_whatever_the_hash_seed() -> None:
+    for seed in (8, 17):
+        digests = {digest_of(seed, hash_seed) for hash_seed in (0, 4242)}
+        assert len(digests) == 1
+        assert digests.pop().split()[0] == str(seed)
+
+
+def test_seeds_differ() -> None:
+    digests = set()
+    for seed in (5, 6, 9):
+        cluster = Cluster(seed, draw(seed))
+        cluster.run()
+        digests.add(cluster.world.digest)
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mutant_is_found_out(name: str) -> None:
+    for seed in range(1, MUTANT_SEEDS + 1):
+        settings = draw(seed)
+        for field, value in FOCUS.get(name, {}).items():
+            setattr(settings, field, value)
+        try:
+            Cluster(seed, settings, mutator(name)).run()
+        except Violation as violation:
+            assert f"seed {seed}" in str(violation)
+            assert violation.story
+            return
+    pytest.fail(f"nobody noticed {name} within {MUTANT_SEEDS} seeds")
+
+
+def test_the_story_of_a_seed_is_told_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seed", "5", "--story"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("bpinit starts" in line for line in lines)
+    assert any("Attach(n0" in line for line in lines)
+    assert "all is well" in lines[-2]
+
+
+def test_a_violation_ends_with_status_1_and_says_how_to_see_it_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(cluster: Cluster) -> None:
+        cluster.world.tell("n0", "stumbles")
+        cluster.world.violated("NoStray", "a process is left")
+
+    monkeypatch.setattr(Cluster, "run", lose)
+    assert main(["--first", "7", "--seeds", "3"]) == 1
+    out = capsys.readouterr().out
+    assert "NoStray is violated with seed 7" in out
+    assert "stumbles" in out
+    assert "--seed 7 --story" in out
