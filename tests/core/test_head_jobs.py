@@ -9,8 +9,8 @@ from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
 from heorot.core.jobs import ESTALE
 from heorot.core.machine import Received
-from tests.core.rigs import HeadRig, held, sign, ticket, verify
 from heorot.core.tickets import open_launch, seal_ticket
+from tests.core.rigs import HeadRig, held, sign, ticket, verify
 
 
 def test_a_launch_goes_down_once_and_its_news_come_up_merged() -> None:
@@ -388,7 +388,7 @@ def test_a_launch_that_one_head_began_the_next_one_completes() -> None:
     head.attach(1, after="1.0")
     head.looked()
     head.up(0, m.LaunchCopy("1.1", launch.ticket, launch.signature))
-    (nodes, again), = head.commands(m.Launch)
+    ((nodes, again),) = head.commands(m.Launch)
     assert nodes == "n1"
     assert open_launch(verify, again, cluster="test", wall_ms=0).epoch == 2
 

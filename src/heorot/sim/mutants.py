@@ -37,7 +37,7 @@ def _forgets_released_jobs(space: Any) -> None:
 
 def _sends_nothing_again(space: Any) -> None:
     """Output that was on its way when the way broke is not repeated."""
-    space._send_again = lambda job: None
+    space.output.send_again = lambda job: None
 
 
 def _sends_beyond_the_window(space: Any) -> None:
@@ -62,32 +62,6 @@ def _obeys_any_epoch(node: Any) -> None:
 def _raise_only(node: Any, epoch: int) -> None:
     if epoch > node.epoch:
         NodeMachine._raise_epoch(node, epoch)
-
-
-def _takes_overtaken_attachments(node: Any) -> None:
-    """An `Attach` that a newer one has overtaken on another way is believed."""
-    honest = node._admit
-
-    def admit(child: Any, up: m.Up) -> bool:
-        node._newest.clear()
-        return bool(honest(child, up))
-
-    node._admit = admit
-
-
-def _believes_stale_detached(node: Any) -> None:
-    """A word that nodes are gone counts even if they have come back on another way."""
-    honest = node._from_child
-
-    def from_child(child: Any, message: Any) -> None:
-        if isinstance(message, m.Detached):
-            for other in node.children.values():
-                other.mask &= ~NodeSet.from_ranges(message.nodes).mask
-            node._send_up(message)
-        else:
-            honest(child, message)
-
-    node._from_child = from_child
 
 
 def _waits_for_reports_forever(node: Any) -> None:
@@ -192,8 +166,6 @@ SPACE: dict[str, Callable[[Any], None]] = {
 }
 NODE: dict[str, Callable[[Any], None]] = {
     "node-obeys-any-epoch": _obeys_any_epoch,
-    "node-takes-overtaken-attachments": _takes_overtaken_attachments,
-    "node-believes-stale-detached": _believes_stale_detached,
     "node-waits-for-reports-forever": _waits_for_reports_forever,
     "node-asks-no-inventory": _asks_no_inventory,
 }
@@ -210,15 +182,10 @@ HEAD: dict[str, Callable[[Any], None]] = {
 NAMES = (*SPACE, *NODE, *HEAD)
 
 
-_MOVING: dict[str, Any] = {
-    "nodes": 20, "fanout": 2, "faults": 80, "fault_span_ms": 10_000, "node_grace_ms": 1_500,
-    "stall_weight": 30, "cut_weight": 10, "agent_weight": 10, "isolate_weight": 0, "head_weight": 0, "usurp_weight": 0,
-}  # fmt: skip
 FOCUS: dict[str, dict[str, Any]] = {
     "space-forgets-released-jobs": {"head_weight": 4, "cut_weight": 4, "faults": 40},
     "node-obeys-any-epoch": {"head_weight": 8, "ghost_weight": 8, "faults": 40},
-    "node-takes-overtaken-attachments": _MOVING,
-    "node-believes-stale-detached": _MOVING,
+    "head-reuses-question-numbers": {"head_weight": 8, "signal_rate": 1.0, "jobs": 25},
     "head-lets-the-lost-live": {"isolate_weight": 20, "stall_weight": 8, "node_grace_ms": 1_500, "detached_rate": 0.6},
 }  # fmt: skip
 """The weather in which a mutant is soon found out; else the usual."""
