@@ -17,6 +17,8 @@ _SWEEP_INTERVAL_MS = 5
 _LIMIT_INTERVAL_MS = 100
 _LIMIT_FORKS = 8
 """Processes are counted only if so many were made since the last time."""
+_DOUBT_MS = 200
+"""How long an orphan is looked at again and again before it is taken for nobody's."""
 _KILLING_ROUNDS = 3
 """So often what ended ranks have left is simply killed; then it is stopped first."""
 _PATIENT_ROUNDS = 8
@@ -49,8 +51,8 @@ class Reaper:
         self._sweep_at = 0
         self._rounds = 0
         self._stopped: set[int] = set()
-        self._owners: dict[int, Child | None] = {}
-        """Of orphans that were looked at before."""
+        self._owners: dict[int, tuple[int, Child | None]] = {}
+        """Of orphans that were looked at before: until when to look again if it is nobody's, and whose it is."""
         self._limits: dict[str, int] = {}
         self._limit_at: int | None = None
         self._counted_at_pid = 0
@@ -144,13 +146,21 @@ class Reaper:
         # If all ranks that still run are to be destroyed, so is everything: no time is lost in asking whose it is.
         everything = all(child.doomed for child in census.by_pid.values())
         victims: list[int] = []
-        kept: dict[int, Child | None] = {}
+        kept: dict[int, tuple[int, Child | None]] = {}
+        unsure = False
+        # Those that end while this round kills and reaps were not looked for in it.
+        sought = frozenset(self._sweeping)
         unfinished: set[int] = set()
         for pid in census.orphans():
             if everything:
                 victims.append(pid)
                 continue
-            owner = kept[pid] = self._owners[pid] if pid in self._owners else census.owner_of_orphan(pid)
+            until_ms, owner = self._owners.get(pid) or (now_ms() + _DOUBT_MS, None)
+            if owner is None and now_ms() < until_ms:
+                # In the middle of an execve a process shows no environment.
+                owner = census.owner_of_orphan(pid)
+                unsure = unsure or owner is None
+            kept[pid] = until_ms, owner
             if owner is not None and (owner.reaped or owner.doomed):
                 victims.append(pid)
                 unfinished.add(owner.slot)
@@ -161,8 +171,8 @@ class Reaper:
             if self._stopped:
                 self._sweep_at = 0
             self.reap()
-        if not (victims and everything):
-            for slot in sorted(self._sweeping - unfinished):
+        if not (victims and everything) and not unsure:
+            for slot in sorted(sought - unfinished):
                 self._sweeping.discard(slot)
                 self._emit(e.Swept(slot))
         if not self._sweeping:
