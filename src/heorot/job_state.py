@@ -93,8 +93,8 @@ class JobState:
     """
 
     __slots__ = (
-        "acknowledge_bytes", "done", "done_text", "error", "from_attach", "id", "missing_streams", "nodes", "pids",
-        "released", "request", "statuses", "stdin", "streams",
+        "acknowledge_bytes", "cut_off", "done", "done_text", "error", "from_attach", "id", "missing_streams", "nodes",
+        "pids", "released", "request", "statuses", "stdin", "streams",
     )  # fmt: skip
 
     def __init__(self, request: int) -> None:
@@ -109,6 +109,8 @@ class JobState:
         self.acknowledge_bytes = 1
         """Acknowledge a stream when this much was consumed since the last time: half of the head's window."""
         self.missing_streams = 0
+        self.cut_off: set[int] = set()
+        """Ranks whose node was given up: what comes of their output after all is too late."""
         self.done = False
         self.done_text = ""
         self.released = False
@@ -167,6 +169,8 @@ class JobState:
     ) -> tuple[InboundStream, bytes]:
         """Bytes arrived; return what is new of them."""
         stream = self.streams.get((rank, number)) or self.stream(rank, number)
+        if rank in self.cut_off:
+            return stream, b""
         was_missing = stream.missing
         data = stream.accept(offset, data, kept_from)
         if was_missing and not stream.missing:
@@ -187,6 +191,7 @@ class JobState:
 
     def lost(self, rank: int, status: Status) -> bool:
         """A rank's node is gone, and the rest of its output with it; return False if the rank was over before."""
+        self.cut_off.add(rank)
         for number in (STDOUT, STDERR):
             stream = self.streams.get((rank, number))
             if stream is not None and stream.missing:

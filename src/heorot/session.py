@@ -57,11 +57,13 @@ class Request:
     `error`.
     """
 
-    __slots__ = ("error", "finished", "job", "value")
+    __slots__ = ("error", "finished", "job", "rows", "value")
 
     def __init__(self, job: JobState | None = None) -> None:
         self.finished = False
         self.value: list[Any] = []
+        self.rows: list[Any] = []
+        """The first rows of a long answer that is not complete yet."""
         self.error: RequestError | None = None
         self.job = job
 
@@ -247,11 +249,15 @@ class Session:
                 raise ProtocolError(f"the head answered request {message[1]}, which is not open")
             request.finished = True
             request.value = message[2:]
+            if tag == "result":
+                request.value[0] = wire.with_rows(request.rows, request.value[0])
             if tag == "spawned":
                 if request.job is None:
                     raise ProtocolError("the head answered a question with a job")
                 request.job.spawned(message[2], message[3], message[4])
                 self.jobs[request.job.id] = request.job
+        elif tag == "rows":
+            self._requests[message[1]].rows += message[2]
         elif tag == "error":
             self._refused(message[1], RequestError(message[2], message[3]))
         elif tag == "welcome":

@@ -107,6 +107,15 @@ def _decode(payload: memoryview) -> list[Any]:
     return message
 
 
+def with_rows(rows: list[Any], value: Any) -> Any:
+    """Return the value of a ``result`` with the rows in front that came before it."""
+    if not rows:
+        return value
+    if isinstance(value, list):
+        return rows + value
+    return {**value, "processes": rows + value["processes"]}
+
+
 # ---------------------------------------------------- client to head, in the order of core.client_messages
 
 

@@ -1,14 +1,16 @@
-"""What the head tells a client of the ends of ranks."""
+"""What the head tells a client of a job."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heorot.core.client_messages import Exited, ExitedAlike
-from heorot.core.job import exits_of
+from heorot.core.job import cut_short, exits_of
 from heorot.core.messages import encode
 
+LONG = b"x" * 10_000
 ENDS = st.tuples(st.integers(0, 1), st.integers(0, 1), st.just(0))
 
 
@@ -30,3 +32,16 @@ def test_what_the_head_sends_does_not_grow_with_ranks_that_end_alike() -> None:
     assert isinstance(many, ExitedAlike)
     assert many.runs == [0, 1024]
     assert len(encode(many)) <= len(encode(few)) + 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "listed"),
+    [
+        ([b"echo", b"a"], [b"echo", b"a"]),
+        ([LONG], [b"x" * 4095, b"..."]),
+        ([b"a", LONG, b"b"], [b"a", b"x" * 4093, b"..."]),
+        ([b"x" * 4095, b"", b"b"], [b"x" * 4095, b"", b"..."]),
+    ],
+)
+def test_a_listed_command_line_is_cut(argv: list[bytes], listed: list[bytes]) -> None:
+    assert cut_short(argv) == listed

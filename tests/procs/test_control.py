@@ -15,7 +15,7 @@ from heorot.core import messages as m
 from heorot.procs import strays
 from heorot.procs.namespace import SpaceError, pid_range
 from tests.procs.conftest import MODES
-from tests.procs.space_rig import DEADLINE_S, NODE, Agent, SpaceRig
+from tests.procs.space_rig import DEADLINE_S, NODE, Agent, SpaceRig, launch
 
 BOMB_PROCESSES = int(os.environ.get("HEOROT_TEST_BOMB_PROCESSES", "1000"))
 FAMILY = b"sleep 1000 & setsid sleep 1001 & (setsid sh -c 'sleep 1002 & sleep 1003 & wait' &) ; echo up; wait"
@@ -119,6 +119,22 @@ def test_long_failures_of_many_ranks_fit_into_an_inventory(rig: SpaceRig, agent:
     failed = agent.until(inventory, "the inventory").jobs[0].failed
     assert len(failed) == 100
     assert all(failure.text.startswith("no such command: xxx") for failure in failed)
+
+
+def test_nobody_can_pass_a_process_off_as_another_users(rig: SpaceRig, agent: Agent) -> None:
+    other = rig.uid + 4321 if rig.mode == "namespace" else rig.uid
+    agent.send(rig.launch("1.1", b"sleep", b"50"))
+    agent.wait_started("1.1")
+    forged = b"HEOROT_JOB=1.1 HEOROT_RANK=0 setsid -f sleep 1000; echo up; sleep 50"
+    agent.send(launch("1.2", b"sh", b"-c", forged, uid=other, gid=other))
+    agent.until(lambda: bytes(agent.output.get(("1.2", 0, 1), b"")) == b"up\n", "the forger")
+
+    def owner() -> str | None:
+        rows = agent.ask(m.Query(1, None, None, None, 0, True)).processes
+        return next((row.job for row in rows if row.argv[-1] == b"1000" and row.parent_pid == 0), None)
+
+    found = agent.until(lambda: (job := owner()) is not None and (job,), "the forged process")
+    assert found == ("1.1" if other == rig.uid else "",)
 
 
 def test_a_signal_is_not_lost_on_ranks_that_are_still_to_start(rig: SpaceRig, agent: Agent) -> None:

@@ -79,16 +79,20 @@ class Head:
                 self._outgoing += wire.encode([tag, self._request, *fields])
             self._flush()
             pending: dict[int, Any] = {}
+            rows: dict[int, list[Any]] = {}
             while len(pending) < len(batch):
                 message = self._receive()
                 if message[0] == "error" and message[1] == 0:
                     raise RequestError(message[2], message[3])
+                if message[0] == "rows":
+                    rows.setdefault(message[1], []).extend(message[2])
                 if message[0] in ("result", "error", "signalled", "spawned") and message[1] >= first:
                     pending[message[1]] = message
             for number in sorted(pending):
                 message = pending[number]
                 if message[0] != "error":
-                    answers.append(message[2] if message[0] == "result" else message[2:])
+                    value = wire.with_rows(rows.get(number, []), message[2]) if message[0] == "result" else message[2:]
+                    answers.append(value)
                     continue
                 refusal = RequestError(message[2], message[3])
                 if not refusals:
@@ -122,7 +126,7 @@ class Head:
             self._messages = self._reader.feed(data)
             self._messages.reverse()
         message = self._messages.pop()
-        if len(message) < 4 - (message[0] in ("result", "done")):
+        if len(message) < 4 - (message[0] in ("result", "rows", "done")):
             raise ProtocolError(f"the head sent a message of kind {message[0]!r} that is too short")
         return message
 

@@ -88,7 +88,8 @@ class ClientResize(Message, tag="resize", frozen=True):
 
 
 class ClientRelease(Message, tag="release", frozen=True):
-    """The client has every status and every byte: nodes and head may forget the job's output."""
+    """The client has all that it wants: nodes and head may forget the job's output. If it still runs, that is a
+    hang-up."""
 
     job: JobId
 
@@ -280,8 +281,15 @@ class Signalled(Message, tag="signalled", frozen=True):
     missing: list[int]
 
 
+class Rows(Message, tag="rows", frozen=True):
+    """The first rows of an answer that is too long for one frame; `Result` follows, with the last ones."""
+
+    request: Count
+    rows: list[Any]
+
+
 class Result(Message, tag="result", frozen=True):
-    """The answer to a question: plain JSON types."""
+    """The answer to a question: plain JSON types. `Rows` that came before go in front of its rows."""
 
     request: Count
     value: Any
@@ -293,7 +301,7 @@ ClientMessage: TypeAlias = (
 )  # fmt: skip
 HeadMessage: TypeAlias = (
     Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done
-    | Signalled | Result
+    | Signalled | Rows | Result
 )  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)

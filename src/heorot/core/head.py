@@ -42,6 +42,8 @@ __all__ = ["HeadConfig", "HeadMachine"]
 
 MAX_MOVES_AT_ONCE = 32
 """How many nodes are sent to a better parent in one round of re-balancing."""
+MAX_WAITING = 4_096
+"""Requests that wait for the end of one job."""
 LONGEST_MOVE_PAUSE_MS = 30_000
 """How long a node that cannot reach its parent is left alone at most: each attempt interrupts its link."""
 
@@ -415,8 +417,12 @@ class HeadMachine:
             self.context.send_down(job.live_nodes(), m.Resize(job.id, message.rows, message.columns))
 
     def _client_release(self, caller: Caller, message: c.ClientRelease) -> None:
-        if self._attended(caller, message.job) and self.jobs.jobs[message.job].done:
-            self.jobs.release(self.jobs.jobs[message.job])
+        if self._attended(caller, message.job):
+            job = self.jobs.jobs[message.job]
+            if job.done:
+                self.jobs.release(job)
+            else:
+                self.jobs.hang_up(job)
 
     def _detach_job(self, caller: Caller, ask: c.Detach) -> None:
         job = self.requests.owned_job(caller, ask.job)
@@ -438,6 +444,8 @@ class HeadMachine:
         job = self.requests.job(ask.job)
         if job.done:
             self.context.to_client(caller.client, c.Result(ask.request, job.to_json(full=True)))
+        elif len(job.waiting) >= MAX_WAITING:
+            raise RequestError("busy", f"{MAX_WAITING} requests wait for job {job.id} already")
         else:
             job.waiting.append((caller.client, ask.request))
 
@@ -452,13 +460,15 @@ class HeadMachine:
 
     def _list_nodes(self, caller: Caller, ask: c.ListNodes) -> None:
         nodes = self.requests.resolve(ask.nodes, "list") if ask.nodes else list(self.members.records)
-        self.context.to_client(caller.client, c.Result(ask.request, self.requests.nodes_json(nodes)))
+        rows = self.context.send_rows(caller.client, ask.request, self.requests.nodes_json(nodes))
+        self.context.to_client(caller.client, c.Result(ask.request, rows))
 
     def _list_processes(self, caller: Caller, ask: c.ListProcesses) -> None:
         self.requests.processes(caller, ask)
 
     def _list_jobs(self, caller: Caller, ask: c.ListJobs) -> None:
         rows = [job.to_json(full=False) for job in self.jobs.jobs.values()]
+        rows = self.context.send_rows(caller.client, ask.request, rows)
         self.context.to_client(caller.client, c.Result(ask.request, rows))
 
     def _show_job(self, caller: Caller, ask: c.ShowJob) -> None:

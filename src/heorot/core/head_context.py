@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
@@ -11,6 +12,9 @@ from heorot.core.machine import Instruction, Log, Send, SetTimer, ToClient
 from heorot.core.membership import Membership, NodeRecord
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.tickets import Sign, Verify, seal_placement
+
+ROWS_AT_ONCE = 500
+"""In one message to a client: a command line is cut at 4 KiB, so these rows stay below the limit of a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class HeadConfig:
     rebalance_ms: int = 1_000
     max_processes: int = 4_096
     max_jobs: int = 4_096
-    """Jobs that are not over, at most."""
+    """Jobs that are not over, or that a client still reads, at most."""
     max_finished_jobs: int = 1_024
     """Jobs that are over and still listed, at most; the oldest go first."""
 
@@ -82,6 +86,14 @@ class HeadContext:
     def to_client(self, client: int, message: c.HeadMessage) -> None:
         """Send to a client."""
         self.out.append(ToClient(client, message))
+
+    def send_rows(self, client: int, request: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Send the first rows of a long answer; return those that fit into its `Result`."""
+        start = 0
+        while len(rows) - start > ROWS_AT_ONCE:
+            self.to_client(client, c.Rows(request, rows[start : start + ROWS_AT_ONCE]))
+            start += ROWS_AT_ONCE
+        return rows[start:]
 
     def refuse(self, client: int, request: int, code: str, text: str) -> None:
         """Answer a request with an error."""

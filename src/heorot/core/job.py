@@ -27,6 +27,7 @@ PENDING, RUNNING, OVER = 0, 1, 2
 LARGEST_WINDOW_BYTES = 256 * 1024
 SMALLEST_WINDOW_BYTES = 4 * 1024
 JOB_WINDOW_BYTES = 8 * 1024 * 1024
+LISTED_ARGV_BYTES = 4096
 
 
 class Ended(Struct, frozen=True, gc=False):
@@ -229,7 +230,7 @@ class Job:
             "attended": self.attended,
             "detached": self.detached,
             "nodes": str(self.node_set),
-            "argv": self.ticket.argv,
+            "argv": self.ticket.argv if full else cut_short(self.ticket.argv),
             "started_at_ms": self.started_at_ms,
             "text": self.text,
         }
@@ -238,6 +239,16 @@ class Job:
             value["rank_nodes"] = self.nodes
             value["pids"] = {str(rank): pid for rank, pid in enumerate(self.pids) if pid}
         return value
+
+
+def cut_short(argv: list[bytes]) -> list[bytes]:
+    """Return a command line for a table: cut where it exceeds 4 KiB, and ``...`` at its end then."""
+    room = LISTED_ARGV_BYTES
+    for index, argument in enumerate(argv):
+        room -= len(argument) + 1
+        if room < 0:
+            return [*argv[:index], argument[:room], b"..."]
+    return argv
 
 
 def nodes_of(ticket: Ticket) -> list[int]:

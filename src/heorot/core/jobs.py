@@ -63,9 +63,12 @@ class Jobs:
             ``too-many-jobs``.
         """
         context, config = self._context, self._context.config
-        active = sum(not job.done for job in self.jobs.values()) if len(self.jobs) >= config.max_jobs else 0
-        if active >= config.max_jobs:
-            raise RequestError("too-many-jobs", f"{active} jobs are running already; wait for some or raise max_jobs")
+        if len(self.jobs) >= config.max_jobs:
+            # What a client does not release counts, too: nodes and head hold it.
+            active = sum(not job.done or job.client is not None for job in self.jobs.values())
+            if active >= config.max_jobs:
+                text = f"{active} jobs are running or being read already; wait for some or raise max_jobs"
+                raise RequestError("too-many-jobs", text)
         self._sequence += 1
         ticket = m.Ticket(
             cluster=config.cluster,
@@ -413,7 +416,7 @@ class Jobs:
         job.unread.clear()
         job.stdin = StdinFeed()
         job.rank_stdin.clear()
-        job.ticket = replace(job.ticket, environment=[])
+        job.launch, job.ticket = None, replace(job.ticket, environment=[])
         self._unattend(job)
         self._releases[job.id] = job.node_set
         if len(self._releases) == 1:
@@ -491,7 +494,9 @@ class Jobs:
                 job.waiting = [(waiter, request) for waiter, request in job.waiting if waiter != client]
 
     def hang_up(self, job: Job) -> None:
-        """End a job that nobody attends: SIGHUP, and SIGKILL after the grace."""
+        """End a job that nobody wants any more: SIGHUP, and SIGKILL after the grace."""
+        if job.ending and not job.done:
+            return
         job.ending = True
         if job.done:
             self.release(job)

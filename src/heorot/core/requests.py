@@ -19,6 +19,8 @@ from heorot.core.jobs import Jobs
 from heorot.core.nodeset import HEAD, NodeSet
 
 MAX_QUERIES = 1_024
+MAX_PIDS = 16_384
+"""In one request: every node that may have one of them gets the list."""
 MAX_RANKS = 131_072
 """Of one job: what a node holds of it must fit into a frame even if all of it is on that node."""
 
@@ -230,6 +232,8 @@ class Requests:
                 nodes = NodeSet.of(job.nodes[rank] for rank in ask.ranks)
             self._ask(caller.client, ask.request, nodes, ask.job, ask.ranks, None, ask.signal, False, uid)
         elif ask.pids:
+            if len(ask.pids) > MAX_PIDS:
+                raise RequestError("bad-request", f"{len(ask.pids)} PIDs are too many at once; at most {MAX_PIDS}")
             nodes = NodeSet()
             if ask.nodes:
                 nodes = NodeSet.of(node for node in self.resolve(ask.nodes, "list") if node != HEAD)
@@ -335,7 +339,8 @@ class Requests:
         pending.missing.sort()
         if pending.query.detail:
             pending.rows.sort(key=lambda row: (row["node"], row["pid"]))
-            value = {"processes": pending.rows, "missing": pending.missing}
+            rows = self._context.send_rows(pending.client, pending.request, pending.rows)
+            value = {"processes": rows, "missing": pending.missing}
             self._context.to_client(pending.client, c.Result(pending.request, value))
         else:
             self._context.to_client(pending.client, c.Signalled(pending.request, pending.matched, pending.missing))

@@ -48,11 +48,11 @@ class StdinFeed:
         fresh = data[self.sent - offset :]
         if fresh and self.end:
             raise ProtocolError("input after its end")
-        if fresh:
-            if self.sent + len(fresh) - self._slowest > WINDOW_BYTES and self.offsets:
+        if fresh and self.offsets:
+            if self.sent + len(fresh) - self._slowest > WINDOW_BYTES:
                 raise ProtocolError(f"more than {WINDOW_BYTES} bytes of input unacknowledged")
             self.chunks.append((self.sent, fresh))
-            self.sent += len(fresh)
+        self.sent += len(fresh)
         self.end = self.end or end
         return fresh
 

@@ -304,7 +304,7 @@ class Daemon:
                 continue
             pid, stdin, stdout, stderr = result
             self._pids.started(pid)
-            child = Child(slot, plan.job, rank, pid, stdin, [stdout, stderr], bool(ticket.terminal))
+            child = Child(slot, plan.job, rank, pid, ticket.uid, stdin, [stdout, stderr], bool(ticket.terminal))
             self._census.add(child)
             self._pipes.open(child)
             self._reaper.started(child, ticket.max_processes)

@@ -32,15 +32,17 @@ class Child:
         "slot",
         "stdin",
         "terminal",
+        "uid",
     )
 
     def __init__(
-        self, slot: int, job: str, rank: int, pid: int, stdin: int, outputs: list[int], terminal: bool
+        self, slot: int, job: str, rank: int, pid: int, uid: int, stdin: int, outputs: list[int], terminal: bool
     ) -> None:
         self.slot = slot
         self.job = job
         self.rank = rank
         self.pid = pid
+        self.uid = uid
         self.stdin = stdin
         self.ends = outputs
         """Our ends of stdout and stderr; -1: closed."""
@@ -100,9 +102,11 @@ class Census:
     def _by_environment(self, pid: int) -> Child | None:
         found = proctable.markers(pid)
         try:
-            return self.by_name.get((found[b"HEOROT_JOB"].decode(), int(found[b"HEOROT_RANK"])))
+            owner = self.by_name.get((found[b"HEOROT_JOB"].decode(), int(found[b"HEOROT_RANK"])))
         except (KeyError, ValueError):
             return None
+        # Anybody may write anything into an environment, and a job pays for what is counted as its own.
+        return owner if owner is not None and proctable.real_uid(pid) in (owner.uid, 0) else None
 
     def everyone(self) -> list[tuple[proctable.Stat, Child | None]]:
         """Return every process of the space with its owner, by PID, ascending; without this daemon itself."""

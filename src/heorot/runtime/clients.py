@@ -10,6 +10,7 @@ from pathlib import Path
 
 from heorot.core.client_messages import Error, HeadMessage, decode_client
 from heorot.core.errors import HeorotError
+from heorot.core.framing import MAX_FRAME_BYTES
 from heorot.core.machine import ClientClosed, ClientOpened, FromClient
 from heorot.core.messages import encode
 from heorot.runtime.channel import Channel
@@ -47,8 +48,13 @@ class Clients:
     def send(self, client: int, message: HeadMessage) -> None:
         """Queue a message."""
         channel = self._channels.get(client)
-        if channel is not None:
-            channel.send(encode(message))
+        if channel is None:
+            return
+        payload = encode(message)
+        request = getattr(message, "request", 0)
+        if len(payload) > MAX_FRAME_BYTES and request:
+            payload = encode(Error(request, "too-long", f"the answer has {len(payload)} bytes; ask for less at a time"))
+        channel.send(payload)
 
     def close_client(self, client: int) -> None:
         """Send what is queued, then close."""

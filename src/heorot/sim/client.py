@@ -172,7 +172,7 @@ class Client:
             return
         message = _decoder.decode(payload)
         self.world.tell_message(self.name, "<- %s", message, payload)
-        if isinstance(message, c.Welcome):
+        if isinstance(message, c.Welcome | c.Rows):
             return
         if isinstance(message, (c.Spawned, c.Error, c.Result, c.Signalled)):
             self._answered(message)
