@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heorot import wire
@@ -64,7 +64,6 @@ def test_the_versions_agree() -> None:
     assert wire.CLIENT_PROTOCOL_VERSION == c.CLIENT_PROTOCOL_VERSION
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=2000), max_size=20), st.lists(st.integers(1, 3000), min_size=1))
 def test_messages_survive_any_cutting_of_the_stream(blobs: list[bytes], cuts: list[int]) -> None:
     messages = [c.ClientOutput("1.1", rank, 1, 0, blob) for rank, blob in enumerate(blobs)]
@@ -81,7 +80,6 @@ def test_messages_survive_any_cutting_of_the_stream(blobs: list[bytes], cuts: li
     assert reader.buffered_bytes == 0
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_hostile_bytes_give_messages_or_a_protocol_error(data: bytes) -> None:
     reader = wire.MessageReader()
