@@ -225,6 +225,8 @@ class Cluster:
                 raise state.error
         except BaseException:
             del self._jobs[id(state)]
+            self._link.session.give_up(state)
+            self._link.flush()
             raise
         return job
 

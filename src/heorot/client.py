@@ -158,6 +158,7 @@ class Cluster:
                 raise state.error
         except BaseException:
             del self._jobs[id(state)]
+            self._connection.session.give_up(state)
             raise
         return job
 

@@ -94,7 +94,7 @@ class JobState:
 
     __slots__ = (
         "acknowledge_bytes", "cut_off", "done", "done_text", "error", "from_attach", "id", "missing_streams", "nodes",
-        "pids", "released", "request", "statuses", "stdin", "streams",
+        "pids", "released", "request", "statuses", "stdin", "streams", "unwanted",
     )  # fmt: skip
 
     def __init__(self, request: int) -> None:
@@ -114,6 +114,8 @@ class JobState:
         self.done = False
         self.done_text = ""
         self.released = False
+        self.unwanted = False
+        """Whoever asked for it has gone before it was there."""
         self.from_attach = False
         """Somebody else may have read the beginning of its output."""
 

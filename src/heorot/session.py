@@ -19,6 +19,8 @@ from heorot.core.errors import ProtocolError, RequestError
 from heorot.job_state import InboundStream, JobState
 from heorot.status import Status
 
+SIGKILL = 9
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
@@ -185,6 +187,20 @@ class Session:
             self.outgoing += wire.encode(wire.client_release(job.id))
         self.forget(job)
 
+    def give_up(self, job: JobState) -> None:
+        """Do without a job that its owner asked for and did not wait for: end it as soon as it exists."""
+        job.unwanted = True
+        if job.id and self.closed is None:
+            self._drop(job)
+
+    def _drop(self, job: JobState) -> None:
+        self.forget(job)
+        if job.from_attach:
+            # It was there before us.
+            self.ask(wire.detach, job.id)
+        else:
+            self.signal(job, SIGKILL)
+
     def forget(self, job: JobState) -> None:
         """Take no more notice of this job."""
         self.jobs.pop(job.id, None)
@@ -255,7 +271,10 @@ class Session:
                 if request.job is None:
                     raise ProtocolError("the head answered a question with a job")
                 request.job.spawned(message[2], message[3], message[4])
-                self.jobs[request.job.id] = request.job
+                if request.job.unwanted:
+                    self._drop(request.job)
+                else:
+                    self.jobs[request.job.id] = request.job
         elif tag == "rows":
             self._requests[message[1]].rows += message[2]
         elif tag == "error":

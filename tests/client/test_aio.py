@@ -84,6 +84,20 @@ def test_a_cancelled_run_ends_its_job(cluster: LocalCluster, run: Callable[[Body
     run(body)
 
 
+def test_a_cancelled_spawn_leaves_no_job(run: Callable[[Body], None]) -> None:
+    async def body(library: aio.Cluster) -> None:
+        spawning = asyncio.create_task(library.spawn(["sleep", "1000"], "up"))
+        await asyncio.sleep(0)
+        spawning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await spawning
+        # Answered after the launch, on the same connection.
+        (job,) = [row["job"] for row in await library.jobs() if row["argv"] == [b"sleep", b"1000"]][-1:]
+        assert (await library.wait(job))["statuses"] == {str(rank): {"signal": 9} for rank in range(3)}
+
+    run(body)
+
+
 def test_detach_and_attach(run: Callable[[Body], None], tmp_path: Path) -> None:
     async def body(library: aio.Cluster) -> None:
         gate = tmp_path / "gate"

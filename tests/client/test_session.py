@@ -175,6 +175,20 @@ def test_input_that_nobody_takes_is_dropped(session: Session, job: JobState) -> 
     assert job.stdin_stream().room_bytes == 0
 
 
+def test_a_job_that_nobody_waited_for_is_ended_when_it_is_there(session: Session) -> None:
+    job, attached = session.spawn(**SPAWN), session.attach("5.5", from_start=True)
+    session.give_up(job)
+    session.give_up(attached)
+    said(session)
+    hear(session, c.Spawned(job.request, "7.1", [4, 2], 1), c.Spawned(attached.request, "5.5", [4, 2], 1))
+    kill, leave = said(session)
+    assert isinstance(kill, c.Signal)
+    assert (kill.job, kill.signal) == ("7.1", 9)
+    assert isinstance(leave, c.Detach)
+    assert leave.job == "5.5"
+    assert session.jobs == {}
+
+
 def test_a_refusal_is_the_answer(session: Session) -> None:
     job = session.spawn(**SPAWN)
     hear(session, c.Error(job.request, "node-down", "n1 is down"))

@@ -9,6 +9,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
+
     from heorot.cli.bpsh_options import BpshOptions
     from heorot.cli.output import Form, Sink
     from heorot.job_state import InboundStream, JobState
@@ -57,9 +59,6 @@ def _is_null_device(fd: int) -> bool:
 
 def _run_job(options: BpshOptions) -> int:
     from heorot import caller
-    from heorot.cli import terminal
-    from heorot.cli.output import Sink
-    from heorot.cli.relay import Relay
     from heorot.core.errors import HeorotError
     from heorot.endpoint import cluster_directory, connect_head
     from heorot.session import Session
@@ -81,7 +80,7 @@ def _run_job(options: BpshOptions) -> int:
             stdin=options.stdin,
             stdout=options.stdout,
             stderr=options.stderr,
-            terminal=list(terminal.size(0, 1, 2)) if options.pty else [],
+            terminal=_terminal_size() if options.pty else [],
             detached=options.detach,
             max_processes=options.max_processes,
             tell_started=options.json,
@@ -90,6 +89,24 @@ def _run_job(options: BpshOptions) -> int:
         sys.stderr.write(f"bpsh: {error}\n")
         return EXIT_REFUSED
     connection.setblocking(False)
+    try:
+        # The cluster works while we load the rest.
+        del session.outgoing[: connection.send(session.outgoing)]
+    except OSError:
+        pass  # the relay will see what became of the connection
+    return _follow(options, session, connection, job)
+
+
+def _terminal_size() -> list[int]:
+    from heorot.cli import terminal
+
+    return list(terminal.size(0, 1, 2))
+
+
+def _follow(options: BpshOptions, session: Session, connection: _socket.socket, job: JobState) -> int:
+    from heorot.cli import terminal
+    from heorot.cli.output import Sink
+    from heorot.cli.relay import Relay
 
     def consumed(stream: InboundStream, count: int) -> None:
         session.consumed(job, stream, count)

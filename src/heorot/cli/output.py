@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 MAX_PENDING_BYTES = 4 * 1024 * 1024
-"""Beyond this much unwritten output the relay stops reading from the head."""
+"""A form that shows what it has held writes no further ahead of its file than this."""
 _WRITE_PIECES = 256
 _CAREFUL_BYTES = 4096
 """A pipe that polls as writable takes this much without blocking."""
@@ -50,15 +50,20 @@ class Sink:
     def __init__(self, fd: int, consumed: Callable[[InboundStream, int], None]) -> None:
         self.fd = fd
         self.pending_bytes = 0
+        self.written_bytes = 0
         self._consumed = consumed
         self._pending: list[tuple[bytes, InboundStream | None, int]] = []
         self._write_fd = -1
         self._careful = False
+        self._discarding = False
+        self.wait: Callable[[Sink], None] = Sink._wait
+        """Called when a form must wait for the file; it may `discard` meanwhile."""
 
     def write(self, data: bytes, stream: InboundStream | None = None, count: int = 0) -> None:
         """Queue bytes; when they are written, `count` bytes of `stream` are consumed."""
-        self._pending.append((data, stream, count))
-        self.pending_bytes += len(data)
+        if not self._discarding:
+            self._pending.append((data, stream, count))
+            self.pending_bytes += len(data)
 
     def flush(self) -> bool:
         """Write as much as the file takes now; return whether all is written.
@@ -88,12 +93,16 @@ class Sink:
     def drain_beyond_bound(self) -> None:
         """If more is queued than may be, wait until it is written. Raises as `flush`."""
         while self.pending_bytes > MAX_PENDING_BYTES and not self.flush():
-            self.writable(-1)
+            self.wait(self)
 
     def discard(self) -> None:
-        """Forget what is not written."""
+        """Forget what is not written, and all that follows."""
+        self._discarding = True
         self._pending.clear()
         self.pending_bytes = 0
+
+    def _wait(self) -> None:
+        self.writable(-1)
 
     def writable(self, timeout_ms: int) -> bool:
         """Whether the file takes more, or has an error to tell."""
@@ -118,6 +127,7 @@ class Sink:
 
     def _written(self, count: int) -> None:
         self.pending_bytes -= count
+        self.written_bytes += count
         done = 0
         for data, stream, consumed_bytes in self._pending:
             if len(data) > count:

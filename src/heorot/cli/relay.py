@@ -13,7 +13,6 @@ from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
 from heorot.cli import messages, signals, terminal
-from heorot.cli.output import MAX_PENDING_BYTES
 from heorot.core.errors import ProtocolError
 from heorot.session import ConnectionLost, Ended, Output
 
@@ -34,13 +33,16 @@ NEWS_DELAY_S = 0.2
 """How long to collect what is to be said about ranks, so that equal things are said once."""
 BACKGROUND_CHECK_S = 0.5
 """How often to look whether we may read from the terminal again."""
+STUCK_S = 1.0
+"""How long to wait for somebody to read our output after a signal has ended the job."""
 STOP_ANSWER_S = 1.0
 """How long to wait for the nodes' word before stopping ourselves."""
 
 EXIT_REFUSED = 125
 EXIT_HEAD_GONE = 255
-EXIT_BROKEN_PIPE = 128 + 13
-EXIT_INTERRUPTED = 128 + 2
+EXIT_SIGNAL_BASE = 128
+EXIT_BROKEN_PIPE = EXIT_SIGNAL_BASE + 13
+EXIT_INTERRUPTED = EXIT_SIGNAL_BASE + 2
 
 
 class Relay:
@@ -76,6 +78,8 @@ class Relay:
         self._connection = connection
         self._job = job
         self._sinks = sinks
+        for sink in sinks.values():
+            sink.wait = self._wait_for_sink
         self._make_form = make_form
         self._form: Form | None = None
         self._read_stdin = read_stdin
@@ -93,6 +97,9 @@ class Relay:
         """The status to exit with before the job is over."""
         self._abandoned = False
         """Do not even write what is here already."""
+        self._told_to_end = False
+        self._give_up_at: float | None = None
+        self._written_bytes = 0
         self._stop_request: Request | None = None
         self._stop_at: float | None = None
         self._news: list[int] = []
@@ -139,6 +146,28 @@ class Relay:
             self.say(f"job {self._job.id}: {self._job.done_text}")
         return self._job.exit_status if self._leave is None else self._leave
 
+    def _check_progress(self, now: float) -> None:
+        """If a signal has ended the job and nobody reads its output, do not wait for ever."""
+        if not self._told_to_end or not self._job.done:
+            return
+        written_bytes = sum(sink.written_bytes for sink in self._sinks.values())
+        if self._give_up_at is None or written_bytes != self._written_bytes:
+            self._written_bytes = written_bytes
+            self._give_up_at = now + STUCK_S
+        elif now >= self._give_up_at:
+            self._leave = self._job.exit_status
+            self._abandon()
+
+    def _wait_for_sink(self, sink: Sink) -> None:
+        """Wait until a form may go on writing; signals are heard meanwhile."""
+        poller = poll()
+        poller.register(sink.fd, POLLOUT)
+        poller.register(self._signals.fd, POLLIN)
+        poller.poll()
+        for number in self._signals.read():
+            self._on_signal(number)
+        self._flush_connection()
+
     # -------------------------------------------------- one turn of the loop
 
     def _turn(self) -> None:
@@ -163,18 +192,17 @@ class Relay:
             self._say_news()
         if self._stop_at is not None and (now >= self._stop_at or self._stop_answered()):
             self._stop_self()
+        self._check_progress(now)
 
     def _interests(self) -> float | None:
         """Register what to wait for; return for how long."""
-        pending = sum(sink.pending_bytes for sink in self._sinks.values())
-        events = POLLIN if pending <= MAX_PENDING_BYTES else 0
-        if self._session.outgoing:
-            events |= POLLOUT
+        # We read even while our own output is stuck: its windows bound what can come, and control goes on.
+        events = POLLIN | (POLLOUT if self._session.outgoing else 0)
         self._register(self._connection.fileno(), events if self._session.closed is None else 0)
         self._register(self._signals.fd, POLLIN)
         for sink in self._sinks.values():
             self._register(sink.fd, POLLOUT if sink.pending_bytes else 0)
-        deadlines = [at for at in (self._news_at, self._stop_at) if at is not None]
+        deadlines = [at for at in (self._news_at, self._stop_at, self._give_up_at) if at is not None]
         timeout_s = max(0.0, min(deadlines) - monotonic()) if deadlines else None
         if self._read_stdin:
             wanted = (
@@ -330,6 +358,13 @@ class Relay:
         return self._session.signal(self._job, number)
 
     def _on_signal(self, number: int) -> None:
+        if number in signals.DEADLY:
+            self._told_to_end = True
+            if self._job.done or self._leave is not None:
+                # The job cannot be told any more; only our own output keeps us here.
+                self._leave = EXIT_SIGNAL_BASE + number
+                self._abandon()
+                return
         if number == signals.SIGINT:
             self._on_interrupt()
         elif number == signals.SIGTSTP:
@@ -344,7 +379,7 @@ class Relay:
 
     def _on_interrupt(self) -> None:
         now = monotonic()
-        if self._killed or (not self._job.id and self._early_signals) or self._job.done or self._leave is not None:
+        if self._killed or (not self._job.id and self._early_signals):
             # Nothing that we could still send would help: the connection's end is a hang-up for the job.
             self._leave = EXIT_INTERRUPTED
             self._abandon()

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 FORWARDED = (SIGHUP, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT)
 """Passed on to the job as they are; SIGINT and SIGTSTP need more thought."""
 
+DEADLY = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
+"""Those that ask a program to end."""
+
 
 def _noted(number: int, frame: FrameType | None) -> None:
     """The number is on the pipe already; that is all."""
@@ -71,6 +74,6 @@ def ignore(number: int) -> None:
 
 
 __all__ = [
-    "FORWARDED", "SIGALRM", "SIGCONT", "SIGHUP", "SIGINT", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP", "SIGTERM",
-    "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SignalPipe", "ignore",
+    "DEADLY", "FORWARDED", "SIGALRM", "SIGCONT", "SIGHUP", "SIGINT", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP",
+    "SIGTERM", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SignalPipe", "ignore",
 ]  # fmt: skip

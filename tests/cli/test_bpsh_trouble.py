@@ -1,0 +1,112 @@
+"""`bpsh` when the head is silent, says nonsense, goes away, or its own output is stuck."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from tests.support.fake_head import FakeHead
+from tests.support.local_cluster import LocalCluster, eventually
+
+
+def frames(*messages: list[Any]) -> bytes:
+    """Return messages as they travel."""
+    payloads = [msgpack.packb(message) for message in messages]
+    return b"".join(len(payload).to_bytes(4, "big") + payload for payload in payloads)
+
+
+def spawned(*more: list[Any]) -> Callable[[list[Any]], bytes]:
+    """Acknowledge a job of one rank, say more about it, and die."""
+    return lambda message: frames(["spawned", message[1], "7.1", [3, 1], 65536], ["started", "7.1", [0, 99]], *more)
+
+
+def bpsh(cluster: LocalCluster, head: FakeHead, *words: str) -> subprocess.CompletedProcess[bytes]:
+    return cluster.bpsh("--dir", str(head.directory), *words)
+
+
+def test_a_head_that_goes_away_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
+    with FakeHead(tmp_path, {"spawn": spawned(["output", "7.1", 0, 1, 0, b"half a line"])}) as head:
+        result = bpsh(cluster, head, "-L", "3", "true")
+    assert (result.returncode, result.stdout) == (255, b"half a line")
+    assert result.stderr.startswith(b"bpsh: the connection to the head is gone; job 7.1 may still run")
+
+
+def test_a_head_that_goes_away_before_the_job_is_there(cluster: LocalCluster, tmp_path: Path) -> None:
+    with FakeHead(tmp_path, {"spawn": lambda message: b""}) as head:
+        result = bpsh(cluster, head, "3", "true")
+    assert (result.returncode, result.stderr) == (255, b"bpsh: the connection to the head is gone\n")
+
+
+@pytest.mark.parametrize("garbage", [b"\xff\xff\xff\xff", frames(["output"]), frames([7]), b"\0\0\0\1\xc1"])
+def test_a_head_that_talks_nonsense_is_said(cluster: LocalCluster, tmp_path: Path, garbage: bytes) -> None:
+    with FakeHead(tmp_path, {"spawn": lambda message: garbage}) as head:
+        result = bpsh(cluster, head, "3", "true")
+    assert result.returncode == 125
+    assert result.stderr.startswith(b"bpsh: the head ")
+
+
+def test_a_head_that_refuses_this_release_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
+    with FakeHead(tmp_path, {"hello": lambda message: frames(["error", 0, "version", "too new"])}) as head:
+        result = bpsh(cluster, head, "3", "true")
+    assert (result.returncode, result.stderr) == (125, b"bpsh: too new\n")
+
+
+def test_a_rank_that_was_lost_with_its_node(cluster: LocalCluster, tmp_path: Path) -> None:
+    lost = spawned(["lost", "7.1", [[0, 3, "n3 does not answer"]]], ["done", "7.1", ""])
+    with FakeHead(tmp_path, {"spawn": lost}) as head:
+        result = bpsh(cluster, head, "3", "true")
+    assert result.returncode == 255
+    assert result.stderr == b"bpsh: n3 (rank 0): the node was lost; rank 0 has no exit status (n3 does not answer)\n"
+
+
+def test_why_a_job_was_ended_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
+    ended = spawned(["exited", "7.1", [0, 9, 0, 0]], ["done", "7.1", "more than 100 processes on n3"])
+    with FakeHead(tmp_path, {"spawn": ended}) as head:
+        result = bpsh(cluster, head, "3", "true")
+    assert result.returncode == 137
+    assert result.stderr == b"bpsh: n3 (rank 0): killed by SIGKILL\nbpsh: job 7.1: more than 100 processes on n3\n"
+
+
+def test_two_interrupts_leave_a_silent_head(cluster: LocalCluster, tmp_path: Path) -> None:
+    with FakeHead(tmp_path, {"spawn": lambda message: None}) as head:
+        process = cluster.start("bpsh", "--dir", str(tmp_path), "3", "true", stdin=subprocess.DEVNULL)
+        with process:
+            eventually(lambda: any(request[0] == "spawn" for request in head.requests), "the request")
+            eventually(lambda: b"poll" in wait_channel(process.pid), "bpsh to wait")
+
+            def interrupted() -> bool:
+                # Two that come at the same moment are one.
+                process.send_signal(signal.SIGINT)
+                return process.poll() is not None
+
+            eventually(interrupted, "bpsh to leave")
+            assert process.wait() == 130
+
+
+def wait_channel(pid: int) -> bytes:
+    """Return where in the kernel a process waits."""
+    return Path(f"/proc/{pid}/wchan").read_bytes()
+
+
+@pytest.mark.parametrize("options", [[], ["-p"], ["-s"]])
+def test_a_stuck_reader_does_not_keep_a_job_from_ending(cluster: LocalCluster, options: list[str]) -> None:
+    reader, writer = os.pipe()
+    process = cluster.start("bpsh", *options, "-a", "yes", stdin=subprocess.DEVNULL, stdout=writer)
+    try:
+        assert os.read(reader, 1)
+        process.terminate()
+        # Nobody reads, and it ends all the same.
+        assert process.wait(60) == 143
+    finally:
+        os.close(reader)
+        os.close(writer)
+        process.kill()
+        process.wait()
+    cluster.await_idle()
