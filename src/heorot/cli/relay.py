@@ -265,6 +265,9 @@ class Relay:
             self._refused()
         if self._form is None and self._job.id:
             self._form = self._make_form()
+            if self._raw_mode is not None:
+                # Before the first byte of a remote terminal, which ends its lines itself.
+                self._raw_mode.enter()
             for number in self._early_signals:
                 self._signal_job(number)
         try:
