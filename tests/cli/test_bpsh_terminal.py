@@ -73,8 +73,8 @@ def test_stop_and_continue(cluster: LocalCluster, shell: Shell) -> None:
     shell.expect(PROMPT)
 
     def stopped() -> bool:
-        # What had just ended stays (Z) until its stopped parent asks for it; a parent whose child was stopped on the way
-        # from vfork to its program waits for that (D).
+        # What had just ended stays (Z) until its stopped parent asks for it; a parent whose child was stopped between
+        # vfork and its program waits for that (D).
         states = {row["state"] for row in cluster.processes()}
         return "T" in states and states <= {"T", "Z", "D"}
 
