@@ -32,7 +32,7 @@ from heorot.core.machine import (
     TimerFired,
 )
 from heorot.core.membership import NodeLink, NodeRecord
-from heorot.core.node import differs, incompatibility
+from heorot.core.neighbours import differs, incompatibility
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.requests import Caller, Requests
 from heorot.core.tickets import Sign, Verify, open_placement

@@ -21,9 +21,9 @@ Way up::
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from heorot.core import messages as m
+from heorot.core.children import Child, Children, speakable
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.machine import (
     CloseLink,
@@ -44,7 +44,9 @@ from heorot.core.machine import (
     TimerFired,
     ToSpace,
 )
-from heorot.core.merge import Accumulator, report_for
+from heorot.core.merge import Accumulator
+from heorot.core.neighbours import differs, incompatibility
+from heorot.core.node_config import NodeConfig
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.tickets import Verify, open_launch, open_placement
 from heorot.core.uplink import Uplink
@@ -64,45 +66,7 @@ MAX_CHILDREN = 4096
 MAX_ACCUMULATORS = 16_384
 
 
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
-    """What an agent knows when it starts.
-
-    `wall_offset_ms` is the wall clock minus the monotonic clock that `handle` is given. `placement` and `epoch` are
-    what an earlier agent of this node was told to `Remember`.
-    """
-
-    cluster: str
-    node: int
-    release: str
-    host: str
-    port: int
-    heads: tuple[tuple[str, int], ...]
-    placement: bytes = b""
-    epoch: int = 0
-    agent_pid: int = 0
-    init_pid: int = 0
-    wall_offset_ms: int = 0
-    jitter_seed: int = 0
-    heartbeat_ms: int = 10_000
-    link_timeout_ms: int = 30_000
-    connect_timeout_ms: int = 2_000
-    merge_ms: int = 50
-
-
-class _Child:
-    """A neighbour below: its link, and the nodes that are reached through it."""
-
-    __slots__ = ("doubted", "greeted", "heard_at_ms", "link", "mask", "node")
-
-    def __init__(self, link: int, node: int, now_ms: int) -> None:
-        self.link = link
-        self.node = node
-        self.mask = 0
-        self.greeted = False
-        self.doubted = False
-        """It said at its last heartbeat that it reaches another number of nodes than are known."""
-        self.heard_at_ms = now_ms
+__all__ = ["NodeConfig", "NodeMachine"]
 
 
 class NodeMachine:
@@ -114,13 +78,12 @@ class NodeMachine:
         self.incarnation: int | None = None
         self.admitted_after = ""
         """The last job before the head knew this incarnation; empty: it does not know it yet."""
-        self.children: dict[int, _Child] = {}
+        self._below = Children(config, verify)
+        self.children = self._below.by_link
         self.accumulators: dict[str, Accumulator] = {}
         self.uplink = Uplink(config)
         self._verify = verify
         self._attach_order = 0
-        self._newest: dict[int, tuple[int, int]] = {}
-        """The newest incarnation and order with which each node below was admitted."""
         self._out: list[Instruction] = []
         self._now_ms = 0
         self._handlers: dict[type, Callable[..., None]] = {
@@ -208,7 +171,7 @@ class NodeMachine:
         if len(self.children) >= MAX_CHILDREN:
             self._refuse(event.link, "too-many-children", f"n{self.config.node} has {MAX_CHILDREN} children already")
             return
-        self.children[event.link] = _Child(event.link, event.peer, self._now_ms)
+        self.children[event.link] = Child(event.link, event.peer, self._now_ms)
 
     def _link_closed(self, event: LinkClosed) -> None:
         if event.link == self.uplink.link:
@@ -359,9 +322,7 @@ class NodeMachine:
     def _expect_reports(self, nodes: NodeSet, payload: bytes) -> None:
         launch = m.decode_head_command(payload)
         assert isinstance(launch, m.Launch)
-        subtree = 1 << self.config.node
-        for child in self.children.values():
-            subtree |= child.mask
+        subtree = 1 << self.config.node | self._below.mask
         expected = nodes.mask & subtree
         known = self.accumulators.get(launch.job)
         if known is not None:
@@ -429,7 +390,7 @@ class NodeMachine:
 
     # ------------------------------------------------------------------ upward
 
-    def _from_child(self, child: _Child, message: m.LinkMessage) -> None:
+    def _from_child(self, child: Child, message: m.LinkMessage) -> None:
         if isinstance(message, m.Hello):
             self._child_greets(child, message)
         elif not child.greeted:
@@ -437,7 +398,7 @@ class NodeMachine:
         elif isinstance(message, m.Up):
             self._up(child, message)
         elif isinstance(message, m.Report):
-            report = self._speakable(child, message)
+            report = speakable(child, message)
             if report is not None:
                 self._merge(report)
         elif isinstance(message, m.Detached):
@@ -458,7 +419,7 @@ class NodeMachine:
         else:
             raise ProtocolError(f"a child may not send {type(message).__name__}")
 
-    def _child_greets(self, child: _Child, hello: m.Hello) -> None:
+    def _child_greets(self, child: Child, hello: m.Hello) -> None:
         problem = incompatibility(hello, self.config.cluster)
         if problem is None and hello.node != child.node:
             problem = "wrong-node", f"the certificate says n{child.node}, the greeting n{hello.node}"
@@ -474,7 +435,7 @@ class NodeMachine:
         child.greeted = True
         self._out.append(Send(child.link, self._hello()))
 
-    def _up(self, child: _Child, up: m.Up) -> None:
+    def _up(self, child: Child, up: m.Up) -> None:
         tag = m.tag_of(up.payload)
         if tag == _TAG_ATTACH:
             if not self._admit(child, up):
@@ -484,52 +445,20 @@ class NodeMachine:
             return
         self._send_up(up, bulk=tag in _BULK_TAGS)
 
-    def _admit(self, child: _Child, up: m.Up) -> bool:
+    def _admit(self, child: Child, up: m.Up) -> bool:
         attach = m.decode_node_payload(up.payload)
         assert isinstance(attach, m.Attach)
         try:
-            if attach.node != up.node:
-                raise SecurityError(f"n{up.node} attaches as n{attach.node}")
-            placement = open_placement(self._verify, attach.placement, cluster=self.config.cluster, node=up.node)
-            path = [hop.node for hop in placement.path]
-            if child.node == up.node:
-                if self.config.node not in path:
-                    raise SecurityError(f"the head did not place n{up.node} below n{self.config.node}")
-            elif not any(child.mask >> hop & 1 for hop in path if hop >= 0):
-                # Its ancestors are admitted before it. One of them may have moved below others since it was placed:
-                # so what its placement must name is any node that is admitted through this child.
-                raise SecurityError(f"the head did not place n{up.node} below n{child.node}")
+            admitted = self._below.admit(child, up.node, attach)
         except (SecurityError, ProtocolError) as error:
             self._log("warning", f"n{up.node} may not attach here: {error}")
             if child.node == up.node:
                 self._refuse(child.link, "not-placed-here", str(error))
                 self._drop_child(child.link)
             return False
-        incarnation, order = self._newest.get(up.node, (attach.incarnation, 0))
-        if incarnation == attach.incarnation and order > attach.order:
-            return False
-        self._newest[up.node] = (attach.incarnation, attach.order)
-        bit = 1 << up.node
-        for other in self.children.values():
-            other.mask &= ~bit
-        child.mask |= bit
-        self._expect_no_more(bit)
-        return True
-
-    def _speakable(self, child: _Child, report: m.Report) -> m.Report | None:
-        """Return what of a report its sender may say; None if that is nothing.
-
-        A node that has just moved may still be spoken of on its former way. That is no breach of the protocol, and
-        nothing is lost by leaving it out: its inventory says it again on the new way.
-        """
-        if len(report.started) % 3 or len(report.exited) % 5:
-            raise ProtocolError("a report with an incomplete record")
-        mask = child.mask
-        nodes = report.started[0::3] + report.exited[0::5]
-        nodes += [failure.node for failure in report.failed] + [note.node for note in report.notes]
-        if all(node >= 0 and mask >> node & 1 for node in nodes):
-            return report
-        return report_for(mask, report)
+        if admitted:
+            self._expect_no_more(1 << up.node)
+        return admitted
 
     def _merge(self, report: m.Report) -> None:
         accumulator = self.accumulators.get(report.job)
@@ -584,26 +513,3 @@ class NodeMachine:
         elif uplink.attached:
             reached = 1 + sum(child.mask.bit_count() for child in self.children.values())
             self._send_up(m.Ping(reached))
-
-
-def differs(mask: int, nodes: int, doubted: bool) -> tuple[bool, bool]:
-    """Compare the nodes that are reached through a child with how many it says there are.
-
-    Returns whether there is a doubt, and whether it has lasted since the heartbeat before. It should never: should the
-    two ends of a link ever disagree about what is below it, this puts it right.
-    """
-    wrong = nodes > 0 and mask.bit_count() != nodes
-    return wrong and not doubted, wrong and doubted
-
-
-def incompatibility(hello: m.Hello, cluster: str) -> tuple[str, str] | None:
-    """Return a code and a sentence if we cannot talk to this peer, else None."""
-    if hello.cluster != cluster:
-        return "other-cluster", f"the peer belongs to the cluster {hello.cluster!r}, not to {cluster!r}"
-    if hello.oldest_version > m.PROTOCOL_VERSION or hello.version < m.OLDEST_PROTOCOL_VERSION:
-        return (
-            "version",
-            f"the peer (release {hello.release}) speaks protocol {hello.oldest_version} to {hello.version}, this side"
-            f" {m.OLDEST_PROTOCOL_VERSION} to {m.PROTOCOL_VERSION}; bring both to neighbouring releases",
-        )
-    return None

@@ -6,14 +6,10 @@ grows to two seconds with jitter, and from the start. It never gives up: process
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from heorot.core.machine import CloseLink, Connect, ConnectFailed, Instruction, LinkOpened, Log, SetTimer
 from heorot.core.messages import Placement
+from heorot.core.node_config import NodeConfig
 from heorot.core.nodeset import HEAD
-
-if TYPE_CHECKING:
-    from heorot.core.node import NodeConfig
 
 FIRST_PAUSE_MS = 50
 LONGEST_PAUSE_MS = 2_000

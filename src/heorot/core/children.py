@@ -1,0 +1,94 @@
+"""The neighbours below a node: which nodes are reached through each, and who may speak for whom.
+
+A child may speak only for nodes that it has brought in with a placement that the head has signed.
+"""
+
+from __future__ import annotations
+
+from heorot.core import messages as m
+from heorot.core.errors import ProtocolError, SecurityError
+from heorot.core.merge import report_for
+from heorot.core.node_config import NodeConfig
+from heorot.core.tickets import Verify, open_placement
+
+
+class Child:
+    """A neighbour below: its link, and the nodes that are reached through it."""
+
+    __slots__ = ("doubted", "greeted", "heard_at_ms", "link", "mask", "node")
+
+    def __init__(self, link: int, node: int, now_ms: int) -> None:
+        self.link = link
+        self.node = node
+        self.mask = 0
+        self.greeted = False
+        self.doubted = False
+        """It said at its last heartbeat that it reaches another number of nodes than are known."""
+        self.heard_at_ms = now_ms
+
+
+class Children:
+    """All children, by link. At most one of them reaches a node."""
+
+    def __init__(self, config: NodeConfig, verify: Verify) -> None:
+        self.by_link: dict[int, Child] = {}
+        self._config = config
+        self._verify = verify
+        self._newest: dict[int, tuple[int, int]] = {}
+        """The newest incarnation and order with which each node below was admitted."""
+
+    @property
+    def mask(self) -> int:
+        """Every node that is reached through a child."""
+        mask = 0
+        for child in self.by_link.values():
+            mask |= child.mask
+        return mask
+
+    def admit(self, child: Child, node: int, attach: m.Attach) -> bool:
+        """Reach a node through this child from now on; return False if a newer attachment was admitted before.
+
+        Raises
+        ------
+        SecurityError
+            If the head did not place the node here.
+        ProtocolError
+            If its placement cannot be read.
+        """
+        here = self._config.node
+        if attach.node != node:
+            raise SecurityError(f"n{node} attaches as n{attach.node}")
+        placement = open_placement(self._verify, attach.placement, cluster=self._config.cluster, node=node)
+        path = [hop.node for hop in placement.path]
+        if child.node == node:
+            if here not in path:
+                raise SecurityError(f"the head did not place n{node} below n{here}")
+        elif not any(child.mask >> hop & 1 for hop in path if hop >= 0):
+            # Its ancestors are admitted before it. One of them may have moved below others since it was placed: so
+            # what its placement must name is any node that is admitted through this child.
+            raise SecurityError(f"the head did not place n{node} below n{child.node}")
+        incarnation, order = self._newest.get(node, (attach.incarnation, 0))
+        if incarnation == attach.incarnation and order > attach.order:
+            return False
+        self._newest[node] = (attach.incarnation, attach.order)
+        bit = 1 << node
+        for other in self.by_link.values():
+            other.mask &= ~bit
+        child.mask |= bit
+        return True
+
+
+def speakable(child: Child, report: m.Report) -> m.Report | None:
+    """Return what of a report its sender may say; None if that is nothing.
+
+    A node that has just moved may still be spoken of on its former way. That is no breach of the protocol, and
+    nothing is lost by leaving it out: its inventory says it again on the new way.
+    """
+    if len(report.started) % 3 or len(report.exited) % 5:
+        raise ProtocolError("a report with an incomplete record")
+    mask = child.mask
+    nodes = report.started[0::3] + report.exited[0::5]
+    nodes += [failure.node for failure in report.failed] + [note.node for note in report.notes]
+    if all(node >= 0 and mask >> node & 1 for node in nodes):
+        return report
+    return report_for(mask, report)
