@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from heorot.runtime.sockets import connect_unix
 from tests.support.embedded import Embedded, alive, wait_for
 
 MakeCluster = Callable[..., Embedded]
@@ -92,6 +95,24 @@ def test_a_killed_agent_comes_back_and_the_job_does_not_notice(make_cluster: Mak
     assert cluster.node(1)["init_pid"] == before[1]["init_pid"]
     # The port is the same, so that the nodes below find their parent where it was.
     assert cluster.node(1)["address"] == before[1]["address"]
+
+
+def test_an_agent_that_another_one_replaces_does_not_declare_its_node_dead(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    before = cluster.up("--nodes", "2")["nodes"]
+    job = cluster.run("bpsh", "--detach", "n1", "/bin/sleep", "1000").stdout.strip()
+    # bpinit serves one agent at a time, the newest: it closes the connection of the agent that was there.
+    with connect_unix(cluster.directory / "nodes" / "n1" / "init.sock"):
+        wait_for(lambda: cluster.node(1).get("agent_pid") not in (None, before[1]["agent_pid"]))
+    # The new agent's inventory says that the rank runs; had the node been given up, it would be lost.
+    wait_for(lambda: cluster.states() == ["up", "up"] and _job(cluster, job)["state"] != "launching")
+    assert (_job(cluster, job)["running"], _job(cluster, job)["statuses"]) == (1, {})
+    cluster.run("bpjob", "kill", "-KILL", job)
+
+
+def _job(cluster: Embedded, job: str) -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(cluster.run("bpjob", "show", job, "--json").stdout)
+    return shown
 
 
 def test_a_dead_bpinit_takes_its_node_down_until_somebody_starts_it(make_cluster: MakeCluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import sys
 import time
@@ -24,6 +25,8 @@ from heorot.runtime.sockets import bind_tcp, connect_unix, peer_credentials
 from heorot.security import tls
 from heorot.security.signing import Verifier
 
+INIT_END_TIMEOUT_S = 2.0
+"""How long a bpinit that has closed its connection may take to end."""
 SPACE_TIMEOUT_S = 10.0
 """How long a starting agent waits for its bpinit to listen."""
 
@@ -74,6 +77,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     loop = EpollLoop()
     space_socket = _connect_space(directory / "init.sock", loop)
     init_pid = settings.init_pid or peer_credentials(space_socket)[0]
+    init_process = os.pidfd_open(init_pid)
     listener = settings.listener
     if listener is None:
         try:
@@ -104,11 +108,20 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     links = Links(
         loop, settings.cluster, tls.client_context(directory), lambda: tls.server_context(directory), shell.feed, log
     )
+
+    def space_closed(reason: str) -> None:
+        if _has_ended(init_process):
+            shell.feed(SpaceClosed())
+            return
+        # It makes room for another agent, or found a mistake of ours. Its processes live: say nothing to the head.
+        log("warning", f"bpinit lives and has closed the connection ({reason}); the agent ends")
+        loop.stop()
+
     space = Channel(
         loop,
         space_socket,
         on_frame=lambda payload: shell.feed(FromSpace(payload)),
-        on_closed=lambda reason: shell.feed(SpaceClosed()),
+        on_closed=space_closed,
     )
     shell.attach(
         machine,
@@ -130,7 +143,13 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     links.close()
     space.close()
     loop.close()
+    os.close(init_process)
     return reason
+
+
+def _has_ended(process: int) -> bool:
+    # A dying bpinit closes its sockets first; its PID namespace is emptied before it is seen to have ended.
+    return bool(select.select([process], [], [], INIT_END_TIMEOUT_S)[0])
 
 
 def _connect_space(path: Path, loop: EpollLoop) -> socket.socket:
