@@ -152,3 +152,11 @@ def test_ranks_are_numbered_in_the_order_of_the_runs(pairs: list[tuple[int, int]
     nodes = [first + index for first, count in pairs for index in range(count)]
     for node in range(52):
         assert messages.ranks_on(ticket, node) == [rank for rank, at in enumerate(nodes) if at == node]
+
+
+@pytest.mark.parametrize("rank", [1 << 64, "\udcff"])
+def test_what_cannot_be_encoded_is_a_protocol_error(rank: object) -> None:
+    text = rank if isinstance(rank, str) else ""
+    number = rank if isinstance(rank, int) else 0
+    with pytest.raises(ProtocolError, match="cannot be encoded"):
+        messages.encode(messages.Report("1.1", [], [], [messages.Failure(0, number, 0, text)]))

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import stat
+from typing import Any
 
 import pytest
 
@@ -160,6 +161,8 @@ def test_a_launch_can_be_fetched_by_a_new_head(rig: SpaceRig, agent: Agent) -> N
         (b"/etc/passwd", errno.EACCES, "cannot execute /etc/passwd: Permission denied"),
         (b"/etc", errno.EACCES, "cannot execute /etc"),
         (b"", errno.ENOENT, "the command is empty"),
+        (b"caf\xe9", errno.ENOENT, r"no such command: caf\xe9"),
+        (b"/no/\xff\xfe", errno.ENOENT, r"no such command: /no/\xff\xfe"),
     ],
 )
 def test_what_cannot_start_says_why(rig: SpaceRig, agent: Agent, argv: bytes, error: int, text: str) -> None:
@@ -174,6 +177,21 @@ def test_a_missing_directory_says_so(rig: SpaceRig, agent: Agent) -> None:
     agent.send(rig.launch("1.1", b"true", directory=b"/no/where"))
     agent.until(lambda: agent.over("1.1"), "the failure")
     assert agent.failed("1.1")[0].text == "cannot enter the directory /no/where: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"directory": b"/\xff"}, r"cannot enter the directory /\xff: No such file or directory"),
+        ({"stdin": b"/\xff"}, r"cannot read /\xff: No such file or directory"),
+        ({"stdout": b"/no/\xff"}, r"cannot write to /no/\xff: No such file or directory"),
+        ({"environment": [b"PATH=/\xff"]}, r"no such command: true (PATH is /\xff)"),
+    ],
+)
+def test_names_that_are_not_utf8_end_no_node(rig: SpaceRig, agent: Agent, fields: dict[str, Any], text: str) -> None:
+    agent.send(rig.launch("1.1", b"true", **fields))
+    agent.until(lambda: agent.over("1.1"), "the failure")
+    assert agent.failed("1.1")[0].text == text
 
 
 def test_scripts_and_long_arguments(rig: SpaceRig, agent: Agent) -> None:

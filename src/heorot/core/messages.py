@@ -425,8 +425,17 @@ _signed_placement_decoder: msgspec.msgpack.Decoder[SignedPlacement] = msgspec.ms
 
 
 def encode(message: Message) -> bytes:
-    """Return the message as msgpack."""
-    return _encoder.encode(message)
+    """Return the message as msgpack.
+
+    Raises
+    ------
+    ProtocolError
+        If a text is not Unicode, or a number too large.
+    """
+    try:
+        return _encoder.encode(message)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise ProtocolError(f"{type(message).__name__} cannot be encoded: {error}") from error
 
 
 def tag_of(payload: bytes) -> int:

@@ -33,7 +33,8 @@ from heorot.runtime.sockets import Acceptor, listen_unix, peer_credentials
 STANDBY_WAIT_S = 5.0
 """How long the standby heads wait for the first one to become active."""
 QUICK_END_S = 10.0
-LONGEST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 2.0
+"""Well below the grace of a node: an agent that ends again and again must not cost its node the jobs."""
 GRACE_S = 3.0
 """How long process spaces may take to end in good order before they are killed."""
 MAX_CONTROLLERS = 16

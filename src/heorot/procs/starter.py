@@ -196,7 +196,7 @@ class Starter:
         try:
             os.chdir(ticket.directory or b"/")
         except (OSError, ValueError) as error:
-            text = f"cannot enter the directory {os.fsdecode(ticket.directory)}: {_reason(error)}"
+            text = f"cannot enter the directory {_shown(ticket.directory)}: {_reason(error)}"
             raise StartError(0, text) from error
 
     def _find(self, plan: Plan) -> None:
@@ -227,11 +227,11 @@ class Starter:
                 return
             denied = denied or candidate
         if denied is not None:
-            raise StartError(errno.EACCES, f"cannot execute {os.fsdecode(denied)}: Permission denied")
+            raise StartError(errno.EACCES, f"cannot execute {_shown(denied)}: Permission denied")
         if b" " in name:  # as one gives it to ssh(1)
             hint = "a line for a shell needs one: sh -c '...'"
-            raise StartError(errno.ENOENT, f"no such command: {os.fsdecode(name)} ({hint})")
-        raise StartError(errno.ENOENT, f"no such command: {os.fsdecode(name)} (PATH is {os.fsdecode(search)})")
+            raise StartError(errno.ENOENT, f"no such command: {_shown(name)} ({hint})")
+        raise StartError(errno.ENOENT, f"no such command: {_shown(name)} (PATH is {_shown(search)})")
 
     def _open_files(self, plan: Plan, ends: list[_Ends]) -> None:
         ticket = plan.ticket
@@ -324,7 +324,7 @@ class Starter:
                 return self._spawn(plan, rank, end)
             raise _spawn_error(error, path) from error
         except (ValueError, MemoryError) as error:
-            raise StartError(errno.EINVAL, f"cannot start {os.fsdecode(path)}: {error}") from error
+            raise StartError(errno.EINVAL, f"cannot start {_shown(path)}: {error}") from error
         for number, soft, hard in plan.limits or ():
             # So does one whose hard limit we could not raise again for ourselves.
             if number == resource.RLIMIT_CPU or (hard != self._current[number][1] and not self._may_raise):
@@ -378,6 +378,11 @@ def _has_capability(number: int) -> bool:
     return False
 
 
+def _shown(name: bytes) -> str:
+    """Return a name of any bytes as text that can be sent: UTF-8 has no surrogates."""
+    return name.decode("utf-8", "backslashreplace")
+
+
 def _reason(error: Exception) -> str:
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
 
@@ -389,11 +394,11 @@ def _open(path: bytes, flags: int, purpose: str) -> int:
         os.set_blocking(fd, True)
         return fd
     except (OSError, ValueError) as error:
-        raise StartError(0, f"cannot {purpose} {os.fsdecode(path)}: {_reason(error)}") from error
+        raise StartError(0, f"cannot {purpose} {_shown(path)}: {_reason(error)}") from error
 
 
 def _spawn_error(error: OSError, path: bytes) -> StartError:
-    name = os.fsdecode(path)
+    name = _shown(path)
     number = error.errno or 0
     if number == errno.ENOENT:
         if os.path.exists(path):
