@@ -25,8 +25,8 @@ from heorot.runtime.sockets import bind_tcp, connect_unix, peer_credentials
 from heorot.security import tls
 from heorot.security.signing import Verifier
 
-INIT_END_TIMEOUT_S = 2.0
-"""How long a bpinit that has closed its connection may take to end."""
+INIT_END_TIMEOUT_S = 0.5
+"""How long a bpinit that has closed its connection may take to end; if it takes longer, the head notices by itself."""
 SPACE_TIMEOUT_S = 10.0
 """How long a starting agent waits for its bpinit to listen."""
 
