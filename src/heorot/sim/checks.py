@@ -144,10 +144,8 @@ class Checks:
     def signalled(self, job: str, ran: list[int]) -> None:
         """A client was told that SIGKILL reached every node: what ran before it asked must be dead."""
         for rank in ran:
-            if self.runs(job, rank):
-                self.world.violated(
-                    "ExitOnce", f"SIGKILL is said to have been sent to {job} everywhere; r{rank} runs on"
-                )
+            if (job, rank) not in self._lost and self.runs(job, rank):
+                self.world.violated("ExitOnce", f"SIGKILL is said to have reached all of {job}; r{rank} runs on")
 
     def collected(self, job: str) -> None:
         """A client has every status and every byte."""

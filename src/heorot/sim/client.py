@@ -236,6 +236,7 @@ class Client:
             self._detached_now()
             return
         self.reading = Reading(message.job, nodes, message.window_bytes, first)
+        self.stalled_until_us = 0
         if plan is None or not first:
             return
         connection = self._connections
