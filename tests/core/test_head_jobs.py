@@ -423,6 +423,19 @@ def test_a_job_that_one_node_has_released_already_is_released_everywhere() -> No
     assert [nodes for nodes, _ in head.commands(m.Release)] == ["n0", "n1"]
 
 
+def test_a_reader_of_a_job_that_was_taken_over_goes_on_with_its_input_where_the_slowest_node_stands() -> None:
+    head, launch = adopted_head(2)
+    head.attach(0, [held("1.1", running=[0, 100], stdin_offset=2_000_000)])
+    head.attach(1, [held("1.1", running=[1, 200], stdin_offset=1_500_000)])
+    head.up(0, m.LaunchCopy("1.1", launch.ticket, launch.signature))
+    head.client()
+    head.ask(c.AttachJob(1, "1.1", True))
+    assert c.ClientStdinAck("1.1", -1, 1_500_000, False) in head.told()
+    head.looked()
+    head.ask(c.ClientStdin("1.1", -1, 1_500_000, b"more", False))
+    assert {command.offset for _, command in head.commands(m.Stdin)} == {1_500_000}
+
+
 def test_a_forged_launch_is_not_taken_over() -> None:
     head, launch = adopted_head(1)
     head.attach(0, [held("1.1", running=[0, 100])])

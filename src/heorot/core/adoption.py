@@ -14,6 +14,7 @@ from heorot.core import messages as m
 from heorot.core.errors import SecurityError
 from heorot.core.job import Job, nodes_of
 from heorot.core.nodeset import NodeSet
+from heorot.core.stdin_feed import TAKES_NO_MORE
 from heorot.core.tickets import open_launch
 
 if TYPE_CHECKING:
@@ -111,7 +112,9 @@ class Adoptions:
         job.adopted = True
         job.launch = launch
         if ticket.stdin == b"":
-            job.stdin.open(list(job.node_set))
+            # What was on its way to slower nodes is gone with the earlier head: a reader goes on from the slowest.
+            taken = [item.stdin_offset for item in adoption.held.values() if item.stdin_offset < TAKES_NO_MORE]
+            job.stdin.open(list(job.node_set), min(taken, default=0))
         self._jobs.jobs = {job.id: job, **self._jobs.jobs}
         context.log("info", f"took over job {job.id} of an earlier head")
         for number in job.node_set:

@@ -289,6 +289,8 @@ class Jobs:
             return
         if job.reading or not job.attended:
             self._context.send_down(here, m.Attend(job.id, job.attended, reading=job.reading))
+        if job.stdin.ack(node, item.stdin_offset):
+            self._tell_stdin(job, -1, job.stdin)
         self._feed_again(job, node)
 
     def reconcile_absent(self, job: Job, record: NodeRecord) -> None:
@@ -467,6 +469,8 @@ class Jobs:
             context.to_client(client, c.Lost(job.id, lost))
         if exited:
             context.to_client(client, exits_of(job.id, exited))
+        if job.stdin.sent:
+            self._tell_stdin(job, -1, job.stdin)
         unread = [(rank, job.nodes[rank], "its node is gone, and unread output with it") for rank in job.unread]
         if unread:
             context.to_client(client, c.Lost(job.id, unread))

@@ -25,9 +25,10 @@ class StdinFeed:
         self._slowest = 0
         self._at_slowest = 0
 
-    def open(self, nodes: list[int]) -> None:
-        """Wait for these nodes from now on."""
-        self.offsets = dict.fromkeys(nodes, 0)
+    def open(self, nodes: list[int], offset: int = 0) -> None:
+        """Wait for these nodes from now on; under an earlier head all of them have taken the input up to `offset`."""
+        self.sent = self._slowest = offset
+        self.offsets = dict.fromkeys(nodes, offset)
         self._at_slowest = len(self.offsets)
 
     @property

@@ -30,8 +30,10 @@ INVARIANTS = (
     "Bounded",
     "NoStray",
     "Peace",
+    "NoCrash",
 )
-"""`OneAnswer`: a request gets exactly one answer. `Peace`: no honest message is taken for a breach of the protocol."""
+"""`OneAnswer`: a request gets exactly one answer. `Peace`: no honest message is taken for a breach of the protocol.
+`NoCrash`: no machine raises anything."""
 
 
 class Checks:

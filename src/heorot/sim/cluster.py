@@ -14,7 +14,7 @@ from heorot.sim.hosts import NodeHost
 from heorot.sim.network import Network
 from heorot.sim.settings import Settings
 from heorot.sim.truth import Truth
-from heorot.sim.world import World
+from heorot.sim.world import Violation, World
 
 Machine = TypeVar("Machine")
 START_US = 1_500_000
@@ -117,8 +117,16 @@ class Cluster:
         Raises
         ------
         Violation
-            If an invariant is broken.
+            If an invariant is broken, or a machine.
         """
+        try:
+            self._run()
+        except Violation:
+            raise
+        except Exception as error:
+            self.world.violated("NoCrash", f"{type(error).__name__}: {error}", error)
+
+    def _run(self) -> None:
         world, settings = self.world, self.settings
         world.tell("world", "%s", settings.show())
         self.head.start()

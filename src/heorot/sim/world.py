@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 from typing import Any, NoReturn, TypeAlias
+from zlib import crc32
 
 Call: TypeAlias = Callable[..., None]
 
@@ -103,7 +104,7 @@ class World:
 
     def tell_message(self, who: str, text: str, message: object, payload: bytes) -> None:
         """Add a message to the story; what belongs to the trace are its bytes."""
-        self._digest.update(b"%d " % self.now_us + who.encode() + payload)
+        self._digest.update(b"%d %s %d" % (self.now_us, who.encode(), crc32(payload)))
         self._keep(who, text, (message,))
 
     def _keep(self, who: str, text: str, args: tuple[Any, ...]) -> None:
@@ -120,7 +121,7 @@ class World:
         """Return the last lines of the story."""
         return [_line(*entry) for entry in self._story]
 
-    def violated(self, invariant: str, text: str) -> NoReturn:
+    def violated(self, invariant: str, text: str, cause: Exception | None = None) -> NoReturn:
         """Raise the violation of an invariant.
 
         Raises
@@ -128,7 +129,7 @@ class World:
         Violation
             Always.
         """
-        raise Violation(invariant, self.seed, self.now_us, text, self.story())
+        raise Violation(invariant, self.seed, self.now_us, text, self.story()) from cause
 
 
 def _line(at_us: int, who: str, text: str, args: tuple[Any, ...]) -> str:
