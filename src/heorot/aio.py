@@ -40,6 +40,9 @@ from heorot.job_state import JobState
 from heorot.session import Output, Request, Session
 from heorot.status import Status
 
+# As in heorot.connection.
+wire.use_compiled()
+
 CLOSE_TIMEOUT_S = 10.0
 """How long `Job.close` waits for a killed job to be over."""
 SIGKILL = 9

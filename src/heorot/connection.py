@@ -14,11 +14,15 @@ from select import POLLIN, POLLOUT, poll
 from threading import Condition, Lock
 from time import monotonic
 
+from heorot import wire
 from heorot.core.errors import ProtocolError
 from heorot.endpoint import connect_head
 from heorot.session import Output, Request, Session
 
 RECEIVE_BYTES = 256 * 1024
+
+# A program that uses the library runs longer than a command: the import is worth it.
+wire.use_compiled()
 
 
 class Connection:

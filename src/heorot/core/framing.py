@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 from heorot.core.errors import ProtocolError
 
 HEADER_BYTES = 4
@@ -11,8 +9,6 @@ MAX_FRAME_BYTES = 8 * 1024 * 1024
 """Room for the largest argv and environment that Linux accepts (about 6 MiB with an unlimited stack: 3/4 of 8 MiB)."""
 MAX_GREETING_BYTES = 64 * 1024
 """The limit until the peer has said who it is."""
-
-_LENGTH = struct.Struct(">I")
 
 
 def encode_frame(payload: bytes) -> bytes:
@@ -25,7 +21,7 @@ def encode_frame(payload: bytes) -> bytes:
     """
     if len(payload) > MAX_FRAME_BYTES:
         raise ProtocolError(f"a frame of {len(payload)} bytes exceeds the limit of {MAX_FRAME_BYTES}")
-    return _LENGTH.pack(len(payload)) + payload
+    return len(payload).to_bytes(HEADER_BYTES, "big") + payload
 
 
 class FrameDecoder:
@@ -72,7 +68,7 @@ class FrameDecoder:
         return frames
 
     def _announced(self, source: bytearray | memoryview, start: int) -> int:
-        length: int = _LENGTH.unpack_from(source, start)[0]
+        length = int.from_bytes(source[start : start + HEADER_BYTES], "big")
         if length > self.limit_bytes:
             raise ProtocolError(f"the peer announced a frame of {length} bytes; the limit is {self.limit_bytes}")
         return length

@@ -5,9 +5,11 @@ Splitting a launch among the children of a hop is one ``&`` for each child, what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
 from heorot.core.errors import ProtocolError
+
+TYPE_CHECKING = False  # commands start without `typing` and `collections.abc`
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 HEAD = -1
 """The head's number in node lists and in the tree; never a member of a `NodeSet`."""
