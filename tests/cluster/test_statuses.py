@@ -106,3 +106,9 @@ def test_a_second_cluster_on_the_machine_is_another_world(shared: Cluster) -> No
         assert all(row["job"] != job or row["argv"] != ["sleep", "600"] for row in shared.processes())
         assert [row["job"] for row in other.processes()] == [job]
         other.check("bpkill", "-KILL", job)
+
+
+def test_a_name_cannot_drive_the_terminal_through_an_error(shared: Cluster) -> None:
+    result = shared.run("bpsh", "n0", "/no/\x1b[2J\n\u202e")
+    assert result.returncode == 127
+    assert result.stderr == b"bpsh: n0 (rank 0): no such command: /no/\\x1b[2J\\n\\u202e\n"

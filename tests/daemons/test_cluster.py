@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from heorot.daemons import control
+from heorot.daemons.layout import Layout
 from heorot.runtime.sockets import connect_unix
 from tests.support.embedded import Embedded, alive, wait_for
 
@@ -143,6 +147,41 @@ def test_a_standby_takes_over_from_a_killed_head_and_the_job_goes_on(make_cluste
     assert [node["init_pid"] for node in after["nodes"]] == [node["init_pid"] for node in status["nodes"]]
     go.touch()
     wait_for((tmp_path / "result").exists)
+    # The killed one comes back as a standby, and is there when the other one dies.
+    standby = wait_for(lambda: next((head["pid"] for head in _warden_heads(cluster) if head["name"] == "h0"), 0))
+    os.kill(after["heads"][0]["pid"], signal.SIGKILL)
+    wait_for(lambda: (now := cluster.status()) and now["epoch"] == 3 and cluster.states() == ["up"] * 3)
+    assert [head["pid"] for head in cluster.status()["heads"] if head["role"] == "active"] == [standby]
+
+
+def _warden_heads(cluster: Embedded) -> list[dict[str, Any]]:
+    with control.connect(Layout(str(cluster.directory))) as sock:
+        heads: list[dict[str, Any]] = control.ask(sock, "status")["heads"]
+        return heads
+
+
+CROWD = """
+import os, socket, sys
+directory = os.open(sys.argv[1], os.O_PATH)
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+crowd = []
+for _ in range(1100):
+    crowd.append(socket.socket(socket.AF_UNIX))
+    crowd[-1].connect(f"/proc/self/fd/{directory}/head.sock")
+assert b"busy" in crowd[-1].recv(1000)
+print("crowded", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_user_does_not_keep_others_from_the_head(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    cluster.up("--nodes", "1")
+    command = [sys.executable, "-c", CROWD, str(cluster.directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crowd:
+        assert crowd.stdout is not None
+        assert crowd.stdout.readline() == b"crowded\n"
+        assert cluster.run("bpsh", "n0", "/bin/echo", "x").stdout == "x\n"
 
 
 def test_a_single_head_is_started_again_in_a_new_epoch(make_cluster: MakeCluster) -> None:

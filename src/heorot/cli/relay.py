@@ -118,6 +118,10 @@ class Relay:
     def say(self, text: str) -> None:
         """Write a line about the command itself to stderr."""
         # In raw mode a newline alone does not return to the first column.
+        if not text.isprintable():
+            from heorot.cli.table import printable  # a node's words may quote a command of any bytes
+
+            text = printable(text)
         end = "\r\n" if self._raw_mode is not None and self._raw_mode.active else "\n"
         try:
             os.write(2, f"{self._name}: {text}{end}".encode("utf-8", "surrogateescape"))

@@ -33,6 +33,7 @@ from heorot.runtime.sockets import Acceptor, listen_unix, peer_credentials
 STANDBY_WAIT_S = 5.0
 """How long the standby heads wait for the first one to become active."""
 QUICK_END_S = 10.0
+STANDBY_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 2.0
 """Well below the grace of a node: an agent that ends again and again must not cost its node the jobs."""
 GRACE_S = 3.0
@@ -221,10 +222,10 @@ class Warden:
             return
         lived_s = self.loop.time() - head.started_s
         head.quick_ends = head.quick_ends + 1 if lived_s < QUICK_END_S else 0
-        if any(other.pid for other in self.embedded.heads):
-            self._log("warning", f"the head {head.name} {_how(status)}; another one takes over")
-            return
         pause_s = _pause(head.quick_ends)
+        if any(other.pid for other in self.embedded.heads):
+            # Another one takes over first; this one comes back as its standby.
+            pause_s = max(pause_s, STANDBY_PAUSE_S)
         self._log("warning", f"the head {head.name} {_how(status)}; starting it again in {pause_s:g} s")
         self.loop.call_at(self.loop.time() + pause_s, self._restart_head, head)
 

@@ -18,6 +18,8 @@ from heorot.runtime.loop import Loop
 from heorot.runtime.sockets import Acceptor, listen_unix, peer_credentials
 
 MAX_CLIENTS = 1024
+MAX_CLIENTS_OF_USER = 512
+"""Of one user other than root: nobody alone can keep the others, and the administrator, out."""
 IDENTITY_CACHE_S = 60.0
 MAX_CACHED_IDENTITIES = 1024
 
@@ -37,6 +39,7 @@ class Clients:
         self._feed = feed
         self._log = log
         self._channels: dict[int, Channel] = {}
+        self._user_of: dict[int, int] = {}
         self._number = 0
         self._identities: dict[tuple[int, int], tuple[float, str, tuple[int, ...]]] = {}
         self._acceptor: Acceptor | None = None
@@ -58,13 +61,13 @@ class Clients:
 
     def close_client(self, client: int) -> None:
         """Send what is queued, then close."""
-        channel = self._channels.pop(client, None)
+        channel = self._forget(client)
         if channel is not None:
             channel.finish()
 
     def fail_client(self, client: int, reason: str) -> None:
         """Close a client because of what it sent, and tell it why."""
-        channel = self._channels.pop(client, None)
+        channel = self._forget(client)
         if channel is not None:
             self._log("warning", f"closed client {client}: {reason}")
             channel.send(encode(Error(0, "protocol", reason)))
@@ -96,12 +99,18 @@ class Clients:
             on_frame=lambda payload: self._received(number, payload),
             on_closed=lambda reason: self._closed(number),
         )
+        crowd = ""
         if len(self._channels) >= MAX_CLIENTS:
-            self._log("warning", f"refused a client of {user}: {MAX_CLIENTS} are connected")
-            channel.send(encode(Error(0, "busy", f"{MAX_CLIENTS} clients are connected to the head; try again later")))
+            crowd = f"{MAX_CLIENTS} clients are connected to the head"
+        elif uid != 0 and sum(self._user_of[other] == uid for other in self._channels) >= MAX_CLIENTS_OF_USER:
+            crowd = f"{MAX_CLIENTS_OF_USER} clients of {user} are connected to the head"
+        if crowd:
+            self._log("warning", f"refused a client of {user}: {crowd}")
+            channel.send(encode(Error(0, "busy", f"{crowd}; try again later")))
             channel.finish()
             return
         self._channels[number] = channel
+        self._user_of[number] = uid
         channel.start()
         self._feed(ClientOpened(number, user, uid, gid, groups))
 
@@ -131,6 +140,10 @@ class Clients:
             return
         self._feed(FromClient(number, message))
 
+    def _forget(self, number: int) -> Channel | None:
+        self._user_of.pop(number, None)
+        return self._channels.pop(number, None)
+
     def _closed(self, number: int) -> None:
-        if self._channels.pop(number, None) is not None:
+        if self._forget(number) is not None:
             self._feed(ClientClosed(number))
