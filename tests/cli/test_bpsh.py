@@ -60,7 +60,7 @@ def test_a_line_that_is_too_long_is_cut_where_another_rank_writes(cluster: Local
         f"if [ $BPROC_RANK = 0000000 ]; then printf 0123456789ABCDEF; while [ ! -e {go_on} ]; do sleep 0.01; done;"
         f" echo end; else while [ ! -e {ready} ]; do sleep 0.01; done; echo other; fi"
     )
-    with cluster.start("bpsh", "-p", "-b", "8", "0,1", "sh", "-c", script, stdout=subprocess.PIPE) as process:
+    with cluster.running("bpsh", "-p", "-b", "8", "0,1", "sh", "-c", script, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert os.read(process.stdout.fileno(), 100) == b"  0: 0123456789ABCDEF"
         ready.touch()
@@ -238,7 +238,7 @@ def test_a_reader_that_goes_away_ends_the_job_quietly(cluster: LocalCluster) -> 
 
 
 def test_a_reader_that_stops_stalls_only_its_own_job(cluster: LocalCluster) -> None:
-    with cluster.start("bpsh", "-a", "yes", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with cluster.running("bpsh", "-a", "yes", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.read(2) == b"y\n"
         assert cluster.bpsh("-a", "echo", "on").stdout == b"on\n" * 3
@@ -250,8 +250,8 @@ def test_a_reader_that_stops_stalls_only_its_own_job(cluster: LocalCluster) -> N
 
 
 def test_a_client_that_is_killed_hangs_up(cluster: LocalCluster) -> None:
-    process = cluster.start("bpsh", "-a", "sh", "-c", "echo up; exec sleep 1000", stdout=subprocess.PIPE)
-    with process:
+    words = ("bpsh", "-a", "sh", "-c", "echo up; exec sleep 1000")
+    with cluster.running(*words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         for _ in range(3):
             assert process.stdout.readline() == b"up\n"

@@ -76,8 +76,8 @@ def test_why_a_job_was_ended_is_said(cluster: LocalCluster, tmp_path: Path) -> N
 
 def test_two_interrupts_leave_a_silent_head(cluster: LocalCluster, tmp_path: Path) -> None:
     with FakeHead(tmp_path, {"spawn": lambda message: None}) as head:
-        process = cluster.start("bpsh", "--dir", str(tmp_path), "3", "true", stdin=subprocess.DEVNULL)
-        with process:
+        words = ("bpsh", "--dir", str(tmp_path), "3", "true")
+        with cluster.running(*words, stdin=subprocess.DEVNULL) as process:
             eventually(lambda: any(request[0] == "spawn" for request in head.requests), "the request")
             eventually(lambda: b"poll" in wait_channel(process.pid), "bpsh to wait")
 

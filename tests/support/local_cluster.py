@@ -66,6 +66,15 @@ class LocalCluster:
         """Start a command; options as of Popen."""
         return subprocess.Popen([self._found(words[0]), *words[1:]], env=self.environment, **options)
 
+    @contextmanager
+    def running(self, *words: str | bytes, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a command; whatever is left of it afterwards is killed, so that a failed test does not hang."""
+        with self.start(*words, **options) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
     def _found(self, name: str | bytes) -> str:
         return shutil.which(os.fsdecode(name), path=self.environment["PATH"]) or os.fsdecode(name)
 

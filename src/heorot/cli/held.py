@@ -45,6 +45,12 @@ class Held:
         self._file_bytes = 0
         self._pieces: dict[int, list[tuple[InboundStream, Piece]]] = {}
 
+    def close(self) -> None:
+        """Give the temporary file up."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def add(self, stream: InboundStream, data: bytes) -> None:
         """Keep bytes.
 
