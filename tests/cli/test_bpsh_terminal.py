@@ -125,7 +125,7 @@ def test_a_closed_window_hangs_up(cluster: LocalCluster) -> None:
 
 def test_a_remote_terminal_has_the_size_of_ours(shell: Shell) -> None:
     shell.resize(33, 111)
-    shell.type("bpsh --pty 0 sh -c 'stty size; trap \"stty size; exit 5\" WINCH; while :; do sleep 0.02; done'\n")
+    shell.type("bpsh --pty 0 sh -c 'trap \"stty size; exit 5\" WINCH; stty size; while :; do sleep 0.02; done'\n")
     shell.expect("33 111\r\n")
     shell.resize(44, 122)
     shell.expect("44 122\r\n")
