@@ -70,6 +70,7 @@ def test_a_mutant_is_found_out(name: str) -> None:
     violation = first_violation(name)
     assert violation is not None
     assert violation.invariant in INVARIANTS
+    assert violation.invariant != "NoCrash"
     assert f"seed {violation.seed}" in str(violation)
     assert violation.story
 

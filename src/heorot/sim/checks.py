@@ -112,10 +112,10 @@ class Checks:
         if (job, rank) not in self.truth.failures and "refuse" not in text and "released" not in text:
             self.world.violated("ExitOnce", f"{job} r{rank} is said to have failed ({text}), and nobody tried")
 
-    def lost(self, job: str, rank: int, node: int) -> None:
-        """A client was told that a rank is gone with its node."""
+    def lost(self, job: str, rank: int, node: int, epoch: int) -> None:
+        """A client was told by the head of this epoch that a rank is gone with its node."""
         known = self.truth.jobs[job]
-        self._lost[job, rank] = self.cluster.head.epoch
+        self._lost[job, rank] = epoch
         space = self.cluster.hosts[node].space
         died = space is None or space.incarnation != known.incarnations[node]
         away = self.truth.given_up.get(node, 0) > known.given_up.get(node, 0)
@@ -146,8 +146,13 @@ class Checks:
     def signalled(self, job: str, ran: list[int]) -> None:
         """A client was told that SIGKILL reached every node: what ran before it asked must be dead."""
         for rank in ran:
-            if (job, rank) not in self._lost and self.runs(job, rank):
+            if not self._given_up(job, rank) and self.runs(job, rank):
                 self.world.violated("ExitOnce", f"SIGKILL is said to have reached all of {job}; r{rank} runs on")
+
+    def _given_up(self, job: str, rank: int) -> bool:
+        machine = self.cluster.head.machine
+        known = machine.jobs.jobs.get(job) if machine is not None else None
+        return known is None or isinstance(known.ends.get(rank), LostRank)
 
     def collected(self, job: str) -> None:
         """A client has every status and every byte."""

@@ -83,6 +83,8 @@ class Client:
         """It has nothing more to do."""
         self.pending: dict[int, m.Message] = {}
         self.stalled_until_us = 0
+        self._epoch = 0
+        """Of the head that it is connected to."""
         self._requests = 0
         self._killed: dict[int, tuple[str, list[int]]] = {}
         """By request: the job that is to end, and the ranks that ran when it was asked for."""
@@ -172,7 +174,10 @@ class Client:
             return
         message = _decoder.decode(payload)
         self.world.tell_message(self.name, "<- %s", message, payload)
-        if isinstance(message, c.Welcome | c.Rows):
+        if isinstance(message, c.Welcome):
+            self._epoch = message.epoch
+            return
+        if isinstance(message, c.Rows):
             return
         if isinstance(message, (c.Spawned, c.Error, c.Result, c.Signalled)):
             self._answered(message)
@@ -290,7 +295,7 @@ class Client:
                 self._one_end(reading, rank, "failed")
         else:
             for rank, node, _ in message.ranks:
-                checks.lost(reading.job, rank, node)
+                checks.lost(reading.job, rank, node, self._epoch)
                 if rank in reading.ends and rank not in reading.cut_off and reading.ends[rank].startswith("status"):
                     reading.cut_off.add(rank)
                 else:
