@@ -340,6 +340,9 @@ def _lost(job: JobState, message: list[Any], events: list[Event]) -> None:
 
 def _stdin_acknowledged(job: JobState, message: list[Any], events: list[Event]) -> None:
     stream = job.stdin_stream(message[2])
+    if job.from_attach and not stream.sent and not stream.closed:
+        # Whoever fed it before us got so far; we go on from there.
+        stream.sent = stream.acknowledged = 0 if message[4] else message[3]
     # Ranks that want no more acknowledge the highest possible offset.
     stream.acknowledged = max(stream.acknowledged, min(message[3], stream.sent))
     stream.closed = stream.closed or message[4]

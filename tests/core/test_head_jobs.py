@@ -423,6 +423,23 @@ def test_a_job_that_one_node_has_released_already_is_released_everywhere() -> No
     assert [nodes for nodes, _ in head.commands(m.Release)] == ["n0", "n1"]
 
 
+def test_a_job_of_an_earlier_head_that_was_forgotten_does_not_come_back() -> None:
+    head = HeadRig(1, epoch=2, max_finished_jobs=0)
+    launch = seal_ticket(sign, ticket("1.1", [0, 1]))
+    head.attach(0, [held("1.1", running=[0, 100])])
+    head.up(0, m.LaunchCopy("1.1", launch.ticket, launch.signature))
+    head.close(0)
+    head.wait(5_000, "grace:0")
+    head.client()
+    head.ask(c.AttachJob(1, "1.1", True))
+    head.ask(c.ClientRelease("1.1"))
+    head.wait(250, "release")
+    assert head.machine.jobs.jobs == {}
+    head.looked()
+    head.attach(0, [held("1.1", running=[0, 100])])
+    assert head.commands(m.Release) == [("n0", m.Release("1.1"))]
+
+
 def test_a_reader_of_a_job_that_was_taken_over_goes_on_with_its_input_where_the_slowest_node_stands() -> None:
     head, launch = adopted_head(2)
     head.attach(0, [held("1.1", running=[0, 100], stdin_offset=2_000_000)])

@@ -23,6 +23,7 @@ from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 SIGHUP, SIGKILL = 1, 9
 RELEASE_DELAY_MS = 250
 MAX_RELEASES = 256
+MAX_FORGOTTEN = 4_096
 ESTALE = 116
 """The error of a rank whose job was released on its node before: it was collected, perhaps under an earlier head."""
 
@@ -40,6 +41,8 @@ class Jobs:
         """The nodes of `_speaker_mask`: reports of one link come in a row."""
         self._releases: dict[str, NodeSet] = {}
         """Jobs that their nodes may forget and have not been told so."""
+        self._forgotten: dict[str, None] = {}
+        """Jobs of earlier heads that are on the list no more: a node that still holds one is not to bring it back."""
         self._sequence = 0
         # Nodes remember which questions they have answered: no two heads may use the same numbers.
         self._actions = context.config.epoch << 32
@@ -261,7 +264,11 @@ class Jobs:
             job = self.jobs.get(item.job)
             if job is not None:
                 self.take_inventory(job, record, item)
-            elif m.job_order(item.job)[0] == self._context.config.epoch or item.job in self._releases:
+            elif (
+                m.job_order(item.job)[0] == self._context.config.epoch
+                or item.job in self._releases
+                or item.job in self._forgotten
+            ):
                 self._context.send_down(NodeSet(1 << record.node), m.Release(item.job))
             else:
                 self.adoptions.offer(record, item)
@@ -531,3 +538,7 @@ class Jobs:
         for job in finished[: max(0, len(finished) - limit)]:
             del self.jobs[job.id]
             self._close(job)
+            if job.adopted:
+                self._forgotten[job.id] = None
+                if len(self._forgotten) > MAX_FORGOTTEN:
+                    del self._forgotten[next(iter(self._forgotten))]

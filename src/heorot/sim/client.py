@@ -91,6 +91,8 @@ class Client:
         self._connections = 0
         self._input: dict[int, tuple[int, int]] = {}
         """By rank (-1: all): sent, acknowledged."""
+        self._resuming: set[int] = set()
+        """Input that is to go on over a new connection; only looked up."""
 
     # ------------------------------------------------------------------ connection
 
@@ -241,6 +243,7 @@ class Client:
             self._detached_now()
             return
         self.reading = Reading(message.job, nodes, message.window_bytes, first)
+        self._resuming = set() if first else set(self._input)
         self.stalled_until_us = 0
         if plan is None or not first:
             return
@@ -405,6 +408,10 @@ class Client:
         if message.offset > sent:
             text = f"{message.offset} bytes of input of {message.job} are acknowledged, but only {sent} were sent"
             self.world.violated("StreamExact", text)
+        if message.rank in self._resuming:
+            # Another head goes on from where the slowest node stands.
+            self._resuming.discard(message.rank)
+            sent = acked = message.offset
         self._input[message.rank] = (sent, max(acked, message.offset))
         self._feed(message.rank)
 
