@@ -341,7 +341,7 @@ class HeadMachine:
         elif kind == "kill":
             self.jobs.kill_due(rest)
         elif kind == "release":
-            self.jobs.send_releases()
+            self.jobs.releases.send()
         elif kind == "query":
             self.requests.timed_out(int(rest))
 

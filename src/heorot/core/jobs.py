@@ -15,15 +15,14 @@ from heorot.core.adoption import Adoptions
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head_context import HeadContext
 from heorot.core.job import OVER, PENDING, Ended, Job, LostRank, exits_of, runs_of, window_of
+from heorot.core.job_input import JobInput
 from heorot.core.membership import NodeRecord
 from heorot.core.nodeset import NodeSet
-from heorot.core.stdin_feed import TAKES_NO_MORE, StdinFeed
+from heorot.core.releases import Releases
+from heorot.core.stdin_feed import StdinFeed
 from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 
 SIGHUP, SIGKILL = 1, 9
-RELEASE_DELAY_MS = 250
-MAX_RELEASES = 256
-MAX_FORGOTTEN = 4_096
 ESTALE = 116
 """The error of a rank whose job was released on its node before: it was collected, perhaps under an earlier head."""
 
@@ -39,10 +38,8 @@ class Jobs:
         self._speaker_mask = 0
         self._speaker_nodes: frozenset[int] = frozenset()
         """The nodes of `_speaker_mask`: reports of one link come in a row."""
-        self._releases: dict[str, NodeSet] = {}
-        """Jobs that their nodes may forget and have not been told so."""
-        self._forgotten: dict[str, None] = {}
-        """Jobs of earlier heads that are on the list no more: a node that still holds one is not to bring it back."""
+        self.releases = Releases(context)
+        self._input = JobInput(context)
         self._sequence = 0
         # Nodes remember which questions they have answered: no two heads may use the same numbers.
         self._actions = context.config.epoch << 32
@@ -106,7 +103,7 @@ class Jobs:
         if job.client is not None:
             self.clients.setdefault(client, set()).add(job.id)
         context.to_client(client, c.Spawned(ask.request, job.id, ticket.runs, ticket.window_bytes))
-        self.send_releases(within=job.node_set)
+        self.releases.send(within=job.node_set)
         # A node that cannot be reached just now gets the launch after its next inventory.
         context.send_down(job.node_set, job.launch)
         if ask.detached:
@@ -130,7 +127,7 @@ class Jobs:
         context.send_down(here, job.launch)
         if job.reading or not job.attended:
             context.send_down(here, m.Attend(job.id, job.attended, reading=job.reading))
-        self._feed_again(job, node)
+        self._input.feed_again(job, node)
 
     # ------------------------------------------------------------------ news from nodes
 
@@ -151,7 +148,7 @@ class Jobs:
                 return
             if job.fail(failure):
                 failed_news.append((failure.rank, failure.error, failure.text))
-                self._read_no_more(job, [failure.node], [failure.rank])
+                self._input.read_no_more(job, [failure.node], [failure.rank])
         for note in report.notes:
             if not job.text:
                 job.text = note.text
@@ -192,13 +189,13 @@ class Jobs:
         if self._may_tell_all(job, mask, nodes, ranks) and job.end_all(ranks, exited):
             news = exited[:]
             del news[0::5]
-            self._read_no_more(job, nodes, ranks)
+            self._input.read_no_more(job, nodes, ranks)
             return news
         for index in range(0, len(exited), 5):
             node, rank, wait_status, stdout_bytes, stderr_bytes = exited[index : index + 5]
             if self._may_tell(job, mask, node, rank) and job.end(rank, Ended(wait_status, stdout_bytes, stderr_bytes)):
                 news += (rank, wait_status, stdout_bytes, stderr_bytes)
-                self._read_no_more(job, [node], [rank])
+                self._input.read_no_more(job, [node], [rank])
         return news
 
     def _may_tell_all(self, job: Job, mask: int, nodes: list[int], ranks: list[int]) -> bool:
@@ -264,11 +261,7 @@ class Jobs:
             job = self.jobs.get(item.job)
             if job is not None:
                 self.take_inventory(job, record, item)
-            elif (
-                m.job_order(item.job)[0] == self._context.config.epoch
-                or item.job in self._releases
-                or item.job in self._forgotten
-            ):
+            elif m.job_order(item.job)[0] == self._context.config.epoch or item.job in self.releases:
                 self._context.send_down(NodeSet(1 << record.node), m.Release(item.job))
             else:
                 self.adoptions.offer(record, item)
@@ -296,9 +289,8 @@ class Jobs:
             return
         if job.reading or not job.attended:
             self._context.send_down(here, m.Attend(job.id, job.attended, reading=job.reading))
-        if job.stdin.ack(node, item.stdin_offset):
-            self._tell_stdin(job, -1, job.stdin)
-        self._feed_again(job, node)
+        self._input.acked(job, node, -1, item.stdin_offset)
+        self._input.feed_again(job, node)
 
     def reconcile_absent(self, job: Job, record: NodeRecord) -> None:
         """A node does not hold a job that has ranks there which are not over."""
@@ -329,9 +321,7 @@ class Jobs:
             return
         if job.client is not None:
             self._context.to_client(job.client, c.Lost(job.id, lost))
-        for rank, feed in [(-1, job.stdin), *job.rank_stdin.items()]:
-            if feed.drop(node):
-                self._tell_stdin(job, rank, feed)
+        self._input.node_gone(job, node)
         if job.done:
             self._done(job)
 
@@ -346,60 +336,13 @@ class Jobs:
 
     def feed(self, job: Job, message: c.ClientStdin) -> None:
         """Pass a client's input on to the ranks."""
-        rank = message.rank
-        if rank < 0:
-            feed, nodes, ranks = job.stdin, job.live_nodes(), None
-        else:
-            if rank >= len(job.nodes):
-                raise ProtocolError(f"input for rank {rank} of job {job.id}, which has {len(job.nodes)} ranks")
-            opened = job.rank_stdin.get(rank)
-            if opened is None:
-                opened = job.rank_stdin[rank] = StdinFeed()
-                opened.open([job.nodes[rank]])
-            feed, nodes, ranks = opened, NodeSet.of([job.nodes[rank]]), [rank]
-        offset = feed.sent
-        fresh = feed.take(message.offset, message.data, message.end)
-        if fresh or message.end:
-            self._context.send_down(nodes, m.Stdin(job.id, ranks, offset, fresh, message.end), bulk=True)
-
-    def _feed_again(self, job: Job, node: int) -> None:
-        """Send a node the input that it has not acknowledged; what it has taken already it leaves out."""
-        for rank, feed in [(-1, job.stdin), *job.rank_stdin.items()]:
-            taken = feed.offsets.get(node)
-            if taken is not None:
-                ranks = None if rank < 0 else [rank]
-                for offset, data, end in feed.missing(taken):
-                    self._context.send_down(NodeSet(1 << node), m.Stdin(job.id, ranks, offset, data, end), bulk=True)
+        self._input.feed(job, message)
 
     def stdin_ack(self, node: int, ack: m.StdinAck) -> None:
         """Note how far a node has taken the input."""
         job = self.jobs.get(ack.job)
-        if job is None:
-            return
-        feed = job.stdin if ack.rank < 0 else job.rank_stdin.get(ack.rank)
-        if feed is not None and feed.ack(node, ack.offset):
-            self._tell_stdin(job, ack.rank, feed)
-
-    def _read_no_more(self, job: Job, nodes: list[int], ranks: list[int]) -> None:
-        """These ranks are over: whoever waited for them to take their input waits no longer."""
-        if job.rank_stdin:
-            for node, rank in zip(nodes, ranks, strict=True):
-                own = job.rank_stdin.get(rank)
-                if own is not None and own.drop(node):
-                    self._tell_stdin(job, rank, own)
-        if not job.stdin.offsets:
-            return
-        moved = False
-        for node in nodes:
-            if job.one_rank_a_node or not job.live_ranks_on(node):
-                moved = job.stdin.drop(node) or moved
-        if moved:
-            self._tell_stdin(job, -1, job.stdin)
-
-    def _tell_stdin(self, job: Job, rank: int, feed: StdinFeed) -> None:
-        if job.client is not None:
-            closed = feed.slowest >= TAKES_NO_MORE
-            self._context.to_client(job.client, c.ClientStdinAck(job.id, rank, min(feed.slowest, feed.sent), closed))
+        if job is not None:
+            self._input.acked(job, node, ack.rank, ack.offset)
 
     # ------------------------------------------------------------------ end
 
@@ -427,22 +370,7 @@ class Jobs:
         job.rank_stdin.clear()
         job.launch, job.ticket = None, replace(job.ticket, environment=[])
         self._unattend(job)
-        self._releases[job.id] = job.node_set
-        if len(self._releases) == 1:
-            self._context.set_timer("release", RELEASE_DELAY_MS)
-        elif len(self._releases) >= MAX_RELEASES:
-            self.send_releases()
-
-    def send_releases(self, within: NodeSet | None = None) -> None:
-        """Let nodes forget what is collected.
-
-        Nobody waits for it. So it goes with the next launch on the same nodes (`within`), which wakes them anyway, or a
-        little later.
-        """
-        for job_id, nodes in list(self._releases.items()):
-            if within is None or not nodes - within:
-                del self._releases[job_id]
-                self._context.send_down(nodes, m.Release(job_id))
+        self.releases.add(job)
 
     def _unattend(self, job: Job) -> None:
         if job.client is not None:
@@ -477,7 +405,7 @@ class Jobs:
         if exited:
             context.to_client(client, exits_of(job.id, exited))
         if job.stdin.sent:
-            self._tell_stdin(job, -1, job.stdin)
+            self._input.tell(job, -1, job.stdin)
         unread = [(rank, job.nodes[rank], "its node is gone, and unread output with it") for rank in job.unread]
         if unread:
             context.to_client(client, c.Lost(job.id, unread))
@@ -538,7 +466,4 @@ class Jobs:
         for job in finished[: max(0, len(finished) - limit)]:
             del self.jobs[job.id]
             self._close(job)
-            if job.adopted:
-                self._forgotten[job.id] = None
-                if len(self._forgotten) > MAX_FORGOTTEN:
-                    del self._forgotten[next(iter(self._forgotten))]
+            self.releases.forget(job)
