@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from heorot.core.merge import CALM_MS, LONGEST_WAIT_FACTOR, MAX_MERGED_ENTRIES, Accumulator
+from heorot.core.merge import (
+    CALM_MS,
+    LAUNCH_WAIT_MS_PER_NODE,
+    LONGEST_WAIT_FACTOR,
+    MAX_MERGED_ENTRIES,
+    Accumulator,
+)
 from heorot.core.messages import Failure, Report
 
 
@@ -48,6 +54,7 @@ def test_notes_travel_with_the_report() -> None:
 
 def test_waiting_grows_in_a_burst_within_a_bound_and_is_short_again_after_a_calm() -> None:
     merged = Accumulator("1.1", 0b111, 50)
+    merged.nodes_started = 3
     now_ms, waits = 5_000, []
     for _ in range(7):
         due_ms = merged.due_ms(now_ms)
@@ -57,6 +64,15 @@ def test_waiting_grows_in_a_burst_within_a_bound_and_is_short_again_after_a_calm
     assert waits == [50, 100, 200, 400, 800, 800, 800]
     assert max(waits) == 50 * LONGEST_WAIT_FACTOR
     assert merged.due_ms(now_ms + CALM_MS) == now_ms + CALM_MS + 50
+
+
+def test_news_of_a_launch_of_many_nodes_waits_longer() -> None:
+    merged = Accumulator("1.1", (1 << 31) - 1, 50)
+    merged.add(over(0))
+    assert merged.due_ms(5_000) == 5_000 + 31 * LAUNCH_WAIT_MS_PER_NODE
+    assert Accumulator("1.1", (1 << 900) - 1, 50).due_ms(5_000) == 5_000 + 50 * LONGEST_WAIT_FACTOR
+    merged.nodes_started = 31
+    assert merged.due_ms(5_000) == 5_000 + 50
 
 
 def test_a_merged_report_is_bounded() -> None:

@@ -272,6 +272,8 @@ def exits_of(job: str, exited: list[int]) -> Exited | ExitedAlike:
 
 def runs_of(nodes: list[int]) -> list[int]:
     """Return the flat runs (first node, count) of ranks on these nodes, in order."""
+    if nodes and nodes == list(range(nodes[0], nodes[0] + len(nodes))):
+        return [nodes[0], len(nodes)]
     runs: list[int] = []
     for node in nodes:
         if runs and node == runs[-2] + runs[-1]:

@@ -23,6 +23,7 @@ from heorot.core.stdin_feed import StdinFeed
 from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 
 SIGHUP, SIGKILL = 1, 9
+MAX_SPEAKERS = 256
 ESTALE = 116
 """The error of a rank whose job was released on its node before: it was collected, perhaps under an earlier head."""
 
@@ -35,9 +36,8 @@ class Jobs:
         self.jobs: dict[str, Job] = {}
         self.clients: dict[int, set[str]] = {}
         """The unfinished or unreleased jobs that each client attends."""
-        self._speaker_mask = 0
-        self._speaker_nodes: frozenset[int] = frozenset()
-        """The nodes of `_speaker_mask`: reports of one link come in a row."""
+        self._speakers: dict[int, frozenset[int]] = {}
+        """The nodes of the masks of links, which seldom change."""
         self.releases = Releases(context)
         self._input = JobInput(context)
         self._sequence = 0
@@ -204,9 +204,12 @@ class Jobs:
             return False
         if list(map(job.nodes.__getitem__, ranks)) != nodes:
             return False
-        if mask != self._speaker_mask:
-            self._speaker_mask, self._speaker_nodes = mask, frozenset(NodeSet(mask))
-        return self._speaker_nodes.issuperset(nodes)
+        speakers = self._speakers.get(mask)
+        if speakers is None:
+            if len(self._speakers) >= MAX_SPEAKERS:
+                self._speakers.clear()
+            speakers = self._speakers[mask] = frozenset(NodeSet(mask).numbers())
+        return speakers.issuperset(nodes)
 
     def _may_tell(self, job: Job, mask: int, node: int, rank: int) -> bool:
         """Say whether the sender of a report may speak for this node; it may have moved elsewhere a moment ago."""

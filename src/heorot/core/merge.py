@@ -9,6 +9,7 @@ from __future__ import annotations
 from heorot.core.messages import Failure, Report
 
 LONGEST_WAIT_FACTOR = 16
+LAUNCH_WAIT_MS_PER_NODE = 20
 CALM_MS = 1_000
 """After this time without news, the next waits as short as the first."""
 MAX_MERGED_ENTRIES = 16_384
@@ -85,6 +86,12 @@ class Accumulator:
         """Return until when the first news since the last report may wait."""
         if now_ms - self._sent_at_ms >= CALM_MS:
             self.wait_ms = self._first_wait_ms
+        expected = self.expected.bit_count()
+        if self.nodes_started < expected:
+            # The launch is under way. Its news is complete soon, and is told at once then: only for a straggler, or on
+            # a machine that holds many nodes, does this wait take its time.
+            longest_ms = LONGEST_WAIT_FACTOR * self._first_wait_ms
+            return now_ms + max(self.wait_ms, min(longest_ms, LAUNCH_WAIT_MS_PER_NODE * expected))
         return now_ms + self.wait_ms
 
     def waited(self, now_ms: int) -> None:

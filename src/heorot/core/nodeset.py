@@ -30,8 +30,12 @@ class NodeSet:
     @classmethod
     def of(cls, nodes: Iterable[int]) -> NodeSet:
         """Return the set of the given numbers."""
+        numbers = list(nodes)
+        # Most sets are one range: no step for each of its numbers.
+        if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+            return cls.from_ranges((numbers[0], numbers[-1]))
         mask = 0
-        for node in nodes:
+        for node in numbers:
             if not 0 <= node < MAX_NODES:
                 raise ProtocolError(f"node number {node} is outside 0..{MAX_NODES - 1}")
             mask |= 1 << node
@@ -67,6 +71,14 @@ class NodeSet:
             result += (base + gap, base + gap + run - 1)
             mask >>= run
             base += gap + run
+        return result
+
+    def numbers(self) -> list[int]:
+        """Return the members, ascending."""
+        result: list[int] = []
+        ranges = self.ranges()
+        for index in range(0, len(ranges), 2):
+            result += range(ranges[index], ranges[index + 1] + 1)
         return result
 
     def __iter__(self) -> Iterator[int]:

@@ -71,7 +71,7 @@ class Requests:
         """
         members = self._context.members
         if select == "up":
-            found = list(members.up)
+            found = members.up.numbers()
         elif select == "notdown":
             found = [record.node for record in members.records.values() if record.state != "down"]
         elif select == "list":
@@ -111,7 +111,7 @@ class Requests:
         if HEAD in nodes:
             raise RequestError("bad-nodes", "the head runs no ranks; name nodes, for example n0")
         records = self._context.members.records
-        down = NodeSet.of(node for node in nodes if records[node].state != "up")
+        down = NodeSet.of(node for node in nodes if records[node].state != "up") if ask.select != "up" else NodeSet()
         if down:
             states = sorted({records[node].state for node in down})
             raise RequestError("node-down", f"{down} {'is' if len(down) == 1 else 'are'} {'/'.join(states)}, not up")
