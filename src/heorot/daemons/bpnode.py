@@ -75,7 +75,7 @@ def run(settings: NodeSettings) -> str:
 def _serve(settings: NodeSettings, log: Log) -> str:
     directory = settings.directory
     loop = EpollLoop()
-    space_socket = _connect_space(directory / "init.sock", loop)
+    space_socket = _connect_space(directory / "init.sock", loop, settings.init_pid)
     init_pid = settings.init_pid or peer_credentials(space_socket)[0]
     init_process = os.pidfd_open(init_pid)
     listener = settings.listener
@@ -152,17 +152,29 @@ def _has_ended(process: int) -> bool:
     return bool(select.select([process], [], [], INIT_END_TIMEOUT_S)[0])
 
 
-def _connect_space(path: Path, loop: EpollLoop) -> socket.socket:
+def _connect_space(path: Path, loop: EpollLoop, init_pid: int) -> socket.socket:
     deadline = loop.time() + SPACE_TIMEOUT_S
     while True:
         try:
             return connect_unix(path)
         except OSError as error:
-            if loop.time() > deadline:
+            # Waiting for a bpinit that is dead would keep the nodes below on our listening socket.
+            if loop.time() > deadline or (init_pid and not _is_running(init_pid)):
                 raise HeorotError(
                     f"bpinit does not answer on {path}: {error.strerror or error}; is it running?"
                 ) from error
         time.sleep(0.05)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        return not select.select([process], [], [], 0)[0]
+    finally:
+        os.close(process)
 
 
 def main() -> int:
