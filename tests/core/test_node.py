@@ -103,6 +103,20 @@ def test_a_launch_for_a_former_incarnation_is_dropped() -> None:
     assert [launch.job for launch in node.to_space(m.Launch)] == ["1.6"]
 
 
+def test_nobody_waits_for_the_reports_of_a_launch_that_was_dropped() -> None:
+    node = NodeRig(2, after="1.5", placement=placement(2, [0]))
+    node.attach(parent=0)
+    node.looked()
+    node.launch("1.5", [2])
+    (report,) = [message for message in node.to(node.uplink) if isinstance(message, m.Report)]
+    assert (report.started, report.nodes_over) == ([], 1)
+    above = relay()
+    above.launch("1.5", [2])
+    above.from_child(LEFT, report)
+    assert above.machine.accumulators == {}
+    assert above.to(above.uplink) == [report]
+
+
 def test_nothing_is_launched_before_a_head_knows_the_incarnation() -> None:
     node = NodeRig(0, after="")
     node.attach()

@@ -102,7 +102,8 @@ class Accumulator:
     @property
     def empty(self) -> bool:
         """True if nothing waits to be forwarded."""
-        return not (self.started or self.exited or self.failed or self.notes)
+        news = self.started or self.exited or self.failed or self.notes
+        return not (news or self.pending_started or self.pending_over)
 
     @property
     def finished(self) -> bool:

@@ -357,6 +357,8 @@ class NodeMachine:
         if not self.admitted_after or m.job_order(ticket.job) <= m.job_order(self.admitted_after):
             # Meant for a former incarnation, which may have started it. The head decides by the inventory of this one.
             self._log("warning", f"launch {ticket.job} was not meant for this incarnation and is dropped")
+            # So that no relay waits for this node.
+            self._merge(m.Report(ticket.job, [], [], [], 1, 1))
             return
         self._out.append(ToSpace(payload))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from heorot.sim.checks import INVARIANTS
 from heorot.sim.cluster import Cluster
+from heorot.sim.faults import KINDS
 from heorot.sim.settings import draw
 from heorot.sim.world import Violation
 
@@ -34,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _simulate(options: argparse.Namespace, seeds: Iterable[int]) -> int:
-    began, virtual_us, steps, bad, count = time.monotonic(), 0, 0, 0, 0
+    began, virtual_us, steps, bad, count, ranks = time.monotonic(), 0, 0, 0, 0, 0
+    faults = dict.fromkeys(KINDS, 0)
     for seed in seeds:
         if options.minutes and time.monotonic() - began > options.minutes * 60:
             break
@@ -55,7 +57,11 @@ def _simulate(options: argparse.Namespace, seeds: Iterable[int]) -> int:
         gc.collect()
         virtual_us += cluster.world.now_us
         steps += cluster.world.steps
+        ranks += len(cluster.truth.ranks)
+        for kind, times in cluster.faults.counts.items():
+            faults[kind] += times
     seconds = time.monotonic() - began
+    print(f"{ranks} processes started; faults: {', '.join(f'{times} {kind}' for kind, times in faults.items())}")
     print(
         f"{count} seeds, {virtual_us / 6e7:.1f} virtual minutes, {steps} steps in {seconds:.1f} s"
         f" ({virtual_us / 6e7 / max(seconds, 1e-9):.2f} virtual minutes a second): "

@@ -67,7 +67,7 @@ def draw(seed: int) -> Settings:
     settings.delay_us = (random.choice((20, 100)), slowest_us)
     settings.us_per_kib = random.choice((1, 8, 80, 400))
     settings.refuse_rate = random.choice((0.0, 0.0, 0.02, 0.1))
-    settings.faults = random.choice((0, 3, 10, 20, 40))
+    settings.faults = random.choice((0, 3, 10, 20, 40, 150))
     settings.fault_span_ms = random.choice((3_000, 10_000, 20_000))
     settings.jobs = random.choice((3, 8, 15, 25))
     settings.job_span_ms = random.choice((500, 5_000, 15_000))
