@@ -24,7 +24,9 @@ def everywhere(report: Report, cluster: Cluster, repetitions: int) -> None:
         cluster.timed("bpsh", "-a", "/bin/true")
     floors, walls = [], []
     for _ in range(repetitions):
+        _settle(nodes)
         floors.append(launch_floor_s(nodes))
+        _settle(nodes)
         walls.append(cluster.timed("bpsh", "-a", "/bin/true"))
     floor, wall = Series(floors), Series(walls)
     report.add(f"floor-{nodes}", f"floor: {nodes} x /bin/true with posix_spawn on all cores", floor, "s")
@@ -37,6 +39,11 @@ def everywhere(report: Report, cluster: Cluster, repetitions: int) -> None:
         RATIO_GOAL,
         RATIO_AIM,
     )
+
+
+def _settle(nodes: int) -> None:
+    """Let pass what comes after a launch: 250 ms later its nodes are told to forget the job."""
+    time.sleep(0.4 + nodes / 2000)
 
 
 def one_node(report: Report, cluster: Cluster, repetitions: int) -> None:
@@ -70,27 +77,33 @@ def library_launches_s(cluster: Cluster, repetitions: int) -> list[float]:
 
 
 def head_cost(report: Report, cluster: Cluster, repetitions: int) -> dict[str, float]:
-    """CPU time and bytes of the head for one launch everywhere, each the mean of many launches.
+    """CPU time and bytes of the head for one launch everywhere, and CPU time of the nodes: means of many launches.
 
     The launches come from one connection that is opened before, as from a program with the library, so that nothing but
     launches is counted.
     """
-    pids = cluster.daemon_pids()["head"]
-    costs: dict[str, list[float]] = {"cpu": [], "tree": [], "client": []}
+    daemons = cluster.daemon_pids()
+    pids = daemons["head"]
+    nodes = cluster.nodes
+    costs: dict[str, list[float]] = {"cpu": [], "tree": [], "client": [], "agents": [], "inits": []}
     with CountingClient(cluster.directory) as client:
         for _ in range(3):
             client.launch_everywhere(cluster.nodes)
         for _ in range(5):
             cpu, tree, received = cpu_s(pids), sum(map(tcp_bytes_sent, pids)), client.received_bytes
+            agents, inits = cpu_s(daemons["agents"]), cpu_s(daemons["inits"])
             for _ in range(repetitions):
                 client.launch_everywhere(cluster.nodes)
             costs["cpu"].append((cpu_s(pids) - cpu) / repetitions)
             costs["tree"].append((sum(map(tcp_bytes_sent, pids)) - tree) / repetitions)
             costs["client"].append((client.received_bytes - received) / repetitions)
-    nodes = cluster.nodes
+            costs["agents"].append((cpu_s(daemons["agents"]) - agents) / repetitions / nodes)
+            costs["inits"].append((cpu_s(daemons["inits"]) - inits) / repetitions / nodes)
     report.add(f"head-cpu-{nodes}", f"head: CPU time for one launch on {nodes} nodes", costs["cpu"], "s")
     report.add(f"head-tree-bytes-{nodes}", f"head: bytes sent into the tree, {nodes} nodes", costs["tree"], "B")
     report.add(f"head-client-bytes-{nodes}", f"head: bytes sent to the client, {nodes} nodes", costs["client"], "B")
+    report.add(f"agent-cpu-{nodes}", f"an agent: CPU time for one launch on {nodes} nodes, mean", costs["agents"], "s")
+    report.add(f"init-cpu-{nodes}", f"a bpinit: CPU time for one launch on {nodes} nodes, mean", costs["inits"], "s")
     costs["bytes"] = [tree + client for tree, client in zip(costs["tree"], costs["client"], strict=True)]
     return {name: Series(values).median for name, values in costs.items()}
 

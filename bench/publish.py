@@ -12,7 +12,7 @@ BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end: written by make
 
 SECTIONS = [
     ("Launches", ("floor-", "bpsh-", "library-")),
-    ("What a launch costs the head", ("head-cpu", "head-tree", "head-client", "head-bytes")),
+    ("What a launch costs the daemons", ("head-cpu", "head-tree", "head-client", "head-bytes", "agent-", "init-")),
     ("A cluster at rest", ("node-memory", "head-memory", "idle-")),
     ("Up and down", ("up-", "down-")),
     ("Bytes", ("output", "broadcast")),
