@@ -172,9 +172,14 @@ class Job:
         states, ends = self.states, self.ends
         if set(map(states.__getitem__, ranks)) != {RUNNING} or len(set(ranks)) != len(ranks):
             return False
-        for rank, wait_status, stdout, stderr in zip(ranks, exited[2::5], exited[3::5], exited[4::5], strict=True):
+        endings = exited[2::5], exited[3::5], exited[4::5]
+        if _all_alike(*endings):
+            # One record for all of them: most ranks of most jobs end in the same way.
+            ends.update(dict.fromkeys(ranks, Ended(*exited[2:5])))
+        else:
+            ends.update(zip(ranks, map(Ended, *endings), strict=True))
+        for rank in ranks:
             states[rank] = OVER
-            ends[rank] = Ended(wait_status, stdout, stderr)
         self.running -= len(ranks)
         self.over += len(ranks)
         return True
@@ -260,12 +265,17 @@ def nodes_of(ticket: Ticket) -> list[int]:
     return nodes
 
 
+def _all_alike(*columns: list[int]) -> bool:
+    """Say whether each column holds one value only; none is empty."""
+    return all(column.count(column[0]) == len(column) for column in columns)
+
+
 def exits_of(job: str, exited: list[int]) -> Exited | ExitedAlike:
     """Return the message that tells a client how ranks ended, given as in `Exited`.
 
     Most ranks of most jobs end in the same way, and what the head sends should not grow with their number.
     """
-    if len(exited) > 4 and all(column.count(column[0]) == len(column) for column in (exited[i::4] for i in (1, 2, 3))):
+    if len(exited) > 4 and _all_alike(exited[1::4], exited[2::4], exited[3::4]):
         return ExitedAlike(job, runs_of(sorted(exited[0::4])), exited[1], exited[2], exited[3])
     return Exited(job, exited)
 

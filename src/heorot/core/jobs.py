@@ -202,7 +202,7 @@ class Jobs:
         """Say whether all of these ranks are where the sender says, and the sender may speak for all of them."""
         if not ranks or min(ranks) < 0 or max(ranks) >= len(job.nodes):
             return False
-        if list(map(job.nodes.__getitem__, ranks)) != nodes:
+        if [*map(job.nodes.__getitem__, ranks)] != nodes:
             return False
         speakers = self._speakers.get(mask)
         if speakers is None:
