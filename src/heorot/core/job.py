@@ -12,6 +12,8 @@ and never back: what arrives twice, or late, changes nothing.
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -78,7 +80,7 @@ class Job:
     """A launch and what became of it. Change it only through its methods: they keep the counts true."""
 
     ticket: Ticket
-    nodes: list[int]
+    nodes: Sequence[int]
     """The node of each rank."""
     detached: bool
     started_at_ms: int
@@ -86,7 +88,7 @@ class Job:
     client: int | None = None
     """Who reads the output; None: unattended."""
     launch: Launch | None = None
-    states: list[int] = field(default_factory=list)
+    states: bytearray = field(default_factory=bytearray)
     pids: list[int] = field(default_factory=list)
     ends: dict[int, RankEnd] = field(default_factory=dict)
     running: int = 0
@@ -114,9 +116,11 @@ class Job:
 
     def __post_init__(self) -> None:
         if not self.states:
-            self.states = [PENDING] * len(self.nodes)
+            self.states = bytearray([PENDING]) * len(self.nodes)
             self.pids = [0] * len(self.nodes)
         self.node_set = NodeSet.of(self.nodes)
+        # Plain numbers: a list would point to as many objects, and a large launch finds none of them in the cache.
+        self.nodes = array("i", self.nodes)
         self.one_rank_a_node = len(self.node_set) == len(self.nodes)
 
     @property
@@ -241,7 +245,7 @@ class Job:
         }
         if full:
             value["statuses"] = {str(rank): self.ends[rank].to_json() for rank in sorted(self.ends)}
-            value["rank_nodes"] = self.nodes
+            value["rank_nodes"] = list(self.nodes)
             value["pids"] = {str(rank): pid for rank, pid in enumerate(self.pids) if pid}
         return value
 
