@@ -164,11 +164,15 @@ def spawn(
     detached: bool,
     max_processes: int,
     tell_started: bool = True,
+    key: bytes = b"",
+    headless_ms: int = 0,
+    again: bool = False,
 ) -> list[object]:
     """Start a command; answered by ``spawned``."""
     return [
         "spawn", request, nodes, select, argv, environment, directory, umask, limits,
         stdin, stdout, stderr, terminal, detached, max_processes, tell_started,
+        key, headless_ms, again,
     ]  # fmt: skip
 
 
@@ -200,6 +204,11 @@ def detach(request: int, job: str) -> list[object]:
 def attach_job(request: int, job: str, from_start: bool) -> list[object]:
     """Read a detached or unattended job; answered by ``spawned``."""
     return ["attach", request, job, from_start]
+
+
+def resume_job(request: int, job: str, stdin: list[int], detached: bool) -> list[object]:
+    """Go on with a job whose connection was lost; `stdin` is flat: rank, acknowledged offset. Answered by ``spawned``."""
+    return ["attach", request, job, False, True, stdin, detached]
 
 
 def wait(request: int, job: str) -> list[object]:

@@ -26,6 +26,10 @@ SPAWN_FIELDS = {
     "terminal": [24, 80],
     "detached": True,
     "max_processes": 9,
+    "tell_started": False,
+    "key": b"k" * 16,
+    "headless_ms": 5,
+    "again": True,
 }
 
 PAIRS: list[tuple[list[object], Message]] = [
@@ -37,6 +41,7 @@ PAIRS: list[tuple[list[object], Message]] = [
     (wire.client_release("1.2"), c.ClientRelease("1.2")),
     (wire.detach(4, "1.2"), c.Detach(4, "1.2")),
     (wire.attach_job(4, "1.2", True), c.AttachJob(4, "1.2", True)),
+    (wire.resume_job(4, "1.2", [-1, 7], True), c.AttachJob(4, "1.2", False, True, [-1, 7], True)),
     (wire.wait(4, "1.2"), c.Wait(4, "1.2")),
     (wire.signal(4, "1.2", [1], None, 9), c.Signal(4, "1.2", [1], None, 9)),
     (wire.signal(4, None, None, [-5], 0, "n1"), c.Signal(4, None, None, [-5], 0, "n1")),

@@ -57,6 +57,13 @@ class Spawn(Message, tag="spawn", frozen=True):
     """Processes of this job on one node at most; 0: the cluster's default."""
     tell_started: bool = True
     """Send `Started`: a client that does not care for PIDs spares the head a message that grows with the job."""
+    key: bytes = b""
+    """What no other launch of this user has, 16 random bytes; empty: the launch cannot be asked for again."""
+    headless_ms: Count = 0
+    """End the job on a node that has been without any head for so long; 0: never."""
+    again: bool = False
+    """The head was lost before it acknowledged this launch: if the job exists, go on with it, else start it. Refused with
+    ``launch-unknown`` if neither is certain."""
 
 
 class ClientStdin(Message, tag="stdin", frozen=True):
@@ -107,6 +114,13 @@ class AttachJob(Message, tag="attach", frozen=True):
     request: Count
     job: JobId
     from_start: bool
+    resume: bool = False
+    """The caller has read and fed this job over a connection that was lost, and goes on: a new head waits for its nodes to
+    say what they hold before it answers, and an earlier connection that still stands for the job stands aside."""
+    stdin: list[int] = []
+    """With `resume`, flat: rank (-1 is broadcast), acknowledged offset. The caller sends again all that lies behind it."""
+    detached: bool = False
+    """With `resume`: the job outlives this connection, too."""
 
 
 class Wait(Message, tag="wait", frozen=True):

@@ -93,6 +93,8 @@ class Jobs:
             window_bytes=window_of(len(nodes)),
             attended=not ask.detached,
             max_processes=ask.max_processes or config.max_processes,
+            key=ask.key,
+            headless_ms=ask.headless_ms,
         )
         job = Job(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
         job.tell_started = ask.tell_started

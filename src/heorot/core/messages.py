@@ -233,6 +233,10 @@ class Ticket(Message, frozen=True):
     """False: nobody reads yet; keep output on the node until `Attend` says otherwise."""
     max_processes: Count
     """Per node; a job with more is ended. 0: no limit."""
+    key: bytes = b""
+    """What the launching client calls the job, unique among its user's; empty: nothing."""
+    headless_ms: Count = 0
+    """End the job on a node that has been without any head for so long; 0: never."""
 
 
 class Stdin(Message, tag=49, frozen=True):
