@@ -203,7 +203,7 @@ def detach(request: int, job: str) -> list[object]:
 
 def attach_job(request: int, job: str, from_start: bool) -> list[object]:
     """Read a detached or unattended job; answered by ``spawned``."""
-    return ["attach", request, job, from_start]
+    return ["attach", request, job, from_start, False, [], False]
 
 
 def resume_job(request: int, job: str, stdin: list[int], detached: bool) -> list[object]:
