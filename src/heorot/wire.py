@@ -207,7 +207,7 @@ def attach_job(request: int, job: str, from_start: bool) -> list[object]:
 
 
 def resume_job(request: int, job: str, stdin: list[int], detached: bool) -> list[object]:
-    """Go on with a job whose connection was lost; `stdin` is flat: rank, acknowledged offset. Answered by ``spawned``."""
+    """Go on with a job whose connection was lost; `stdin` is flat: rank, acknowledged offset."""
     return ["attach", request, job, False, True, stdin, detached]
 
 

@@ -86,7 +86,7 @@ class HeadRig:
     """A head; nodes attach to it by number, each as a direct child unless `below` says otherwise."""
 
     def __init__(self, nodes: int, fanout: int = 32, **config: Any) -> None:
-        base = HeadConfig(CLUSTER, "h0", "test", 1, "head", 1, fanout=fanout, nodes=tuple(range(nodes)))
+        base = HeadConfig(CLUSTER, "h0", "test", 1, "head", 1, fanout=fanout, nodes=tuple(range(nodes)), settle_ms=0)
         self.machine = HeadMachine(replace(base, **config), sign, verify)
         self.now = 0
         self.links: dict[int, int] = {}

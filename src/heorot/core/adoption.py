@@ -115,7 +115,7 @@ class Adoptions:
             # What was on its way to slower nodes is gone with the earlier head: a reader goes on from the slowest.
             taken = [item.stdin_offset for item in adoption.held.values() if item.stdin_offset < TAKES_NO_MORE]
             job.stdin.open(list(job.node_set), min(taken, default=0))
-        self._jobs.jobs = {job.id: job, **self._jobs.jobs}
+        self._jobs.adopt(job)
         context.log("info", f"took over job {job.id} of an earlier head")
         for number in job.node_set:
             record = context.members.record(number)

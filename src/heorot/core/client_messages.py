@@ -62,8 +62,8 @@ class Spawn(Message, tag="spawn", frozen=True):
     headless_ms: Count = 0
     """End the job on a node that has been without any head for so long; 0: never."""
     again: bool = False
-    """The head was lost before it acknowledged this launch: if the job exists, go on with it, else start it. Refused with
-    ``launch-unknown`` if neither is certain."""
+    """The head was lost before it acknowledged this launch: if the job exists, go on with it, else start it. Refused
+    with ``launch-unknown`` if neither is certain."""
 
 
 class ClientStdin(Message, tag="stdin", frozen=True):
@@ -115,10 +115,10 @@ class AttachJob(Message, tag="attach", frozen=True):
     job: JobId
     from_start: bool
     resume: bool = False
-    """The caller has read and fed this job over a connection that was lost, and goes on: a new head waits for its nodes to
-    say what they hold before it answers, and an earlier connection that still stands for the job stands aside."""
-    stdin: list[int] = []
-    """With `resume`, flat: rank (-1 is broadcast), acknowledged offset. The caller sends again all that lies behind it."""
+    """The caller has read and fed this job over a connection that was lost, and goes on: a new head waits for its nodes
+    to say what they hold before it answers, and an earlier connection that still stands for the job stands aside."""
+    stdin: list[int] = msgspec.field(default_factory=list)
+    """With `resume`, flat: rank (-1 is broadcast), acknowledged offset. The caller sends again all that lies behind."""
     detached: bool = False
     """With `resume`: the job outlives this connection, too."""
 

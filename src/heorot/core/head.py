@@ -16,6 +16,7 @@ from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.errors import ProtocolError, RequestError, SecurityError
 from heorot.core.head_context import HeadConfig, HeadContext
+from heorot.core.job import Job
 from heorot.core.jobs import Jobs
 from heorot.core.machine import (
     ClientClosed,
@@ -35,6 +36,7 @@ from heorot.core.membership import NodeLink, NodeRecord
 from heorot.core.neighbours import differs, incompatibility
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.requests import Caller, Requests
+from heorot.core.settling import LAUNCH_UNKNOWN, Settling
 from heorot.core.tickets import Sign, Verify, open_placement
 from heorot.core.tree import living_path
 
@@ -60,6 +62,7 @@ class HeadMachine:
         self.callers: dict[int, Caller] = {}
         self._greeted_clients: set[int] = set()
         self._rebalance_armed = False
+        self.settling = Settling(self.context, self.jobs, self._obey)
         self._handlers: dict[type, Callable[..., None]] = {
             Received: self._received,
             FromClient: self._from_client,
@@ -91,6 +94,7 @@ class HeadMachine:
         """Begin the term of office; must be called once, before the first event."""
         self.context.now_ms = now_ms
         self.context.set_timer("heartbeat", self.config.heartbeat_ms)
+        self.settling.start()
         return self._take()
 
     def handle(self, event: HeadEvent, now_ms: int) -> list[Instruction]:
@@ -204,6 +208,7 @@ class HeadMachine:
             self.requests.reply(up.node, payload)
         elif isinstance(payload, m.LaunchCopy):
             self.jobs.adoptions.take(up.node, payload)
+            self.settling.heard()
         else:
             self._space_gone(self.members.records[up.node], payload)
 
@@ -260,6 +265,7 @@ class HeadMachine:
         self._admit(record, inventory)
         self.jobs.reconcile(record, inventory)
         self.requests.ask_again(record.node)
+        self.settling.heard()
 
     def _admit(self, record: NodeRecord, inventory: m.Inventory) -> None:
         """See that a node starts nothing that was meant for a former incarnation of it."""
@@ -344,6 +350,8 @@ class HeadMachine:
             self.jobs.releases.send()
         elif kind == "query":
             self.requests.timed_out(int(rest))
+        elif kind == "settle":
+            self.settling.due()
 
     def _heartbeat(self) -> None:
         self.context.set_timer("heartbeat", self.config.heartbeat_ms)
@@ -360,6 +368,7 @@ class HeadMachine:
     def _client_closed(self, event: ClientClosed) -> None:
         self.callers.pop(event.client, None)
         self._greeted_clients.discard(event.client)
+        self.settling.client_gone(event.client)
         self.requests.client_gone(event.client)
         self.jobs.client_gone(event.client)
 
@@ -371,11 +380,20 @@ class HeadMachine:
         if event.client not in self._greeted_clients:
             self._client_hello(caller, message)
             return
-        handler = self._client_handlers.get(type(message))
-        if handler is None:
+        if type(message) not in self._client_handlers:
             raise ProtocolError(f"a client may not send {type(message).__name__} now")
+        self._obey(caller, message)
+
+    def _obey(self, caller: Caller, message: c.ClientMessage) -> None:
         try:
-            handler(caller, message)
+            if self.settling.queued(caller, message):
+                return
+            try:
+                self._client_handlers[type(message)](caller, message)
+            except RequestError as error:
+                if not self.settling.premature(message, error):
+                    raise
+                self.settling.wait(caller, message)
         except RequestError as error:
             self.context.refuse(caller.client, getattr(message, "request", 0), error.code, error.message)
 
@@ -392,8 +410,31 @@ class HeadMachine:
         self.context.to_client(caller.client, welcome)
 
     def _spawn(self, caller: Caller, ask: c.Spawn) -> None:
+        if ask.again:
+            job = self.jobs.by_key(caller.uid, ask.key)
+            if job is not None:
+                self._go_on(caller, job, ask)
+                return
+            addressed = self.members.known
+            if ask.select == "list":
+                addressed = NodeSet.of(node for node in self.requests.resolve(ask.nodes, "list") if node != HEAD)
+            if not self.settling.complete_on(addressed):
+                text = f"{self.settling.unheard or 'some node'} cannot be asked now whether it was started"
+                raise RequestError(
+                    LAUNCH_UNKNOWN, f"the head was lost before it acknowledged the launch, and {text}: see 'bpjob list'"
+                )
+        if ask.select != "list":
+            self.settling.require()
         nodes = self.requests.runnable(caller, ask)
         self.jobs.spawn(caller.client, caller.user, caller.uid, caller.gid, list(caller.groups), ask, nodes)
+
+    def _go_on(self, caller: Caller, job: Job, ask: c.Spawn) -> None:
+        """The launch that is asked for again was started: the acknowledgement was lost."""
+        if ask.detached:
+            spawned = c.Spawned(ask.request, job.id, job.ticket.runs, job.ticket.window_bytes)
+            self.context.to_client(caller.client, spawned)
+        else:
+            self.jobs.resume(job, caller.client, ask.request, [], False)
 
     def _attended(self, caller: Caller, job_id: str) -> bool:
         job = self.jobs.jobs.get(job_id)
@@ -432,13 +473,16 @@ class HeadMachine:
 
     def _attach_job(self, caller: Caller, ask: c.AttachJob) -> None:
         job = self.requests.owned_job(caller, ask.job)
-        if job.client is not None:
+        if job.client is not None and not ask.resume:
             raise RequestError("attended", f"somebody reads job {job.id} already")
         if job.released:
             raise RequestError(
                 "collected", f"job {job.id} is over and its output was collected; see 'bpjob show {job.id}'"
             )
-        self.jobs.attend(job, caller.client, ask.request, ask.from_start)
+        if ask.resume:
+            self.jobs.resume(job, caller.client, ask.request, ask.stdin, ask.detached)
+        else:
+            self.jobs.attend(job, caller.client, ask.request, ask.from_start)
 
     def _wait(self, caller: Caller, ask: c.Wait) -> None:
         job = self.requests.job(ask.job)
@@ -464,9 +508,11 @@ class HeadMachine:
         self.context.to_client(caller.client, c.Result(ask.request, rows))
 
     def _list_processes(self, caller: Caller, ask: c.ListProcesses) -> None:
+        self.settling.require()
         self.requests.processes(caller, ask)
 
     def _list_jobs(self, caller: Caller, ask: c.ListJobs) -> None:
+        self.settling.require()
         rows = [job.to_json(full=False) for job in self.jobs.jobs.values()]
         rows = self.context.send_rows(caller.client, ask.request, rows)
         self.context.to_client(caller.client, c.Result(ask.request, rows))

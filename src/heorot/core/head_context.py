@@ -42,6 +42,10 @@ class HeadConfig:
     node_grace_ms: int = 5_000
     adoption_grace_ms: int = 60_000
     """How long a new head waits for the nodes of jobs that it takes over."""
+    settle_ms: int = 5_000
+    """How long a new head waits for its nodes before it answers that one of them is down, at most ..."""
+    settle_quiet_ms: int = 1_000
+    """... and for how long nothing must have come from any."""
     kill_grace_ms: int = 2_000
     query_timeout_ms: int = 10_000
     rebalance_ms: int = 1_000

@@ -41,6 +41,25 @@ class JobInput:
         fresh = feed.take(message.offset, message.data, message.end)
         if fresh or message.end:
             self._context.send_down(nodes, m.Stdin(job.id, ranks, offset, fresh, message.end), bulk=True)
+        if feed.slowest > message.offset:
+            # Sent again after a change of heads, and taken already: nobody else would say so.
+            self.tell(job, rank, feed)
+
+    def resume(self, job: Job, acknowledged: list[int]) -> None:
+        """A client goes on; flat: rank (-1 is broadcast), the offset up to which it knows that all have its input.
+
+        Raises
+        ------
+        ProtocolError
+            If the list is incomplete or there is no such rank.
+        """
+        if len(acknowledged) % 2:
+            raise ProtocolError("a list of offsets with an incomplete record")
+        for rank, offset in zip(acknowledged[0::2], acknowledged[1::2], strict=True):
+            if not -1 <= rank < len(job.nodes) or not 0 <= offset < TAKES_NO_MORE:
+                raise ProtocolError(f"offset {offset} of the input of rank {rank} of job {job.id}")
+            if rank < 0:
+                job.stdin.reopen(offset)
 
     def feed_again(self, job: Job, node: int) -> None:
         """Send a node the input that it has not acknowledged; what it has taken already it leaves out."""

@@ -36,6 +36,8 @@ class Jobs:
         self.jobs: dict[str, Job] = {}
         self.clients: dict[int, set[str]] = {}
         """The unfinished or unreleased jobs that each client attends."""
+        self._keys: dict[tuple[int, bytes], str] = {}
+        """User and key of a launch, and its job."""
         self._speakers: dict[int, frozenset[int]] = {}
         """The nodes of the masks of links, which seldom change."""
         self.releases = Releases(context)
@@ -60,9 +62,12 @@ class Jobs:
         Raises
         ------
         RequestError
-            ``too-many-jobs``.
+            ``too-many-jobs``, or ``bad-request`` if the key was used before.
         """
         context, config = self._context, self._context.config
+        former = self.by_key(uid, ask.key)
+        if former is not None:
+            raise RequestError("bad-request", f"the key of this launch is that of job {former.id}")
         if len(self.jobs) >= config.max_jobs:
             # What a client does not release counts, too: nodes and head hold it.
             active = sum(not job.done or job.client is not None for job in self.jobs.values())
@@ -102,6 +107,7 @@ class Jobs:
         if ticket.stdin == b"":
             job.stdin.open(list(job.node_set))
         self.jobs[job.id] = job
+        self._remember_key(job)
         if job.client is not None:
             self.clients.setdefault(client, set()).add(job.id)
         context.to_client(client, c.Spawned(ask.request, job.id, ticket.runs, ticket.window_bytes))
@@ -112,6 +118,19 @@ class Jobs:
             self.feed(job, c.ClientStdin(job.id, -1, 0, b"", True))
         self._forget_oldest()
         return job
+
+    def by_key(self, uid: int, key: bytes) -> Job | None:
+        """Return the job that this user's client has launched with this key, if there is one."""
+        return self.jobs.get(self._keys.get((uid, key), ""))
+
+    def _remember_key(self, job: Job) -> None:
+        if job.ticket.key:
+            self._keys.setdefault((job.ticket.uid, job.ticket.key), job.id)
+
+    def adopt(self, job: Job) -> None:
+        """Put a job of an earlier head into the list: before all of this one's."""
+        self.jobs = {job.id: job, **self.jobs}
+        self._remember_key(job)
 
     def resend_launch(self, job: Job, node: int) -> None:
         """Send the launch to a node again, and what followed it; what is there already is not started twice."""
@@ -418,6 +437,18 @@ class Jobs:
         if job.done:
             context.to_client(client, c.Done(job.id, job.text))
 
+    def resume(self, job: Job, client: int, request: int, stdin: list[int], detached: bool) -> None:
+        """Let a client go on with a job of its own; `stdin` is flat: rank, offset that it knows to be taken.
+
+        An earlier connection that still stands for the job is one that the client has lost.
+        """
+        self._unattend(job)
+        job.detached = detached
+        if job.ending:
+            job.ending, job.text = False, ""
+        self._input.resume(job, stdin)
+        self.attend(job, client, request, False)
+
     def detach(self, job: Job) -> None:
         """The job goes on without its reader."""
         self._unattend(job)
@@ -470,5 +501,6 @@ class Jobs:
         finished.sort(key=lambda job: not job.released)
         for job in finished[: max(0, len(finished) - limit)]:
             del self.jobs[job.id]
+            self._keys.pop((job.ticket.uid, job.ticket.key), None)
             self._close(job)
             self.releases.forget(job)

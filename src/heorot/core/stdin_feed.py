@@ -13,9 +13,11 @@ TAKES_NO_MORE = 1 << 62
 class StdinFeed:
     """Chunks between what the slowest node has taken and what the client has sent."""
 
-    __slots__ = ("_at_slowest", "_slowest", "chunks", "end", "offsets", "sent")
+    __slots__ = ("_at_slowest", "_fed", "_opened_at", "_slowest", "chunks", "end", "offsets", "sent")
 
     def __init__(self) -> None:
+        self._fed = False
+        self._opened_at = 0
         self.sent = 0
         """Offset after the last byte that the client sent."""
         self.end = False
@@ -27,9 +29,19 @@ class StdinFeed:
 
     def open(self, nodes: list[int], offset: int = 0) -> None:
         """Wait for these nodes from now on; under an earlier head all of them have taken the input up to `offset`."""
-        self.sent = self._slowest = offset
+        self.sent = self._slowest = self._opened_at = offset
         self.offsets = dict.fromkeys(nodes, offset)
         self._at_slowest = len(self.offsets)
+
+    def reopen(self, offset: int) -> None:
+        """A client of an earlier head goes on from `offset`, which all nodes have; some may be further."""
+        if self._fed:
+            return  # under this head already: what comes again is left out
+        # Where all were taken to be is a guess for those that have not spoken: they hear again what they may have.
+        reached = {node: taken for node, taken in self.offsets.items() if taken > self._opened_at}
+        self.open(list(self.offsets), offset)
+        for node, taken in reached.items():
+            self.ack(node, taken)
 
     @property
     def slowest(self) -> int:
@@ -44,6 +56,7 @@ class StdinFeed:
         ProtocolError
             If the client leaves a gap, sends beyond the window, or after the end.
         """
+        self._fed = True
         if offset > self.sent:
             raise ProtocolError(f"input at offset {offset}, but only {self.sent} bytes were sent before")
         fresh = data[self.sent - offset :]

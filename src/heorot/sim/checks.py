@@ -8,7 +8,7 @@ from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.head import HeadMachine
 from heorot.core.job import Ended, LostRank
-from heorot.core.machine import FromClient, HeadEvent, TimerFired
+from heorot.core.machine import HeadEvent, TimerFired
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.requests import MAX_QUERIES
 from heorot.core.space_jobs import MAX_TOMBSTONES
@@ -79,13 +79,13 @@ class Checks:
                 self.truth.given_up[record.node] = self.truth.given_up.get(record.node, 0) + 1
                 if self.cluster.calm and not self.cluster.hosts[record.node].retired:
                     self.world.violated("TableTrue", f"n{record.node} is given up in a network without faults")
-        elif isinstance(event, FromClient) and isinstance(event.message, c.Spawn):
-            for job in reversed(machine.jobs.jobs.values()):
-                if job.id in self.truth.jobs:
-                    break
-                incarnations = {node: machine.members.records[node].incarnation or 0 for node in job.node_set}
-                known = JobTruth(job.id, list(job.nodes), job.detached, incarnations, dict(self.truth.given_up))
-                self.truth.jobs[job.id] = known
+        # A launch may have waited until the head knew its nodes.
+        for job in reversed(machine.jobs.jobs.values()):
+            if job.id in self.truth.jobs:
+                break
+            incarnations = {node: machine.members.records[node].incarnation or 0 for node in job.node_set}
+            known = JobTruth(job.id, list(job.nodes), job.detached, incarnations, dict(self.truth.given_up))
+            self.truth.jobs[job.id] = known
 
     # ------------------------------------------------------------------ what clients are told
 

@@ -1,0 +1,252 @@
+"""What clients of a lost head hear from the next one, and when."""
+
+from __future__ import annotations
+
+import pytest
+
+from heorot.core import client_messages as c
+from heorot.core import messages as m
+from heorot.core.errors import ProtocolError
+from heorot.core.tickets import seal_ticket
+from tests.core.rigs import HeadRig, held, sign, ticket
+
+KEY = b"k" * 16
+UNREADY = {"settle_ms": 5_000}
+
+
+def new_head(nodes: int) -> HeadRig:
+    """Return the head of the second epoch, just elected, and its first client."""
+    head = HeadRig(nodes, epoch=2, **UNREADY)
+    head.client()
+    return head
+
+
+def hand_over(head: HeadRig, node: int, launch: m.Launch) -> None:
+    """Let a node give the head the copy of a launch."""
+    head.up(node, m.LaunchCopy(launch.job, launch.ticket, launch.signature))
+
+
+def again(nodes: str = "n[0-1]", select: str = "list", request: int = 1, detached: bool = False) -> c.Spawn:
+    """Return a launch that is asked for once more."""
+    return c.Spawn(
+        request, nodes, select, [b"prog"], [], b"/", 18, [], b"", b"", b"", [], detached, key=KEY, again=True
+    )  # fmt: skip
+
+
+def refusals(head: HeadRig) -> list[str]:
+    """Return the codes of the errors that the client was told."""
+    return [message.code for message in head.told() if isinstance(message, c.Error)]
+
+
+def test_a_client_goes_on_with_its_job_as_soon_as_the_new_head_understands_it() -> None:
+    head = new_head(2)
+    head.ask(c.AttachJob(1, "1.1", False, True, []))
+    assert head.told() == []
+    launch = seal_ticket(sign, ticket("1.1", [0, 2]))
+    head.attach(0, [held("1.1", running=[0, 100])])
+    assert head.told() == []
+    head.looked()
+    hand_over(head, 0, launch)
+    assert head.told()[0] == c.Spawned(1, "1.1", [0, 2], 4096)
+    where, command = head.commands(m.Attend)[-1]
+    assert (where, command.attended, command.from_start) == ("n0", True, False)
+
+
+def test_that_a_job_is_gone_is_only_said_when_all_nodes_have_spoken() -> None:
+    head = new_head(2)
+    head.ask(c.AttachJob(1, "1.1", False, True, []))
+    head.attach(0)
+    head.wait(5_000, "settle")
+    assert head.told() == []
+    head.attach(1)
+    assert refusals(head) == ["no-such-job"]
+
+
+def test_a_job_whose_nodes_never_come_back_is_given_up_after_the_grace() -> None:
+    head = new_head(2)
+    head.ask(c.AttachJob(1, "1.1", False, True, []))
+    head.wait(59_999, "settle")
+    assert head.told() == []
+    head.wait(1, "settle")
+    assert refusals(head) == ["no-such-job"]
+
+
+def test_a_launch_that_was_started_is_not_started_again() -> None:
+    head = new_head(2)
+    head.ask(again())
+    launch = seal_ticket(sign, ticket("1.1", [0, 2], key=KEY, uid=0))
+    head.attach(0, [held("1.1", running=[0, 100])])
+    head.attach(1, [held("1.1", running=[1, 200])])
+    assert head.told() == [], "the copy of the launch is still on its way"
+    hand_over(head, 0, launch)
+    assert head.told()[0] == c.Spawned(1, "1.1", [0, 2], 4096)
+    assert not head.commands(m.Launch)
+
+
+def test_a_detached_launch_that_was_started_is_only_acknowledged() -> None:
+    head = new_head(1)
+    head.ask(again("n0", detached=True))
+    launch = seal_ticket(sign, ticket("1.1", [0, 1], key=KEY, uid=0, attended=False))
+    head.attach(0, [held("1.1", running=[0, 100])])
+    hand_over(head, 0, launch)
+    assert head.kinds() == [c.Spawned]
+    assert head.machine.jobs.jobs["1.1"].client is None
+
+
+def test_the_key_of_another_user_means_nothing() -> None:
+    head = new_head(1)
+    head.ask(again("n0"))
+    launch = seal_ticket(sign, ticket("1.1", [0, 1], key=KEY, uid=1000))
+    head.attach(0, [held("1.1", running=[0, 100])])
+    hand_over(head, 0, launch)
+    (spawned,) = [message for message in head.told() if isinstance(message, c.Spawned)]
+    assert spawned.job == "2.1"
+
+
+@pytest.mark.parametrize("select", ["list", "up"])
+def test_a_launch_that_no_node_has_heard_of_is_started_once_all_have_said_so(select: str) -> None:
+    head = new_head(2)
+    head.ask(again("n[0-1]" if select == "list" else "", select))
+    head.attach(0)
+    assert head.told() == []
+    head.attach(1)
+    (spawned,) = head.told()
+    assert (spawned.job, spawned.runs) == ("2.1", [0, 2])
+    assert head.commands(m.Launch)
+
+
+def test_a_launch_waits_for_its_own_nodes_only() -> None:
+    head = new_head(3)
+    head.ask(again("n[0-1]"))
+    head.attach(0)
+    head.attach(1)
+    assert head.kinds() == [c.Spawned]
+
+
+def test_a_launch_that_may_run_on_a_silent_node_is_refused() -> None:
+    head = new_head(2)
+    head.ask(again())
+    head.attach(0)
+    head.wait(4_999, "settle")
+    assert head.told() == []
+    head.wait(1, "settle")
+    assert refusals(head) == ["launch-unknown"]
+    assert not head.commands(m.Launch)
+
+
+def test_a_key_is_good_for_one_launch() -> None:
+    head = HeadRig(1)
+    head.client()
+    head.attach(0)
+    for request in (1, 2):
+        head.ask(c.Spawn(request, "n0", "list", [b"a"], [], b"/", 18, [], None, None, None, [], False, key=KEY))
+    assert [type(message) for message in head.told()] == [c.Spawned, c.Error]
+    assert refusals(head) == ["bad-request"]
+
+
+def test_new_work_waits_until_the_nodes_are_there() -> None:
+    head = new_head(2)
+    head.ask(c.Spawn(1, "", "up", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    head.ask(c.Spawn(2, "n1", "list", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    head.attach(0)
+    assert head.told() == []
+    head.attach(1)
+    assert [message.runs for message in head.told()] == [[0, 2], [1, 1]]
+
+
+def test_a_node_that_stays_away_holds_new_work_up_until_all_is_quiet() -> None:
+    head = new_head(2)
+    head.ask(c.Spawn(1, "", "up", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    head.ask(c.Spawn(2, "n1", "list", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    head.attach(0)
+    head.wait(999, "settle")
+    assert head.told() == []
+    head.wait(1, "settle")
+    assert [type(message) for message in head.told()] == [c.Spawned, c.Error]
+    assert refusals(head) == ["node-down"]
+
+
+def test_what_a_client_sends_behind_its_wish_to_go_on_waits_with_it() -> None:
+    head = new_head(1)
+    head.ask(c.AttachJob(1, "1.1", False, True, [-1, 10]))
+    head.ask(c.ClientStdin("1.1", -1, 10, b"more", True))
+    launch = seal_ticket(sign, ticket("1.1", [0, 1]))
+    head.attach(0, [held("1.1", running=[0, 100], stdin_offset=12)])
+    head.looked()
+    hand_over(head, 0, launch)
+    assert [(s.offset, s.data, s.end) for _, s in head.commands(m.Stdin)] == [(10, b"more", True)]
+
+
+def test_input_that_is_sent_again_and_was_taken_already_is_acknowledged_as_it_comes() -> None:
+    head = new_head(1)
+    launch = seal_ticket(sign, ticket("1.1", [0, 1]))
+    head.attach(0, [held("1.1", running=[0, 100], stdin_offset=20)])
+    hand_over(head, 0, launch)
+    head.ask(c.AttachJob(1, "1.1", False, True, [-1, 10]))
+    head.ask(c.ClientStdin("1.1", -1, 10, b"more", False))
+    head.looked()
+    head.up(0, m.StdinAck("1.1", 20))
+    assert head.told() == [c.ClientStdinAck("1.1", -1, 14, False)]
+    head.looked()
+    # The node has this, too, and would not say so again.
+    head.ask(c.ClientStdin("1.1", -1, 14, b"more", False))
+    assert head.told() == [c.ClientStdinAck("1.1", -1, 18, False)]
+
+
+def test_a_client_that_leaves_waits_for_nothing() -> None:
+    head = new_head(1)
+    head.ask(c.Spawn(1, "", "up", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    head.leave()
+    head.attach(0)
+    assert not head.commands(m.Launch)
+
+
+def test_input_goes_on_where_the_client_knows_all_nodes_to_be() -> None:
+    head = new_head(2)
+    launch = seal_ticket(sign, ticket("1.1", [0, 2]))
+    head.attach(0, [held("1.1", running=[0, 100], stdin_offset=2_000)])
+    hand_over(head, 0, launch)
+    # The second node, which has taken less than the first, was not heard yet.
+    head.ask(c.AttachJob(1, "1.1", False, True, [-1, 1_000]))
+    head.ask(c.ClientStdin("1.1", -1, 1_000, b"x" * 1_500, False))
+    head.looked()
+    head.attach(1, [held("1.1", running=[1, 200], stdin_offset=1_200)])
+    assert [(where, s.offset, len(s.data)) for where, s in head.commands(m.Stdin)] == [("n1", 1_200, 1_300)]
+
+
+def test_an_earlier_connection_of_the_reader_stands_aside() -> None:
+    head = HeadRig(1)
+    head.client(1)
+    head.client(2)
+    head.attach(0)
+    job = head.spawn("n0")
+    head.ask(c.AttachJob(5, job, False, True, []), client=2)
+    assert c.Spawned in head.kinds(2)
+    head.looked()
+    head.leave(1)
+    assert not head.commands(m.Query), "the job is not hung up"
+    head.report(0, job, started=[0, 100])
+    assert head.kinds(2) == [c.Started]
+
+
+def test_going_on_undoes_a_hang_up_that_has_begun() -> None:
+    head = HeadRig(1)
+    head.client(1)
+    head.client(2)
+    head.attach(0)
+    job = head.spawn("n0")
+    head.leave(1)
+    head.ask(c.AttachJob(5, job, False, True, []), client=2)
+    head.looked()
+    head.wait(2_000, f"kill:{job}")
+    assert not head.commands(m.Query)
+
+
+def test_offsets_that_cannot_be_are_refused() -> None:
+    head = HeadRig(1)
+    head.client()
+    head.attach(0)
+    job = head.spawn("n0")
+    for offsets in ([-1], [-2, 0], [1, 0], [0, -5]):
+        with pytest.raises(ProtocolError):
+            head.ask(c.AttachJob(5, job, False, True, offsets))
