@@ -154,10 +154,10 @@ complete -c heorot -n '__heorot_at' -a down -d 'End it and remove all that it le
 complete -c heorot -n '__heorot_at' -a status -d 'Heads, epoch, nodes, tree, daemons'
 complete -c heorot -n '__heorot_at' -a doctor -d 'Say what this machine lacks'
 complete -c heorot -n '__heorot_at' -a node -d 'Start, stop, join, list or remove nodes'
-complete -c heorot -n '__heorot_at' -a head -d 'Make this host a head'
+complete -c heorot -n '__heorot_at' -a head -d 'Make this host a head, hand over to another'
 complete -c heorot -n '__heorot_at' -a token -d 'Make, list and revoke join tokens'
 complete -c heorot -n '__heorot_at node' -a 'start stop join list remove'
-complete -c heorot -n '__heorot_at head' -a init
+complete -c heorot -n '__heorot_at head' -a 'init switch'
 complete -c heorot -n '__heorot_at' -a certificate -d 'Show or renew certificates'
 complete -c heorot -n '__heorot_at certificate' -a 'show renew'
 complete -c heorot -n '__heorot_at token' -a 'create list revoke'

@@ -134,11 +134,11 @@ def test_nothing_is_left_when_the_warden_is_killed(own: Cluster) -> None:
     own.detach("-a", "/bin/sh", "-c", "sleep 600 & setsid sleep 600 & exec sleep 600", marker)
     own.detach("-a", "sleep", "600", marker)
     status = own.status()
-    daemons = [head["pid"] for head in status["heads"]]
+    daemons = [head[key] for head in status["heads"] for key in ("pid", "keeper_pid")]
     for node in status["nodes"]:
         daemons += [node["agent_pid"], node["init_pid"]]
-    # The head's parent, which forks and restarts all daemons of an embedded cluster.
-    kill_hard(parent(own.head_pid()))
+    # The keeper's parent, which forks and restarts all daemons of an embedded cluster.
+    kill_hard(parent(parent(own.head_pid())))
     own.down()
     assert not [pid for pid in daemons if is_alive(pid)]
     assert not host_pids(marker)

@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 
 from heorot.coord.local import LocalStore
-from heorot.core.errors import HeorotError
+from heorot.coord.port import LeaseLost, StoreRefused, Term
 
 CANDIDATE = """
-import sys
+import os, select, sys
 from pathlib import Path
 from heorot.coord.local import LocalStore
-store = LocalStore(Path(sys.argv[1]))
-print(store.campaign(sys.argv[2]), flush=True)
+store = LocalStore(Path(sys.argv[1]), sys.argv[2])
+while (term := store.campaign(0)) is None:
+    store.look()
+    select.select(store.hints(), [], [], 0.05)
+print(term.epoch, flush=True)
 sys.stdin.read()
 """
 
@@ -48,7 +51,7 @@ def test_a_standby_becomes_head_only_when_the_head_dies_and_with_a_higher_epoch(
     second = candidate(tmp_path / "coord", "h1")
     assert second.stdout is not None
     # While the first lives the second has nothing to say: killing the first is what makes it speak.
-    store = LocalStore(tmp_path / "coord")
+    store = LocalStore(tmp_path / "coord", "h2")
     assert store.last_epoch() == 1
     assert store.leader() == ("h0", first.pid)
     os.kill(first.pid, 0)
@@ -60,7 +63,7 @@ def test_a_standby_becomes_head_only_when_the_head_dies_and_with_a_higher_epoch(
 
 def test_of_many_candidates_exactly_one_is_head_at_a_time(tmp_path: Path) -> None:
     candidates = {process.pid: process for process in (candidate(tmp_path / "coord", f"h{i}") for i in range(4))}
-    store = LocalStore(tmp_path / "coord")
+    store = LocalStore(tmp_path / "coord", "h9")
     epochs = []
     remaining = dict(candidates)
     while remaining:
@@ -76,20 +79,88 @@ def test_of_many_candidates_exactly_one_is_head_at_a_time(tmp_path: Path) -> Non
     assert epochs == [1, 2, 3, 4]
 
 
+def elect(store: LocalStore, floor: int = 0) -> Term:
+    """Campaign without an opponent."""
+    term = store.campaign(floor)
+    assert term is not None
+    return term
+
+
 def test_the_epoch_survives_and_is_never_given_twice(tmp_path: Path) -> None:
     for expected in (1, 2, 3):
-        store = LocalStore(tmp_path / "coord")
-        assert store.campaign("h0") == expected
+        store = LocalStore(tmp_path / "coord", "h0")
+        assert elect(store) == Term(expected, store._lock)
         store.resign()
+
+
+def test_the_epoch_goes_on_above_what_this_host_has_seen_when_the_file_was_deleted(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path, "h0")
+    store.campaign(0)
+    store.resign()
+    (tmp_path / "epoch").unlink()
+    term = elect(store, floor=17)
+    assert term.epoch == 18
+    assert "17" in term.warning
+    store.resign()
 
 
 def test_a_damaged_epoch_is_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "epoch").write_text("seven\n")
-    with pytest.raises(HeorotError, match="cannot read the epoch"):
-        LocalStore(tmp_path).campaign("h0")
+    with pytest.raises(StoreRefused, match="cannot read the epoch"):
+        LocalStore(tmp_path, "h0").campaign(0)
     assert (tmp_path / "epoch").read_text() == "seven\n"
     # The lock was given back: who repairs the file can go on at once.
     (tmp_path / "epoch").write_text("7\n")
-    store = LocalStore(tmp_path)
-    assert store.campaign("h0") == 8
+    store = LocalStore(tmp_path, "h0")
+    assert elect(store).epoch == 8
     store.resign()
+
+
+def test_the_lock_is_the_head_process_s_own(tmp_path: Path) -> None:
+    keeper, other = LocalStore(tmp_path, "h0"), LocalStore(tmp_path, "h1")
+    lock = elect(keeper).lock
+    with subprocess.Popen(["sleep", "1000"], pass_fds=(lock,)) as head:
+        keeper.handed_over(head.pid)
+        view = other.look()
+        assert (view.leader, view.epoch) == ("h0", 1)
+        assert other.campaign(0) is None
+        # The keeper's end changes nothing, the head's frees the lock.
+        keeper.close()
+        assert other.campaign(0) is None
+        head.kill()
+        select.select(other.hints(), [], [])
+        assert elect(other).epoch == 2
+    other.close()
+
+
+def test_a_leader_whose_lock_file_was_replaced_must_stop(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path, "h0")
+    elect(store)
+    assert store.renew().leader == "h0"
+    (tmp_path / "leader.lock").unlink()
+    with pytest.raises(LeaseLost, match=r"leader\.lock"):
+        store.renew()
+    store.close()
+
+
+def test_candidates_are_listed_while_they_live_and_one_may_be_preferred(tmp_path: Path) -> None:
+    stores = [LocalStore(tmp_path, name) for name in ("h0", "h1", "h2")]
+    for store in stores:
+        store.look()
+    assert stores[0].look().candidates == ("h0", "h1", "h2")
+    stores[0].prefer("h2")
+    assert [store.look().preferred for store in stores] == ["h2"] * 3
+    stores[1].close()
+    assert stores[0].look().candidates == ("h0", "h2")
+    # Whoever is elected, the wish is fulfilled or void.
+    elect(stores[2])
+    assert stores[0].look().preferred == ""
+    for store in stores:
+        store.close()
+
+
+def test_a_process_that_has_only_the_number_of_the_leader_is_not_taken_for_it(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path, "h1")
+    (tmp_path / "leader").write_text(f"h0 {os.getpid()} 1\n")
+    assert store.look().leader == ""
+    store.close()

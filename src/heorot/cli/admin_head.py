@@ -1,14 +1,17 @@
-"""``heorot head``: make a cluster of many machines, on the host of its first head."""
+"""``heorot head``: make a cluster of many machines, on the host of its first head; hand over to another head."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
-from heorot.cli.admin import run
+from heorot.cli.admin import add_directory, cluster_directory, run
 from heorot.config import (
     DEFAULT_CAPACITY,
     DEFAULT_DIRECTORY,
@@ -23,9 +26,12 @@ from heorot.config import (
     render_head,
 )
 from heorot.core.errors import HeorotError
+from heorot.daemons import control
 
 CONFIG_MODE = 0o644
 CLUSTER_DIRECTORY_MODE = 0o711
+SWITCH_TIMEOUT_S = 10.0
+SWITCH_POLL_S = 0.005
 
 
 def main(argv: list[str]) -> int:
@@ -74,6 +80,14 @@ def main(argv: list[str]) -> int:
         help=f"the configuration to write (default: {DEFAULT_HEAD_PATH})",
     )
     init.set_defaults(command=_init)
+    switch = commands.add_parser(
+        "switch",
+        help="hand over from the active head, which runs on this host, to a standby head",
+        description="Hand over on purpose, to the standby head NAME or to any. Running jobs do not notice.",
+    )
+    add_directory(switch)
+    switch.add_argument("name", metavar="NAME", nargs="?", default="", help="the head that shall be the active one")
+    switch.set_defaults(command=_switch)
     arguments = parser.parse_args(argv)
     return run(arguments.command, arguments)
 
@@ -117,6 +131,45 @@ def _init(arguments: argparse.Namespace) -> int:
     print(f"  {'heorot token create --uses 16':<{len(join)}}   # here")
     print(f"  {join:<29}   # on each node; asks for the token")
     return 0
+
+
+def _switch(arguments: argparse.Namespace) -> int:
+    began_s = time.monotonic()
+    directory = cluster_directory(arguments.dir)
+    keepers = _keepers(directory)
+    active = [name for name, status in keepers.items() if status["role"] == "active"]
+    if not active:
+        others = [head["name"] for head in next(iter(keepers.values()))["heads"] if head["role"] == "active"]
+        where = f"the active head is {others[0]}: run this command on its host" if others else "no head is active now"
+        raise HeorotError(f"no head on this host is active; {where}")
+    answer = control.ask_keeper(str(directory / "heads" / active[0]), {"do": "switch", "name": arguments.name})
+    while time.monotonic() < began_s + SWITCH_TIMEOUT_S:
+        for status in _keepers(directory).values():
+            now = [head["name"] for head in status["heads"] if head["role"] == "active"]
+            if now and status["epoch"] > answer["epoch"]:
+                print(f"{now[0]} is the active head, epoch {status['epoch']}, {_since(began_s)}")
+                return 0 if now[0] == answer["to"] else 1
+        time.sleep(SWITCH_POLL_S)
+    raise HeorotError(f"{answer['to']} was asked to take over, and no head is active after {SWITCH_TIMEOUT_S:g} s")
+
+
+def _since(began_s: float) -> str:
+    return f"after {(time.monotonic() - began_s) * 1000:.0f} ms"
+
+
+def _keepers(directory: Path) -> dict[str, dict[str, Any]]:
+    """Return what the keepers of this host's heads say. Raises HeorotError if there is none."""
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        names = sorted(os.listdir(directory / "heads"))
+    except FileNotFoundError:
+        names = []
+    for name in names:
+        with contextlib.suppress(control.NoKeeper):
+            found[name] = control.ask_keeper(str(directory / "heads" / name), {"do": "status"})
+    if not found:
+        raise HeorotError(f"no head of the cluster in {directory} runs on this host")
+    return found
 
 
 def _write_config(path: Path, text: str) -> None:

@@ -115,10 +115,11 @@ def with_processes(layout: Layout, status: dict[str, Any]) -> dict[str, Any]:
             "name": head["name"],
             "role": "active" if head["name"] in active else "standby",
             "pid": head["pid"],
+            "keeper_pid": head["keeper_pid"],
             "address": head["address"],
         }
         for head in known["heads"]
-        if head["pid"]
+        if head["keeper_pid"]
     ]
     processes = {node["id"]: node for node in known["nodes"]}
     for node in status["nodes"]:

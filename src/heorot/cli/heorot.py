@@ -15,6 +15,7 @@ COMMANDS = {
     ("node", "stop"): ("node_control", "stop nodes of a cluster on this machine"),
     ("node", "join"): ("admin_node", "make this host a node of a cluster"),
     ("head", "init"): ("admin_head", "make this host the head of a new cluster"),
+    ("head", "switch"): ("admin_head", "hand over to a standby head"),
     ("node", "list"): ("admin_node", "list the nodes that have joined"),
     ("node", "remove"): ("admin_node", "take a node out of the registry"),
     ("certificate", "show"): ("admin_certificate", "say when this host's certificates end"),

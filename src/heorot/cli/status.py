@@ -53,9 +53,14 @@ def _body(arguments: list[str]) -> int:
 
 def _summary(status: dict[str, Any]) -> str:
     """Return the heads, and the nodes folded by state."""
-    nodes = status["nodes"]
+    nodes, heads, store = status["nodes"], status["heads"], status.get("store", {})
     lines = [f"cluster {status.get('cluster', '')}: epoch {status['epoch']}, {len(nodes)} nodes\n\n"]
-    lines.append(render(("HEAD", "ROLE", "PID"), [(h["name"], h["role"], h["pid"]) for h in status["heads"]], "PID"))
+    lines.append(render(("HEAD", "ROLE", "PID"), [(h["name"], h["role"], h.get("pid", "")) for h in heads], "PID"))
+    if store.get("kind") and not store["reachable"]:
+        lines.append(
+            f"\nThe {store['kind']} store does not answer since {store['since_s']:.0f} s: "
+            "this head goes on, but no other one can be elected.\n"
+        )
     by_state: dict[str, list[int]] = {}
     for node in nodes:
         by_state.setdefault(node["state"], []).append(node["id"])

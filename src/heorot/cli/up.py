@@ -269,7 +269,10 @@ def _check_heads(layout: Layout) -> None:
     """Raise HeorotError if no head can be kept alive."""
     with control.connect(layout) as warden:
         heads = control.ask(warden, "status")["heads"]
-    if not any(head["pid"] for head in heads) and max(head["quick_ends"] for head in heads) >= MAX_QUICK_ENDS:
+    if (
+        all(head["pid"] == head["keeper_pid"] for head in heads)
+        and max(head["quick_ends"] for head in heads) >= MAX_QUICK_ENDS
+    ):
         raise HeorotError(f"the head ends as soon as it is started{_log_hint(layout)}")
 
 

@@ -1,7 +1,8 @@
 """The embedded coordination store: heads on one host agree through a file lock and a file with the epoch.
 
-The lock says who is head: the kernel gives it up when its holder dies, whatever killed it. The epoch is a number in a
-file that only the holder of the lock may write, and that only grows.
+The lock says who is head, and the head's own process holds it: the kernel gives it up when that process is dead,
+whatever killed it, and not before. The epoch is a number in a file that only the holder of the lock may write, and that
+only grows. Each candidate holds a lock of its own on ``candidates/NAME``, which tells the others that it is there.
 """
 
 from __future__ import annotations
@@ -9,54 +10,129 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
+import time
 from pathlib import Path
 
+from heorot.coord.port import HOLD_BACK_S, LeaseLost, StoreRefused, Term, View
 from heorot.core.errors import HeorotError
+
+MAX_CANDIDATES = 64
 
 
 class LocalStore:
-    """One head's view of the store in `directory`."""
+    """One candidate's view of the store in `directory`."""
 
-    def __init__(self, directory: Path) -> None:
+    kind = "local"
+    renew_every_s = 0.5
+    look_every_s = 0.1
+
+    def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
+        self._name = name
         self._lock = -1
+        self._lock_inode = 0
+        self._candidate = -1
+        self._leader_process = -1
 
-    def campaign(self, name: str) -> int:
-        """Wait until this head is the active one; return its epoch, higher than every epoch before.
+    # ------------------------------------------------------------------ the port
 
-        Raises
-        ------
-        HeorotError
-            If the store cannot be read or written.
-        """
+    def look(self) -> View:
+        """See `heorot.coord.port.Store`."""
+        try:
+            self._announce()
+            found = self.leader()
+            candidates = self._candidates()
+        except OSError as error:
+            raise self._failed(error) from error
+        leader = ""
+        self._forget_leader()
+        if found is not None and self._watch_leader(found[1]):
+            leader = found[0]
+        return View(leader, self.last_epoch(), candidates, self._preferred())
+
+    def hints(self) -> list[int]:
+        """The leader's process: readable once it has ended, and then its lock is free."""
+        return [self._leader_process] if self._leader_process >= 0 else []
+
+    def campaign(self, floor: int) -> Term | None:
+        """See `heorot.coord.port.Store`."""
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(self._directory / "leader.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            epoch = self.last_epoch() + 1
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.resign()
+                return None
+            self._lock_inode = os.fstat(self._lock).st_ino
+            if not self._holds_the_lock():
+                self.resign()
+                return None
+            last = self.last_epoch()
+            epoch = max(last, floor) + 1
             # On disk before anybody hears of it: after a power cut the epoch must not be given out again.
             self._write("epoch", str(epoch))
-            self._write("leader", f"{name} {os.getpid()}")
+            self._write_leader(os.getpid())
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._directory / "preferred")
         except OSError as error:
             self.resign()
-            raise HeorotError(f"the coordination store {self._directory} failed: {error.strerror or error}") from error
+            raise self._failed(error) from error
         except HeorotError:
             self.resign()
             raise
-        return epoch
+        warning = ""
+        if last < floor:
+            warning = f"the store {self._directory} gives epoch {last}, but {floor} was seen here: going on above that"
+        return Term(epoch, self._lock, warning)
+
+    def handed_over(self, pid: int) -> None:
+        """The head's process has the lock; from now on nobody else, and its end is what frees it."""
+        self.resign()
+        try:
+            self._write_leader(pid)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def renew(self) -> View:
+        """See `heorot.coord.port.Store`: the lock needs no care, but somebody may have removed its file."""
+        if not self._holds_the_lock():
+            raise LeaseLost(f"somebody has replaced {self._directory / 'leader.lock'}")
+        return self.look()
 
     def resign(self) -> None:
-        """Give the lock up."""
+        """Close this process's share of the lock; a head's process that has it keeps it."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def prefer(self, name: str) -> None:
+        """See `heorot.coord.port.Store`."""
+        try:
+            # The monotonic clock is the same for all processes of a host.
+            self._write("preferred", f"{name} {int((time.monotonic() + HOLD_BACK_S) * 1000)}")
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """See `heorot.coord.port.Store`."""
+        self.resign()
+        self._forget_leader()
+        if self._candidate >= 0:
+            with contextlib.suppress(OSError):
+                os.unlink(self._directory / "candidates" / self._name)
+            os.close(self._candidate)
+            self._candidate = -1
+
+    # ------------------------------------------------------------------ what the files say
 
     def last_epoch(self) -> int:
         """Return the last epoch that was given out, 0 if none was.
 
         Raises
         ------
-        HeorotError
+        StoreRefused
             If the file is there but holds no number: guessing could repeat an epoch.
         """
         path = self._directory / "epoch"
@@ -66,29 +142,117 @@ class LocalStore:
         except FileNotFoundError:
             return 0
         except (OSError, ValueError) as error:
-            raise HeorotError(f"cannot read the epoch from {path}: {error}") from error
+            raise StoreRefused(f"cannot read the epoch from {path}: {error}") from error
 
     def leader(self) -> tuple[str, int] | None:
         """Return the name and pid of the head that was elected last, if any was."""
         try:
-            name, pid = (self._directory / "leader").read_text("utf-8").split()
+            name, pid, _started = (self._directory / "leader").read_text("utf-8").split()
             return name, int(pid)
         except (OSError, ValueError):
             return None
 
+    def _write_leader(self, pid: int) -> None:
+        self._write("leader", f"{self._name} {pid} {_start_time(pid)}")
+
+    def _preferred(self) -> str:
+        try:
+            name, until_ms = (self._directory / "preferred").read_text("utf-8").split()
+            left_s = int(until_ms) / 1000 - time.monotonic()
+        except (OSError, ValueError):
+            return ""
+        # One that lies further ahead is of before a reboot.
+        return name if 0 < left_s <= HOLD_BACK_S else ""
+
+    def _announce(self) -> None:
+        if self._candidate >= 0:
+            return
+        directory = self._directory / "candidates"
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(directory / self._name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Either a second head of this name, or only somebody who looks whether we are here: see next time.
+            os.close(fd)
+            return
+        self._candidate = fd
+
+    def _candidates(self) -> tuple[str, ...]:
+        found = []
+        for name in sorted(os.listdir(self._directory / "candidates"))[:MAX_CANDIDATES]:
+            if name == self._name or self._is_held(self._directory / "candidates" / name):
+                found.append(name)
+        return tuple(found)
+
+    def _is_held(self, path: Path) -> bool:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def _watch_leader(self, pid: int) -> bool:
+        """Say whether this process is alive, and keep a descriptor that says when it is not."""
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            return False
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        # The number may be another process's by now; that one was started at another time.
+        if poll.poll(0) or (self._directory / "leader").read_text("utf-8").split()[2:] != [_start_time(pid)]:
+            os.close(fd)
+            return False
+        self._leader_process = fd
+        return True
+
+    def _forget_leader(self) -> None:
+        if self._leader_process >= 0:
+            os.close(self._leader_process)
+            self._leader_process = -1
+
+    def _holds_the_lock(self) -> bool:
+        try:
+            return os.stat(self._directory / "leader.lock").st_ino == self._lock_inode
+        except OSError:
+            return False
+
+    def _failed(self, error: OSError) -> StoreRefused:
+        return StoreRefused(f"the coordination store {self._directory} failed: {error.strerror or error}")
+
     def _write(self, name: str, text: str) -> None:
-        temporary = self._directory / f".{name}"
+        temporary = self._directory / f".{name}.{self._name}"
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(fd, text.encode() + b"\n")
-            os.fsync(fd)
+            if name == "epoch":
+                os.fsync(fd)
         finally:
             os.close(fd)
         os.replace(temporary, self._directory / name)
+        if name != "epoch":
+            return
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _start_time(pid: int) -> str:
+    """Return when a process was started, in clock ticks since boot (proc(5), stat, field 22); ``0`` if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode("ascii")
+    except OSError:
+        return "0"

@@ -25,6 +25,7 @@ from heorot.core.machine import (
     CloseLink,
     FromClient,
     HeadEvent,
+    HeadsKnown,
     Instruction,
     LinkClosed,
     LinkOpened,
@@ -71,6 +72,7 @@ class HeadMachine:
             LinkClosed: self._link_closed,
             ClientOpened: self._client_opened,
             ClientClosed: self._client_closed,
+            HeadsKnown: self.requests.heads_known,
         }
         self._client_handlers: dict[type, Callable[..., None]] = {
             c.ClientAck: self._client_ack,

@@ -29,8 +29,6 @@ class HeadConfig:
     port: int
     fanout: int = 32
     nodes: tuple[int, ...] = ()
-    standbys: tuple[tuple[str, int], ...] = ()
-    """Name and PID of the standby heads, for the status only."""
     pid: int = 0
     pid_range: int = 0
     """How many PIDs each node owns, node k from (k+1) * pid_range; 0: a PID does not tell its node."""

@@ -91,6 +91,18 @@ class FromClient(Struct, frozen=True, gc=False):
     message: ClientMessage
 
 
+class HeadsKnown(Struct, frozen=True, gc=False):
+    """What the head's keeper says for the status: all heads that are alive, and how the coordination store is."""
+
+    heads: tuple[tuple[str, str], ...]
+    """Name and role (``active``, ``standby``)."""
+    store: str
+    """Its kind."""
+    reachable: bool
+    since_ms: int
+    """Since when that is so, on the machine's clock."""
+
+
 # ------------------------------------------------------------------ instructions
 
 
@@ -167,7 +179,7 @@ class Stop(Struct, frozen=True, gc=False):
 
 LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | TimerFired
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace
-HeadEvent: TypeAlias = LinkEvent | ClientOpened | ClientClosed | FromClient
+HeadEvent: TypeAlias = LinkEvent | ClientOpened | ClientClosed | FromClient | HeadsKnown
 Instruction: TypeAlias = (
     Send | CloseLink | Connect | SetTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop
 )

@@ -1,35 +1,34 @@
-"""bphead, a head: waits until it is the active one, then serves nodes and clients."""
+"""bphead, a head: its keeper waits until it is the active one, and then its process serves nodes and clients."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from heorot import __version__
+from heorot.coord.port import Store
 from heorot.core.errors import HeorotError
 from heorot.core.head import HeadConfig, HeadMachine
+from heorot.core.machine import HeadsKnown
+from heorot.daemons.keeper import Keeper
 from heorot.runtime.clients import Clients
 from heorot.runtime.links import JoinSession, Links
 from heorot.runtime.log import Log
 from heorot.runtime.loop import EpollLoop
+from heorot.runtime.process import fork_daemon
 from heorot.runtime.shell import Shell
 from heorot.runtime.sockets import bind_tcp
 from heorot.security import tls
 from heorot.security.signing import Signer, Verifier
-
-
-class Store(Protocol):
-    """The coordination port, as a head sees it."""
-
-    def campaign(self, name: str) -> int: ...
-    def resign(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,8 @@ class HeadSettings:
     name: str
     host: str
     port: int
-    nodes: tuple[int, ...]
+    nodes: Callable[[], tuple[int, ...]]
+    """The nodes that are known when this head is elected."""
     fanout: int = 32
     listener: socket.socket | None = None
     machine: dict[str, Any] = field(default_factory=dict)
@@ -55,34 +55,61 @@ class HeadSettings:
     log_level: str = "info"
 
 
-def run(settings: HeadSettings, store: Store) -> str:
-    """Wait to become the active head, then serve until the machine ends it; return why.
+def run(settings: HeadSettings, store: Store) -> None:
+    """Keep this head: whenever the store elects it, run its process. Returns after SIGTERM.
 
     Raises
     ------
     HeorotError
-        If the head cannot start.
+        If the keeper cannot start.
     """
     log = Log(settings.log_path, f"bphead {settings.name}", settings.log_level)
     try:
-        # Bound but not listening while on standby: nodes that try this head are refused at once and try the next.
-        listener = settings.listener or bind_tcp(settings.host, settings.port)
-        log("info", "on standby")
-        epoch = store.campaign(settings.name)
-        log("info", f"the active head, epoch {epoch}")
-        return _serve(settings, log, listener, epoch)
+        Keeper(settings.name, settings.directory, store, _Starter(settings, log), log).run()
+        log("info", "the keeper ends: stopped")
     except HeorotError as error:
         log("error", str(error))
         raise
+    except BaseException:
+        log.exception("the keeper ends because of an error in it")
+        raise
+
+
+class _Starter:
+    """Starts the head's process. The keeper must not hold the listening socket: it would outlive the process."""
+
+    def __init__(self, settings: HeadSettings, log: Log) -> None:
+        self._settings = settings
+        self._log = log
+        # Bound but not listening while on standby: nodes that try this head are refused at once and try the next.
+        self._listener: socket.socket | None = settings.listener or bind_tcp(settings.host, settings.port)
+        self._address = self._listener.getsockname()[:2]
+
+    def __call__(self, epoch: int, news: int, lock: int) -> int:
+        listener, self._listener = self._listener, None
+        with listener or bind_tcp(*self._address) as listener:
+            keep = {listener.fileno(), news, lock} - {-1}
+            return fork_daemon("bphead", keep, lambda: _head(self._settings, self._log, listener, epoch, news))
+
+
+def _head(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int, news: int) -> None:
+    """The head's process."""
+    log.forget()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    try:
+        log("info", f"the active head, epoch {epoch}")
+        _serve(settings, log, listener, epoch, news)
+    except HeorotError as error:
+        log("error", str(error))
+        sys.exit(1)
     except SystemExit:
-        log("info", "the head ends on standby: stopped")
         raise
     except BaseException:
         log.exception("the head ends because of an error in it")
         raise
 
 
-def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int) -> str:
+def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int, news: int) -> str:
     loop = EpollLoop()
     host, port = listener.getsockname()[:2]
     config = HeadConfig(
@@ -93,7 +120,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int
         host=host,
         port=port,
         fanout=settings.fanout,
-        nodes=settings.nodes,
+        nodes=settings.nodes(),
         pid=os.getpid(),
         wall_offset_ms=int((time.time() - loop.time()) * 1000),
         **settings.machine,
@@ -115,7 +142,8 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int
     shell.start()
     links.listen(listener)
     clients.listen()
-    # The stand-alone daemon raises this on SIGTERM; then it ends in order.
+    loop.add_reader(news, _News(loop, news, shell).read)
+    # SIGTERM raises this; then the head ends in order.
     with contextlib.suppress(SystemExit):
         loop.run_forever()
     reason = shell.stopped or "stopped"
@@ -124,6 +152,32 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int
     links.close()
     loop.close()
     return reason
+
+
+class _News:
+    """What the keeper says, for the status: a line of JSON each time something has changed."""
+
+    def __init__(self, loop: EpollLoop, fd: int, shell: Shell) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._shell = shell
+        self._buffer = b""
+
+    def read(self) -> None:
+        """Read what there is."""
+        try:
+            data = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.remove_reader(self._fd)
+            return
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            news = json.loads(line)
+            heads = tuple((head["name"], head["role"]) for head in news["heads"])
+            store = news["store"]
+            self._shell.feed(HeadsKnown(heads, store["kind"], store["reachable"], store["since_ms"]))
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from heorot.core.errors import HeorotError
 from heorot.daemons.layout import Layout
 
 ANSWER_TIMEOUT_S = 60.0
+KEEPER_TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 SWEEPS = 50
 SWEEP_PAUSE_S = 0.1
@@ -26,34 +27,67 @@ class NoWarden(HeorotError):
     """No warden answers in this directory."""
 
 
+class NoKeeper(HeorotError):
+    """No keeper answers in this directory."""
+
+
 def connect(layout: Layout) -> socket.socket:
     """Return a connection to the warden. Raises NoWarden."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     sock.settimeout(ANSWER_TIMEOUT_S)
     try:
-        # The directory's descriptor makes a path of any length short enough.
-        directory = os.open(layout.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            sock.connect(f"/proc/self/fd/{directory}/warden.sock")
-        finally:
-            os.close(directory)
+        _connect(sock, layout.root, "warden.sock")
     except OSError as error:
         sock.close()
         raise NoWarden(f"no cluster runs in {layout.root} ({error.strerror or error})") from error
     return sock
 
 
+def _connect(sock: socket.socket, directory: str, name: str) -> None:
+    # The directory's descriptor makes a path of any length short enough.
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{fd}/{name}")
+    finally:
+        os.close(fd)
+
+
 def ask(sock: socket.socket, what: str, nodes: list[int] | None = None) -> dict[str, Any]:
     """Give the warden a command and return its answer. Raises HeorotError."""
-    request = json.dumps({"do": what, "nodes": nodes or []}).encode()
+    return _ask(sock, "the warden", {"do": what, "nodes": nodes or []})
+
+
+def ask_keeper(directory: str, command: dict[str, str]) -> dict[str, Any]:
+    """Give the keeper of the head with this directory a command and return its answer.
+
+    Raises
+    ------
+    NoKeeper
+        If there is none.
+    HeorotError
+        If it refuses, or does not answer.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(KEEPER_TIMEOUT_S)
+        try:
+            _connect(sock, directory, "keeper.sock")
+        except PermissionError as error:
+            raise HeorotError("only root and the cluster's owner may do that") from error
+        except OSError as error:
+            raise NoKeeper(f"no head runs in {directory} ({error.strerror or error})") from error
+        return _ask(sock, "the head's keeper", command)
+
+
+def _ask(sock: socket.socket, who: str, command: dict[str, Any]) -> dict[str, Any]:
+    request = json.dumps(command).encode()
     try:
         sock.sendall(len(request).to_bytes(4, "big") + request)
         length = int.from_bytes(_receive(sock, 4), "big")
         if length > MAX_ANSWER_BYTES:
-            raise HeorotError(f"the warden announced an answer of {length} bytes")
+            raise HeorotError(f"{who} announced an answer of {length} bytes")
         answer = json.loads(_receive(sock, length))
     except (OSError, ValueError) as error:
-        raise HeorotError(f"the warden does not answer: {error}") from error
+        raise HeorotError(f"{who} does not answer: {error}") from error
     if "error" in answer:
         raise HeorotError(str(answer["error"]))
     return dict(answer)

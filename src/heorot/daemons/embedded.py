@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from heorot.coord.local import LocalStore
+from heorot.coord.port import Store
 from heorot.core import tree
 from heorot.core.errors import HeorotError
 from heorot.core.messages import Hop, Placement
 from heorot.core.space_events import SpaceConfig
 from heorot.core.tickets import seal_placement
+from heorot.daemons import keeper
 from heorot.daemons.bphead import HeadSettings
 from heorot.daemons.bpnode import NodeSettings
 from heorot.daemons.layout import Layout
 from heorot.procs.namespace import pid_range
+from heorot.runtime import state
 from heorot.runtime.channel import TlsCodec
 from heorot.runtime.sockets import bind_tcp, listen_unix
 from heorot.security import tls
@@ -59,10 +64,11 @@ class NodeSlot:
 
 @dataclass(slots=True)
 class HeadSlot:
-    """One head as its supervisor sees it."""
+    """One head as its supervisor sees it: the keeper, which runs the head's process when it is elected."""
 
     name: str
     pid: int = 0
+    """The keeper's."""
     port: int = 0
     started_s: float = 0.0
     quick_ends: int = 0
@@ -144,9 +150,19 @@ class Embedded:
         path.write_bytes(sealed)
         path.chmod(0o600)
 
-    def store(self) -> LocalStore:
-        """Return the coordination store."""
-        return LocalStore(Path(self.layout.path("coord")))
+    def store(self, head: HeadSlot) -> Store:
+        """Return the coordination store as this head uses it."""
+        return LocalStore(Path(self.layout.path("coord")), head.name)
+
+    def head_state(self, head: HeadSlot) -> dict[str, Any]:
+        """Return what the head's keeper has last written down about itself; empty if there is nothing."""
+        if not head.pid:
+            return {}
+        try:
+            value = json.loads(state.recall(Path(self.layout.head(head.name)), keeper.STATE_NAME))
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
 
     # ------------------------------------------------------------------ sockets
 
@@ -220,7 +236,7 @@ class Embedded:
             name=head.name,
             host=HOST,
             port=head.port,
-            nodes=tuple(range(self.plan.nodes)),
+            nodes=lambda: tuple(range(self.plan.nodes)),
             fanout=self.plan.fanout,
             listener=listener,
             machine={"pid_range": self.range_size, **self.plan.machine},

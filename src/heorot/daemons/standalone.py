@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -36,8 +35,7 @@ def head_main(arguments: list[str]) -> int:
     from heorot.security.registry import Registry
 
     path = _arguments("bphead", DEFAULT_HEAD_PATH, arguments)
-    set_name("bphead")
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    set_name("bphead-keeper")
     raise_descriptor_limit()
     try:
         config = load_head(path)
@@ -59,7 +57,7 @@ def head_main(arguments: list[str]) -> int:
             name=config.head.name,
             host=config.head.listen.host,
             port=config.head.listen.port,
-            nodes=tuple(Registry(root).nodes()),
+            nodes=lambda: tuple(Registry(root).nodes()),
             fanout=config.tree.fanout,
             machine={
                 "groups": config.groups,
@@ -77,7 +75,7 @@ def head_main(arguments: list[str]) -> int:
             join=join,
             log_level=config.cluster.log_level,
         )
-        bphead.run(settings, LocalStore(root / "coord"))
+        bphead.run(settings, LocalStore(root / "coord", config.head.name))
     except (HeorotError, OSError) as error:
         return _failed("bphead", error)
     return 0

@@ -3,7 +3,7 @@
 All daemons are forked from this one process after everything was imported, so that a thousand of them share its
 memory, and the kernel kills them when it is gone. The rules of supervision are those of a real cluster: an agent that
 ends is started again while its bpinit lives; a bpinit that ends takes its node down until somebody starts the node
-again; a head that ends is replaced by a standby, or started again if there is none.
+again; a head's keeper that ends is started again (the keeper does the same for its head).
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from heorot.runtime.sockets import Acceptor, listen_unix, peer_credentials
 STANDBY_WAIT_S = 5.0
 """How long the standby heads wait for the first one to become active."""
 QUICK_END_S = 10.0
-STANDBY_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 2.0
 """Well below the grace of a node: an agent that ends again and again must not cost its node the jobs."""
 GRACE_S = 3.0
@@ -82,10 +81,10 @@ class Warden:
         self.loop.call_soon(self._boot)
 
     def _start_standbys(self, standbys: list[tuple[HeadSlot, socket.socket]], deadline_s: float) -> None:
-        # The first head shall be the first one: the others start once it has the lock.
+        # The first head shall be the first one: the others start once it leads.
         if self._ending or not standbys:
             return
-        if self.embedded.store().leader() is None and self.loop.time() < deadline_s:
+        if self.embedded.head_state(self.embedded.heads[0]).get("role") != "active" and self.loop.time() < deadline_s:
             self.loop.call_at(self.loop.time() + 0.01, self._start_standbys, standbys, deadline_s)
             return
         for head, listener in standbys:
@@ -155,7 +154,7 @@ class Warden:
         settings = self.embedded.head_settings(head, listener)
         with listener:
             head.pid = fork_daemon(
-                "bphead", {listener.fileno()}, lambda: _quietly(bphead.run, settings, self.embedded.store())
+                "bphead-keeper", {listener.fileno()}, lambda: _quietly(bphead.run, settings, self.embedded.store(head))
             )
         head.started_s = self.loop.time()
         self._by_pid[head.pid] = ("head", head)
@@ -223,10 +222,7 @@ class Warden:
         lived_s = self.loop.time() - head.started_s
         head.quick_ends = head.quick_ends + 1 if lived_s < QUICK_END_S else 0
         pause_s = _pause(head.quick_ends)
-        if any(other.pid for other in self.embedded.heads):
-            # Another one takes over first; this one comes back as its standby.
-            pause_s = max(pause_s, STANDBY_PAUSE_S)
-        self._log("warning", f"the head {head.name} {_how(status)}; starting it again in {pause_s:g} s")
+        self._log("warning", f"the keeper of {head.name} {_how(status)}; starting it again in {pause_s:g} s")
         self.loop.call_at(self.loop.time() + pause_s, self._restart_head, head)
 
     def _restart_head(self, head: HeadSlot) -> None:
@@ -235,7 +231,7 @@ class Warden:
         try:
             self._fork_head(head, self.embedded.bind_head(head))
         except (HeorotError, OSError) as error:
-            self._log("error", f"cannot start the head {head.name}: {error}")
+            self._log("error", f"cannot start the keeper of {head.name}: {error}")
             self.loop.call_at(self.loop.time() + LONGEST_PAUSE_S, self._restart_head, head)
 
     # ------------------------------------------------------------------ control
@@ -300,14 +296,22 @@ class Warden:
         return {
             "cluster": self.embedded.cluster,
             "pid": os.getpid(),
-            "heads": [
-                {"name": head.name, "pid": head.pid, "address": f"{HOST}:{head.port}", "quick_ends": head.quick_ends}
-                for head in self.embedded.heads
-            ],
+            "heads": [self._head_status(head) for head in self.embedded.heads],
             "nodes": [
                 {"id": node.number, "agent_pid": node.agent_pid, "init_pid": node.init_pid, "wanted": node.wanted}
                 for node in self.embedded.nodes
             ],
+        }
+
+    def _head_status(self, head: HeadSlot) -> dict[str, Any]:
+        known = self.embedded.head_state(head)
+        return {
+            "name": head.name,
+            "role": known.get("role", "standby"),
+            "pid": known.get("head_pid") or head.pid,
+            "keeper_pid": head.pid,
+            "address": f"{HOST}:{head.port}",
+            "quick_ends": max(head.quick_ends, known.get("quick_ends", 0)),
         }
 
     # ------------------------------------------------------------------ end
@@ -318,8 +322,8 @@ class Warden:
             return
         self._ending = True
         for pid, (kind, _) in list(self._by_pid.items()):
-            # Heads and agents keep nothing that matters.
-            _kill(pid, self._end_signal if kind == "init" else signal.SIGKILL)
+            # Agents keep nothing that matters; keepers give their leases up.
+            _kill(pid, {"init": self._end_signal, "head": signal.SIGTERM}.get(kind, signal.SIGKILL))
         self._end_when_empty(self.loop.time() + GRACE_S)
 
     def _end_when_empty(self, deadline_s: float) -> None:
@@ -333,7 +337,7 @@ class Warden:
         self.loop.call_at(self.loop.time() + 0.02, self._end_when_empty, deadline_s)
 
 
-def _quietly(run: Callable[..., str], *arguments: Any) -> None:
+def _quietly(run: Callable[..., object], *arguments: Any) -> None:
     """Run a daemon; its errors are in its log already."""
     try:
         run(*arguments)

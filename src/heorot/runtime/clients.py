@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import socket
@@ -43,10 +44,13 @@ class Clients:
         self._number = 0
         self._identities: dict[tuple[int, int], tuple[float, str, tuple[int, ...]]] = {}
         self._acceptor: Acceptor | None = None
+        self._inode = 0
 
     def listen(self) -> None:
         """Accept clients from now on. Raises HeorotError."""
-        self._acceptor = Acceptor(self._loop, listen_unix(self._path, 0o666), self._accept)
+        sock = listen_unix(self._path, 0o666)
+        self._inode = self._path.stat().st_ino
+        self._acceptor = Acceptor(self._loop, sock, self._accept)
 
     def send(self, client: int, message: HeadMessage) -> None:
         """Queue a message."""
@@ -78,7 +82,10 @@ class Clients:
         """Close everything at once and remove the socket."""
         if self._acceptor is not None:
             self._acceptor.close()
-            self._path.unlink(missing_ok=True)
+            # Another head on this host may have put its own socket there.
+            with contextlib.suppress(FileNotFoundError):
+                if self._path.stat().st_ino == self._inode:
+                    self._path.unlink()
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()

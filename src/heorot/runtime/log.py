@@ -47,6 +47,10 @@ class Log:
         except OSError:
             pass
 
+    def forget(self) -> None:
+        """Open the file again at the next line: after a fork, the descriptor is the parent's."""
+        self._fd = -1
+
     def close(self) -> None:
         """Close the file; the next line opens it again."""
         if self._fd >= 0:

@@ -24,6 +24,23 @@ def remember(directory: Path, name: str, value: bytes, log: Callable[[str, str],
         log("warning", f"cannot keep {path}: {error.strerror or error}")
 
 
+def remember_durably(directory: Path, name: str, value: bytes) -> None:
+    """Keep a value that must survive a power cut. Raises OSError."""
+    temporary = directory / f".{name}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(fd, value)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(temporary, directory / name)
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def recall(directory: Path, name: str) -> bytes:
     """Return a value, empty if there is none."""
     try:

@@ -1,0 +1,405 @@
+"""The lease keeper: the parent of a head's process. It campaigns, starts the head with its epoch, and keeps the lease.
+
+It is small and synchronous, with a bound on every wait, so that the head's event loop never speaks to the store. Its
+rules, whose reasons are in docs/decisions/lease-keeper.md:
+
+- A head process that has ended was reaped here: it is dead for certain, and the lease is given up at once.
+- The kernel kills the head when the keeper dies; then the lease runs out (or the lock is free, at once).
+- The store says that the lease is gone: the head is killed at once.
+- The store says nothing: nobody else can be elected either, so the head goes on, and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from heorot.coord.port import LeaseLost, Store, StoreRefused, StoreUnavailable, Term, View
+from heorot.core.errors import HeorotError
+from heorot.runtime import state
+from heorot.runtime.sockets import listen_unix, peer_credentials
+
+QUICK_END_S = 10.0
+HOLD_BACK_AFTER_END_S = 0.5
+"""A keeper whose head has just died lets the others go first, if there are any: their hosts may be in better health."""
+LONGEST_PAUSE_S = 2.0
+REFUSED_PAUSE_S = 2.0
+UNAVAILABLE_PAUSE_S = 0.25
+END_GRACE_S = 1.0
+"""How long a head may take to end in good order."""
+CONTROL_TIMEOUT_S = 0.25
+MAX_REQUEST_BYTES = 4096
+SOCKET_NAME = "keeper.sock"
+STATE_NAME = "keeper.json"
+EPOCH_NAME = "epoch"
+
+StartHead = Callable[[int, int, int], int]
+"""Starts the head's process with an epoch, a descriptor from which it reads news, and the lock (or -1); returns its
+pid."""
+
+
+class Keeper:
+    """Keeps one head. `directory` is the head's own, next to its identity."""
+
+    def __init__(
+        self, name: str, directory: Path, store: Store, start: StartHead, log: Callable[[str, str], None]
+    ) -> None:
+        self._name = name
+        self._directory = directory
+        self._store = store
+        self._start = start
+        self._log = log
+        self._role = "standby"
+        self._view = View("", 0, (), "")
+        self._epoch = 0
+        self._head_pid = 0
+        self._news = -1
+        self._told = ""
+        self._quick_ends = 0
+        self._not_before_s = 0.0
+        self._others_first_until_s = 0.0
+        self._reachable = True
+        self._since_s = time.monotonic()
+        self._problem = ""
+        self._ending = False
+        self._switch_asked = False
+        self._handing_over = False
+        self._wake = -1
+        self._control: socket.socket | None = None
+
+    def run(self) -> None:
+        """Serve until SIGTERM; the head is dead when this returns. Raises HeorotError if it cannot begin."""
+        self._wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, lambda number, frame: None)
+        self._control = listen_unix(self._directory / SOCKET_NAME, 0o600)
+        self._control.setblocking(False)
+        try:
+            self._log("info", "on standby")
+            while not self._ending:
+                term = self._stand_by()
+                if term is not None:
+                    self._lead(term)
+        finally:
+            self._store.close()
+            self._control.close()
+            for leftover in (SOCKET_NAME, STATE_NAME):
+                (self._directory / leftover).unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ standby
+
+    def _stand_by(self) -> Term | None:
+        """Wait until this candidate is the leader; None: told to end."""
+        self._role = "standby"
+        pause_s = 0.0
+        while True:
+            self._save()
+            self._wait(pause_s, self._store.hints() if pause_s else [])
+            if self._ending:
+                return None
+            self._switch_asked = False
+            try:
+                self._view = self._store.look()
+                self._is_reachable()
+                pause_s = self._wait_before_campaign()
+                if not pause_s:
+                    term = self._store.campaign(self._floor())
+                    if term is not None:
+                        return term
+                    pause_s = 0.02
+            except StoreUnavailable as error:
+                self._is_unreachable(str(error))
+                pause_s = UNAVAILABLE_PAUSE_S * (1 + random.random())
+            except HeorotError as error:
+                self._complain(str(error))
+                pause_s = REFUSED_PAUSE_S * (1 + random.random())
+
+    def _wait_before_campaign(self) -> float:
+        """Return how long to wait before looking again; 0: campaign now."""
+        now_s = time.monotonic()
+        view = self._view
+        others = [name for name in view.candidates if name != self._name]
+        if view.leader:
+            return self._store.look_every_s
+        if view.preferred and view.preferred != self._name and view.preferred in others:
+            return 0.02
+        wait_s = self._not_before_s - now_s
+        if others and view.preferred != self._name:
+            wait_s = max(wait_s, self._others_first_until_s - now_s)
+        return max(0.0, min(wait_s, self._store.look_every_s))
+
+    def _floor(self) -> int:
+        """Return the highest epoch that this host has ever led in."""
+        path = self._directory / EPOCH_NAME
+        try:
+            return int(path.read_text("ascii"))
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError) as error:
+            raise StoreRefused(
+                f"cannot read the last epoch from {path}: {error}; write the highest epoch of the cluster into it"
+            ) from error
+
+    # ------------------------------------------------------------------ lead
+
+    def _lead(self, term: Term) -> None:
+        """Run the head until it ends or must end; afterwards it is dead and the lease is given up."""
+        read, self._news = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        began_s = time.monotonic()
+        if term.warning:
+            self._log("warning", term.warning)
+        try:
+            try:
+                state.remember_durably(self._directory, EPOCH_NAME, str(term.epoch).encode())
+                self._epoch = term.epoch
+                self._head_pid = self._start(term.epoch, read, term.lock)
+            except (HeorotError, OSError) as error:
+                self._log("error", f"cannot start the head: {error}")
+                self._ended(began_s)
+                return
+            finally:
+                os.close(read)
+            self._role = "active"
+            process = os.pidfd_open(self._head_pid)
+            try:
+                with self._logged("cannot note the head's process in the store"):
+                    self._store.handed_over(self._head_pid)
+                why = self._keep(process)
+            except BaseException:
+                self._end_head(process, signal.SIGKILL)
+                raise
+            finally:
+                os.close(process)
+            self._log(
+                "info" if self._ending or self._handing_over else "warning", f"the head {why}; giving up the lease"
+            )
+            if not (self._ending or self._handing_over):
+                self._ended(began_s)
+        finally:
+            # The head is reaped, or was never started: nobody acts in this epoch any more.
+            with self._logged("cannot give the lease up; it runs out by itself"):
+                self._store.resign()
+            os.close(self._news)
+            self._news = -1
+            self._told = ""
+            self._role = "standby"
+            self._head_pid = 0
+            if self._handing_over:
+                self._others_first_until_s = time.monotonic() + HOLD_BACK_AFTER_END_S
+            self._handing_over = False
+
+    def _keep(self, process: int) -> str:
+        """Keep the lease until the head ends or must be ended; return what became of it."""
+        next_s = time.monotonic()
+        while True:
+            now_s = time.monotonic()
+            if now_s >= next_s:
+                try:
+                    self._view = self._store.renew()
+                    self._is_reachable()
+                    # Counted from before the request: this is when the store may have begun to count.
+                    next_s = now_s + self._store.renew_every_s
+                except LeaseLost as error:
+                    self._log("error", f"this head must not go on: {error}")
+                    return f"was ended ({self._end_head(process, signal.SIGKILL)})"
+                except StoreUnavailable as error:
+                    self._is_unreachable(str(error))
+                    next_s = time.monotonic() + UNAVAILABLE_PAUSE_S
+                except HeorotError as error:
+                    self._complain(str(error))
+                    next_s = time.monotonic() + self._store.renew_every_s
+                self._tell()
+                self._save()
+            ready = self._wait(next_s - time.monotonic(), [process, *self._store.hints()])
+            if process in ready:
+                return _how(os.waitpid(self._head_pid, 0)[1])
+            if ready:
+                next_s = 0.0
+            if self._switch_asked:
+                self._switch_asked = False
+                with self._logged("cannot hand over"):
+                    self._hand_over("")
+            if self._ending or self._handing_over:
+                return self._end_head(process, signal.SIGTERM)
+
+    def _end_head(self, process: int, number: signal.Signals) -> str:
+        """End the head, by force if it takes too long; it is reaped when this returns."""
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, number)
+            if number != signal.SIGKILL and not poll.poll(END_GRACE_S * 1000):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        return _how(os.waitpid(self._head_pid, 0)[1])
+
+    def _ended(self, began_s: float) -> None:
+        now_s = time.monotonic()
+        self._quick_ends = self._quick_ends + 1 if now_s - began_s < QUICK_END_S else 0
+        pause_s = 0.0 if self._quick_ends <= 1 else min(0.1 * 2 ** (self._quick_ends - 2), LONGEST_PAUSE_S)
+        self._not_before_s = now_s + pause_s
+        self._others_first_until_s = now_s + HOLD_BACK_AFTER_END_S
+
+    def _hand_over(self, name: str) -> str:
+        """Prefer the head of this name, or any other one, and have ours ended. Raises HeorotError."""
+        view = self._store.look()
+        others = [other for other in view.candidates if other != self._name]
+        if name == self._name:
+            raise HeorotError(f"{name} is the active head already")
+        if not others:
+            raise HeorotError("there is no standby head to hand over to")
+        if name and name not in others:
+            raise HeorotError(f"there is no standby head {name!r}; there is {', '.join(others)}")
+        target = name or others[0]
+        self._store.prefer(target)
+        self._log("info", f"handing over to {target}")
+        self._handing_over = True
+        return target
+
+    # ------------------------------------------------------------------ what others are told
+
+    def _is_reachable(self) -> None:
+        if not self._reachable:
+            self._log("info", f"the {self._store.kind} store answers again")
+            self._since_s = time.monotonic()
+        self._reachable = True
+        self._problem = ""
+
+    def _is_unreachable(self, problem: str) -> None:
+        if self._reachable:
+            going_on = "; the active head goes on, but nobody can be elected" if self._role == "active" else ""
+            self._log("warning", f"{problem}{going_on}")
+            self._since_s = time.monotonic()
+        self._reachable = False
+
+    def _complain(self, problem: str) -> None:
+        if problem != self._problem:
+            self._log("error", problem)
+        self._problem = problem
+
+    @contextlib.contextmanager
+    def _logged(self, what: str) -> Any:
+        try:
+            yield
+        except HeorotError as error:
+            self._log("warning", f"{what}: {error}")
+
+    def _heads(self) -> list[dict[str, str]]:
+        names = sorted({*self._view.candidates, self._name})
+        leader = self._name if self._role == "active" else self._view.leader
+        return [{"name": name, "role": "active" if name == leader else "standby"} for name in names]
+
+    def _tell(self) -> None:
+        """Tell the head what its status should show: who else there is, and how the store is."""
+        news = {
+            "heads": self._heads(),
+            "store": {"kind": self._store.kind, "reachable": self._reachable, "since_ms": int(self._since_s * 1000)},
+        }
+        text = json.dumps(news)
+        if text == self._told:
+            return
+        # A head that does not read has trouble of another kind; it must not stop us.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._news, text.encode() + b"\n")
+            self._told = text
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "name": self._name,
+            "role": self._role,
+            "epoch": self._epoch if self._role == "active" else self._view.epoch,
+            "pid": os.getpid(),
+            "head_pid": self._head_pid,
+            "quick_ends": self._quick_ends,
+            "heads": self._heads(),
+            "store": {
+                "kind": self._store.kind,
+                "reachable": self._reachable,
+                "since_s": round(time.monotonic() - self._since_s, 1),
+                "problem": self._problem,
+            },
+        }
+
+    def _save(self) -> None:
+        known = {"role": self._role, "head_pid": self._head_pid, "quick_ends": self._quick_ends}
+        state.remember(self._directory, STATE_NAME, json.dumps(known).encode(), self._log)
+
+    # ------------------------------------------------------------------ waiting, and who speaks to us
+
+    def _wait(self, timeout_s: float, descriptors: list[int]) -> list[int]:
+        """Wait until one of the descriptors is readable, a signal comes or somebody speaks to us."""
+        assert self._control is not None
+        poll = select.poll()
+        for fd in (self._wake, self._control.fileno(), *descriptors):
+            poll.register(fd, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(max(0.0, timeout_s) * 1000)]
+        if self._wake in ready:
+            self._signalled()
+        if self._control.fileno() in ready:
+            self._answer()
+        return [fd for fd in ready if fd in descriptors]
+
+    def _signalled(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            numbers = os.read(self._wake, 4096)
+            self._ending = self._ending or signal.SIGTERM in numbers or signal.SIGINT in numbers
+            self._switch_asked = signal.SIGUSR1 in numbers
+
+    def _answer(self) -> None:
+        assert self._control is not None
+        try:
+            sock, _ = self._control.accept()
+        except OSError:
+            return
+        with sock:
+            # Only root and the owner can reach the socket: who is slow there makes nobody wait but himself for long.
+            sock.settimeout(CONTROL_TIMEOUT_S)
+            try:
+                if peer_credentials(sock)[1] not in (0, os.geteuid()):
+                    raise HeorotError("only root and the cluster's owner may do that")
+                answer = self._obey(json.loads(_receive(sock)))
+            except (ValueError, TypeError, AttributeError, RecursionError) as error:
+                answer = {"error": f"not a command: {error}"}
+            except HeorotError as error:
+                answer = {"error": str(error)}
+            except OSError:
+                return
+            payload = json.dumps(answer).encode()
+            with contextlib.suppress(OSError):
+                sock.sendall(len(payload).to_bytes(4, "big") + payload)
+
+    def _obey(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("do") == "switch":
+            if self._role != "active":
+                raise HeorotError(f"{self._name} is not the active head; {self._view.leader or 'nobody'} is")
+            return {"to": self._hand_over(str(request.get("name") or "")), "epoch": self._epoch}
+        if request.get("do") == "status":
+            return self._status()
+        raise HeorotError(f"unknown command {request.get('do')!r}")
+
+
+def _receive(sock: socket.socket) -> bytes:
+    data = b""
+    while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
+        if len(data) > MAX_REQUEST_BYTES:
+            raise HeorotError("the command is too long")
+        part = sock.recv(MAX_REQUEST_BYTES)
+        if not part:
+            raise OSError("closed")
+        data += part
+    return data[4:]
+
+
+def _how(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"was killed by signal {os.WTERMSIG(status)}"
+    return f"ended with status {os.WEXITSTATUS(status)}"
