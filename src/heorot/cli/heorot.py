@@ -13,6 +13,8 @@ COMMANDS = {
     ("doctor",): ("doctor", "say what this machine lacks"),
     ("node", "start"): ("node_control", "start nodes of a cluster on this machine"),
     ("node", "stop"): ("node_control", "stop nodes of a cluster on this machine"),
+    ("head", "start"): ("head_control", "start heads of a cluster on this machine"),
+    ("head", "stop"): ("head_control", "stop heads of a cluster on this machine"),
     ("node", "join"): ("admin_node", "make this host a node of a cluster"),
     ("head", "init"): ("admin_head", "make this host the head of a new cluster"),
     ("head", "switch"): ("admin_head", "hand over to a standby head"),

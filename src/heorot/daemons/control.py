@@ -52,9 +52,11 @@ def _connect(sock: socket.socket, directory: str, name: str) -> None:
         os.close(fd)
 
 
-def ask(sock: socket.socket, what: str, nodes: list[int] | None = None) -> dict[str, Any]:
+def ask(
+    sock: socket.socket, what: str, nodes: list[int] | None = None, heads: list[str] | None = None
+) -> dict[str, Any]:
     """Give the warden a command and return its answer. Raises HeorotError."""
-    return _ask(sock, "the warden", {"do": what, "nodes": nodes or []})
+    return _ask(sock, "the warden", {"do": what, "nodes": nodes or [], "heads": heads or []})
 
 
 def ask_keeper(directory: str, command: dict[str, str]) -> dict[str, Any]:

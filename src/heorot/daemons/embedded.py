@@ -67,6 +67,8 @@ class HeadSlot:
     """One head as its supervisor sees it: the keeper, which runs the head's process when it is elected."""
 
     name: str
+    wanted: bool = True
+    """False: stopped on purpose."""
     pid: int = 0
     """The keeper's."""
     port: int = 0

@@ -219,6 +219,9 @@ class Warden:
         head.pid = 0
         if self._ending:
             return
+        if not head.wanted:
+            self._log("info", f"the head {head.name} {_how(status)}, as it was told to")
+            return
         lived_s = self.loop.time() - head.started_s
         head.quick_ends = head.quick_ends + 1 if lived_s < QUICK_END_S else 0
         pause_s = _pause(head.quick_ends)
@@ -226,7 +229,7 @@ class Warden:
         self.loop.call_at(self.loop.time() + pause_s, self._restart_head, head)
 
     def _restart_head(self, head: HeadSlot) -> None:
-        if self._ending or head.pid:
+        if self._ending or head.pid or not head.wanted:
             return
         try:
             self._fork_head(head, self.embedded.bind_head(head))
@@ -257,23 +260,35 @@ class Warden:
             request = json.loads(payload)
             if request["do"] != "status" and not master:
                 raise HeorotError("only root and the cluster's owner may do that")
-            answer = self._obey(request["do"], [int(number) for number in request.get("nodes", ())])
+            numbers = [int(number) for number in request.get("nodes", ())]
+            answer = self._obey(request["do"], numbers, [str(name) for name in request.get("heads", ())])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             answer = {"error": f"not a command: {error}"}
         except (HeorotError, OSError) as error:
             answer = {"error": str(error)}
         channel.send(json.dumps(answer).encode())
 
-    def _obey(self, what: str, numbers: list[int]) -> dict[str, Any]:
+    def _obey(self, what: str, numbers: list[int], names: list[str]) -> dict[str, Any]:
         unknown = [number for number in numbers if not 0 <= number < len(self.embedded.nodes)]
         if unknown:
             raise HeorotError(f"there is no node n{unknown[0]}; this cluster has n0 to n{len(self.embedded.nodes) - 1}")
+        heads = {head.name: head for head in self.embedded.heads}
+        strangers = [name for name in names if name not in heads]
+        if strangers:
+            raise HeorotError(f"there is no head {strangers[0]!r}; this cluster has {', '.join(heads)}")
         if what == "start":
             for number in numbers:
                 self.start_node(self.embedded.nodes[number])
         elif what == "stop":
             for number in numbers:
                 self._stop_node(self.embedded.nodes[number])
+        elif what == "start-heads":
+            for name in names:
+                heads[name].wanted = True
+                self._restart_head(heads[name])
+        elif what == "stop-heads":
+            for name in names:
+                self._stop_head(heads[name])
         elif what == "down":
             self.end()
         elif what != "status":
@@ -286,6 +301,17 @@ class Warden:
             pid = node.init_pid
             _kill(pid, self._end_signal)
             self.loop.call_at(self.loop.time() + GRACE_S, self._kill_init, node, pid)
+
+    def _stop_head(self, head: HeadSlot) -> None:
+        head.wanted = False
+        if head.pid:
+            pid = head.pid
+            _kill(pid, signal.SIGTERM)
+            self.loop.call_at(self.loop.time() + GRACE_S, self._kill_head, head, pid)
+
+    def _kill_head(self, head: HeadSlot, pid: int) -> None:
+        if head.pid == pid:
+            _kill(pid, signal.SIGKILL)
 
     def _kill_init(self, node: NodeSlot, pid: int) -> None:
         if node.init_pid == pid:
@@ -312,6 +338,7 @@ class Warden:
             "keeper_pid": head.pid,
             "address": f"{HOST}:{head.port}",
             "quick_ends": max(head.quick_ends, known.get("quick_ends", 0)),
+            "wanted": head.wanted,
         }
 
     # ------------------------------------------------------------------ end
