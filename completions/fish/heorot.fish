@@ -165,6 +165,7 @@ complete -c heorot -n "__heorot_in up down status 'node start' 'node stop' 'head
 complete -c heorot -n "__heorot_in 'node start' 'node stop'" -a '(__heorot_node_list)' -d Nodes
 complete -c heorot -n '__heorot_in up doctor' -s n -l nodes -x -d 'How many nodes'
 complete -c heorot -n '__heorot_in up' -l heads -x -d 'How many heads'
+complete -c heorot -n '__heorot_in up' -l etcd -x -d 'Let the heads agree through etcd'
 complete -c heorot -n '__heorot_in up' -l fanout -x -d 'Children of each hop of the tree'
 complete -c heorot -n '__heorot_in up' -l debug -d 'Write debug lines to the logs'
 complete -c heorot -n '__heorot_in up down' -s q -l quiet -d 'Say nothing'

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import tomllib
 import typing
+import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -144,11 +145,31 @@ class TimersSection:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreSection:
+    """``[store]``: where the heads agree who leads."""
+
+    kind: str = field(default="local", metadata={"choices": ("local", "etcd")})
+    """``local``: heads on this host only."""
+    endpoints: tuple[str, ...] = ()
+    """The members of etcd, as URLs; addresses are better than names, which need a resolver that answers in time."""
+    lease_ms: int = _ranged(3_000, 1_000, 60_000)
+    """A head whose host is not heard of for so long is replaced; whole seconds, rounded up."""
+    ca: str = ""
+    """Of etcd's certificates, a PEM file; empty: the host's authorities."""
+    cert: str = ""
+    key: str = ""
+    user: str = ""
+    password_file: str = ""
+    """Readable by its owner only."""
+
+
+@dataclass(frozen=True, slots=True)
 class HeadFile:
     """All of ``head.toml``."""
 
     cluster: ClusterSection
     head: HeadSection
+    store: StoreSection = StoreSection()
     tree: TreeSection = TreeSection()
     limits: LimitsSection = LimitsSection()
     timers: TimersSection = TimersSection()
@@ -172,6 +193,7 @@ def load_head(path: Path) -> HeadFile:
     """Read ``head.toml``. Raises ConfigError."""
     config = _load(path, HeadFile)
     _check_timers(path, config.timers)
+    check_store(f"{path}: [store]", config.store)
     return config
 
 
@@ -188,6 +210,25 @@ def _check_timers(path: Path, timers: TimersSection) -> None:
             f"{path}: [timers] link_timeout_ms ({timers.link_timeout_ms}) must be at least twice heartbeat_ms "
             f"({timers.heartbeat_ms}), or quiet links are taken for dead"
         )
+
+
+def check_store(where: str, store: StoreSection) -> None:
+    """Check what belongs together. Raises ConfigError."""
+    if store.kind == "etcd" and not store.endpoints:
+        raise ConfigError(f'{where} endpoints is missing: for example ["https://10.0.0.11:2379"]')
+    for url in store.endpoints:
+        try:
+            parts = urllib.parse.urlsplit(url)
+            plain = not (parts.path.strip("/") or parts.username or parts.query or parts.fragment)
+            usable = plain and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ConfigError(f"{where} endpoints: {url!r} is no URL of a member: write https://HOST:PORT")
+    if bool(store.cert) != bool(store.key):
+        raise ConfigError(f"{where} cert and key are a pair: give both or none")
+    if bool(store.user) != bool(store.password_file):
+        raise ConfigError(f"{where} user and password_file are a pair: give both or none")
 
 
 def _load(path: Path, kind: type[F]) -> F:
@@ -241,6 +282,10 @@ def _read_value(where: str, hint: Any, metadata: Any, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ConfigError(f"{where}: expected true or false, found {_name_of(value)}")
         return value
+    if hint == tuple[str, ...]:
+        if not isinstance(value, list) or not value:
+            raise ConfigError(f"{where}: expected a list of texts, found {_name_of(value)}")
+        return tuple(_read_value(where, str, {}, element) for element in value)
     if hint == tuple[Address, ...]:
         if not isinstance(value, list) or not value:
             raise ConfigError(
@@ -293,6 +338,17 @@ listen = "{listen}"
 # How nodes reach every head of the cluster; joining nodes are told these.
 addresses = [{addresses}]
 socket = "{socket}"
+
+[store]
+# Where the heads agree who leads. Heads on several hosts need etcd (version 3.4 or newer).
+# kind = "local"                        # or "etcd"
+# endpoints = ["https://10.0.0.11:2379", "https://10.0.0.12:2379", "https://10.0.0.13:2379"]
+# lease_ms = {store.lease_ms}                       # a head that is not heard of for so long is replaced
+# ca = "/etc/heorot/etcd-ca.pem"
+# cert = "/etc/heorot/etcd-client.pem"  # if etcd asks for one
+# key = "/etc/heorot/etcd-client.key"
+# user = "heorot"
+# password_file = "/etc/heorot/etcd-password"   # readable by root only
 
 [tree]
 # fanout = {tree.fanout}                           # children of the head, and of every node, at most
@@ -355,6 +411,7 @@ def render_head(
         listen=_escape(str(listen)),
         addresses=", ".join(f'"{_escape(str(address))}"' for address in addresses),
         socket=_escape(socket),
+        store=StoreSection(),
         tree=TreeSection(),
         limits=LimitsSection(),
         timers=TimersSection(),

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.harness import Cluster, await_that, cluster, is_alive, kill_hard
+from heorot.cli.request import Head
+from heorot.core.client_messages import Spawn
+from heorot.core.framing import encode_frame
+from heorot.core.messages import encode
+from tests.cluster.harness import Cluster, await_that, cluster, host_pids, is_alive, kill_hard
+from tests.support.etcd import Etcd, etcd
 
 TIMES = {"HEOROT_TIMES": "heartbeat_ms=300,link_timeout_ms=1500"}
 
@@ -118,3 +125,134 @@ def test_while_the_head_is_stopped_nobody_takes_its_lock_and_then_it_goes_on(thr
         os.kill(pid, signal.SIGCONT)
     await_epoch(three, 1)
     assert head(three)["pid"] == before["pid"]
+
+
+# ------------------------------------------------------------------ with etcd
+
+
+@pytest.fixture
+def over_etcd(tmp_path: Path) -> Iterator[tuple[Cluster, Etcd]]:
+    """Three nodes under one of two heads, which agree through etcd with a lease of two seconds."""
+    with etcd(tmp_path) as store:
+        times = {"HEOROT_TIMES": f"{TIMES['HEOROT_TIMES']},lease_ms=2000"}
+        with cluster(3, "--heads", "2", "--etcd", ",".join(store.urls), environment=times) as made:
+            yield made, store
+
+
+def test_a_dead_head_process_is_replaced_long_before_its_lease_ends(tmp_path: Path) -> None:
+    times = {"HEOROT_TIMES": f"{TIMES['HEOROT_TIMES']},lease_ms=60000"}
+    with (
+        etcd(tmp_path) as store,
+        cluster(3, "--heads", "2", "--etcd", ",".join(store.urls), environment=times) as made,
+    ):
+        for epoch in range(2, 5):
+            before = head(made)
+            kill_hard(before["pid"])
+            # The lease of the first is as long as the patience of this test.
+            await_epoch(made, epoch)
+            assert roles(made)[before["name"]] == "standby"
+
+
+def test_a_dead_keeper_is_replaced_when_its_lease_has_run_out(over_etcd: tuple[Cluster, Etcd]) -> None:
+    made, _ = over_etcd
+    before = head(made)
+    kill_hard(before["keeper_pid"])
+    await_that(lambda: not is_alive(before["pid"]), "the head gone with its keeper")
+    await_epoch(made, 2)
+
+
+def test_a_head_that_sleeps_beyond_its_lease_steps_down_and_nobody_obeys_it(over_etcd: tuple[Cluster, Etcd]) -> None:
+    made, _ = over_etcd
+    before = head(made)
+    marker = uuid.uuid4().hex
+    client = Head(str(made.directory))
+    assert client.ask("status")["epoch"] == 1
+    socket_of_the_first = (made.directory / "head.sock").stat().st_ino
+    sleepers = [before["keeper_pid"], before["pid"]]
+    for pid in sleepers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        # A launch lies in its socket when it wakes up.
+        client._socket.sendall(spawn(marker))
+        # Until the other one has made its own socket there, a question would reach the sleeper, and wait.
+        path = made.directory / "head.sock"
+        await_that(lambda: path.exists() and path.stat().st_ino != socket_of_the_first, "the other one elected")
+        await_epoch(made, 2)
+    finally:
+        # The head first: it has a moment in which its keeper does not know either.
+        for pid in reversed(sleepers):
+            os.kill(pid, signal.SIGCONT)
+    await_that(lambda: not is_alive(before["pid"]), "the old head ended by its keeper")
+    client.close()
+    await_that(lambda: roles(made).get(before["name"]) == "standby", "the old head on standby")
+    assert is_alive(before["keeper_pid"])
+    assert made.check("bpsh", "-a", "echo", "here") == b"here\n" * 3
+    assert host_pids(marker) == []
+    assert made.status()["epoch"] == 2
+    assert not [job for job in made.jobs() if job["job"].startswith("1.")]
+
+
+def spawn(marker: str) -> bytes:
+    """Return a launch on all nodes, as a client sends it."""
+    message = Spawn(
+        request=99,
+        nodes="",
+        select="up",
+        argv=[b"/bin/sh", b"-c", b"sleep 600", marker.encode()],
+        environment=[],
+        directory=b"/",
+        umask=0o022,
+        limits=[],
+        stdin=None,
+        stdout=None,
+        stderr=None,
+        terminal=[],
+        detached=True,
+    )
+    return encode_frame(encode(message))
+
+
+def test_without_a_majority_the_head_goes_on_and_says_so(over_etcd: tuple[Cluster, Etcd]) -> None:
+    made, store = over_etcd
+    before = head(made)
+    store.kill(1, 2)
+    await_that(lambda: not made.status()["store"]["reachable"], "the status says so")
+    # Longer than the lease.
+    await_that(lambda: made.status()["store"]["since_s"] > 3, "three seconds of it")
+    assert made.check("bpsh", "-a", "echo", "here") == b"here\n" * 3
+    assert b"store does not answer" in made.check("heorot", "status")
+    result = made.run("heorot", "head", "switch")
+    assert (result.returncode, b"etcd does not answer" in result.stderr) == (1, True)
+    assert head(made)["pid"] == before["pid"]
+    store.start(1, 2)
+    await_that(lambda: (made.run("heorot", "status").returncode == 0) and made.status()["store"]["reachable"], "back")
+    status = await_epoch(made, made.status()["epoch"])
+    assert status["epoch"] <= 2
+    assert made.check("bpsh", "-a", "echo", "here") == b"here\n" * 3
+    # And elections work again.
+    made.check("heorot", "head", "switch")
+    await_epoch(made, status["epoch"] + 1)
+
+
+def test_members_of_the_store_that_die_one_after_another_are_not_noticed(over_etcd: tuple[Cluster, Etcd]) -> None:
+    made, store = over_etcd
+    before = head(made)
+    for member in range(3):
+        store.kill(member)
+        assert made.check("bpsh", "-a", "echo", "here") == b"here\n" * 3
+        store.start(member)
+        store.await_majority(member)
+    await_that(lambda: made.status()["store"]["reachable"], "the store answers")
+    made.check("heorot", "head", "switch")
+    assert await_epoch(made, made.status()["epoch"])["epoch"] >= 2
+    assert head(made)["name"] != before["name"]
+
+
+def test_switching_over_etcd_goes_back_and_forth(over_etcd: tuple[Cluster, Etcd]) -> None:
+    made, _ = over_etcd
+    marked = made.detach("-a", "/bin/sh", "-c", "sleep 600")
+    for epoch, name in ((2, "h1"), (3, "h0"), (4, "h1")):
+        made.check("heorot", "head", "switch", name)
+        await_epoch(made, epoch)
+        assert head(made)["name"] == name
+    assert made.job(marked)["running"] == 3

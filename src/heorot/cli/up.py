@@ -14,6 +14,7 @@ from typing import Any
 from heorot.cli import cluster_limits, down
 from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.cli.request import Head, run, show_help
+from heorot.config import StoreSection, check_store
 from heorot.core.errors import HeorotError, ProtocolError, RequestError
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
@@ -36,6 +37,7 @@ COMMAND = Command(
         Option("-d --dir", "the cluster's directory (default: HEOROT_DIR, or /run/heorot)", "DIR"),
         Option("-n --nodes", "how many nodes (default: 4)", "N"),
         Option("--heads", "how many heads: one active, the others on standby (default: 1)", "H"),
+        Option("--etcd", "let the heads agree through etcd (default: a file lock)", "URL[,URL]..."),
         Option("--fanout", "how many children each hop of the tree has (default: 32)", "K"),
         Option("--json", "print the cluster's status as JSON once it is up"),
         Option("-q --quiet", "show no progress"),
@@ -59,6 +61,9 @@ def _body(arguments: list[str]) -> int:
     nodes = _number(parsed.get("nodes", "4"), "--nodes", MAX_NODES)
     heads = _number(parsed.get("heads", "1"), "--heads", MAX_HEADS)
     fanout = _number(parsed.get("fanout", "32"), "--fanout", MAX_FANOUT)
+    etcd = [url for url in parsed.get("etcd", "").split(",") if url]
+    check_store("--etcd:", StoreSection(kind="etcd" if parsed.has("etcd") else "local", endpoints=tuple(etcd)))
+    times = _overrides(os.environ.get("HEOROT_TIMES", ""))
     layout = Layout(cluster_directory(parsed.get("dir") or None))
     problems = cluster_limits.problems(nodes, heads)
     if problems:
@@ -70,7 +75,9 @@ def _body(arguments: list[str]) -> int:
         "heads": heads,
         "fanout": fanout,
         "log_level": "debug" if parsed.has("debug") else "info",
-        "machine": _overrides(os.environ.get("HEOROT_TIMES", "")),
+        "etcd": etcd,
+        "lease_ms": times.pop("lease_ms", StoreSection().lease_ms),
+        "machine": times,
     }
     status = bring_up(layout, plan, show)
     if parsed.has("json"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from heorot.coord.local import LocalStore
+from heorot.config import StoreSection
 from heorot.coord.port import Store
 from heorot.core import tree
 from heorot.core.errors import HeorotError
@@ -22,6 +22,7 @@ from heorot.daemons import keeper
 from heorot.daemons.bphead import HeadSettings
 from heorot.daemons.bpnode import NodeSettings
 from heorot.daemons.layout import Layout
+from heorot.daemons.stores import open_store
 from heorot.procs.namespace import pid_range
 from heorot.runtime import state
 from heorot.runtime.channel import TlsCodec
@@ -45,6 +46,9 @@ class ClusterPlan:
     log_level: str = "info"
     machine: dict[str, int] = field(default_factory=dict)
     """Overrides of the machines' times, for tests: ``heartbeat_ms``, ``link_timeout_ms``, ``node_grace_ms``."""
+    etcd: list[str] = field(default_factory=list)
+    """The members of etcd to use as the store; empty: the local store."""
+    lease_ms: int = 3_000
 
 
 @dataclass(slots=True)
@@ -154,7 +158,13 @@ class Embedded:
 
     def store(self, head: HeadSlot) -> Store:
         """Return the coordination store as this head uses it."""
-        return LocalStore(Path(self.layout.path("coord")), head.name)
+        section = StoreSection(
+            kind="etcd" if self.plan.etcd else "local",
+            endpoints=tuple(self.plan.etcd),
+            lease_ms=self.plan.lease_ms,
+        )
+        local, identity = Path(self.layout.path("coord")), Path(self.layout.head(head.name))
+        return open_store(section, local, self.cluster, identity, head.name)
 
     def head_state(self, head: HeadSlot) -> dict[str, Any]:
         """Return what the head's keeper has last written down about itself; empty if there is nothing."""

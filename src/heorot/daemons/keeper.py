@@ -217,6 +217,7 @@ class Keeper:
                     next_s = time.monotonic() + UNAVAILABLE_PAUSE_S
                 except HeorotError as error:
                     self._complain(str(error))
+                    self._is_unreachable(str(error))
                     next_s = time.monotonic() + self._store.renew_every_s
                 self._tell()
                 self._save()

@@ -26,8 +26,8 @@ def _arguments(name: str, default: Path, arguments: list[str]) -> Path:
 
 def head_main(arguments: list[str]) -> int:
     """Run a head from its configuration file; return the exit status."""
-    from heorot.coord.local import LocalStore
     from heorot.daemons import bphead
+    from heorot.daemons.stores import open_store
     from heorot.procs.namespace import pid_range
     from heorot.runtime.process import raise_descriptor_limit, set_name
     from heorot.security.authority import Authority
@@ -75,7 +75,9 @@ def head_main(arguments: list[str]) -> int:
             join=join,
             log_level=config.cluster.log_level,
         )
-        bphead.run(settings, LocalStore(root / "coord", config.head.name))
+        name = config.head.name
+        store = open_store(config.store, root / "coord", config.cluster.id, settings.directory, name)
+        bphead.run(settings, store)
     except (HeorotError, OSError) as error:
         return _failed("bphead", error)
     return 0
