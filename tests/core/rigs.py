@@ -18,6 +18,7 @@ from heorot.core.machine import (
     FromSpace,
     HeadEvent,
     Instruction,
+    Kept,
     LinkClosed,
     LinkOpened,
     NodeEvent,
@@ -203,14 +204,19 @@ class NodeRig:
         self.now = 0
         self.sent: list[Instruction] = []
         self.uplink = 0
+        self.disk = "quick"
+        """Or ``slow``: nothing is answered; or ``full``."""
         self.machine.start(0)
         self.give(SpaceConnected())
-        self.give(FromSpace(m.encode(m.Inventory(7, [], after=after))))
+        self.give(FromSpace(m.encode(m.Inventory(7, [], after=after, hears_alone=True))))
 
     def give(self, event: NodeEvent) -> list[Instruction]:
         """Hand over an event."""
         out = self.machine.handle(event, self.now)
         self.sent += out
+        for item in list(out):
+            if isinstance(item, Remember) and item.durable and self.disk != "slow":
+                out += self.give(Kept(item.name, item.value, "no space" if self.disk == "full" else ""))
         return out
 
     def wanted(self) -> Connect:

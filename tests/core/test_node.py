@@ -9,8 +9,10 @@ from heorot.core.errors import ProtocolError
 from heorot.core.machine import (
     ConnectFailed,
     FromSpace,
+    Kept,
     LinkClosed,
     LinkOpened,
+    Log,
     Received,
     Send,
     SetTimer,
@@ -18,6 +20,7 @@ from heorot.core.machine import (
     Stop,
     TimerFired,
 )
+from heorot.core.node import MAX_HELD
 from heorot.core.tickets import seal_ticket
 from tests.core.rigs import HEAD, NodeRig, placement, sign, ticket
 
@@ -351,3 +354,165 @@ def test_output_waits_for_everything_else() -> None:
     node.give(FromSpace(m.encode(m.Output("1.1", 0, 1, 0, b"x"))))
     node.give(FromSpace(m.encode(m.StdinAck("1.1", 5))))
     assert [item.bulk for item in node.sent if isinstance(item, Send)] == [True, False]
+
+
+# ---------------------------------------------------------------------- with and without a head
+
+
+def words(node: NodeRig) -> list[bool]:
+    """Return what the process space was told of the head."""
+    return [command.alone for command in node.to_space(m.Message) if isinstance(command, m.Alone | m.Inventorize)]
+
+
+def test_an_agent_knows_of_no_head_before_one_greets_it() -> None:
+    node = NodeRig(2, placement=placement(2, [0]))
+    assert words(node) == [True]
+    node.attach(parent=0)
+    assert words(node) == [True, False, False]
+
+
+def test_a_lost_way_up_is_told_after_a_moment_and_a_new_one_at_once() -> None:
+    node = relay()
+    node.now = 5_000
+    node.give(LinkClosed(node.uplink, "cut"))
+    assert words(node) == []
+    node.give(TimerFired("headless"))
+    assert words(node) == [True]
+    assert node.to(LEFT) == node.to(RIGHT) == [m.Pong(True)]
+    node.attach()
+    assert words(node) == [True, False, False]
+    assert node.to(LEFT) == [m.Pong(True), m.Pong(False), m.Reattached(1)]
+
+
+def test_a_way_up_that_was_found_at_once_is_not_worth_a_word() -> None:
+    node = relay()
+    node.now = 5_000
+    node.give(LinkClosed(node.uplink, "cut"))
+    assert any(isinstance(item, SetTimer) and item.key == "headless" for item in node.sent)
+    node.attach()
+    node.give(TimerFired("headless"))
+    assert words(node) == [False]
+    assert node.to(LEFT) == [m.Reattached(1)]
+
+
+def test_the_word_of_the_parent_is_passed_on() -> None:
+    node = NodeRig(2, placement=placement(2, [0]))
+    node.attach(parent=0)
+    node.child(6, LEFT)
+    assert [hello.headless for hello in node.to(LEFT)] == [False]
+    node.looked()
+    for headless in (True, True, False):
+        node.give(Received(node.uplink, m.Pong(headless)))
+    assert words(node) == [True, False]
+    assert node.to(LEFT) == [m.Pong(True), m.Pong(False)]
+
+
+def test_a_parent_without_a_head_says_so_in_its_greeting() -> None:
+    node = NodeRig(2, placement=placement(2, [0]))
+    node.looked()
+    node.give(LinkOpened(1, 0, "up:1"))
+    node.give(Received(1, m.Hello(1, 1, "test", 0, 1, "test", True)))
+    assert words(node) == [True]
+    node.child(6, LEFT)
+    assert [hello.headless for hello in node.to(LEFT)] == [True]
+    node.looked()
+    node.from_child(LEFT, m.Ping(1))
+    assert node.to(LEFT) == [m.Pong(True)]
+
+
+def test_a_process_space_of_an_older_release_is_told_only_what_it_understands() -> None:
+    node = NodeRig(0)
+    node.machine._space_hears = False
+    node.attach()
+    assert node.to_space(m.Alone) == []
+
+
+def test_no_head_may_speak_for_the_agent() -> None:
+    node = relay()
+    with pytest.raises(ProtocolError):
+        node.give(Received(node.uplink, m.Down(1, [0, 0], m.encode(m.Alone(True)))))
+
+
+# ---------------------------------------------------------------------- a higher epoch and the disk
+
+
+def test_a_head_is_obeyed_only_when_its_epoch_is_on_disk() -> None:
+    node = NodeRig(0)
+    node.disk = "slow"
+    node.attach(epoch=5)
+    node.down([0], m.Admit(7, "1.0"), epoch=5)
+    node.launch("5.1", [0], epoch=5)
+    assert not node.machine.uplink.attached
+    assert node.to_space(m.Launch) == []
+    node.disk = "quick"
+    node.give(Kept("epoch", b"5", ""))
+    assert node.machine.uplink.attached
+    assert node.machine.epoch == 5
+    assert [launch.job for launch in node.to_space(m.Launch)] == ["5.1"]
+
+
+def test_a_launch_of_a_higher_epoch_waits_for_the_disk_here_and_nowhere_else() -> None:
+    node = relay()
+    node.disk = "slow"
+    node.launch("2.1", [0, 2], epoch=2)
+    node.down([0, 2], m.Attend("2.1", True), epoch=2)
+    assert [m.tag_of(down.payload) for down in node.to(LEFT)] == [48]
+    assert node.to_space(m.Launch) == []
+    node.give(Kept("epoch", b"2", ""))
+    assert [m.tag_of(down.payload) for down in node.to(LEFT)] == [48, 51]
+    assert [type(c) for c in node.to_space(m.Message)] == [m.Launch, m.Attend]
+
+
+def test_an_epoch_that_cannot_be_kept_is_not_obeyed_and_tried_again_later() -> None:
+    node = NodeRig(0)
+    node.disk = "full"
+    link = node.attach(epoch=5)
+    assert node.closed(link)
+    assert node.machine.epoch == 0
+    assert words(node) == [True]
+    assert any(isinstance(item, Log) and "no space" in item.text for item in node.sent)
+    for _ in range(20):
+        (retry,) = [item for item in node.sent if isinstance(item, SetTimer) and item.key == "retry"]
+        node.now = retry.at_ms
+        node.looked()
+        node.give(TimerFired("retry"))
+        node.attach(epoch=5)
+        # Neither a tight loop nor a line in the log each time.
+        assert not any(isinstance(item, Log) for item in node.sent)
+    assert node.now > 20_000
+    node.disk = "quick"
+    node.give(TimerFired("retry"))
+    node.attach(epoch=5)
+    assert node.machine.uplink.attached
+
+
+def test_a_higher_epoch_that_a_relay_hands_on_and_that_cannot_be_kept_costs_the_link() -> None:
+    node = NodeRig(2, placement=placement(2, [0]))
+    link = node.attach(parent=0)
+    node.disk = "full"
+    node.launch("9.1", [2], epoch=9)
+    assert node.closed(link)
+    assert node.machine.epoch == 0
+    assert node.to_space(m.Launch) == []
+    (retry,) = [item for item in node.sent if isinstance(item, SetTimer) and item.key == "retry"]
+    assert retry.at_ms >= node.now + 1_000
+
+
+def test_what_a_former_parent_said_is_forgotten_when_the_disk_answers() -> None:
+    node = NodeRig(0)
+    node.disk = "slow"
+    link = node.attach(epoch=5)
+    node.give(LinkClosed(link, "cut"))
+    node.give(Kept("epoch", b"5", ""))
+    assert node.machine.epoch == 5
+    assert not node.machine.uplink.attached
+
+
+def test_a_parent_cannot_fill_the_memory_while_the_disk_is_slow() -> None:
+    node = NodeRig(0)
+    node.disk = "slow"
+    node.attach(epoch=5)
+    for _ in range(MAX_HELD - 1):
+        node.down([0], m.Attend("1.1", True), epoch=5)
+    with pytest.raises(ProtocolError):
+        node.down([0], m.Attend("1.1", True), epoch=5)

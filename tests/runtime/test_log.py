@@ -61,11 +61,11 @@ def test_values_are_kept_privately_and_replaced_as_a_whole(tmp_path: Path) -> No
     said: list[str] = []
     state.remember(tmp_path, "epoch", b"7", lambda level, text: said.append(text))
     state.remember(tmp_path, "epoch", b"12", lambda level, text: said.append(text))
-    assert state.recall_number(tmp_path, "epoch") == 12
+    assert state.recall_epoch(tmp_path) == 12
     assert (tmp_path / "epoch").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["epoch"]
     assert state.recall(tmp_path, "nosuch") == b""
-    assert state.recall_number(tmp_path, "nosuch") == 0
+    assert state.recall_epoch(tmp_path / "nosuch") == 0
     assert not said
     state.remember(tmp_path / "nosuch", "epoch", b"1", lambda level, text: said.append(text))
     assert "cannot keep" in said[0]

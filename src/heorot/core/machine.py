@@ -68,6 +68,15 @@ class FromSpace(Struct, frozen=True, gc=False):
     payload: bytes
 
 
+class Kept(Struct, frozen=True, gc=False):
+    """The answer to a durable `Remember`."""
+
+    name: str
+    value: bytes
+    error: str
+    """Empty: it is on disk."""
+
+
 class ClientOpened(Struct, frozen=True, gc=False):
     """A client has connected; the kernel says who it is."""
 
@@ -148,6 +157,8 @@ class Remember(Struct, frozen=True, gc=False):
 
     name: str
     value: bytes
+    durable: bool = False
+    """It must survive a power cut, and is answered by `Kept`."""
 
 
 class ToClient(Struct, frozen=True, gc=False):
@@ -178,7 +189,7 @@ class Stop(Struct, frozen=True, gc=False):
 
 
 LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | TimerFired
-NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace
+NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept
 HeadEvent: TypeAlias = LinkEvent | ClientOpened | ClientClosed | FromClient | HeadsKnown
 Instruction: TypeAlias = (
     Send | CloseLink | Connect | SetTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop

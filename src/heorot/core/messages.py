@@ -45,6 +45,8 @@ class Hello(Message, tag=1, frozen=True):
     epoch: Count
     """The highest epoch that the sender has seen."""
     release: str
+    headless: bool = False
+    """As in `Pong`."""
 
 
 class Refused(Message, tag=2, frozen=True):
@@ -63,7 +65,10 @@ class Ping(Message, tag=3, frozen=True):
 
 
 class Pong(Message, tag=4, frozen=True):
-    """The parent's answer to `Ping`."""
+    """The parent's answer to `Ping`; also sent unasked as soon as its word on the head changes."""
+
+    headless: bool = False
+    """The sender knows no way to an active head."""
 
 
 class Down(Message, tag=5, frozen=True):
@@ -287,6 +292,9 @@ class Inventorize(Message, tag=54, frozen=True):
     """From the agent only: the path to the head is new. Answer `Inventory`, then send every stream again from its
     acknowledged offset."""
 
+    alone: bool = False
+    """As in `Alone`."""
+
 
 class Query(Message, tag=55, frozen=True):
     """A question with exactly one `Reply` per node; asking again with the same id acts only once."""
@@ -321,6 +329,13 @@ class Admit(Message, tag=57, frozen=True):
     after: JobId
 
 
+class Alone(Message, tag=58, frozen=True):
+    """From the agent only, and only to a space whose `Inventory` says that it listens: whether the node is without any
+    head. While it is, output that nobody acknowledges goes into memory and spool, and a job's `headless_ms` runs."""
+
+    alone: bool
+
+
 # ------------------------------------------------ answers of a process space: tags 80..111
 
 
@@ -332,6 +347,8 @@ class Inventory(Message, tag=80, frozen=True):
     init_pid: Count = 0
     after: str = ""
     """As `Admit` said; empty: no head has admitted this incarnation yet."""
+    hears_alone: bool = False
+    """The space understands `Alone`."""
 
 
 class JobInventory(Message, frozen=True):
@@ -413,7 +430,9 @@ LinkMessage: TypeAlias = Hello | Refused | Ping | Pong | Down | Up | Report | De
 HeadCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place
 )  # fmt: skip
-SpaceCommand: TypeAlias = Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit
+SpaceCommand: TypeAlias = (
+    Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Alone
+)  # fmt: skip
 NodePayload: TypeAlias = Attach | SpaceGone | Inventory | Output | StdinAck | Reply | LaunchCopy
 SpaceAnswer: TypeAlias = Report | Inventory | Output | StdinAck | Reply | LaunchCopy
 

@@ -16,10 +16,19 @@ Way up::
                  ▲           │      ▲                    │                   │
                  │           │      └── next ancestor ───┴─── link lost ─────┘
                  └─ pausing ◀┘ all ancestors and heads tried
+
+The word on the head. The agent is *headless* from its start, and again `HEADLESS_AFTER_MS` after it has lost its way
+up, or as soon as its parent says that it is headless itself; until a head greets it, or a parent that is not. It passes
+each change on to bpinit and to its children at once, and repeats it to children in its greeting and at every heartbeat.
+On one link words stay in order, and a new link begins with the word of its upper end: so the last word is right.
+
+A higher epoch is obeyed only when it is on disk: what brought it, and all that the parent says meanwhile, is held until
+the shell answers `Kept`. If it cannot be kept, the link is given up, as if the head were not there.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from heorot.core import messages as m
@@ -30,6 +39,7 @@ from heorot.core.machine import (
     ConnectFailed,
     FromSpace,
     Instruction,
+    Kept,
     LinkClosed,
     LinkOpened,
     Log,
@@ -58,10 +68,16 @@ _TAG_LAUNCH = 48
 _TAG_RELEASE = 52
 _TAG_ADMIT = 57
 _TAG_LAST_COMMAND = 79
+_OWN_TAGS = (58, 59)
+"""Of commands that only the agent itself, or somebody on the node, gives to bpinit."""
 _TAG_INVENTORY = 80
 _TAG_OUTPUT = 81
 _BULK_TAGS = (_TAG_OUTPUT, 49)
 
+HEADLESS_AFTER_MS = 200
+"""How long an agent looks for another way up before it counts as headless: one that moves to another parent is not."""
+MAX_HELD = 1024
+"""So many messages of the parent are held while an epoch is written to the disk."""
 MAX_CHILDREN = 4096
 MAX_ACCUMULATORS = 16_384
 
@@ -78,6 +94,13 @@ class NodeMachine:
         self.incarnation: int | None = None
         self.admitted_after = ""
         """The last job before the head knew this incarnation; empty: it does not know it yet."""
+        self.headless = True
+        """The word on the head that bpinit and the children were told last."""
+        self._space_hears = False
+        self._keeping = 0
+        """The epoch that is being written to the disk, 0 if none is."""
+        self._held: deque[tuple[int, Callable[[], None]]] = deque()
+        """What waits for it, with the link that it came on."""
         self._below = Children(config, verify)
         self.children = self._below.by_link
         self.accumulators: dict[str, Accumulator] = {}
@@ -95,6 +118,7 @@ class NodeMachine:
             ConnectFailed: self._connect_failed,
             SpaceConnected: self._space_connected,
             SpaceClosed: self._space_closed,
+            Kept: self._kept,
         }
         if config.placement:
             try:
@@ -117,7 +141,10 @@ class NodeMachine:
             closed.
         """
         self._now_ms = now_ms
+        was_attached = self.uplink.attached
         self._handlers[type(event)](event)
+        if was_attached and not self.uplink.attached:
+            self._out.append(SetTimer("headless", now_ms + HEADLESS_AFTER_MS))
         return self._take()
 
     def _take(self) -> list[Instruction]:
@@ -130,7 +157,7 @@ class NodeMachine:
     # ------------------------------------------------------------------ process space
 
     def _space_connected(self, event: SpaceConnected) -> None:
-        self._out.append(ToSpace(m.encode(m.Inventorize())))
+        self._out.append(ToSpace(m.encode(m.Inventorize(self.headless))))
 
     def _space_closed(self, event: SpaceClosed) -> None:
         if self.uplink.attached and self.incarnation is not None:
@@ -151,6 +178,7 @@ class NodeMachine:
             assert isinstance(inventory, m.Inventory)
             self.incarnation = inventory.incarnation
             self.admitted_after = inventory.after
+            self._space_hears = inventory.hears_alone
             self._out += self.uplink.connect(self._now_ms)
             return
         # What is dropped here without a way up, bpinit repeats after the next Inventorize.
@@ -201,7 +229,19 @@ class NodeMachine:
             self.config.node,
             self.epoch,
             self.config.release,
+            self.headless,
         )
+
+    def _set_headless(self, headless: bool) -> None:
+        """Pass the word on the head on, if it is news."""
+        if headless == self.headless:
+            return
+        self.headless = headless
+        if self._space_hears:
+            self._out.append(ToSpace(m.encode(m.Alone(headless))))
+        for child in self.children.values():
+            if child.greeted:
+                self._out.append(Send(child.link, m.Pong(headless)))
 
     def _received(self, event: Received) -> None:
         if event.link == self.uplink.link:
@@ -217,7 +257,11 @@ class NodeMachine:
 
     def _from_parent(self, message: m.LinkMessage) -> None:
         self.uplink.heard_at_ms = self._now_ms
-        if isinstance(message, m.Down):
+        if self._keeping:
+            if len(self._held) >= MAX_HELD:
+                raise ProtocolError(f"more than {MAX_HELD} messages while epoch {self._keeping} is being kept")
+            self._hold(lambda: self._from_parent(message))
+        elif isinstance(message, m.Down):
             self._down(message)
         elif isinstance(message, m.Hello):
             self._greeted(message)
@@ -228,7 +272,10 @@ class NodeMachine:
             assert self.uplink.link is not None
             self._out.append(CloseLink(self.uplink.link, "refused"))
             self._out += self.uplink.refused(message.code, self._now_ms)
-        elif not isinstance(message, m.Pong):
+        elif isinstance(message, m.Pong):
+            if self.uplink.attached:
+                self._set_headless(message.headless)
+        else:
             raise ProtocolError(f"a parent may not send {type(message).__name__}")
 
     def _greeted(self, hello: m.Hello) -> None:
@@ -245,8 +292,10 @@ class NodeMachine:
                 self._refuse(self.uplink.link or 0, "old-epoch", why)
                 self._out += self.uplink.refused("old-epoch", self._now_ms)
                 return
-            self._raise_epoch(hello.epoch)
+            if not self._has_kept(hello.epoch, lambda: self._greeted(hello)):
+                return
         self.uplink.greeted(self._now_ms)
+        self._set_headless(hello.headless and self.uplink.parent != HEAD)
         self._attach()
 
     def _attach(self) -> None:
@@ -268,7 +317,7 @@ class NodeMachine:
             self._attach_order,
         )
         self._send_up(m.Up(config.node, m.encode(attach)))
-        self._out.append(ToSpace(m.encode(m.Inventorize())))
+        self._out.append(ToSpace(m.encode(m.Inventorize(self.headless))))
         self._expect_no_more(1 << config.node)
         for child in self.children.values():
             if child.greeted:
@@ -314,7 +363,7 @@ class NodeMachine:
             if admit.incarnation == self.incarnation and not self.admitted_after:
                 self.admitted_after = admit.after
                 self._out.append(ToSpace(payload))
-        elif _TAG_LAUNCH < tag <= _TAG_LAST_COMMAND:
+        elif _TAG_LAUNCH < tag <= _TAG_LAST_COMMAND and tag not in _OWN_TAGS:
             self._out.append(ToSpace(payload))
         else:
             raise ProtocolError(f"a command with the unknown tag {tag}")
@@ -353,7 +402,8 @@ class NodeMachine:
             self._log("error", f"launch {launch.job} refused: {error}")
             self._report_refusal(launch, str(error))
             return
-        self._raise_epoch(ticket.epoch)
+        if not self._has_kept(ticket.epoch, lambda: self._launch(payload)):
+            return
         if not self.admitted_after or m.job_order(ticket.job) <= m.job_order(self.admitted_after):
             # Meant for a former incarnation, which may have started it. The head decides by the inventory of this one.
             self._log("warning", f"launch {ticket.job} was not meant for this incarnation and is dropped")
@@ -378,17 +428,50 @@ class NodeMachine:
         except SecurityError as error:
             self._log("error", str(error))
             return
-        self._raise_epoch(placement.epoch)
+        if not self._has_kept(placement.epoch, lambda: self._place(sealed)):
+            return
         if not self.uplink.is_news(placement):
             return
         self._out.append(Remember("placement", sealed))
         self._out += self.uplink.move(placement, sealed, self._now_ms)
 
-    def _raise_epoch(self, epoch: int) -> None:
-        """Remember an epoch that a head itself has signed or said: were a relay believed, it could lock us."""
-        if epoch > self.epoch:
-            self.epoch = epoch
-            self._out.append(Remember("epoch", b"%d" % epoch))
+    # ------------------------------------------------------------------ epochs
+
+    def _has_kept(self, epoch: int, again: Callable[[], None]) -> bool:
+        """Say whether an epoch that a head itself has signed or said is on disk; if not, do `again` once it is.
+
+        Were a relay believed, it could lock us.
+        """
+        if epoch <= self.epoch:
+            return True
+        self._keeping = epoch
+        self._hold(again)
+        self._out.append(Remember("epoch", b"%d" % epoch, True))
+        return False
+
+    def _hold(self, action: Callable[[], None]) -> None:
+        self._held.append((self.uplink.link or 0, action))
+
+    def _kept(self, event: Kept) -> None:
+        keeping, self._keeping = self._keeping, 0
+        held, self._held = self._held, deque()
+        if event.error:
+            self._give_up_link(f"epoch {keeping} cannot be kept, and is not obeyed: {event.error}")
+            return
+        self.epoch = max(self.epoch, keeping)
+        for link, action in held:
+            if self._keeping:
+                self._held.append((link, action))
+            elif link == self.uplink.link:
+                try:
+                    action()
+                except ProtocolError as error:
+                    self._give_up_link(str(error))
+
+    def _give_up_link(self, why: str) -> None:
+        if self.uplink.link is not None:
+            self._out.append(CloseLink(self.uplink.link, why))
+            self._out += self.uplink.given_up(why, self._now_ms)
 
     # ------------------------------------------------------------------ upward
 
@@ -410,7 +493,7 @@ class NodeMachine:
                 self._expect_no_more(gone)
                 self._send_up(m.Detached(NodeSet(gone).ranges()))
         elif isinstance(message, m.Ping):
-            self._out.append(Send(child.link, m.Pong()))
+            self._out.append(Send(child.link, m.Pong(self.headless)))
             child.doubted, again = differs(child.mask, message.nodes, child.doubted)
             if again and self.uplink.attached:
                 self._out.append(Send(child.link, m.Reattached(self.epoch)))
@@ -495,6 +578,9 @@ class NodeMachine:
                 self._flush(accumulator)
         elif event.key == "heartbeat":
             self._heartbeat()
+        elif event.key == "headless":
+            if not self.uplink.attached:
+                self._set_headless(True)
         elif event.key == "retry":
             self._out += self.uplink.connect(self._now_ms)
 

@@ -14,7 +14,8 @@ A rank is over when its process was reaped, nothing that it started is left, and
 simulator gives ``Exited(clean=True)`` unless it wants to exercise sweeping, and passes its own `Spool`.
 
 Output goes up as far as the reader's window allows (`Ack` moves it), and stays here until it is acknowledged. While
-nobody reads, it is kept in memory, then in the spool; only when both are full the rank is left to wait in its write.
+nobody reads, or there is no head (`heorot.core.space_alone`), it is kept in memory, then in the spool; only when both
+are full the rank is left to wait in its write.
 While somebody reads slowly, the rank waits as soon as the window is full.
 """
 
@@ -26,6 +27,7 @@ from typing import Any
 
 from heorot.core import messages as m
 from heorot.core import space_events as e
+from heorot.core.space_alone import Solitude
 from heorot.core.space_input import InputSide
 from heorot.core.space_jobs import EXITED, FAILED, OVER, QUEUED, RUNNING, Job, Rank, Tombstones
 from heorot.core.space_output import OutputSide
@@ -68,6 +70,7 @@ class Space:
         self._turn = Turn()
         self.output = OutputSide(config, spool, self._turn)
         self._input = InputSide(self._turn)
+        self.solitude = Solitude(config.node, self._turn, self.jobs, self._tell)
         self._untold: dict[str, Job] = {}
         """Jobs that have something to report."""
         self._closing: deque[tuple[int, Rank]] = deque()
@@ -99,6 +102,7 @@ class Space:
             m.Query: self._query,
             m.FetchLaunch: self._fetch_launch,
             m.Admit: self._admit,
+            m.Alone: self._alone,
         }
         self._handlers = handlers
 
@@ -119,7 +123,8 @@ class Space:
     @property
     def deadline_ms(self) -> int | None:
         """When the next `Tick` is wanted; None: not before another event."""
-        due = [at for at in (self._report_due, self.output.due_ms, self.output.retry_ms) if at is not None]
+        wanted = (self._report_due, self.output.due_ms, self.output.retry_ms, self.solitude.due_ms)
+        due = [at for at in wanted if at is not None]
         if self._closing:
             due.append(self._closing[0][0])
         return min(due) if due else None
@@ -138,6 +143,7 @@ class Space:
     def _agent_lost(self, event: e.AgentLost) -> None:
         self._turn.agent = False
         self.output.agent_changed()
+        self.solitude.change(True)
         for job in self.jobs.values():
             job.muted = True
             self.output.set_sending(job)
@@ -145,7 +151,19 @@ class Space:
     def _from_agent(self, event: e.FromAgent) -> None:
         self._handlers[type(event.command)](event.command)
 
+    def _alone(self, command: m.Alone) -> None:
+        if not self.solitude.change(command.alone):
+            return
+        for job in self.jobs.values():
+            self.output.set_sending(job)
+            if job.sending:
+                # What was sent last may have been lost with the way up. A new inventory follows as a rule, so that
+                # this waits a moment for it.
+                self.output.send_again(job)
+        self.output.pump_soon()
+
     def _inventorize(self, command: m.Inventorize) -> None:
+        self.solitude.change(command.alone)
         self._untold.clear()
         self._report_due = None
         listed = []
@@ -157,7 +175,8 @@ class Space:
                 job.started_told = True
             if not job.live:
                 job.over_told = True
-        self._turn.send(m.Inventory(self.config.incarnation, listed, self.config.init_pid, self.admitted_after))
+        own = self.config
+        self._turn.send(m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, True))
         for job in self.jobs.values():
             job.muted = False
             self.output.set_sending(job)
@@ -201,6 +220,7 @@ class Space:
             slots.append((slot, number))
         job.live = job.unstarted = len(slots)
         self.output.set_sending(job)
+        self.solitude.reckon()
         size = sum(ticket.runs[1::2])
         self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots))
 
@@ -436,7 +456,7 @@ class Space:
             if rank.state == QUEUED:
                 rank.pending_signals.append(9)
         first = next(iter(job.ranks.values()))
-        job.notes.append(m.Failure(self.config.node, first.number, 0, text))
+        job.note(m.Failure(self.config.node, first.number, 0, text))
         self._turn.out.append(e.Destroy([rank.slot for rank in live]))
         self._tell(job, self._turn.now)
 
@@ -448,6 +468,7 @@ class Space:
             _, rank = self._closing.popleft()
             if rank.state == EXITED:
                 self._turn.out.append(e.CloseOutputs(rank.slot))
+        self.solitude.tick()
         report = self._report_due is not None and self._report_due <= now
         if report or (self.output.due_ms is not None and self.output.due_ms <= now):
             # Before the report: an exit shall not overtake the last words.

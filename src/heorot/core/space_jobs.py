@@ -128,6 +128,8 @@ class Job:
         "exited",
         "failed",
         "full_disk_logged",
+        "headless_ms",
+        "hung_up",
         "id",
         "issued_at_ms",
         "launch",
@@ -139,6 +141,7 @@ class Job:
         "over_told",
         "ranks",
         "reading",
+        "remarks",
         "sending",
         "started",
         "started_told",
@@ -154,19 +157,22 @@ class Job:
         self.issued_at_ms = ticket.issued_at_ms
         self.window_bytes = window_bytes
         self.max_processes = ticket.max_processes
+        self.headless_ms = ticket.headless_ms
         self.takes_input = ticket.stdin == b""
         self.attended = ticket.attended
         self.reading = 0
         self.muted = False
         """A new agent was not told of this job yet: nothing of it is sent before the inventory."""
         self.sending = False
-        """Output goes out: the job is attended, not muted, and there is an agent."""
+        """Output goes out: the job is attended, not muted, and there are an agent and a head."""
         self.ranks: dict[int, Rank] = {}
         self.live = 0
         """Ranks that are neither over nor failed."""
         self.unstarted = 0
         self.broadcast: Input | None = None
         self.limit_hit = False
+        self.hung_up = False
+        """It is being ended because there is no head."""
         self.full_disk_logged = False
         # What the next Report will say.
         self.started: list[int] = []
@@ -175,10 +181,18 @@ class Job:
         self.notes: list[Failure] = []
         self.started_told = False
         self.over_told = False
+        self.remarks: list[Failure] = []
+        """All notes so far: a new head is told all of them."""
+
+    def note(self, note: Failure) -> None:
+        """Let the user know."""
+        self.remarks.append(note)
+        self.notes.append(note)
 
     def repeat_everything(self, node: int) -> None:
         """Let the next report say everything again."""
         self.started, self.exited, self.failed = [], [], []
+        self.notes = list(self.remarks)
         self.started_told = self.over_told = False
         for rank in self.ranks.values():
             if rank.state == FAILED and rank.failure is not None:
@@ -214,6 +228,7 @@ class Job:
             elif rank.state != QUEUED:
                 running += (rank.number, rank.pid)
         self.started, self.exited, self.failed = [], [], []
+        self.notes = list(self.remarks)
         return JobInventory(self.id, running, exited, failed, self.stdin_offset())
 
     def stdin_offset(self) -> int:

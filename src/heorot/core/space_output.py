@@ -135,9 +135,15 @@ class OutputSide:
             self._turn.out.append(e.ToAgent(message, True))
             self.line_up(rank, index)
 
+    def pump_soon(self) -> None:
+        """Send what stands in the line, in a moment."""
+        if self._line and self.due_ms is None:
+            self.due_ms = self._turn.now + OUTPUT_DELAY_MS
+
     def set_sending(self, job: Job) -> None:
         """Find out whether the job's output goes out, and read its pipes accordingly."""
-        job.sending = job.attended and not job.muted and self._turn.agent
+        # Without a head nobody acknowledges: were it sent, the rank would wait as soon as the window is full.
+        job.sending = job.attended and not job.muted and self._turn.agent and not self._turn.alone
         for rank in job.ranks.values():
             for index in (0, 1):
                 if not job.sending:

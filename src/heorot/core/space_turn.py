@@ -8,14 +8,15 @@ from heorot.core.space_jobs import Job
 
 
 class Turn:
-    """The time, the instructions so far, and whether there is an agent."""
+    """The time, the instructions so far, and whether there are an agent and a head."""
 
-    __slots__ = ("agent", "now", "out")
+    __slots__ = ("agent", "alone", "now", "out")
 
     def __init__(self) -> None:
         self.now = 0
         self.out: list[e.SpaceInstruction] = []
         self.agent = False
+        self.alone = False
 
     def send(self, message: SpaceAnswer) -> None:
         """Answer the agent, if there is one."""

@@ -106,11 +106,14 @@ class Uplink:
         """A connection could not be made: try the next candidate."""
         if event.key != self._connecting:
             return []
+        return [*self._explain(event.reason), *self._try_next(now_ms)]
+
+    def _explain(self, reason: str) -> list[Instruction]:
         # Each reason once until a parent greets: the log shall say why a node stays alone, and not every 2 s.
-        if event.reason in self._told or len(self._told) >= MAX_REASONS:
-            return self._try_next(now_ms)
-        self._told.append(event.reason)
-        return [Log("warning", f"no way up: {event.reason}"), *self._try_next(now_ms)]
+        if reason in self._told or len(self._told) >= MAX_REASONS:
+            return []
+        self._told.append(reason)
+        return [Log("warning", f"no way up: {reason}")]
 
     def greeted(self, now_ms: int) -> None:
         """The parent has greeted: the way up is open."""
@@ -133,6 +136,15 @@ class Uplink:
         pause_ms = min(FIRST_PAUSE_MS << self._short_lives, LONGEST_PAUSE_MS)
         self._short_lives = min(self._short_lives + 1, 8)
         return self._retry(now_ms, pause_ms)
+
+    def given_up(self, why: str, now_ms: int) -> list[Instruction]:
+        """We cannot go on with this parent (the caller closes the link): try the next candidate, and this one later."""
+        was_attached, self.link, self.attached = self.attached, None, False
+        told = self._explain(why)
+        if not was_attached:
+            return [*told, *self._try_next(now_ms)]
+        # It would come to the same at once.
+        return [*told, *self._retry(now_ms, LONGEST_PAUSE_MS)]
 
     def refused(self, code: str, now_ms: int) -> list[Instruction]:
         """The parent will not have us (the caller closes the link): try the next candidate, not the same again."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from heorot import __version__
 from heorot.core.errors import HeorotError
-from heorot.core.machine import FromSpace, SpaceClosed, SpaceConnected
+from heorot.core.machine import FromSpace, Remember, SpaceClosed, SpaceConnected
 from heorot.core.node import NodeConfig, NodeMachine
 from heorot.runtime import state
 from heorot.runtime.channel import Channel
@@ -96,7 +96,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
         port=port,
         heads=settings.heads,
         placement=state.recall(directory / "state", "placement"),
-        epoch=state.recall_number(directory / "state", "epoch"),
+        epoch=state.recall_epoch(directory / "state"),
         agent_pid=os.getpid(),
         init_pid=init_pid,
         wall_offset_ms=int((time.time() - loop.time()) * 1000),
@@ -127,7 +127,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
         machine,
         links,
         to_space=space.send,
-        remember=lambda name, value: state.remember(directory / "state", name, value, log),
+        remember=lambda item: _remember(directory / "state", item, log),
     )
     links.listen(listener)
     space.start()
@@ -145,6 +145,17 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     loop.close()
     os.close(init_process)
     return reason
+
+
+def _remember(directory: Path, item: Remember, log: Log) -> str:
+    if not item.durable:
+        state.remember(directory, item.name, item.value, log)
+        return ""
+    try:
+        state.remember_durably(directory, item.name, item.value)
+    except OSError as error:
+        return f"{directory / item.name}: {error.strerror or error}"
+    return ""
 
 
 def _has_ended(process: int) -> bool:

@@ -14,6 +14,7 @@ from heorot.core.machine import (
     FromClient,
     HeadEvent,
     Instruction,
+    Kept,
     Log,
     NodeEvent,
     Received,
@@ -59,7 +60,7 @@ class Shell:
         self.stopped: str | None = None
         """Why the machine wants the daemon to end."""
         self._to_space: Callable[[bytes], None] | None = None
-        self._remember: Callable[[str, bytes], None] | None = None
+        self._remember: Callable[[Remember], str] | None = None
         self._hands: dict[type, Callable[[Any], None]] = {
             Send: self._send,
             CloseLink: self._close_link,
@@ -80,9 +81,9 @@ class Shell:
         *,
         clients: Clients | None = None,
         to_space: Callable[[bytes], None] | None = None,
-        remember: Callable[[str, bytes], None] | None = None,
+        remember: Callable[[Remember], str] | None = None,
     ) -> None:
-        """Say what the shell works with; then `start`."""
+        """Say what the shell works with; then `start`. `remember` returns what went wrong, empty if nothing did."""
         self._machine = machine
         self._links = links
         self._clients = clients
@@ -170,7 +171,9 @@ class Shell:
 
     def _keep(self, instruction: Remember) -> None:
         assert self._remember is not None
-        self._remember(instruction.name, instruction.value)
+        error = self._remember(instruction)
+        if instruction.durable:
+            self.feed(Kept(instruction.name, instruction.value, error))
 
     def _client(self, instruction: ToClient) -> None:
         assert self._clients is not None

@@ -18,6 +18,7 @@ from heorot.core.machine import (
     ConnectFailed,
     FromSpace,
     Instruction,
+    Kept,
     LinkClosed,
     LinkOpened,
     Log,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 CLUSTER = "sim"
 WALL_OFFSET_MS = 1_700_000_000_000
 LOCAL_DELAY_US = (20, 300)
+DISK_DELAY_US = (50, 20_000)
+DISK_FULL_CHANCE = 0.05
 
 
 def sign(data: bytes) -> bytes:
@@ -358,7 +361,11 @@ class NodeHost:
                 )
                 network.connect(item.host, attempt, item.timeout_ms, not self.isolated)
             elif isinstance(item, Remember):
-                self.remembered[item.name] = item.value
+                if item.durable:
+                    delay_us = self.world.between(*DISK_DELAY_US)
+                    self.world.after(delay_us, self._keep, self._agents, item, self.world.chance(DISK_FULL_CHANCE))
+                else:
+                    self.remembered[item.name] = item.value
             elif isinstance(item, Log):
                 self.world.tell(self.name, f"[{item.level}] %s", item.text)
             elif isinstance(item, Stop):
@@ -366,6 +373,14 @@ class NodeHost:
                 self._end_agent()
             else:
                 assert not isinstance(item, (ToClient, CloseClient)), item
+
+    def _keep(self, agent: int, item: Remember, full: bool) -> None:
+        if agent != self._agents or self.agent is None:
+            # It was killed before it had written.
+            return
+        if not full:
+            self.remembered[item.name] = item.value
+        self.feed(Kept(item.name, item.value, "the disk is full" if full else ""))
 
     # ------------------------------------------------------------------ between agent and space
 

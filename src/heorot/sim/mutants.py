@@ -56,12 +56,6 @@ def _obeys_any_epoch(node: Any) -> None:
     """Commands of a head that was deposed are carried out."""
     honest = node._down
     node._down = lambda down: honest(replace(down, epoch=max(down.epoch, node.epoch)))
-    node._raise_epoch = lambda epoch: _raise_only(node, epoch)
-
-
-def _raise_only(node: Any, epoch: int) -> None:
-    if epoch > node.epoch:
-        NodeMachine._raise_epoch(node, epoch)
 
 
 def _waits_for_reports_forever(node: Any) -> None:
