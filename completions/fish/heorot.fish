@@ -37,7 +37,7 @@ function __heorot_bpsh_needs_nodes
     set -e words[1]
     while set -q words[1]
         switch $words[1]
-            case -I -O -E -b -l --stdin --stdout --stderr --max-processes --dir
+            case -I -O -E -b -l --stdin --stdout --stderr --headless --max-processes --dir
                 set -e words[1]
             case -a -A
                 return 1
@@ -81,6 +81,7 @@ complete -c bpsh -l gather -d 'Show equal output of several nodes once'
 complete -c bpsh -l json -d 'One JSON document at the end'
 complete -c bpsh -l detach -d 'Leave the job running and print its id'
 complete -c bpsh -l label -d 'Name of the node before each line'
+complete -c bpsh -l headless -x -d 'End the job on a node without any head so long'
 complete -c bpsh -l max-processes -x -d 'End the job if it has more on a node'
 
 complete -c bpstat -a '(__heorot_node_list)' -d Nodes

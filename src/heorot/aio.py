@@ -15,12 +15,13 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heorot import wire
-from heorot.core.errors import ProtocolError
-from heorot.endpoint import cluster_directory, connect_head
+from heorot.core.errors import ProtocolError, RequestError
+from heorot.endpoint import cluster_directory, cluster_mark, connect_head
 from heorot.job_base import (
     BROADCAST,
     DEVNULL,
@@ -37,8 +38,12 @@ from heorot.job_base import (
     spawn_fields,
 )
 from heorot.job_state import JobState
+from heorot.reconnect import REACH_S, HeadSearch
 from heorot.session import Output, Request, Session
 from heorot.status import Status
+
+if TYPE_CHECKING:
+    import _socket
 
 # As in heorot.connection.
 wire.use_compiled()
@@ -48,23 +53,24 @@ CLOSE_TIMEOUT_S = 10.0
 SIGKILL = 9
 
 
-def connect(directory: str | os.PathLike[str] | None = None) -> Connecting:
+def connect(directory: str | os.PathLike[str] | None = None, *, reconnect_timeout_s: float | None = None) -> Connecting:
     """Open a cluster: ``await connect()``, or ``async with connect() as cluster``. See `heorot.client.connect`."""
-    return Connecting(cluster_directory(None if directory is None else os.fspath(directory)))
+    return Connecting(cluster_directory(None if directory is None else os.fspath(directory)), reconnect_timeout_s)
 
 
 class Connecting:
     """What `connect` returns: to be awaited, or used as an asynchronous context manager."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, reconnect_timeout_s: float | None = None) -> None:
         self._directory = directory
+        self._reconnect_timeout_s = reconnect_timeout_s
         self._cluster: Cluster | None = None
 
     def __await__(self) -> Generator[Any, None, Cluster]:
         return self._open().__await__()
 
     async def _open(self) -> Cluster:
-        cluster = Cluster(self._directory)
+        cluster = Cluster(self._directory, self._reconnect_timeout_s)
         await cluster._open()
         return cluster
 
@@ -80,10 +86,16 @@ class Connecting:
 
 
 class _Link(asyncio.Protocol):
-    """Feeds what arrives to the session and wakes whoever waits for a change."""
+    """Feeds what arrives to the session and wakes whoever waits for a change; goes on with the next head."""
 
-    def __init__(self, on_output: Callable[[Output], None]) -> None:
+    def __init__(self, directory: str, on_output: Callable[[Output], None], reconnect_timeout_s: float | None) -> None:
         self.session = Session()
+        self._directory = directory
+        self._cluster_mark = cluster_mark(directory)
+        self._reconnect_timeout_s = reconnect_timeout_s
+        self._search: HeadSearch | None = None
+        """Since the head was lost, until the next one has greeted us."""
+        self._reconnecting: asyncio.Task[None] | None = None
         self.closed = asyncio.get_running_loop().create_future()
         self._on_output = on_output
         self._waiters: set[asyncio.Future[None]] = set()
@@ -92,6 +104,8 @@ class _Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if not self.session.connected and self.session.closed is None:
+            self.session.reconnected()
         self.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -101,13 +115,36 @@ class _Link(asyncio.Protocol):
                     self._on_output(event)
         except ProtocolError:
             pass  # the session is closed and says why to everybody who waits
+        if self.session.greeted:
+            self._search = None
         self.flush()
         self._changed()
         if self.session.closed is not None:
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.session.disconnected("the connection to the head is gone")
+        if self.session.closed is not None:
+            self._ended("")
+            return
+        self.session.connection_lost()
+        if self._search is None:
+            self._search = HeadSearch(self._directory, self._cluster_mark, self._reconnect_timeout_s)
+        self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect(self._search))
+        self._changed()
+
+    async def _reconnect(self, search: HeadSearch) -> None:
+        try:
+            while self.session.closed is None:
+                await asyncio.sleep(max(0.0, search.next_at - monotonic()))
+                raw = search.attempt()
+                if raw is not None:
+                    await _hand_over(raw, self)
+                    return
+        except RequestError as error:
+            self._ended(f"the connection to the head is gone: {error.message}")
+
+    def _ended(self, reason: str) -> None:
+        self.session.disconnected(reason)
         self._changed()
         if not self.closed.done():
             self.closed.set_result(None)
@@ -128,9 +165,14 @@ class _Link(asyncio.Protocol):
     def close(self) -> None:
         """Send what is to be sent, then close."""
         self.flush()
+        connected = self.session.connected
         self.session.disconnected("the connection was closed")
         assert self._transport is not None
         self._transport.close()
+        if not connected:
+            if self._reconnecting is not None:
+                self._reconnecting.cancel()
+            self._ended("")
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until `condition` holds. Raises RequestError if the connection ends before."""
@@ -153,25 +195,39 @@ class _Link(asyncio.Protocol):
         return request.value
 
 
+async def _hand_over(raw: _socket.socket, link: _Link) -> None:
+    """Let the event loop serve a connected socket."""
+    connection = socket.socket(fileno=raw.detach())
+    try:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
 class Cluster:
     """A connection to a cluster's head. Closing it ends its jobs unless they are detached."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, reconnect_timeout_s: float | None = None) -> None:
         self.directory = directory
+        self._reconnect_timeout_s = reconnect_timeout_s
         self._jobs: dict[int, Job] = {}
         self._link: _Link
 
     async def _open(self) -> None:
-        # A unix socket connects at once or not at all.
-        raw = connect_head(self.directory)
-        connection = socket.socket(fileno=raw.detach())
+        search = HeadSearch(self.directory, cluster_mark(self.directory), REACH_S)
         try:
-            connection.setblocking(False)
-            loop = asyncio.get_running_loop()
-            _, self._link = await loop.create_unix_connection(lambda: _Link(self._on_output), sock=connection)
-        except BaseException:
-            connection.close()
-            raise
+            # A unix socket connects at once or not at all.
+            raw = connect_head(self.directory)
+        except RequestError as error:
+            if error.code != "no-head":
+                raise
+            while (found := search.attempt()) is None:
+                await asyncio.sleep(max(0.0, search.next_at - monotonic()))
+            raw = found
+        self._link = _Link(self.directory, self._on_output, self._reconnect_timeout_s)
+        await _hand_over(raw, self._link)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -203,11 +259,13 @@ class Cluster:
         terminal: tuple[int, int] | None = None,
         detached: bool = False,
         max_processes: int = 0,
+        headless_s: float = 0,
     ) -> Job:
         """Start a command on nodes. See `heorot.client.Cluster.spawn`."""
         fields = spawn_fields(
             argv, nodes, stdin=stdin, stdout=stdout, stderr=stderr, environment=environment, directory=directory,
             umask=umask, limits=limits, terminal=terminal, detached=detached, max_processes=max_processes,
+            headless_s=headless_s,
         )  # fmt: skip
         return await self._job(self._link.session.spawn(**fields), detached)
 
@@ -268,7 +326,8 @@ class Cluster:
 
     async def signal(self, pids: Sequence[int], number: int) -> int:
         """Signal processes by cluster-wide PID (negative: a process group); return how many got it."""
-        return int((await self._ask(wire.signal, None, None, list(pids), int(number)))[0])
+        request = self._link.session.signal_processes(list(pids), int(number))
+        return int((await self._link.answer(request))[0])
 
 
 class Job(JobBase):
@@ -380,7 +439,7 @@ class Job(JobBase):
             self._link.flush()
 
     async def signal(self, number: int, ranks: Sequence[int] | None = None) -> int:
-        """Signal all ranks, or some; return how many processes got it."""
+        """Signal all ranks, or some; return how many processes got it. See `heorot.client.Job.signal`."""
         if self._state.done:
             return 0
         request = self._session.signal(self._state, int(number), None if ranks is None else list(ranks))

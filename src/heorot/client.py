@@ -39,25 +39,33 @@ CLOSE_TIMEOUT_S = 10.0
 SIGKILL = 9
 
 
-def connect(directory: str | os.PathLike[str] | None = None) -> Cluster:
+def connect(directory: str | os.PathLike[str] | None = None, *, reconnect_timeout_s: float | None = None) -> Cluster:
     """Return a connection to the cluster at `directory`; by default that of ``HEOROT_DIR``, else ``/run/heorot``.
+
+    A head that is lost is replaced by another one; the connection goes on with that one by itself, and its jobs with
+    all of their output and input.
+
+    Parameters
+    ----------
+    reconnect_timeout_s:
+        How long to look for another head when one is lost; None: as long as the cluster is there; 0: not at all.
 
     Raises
     ------
     RequestError
-        Code ``no-cluster`` if nobody listens there.
+        Code ``no-cluster`` if there is none, ``no-head`` if nobody listens there, not even after five seconds.
     """
-    return Cluster(cluster_directory(None if directory is None else os.fspath(directory)))
+    return Cluster(cluster_directory(None if directory is None else os.fspath(directory)), reconnect_timeout_s)
 
 
 class Cluster:
     """A connection to a cluster's head. A context manager: leaving it closes the connection, which ends its jobs
     unless they are detached."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, reconnect_timeout_s: float | None = None) -> None:
         self.directory = directory
         self._jobs: dict[int, Job] = {}
-        self._connection = Connection(directory, self._on_output)
+        self._connection = Connection(directory, self._on_output, reconnect_timeout_s)
 
     def __enter__(self) -> Cluster:
         return self
@@ -95,6 +103,7 @@ class Cluster:
         terminal: tuple[int, int] | None = None,
         detached: bool = False,
         max_processes: int = 0,
+        headless_s: float = 0,
     ) -> Job:
         """Start a command on nodes and return the job as soon as the cluster has taken it on.
 
@@ -114,6 +123,8 @@ class Cluster:
             The job outlives this connection and keeps its output until somebody attaches.
         max_processes:
             The job is ended if it has more processes on a node; 0: the cluster's default.
+        headless_s:
+            The job is ended on a node that has been without any head for so long; 0: it runs to its end.
 
         Raises
         ------
@@ -123,6 +134,7 @@ class Cluster:
         fields = spawn_fields(
             argv, nodes, stdin=stdin, stdout=stdout, stderr=stderr, environment=environment, directory=directory,
             umask=umask, limits=limits, terminal=terminal, detached=detached, max_processes=max_processes,
+            headless_s=headless_s,
         )  # fmt: skip
         with self._connection.lock:
             return self._job(self._connection.session.spawn(**fields), detached)
@@ -199,8 +211,13 @@ class Cluster:
         return list(self._ask(wire.resolve, node_list(nodes), "list")[0])
 
     def signal(self, pids: Sequence[int], number: int) -> int:
-        """Signal processes by cluster-wide PID (negative: a process group); return how many got it."""
-        return int(self._ask(wire.signal, None, None, list(pids), int(number))[0])
+        """Signal processes by cluster-wide PID (negative: a process group); return how many got it. See `Job.signal`
+        for a head that is lost meanwhile.
+        """
+        with self._connection.lock:
+            self._connection.notice()
+            request = self._connection.session.signal_processes(list(pids), int(number))
+            return int(self._connection.answer(request).value[0])
 
 
 class Job(JobBase):
@@ -360,8 +377,16 @@ class Job(JobBase):
                 self._connection.wait_until(lambda: not self._session.outgoing)
 
     def signal(self, number: int, ranks: Sequence[int] | None = None) -> int:
-        """Signal all ranks, or some; return how many processes got it."""
+        """Signal all ranks, or some; return how many processes got it.
+
+        Raises
+        ------
+        RequestError
+            ``connection-lost`` if the head was lost before it answered. The signal may have arrived or not, and is not
+            sent again by itself, except for SIGKILL: twice would not be the same as once.
+        """
         with self._connection.lock:
+            self._connection.notice()
             if self._state.done:
                 return 0
             request = self._session.signal(self._state, int(number), None if ranks is None else list(ranks))

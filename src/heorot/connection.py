@@ -1,7 +1,8 @@
 """A blocking connection to the head that several threads may share, without a thread of its own.
 
 Whoever waits for something reads from the socket meanwhile, for all: one thread at a time pumps, the others wait for it
-to tell them that something has changed, and one of them takes over when the pump has what it wanted.
+to tell them that something has changed, and one of them takes over when the pump has what it wanted. When the head is
+lost, the pump looks for the next one, and the session goes on with it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from threading import Condition, Lock
 from time import monotonic
 
 from heorot import wire
-from heorot.core.errors import ProtocolError
-from heorot.endpoint import connect_head
+from heorot.core.errors import ProtocolError, RequestError
+from heorot.endpoint import cluster_mark, reach_head
+from heorot.reconnect import HeadSearch
 from heorot.session import Output, Request, Session
 
 RECEIVE_BYTES = 256 * 1024
@@ -29,24 +31,34 @@ class Connection:
     """The socket, the session that speaks over it, and the lock that guards both.
 
     Hold `lock` while using `session`; call `flush` before giving it up.
+
+    Parameters
+    ----------
+    reconnect_timeout_s:
+        How long to look for another head when one is lost; None: as long as the cluster is there.
     """
 
-    def __init__(self, directory: str, on_output: Callable[[Output], None]) -> None:
+    def __init__(
+        self, directory: str, on_output: Callable[[Output], None], reconnect_timeout_s: float | None = None
+    ) -> None:
         self.session = Session()
+        self._directory = directory
+        self._reconnect_timeout_s = reconnect_timeout_s
+        self._search: HeadSearch | None = None
+        """Since the head was lost, until the next one has greeted us."""
         self.lock = Lock()
         self._changed = Condition(self.lock)
         self._on_output = on_output
         self._pumping = False
-        self._socket = connect_head(directory)
+        self._socket = reach_head(directory)
         self._socket.setblocking(False)
+        self._cluster_mark = cluster_mark(directory)
         # Wakes the pump when another thread has more to write than the socket takes.
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def close(self) -> None:
         """Close the connection; whoever waits gets an error."""
         with self.lock:
-            if self._socket.fileno() < 0:
-                return
             self.session.disconnected("the connection was closed")
             if self._pumping:
                 # The pump closes when it is out of poll: a descriptor in use must not be given to somebody else.
@@ -57,7 +69,9 @@ class Connection:
 
     def _close(self) -> None:
         self._socket.close()
-        os.close(self._wake_fd)
+        if self._wake_fd >= 0:
+            os.close(self._wake_fd)
+            self._wake_fd = -1
 
     @property
     def closed(self) -> bool:
@@ -70,7 +84,7 @@ class Connection:
         if self.session.closed is not None:
             outgoing.clear()
             return
-        while outgoing:
+        while outgoing and self.session.connected:
             try:
                 sent = self._socket.send(outgoing)
             except BlockingIOError:
@@ -110,7 +124,11 @@ class Connection:
 
     def _pump(self, timeout_s: float | None) -> None:
         poller = poll()
-        poller.register(self._socket, POLLIN | (POLLOUT if self.session.outgoing else 0))
+        if self.session.connected:
+            poller.register(self._socket, POLLIN | (POLLOUT if self.session.outgoing else 0))
+        elif self._search is not None:
+            search_s = max(0.0, self._search.next_at - monotonic())
+            timeout_s = search_s if timeout_s is None else min(search_s, timeout_s)
         poller.register(self._wake_fd, POLLIN)
         self._pumping = True
         self.lock.release()
@@ -131,7 +149,29 @@ class Connection:
                 os.eventfd_read(self._wake_fd)
         if any(fd == self._socket.fileno() and events & ~POLLOUT for fd, events in ready):
             self._receive()
+        if self._search is not None:
+            self._look_for_head(self._search)
         self.flush()
+
+    def _look_for_head(self, search: HeadSearch) -> None:
+        if self.session.connected:
+            if self.session.greeted:
+                self._search = None
+        elif monotonic() >= search.next_at and self.session.closed is None:
+            try:
+                connection = search.attempt()
+            except RequestError as error:
+                self.session.disconnected(f"the connection to the head is gone: {error.message}")
+                self._close()
+                return
+            if connection is not None:
+                connection.setblocking(False)
+                self._socket = connection
+                self.session.reconnected()
+
+    def notice(self) -> None:
+        """Take in what has arrived already, the end of the connection above all. The caller holds the lock."""
+        self.wait_until(lambda: False, 0)
 
     def _receive(self) -> None:
         try:
@@ -141,8 +181,10 @@ class Connection:
         except OSError:
             data = b""
         if not data:
-            self.session.disconnected("the connection to the head is gone")
-            self._close()
+            self._socket.close()
+            self.session.connection_lost()
+            if self._search is None:
+                self._search = HeadSearch(self._directory, self._cluster_mark, self._reconnect_timeout_s)
             return
         try:
             events = self.session.receive(data)

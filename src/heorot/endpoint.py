@@ -9,6 +9,7 @@ from heorot.core.errors import RequestError
 
 DEFAULT_DIRECTORY = "/run/heorot"
 SOCKET_NAME = "head.sock"
+CLUSTER_FILE = "cluster.toml"
 MAX_PATH_BYTES = 107
 """The longest path that fits a unix socket address."""
 
@@ -18,13 +19,44 @@ def cluster_directory(directory: str | None = None) -> str:
     return directory or os.environ.get("HEOROT_DIR") or DEFAULT_DIRECTORY
 
 
+def cluster_mark(directory: str) -> tuple[int, int] | None:
+    """Return what tells the embedded cluster at `directory` from a later one there; None if it is none.
+
+    ``heorot down`` removes the file: as long as it is there and the same, a head that is lost will have a successor.
+    """
+    try:
+        status = os.stat(os.path.join(directory, CLUSTER_FILE))
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def reach_head(directory: str) -> _socket.socket:
+    """Return a connection as `connect_head` does; where a head was and another may follow, look for it for a while.
+
+    Raises
+    ------
+    RequestError
+        As `connect_head`.
+    """
+    try:
+        return connect_head(directory)
+    except RequestError as error:
+        if error.code != "no-head":
+            raise
+    from heorot.reconnect import reach_next_head
+
+    return reach_next_head(directory)
+
+
 def connect_head(directory: str) -> _socket.socket:
     """Return a connected stream socket to the head of the cluster at `directory`.
 
     Raises
     ------
     RequestError
-        Code ``no-cluster`` if nothing listens there, ``permission`` if the caller may not connect.
+        Code ``no-cluster`` if there is none, ``no-head`` if nothing listens now, ``permission`` if the caller may not
+        connect.
     """
     path = os.path.join(directory, SOCKET_NAME)
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
@@ -40,16 +72,16 @@ def connect_head(directory: str) -> _socket.socket:
                 os.close(directory_fd)
     except (FileNotFoundError, NotADirectoryError) as error:
         connection.close()
+        if cluster_mark(directory) is not None:
+            # One head has gone in good order, or the first is still to come.
+            raise _no_head(directory) from error
         raise RequestError(
             "no-cluster",
             f"no cluster at {directory}: start one with 'heorot up --dir {directory} --nodes 4', or set HEOROT_DIR",
         ) from error
     except ConnectionRefusedError as error:
         connection.close()
-        raise RequestError(
-            "no-cluster",
-            f"no head is running at {directory}: 'heorot up --dir {directory} --nodes 4' starts one; or set HEOROT_DIR",
-        ) from error
+        raise _no_head(directory) from error
     except PermissionError as error:
         connection.close()
         raise RequestError("permission", f"no permission to connect to {path}") from error
@@ -57,3 +89,10 @@ def connect_head(directory: str) -> _socket.socket:
         connection.close()
         raise RequestError("no-cluster", f"cannot connect to {path}: {error.strerror or error}") from error
     return connection
+
+
+def _no_head(directory: str) -> RequestError:
+    return RequestError(
+        "no-head",
+        f"no head is running at {directory}: 'heorot up --dir {directory} --nodes 4' starts one; or set HEOROT_DIR",
+    )

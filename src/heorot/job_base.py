@@ -115,8 +115,11 @@ def spawn_fields(
     terminal: tuple[int, int] | None,
     detached: bool,
     max_processes: int,
+    headless_s: float,
 ) -> dict[str, Any]:
     """Return the fields of `heorot.wire.spawn` for what a program asked for; what it left out is taken from it."""
+    if not 0 <= headless_s <= wire.MAX_HEADLESS_S:
+        raise ValueError(f"headless_s must be between 0 and {wire.MAX_HEADLESS_S}, not {headless_s}")
     if isinstance(argv, str | bytes) or not argv:
         raise ValueError("argv must be a sequence with the command and its arguments")
     if environment is None:
@@ -139,6 +142,8 @@ def spawn_fields(
         "terminal": list(terminal) if terminal else [],
         "detached": detached,
         "max_processes": max_processes,
+        "key": os.urandom(wire.KEY_BYTES),
+        "headless_ms": round(headless_s * 1000),
     }
 
 

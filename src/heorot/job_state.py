@@ -61,9 +61,11 @@ class InboundStream:
 class StdinStream:
     """Input on its way to a rank, or to all of them."""
 
-    __slots__ = ("acknowledged", "closed", "ended", "sent")
+    __slots__ = ("acknowledged", "closed", "ended", "kept", "sent")
 
     def __init__(self) -> None:
+        self.kept: list[tuple[int, bytes]] = []
+        """Offsets and bytes that were not acknowledged: another head may have to hear them again."""
         self.sent = 0
         self.acknowledged = 0
         self.ended = False
@@ -77,6 +79,32 @@ class StdinStream:
         if self.ended or self.closed:
             return 0
         return wire.STDIN_WINDOW_BYTES - (self.sent - self.acknowledged)
+
+    def keep(self, data: bytes) -> int:
+        """Note bytes as sent, and keep them until they are acknowledged; return their offset."""
+        offset = self.sent
+        if data:
+            self.kept.append((offset, data))
+        self.sent += len(data)
+        return offset
+
+    def acknowledge(self, offset: int, closed: bool) -> None:
+        """All ranks have the input up to `offset`, or none takes any more."""
+        # Ranks that want no more acknowledge the highest possible offset.
+        self.acknowledged = max(self.acknowledged, min(offset, self.sent))
+        self.closed = self.closed or closed
+        gone = 0
+        for start, data in self.kept:
+            if not self.closed and start + len(data) > self.acknowledged:
+                break
+            gone += 1
+        del self.kept[:gone]
+
+    def unacknowledged(self) -> list[tuple[int, bytes]]:
+        """Return what has to be sent again to a head that knows the acknowledged offset only."""
+        return [
+            (max(offset, self.acknowledged), data[max(0, self.acknowledged - offset) :]) for offset, data in self.kept
+        ]
 
 
 class JobState:
@@ -93,8 +121,9 @@ class JobState:
     """
 
     __slots__ = (
-        "acknowledge_bytes", "cut_off", "done", "done_text", "error", "from_attach", "id", "missing_streams", "nodes",
-        "pids", "released", "request", "statuses", "stdin", "streams", "unwanted",
+        "acknowledge_bytes", "cut_off", "detached", "done", "done_text", "error", "from_attach", "id", "leaving",
+        "missing_streams", "nodes", "pids", "released", "request", "resuming", "statuses", "stdin", "streams",
+        "unwanted",
     )  # fmt: skip
 
     def __init__(self, request: int) -> None:
@@ -118,6 +147,12 @@ class JobState:
         """Whoever asked for it has gone before it was there."""
         self.from_attach = False
         """Somebody else may have read the beginning of its output."""
+        self.detached = False
+        """It was started to go on without us, and we do not follow it."""
+        self.resuming = False
+        """Its head was lost, and the next one has not said yet that it goes on."""
+        self.leaving = False
+        """It is to be released as soon as a head goes on with it."""
 
     @property
     def complete(self) -> bool:
@@ -190,6 +225,13 @@ class JobState:
                 stream.total = total
                 self.missing_streams += stream.missing
         return True
+
+    def gone(self, status: Status, text: str) -> list[int]:
+        """No head knows the job any more: all that we do not have of it is lost; return the ranks that ended so."""
+        ranks = [rank for rank in range(len(self.nodes)) if not self.rank_complete(rank) and self.lost(rank, status)]
+        self.done = True
+        self.done_text = self.done_text or text
+        return ranks
 
     def lost(self, rank: int, status: Status) -> bool:
         """A rank's node is gone, and the rest of its output with it; return False if the rank was over before."""

@@ -10,6 +10,13 @@ waits for a round trip that it does not need.
 A job's output is acknowledged by its reader calling `consumed` after the bytes are where they belong; the head sends no
 more than a window beyond that. So the memory of a reader that falls behind is bounded by the windows of its own
 streams.
+
+When the connection is lost the owner says so with `connection_lost`, connects to the next head, and calls
+`reconnected`: `outgoing` then holds the greeting and everything that takes up again what was under way. Jobs are
+resumed at their offsets; a launch that was not acknowledged is asked for once more under its key, which starts it at
+most once; questions are repeated; input that was not acknowledged is sent again. Meanwhile the owner may go on as if
+nothing had happened: what it wants is kept, within the same windows, until there is a head. A signal that may have
+arrived is not sent twice unless twice is as good as once.
 """
 
 from __future__ import annotations
@@ -59,10 +66,13 @@ class Request:
     `error`.
     """
 
-    __slots__ = ("error", "finished", "job", "rows", "value")
+    __slots__ = ("error", "finished", "job", "message", "repeatable", "rows", "value")
 
     def __init__(self, job: JobState | None = None) -> None:
         self.finished = False
+        self.message: list[Any] = []
+        self.repeatable = True
+        """Asking another head once more does no harm."""
         self.value: list[Any] = []
         self.rows: list[Any] = []
         """The first rows of a long answer that is not complete yet."""
@@ -83,6 +93,12 @@ class Session:
         self.jobs: dict[str, JobState] = {}
         self.head = ""
         self.epoch = 0
+        self.connected = True
+        """Whether there is a connection to write to."""
+        self.greeted = False
+        """Whether the head at the other end of this connection has spoken."""
+        self._first = True
+        """No connection was lost yet."""
         self.closed: RequestError | None = None
         """Why the connection can not be used any more."""
         self._reader = wire.MessageReader()
@@ -102,27 +118,31 @@ class Session:
     def ask(self, build: Any, *fields: Any) -> Request:
         """Queue the request that `build`, a function of `heorot.wire`, makes of a number and `fields`."""
         request = Request()
+        self._send_request(request, build, *fields)
+        return request
+
+    def _send_request(self, request: Request, build: Any, *fields: Any, **named_fields: Any) -> int:
         number = self._number(request)
         try:
-            self.outgoing += wire.encode(build(number, *fields))
+            request.message = build(number, *fields, **named_fields)
+            frame = wire.encode(request.message)
         except BaseException:
             del self._requests[number]
             raise
-        return request
+        if self.connected:
+            self.outgoing += frame
+        return number
 
     def _ask_for_job(self, build: Any, *fields: Any, **named_fields: Any) -> JobState:
         job = JobState(0)
-        job.request = number = self._number(Request(job))
-        try:
-            self.outgoing += wire.encode(build(number, *fields, **named_fields))
-        except BaseException:
-            del self._requests[number]
-            raise
+        job.request = self._send_request(Request(job), build, *fields, **named_fields)
         return job
 
     def spawn(self, **fields: Any) -> JobState:
-        """Queue a launch; the fields are those of `heorot.wire.spawn`."""
-        return self._ask_for_job(wire.spawn, **fields)
+        """Queue a launch; the fields are those of `heorot.wire.spawn`. With a `key` it outlives the loss of a head."""
+        state = self._ask_for_job(wire.spawn, **fields)
+        state.detached = fields["detached"]
+        return state
 
     def attach(self, job: str, from_start: bool) -> JobState:
         """Queue the wish to read a detached or unattended job."""
@@ -130,13 +150,27 @@ class Session:
         state.from_attach = True
         return state
 
-    def signal(self, job: JobState, number: int, ranks: list[int] | None = None) -> Request:
-        """Queue a signal to all ranks of a job, or to some."""
-        return self.ask(wire.signal, job.id, ranks, None, number)
+    def signal(
+        self, job: JobState, number: int, ranks: list[int] | None = None, *, repeatable: bool = False
+    ) -> Request:
+        """Queue a signal to all ranks of a job, or to some; `repeatable`: two of them are as good as one."""
+        request = self.ask(wire.signal, job.id, ranks, None, number)
+        request.repeatable = repeatable or number in (0, SIGKILL)
+        return request
+
+    def signal_processes(self, pids: list[int], number: int) -> Request:
+        """Queue a signal to processes by PID."""
+        request = self.ask(wire.signal, None, None, pids, number)
+        request.repeatable = number == 0
+        return request
 
     def resize(self, job: JobState, rows: int, columns: int) -> None:
-        """Queue the terminal's new size."""
-        self.outgoing += wire.encode(wire.client_resize(job.id, rows, columns))
+        """Queue the terminal's new size; without a head it is forgotten."""
+        if self._reaches(job):
+            self.outgoing += wire.encode(wire.client_resize(job.id, rows, columns))
+
+    def _reaches(self, job: JobState) -> bool:
+        return self.connected and not job.resuming
 
     def send_stdin(self, job: JobState, data: bytes, *, end: bool = False, rank: int = wire.BROADCAST) -> None:
         """Queue input; the caller keeps to `StdinStream.room_bytes`."""
@@ -144,9 +178,10 @@ class Session:
         assert (not stream.ended and len(data) <= stream.room_bytes) or stream.closed
         if stream.closed:
             return
-        self.outgoing += wire.encode(wire.client_stdin(job.id, rank, stream.sent, data, end))
-        stream.sent += len(data)
+        offset = stream.keep(data)
         stream.ended = end
+        if self._reaches(job):
+            self.outgoing += wire.encode(wire.client_stdin(job.id, rank, offset, data, end))
 
     def consumed(self, job: JobState, stream: InboundStream, count: int) -> None:
         """`count` more bytes of a stream are where they belong; acknowledge them when half a window has come
@@ -170,7 +205,9 @@ class Session:
 
     def _acknowledge(self, job: JobState, stream: InboundStream) -> None:
         stream.acknowledged = stream.consumed
-        self.outgoing += wire.encode(wire.client_ack(job.id, stream.rank, stream.stream, stream.consumed))
+        # The next head hears of it when the node sends the same bytes again.
+        if self._reaches(job):
+            self.outgoing += wire.encode(wire.client_ack(job.id, stream.rank, stream.stream, stream.consumed))
 
     def acknowledge_all(self, job: JobState) -> None:
         """Acknowledge all that was consumed, however little: before leaving a job that goes on."""
@@ -184,13 +221,17 @@ class Session:
         """
         if job.id and not job.released and self.closed is None:
             job.released = True
+            if not self._reaches(job):
+                job.leaving = True
+                return
             self.outgoing += wire.encode(wire.client_release(job.id))
-        self.forget(job)
+        if not job.leaving:
+            self.forget(job)
 
     def give_up(self, job: JobState) -> None:
         """Do without a job that its owner asked for and did not wait for: end it as soon as it exists."""
         job.unwanted = True
-        if job.id and self.closed is None:
+        if job.id and self.closed is None and self._reaches(job):
             self._drop(job)
 
     def _drop(self, job: JobState) -> None:
@@ -206,8 +247,70 @@ class Session:
         self.jobs.pop(job.id, None)
 
     def disconnected(self, reason: str) -> None:
-        """The owner lost the connection: every unanswered request fails."""
+        """There is no connection any more, and there will be none: every unanswered request fails."""
+        self.connected = False
         self._fail(ConnectionLost(reason))
+
+    # -------------------------------------------------- from one head to the next
+
+    def connection_lost(self) -> list[Request]:
+        """The connection is gone, and `reconnected` will follow; return the requests that fail because they must not be
+        repeated: nobody knows whether they were obeyed.
+        """
+        self.connected = self.greeted = self._first = False
+        self.outgoing.clear()
+        self._reader = wire.MessageReader()
+        failed = []
+        for number, request in list(self._requests.items()):
+            request.rows = []
+            if request.job is not None and request.job.id:
+                del self._requests[number]  # asked to go on with a job; that is asked anew
+            elif not request.repeatable:
+                del self._requests[number]
+                request.finished = True
+                request.error = ConnectionLost(
+                    "the head was lost before it answered: whether the signal arrived is unknown"
+                )
+                failed.append(request)
+        for job in self.jobs.values():
+            job.resuming = not job.detached
+        return failed
+
+    def reconnected(self) -> None:
+        """There is a new connection: queue the greeting and all that takes up again what was under way."""
+        assert not self.connected
+        self.connected = True
+        self.outgoing += wire.encode(wire.client_hello(__version__))
+        waiting = list(self._requests.items())
+        for job in self.jobs.values():
+            if job.resuming:
+                offsets = [number for rank in job.stdin for number in (rank, job.stdin[rank].acknowledged)]
+                # Whether a job that we only joined should end with us is not known here: it goes on.
+                self._send_request(Request(job), wire.resume_job, job.id, offsets, job.from_attach)
+        for number, request in waiting:
+            if request.message[0] == "spawn":
+                fields = request.message
+                if not fields[wire.SPAWN_KEY]:
+                    self._refused(number, ConnectionLost("the head was lost before it acknowledged the launch"), [])
+                    continue
+                fields[wire.SPAWN_AGAIN] = True
+            self.outgoing += wire.encode(request.message)
+
+    def _resumed(self, job: JobState) -> None:
+        """The head goes on with a job of an earlier connection: send what it may not have heard."""
+        job.resuming = False
+        if job.leaving:
+            job.leaving = False
+            self.outgoing += wire.encode(wire.client_release(job.id))
+            self.forget(job)
+            return
+        for rank, stream in job.stdin.items():
+            if stream.closed:
+                continue
+            for offset, data in stream.unacknowledged():
+                self.outgoing += wire.encode(wire.client_stdin(job.id, rank, offset, data, False))
+            if stream.ended:
+                self.outgoing += wire.encode(wire.client_stdin(job.id, rank, stream.sent, b"", True))
 
     def _fail(self, error: RequestError) -> None:
         if self.closed is None:
@@ -271,21 +374,26 @@ class Session:
                 if request.job is None:
                     raise ProtocolError("the head answered a question with a job")
                 request.job.spawned(message[2], message[3], message[4])
+                if request.job.resuming:
+                    self._resumed(request.job)
                 if request.job.unwanted:
                     self._drop(request.job)
-                else:
+                elif not request.job.released:
                     self.jobs[request.job.id] = request.job
         elif tag == "rows":
             self._requests[message[1]].rows += message[2]
         elif tag == "error":
-            self._refused(message[1], RequestError(message[2], message[3]))
+            self._refused(message[1], RequestError(message[2], message[3]), events)
         elif tag == "welcome":
             self.head, self.epoch = message[3], message[4]
+            self.greeted = True
         # A tag that this release does not know comes from a newer head, which may say more than we understand.
 
-    def _refused(self, number: int, error: RequestError) -> None:
+    def _refused(self, number: int, error: RequestError, events: list[Event]) -> None:
         if number == 0:
-            self._fail(error)
+            if error.code != "busy" or self._first:
+                self._fail(error)
+            # Else it closes the connection, and what is under way is worth another attempt.
             return
         request = self._requests.pop(number, None)
         if request is None:
@@ -294,6 +402,16 @@ class Session:
         request.error = error
         if request.job is not None:
             request.job.error = error
+            if request.job.id:
+                self._job_gone(request.job, error, events)
+
+    def _job_gone(self, job: JobState, error: RequestError, events: list[Event]) -> None:
+        """The next head does not go on with this job."""
+        job.resuming = False
+        self.forget(job)
+        ranks = job.gone(Status.of_lost(error.message), error.message)
+        if ranks:
+            events.append(Ended(job, ranks))
 
 
 def _started(job: JobState, message: list[Any], events: list[Event]) -> None:
@@ -343,9 +461,7 @@ def _stdin_acknowledged(job: JobState, message: list[Any], events: list[Event]) 
     if job.from_attach and not stream.sent and not stream.closed:
         # Whoever fed it before us got so far; we go on from there.
         stream.sent = stream.acknowledged = 0 if message[4] else message[3]
-    # Ranks that want no more acknowledge the highest possible offset.
-    stream.acknowledged = max(stream.acknowledged, min(message[3], stream.sent))
-    stream.closed = stream.closed or message[4]
+    stream.acknowledge(message[3], message[4])
 
 
 def _done(job: JobState, message: list[Any], events: list[Event]) -> None:

@@ -27,6 +27,11 @@ SHORT_BYTES = 4096
 """A longer message, unless it is mostly one string of bytes, is worth the import of the compiled msgpack,"""
 MANY_MESSAGES = 300
 """and so are so many."""
+KEY_BYTES = 16
+"""The length of the key of a launch."""
+MAX_HEADLESS_S = 10 * 365 * 86400
+SPAWN_KEY, SPAWN_AGAIN = 16, 18
+"""Where these fields are in a ``spawn``."""
 _OUTPUT_PREFIX = b"\xa6output"
 
 _pack, _unpack = short_msgpack.packb, short_msgpack.unpackb

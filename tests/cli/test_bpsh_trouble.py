@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from tests.support.fake_head import FakeHead
+from tests.support.fake_head import Answer, FakeHead
 from tests.support.local_cluster import LocalCluster, eventually
 
 
@@ -31,17 +31,85 @@ def bpsh(cluster: LocalCluster, head: FakeHead, *words: str) -> subprocess.Compl
     return cluster.bpsh("--dir", str(head.directory), *words)
 
 
-def test_a_head_that_goes_away_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
-    with FakeHead(tmp_path, {"spawn": spawned(["output", "7.1", 0, 1, 0, b"half a line"])}) as head:
+def refused(code: str, text: str) -> Callable[[list[Any]], list[Any]]:
+    """Refuse a request."""
+    return lambda message: ["error", message[1], code, text]
+
+
+def test_a_job_goes_on_under_the_next_head(cluster: LocalCluster, tmp_path: Path) -> None:
+    """The first head dies after half a line, the next one repeats it and says the rest."""
+    second = spawned(
+        ["exited", "7.1", [0, 3 << 8, 12, 0]], ["output", "7.1", 0, 1, 0, b"half a line\n"], ["done", "7.1"]
+    )
+    answers: dict[str, Answer] = {"spawn": spawned(["output", "7.1", 0, 1, 0, b"half "]), "attach": second}
+    with FakeHead(tmp_path, answers) as head:
+        result = bpsh(cluster, head, "3", "true")
+        eventually(lambda: any(request[0] == "attach" for request in head.requests), "the job to be resumed")
+    assert (result.returncode, result.stdout, result.stderr) == (3, b"half a line\n", b"")
+    (resume,) = [request for request in head.requests if request[0] == "attach"]
+    assert resume[2:] == ["7.1", False, True, [], False]
+
+
+def test_a_job_that_the_next_head_does_not_know_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
+    answers: dict[str, Answer] = {
+        "spawn": spawned(["output", "7.1", 0, 1, 0, b"half a line"]),
+        "attach": refused("no-such-job", "there is no job 7.1"),
+    }
+    with FakeHead(tmp_path, answers) as head:
         result = bpsh(cluster, head, "-L", "3", "true")
     assert (result.returncode, result.stdout) == (255, b"half a line")
-    assert result.stderr.startswith(b"bpsh: the connection to the head is gone; job 7.1 may still run")
+    assert result.stderr == b"bpsh: job 7.1: there is no job 7.1\n"
 
 
-def test_a_head_that_goes_away_before_the_job_is_there(cluster: LocalCluster, tmp_path: Path) -> None:
-    with FakeHead(tmp_path, {"spawn": lambda message: b""}) as head:
+def test_a_launch_that_was_not_acknowledged_is_asked_for_again(cluster: LocalCluster, tmp_path: Path) -> None:
+    def answer(message: list[Any]) -> Any:
+        if not message[18]:
+            return b""
+        return spawned(["exited", "7.1", [0, 0, 0, 0]], ["done", "7.1"])(message)
+
+    with FakeHead(tmp_path, {"spawn": answer}) as head:
         result = bpsh(cluster, head, "3", "true")
-    assert (result.returncode, result.stderr) == (255, b"bpsh: the connection to the head is gone\n")
+    assert (result.returncode, result.stderr) == (0, b"")
+    first, again = [request for request in head.requests if request[0] == "spawn"]
+    assert again == [*first[:18], True]
+    assert len(first[16]) == 16
+
+
+def test_a_launch_that_cannot_be_known_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
+    unknown = refused("launch-unknown", "see 'bpjob list'")
+    with FakeHead(tmp_path, {"spawn": lambda message: unknown(message) if message[18] else b""}) as head:
+        result = bpsh(cluster, head, "3", "true")
+    assert (result.returncode, result.stderr) == (255, b"bpsh: see 'bpjob list'\n")
+
+
+def test_a_cluster_that_was_taken_down_is_not_waited_for(cluster: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "cluster.toml").write_text("")
+
+    def die_with_the_cluster(message: list[Any]) -> bytes:
+        (tmp_path / "cluster.toml").unlink()
+        return b""
+
+    with FakeHead(tmp_path, {"spawn": lambda message: spawned()(message), "attach": die_with_the_cluster}) as head:
+        result = bpsh(cluster, head, "3", "true")
+    assert result.returncode == 255
+    assert result.stderr == f"bpsh: the cluster at {tmp_path} was taken down\n".encode()
+
+
+def test_two_interrupts_leave_a_job_without_a_head(cluster: LocalCluster, tmp_path: Path) -> None:
+    with FakeHead(tmp_path, {"spawn": spawned()}):
+        process = cluster.start("bpsh", "--dir", str(tmp_path), "3", "true", stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        with process:
+            try:
+                # The next head is there, but does not answer: until it does there is none.
+                assert b"the head is gone; waiting for the next one (job 7.1 runs on)" in process.stderr.readline()
+                process.send_signal(signal.SIGINT)
+                assert b"SIGINT goes to the job when the next one is there" in process.stderr.readline()
+                process.send_signal(signal.SIGINT)
+                assert b"bpjob attach 7.1" in process.stderr.readline()
+                assert process.wait(60) == -signal.SIGINT
+            finally:
+                process.kill()
 
 
 @pytest.mark.parametrize("garbage", [b"\xff\xff\xff\xff", frames(["output"]), frames([7]), b"\0\0\0\1\xc1"])

@@ -266,3 +266,240 @@ def test_more_ranks_than_the_job_has_are_ignored(session: Session, job: JobState
     (event,) = hear(session, c.ExitedAlike("7.1", [1, 1 << 40], 0, 0, 0))
     assert isinstance(event, Ended)
     assert event.ranks == [1]
+
+
+# ---------------------------------------------------------------- from one head to the next
+
+KEY = b"k" * wire.KEY_BYTES
+
+
+def next_head(session: Session) -> list[Message]:
+    """Lose the head, find another one, and return what it hears after the greeting."""
+    session.connection_lost()
+    assert said(session) == []
+    session.reconnected()
+    hello, *rest = said(session)
+    assert isinstance(hello, c.ClientHello)
+    hear(session, c.Welcome(1, "0", "h2", 8))
+    return rest
+
+
+def resumed(session: Session, job: JobState) -> list[Message]:
+    """Let the next head go on with the job; return what it hears then."""
+    resume = next_head(session)[0]
+    assert isinstance(resume, c.AttachJob)
+    hear(session, c.Spawned(resume.request, "7.1", [4, 2], WINDOW_BYTES))
+    return said(session)
+
+
+def test_the_next_head_is_asked_to_go_on_with_a_job(session: Session, job: JobState) -> None:
+    session.send_stdin(job, b"x" * 300)
+    hear(session, c.ClientStdinAck("7.1", -1, 100, False))
+    assert next_head(session) == [c.AttachJob(2, "7.1", False, True, [-1, 100], False)]
+    assert (session.head, session.epoch) == ("h2", 8)
+
+
+def test_input_that_was_not_acknowledged_is_sent_again(session: Session, job: JobState) -> None:
+    for piece in (b"abc", b"def", b"ghi"):
+        session.send_stdin(job, piece)
+    session.send_stdin(job, b"", end=True)
+    session.send_stdin(job, b"own", rank=1)
+    hear(session, c.ClientStdinAck("7.1", -1, 4, False))
+    assert resumed(session, job) == [
+        c.ClientStdin("7.1", -1, 4, b"ef", False),
+        c.ClientStdin("7.1", -1, 6, b"ghi", False),
+        c.ClientStdin("7.1", -1, 9, b"", True),
+        c.ClientStdin("7.1", 1, 0, b"own", False),
+    ]
+
+
+def test_input_that_was_acknowledged_is_not_kept(session: Session, job: JobState) -> None:
+    session.send_stdin(job, b"abc")
+    session.send_stdin(job, b"def")
+    stdin = job.stdin_stream()
+    hear(session, c.ClientStdinAck("7.1", -1, 5, False))
+    assert stdin.kept == [(3, b"def")]
+    hear(session, c.ClientStdinAck("7.1", -1, 1 << 62, True))
+    assert stdin.kept == []
+    assert resumed(session, job) == []
+
+
+def test_input_without_a_head_is_kept_within_its_window(session: Session, job: JobState) -> None:
+    session.send_stdin(job, b"before")
+    said(session)
+    session.connection_lost()
+    session.send_stdin(job, b"while")
+    assert job.stdin_stream().room_bytes == wire.STDIN_WINDOW_BYTES - 11
+    session.reconnected()
+    _hello, resume = said(session)
+    session.send_stdin(job, b"early")
+    # The head could not place it before it goes on with the job.
+    assert said(session) == []
+    assert isinstance(resume, c.AttachJob)
+    hear(session, c.Spawned(resume.request, "7.1", [4, 2], WINDOW_BYTES))
+    assert [(message.offset, message.data) for message in said(session) if isinstance(message, c.ClientStdin)] == [
+        (0, b"before"), (6, b"while"), (11, b"early"),
+    ]  # fmt: skip
+    session.send_stdin(job, b"after")
+    assert said(session) == [c.ClientStdin("7.1", -1, 16, b"after", False)]
+
+
+def test_output_goes_on_where_it_stopped(session: Session, job: JobState) -> None:
+    (first,) = hear(session, c.ClientOutput("7.1", 0, 1, 0, b"abcdef"), c.Exited("7.1", [1, 0, 0, 0]))[:1]
+    assert isinstance(first, Output)
+    said(session)
+    session.connection_lost()
+    session.consumed(job, first.stream, 6)
+    session.acknowledge_all(job)
+    session.reconnected()
+    resume = said(session)[-1]
+    assert isinstance(resume, c.AttachJob)
+    events = hear(
+        session,
+        c.Spawned(resume.request, "7.1", [4, 2], WINDOW_BYTES),
+        c.Exited("7.1", [0, 0, 9, 0, 1, 0, 0, 0]),
+        c.ClientOutput("7.1", 0, 1, 0, b"abcdef"),
+        c.ClientOutput("7.1", 0, 1, 6, b"ghi"),
+        c.Done("7.1"),
+    )
+    assert [event.data for event in events if isinstance(event, Output)] == [b"ghi"]
+    assert [event.ranks for event in events if isinstance(event, Ended)] == [[0]]
+    # What was acknowledged while there was no head is acknowledged when it comes again.
+    assert said(session) == [c.ClientAck("7.1", 0, 1, 6)]
+    assert job.complete
+
+
+def test_half_a_frame_of_the_old_head_is_forgotten(session: Session, job: JobState) -> None:
+    session.receive(encode_frame(encode(c.ClientOutput("7.1", 0, 1, 0, b"abc")))[:-1])
+    resumed(session, job)
+    (event,) = hear(session, c.ClientOutput("7.1", 0, 1, 0, b"abc"))
+    assert isinstance(event, Output)
+    assert event.data == b"abc"
+
+
+def test_a_launch_that_was_not_acknowledged_is_asked_for_again(session: Session) -> None:
+    job = session.spawn(**SPAWN, key=KEY, headless_ms=5000)
+    first = said(session)[-1]
+    (again,) = next_head(session)
+    assert isinstance(first, c.Spawn)
+    assert isinstance(again, c.Spawn)
+    assert (first.again, again.again) == (False, True)
+    assert decoded(again) == [*decoded(first)[:-1], True]
+    hear(session, c.Spawned(job.request, "7.1", [4, 2], WINDOW_BYTES))
+    assert session.jobs == {"7.1": job}
+
+
+def decoded(message: Message) -> list[object]:
+    """Return a message as the light form has it."""
+    (light,) = wire.MessageReader().feed(encode_frame(encode(message)))
+    return light
+
+
+def test_a_launch_without_a_key_is_not_repeated(session: Session) -> None:
+    job = session.spawn(**SPAWN)
+    said(session)
+    assert next_head(session) == []
+    assert isinstance(job.error, ConnectionLost)
+
+
+def test_a_launch_that_nobody_can_know_about_is_refused(session: Session) -> None:
+    job = session.spawn(**SPAWN, key=KEY)
+    next_head(session)
+    hear(session, c.Error(job.request, "launch-unknown", "n4 does not answer"))
+    assert job.error is not None
+    assert job.error.code == "launch-unknown"
+
+
+def test_a_job_that_the_next_head_does_not_know_is_lost(session: Session, job: JobState) -> None:
+    hear(session, c.Exited("7.1", [1, 0, 0, 0]))
+    (resume,) = next_head(session)
+    assert isinstance(resume, c.AttachJob)
+    (event,) = hear(session, c.Error(resume.request, "no-such-job", "there is no job 7.1"))
+    assert isinstance(event, Ended)
+    assert event.ranks == [0]
+    assert job.complete
+    assert (job.statuses[0].lost, job.statuses[1].code, job.exit_status) == (True, 0, 255)
+    assert job.done_text == "there is no job 7.1"
+
+
+def test_questions_are_repeated_and_keep_their_numbers(session: Session) -> None:
+    status, table = session.ask(wire.status), session.ask(wire.list_processes, "", None)
+    hear(session, c.Rows(2, ["old"]))
+    said(session)
+    assert next_head(session) == [c.Status(1), c.ListProcesses(2, "", None)]
+    hear(session, c.Rows(2, ["new"]), c.Result(2, {"processes": [], "missing": []}), c.Result(1, {}))
+    assert table.value == [{"processes": ["new"], "missing": []}]
+    assert status.finished
+
+
+def test_a_signal_that_may_have_arrived_is_not_repeated(session: Session, job: JobState) -> None:
+    interrupt = session.signal(job, 2)
+    kill, probe = session.signal(job, 9), session.signal(job, 0)
+    process = session.signal_processes([7], 15)
+    said(session)
+    assert session.connection_lost() == [interrupt, process]
+    assert isinstance(interrupt.error, ConnectionLost)
+    later = session.signal(job, 15)
+    session.reconnected()
+    _hello, resume, *signals = said(session)
+    assert isinstance(resume, c.AttachJob)
+    assert [message.signal for message in signals if isinstance(message, c.Signal)] == [9, 0, 15]
+    assert not any(request.finished for request in (kill, probe, later))
+
+
+def test_a_job_released_without_a_head_is_released_when_there_is_one(session: Session, job: JobState) -> None:
+    session.connection_lost()
+    session.release(job)
+    session.release(job)
+    session.reconnected()
+    _hello, resume = said(session)
+    assert isinstance(resume, c.AttachJob)
+    hear(session, c.Spawned(resume.request, "7.1", [4, 2], WINDOW_BYTES))
+    assert said(session) == [c.ClientRelease("7.1")]
+    assert session.jobs == {}
+
+
+def test_a_job_given_up_without_a_head_is_ended_when_there_is_one(session: Session, job: JobState) -> None:
+    session.connection_lost()
+    session.give_up(job)
+    session.reconnected()
+    resume = said(session)[-1]
+    assert isinstance(resume, c.AttachJob)
+    hear(session, c.Spawned(resume.request, "7.1", [4, 2], WINDOW_BYTES))
+    (kill,) = said(session)
+    assert isinstance(kill, c.Signal)
+    assert (kill.job, kill.signal) == ("7.1", 9)
+
+
+def test_a_detached_job_is_left_alone(session: Session) -> None:
+    job = session.spawn(**{**SPAWN, "detached": True}, key=KEY)
+    hear(session, c.Spawned(job.request, "7.1", [4, 2], WINDOW_BYTES))
+    said(session)
+    assert next_head(session) == []
+
+
+def test_a_job_that_was_joined_is_not_taken_along_when_we_go(session: Session) -> None:
+    job = session.attach("7.1", from_start=False)
+    hear(session, c.Spawned(job.request, "7.1", [4, 1], WINDOW_BYTES), c.ClientOutput("7.1", 0, 1, 500, b"abc", 500))
+    said(session)
+    assert next_head(session) == [c.AttachJob(2, "7.1", False, True, [], True)]
+    hear(session, c.Spawned(2, "7.1", [4, 1], WINDOW_BYTES))
+    (event,) = hear(session, c.ClientOutput("7.1", 0, 1, 500, b"abcdef", 500))
+    assert isinstance(event, Output)
+    assert event.data == b"def"
+
+
+def test_heads_that_are_lost_one_after_the_other(session: Session, job: JobState) -> None:
+    session.send_stdin(job, b"abc")
+    next_head(session)
+    next_head(session)
+    assert resumed(session, job) == [c.ClientStdin("7.1", -1, 0, b"abc", False)]
+
+
+def test_a_crowded_head_is_tried_again_by_who_has_a_job(session: Session, job: JobState) -> None:
+    session.connection_lost()
+    session.reconnected()
+    hear(session, c.Error(0, "busy", "1024 clients"))
+    assert session.closed is None
+    assert not session.greeted
+    assert resumed(session, job) == []

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from heorot.cli import table
 from heorot.cli.bpsh_options import DEFAULT_LINE_BYTES
 from heorot.cli.output import LineForm, PlainForm, Sink
 from heorot.cli.relay import Relay
-from heorot.endpoint import connect_head
+from heorot.endpoint import reach_head
 from heorot.session import Session
 
 TYPE_CHECKING = False
@@ -34,7 +32,7 @@ def attach(directory: str, job_id: str, from_start: bool, style: str) -> int:
         If there is no cluster or no such job.
     """
     session = Session()
-    connection = connect_head(directory)
+    connection = reach_head(directory)
     connection.setblocking(False)
     job = session.attach(job_id, from_start)
 
@@ -53,11 +51,8 @@ def attach(directory: str, job_id: str, from_start: bool, style: str) -> int:
             prefixes = [f"{table.node_name(node)}: ".encode() for node in job.nodes]
         return LineForm(sinks, consumed, prefixes, DEFAULT_LINE_BYTES)
 
-    relay = Relay("bpjob", session, connection, job, sinks, make_form, read_stdin=False)
+    relay = Relay("bpjob", directory, session, connection, job, sinks, make_form, read_stdin=False)
     status = relay.run()
-    if session.closed is None and job.complete:
-        session.release(job)
-        connection.setblocking(True)
-        with suppress(OSError):  # the head is gone, and with it what it should forget
-            connection.sendall(session.outgoing)
+    if job.complete:
+        relay.release()
     return status

@@ -237,7 +237,7 @@ def exit_status(statuses: dict[str, dict[str, Any]]) -> int:
 
 
 def _wait(parsed: Parsed) -> int:
-    head = request.Head(parsed.get("dir"), timeout_s=None)
+    head = request.Head(parsed.get("dir"), timeout_s=None, notice=lambda text: print(f"bpjob: {text}", file=sys.stderr))
     largest = 0
     for job in head.ask_all([("wait", operand) for operand in parsed.operands]):
         if not parsed.has("quiet"):

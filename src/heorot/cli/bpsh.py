@@ -60,15 +60,17 @@ def _is_null_device(fd: int) -> bool:
 def _run_job(options: BpshOptions) -> int:
     from heorot import caller
     from heorot.core.errors import HeorotError
-    from heorot.endpoint import cluster_directory, connect_head
+    from heorot.endpoint import cluster_directory, reach_head
     from heorot.session import Session
+    from heorot.wire import KEY_BYTES
 
     if options.stdin == b"" and not options.pty and _is_null_device(0):
         # Our /dev/null may as well be theirs: that saves a message to every node which says that there is no input.
         options.stdin = None
     session = Session()
+    directory = cluster_directory(options.directory)
     try:
-        connection = connect_head(cluster_directory(options.directory))
+        connection = reach_head(directory)
         job = session.spawn(
             nodes=options.nodes,
             select=options.select,
@@ -84,6 +86,8 @@ def _run_job(options: BpshOptions) -> int:
             detached=options.detach,
             max_processes=options.max_processes,
             tell_started=options.json,
+            key=os.urandom(KEY_BYTES),
+            headless_ms=options.headless_ms,
         )
     except HeorotError as error:
         sys.stderr.write(f"bpsh: {error}\n")
@@ -94,7 +98,7 @@ def _run_job(options: BpshOptions) -> int:
         del session.outgoing[: connection.send(session.outgoing)]
     except OSError:
         pass  # the relay will see what became of the connection
-    return _follow(options, session, connection, job)
+    return _follow(options, directory, session, connection, job)
 
 
 def _terminal_size() -> list[int]:
@@ -103,7 +107,7 @@ def _terminal_size() -> list[int]:
     return list(terminal.size(0, 1, 2))
 
 
-def _follow(options: BpshOptions, session: Session, connection: _socket.socket, job: JobState) -> int:
+def _follow(options: BpshOptions, directory: str, session: Session, connection: _socket.socket, job: JobState) -> int:
     from heorot.cli import terminal
     from heorot.cli.output import Sink
     from heorot.cli.relay import Relay
@@ -114,7 +118,7 @@ def _follow(options: BpshOptions, session: Session, connection: _socket.socket, 
     sinks = {number: Sink(number, consumed) for number in (1, 2)}
     raw_mode = terminal.RawMode(0) if options.pty and options.stdin == b"" and os.isatty(0) else None
     relay = Relay(
-        "bpsh", session, connection, job, sinks, lambda: _form(options, session, job, sinks),
+        "bpsh", directory, session, connection, job, sinks, lambda: _form(options, session, job, sinks),
         read_stdin=options.stdin == b"", raw_mode=raw_mode, forward_size=options.pty,
     )  # fmt: skip
     try:
@@ -125,13 +129,7 @@ def _follow(options: BpshOptions, session: Session, connection: _socket.socket, 
             sys.stdout.write(f"{job.id}\n")
             return 0
         status = relay.run()
-        if session.closed is None:
-            session.release(job)
-            connection.setblocking(True)
-            try:
-                connection.sendall(session.outgoing)
-            except OSError:
-                pass  # the head is gone, and with it what it should forget
+        relay.release()
         if relay.interrupted:
             raise KeyboardInterrupt
         return status

@@ -34,6 +34,7 @@ How output is shown:
   --json                at the end, one JSON document with statuses and output
 The job:
   --detach              leave the job running, print its id and end
+  --headless SECONDS    end the job on a node that has been without any head for so long
   --max-processes N     end the job if it has more than N processes on a node
   -t, --time            print the wall time to stderr
   --dir DIR             the cluster's directory (HEOROT_DIR, /run/heorot)
@@ -48,6 +49,7 @@ The exit status is the largest of the processes': 128+N for death by signal N, 1
 DEFAULT_LINE_BYTES = 4096
 MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_PROCESSES = 4 * 1024 * 1024
+MAX_HEADLESS_S = 10 * 365 * 86400
 
 _TABLE = OptionTable((
     Option("up", "-a"),
@@ -72,6 +74,7 @@ _TABLE = OptionTable((
     Option("detach", "--detach"),
     Option("label", "--label"),
     Option("max_processes", "--max-processes", argument="N"),
+    Option("headless", "--headless", argument="SECONDS"),
     Option("directory", "--dir", argument="DIR"),
 ))  # fmt: skip
 
@@ -100,8 +103,8 @@ class BpshOptions:
     """What the user asked for."""
 
     __slots__ = (
-        "argv", "detach", "directory", "divide", "gather", "help", "json", "label", "line_bytes", "lines",
-        "max_processes", "nodes", "prefix", "pty", "select", "sequential", "stderr", "stdin", "stdout", "time",
+        "argv", "detach", "directory", "divide", "gather", "headless_ms", "help", "json", "label", "line_bytes",
+        "lines", "max_processes", "nodes", "prefix", "pty", "select", "sequential", "stderr", "stdin", "stdout", "time",
         "version",
     )  # fmt: skip
 
@@ -142,6 +145,7 @@ class BpshOptions:
         self.directory = values.get("directory")
         self.line_bytes = integer(values, "line_bytes", "-b", DEFAULT_LINE_BYTES, 1, MAX_LINE_BYTES)
         self.max_processes = integer(values, "max_processes", "--max-processes", 0, 1, MAX_PROCESSES)
+        self.headless_ms = 1000 * integer(values, "headless", "--headless", 0, 1, MAX_HEADLESS_S)
         self.pty = "pty" in values
         self.gather = "gather" in values
         self.json = "json" in values

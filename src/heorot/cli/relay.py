@@ -13,8 +13,9 @@ from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
 from heorot.cli import messages, signals, terminal
-from heorot.core.errors import ProtocolError
-from heorot.session import ConnectionLost, Ended, Output
+from heorot.core.errors import HeorotError, ProtocolError
+from heorot.endpoint import cluster_mark
+from heorot.session import Ended, Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from heorot.cli.output import Form, Sink
+    from heorot.cli.takeover import Takeover
     from heorot.job_state import JobState
     from heorot.session import Event, Request, Session
 
@@ -39,17 +41,20 @@ STOP_ANSWER_S = 1.0
 """How long to wait for the nodes' word before stopping ourselves."""
 
 EXIT_REFUSED = 125
-EXIT_HEAD_GONE = 255
+EXIT_UNKNOWN = 255
+"""What became of the job, or of some of it, cannot be known."""
 EXIT_SIGNAL_BASE = 128
 EXIT_BROKEN_PIPE = EXIT_SIGNAL_BASE + 13
 EXIT_INTERRUPTED = EXIT_SIGNAL_BASE + 2
 
 
 class Relay:
-    """Runs one job in the foreground.
+    """Runs one job in the foreground. A head that is lost is waited for: the job runs on meanwhile.
 
     Parameters
     ----------
+    directory:
+        The cluster's, where the next head is looked for.
     make_form:
         Called once the job exists: where its output goes.
     read_stdin:
@@ -63,6 +68,7 @@ class Relay:
     def __init__(
         self,
         name: str,
+        directory: str,
         session: Session,
         connection: _socket.socket,
         job: JobState,
@@ -74,6 +80,10 @@ class Relay:
         forward_size: bool = False,
     ) -> None:
         self._name = name
+        self._directory = directory
+        self._cluster_mark = cluster_mark(directory)
+        self._takeover: Takeover | None = None
+        """Since the head was lost."""
         self._session = session
         self._connection = connection
         self._job = job
@@ -150,6 +160,20 @@ class Relay:
             self.say(f"job {self._job.id}: {self._job.done_text}")
         return self._job.exit_status if self._leave is None else self._leave
 
+    def release(self) -> None:
+        """Say that we have all that we want of the job; a lost head will not hear it, and its successor keeps the job
+        in its list for a while.
+        """
+        if self._session.closed is not None:
+            return
+        self._session.release(self._job)
+        if self._session.connected:
+            self._connection.setblocking(True)
+            try:
+                self._connection.sendall(self._session.outgoing)
+            except OSError:
+                pass
+
     def _check_progress(self, now: float) -> None:
         """If a signal has ended the job and nobody reads its output, do not wait for ever."""
         if not self._told_to_end or not self._job.done:
@@ -197,16 +221,20 @@ class Relay:
         if self._stop_at is not None and (now >= self._stop_at or self._stop_answered()):
             self._stop_self()
         self._check_progress(now)
+        if self._takeover is not None:
+            self._look_for_head(self._takeover)
 
     def _interests(self) -> float | None:
         """Register what to wait for; return for how long."""
         # We read even while our own output is stuck: its windows bound what can come, and control goes on.
         events = POLLIN | (POLLOUT if self._session.outgoing else 0)
-        self._register(self._connection.fileno(), events if self._session.closed is None else 0)
+        if self._session.connected:
+            self._register(self._connection.fileno(), events if self._session.closed is None else 0)
         self._register(self._signals.fd, POLLIN)
         for sink in self._sinks.values():
             self._register(sink.fd, POLLOUT if sink.pending_bytes else 0)
-        deadlines = [at for at in (self._news_at, self._stop_at, self._give_up_at) if at is not None]
+        head_at = self._takeover.due_at(self._session.connected) if self._takeover is not None else None
+        deadlines = [at for at in (self._news_at, self._stop_at, self._give_up_at, head_at) if at is not None]
         timeout_s = max(0.0, min(deadlines) - monotonic()) if deadlines else None
         if self._read_stdin:
             wanted = (
@@ -257,8 +285,8 @@ class Relay:
         except OSError:
             data = b""
         if not data:
-            self._session.disconnected("the connection to the head is gone")
-            self._refused()
+            if self._session.closed is None:
+                self._head_lost()
             return
         try:
             events = self._session.receive(data)
@@ -267,6 +295,8 @@ class Relay:
             return
         if self._job.error is not None or self._session.closed is not None:
             self._refused()
+            if self._job.error is not None:
+                return
         if self._form is None and self._job.id:
             self._form = self._make_form()
             if self._raw_mode is not None:
@@ -278,6 +308,35 @@ class Relay:
             self._on_events(events)
         except OSError as error:
             self._output_failed(error)
+
+    def _head_lost(self) -> None:
+        self._register(self._connection.fileno(), 0)
+        self._connection.close()
+        unanswered = self._session.connection_lost()
+        if self._takeover is None:
+            from heorot.cli.takeover import Takeover
+
+            self._takeover = Takeover(self._directory, self._cluster_mark, self._job, self.say)
+        self._takeover.lost(unanswered)
+
+    def _look_for_head(self, takeover: Takeover) -> None:
+        takeover.check()
+        if self._session.closed is not None:
+            self._takeover = None
+        elif self._session.greeted and not self._job.resuming:
+            takeover.over(self._session)
+            self._takeover = None
+        elif not self._session.connected:
+            try:
+                connection = takeover.attempt()
+            except HeorotError as error:
+                self._session.disconnected(str(error))
+                self._refused()
+                return
+            if connection is not None:
+                connection.setblocking(False)
+                self._connection = connection
+                self._session.reconnected()
 
     def _on_events(self, events: list[Event]) -> None:
         for event in events:
@@ -309,11 +368,10 @@ class Relay:
     def _refused(self) -> None:
         error = self._job.error or self._session.closed
         assert error is not None
-        text = error.message
-        if isinstance(error, ConnectionLost) and self._job.id:
-            text += f"; job {self._job.id} may still run: 'bpjob attach {self._job.id}' when a head is there again"
-        self.say(text)
-        self._leave = EXIT_HEAD_GONE if isinstance(error, ConnectionLost) else EXIT_REFUSED
+        if self._job.done_text != error.message:
+            self.say(error.message)
+        refused = not self._job.id and error.code not in ("connection-lost", "launch-unknown")
+        self._leave = EXIT_REFUSED if refused or error.code == "protocol" else EXIT_UNKNOWN
 
     # -------------------------------------------------- our own files
 
@@ -362,13 +420,17 @@ class Relay:
         if not self._job.id:
             self._early_signals.append(number)
             return None
-        return self._session.signal(self._job, number)
+        return self._session.signal(self._job, number, repeatable=number in signals.REPEATABLE)
 
     def _on_signal(self, number: int) -> None:
         if number in signals.DEADLY:
             self._told_to_end = True
             if self._job.done or self._leave is not None:
                 # The job cannot be told any more; only our own output keeps us here.
+                self._leave = EXIT_SIGNAL_BASE + number
+                self._abandon()
+                return
+            if self._takeover is not None and self._takeover.told_to_end(number):
                 self._leave = EXIT_SIGNAL_BASE + number
                 self._abandon()
                 return

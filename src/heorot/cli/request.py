@@ -1,6 +1,7 @@
 """Questions to the head: connect to its socket, say hello, ask, and get plain values back.
 
-Blocking and sequential, because a short command has nothing else to do; every wait has a limit.
+Blocking and sequential, because a short command has nothing else to do; every wait has a limit. A head that is lost
+before it has answered is looked for again, and what does no harm when it is asked twice is asked again.
 """
 
 from __future__ import annotations
@@ -9,24 +10,35 @@ import sys
 
 from heorot import __version__, wire
 from heorot.core.errors import HeorotError, ProtocolError, RequestError
-from heorot.endpoint import cluster_directory, connect_head
+from heorot.endpoint import cluster_directory, cluster_mark, connect_head, reach_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable, Sequence
     from typing import Any, TypeVar
 
     from heorot.cli.arguments import Command, Parsed
+    from heorot.reconnect import HeadSearch
 
     Answer = TypeVar("Answer")
 
 ANSWER_TIMEOUT_S = 60.0
 """The head bounds its own waits for nodes far below this: a head that is silent for so long is stuck."""
 RECEIVE_BYTES = 256 * 1024
+SAY_S = 2.0
+"""A head that is replaced sooner than this is not worth a word."""
 PIPELINE_REQUESTS = 64
 """So many questions are on their way at once, which bounds the buffers at both ends."""
 
 REFUSED_STATUS = 125
+
+
+class HeadLost(RequestError):
+    """The connection ended before the answer was here."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("head-lost", message)
 
 
 class Head:
@@ -37,7 +49,11 @@ class Head:
     directory:
         The cluster's directory, which holds ``head.sock``.
     timeout_s:
-        How long an answer may take; None: for ever.
+        How long an answer may take; None: for ever, and so long is a lost head waited for.
+    patient:
+        Look a while for a head that is not there, or is lost before it has answered.
+    notice:
+        Called with what there is to say about that.
 
     Raises
     ------
@@ -45,13 +61,27 @@ class Head:
         If nobody listens there, or the head refuses this client.
     """
 
-    def __init__(self, directory: str | None = None, timeout_s: float | None = ANSWER_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        directory: str | None = None,
+        timeout_s: float | None = ANSWER_TIMEOUT_S,
+        patient: bool = True,
+        notice: Callable[[str], None] | None = None,
+    ) -> None:
         self.directory = cluster_directory(directory)
+        self._timeout_s = timeout_s
+        self._patient = patient
+        self._notice = notice
+        self._noticed = False
         self._request = 0
+        self._use((reach_head if patient else connect_head)(self.directory))
+        self._cluster_mark = cluster_mark(self.directory)
+
+    def _use(self, connection: _socket.socket) -> None:
         self._reader = wire.MessageReader()
         self._messages: list[list[Any]] = []
-        self._socket = connect_head(self.directory)
-        self._socket.settimeout(timeout_s)
+        self._socket = connection
+        self._socket.settimeout(self._timeout_s)
         # The first request goes along with the greeting; a head that does not like it refuses the connection.
         self._outgoing = wire.encode(wire.client_hello(__version__))
 
@@ -72,33 +102,78 @@ class Head:
         """
         answers: list[Any] = []
         for start in range(0, len(requests), PIPELINE_REQUESTS):
-            batch = requests[start : start + PIPELINE_REQUESTS]
-            first = self._request + 1
-            for tag, *fields in batch:
-                self._request += 1
-                self._outgoing += wire.encode([tag, self._request, *fields])
-            self._flush()
-            pending: dict[int, Any] = {}
-            rows: dict[int, list[Any]] = {}
-            while len(pending) < len(batch):
-                message = self._receive()
-                if message[0] == "error" and message[1] == 0:
-                    raise RequestError(message[2], message[3])
-                if message[0] == "rows":
-                    rows.setdefault(message[1], []).extend(message[2])
-                if message[0] in ("result", "error", "signalled", "spawned") and message[1] >= first:
-                    pending[message[1]] = message
-            for number in sorted(pending):
-                message = pending[number]
-                if message[0] != "error":
-                    value = wire.with_rows(rows.get(number, []), message[2]) if message[0] == "result" else message[2:]
-                    answers.append(value)
-                    continue
-                refusal = RequestError(message[2], message[3])
-                if not refusals:
-                    raise refusal
-                answers.append(refusal)
+            for answer in self._ask_batch(requests[start : start + PIPELINE_REQUESTS]):
+                if isinstance(answer, RequestError) and not refusals:
+                    raise answer
+                answers.append(answer)
         return answers
+
+    def _ask_batch(self, batch: Sequence[tuple[object, ...]]) -> list[Any]:
+        """Return the answers, RequestError for what was refused, in the order of the requests."""
+        open_requests: dict[int, tuple[object, ...]] = {}
+        for request in batch:
+            self._request += 1
+            open_requests[self._request] = request
+        answers = dict.fromkeys(open_requests)
+        search: HeadSearch | None = None
+        while True:
+            try:
+                self._converse(open_requests, answers)
+                return list(answers.values())
+            except HeadLost as lost:
+                if not self._patient or not all(_may_be_repeated(request) for request in open_requests.values()):
+                    raise
+                # One search for all of this batch: its limit holds for however many heads are lost meanwhile.
+                search = search or self._search()
+                try:
+                    self._await_head(search)
+                except RequestError as error:
+                    raise (lost if error.code == "no-head" else error) from error
+
+    def _converse(self, open_requests: dict[int, tuple[object, ...]], answers: dict[int, Any]) -> None:
+        """Send the open requests; move those that are answered from one to the other until none is left."""
+        for number, (tag, *fields) in open_requests.items():
+            self._outgoing += wire.encode([tag, number, *fields])
+        self._flush()
+        rows: dict[int, list[Any]] = {}
+        while open_requests:
+            message = self._receive()
+            tag, number = message[0], message[1]
+            if tag == "error" and number == 0:
+                raise RequestError(message[2], message[3])
+            if tag == "welcome" and self._noticed and self._notice is not None:
+                self._notice(f"head {message[3]} (epoch {message[4]}) has taken over")
+                self._noticed = False
+            if tag == "rows":
+                rows.setdefault(number, []).extend(message[2])
+            elif tag in ("result", "error", "signalled", "spawned") and number in open_requests:
+                if tag == "error":
+                    answers[number] = RequestError(message[2], message[3])
+                else:
+                    answers[number] = (
+                        wire.with_rows(rows.get(number, []), message[2]) if tag == "result" else message[2:]
+                    )
+                del open_requests[number]
+
+    def _search(self) -> HeadSearch:
+        from heorot.reconnect import REACH_S, HeadSearch
+
+        return HeadSearch(self.directory, self._cluster_mark, None if self._timeout_s is None else REACH_S)
+
+    def _await_head(self, search: HeadSearch) -> None:
+        from time import monotonic, sleep
+
+        self.close()
+        lost_at = monotonic()
+        while True:
+            sleep(max(0.0, search.next_at - monotonic()))
+            connection = search.attempt()
+            if connection is not None:
+                self._use(connection)
+                return
+            if self._notice is not None and not self._noticed and monotonic() >= lost_at + SAY_S:
+                self._notice("the head is gone; waiting for the next one")
+                self._noticed = True
 
     def close(self) -> None:
         """Close the connection."""
@@ -136,8 +211,12 @@ class Head:
             f"the head of {self.directory} does not answer; 'heorot status --dir {self.directory}' may say more",
         )
 
-    def _lost(self, why: str) -> RequestError:
-        return RequestError("head-lost", f"the head of {self.directory} is gone ({why}); try again when one is active")
+    def _lost(self, why: str) -> HeadLost:
+        return HeadLost(f"the head of {self.directory} is gone ({why}); try again when one is active")
+
+
+def _may_be_repeated(request: tuple[object, ...]) -> bool:
+    return request[0] != "signal" or request[4] == 0
 
 
 def run(command: str, body: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> int:
@@ -205,13 +284,13 @@ class Reconnecting:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._head: Head | None = Head(directory)
+        self._head: Head | None = Head(directory, patient=False)
 
     def attempt(self, question: Callable[[Head], Answer]) -> Answer | str:
         """Return the answer, or a sentence that says why there is none now."""
         try:
             if self._head is None:
-                self._head = Head(self._directory)
+                self._head = Head(self._directory, patient=False)
             return question(self._head)
         except HeorotError as error:
             if self._head is not None:

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 FORWARDED = (SIGHUP, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT)
 """Passed on to the job as they are; SIGINT and SIGTSTP need more thought."""
 
+REPEATABLE = (SIGHUP, SIGQUIT, SIGTERM, SIGKILL, SIGCONT, SIGSTOP, SIGTSTP)
+"""Sent again if the head was lost before it said that they arrived: two are as good as one. The others are not: a user
+who sees no effect of Ctrl-C presses it again.
+"""
+
 DEADLY = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
 """Those that ask a program to end."""
 

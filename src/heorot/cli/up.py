@@ -254,7 +254,7 @@ def _await_nodes(
             raise HeorotError("the warden has ended; its log may say why")
         try:
             if head is None:
-                head = Head(layout.root)
+                head = Head(layout.root, patient=False)
             status: dict[str, Any] = head.ask("status")
             states = [node["state"] for node in status["nodes"]]
             up = states.count("up")

@@ -1,0 +1,74 @@
+"""What a command in the foreground does between one head and the next. Imported when a head is lost."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from heorot.cli import messages
+from heorot.reconnect import HeadSearch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable, Sequence
+
+    from heorot.job_state import JobState
+    from heorot.session import Request, Session
+
+SAY_S = 2.0
+"""A head that is replaced sooner than this is not worth a word."""
+
+
+class Takeover:
+    """The time from the loss of a head until the next one has greeted us."""
+
+    def __init__(self, directory: str, mark: tuple[int, int] | None, job: JobState, say: Callable[[str], None]) -> None:
+        self._search = HeadSearch(directory, mark)
+        self._job = job
+        self._say = say
+        self._said = False
+        self._told_to_end = False
+
+    def lost(self, unanswered: Sequence[Request]) -> None:
+        """A connection is gone, and with it the answers to these requests: signals that must not come twice."""
+        for request in unanswered:
+            name = messages.signal_name(request.message[5])
+            self._say(f"the head was lost before it said whether {name} has arrived: send it again if it is needed")
+
+    def attempt(self) -> _socket.socket | None:
+        """Look for a head if it is time to. Raises RequestError if the cluster is gone."""
+        return self._search.attempt() if monotonic() >= self._search.next_at else None
+
+    def due_at(self, connected: bool) -> float | None:
+        """Return when `attempt` or `check` has something to do."""
+        times = [] if connected else [self._search.next_at]
+        if not self._said:
+            times.append(self._search.since + SAY_S)
+        return min(times, default=None)
+
+    def check(self) -> None:
+        """Say that there is no head, once, if that takes long."""
+        if not self._said and monotonic() >= self._search.since + SAY_S:
+            self._said = True
+            runs_on = f"job {self._job.id} runs on" if self._job.id else "the launch was not acknowledged yet"
+            self._say(f"the head is gone; waiting for the next one ({runs_on})")
+
+    def over(self, session: Session) -> None:
+        """The next head has greeted us."""
+        if self._said:
+            self._say(f"head {session.head} (epoch {session.epoch}) has taken over")
+
+    def told_to_end(self, number: int) -> bool:
+        """The user wants an end; return True if it is for the second time, and to be obeyed without a head."""
+        if self._told_to_end:
+            if self._job.id:
+                self._say(f"job {self._job.id} runs on: 'bpjob attach {self._job.id}' when a head is there again")
+            else:
+                self._say("whether the command was started is unknown: see 'bpjob list' when a head is there again")
+            return True
+        self._told_to_end = self._said = True
+        self._say(
+            f"there is no head now: {messages.signal_name(number)} goes to the job when the next one is there; "
+            "once more leaves the job running"
+        )
+        return False
