@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench sim lock clean
+.PHONY: help venv demo test check format bench sim chaos lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: $(STAMP) ## Measure against the floor of this machine; writes JSON and a 
 
 sim: $(STAMP) ## Simulate clusters under faults (SEEDS=200), or tell the story of one (SEED=7)
 	@$(BIN)/python -m heorot.sim $(if $(SEED),--seed $(SEED) --story,--seeds $(SEEDS))
+
+chaos: $(STAMP) ## Kill the heads of a busy cluster again and again, and count what is lost (CHAOS_OPTIONS="--kills 20")
+	@$(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
 
 venv: $(STAMP) ## Install everything into .venv
 

@@ -1,0 +1,59 @@
+"""``python -m tests.chaos``: kill heads under load, count what goes wrong, print times. ``make chaos`` runs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.run import Chaos, Result
+from tests.cluster.harness import cluster
+
+BINS_S = [0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0]
+
+
+def _histogram(values_s: list[float]) -> list[str]:
+    lines, below = [], 0.0
+    for bound in [*BINS_S, float("inf")]:
+        count = sum(below <= value < bound for value in values_s)
+        lines.append(f"  {below:5.2f} .. {bound:5.2f} s  {count:5d}  {'#' * round(60 * count / len(values_s))}")
+        below = bound
+    return lines
+
+
+def _report(result: Result) -> None:
+    tally = result.tally
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.jobs.items()))
+    print(f"kills of the active head: {len(result.takeovers_s)}; epochs {result.epochs[0]} to {result.epochs[1]}")
+    print(f"jobs: {sum(tally.jobs.values())} ({kinds}), {tally.ranks} ranks, {tally.checked_bytes} bytes compared")
+    print(f"launches refused because nobody could say whether they had started: {tally.refused}")
+    print("from the kill until a command started right after it was over:")
+    shares = ", ".join(f"p{share * 100:g} {result.quantile_s(share):.3f} s" for share in (0.5, 0.9, 0.99))
+    print(f"  {shares}, longest {max(result.takeovers_s):.3f} s")
+    print("\n".join(_histogram(result.takeovers_s)))
+    print(f"took {result.elapsed_s:.0f} s; findings: {len(tally.findings)}")
+    for finding in tally.findings:
+        print(f"  {finding}")
+
+
+def main() -> int:
+    """Run; return 1 if anything was lost, doubled, wrong or left."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition(":")[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--nodes", type=int, default=16)
+    parser.add_argument("--heads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="heorot-chaos-") as directory,
+        cluster(options.nodes, "--heads", str(options.heads), "--fanout", "4") as made,
+    ):
+        result = Chaos(made, options.nodes, Path(directory), options.seed, options.workers).run(options.kills)
+    _report(result)
+    return 1 if result.tally.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
