@@ -40,6 +40,11 @@ def test_the_demonstration_shows_what_it_promises() -> None:
     assert "up        63  n[0-5,7-63]" in lines
     assert any("rank 6 on n6: lost" in line for line in lines)
     assert "0-63     up      ---x--x--x  root  root" in lines
+    # The head died in the middle of this, and each rank wrote all of its lines all the same.
+    for node in ("n3", "n4"):
+        assert [line for line in lines if line.startswith(f"{node}: step")] == [
+            f"{node}: step {i}" for i in range(1, 13)
+        ]
     # The signal took rank 9 out of the table, and only that one.
     shown = [line.split()[3] for line in lines if line.endswith("sleep 600") and line.split()[1] in ("n8", "n9", "n10")]
     assert shown == ["8", "10"]

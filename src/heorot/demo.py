@@ -13,12 +13,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 NODES = 64
 FANOUT = 8
+STEPS = 12
+"""Lines that each rank writes while the head dies."""
 COMMAND_TIMEOUT_S = 60.0
 CONDITION_TIMEOUT_S = 30.0
 POLL_S = 0.05
@@ -55,6 +58,37 @@ class Demo:
         status = self._execute(line, None).returncode
         if status not in expected:
             raise DemoFailed(f"'{line}' ended with status {status}")
+
+    def run_with(self, line: str, after: int, other: str, lines: int, expected: int) -> None:
+        """Run a command line, and another one once it has written so many lines.
+
+        Raises
+        ------
+        DemoFailed
+            If it writes another number of lines in all, or ends with another status.
+        """
+        print(f"\x1b[1m$ {line} &\x1b[0m" if self._on_terminal else f"$ {line} &", flush=True)
+        words = shlex.split(line)
+        arguments = [*executable(words[0]), *words[1:]]
+        count = 0
+        with subprocess.Popen(
+            arguments, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            alarm = threading.Timer(COMMAND_TIMEOUT_S, process.kill)
+            alarm.start()
+            try:
+                for written in process.stdout:
+                    print(written, end="", flush=True)
+                    count += 1
+                    if count == after:
+                        self.run(other)
+            finally:
+                alarm.cancel()
+                if sys.exc_info()[0] is not None:
+                    process.kill()
+        if (count, process.returncode) != (lines, expected):
+            raise DemoFailed(f"'{line}' wrote {count} lines of {lines} and ended with status {process.returncode}")
 
     def answer(self, line: str) -> str:
         """Run a command line silently and return its output."""
@@ -123,6 +157,12 @@ def interior_node(status: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
+def active_head(status: dict[str, Any]) -> dict[str, Any]:
+    """Return the head that leads."""
+    active: dict[str, Any] = next(head for head in status["heads"] if head["role"] == "active")
+    return active
+
+
 def healed(status: dict[str, Any], dead: int) -> bool:
     """Say whether the dead node is known to be dead and every other one has a living parent."""
     return all(
@@ -135,7 +175,7 @@ def show(demo: Demo) -> None:
     """The demonstration itself."""
     demo.tell(f"A cluster on this machine: {NODES} nodes, each two real daemons with TLS links between them.")
     print(f"$ export HEOROT_DIR={demo.directory}")
-    demo.run(f"heorot up --nodes {NODES} --fanout {FANOUT}")
+    demo.run(f"heorot up --nodes {NODES} --fanout {FANOUT} --heads 2")
 
     demo.tell("The head speaks to 8 nodes only; they carry everything further.")
     demo.run("heorot status --tree")
@@ -181,6 +221,17 @@ def show(demo: Demo) -> None:
     demo.run(f"heorot node start {name}")
     demo.await_status("starting the node again", lambda status: all(n["state"] == "up" for n in status["nodes"]))
     demo.run("bpstat")
+
+    head = active_head(demo.status())
+    demo.tell(
+        f"Two heads stand ready; {head['name']} leads. A command runs, and {head['name']} dies in the middle of it."
+    )
+    steps = f"for i in $(seq {STEPS}); do echo step $i; sleep 0.3; done; exit 3"
+    demo.run_with(f"bpsh --label n[3-4] sh -c '{steps}'", 6, f"kill -9 {head['pid']}", lines=2 * STEPS, expected=3)
+    print("$ echo $?\n3")
+    demo.tell("Not a line was lost, and the exit status came, too. The other head has built the table anew:")
+    demo.await_status("the head's return", lambda status: len([h for h in status["heads"] if h["pid"]]) == 2)
+    demo.run("heorot status")
 
     demo.tell("And all of it goes away.")
     demo.run("heorot down")
