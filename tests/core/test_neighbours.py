@@ -38,8 +38,8 @@ def verify(data: bytes, signature: bytes) -> bool:
     return sign(data) == signature
 
 
-def hello(node: int) -> m.Hello:
-    return m.Hello(1, 1, "c", node, 1, "test")
+def hello(node: int, epoch: int = 1) -> m.Hello:
+    return m.Hello(1, 1, "c", node, epoch, "test")
 
 
 def placement(node: int, epoch: int, serial: int, *path: int) -> bytes:
@@ -81,15 +81,15 @@ class Node:
         self.out = self.machine.handle(FromSpace(m.encode(m.Inventory(7, []))), 0)
         self.links = 0
 
-    def connect(self, peer: int, now_ms: int) -> list[Instruction]:
+    def connect(self, peer: int, now_ms: int, epoch: int = 1) -> list[Instruction]:
         """The connection that it waits for stands, and whoever is there says hello."""
         [key] = [item.key for item in self.out if isinstance(item, Connect)]
         self.links += 1
         self.out = self.machine.handle(LinkOpened(self.links, peer, key), now_ms)
         if any(isinstance(item, Send) for item in self.out):
-            self.out = self.machine.handle(Received(self.links, hello(peer)), now_ms)
+            self.out = self.machine.handle(Received(self.links, hello(peer, epoch)), now_ms)
         if self.out and isinstance(self.out[-1], Remember) and self.out[-1].durable:
-            self.out = self.machine.handle(Kept("epoch", b"1", ""), now_ms)
+            self.out = self.machine.handle(Kept("epoch", b"%d" % epoch, ""), now_ms)
         return self.out
 
 
@@ -142,6 +142,16 @@ def test_a_link_that_is_lost_again_and_again_is_not_replaced_at_once() -> None:
     node.connect(HEAD, now_ms)
     out = node.machine.handle(LinkClosed(node.links, "dropped"), now_ms + SHORT_LIFE_MS)
     assert any(isinstance(item, Connect) for item in out)
+
+
+def test_the_next_head_is_not_blamed_for_the_short_life_of_the_last_one() -> None:
+    node = Node(b"")
+    for epoch in range(1, 8):
+        node.connect(HEAD, 0, epoch)
+        out = node.machine.handle(LinkClosed(node.links, "killed"), 1)
+        [timer] = [item for item in out if isinstance(item, SetTimer)]
+        assert timer.at_ms - 1 <= 2 * 50
+        node.out = node.machine.handle(TimerFired(timer.key), 1)
 
 
 def test_a_node_that_cannot_reach_its_parent_is_moved_less_and_less_often() -> None:

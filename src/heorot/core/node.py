@@ -294,7 +294,7 @@ class NodeMachine:
                 return
             if not self._has_kept(hello.epoch, lambda: self._greeted(hello)):
                 return
-        self.uplink.greeted(self._now_ms)
+        self.uplink.greeted(self._now_ms, hello.epoch)
         self._set_headless(hello.headless and self.uplink.parent != HEAD)
         self._attach()
 

@@ -6,8 +6,9 @@ knowledge grows in two steps::
     fresh ── every registered node has spoken, or all is quiet, or `settle_ms` is over ──▶ settled
       └───── every registered node has spoken and no launch is still to be fetched ──────▶ complete
 
-Settled is good enough for new work. That something does *not* exist is only certain when the table is complete; who
-must know that (a client that goes on with its job, a launch that may have been started) waits longer, within bounds.
+Settled is good enough for new work; a node that is named and silent is waited for until `settle_ms` is over. That
+something does *not* exist is only certain when the table is complete; who must know that (a client that goes on with
+its job, a launch that may have been started) waits longer, within bounds.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 """Input among them."""
 UNSETTLED = "unsettled"
 LAUNCH_UNKNOWN = "launch-unknown"
-PREMATURE = (UNSETTLED, "no-such-job", "no-nodes", "node-down")
+PREMATURE = (UNSETTLED, "no-such-job", "no-nodes")
 """Refusals that a head which has not settled does not give yet."""
 
 
@@ -92,6 +93,9 @@ class Settling:
             return not self.complete and not self._passed(config.node_grace_ms)
         if isinstance(message, c.AttachJob) and message.resume and error.code == "no-such-job":
             return not self.complete and not self._passed(config.adoption_grace_ms)
+        if error.code == "node-down":
+            # Somebody has named it: that it is silent is no answer as soon as for nodes that nobody has named.
+            return bool(self.unheard) and not self._passed(config.settle_ms)
         return error.code in PREMATURE and not self.settled
 
     def queued(self, caller: Caller, message: c.ClientMessage) -> bool:

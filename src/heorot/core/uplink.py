@@ -1,7 +1,8 @@
 """The agent's way up: which ancestor or head it is linked to, and which to try next when that link is lost.
 
 The order is: the nearest ancestor of the placement, the next one above, ..., then every known head; then a pause that
-grows to two seconds with jitter, and from the start. It never gives up: processes do not notice, and a head will come.
+grows, with jitter, to less than half a second while a head is likely to be elected, and to two seconds later; and from
+the start. It never gives up: processes do not notice, and a head will come.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from heorot.core.nodeset import HEAD
 
 FIRST_PAUSE_MS = 50
 LONGEST_PAUSE_MS = 2_000
+EARLY_PAUSE_MS = 400
+EARLY_ROUNDS = 40
+"""For so many rounds the pause stays below `EARLY_PAUSE_MS`: for about as long as a lease may run."""
 SHORT_LIFE_MS = 1_000
 """A link that is lost sooner after it was greeted is not replaced at once: a parent may take us and drop us again."""
 MAX_REASONS = 16
@@ -39,6 +43,9 @@ class Uplink:
         self._attempt = 0
         self._connecting = ""
         self._pause_ms = FIRST_PAUSE_MS
+        self._rounds = 0
+        self._epoch = 0
+        """Of the parent that has greeted last."""
         self._told: list[str] = []
         self._random = config.jitter_seed * 2654435761 + config.node * 40503 + 1
 
@@ -74,7 +81,10 @@ class Uplink:
         if self._next >= len(self._candidates):
             self._connecting = ""
             pause_ms = self._pause_ms
-            self._pause_ms = min(self._pause_ms * 2, LONGEST_PAUSE_MS)
+            self._rounds += 1
+            self._pause_ms = min(
+                self._pause_ms * 2, EARLY_PAUSE_MS if self._rounds < EARLY_ROUNDS else LONGEST_PAUSE_MS
+            )
             return self._retry(now_ms, pause_ms)
         self.parent, host, port = self._candidates[self._next]
         self._next += 1
@@ -115,8 +125,12 @@ class Uplink:
         self._told.append(reason)
         return [Log("warning", f"no way up: {reason}")]
 
-    def greeted(self, now_ms: int) -> None:
-        """The parent has greeted: the way up is open."""
+    def greeted(self, now_ms: int, epoch: int) -> None:
+        """The parent has greeted, with its epoch: the way up is open."""
+        if epoch != self._epoch:
+            # Not the same one that had dropped us before.
+            self._epoch, self._short_lives = epoch, 0
+        self._rounds = 0
         self.attached = True
         self._greeted_at_ms = now_ms
         self._told.clear()
