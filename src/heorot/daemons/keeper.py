@@ -28,7 +28,8 @@ from heorot.core.errors import HeorotError
 from heorot.runtime import state
 from heorot.runtime.sockets import listen_unix, peer_credentials
 
-QUICK_END_S = 10.0
+QUICK_END_S = 0.5
+"""A head that dies sooner after its election has probably met what kills it in any term: it is not started at once."""
 HOLD_BACK_AFTER_END_S = 0.5
 """A keeper whose head has just died lets the others go first, if there are any: their hosts may be in better health."""
 LONGEST_PAUSE_S = 2.0
