@@ -52,6 +52,18 @@ def test_a_client_goes_on_with_its_job_as_soon_as_the_new_head_understands_it() 
     assert (where, command.attended, command.from_start) == ("n0", True, False)
 
 
+def test_a_question_about_a_job_waits_while_its_launch_is_fetched() -> None:
+    head = new_head(1)
+    launch = seal_ticket(sign, ticket("1.1", [0, 1]))
+    head.attach(0, [held("1.1", running=[0, 100])])
+    head.ask(c.Wait(1, "1.1"))
+    assert head.told() == []
+    hand_over(head, 0, launch)
+    assert head.told() == []
+    head.report(0, "1.1", exited=[0, 0, 0, 0])
+    assert head.kinds() == [c.Result]
+
+
 def test_that_a_job_is_gone_is_only_said_when_all_nodes_have_spoken() -> None:
     head = new_head(2)
     head.ask(c.AttachJob(1, "1.1", False, True, []))

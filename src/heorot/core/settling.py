@@ -96,6 +96,8 @@ class Settling:
         if error.code == "node-down":
             # Somebody has named it: that it is silent is no answer as soon as for nodes that nobody has named.
             return bool(self.unheard) and not self._passed(config.settle_ms)
+        if error.code == "no-such-job" and self._jobs.adoptions.waiting and not self._passed(config.node_grace_ms):
+            return True  # a node holds it, perhaps, and its launch is on its way
         return error.code in PREMATURE and not self.settled
 
     def queued(self, caller: Caller, message: c.ClientMessage) -> bool:
