@@ -25,10 +25,10 @@ def _histogram(values_s: list[float]) -> list[str]:
 def _report(result: Result) -> None:
     tally = result.tally
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.jobs.items()))
-    print(f"kills of the active head: {len(result.takeovers_s)}; epochs {result.epochs[0]} to {result.epochs[1]}")
+    print(f"changes of heads: {len(result.takeovers_s)}; epochs {result.epochs[0]} to {result.epochs[1]}")
     print(f"jobs: {sum(tally.jobs.values())} ({kinds}), {tally.ranks} ranks, {tally.checked_bytes} bytes compared")
     print(f"launches refused because nobody could say whether they had started: {tally.refused}")
-    print("from the kill until a command started right after it was over:")
+    print("from the kill or the order to switch until a command started right after it was over:")
     shares = ", ".join(f"p{share * 100:g} {result.quantile_s(share):.3f} s" for share in (0.5, 0.9, 0.99))
     print(f"  {shares}, longest {max(result.takeovers_s):.3f} s")
     print("\n".join(_histogram(result.takeovers_s)))
@@ -45,12 +45,17 @@ def main() -> int:
     parser.add_argument("--heads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--switch", action="store_true", help="have heads hand over on purpose, in place of killing them"
+    )
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="heorot-chaos-") as directory,
         cluster(options.nodes, "--heads", str(options.heads), "--fanout", "4") as made,
     ):
-        result = Chaos(made, options.nodes, Path(directory), options.seed, options.workers).run(options.kills)
+        result = Chaos(made, options.nodes, Path(directory), options.seed, options.workers).run(
+            options.kills, planned=options.switch
+        )
     _report(result)
     return 1 if result.tally.findings else 0
 

@@ -23,7 +23,7 @@ class Result:
 
     tally: Tally = field(default_factory=Tally)
     takeovers_s: list[float] = field(default_factory=list)
-    """From each kill until a command that was started right after it had run on a node and was over."""
+    """From each kill or switch until a command that was started right after it had run on a node and was over."""
     epochs: tuple[int, int] = (0, 0)
     """The first and the last."""
     elapsed_s: float = 0.0
@@ -46,8 +46,8 @@ class Chaos:
             Worker(cluster, nodes, number, seed, directory, self.result.tally) for number in range(workers)
         ]
 
-    def run(self, kills: int, longest_pause_s: float = 1.0) -> Result:
-        """Kill so many heads; return what was seen once everything is quiet again."""
+    def run(self, kills: int, longest_pause_s: float = 1.0, planned: bool = False) -> Result:
+        """Kill so many heads, or have them hand over; return what was seen once everything is quiet again."""
         began_s = time.monotonic()
         first = self._cluster.status()["epoch"]
         for worker in self._workers:
@@ -55,7 +55,7 @@ class Chaos:
         try:
             for _ in range(kills):
                 time.sleep(self._random.uniform(0.1, longest_pause_s))
-                self._kill_active_head()
+                self._change_heads(planned)
         finally:
             for worker in self._workers:
                 worker.stopping.set()
@@ -81,19 +81,22 @@ class Chaos:
         heads = self._heads()
         return heads["active"][0] if heads.get("active") and heads.get("standby") else 0
 
-    def _kill_active_head(self) -> None:
+    def _change_heads(self, planned: bool) -> None:
         pid = await_that(self._ready, "an active head and a standby")
         node = self._random.randrange(self._nodes)
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
         killed_s = time.monotonic()
+        if planned:
+            self._cluster.check("heorot", "head", "switch")
+        else:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
         finished = self._cluster.run("bpsh", "-n", str(node), "/bin/true")
         self.result.takeovers_s.append(time.monotonic() - killed_s)
         if finished.returncode != 0:
             with self.result.tally.lock:
-                self.result.tally.findings.append(f"the first command after a kill: {finished}")
+                self.result.tally.findings.append(f"the first command after a change of heads: {finished}")
 
     def _check_rest(self) -> None:
         """Nothing runs any more, and the head knows that."""
