@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.chaos.run import Chaos, Result
 from tests.cluster.harness import cluster
+from tests.support.etcd import etcd
 
 BINS_S = [0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0]
 
@@ -48,14 +50,16 @@ def main() -> int:
     parser.add_argument(
         "--switch", action="store_true", help="have heads hand over on purpose, in place of killing them"
     )
+    parser.add_argument("--etcd", action="store_true", help="let the heads agree through an etcd of three members")
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="heorot-chaos-") as directory,
-        cluster(options.nodes, "--heads", str(options.heads), "--fanout", "4") as made,
-    ):
-        result = Chaos(made, options.nodes, Path(directory), options.seed, options.workers).run(
-            options.kills, planned=options.switch
-        )
+    with ExitStack() as stack:
+        directory, store = (Path(stack.enter_context(TemporaryDirectory(prefix="heorot-chaos-"))) for _ in range(2))
+        up = ["--heads", str(options.heads), "--fanout", "4"]
+        if options.etcd:
+            up += ["--etcd", ",".join(stack.enter_context(etcd(store)).urls)]
+        made = stack.enter_context(cluster(options.nodes, *up))
+        chaos = Chaos(made, options.nodes, directory, options.seed, options.workers)
+        result = chaos.run(options.kills, planned=options.switch)
     _report(result)
     return 1 if result.tally.findings else 0
 
