@@ -511,8 +511,12 @@ def test_what_a_former_parent_said_is_forgotten_when_the_disk_answers() -> None:
 def test_a_parent_cannot_fill_the_memory_while_the_disk_is_slow() -> None:
     node = NodeRig(0)
     node.disk = "slow"
-    node.attach(epoch=5)
+    link = node.attach(epoch=5)
     for _ in range(MAX_HELD - 1):
         node.down([0], m.Attend("1.1", True), epoch=5)
-    with pytest.raises(ProtocolError):
-        node.down([0], m.Attend("1.1", True), epoch=5)
+    assert not node.closed(link)
+    node.down([0], m.Attend("1.1", True), epoch=5)
+    assert node.closed(link)
+    node.give(Kept("epoch", b"5", ""))
+    assert node.machine.epoch == 5
+    assert node.to_space(m.Attend) == []

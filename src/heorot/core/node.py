@@ -259,7 +259,10 @@ class NodeMachine:
         self.uplink.heard_at_ms = self._now_ms
         if self._keeping:
             if len(self._held) >= MAX_HELD:
-                raise ProtocolError(f"more than {MAX_HELD} messages while epoch {self._keeping} is being kept")
+                # Its parent does nothing wrong. Attached anew, this node is told all that it did not hear.
+                self._held.clear()
+                self._give_up_link(f"more than {MAX_HELD} messages came while epoch {self._keeping} was being kept")
+                return
             self._hold(lambda: self._from_parent(message))
         elif isinstance(message, m.Down):
             self._down(message)

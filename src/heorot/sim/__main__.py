@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _simulate(options: argparse.Namespace, seeds: Iterable[int]) -> int:
     began, virtual_us, steps, bad, count, ranks = time.monotonic(), 0, 0, 0, 0, 0
+    terms = resumed = again = 0
     faults = dict.fromkeys(KINDS, 0)
     for seed in seeds:
         if options.minutes and time.monotonic() - began > options.minutes * 60:
@@ -58,9 +59,13 @@ def _simulate(options: argparse.Namespace, seeds: Iterable[int]) -> int:
         virtual_us += cluster.world.now_us
         steps += cluster.world.steps
         ranks += len(cluster.truth.ranks)
+        terms += cluster.checks.terms
+        resumed += sum(client.resumed for client in cluster.clients)
+        again += sum(client.asked_again for client in cluster.clients)
         for kind, times in cluster.faults.counts.items():
             faults[kind] += times
     seconds = time.monotonic() - began
+    print(f"{terms} terms of office; clients went on {resumed} times and asked {again} times for a launch again")
     print(f"{ranks} processes started; faults: {', '.join(f'{times} {kind}' for kind, times in faults.items())}")
     print(
         f"{count} seeds, {virtual_us / 6e7:.1f} virtual minutes, {steps} steps in {seconds:.1f} s"

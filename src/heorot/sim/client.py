@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.streams import EVERYTHING
 from heorot.sim.network import End
 from heorot.sim.processes import SIGKILL
-from heorot.sim.truth import JobTruth, content
+from heorot.sim.truth import CLOCKS, JobTruth, content
 
 if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
@@ -40,7 +41,20 @@ class Reading:
     ends: dict[int, str] = field(default_factory=dict)
     cut_off: set[int] = field(default_factory=set)
     """Ended ranks whose remaining output is gone with their node; only looked up."""
+    told_started: set[int] = field(default_factory=set)
+    """Over the present connection; only looked up."""
+    told_ended: set[int] = field(default_factory=set)
+    """The same."""
+    told_cut_off: set[int] = field(default_factory=set)
+    """The same."""
     done: bool = False
+
+    def go_on(self) -> None:
+        """Another head tells everything again, once."""
+        self.told_started.clear()
+        self.told_ended.clear()
+        self.told_cut_off.clear()
+        self.done = False
 
 
 @dataclass(slots=True)
@@ -75,6 +89,8 @@ class Client:
         self.world = cluster.world
         self.number = number
         self.name = f"user{number}"
+        self.home = cluster.heads[self.world.between(0, len(cluster.heads) - 1)]
+        """The head host that it works on: active, or on standby and passing it on."""
         self.plan = plan
         self.end: End | None = None
         self.reading: Reading | None = None
@@ -82,13 +98,18 @@ class Client:
         self.finished = False
         """It has nothing more to do."""
         self.pending: dict[int, m.Message] = {}
+        self.resumed = 0
+        """How often it has gone on with its job under another head."""
+        self.asked_again = 0
+        """How often it has asked for its launch again."""
+        self._launch: c.Spawn | None = None
+        """What was asked for and not answered yet."""
         self.stalled_until_us = 0
         self._epoch = 0
         """Of the head that it is connected to."""
         self._requests = 0
         self._killed: dict[int, tuple[str, list[int]]] = {}
         """By request: the job that is to end, and the ranks that ran when it was asked for."""
-        self._connections = 0
         self._input: dict[int, tuple[int, int]] = {}
         """By rank (-1: all): sent, acknowledged."""
         self._resuming: set[int] = set()
@@ -98,10 +119,15 @@ class Client:
 
     def connect(self) -> bool:
         """Connect to the head, if there is one."""
-        self.end = self.cluster.head.open_client(self.name, 0, self._received, self._closed)
+        if not self.home.up or self.home.paused is not None:
+            return False
+        head = self.home
+        if head.machine is None:
+            # A standby passes it on to the head that it knows from the store.
+            head = self.cluster.leader() or head
+        self.end = head.open_client(self.name, 0, self._received, self._closed, self.home)
         if self.end is None:
             return False
-        self._connections += 1
         self._send(c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "sim"))
         return True
 
@@ -109,15 +135,16 @@ class Client:
         """Connect and spawn the planned job; later if there is no head."""
         plan = self.plan
         assert plan is not None
+        if self.finished:
+            return
         if not self.connect():
             self.world.after(300_000, self.begin)
             return
-        self.ask(
-            c.Spawn(
-                self._request(), plan.nodes, plan.select, plan.argv, [b"A=b"], b"/", 18, [], plan.stdin, b"", b"", [],
-                plan.detached,
-            )
+        self._launch = c.Spawn(
+            self._request(), plan.nodes, plan.select, plan.argv, [b"A=b"], b"/", 18, [], plan.stdin, b"", b"", [],
+            plan.detached, key=self.world.random.randbytes(16),
         )  # fmt: skip
+        self.ask(self._launch)
 
     def leave(self, why: str = "leaves") -> None:
         """Close the connection without a word."""
@@ -130,28 +157,47 @@ class Client:
         if end is self.end:
             self.world.tell(self.name, "connection closed: %s", reason)
             self._gone()
-            # The head is gone: come back to the job, as bpsh does.
+            # The head is gone: go on with the job under the next one, as bpsh does.
             if not self.finished:
-                self.world.after(self.world.between(100_000, 1_000_000), self.come_back)
+                self.world.after(self.world.between(50_000, 1_000_000), self.come_back)
 
     def _gone(self) -> None:
         self.end = None
-        self.reading = None
         self.pending.clear()
 
+    def die_with_host(self) -> None:
+        """The host is lost and the client with it."""
+        if self.plan is not None and not self.finished:
+            self.finished = True
+            if self.end is not None:
+                self.world.tell(self.name, "is lost with its host")
+                self.end.open = False
+                self.cluster.network.cut(self.end.link, (None, self.world.between(10, 3_000_000)))
+                self._gone()
+
     def come_back(self) -> None:
-        """Attach to the job again, from what is kept."""
-        if self.end is not None:
+        """Go on where the lost connection has ended."""
+        if self.end is not None or self.finished:
             return
-        if not self.job:
+        if not self.job and self._launch is None:
             self.finished = True
         elif not self.connect():
             self.world.after(300_000, self.come_back)
+        elif self._launch is not None:
+            self._launch = replace(self._launch, request=self._request(), again=True)
+            self.asked_again += 1
+            self.ask(self._launch)
+        elif self.reading is not None:
+            self._resume(self.reading)
         else:
             self.attach(self.job)
 
+    def _resume(self, reading: Reading) -> None:
+        stdin = [value for to, (_, acked) in self._input.items() for value in (to, acked)]
+        self.ask(c.AttachJob(self._request(), reading.job, False, True, stdin, False))
+
     def attach(self, job: str) -> None:
-        """Read this job."""
+        """Read this job as somebody new, from what is kept."""
         self.job = job
         self.ask(c.AttachJob(self._request(), job, True))
 
@@ -216,16 +262,21 @@ class Client:
             self._refused(asked, message)
 
     def _refused(self, asked: c.Spawn | c.AttachJob, error: c.Error) -> None:
-        if isinstance(asked, c.AttachJob) and self.cluster.checks.attach_refused(asked.job, error):
+        if isinstance(asked, c.AttachJob) and self.cluster.checks.attach_refused(asked, error):
             # A former reader may not be noticed to be gone, or the nodes may still be on their way to a new head.
             self.world.after(500_000, self._attach_again, asked.job)
             return
         self.finished = True
+        self.world.tell(self.name, "is refused: %s %s", error.code, error.message)
         self.leave("gives up")
 
     def _attach_again(self, job: str) -> None:
-        if self.end is not None and self.reading is None:
+        if self.end is None:
+            return
+        if self.reading is None:
             self.attach(job)
+        else:
+            self._resume(self.reading)
 
     def _spawned(self, asked: m.Message, message: c.Spawned) -> None:
         nodes = [
@@ -238,27 +289,31 @@ class Client:
         first = isinstance(asked, c.Spawn)
         plan = self.plan
         if isinstance(asked, c.Spawn):
+            self._launch = None
             self.cluster.checks.spawned(message.job, nodes, asked)
         if isinstance(asked, c.Spawn) and asked.detached:
             self._detached_now()
+            return
+        if isinstance(asked, c.AttachJob) and asked.resume:
+            self._resumed(asked, message, nodes)
             return
         self.reading = Reading(message.job, nodes, message.window_bytes, first)
         self._resuming = set() if first else set(self._input)
         self.stalled_until_us = 0
         if plan is None or not first:
             return
-        connection = self._connections
         for at_ms, act in (
-            (plan.leave_ms, self._leave_as_planned),
             (plan.detach_ms, self._detach),
             (plan.signal_ms, self._signal),
             (plan.query_ms, self._query),
         ):
             if at_ms >= 0:
-                self.world.after(at_ms * 1000, self._if_connected, connection, act)
+                self.world.after(at_ms * 1000, self._if_there, act)
+        if plan.leave_ms >= 0:
+            self.world.after(plan.leave_ms * 1000, self._leave_as_planned)
         self.stalled_until_us = self.world.now_us + plan.stall_ms * 1000
         if plan.stall_ms:
-            self.world.after(plan.stall_ms * 1000, self._if_connected, connection, self._ack_all)
+            self.world.after(plan.stall_ms * 1000, self._if_there, self._ack_all)
         if plan.stdin is not None:
             known = truth.jobs[message.job]
             for to in [-1] if plan.input_to == "all" else range(len(nodes)):
@@ -267,8 +322,22 @@ class Client:
                 known.inputs_ended[to] = False
                 self._feed(to)
 
-    def _if_connected(self, connection: int, act: Any) -> None:
-        if self.end is not None and self._connections == connection:
+    def _resumed(self, asked: c.AttachJob, message: c.Spawned, nodes: list[int]) -> None:
+        reading = self.reading
+        if reading is None or (reading.job, reading.nodes) != (message.job, nodes):
+            self.world.violated("NoLostJob", f"{self.name} goes on with {reading}, and is given {message}")
+        reading.go_on()
+        reading.window_bytes = message.window_bytes
+        self.resumed += 1
+        # All that was not acknowledged is sent again.
+        told = dict(zip(asked.stdin[0::2], asked.stdin[1::2], strict=True))
+        self._input = {to: (told[to], told[to]) for to in self._input}
+        for to in list(self._input):
+            self._feed(to)
+
+    def _if_there(self, act: Any) -> None:
+        """Do what was planned, if the head that it is to be asked of is there."""
+        if self.end is not None and not self.finished:
             act()
 
     # ------------------------------------------------------------------ states
@@ -278,8 +347,9 @@ class Client:
             truth = self.cluster.truth.ranks.get((reading.job, rank))
             if truth is None or truth.pid != pid:
                 self.world.violated("ExitOnce", f"{reading.job} r{rank} is said to run as {pid}, in truth {truth}")
-            if rank in reading.pids:
+            if rank in reading.told_started:
                 self.world.violated("ExitOnce", f"{reading.job} r{rank} was said to be started twice")
+            reading.told_started.add(rank)
             reading.pids[rank] = pid
 
     def _ended(self, reading: Reading, message: c.Exited | c.ExitedAlike | c.Failed | c.Lost) -> None:
@@ -295,11 +365,12 @@ class Client:
         elif isinstance(message, c.Failed):
             for rank, _, text in message.ranks:
                 checks.failed(reading.job, rank, text)
-                self._one_end(reading, rank, "failed")
+                self._one_end(reading, rank, "refused" if CLOCKS in text else "failed")
         else:
             for rank, node, _ in message.ranks:
                 checks.lost(reading.job, rank, node, self._epoch)
-                if rank in reading.ends and rank not in reading.cut_off and reading.ends[rank].startswith("status"):
+                if rank in reading.told_ended and rank not in reading.told_cut_off and _has_status(reading, rank):
+                    reading.told_cut_off.add(rank)
                     reading.cut_off.add(rank)
                 else:
                     self._one_end(reading, rank, "lost")
@@ -310,17 +381,29 @@ class Client:
         self._one_end(reading, rank, f"status {status}")
 
     def _one_end(self, reading: Reading, rank: int, what: str) -> None:
-        if rank in reading.ends:
-            self.world.violated("ExitOnce", f"{reading.job} r{rank}: told {reading.ends[rank]} and then {what}")
+        before = reading.ends.get(rank)
+        if rank in reading.told_ended:
+            self.world.violated("ExitOnce", f"{reading.job} r{rank}: told {before} and then {what}")
         if reading.done:
             self.world.violated("ExitOnce", f"{reading.job} r{rank}: told {what} after Done")
+        reading.told_ended.add(rank)
+        if before is not None and what == "lost":
+            # The node is gone meanwhile: the client knows already what became of the rank, and a new head cannot.
+            if before.startswith("status"):
+                reading.cut_off.add(rank)
+            return
+        if before is not None and before != what and before not in ("lost", "refused"):
+            self.world.violated("ExitOnce", f"{reading.job} r{rank}: told {before}, and by another head {what}")
+        # What a former head has given up may have been found alive by the next one, and what a node refused to a head
+        # whose clock was wrong may have been started by one whose clock is right.
         reading.ends[rank] = what
 
     def _done(self, reading: Reading) -> None:
         if reading.done:
             self.world.violated("ExitOnce", f"{reading.job} was said to be done twice")
-        if len(reading.ends) != len(reading.nodes):
-            self.world.violated("ExitOnce", f"{reading.job} is said to be done with {len(reading.ends)} statuses only")
+        if len(reading.told_ended) != len(reading.nodes):
+            told = len(reading.told_ended)
+            self.world.violated("ExitOnce", f"{reading.job} is said to be done with {told} statuses only")
         reading.done = True
 
     def _maybe_release(self, reading: Reading) -> None:
@@ -339,6 +422,9 @@ class Client:
     def _output(self, reading: Reading, message: c.ClientOutput) -> None:
         key = (message.rank, message.stream)
         known = self.cluster.truth.jobs[reading.job]
+        if message.kept_from > known.acked.get(key, 0):
+            text = f"bytes up to {message.kept_from} are forgotten, which nobody has"
+            self.world.violated("StreamExact", f"{reading.job} r{key[0]}/{key[1]}: {text}")
         have = reading.offsets.get(key)
         if have is None:
             have = 0 if reading.first else message.kept_from
@@ -390,13 +476,13 @@ class Client:
         total = self.plan.input_size
         while sent < total and sent - acked < WINDOW_BYTES:
             size = min(CHUNK_BYTES, total - sent, WINDOW_BYTES - (sent - acked))
-            known.inputs[to] = sent + size
+            known.inputs[to] = max(known.inputs[to], sent + size)
             end = sent + size == total and self.world.chance(0.5)
-            known.inputs_ended[to] = end
+            known.inputs_ended[to] |= end
             self._send(c.ClientStdin(self.job, to, sent, content(self.job, to, 0, sent, size), end))
             sent += size
         self._input[to] = (sent, acked)
-        if sent == total and not known.inputs_ended[to]:
+        if sent == total and (not known.inputs_ended[to] or self.resumed):
             known.inputs_ended[to] = True
             self._send(c.ClientStdin(self.job, to, sent, b"", True))
 
@@ -405,25 +491,26 @@ class Client:
         if state is None:
             return
         sent, acked = state
-        if message.offset > sent:
+        if message.offset > self.cluster.truth.jobs[message.job].inputs[message.rank]:
             text = f"{message.offset} bytes of input of {message.job} are acknowledged, but only {sent} were sent"
             self.world.violated("StreamExact", text)
         if message.rank in self._resuming:
             # Another head goes on from where the slowest node stands.
             self._resuming.discard(message.rank)
             sent = acked = message.offset
-        self._input[message.rank] = (sent, max(acked, message.offset))
+        self._input[message.rank] = (max(sent, message.offset), max(acked, message.offset))
         self._feed(message.rank)
 
     # ------------------------------------------------------------------ as planned
 
     def _leave_as_planned(self) -> None:
-        self.finished = True
-        self.leave()
+        if not self.finished and self.reading is not None:
+            self.finished = True
+            self.leave()
 
     def _detach(self) -> None:
         assert self.plan is not None
-        if self.reading is None:
+        if self.reading is None or any(isinstance(asked, c.AttachJob) for asked in self.pending.values()):
             return
         self.ask(c.Detach(self._request(), self.job))
         self.cluster.truth.jobs[self.job].detached = True
@@ -433,7 +520,7 @@ class Client:
     def _detached_now(self) -> None:
         plan = self.plan
         if plan is not None and plan.attach_ms >= 0:
-            self.world.after(plan.attach_ms * 1000, self._if_connected, self._connections, self._attach_own)
+            self.world.after(plan.attach_ms * 1000, self._if_there, self._attach_own)
         else:
             self.finished = True
             self.world.after(3_000_000, self.leave)
@@ -461,3 +548,7 @@ class Client:
         self.ask(c.ShowJob(self._request(), self.job))
         self.ask(c.ListJobs(self._request()))
         self.ask(c.Wait(self._request(), self.job))
+
+
+def _has_status(reading: Reading, rank: int) -> bool:
+    return reading.ends.get(rank, "").startswith("status")

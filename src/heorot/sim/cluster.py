@@ -8,18 +8,20 @@ from typing import TypeVar
 from heorot.core import client_messages as c
 from heorot.sim.checks import Checks
 from heorot.sim.client import Client, Plan
+from heorot.sim.clocks import Clock, draw_clock
 from heorot.sim.faults import Faults
 from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
 from heorot.sim.network import Network
 from heorot.sim.settings import Settings
+from heorot.sim.store import Store
 from heorot.sim.truth import Truth
 from heorot.sim.world import Violation, World
 
 Machine = TypeVar("Machine")
 START_US = 1_500_000
 """Users come and faults begin at this time."""
-CALM_AFTER_US = 12_000_000
+CALM_AFTER_US = 15_000_000
 """So long after the last fault every link has been found to be dead or alive."""
 SETTLE_US = 60_000_000
 """So long after that everything must have come right."""
@@ -83,16 +85,15 @@ class Cluster:
         self.truth = Truth()
         self.network = Network(self.world, settings.delay_us, settings.us_per_kib, settings.refuse_rate)
         self.checks = Checks(self)
-        self.epoch = 0
-        """The highest that was given out."""
-        self.heads = (HeadHost(self, "head"), HeadHost(self, "head2"))
+        self._mutate = mutate
+        self.store = self.mutate(Store(self, settings.lease_ms))
+        self.heads = [HeadHost(self, f"head{number}") for number in range(1, settings.heads + 1)]
         self.head = self.heads[0]
-        """The one that was elected last."""
+        """Of those that served, the one with the highest epoch."""
         self.hosts = [NodeHost(self, node) for node in range(settings.nodes)]
         self.clients: list[Client] = []
         self.faults = Faults(self)
         self.calm = False
-        self._mutate = mutate
         self._until_bounds = BOUNDS_EVERY
         for head in self.heads:
             self.network.listeners[head.name] = (-1, head)
@@ -104,6 +105,18 @@ class Cluster:
         if self._mutate is not None:
             self._mutate(machine)
         return machine
+
+    def leader(self) -> HeadHost | None:
+        """Return the head that the store names, if there is one."""
+        if self.store.leader is None:
+            return None
+        name = self.store.leader[0]
+        return next(head for head in self.heads if head.name == name)
+
+    def draw_clock(self) -> Clock:
+        """Return the clock of a host that boots."""
+        settings = self.settings
+        return draw_clock(self.world, settings.drift_ppm, settings.wall_skew_ms, settings.wrong_clock_rate)
 
     def add_client(self, plan: Plan | None) -> Client:
         """Add a user."""
@@ -129,7 +142,8 @@ class Cluster:
     def _run(self) -> None:
         world, settings = self.world, self.settings
         world.tell("world", "%s", settings.show())
-        self.head.start()
+        for head in self.heads:
+            world.after(world.between(0, 100_000), head.boot)
         for host in self.hosts:
             world.after(world.between(0, 300_000), host.start_space)
         for _ in range(settings.jobs):
@@ -168,7 +182,9 @@ class Cluster:
     def _plan(self) -> Plan:
         world, settings = self.world, self.settings
         random = world.random
-        kind = random.choice(("true", "true", "writer", "writer", "reader", "sleeper", "parent", "missing"))
+        kind = random.choice(("true", "true", "writer", "writer", "sleeper", "parent", "missing"))
+        if world.chance(settings.reader_rate):
+            kind = "reader"
         select, nodes = "list", ""
         if world.chance(0.4):
             select = "up"

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
+from heorot.sim.store import NAME
 
 if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
 
-KINDS = ("cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "usurp", "ghost", "client")
+KINDS = (
+    "cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "ambush", "keeper", "host", "pause", "switch",
+    "wall", "store_wall", "store", "ghost", "client",
+)  # fmt: skip
 
 
 class Faults:
@@ -52,7 +57,14 @@ class Faults:
             "isolate": self._isolate,
             "slow": self._slow,
             "head": self._kill_head,
-            "usurp": self._usurp,
+            "ambush": self._ambush,
+            "keeper": self._kill_keeper,
+            "host": self._lose_head_host,
+            "pause": self._pause,
+            "switch": self._switch,
+            "wall": self._wall,
+            "store_wall": self._wall_store,
+            "store": self._lose_store,
             "ghost": self._ghost,
             "client": self._kill_client,
         }
@@ -125,19 +137,71 @@ class Faults:
             low, high = self.cluster.network.delay_us
             end.link.delay_us = (low * 20, high * 20)
 
-    def _kill_head(self) -> None:
-        self.cluster.head.kill()
-        self._after_ms(50, 4_000, self._elect, self.cluster.head)
+    # ------------------------------------------------------------------ heads and their store
 
-    def _usurp(self) -> None:
-        former = self.cluster.head
-        if former.machine is None:
+    def _head(self) -> HeadHost:
+        heads = self.cluster.heads
+        # Mostly the one that serves: a fault elsewhere changes little.
+        return self.cluster.head if self.world.chance(0.7) else heads[self.world.between(0, len(heads) - 1)]
+
+    def _kill_head(self) -> None:
+        self._head().kill(self.world.between(50, 3_000))
+
+    def _lose_head_host(self) -> None:
+        host = self._head()
+        host.lose()
+        self._after_ms(100, 8_000, host.boot)
+
+    def _ambush(self) -> None:
+        """Kill the head while it is about a launch or takes a job over, between any two of its steps."""
+        head = self.cluster.head
+        head.ambush = self.world.random.choice((c.Spawn, c.AttachJob, m.LaunchCopy, m.Inventory))
+
+    def _kill_keeper(self) -> None:
+        self._head().kill_keeper(self.world.between(50, 3_000))
+
+    def _pause(self) -> None:
+        host = self._head()
+        host.pause()
+        self._after_ms(100, 8_000, self._wake, host)
+
+    def _wake(self, host: HeadHost) -> None:
+        if host.paused is None:
             return
-        former.pause()
-        self.cluster.head = next(head for head in self.cluster.heads if head is not former)
-        self.cluster.head.kill()
-        self._after_ms(50, 3_000, self._elect, self.cluster.head)
-        self._after_ms(500, 8_000, self._wake, former)
+        host.wake()
+        if host is not self.cluster.head and self.world.chance(0.5):
+            # The partition turns round: now it is the elected head that no node reaches.
+            self._wall_off(self.cluster.head, [node.name for node in self.cluster.hosts], 4_000)
+
+    def _switch(self) -> None:
+        self.cluster.head.hand_over()
+
+    def _wall(self) -> None:
+        """Cut a head off from some or all nodes, or from the other heads; one-way or both ways."""
+        world, cluster = self.world, self.cluster
+        head = self._head()
+        names = [node.name for node in cluster.hosts] + [other.name for other in cluster.heads if other is not head]
+        if world.chance(0.6):
+            names = [name for name in names if world.chance(0.5)]
+        self._wall_off(head, names, 8_000)
+
+    def _wall_store(self) -> None:
+        self._wall_off(self._head(), [NAME], 8_000)
+
+    def _wall_off(self, head: HeadHost, names: list[str], longest_ms: int) -> None:
+        world, network = self.world, self.cluster.network
+        for_us = world.between(50, longest_ms) * 1000
+        way = world.random.choice(("both ways", "to it", "from it"))
+        world.tell("fault", "%s is cut off from %s, %s, for %d us", head.name, " ".join(names), way, for_us)
+        for name in names:
+            if way != "to it":
+                network.block(head.name, name, for_us)
+            if way != "from it":
+                network.block(name, head.name, for_us)
+
+    def _lose_store(self) -> None:
+        self.cluster.store.fail()
+        self._after_ms(50, 8_000, self.cluster.store.recover)
 
     def _ghost(self) -> None:
         """A command of a deposed head arrives after all: it was held up somewhere in the tree."""
@@ -146,23 +210,6 @@ class Faults:
                 if epoch < self.cluster.head.epoch and self.world.chance(0.3):
                     host.haunt(m.Down(epoch, [host.node, host.node], payload))
                     break
-
-    def _elect(self, head: HeadHost) -> None:
-        if head is self.cluster.head:
-            head.start()
-
-    def _wake(self, former: HeadHost) -> None:
-        if former is not self.cluster.head:
-            former.wake()
-            if self.world.chance(0.5):
-                # The partition turns round: now it is the elected head that nobody reaches.
-                self.cluster.head.isolate(self.world.between(100_000, 4_000_000))
-            # It finds that it was deposed as soon as it looks at its lease.
-            self._after_ms(0, self.cluster.settings.wake_ms, self._step_down, former)
-
-    def _step_down(self, former: HeadHost) -> None:
-        if former is not self.cluster.head:
-            former.kill()
 
     def _kill_client(self) -> None:
         clients = [client for client in self.cluster.clients if client.end is not None]
@@ -181,11 +228,14 @@ class Faults:
         for link in self.cluster.network.links.values():
             link.held_until_us = 0
             link.delay_us = self.cluster.network.delay_us
+        self.cluster.network.unblock()
+        store = self.cluster.store
+        store.loss_rate = store.repeat_rate = 0.0
+        store.recover()
         for head in self.cluster.heads:
-            head.isolated_until_us = 0
-            if head is not self.cluster.head:
-                head.kill()
-        self.cluster.head.start()
+            head.ambush = None
+            head.wake()
+            head.boot()
         for host in self.cluster.hosts:
             host.isolated = False
             if host.space is None:

@@ -1,8 +1,9 @@
-"""The head's host: the head's machine, its links, its clients, and its successor after a crash."""
+"""A head's host: the keeper of its lease, the head's machine while it serves, its links and its clients."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
@@ -26,7 +27,8 @@ from heorot.core.machine import (
     ToClient,
 )
 from heorot.core.nodeset import HEAD
-from heorot.sim.hosts import CLUSTER, LOCAL_DELAY_US, WALL_OFFSET_MS, Timers, sign, verify
+from heorot.sim.hosts import CLUSTER, LOCAL_DELAY_US, Timers, sign, verify
+from heorot.sim.keeper import Keeper
 from heorot.sim.network import Closed, End, Link
 from heorot.sim.network import Received as OnReceived
 
@@ -35,28 +37,79 @@ if TYPE_CHECKING:
 
 
 class HeadHost:
-    """A host for heads. A successor takes over in the same place, or on the other host while this one is paused."""
+    """A host for heads: a keeper that holds the lease, and the head that serves while it does."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.name = name
-        self.paused: list[HeadEvent] | None = None
-        """What waits for a paused head to wake up; None: it is awake."""
-        self.isolated_until_us = 0
+        self.up = False
+        self.clock = cluster.draw_clock()
+        self.paused: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
+        """What waits for a paused host to wake up; None: it is awake."""
+        self.ambush: type | None = None
+        """The kind of message that will be the death of this head, soon after it was taken."""
         self.machine: HeadMachine | None = None
         self.epoch = 0
         self.ends: dict[int, End] = {}
         self.peers: dict[int, int] = {}
         self.clients: dict[int, End] = {}
-        self.timers = Timers(cluster, self._timer)
+        self.timers = Timers(self.world, lambda: self.clock, self._timer)
+        self.keeper = cluster.mutate(Keeper(self))
 
-    def start(self) -> None:
-        """Begin the next term of office."""
-        if self.machine is not None:
+    # ------------------------------------------------------------------ life and death of the host
+
+    def boot(self) -> None:
+        """Switch it on."""
+        if not self.up:
+            self.world.tell(self.name, "boots")
+            self.up = True
+            self._start_keeper()
+
+    def lose(self) -> None:
+        """Power off: head, keeper and the clients on this host are gone, and say nothing."""
+        if not self.up:
             return
-        self.cluster.epoch += 1
-        self.epoch = self.cluster.epoch
+        self.world.tell(self.name, "power off")
+        self.up = False
+        self.paused = None
+        self.keeper.stop()
+        self._end_machine(None)
+        for client in self.cluster.clients:
+            if client.home is self:
+                client.die_with_host()
+        self.clock = self.cluster.draw_clock()
+
+    def pause(self) -> None:
+        """Stop everything on the host in the middle of its work: it does nothing, and knows nothing of it."""
+        if self.up and self.paused is None:
+            self.world.tell(self.name, "is paused")
+            self.paused = []
+
+    def wake(self) -> None:
+        """Let it go on as if nothing had happened."""
+        waiting, self.paused = self.paused, None
+        if waiting is not None:
+            self.world.tell(self.name, "wakes up")
+            for index, (call, arguments) in enumerate(waiting):
+                if self.paused is not None:
+                    self.paused += waiting[index:]
+                    return
+                call(*arguments)
+
+    def do(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Call this on the host; later, if it is paused."""
+        if self.paused is not None:
+            self.paused.append((call, arguments))
+        elif self.up:
+            call(*arguments)
+
+    # ------------------------------------------------------------------ life and death of the head
+
+    def start_head(self, epoch: int) -> None:
+        """Begin the next term of office."""
+        assert self.machine is None
+        self.epoch = epoch
         settings = self.cluster.settings
         config = HeadConfig(
             cluster=CLUSTER,
@@ -67,7 +120,7 @@ class HeadHost:
             port=1,
             fanout=settings.fanout,
             nodes=tuple(range(settings.nodes)),
-            wall_offset_ms=WALL_OFFSET_MS,
+            wall_offset_ms=self.clock.wall_offset_ms,
             heartbeat_ms=settings.heartbeat_ms,
             link_timeout_ms=settings.link_timeout_ms,
             node_grace_ms=settings.node_grace_ms,
@@ -78,53 +131,75 @@ class HeadHost:
             max_finished_jobs=settings.max_finished_jobs,
         )
         self.world.tell(self.name, "starts, epoch %d", self.epoch)
+        self.cluster.checks.elected(self)
         self.machine = self.cluster.mutate(HeadMachine(config, sign, verify))
-        self._perform(self.machine.start(self.world.now_ms))
+        self._perform(self.machine.start(self.clock.now_ms))
 
-    def kill(self) -> None:
-        """Kill -9: all that it knew is gone."""
+    def kill(self, pause_ms: int) -> None:
+        """Kill the head with -9: its keeper sees that, and campaigns again after a while."""
+        if self.machine is not None and self.up:
+            self.world.tell(self.name, "its head is killed")
+            self._end_machine(0.5)
+            self.world.after(self.world.between(100, 20_000), self.do, self._died, pause_ms)
+
+    def _died(self, pause_ms: int) -> None:
         if self.machine is None:
-            return
-        self.world.tell(self.name, "is killed")
-        self.machine = None
-        self.paused = None
+            self.keeper.head_died(pause_ms)
+
+    def kill_keeper(self, pause_ms: int) -> None:
+        """Kill the keeper with -9: the kernel kills its head, and another keeper is started after a while."""
+        if self.keeper.alive and self.up and self.paused is None:
+            self.world.tell(self.name, "its keeper is killed")
+            self.keeper.stop()
+            self.end_head()
+            self.world.after(pause_ms * 1000, self.do, self._start_keeper)
+
+    def _start_keeper(self) -> None:
+        if not self.keeper.alive:
+            self.keeper.start()
+
+    def hand_over(self) -> None:
+        """End the head on purpose, so that another takes over."""
+        if self.machine is not None and self.up and self.paused is None:
+            self.world.tell(self.name, "hands over")
+            self._end_machine(1.0)
+            self.keeper.head_died(1_000)
+
+    def end_head(self) -> None:
+        """Step down: the head is ended by its keeper."""
+        if self.machine is not None:
+            self.world.tell(self.name, "its head is ended")
+            self._end_machine(1.0)
+
+    def _end_machine(self, closed: float | None) -> None:
+        """All that it knew is gone. So often its connections are closed; else they break. None: the power is off."""
+        self.machine = self.ambush = None
         self.timers.clear()
-        for end in [*self.ends.values(), *self.clients.values()]:
-            if self.world.chance(0.5):
-                self.cluster.network.close(end)
+        network, world = self.cluster.network, self.world
+        for end in self.ends.values():
+            if closed is not None and world.chance(closed):
+                network.close(end)
+                continue
+            end.open = False
+            silent = closed is None and world.chance(0.3)
+            latest_us = 100_000 if closed is not None else 500_000
+            network.cut(end.link, (None if silent else world.between(10, latest_us), None))
+        for end in self.clients.values():
+            # Whoever passes a client on sees in time that a head is gone without a word.
+            if closed is not None and world.chance(closed):
+                network.close(end)
             else:
                 end.open = False
-                self.cluster.network.cut(end.link, (self.world.between(10, 100_000), None))
+                network.cut(end.link, (world.between(10, 100_000 if closed is not None else 3_000_000), None))
         self.ends.clear()
         self.peers.clear()
         self.clients.clear()
 
-    def pause(self) -> None:
-        """Stop the head in the middle of its work: it does nothing, and knows nothing of it."""
-        if self.machine is not None and self.paused is None:
-            self.world.tell(self.name, "is paused")
-            self.paused = []
-
-    def wake(self) -> None:
-        """Let it go on as if nothing had happened."""
-        waiting, self.paused = self.paused, None
-        if waiting is not None:
-            self.world.tell(self.name, "wakes up")
-            for event in waiting:
-                self.feed(event)
-
-    def isolate(self, for_us: int) -> None:
-        """Cut it off from all nodes for a while."""
-        self.world.tell(self.name, "is cut off for %d us", for_us)
-        self.isolated_until_us = self.world.now_us + for_us
-        for end in list(self.ends.values()):
-            self.cluster.network.cut(end.link, (self.world.between(10, 50_000), self.world.between(10, 50_000)))
-
     # ------------------------------------------------------------------ connections
 
     def reachable(self) -> bool:
-        """Say whether packets arrive."""
-        return self.world.now_us >= self.isolated_until_us
+        """Say whether packets arrive and are answered."""
+        return self.up and self.paused is None
 
     def accept(self, peer: int, link: Link) -> End | None:
         """Take a connection from a node."""
@@ -140,14 +215,24 @@ class HeadHost:
         if end.open:
             self.feed(LinkOpened(end.number, peer))
 
-    def open_client(self, user: str, uid: int, on_received: OnReceived, on_closed: Closed) -> End | None:
-        """Connect a client; return its end, or None if there is no head."""
-        if self.machine is None:
+    def open_client(
+        self, user: str, uid: int, on_received: OnReceived, on_closed: Closed, home: HeadHost
+    ) -> End | None:
+        """Connect a client, directly or passed on by the standby `home`; None: there is no head here."""
+        if self.machine is None or not self.up or self.paused is not None:
             return None
-        link = self.cluster.network.pair(
-            f"client-{user}", (on_received, on_closed), (self._from_client, self._client_closed), LOCAL_DELAY_US, 1
+        network = self.cluster.network
+        local = home is self
+        link = network.pair(
+            f"client-{user}",
+            (on_received, on_closed),
+            (self._from_client, self._client_closed),
+            LOCAL_DELAY_US if local else network.delay_us,
+            1,
         )
         end = link.right
+        if not local:
+            link.left.host, link.right.host = home.name, self.name
         self.clients[end.number] = end
         self.feed(ClientOpened(end.number, user, uid, uid, ()))
         return link.left
@@ -183,16 +268,24 @@ class HeadHost:
         if self.machine is None:
             return
         if self.paused is not None:
-            self.paused.append(event)
+            self.paused.append((self.feed, (event,)))
             return
         checks = self.cluster.checks
         checks.before_head(self.machine, event)
         try:
-            instructions = self.machine.handle(event, self.world.now_ms)
+            instructions = self.machine.handle(event, self.clock.now_ms)
         except ProtocolError as error:
             self.world.violated("Peace", f"the head takes an honest message for a breach of the protocol: {error}")
         checks.after_head(self.machine, event)
         self._perform(instructions)
+        if self.ambush is not None and isinstance(_inner(event), self.ambush):
+            self.ambush = None
+            latest_us = self.world.random.choice((0, 500, 5_000, 100_000))
+            self.world.after(self.world.between(0, latest_us), self._fall, self.epoch)
+
+    def _fall(self, epoch: int) -> None:
+        if epoch == self.epoch:
+            self.kill(self.world.between(50, 3_000))
 
     def _perform(self, instructions: list[Instruction]) -> None:
         network = self.cluster.network
@@ -222,3 +315,13 @@ class HeadHost:
                     self.feed(ClientClosed(item.client))
             else:
                 raise AssertionError(f"a head may not ask for {item}")
+
+
+def _inner(event: HeadEvent) -> object:
+    """Return the message of an event, without its envelope."""
+    if isinstance(event, FromClient):
+        return event.message
+    if isinstance(event, Received):
+        message = event.message
+        return m.decode_node_payload(message.payload) if isinstance(message, m.Up) else message
+    return event

@@ -6,6 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from heorot.core import messages as m
@@ -38,17 +39,17 @@ from heorot.core.node import NodeConfig, NodeMachine
 from heorot.core.nodeset import HEAD
 from heorot.core.space import Space
 from heorot.core.streams import Spool
+from heorot.sim.clocks import Clock
 from heorot.sim.network import Attempt, End, Link
 from heorot.sim.processes import ProcessTable
+from heorot.sim.world import World
 
 if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
 
 CLUSTER = "sim"
-WALL_OFFSET_MS = 1_700_000_000_000
 LOCAL_DELAY_US = (20, 300)
-DISK_DELAY_US = (50, 20_000)
-DISK_FULL_CHANCE = 0.05
+FASTEST_DISK_US = 50
 
 
 def sign(data: bytes) -> bytes:
@@ -64,8 +65,9 @@ def verify(data: bytes, signature: bytes) -> bool:
 class Timers:
     """The timers of one machine; all of them go with it."""
 
-    def __init__(self, cluster: Cluster, fire: Callable[[str], None]) -> None:
-        self._cluster = cluster
+    def __init__(self, world: World, clock: Callable[[], Clock], fire: Callable[[str], None]) -> None:
+        self._world = world
+        self._clock = clock
         self._fire = fire
         self._due: dict[str, int] = {}
         self._set = 0
@@ -74,7 +76,7 @@ class Timers:
         """Set or move a timer."""
         self._set += 1
         self._due[key] = self._set
-        self._cluster.world.at(at_ms * 1000, self._due_now, key, self._set)
+        self._world.at(self._clock().true_us(at_ms), self._due_now, key, self._set)
 
     def clear(self) -> None:
         """The machine is gone."""
@@ -138,10 +140,16 @@ class NodeHost:
         """It does not come back."""
         self.obeying_epoch: int | None = None
         """The epoch of the command that is being carried out."""
+        self.seen_epoch = 0
+        """The highest that its agents have obeyed; a loss of power does not lower it."""
         self.remembered: dict[str, bytes] = {}
+        """What an agent that is started reads: it outlives a crash of the agent."""
+        self._on_disk: dict[str, bytes] = {}
+        """What of it outlives a loss of power: at once what is durable, the rest some time later."""
         self.ends: dict[int, End] = {}
         self.peers: dict[int, int] = {}
-        self.timers = Timers(cluster, self._timer)
+        self.clock = cluster.draw_clock()
+        self.timers = Timers(self.world, lambda: self.clock, self._timer)
         self.overheard: deque[tuple[int, bytes]] = deque(maxlen=20)
         """The last commands that came by."""
         self._local: End | None = None
@@ -164,7 +172,8 @@ class NodeHost:
             stream_memory_bytes=settings.stream_memory_bytes,
         )
         machine = self.cluster.mutate(Space(config, MemorySpool(self.cluster)))
-        table = ProcessTable(self.world, self.cluster.truth, self.node, incarnation, self._tell_space)
+        killed = partial(self.cluster.checks.killed, self)
+        table = ProcessTable(self.world, self.cluster.truth, self.node, incarnation, self._tell_space, killed)
         self.space = SpaceHost(machine, table, incarnation)
         self.world.tell(self.name, "bpinit starts, incarnation %d", incarnation)
         self.start_agent()
@@ -186,7 +195,7 @@ class NodeHost:
             epoch=int(self.remembered.get("epoch", b"0")),
             agent_pid=self._agents,
             init_pid=self.node + 2,
-            wall_offset_ms=WALL_OFFSET_MS,
+            wall_offset_ms=self.clock.wall_offset_ms,
             jitter_seed=self.world.between(0, 1 << 30),
             heartbeat_ms=settings.heartbeat_ms,
             link_timeout_ms=settings.link_timeout_ms,
@@ -194,7 +203,7 @@ class NodeHost:
         )
         self.world.tell(self.name, "agent starts")
         self.agent = self.cluster.mutate(NodeMachine(config, verify))
-        self._perform(self.agent.start(self.world.now_ms))
+        self._perform(self.agent.start(self.clock.now_ms))
         local = self.cluster.network.pair(
             f"{self.name}-space",
             (self._from_space, self._space_closed),
@@ -246,6 +255,8 @@ class NodeHost:
         """Power off."""
         self.world.tell(self.name, "power off")
         self.kill_space()
+        self.remembered = dict(self._on_disk)
+        self.clock = self.cluster.draw_clock()
         if self.agent is not None:
             self.agent = None
             self.timers.clear()
@@ -328,9 +339,10 @@ class NodeHost:
         if agent is None:
             return
         try:
-            instructions = agent.handle(event, self.world.now_ms)
+            instructions = agent.handle(event, self.clock.now_ms)
         except ProtocolError as error:
             self.world.violated("Peace", f"n{self.node} takes an honest message for a breach of the protocol: {error}")
+        self.seen_epoch = max(self.seen_epoch, agent.epoch)
         self._perform(instructions)
 
     def _timer(self, key: str) -> None:
@@ -361,11 +373,7 @@ class NodeHost:
                 )
                 network.connect(item.host, attempt, item.timeout_ms, not self.isolated)
             elif isinstance(item, Remember):
-                if item.durable:
-                    delay_us = self.world.between(*DISK_DELAY_US)
-                    self.world.after(delay_us, self._keep, self._agents, item, self.world.chance(DISK_FULL_CHANCE))
-                else:
-                    self.remembered[item.name] = item.value
+                self._remember(item)
             elif isinstance(item, Log):
                 self.world.tell(self.name, f"[{item.level}] %s", item.text)
             elif isinstance(item, Stop):
@@ -374,13 +382,27 @@ class NodeHost:
             else:
                 assert not isinstance(item, (ToClient, CloseClient)), item
 
-    def _keep(self, agent: int, item: Remember, full: bool) -> None:
+    def _remember(self, item: Remember) -> None:
+        world, settings = self.world, self.cluster.settings
+        if item.durable:
+            delay_us = world.between(FASTEST_DISK_US, settings.disk_ms * 1000)
+            full = not self.cluster.faults.healed and world.chance(settings.disk_full_rate)
+            world.after(delay_us, self._kept, self._agents, item, full)
+            return
+        self.remembered[item.name] = item.value
+        world.after(world.between(0, settings.write_back_ms * 1000), self._written, item.name, item.value)
+
+    def _kept(self, agent: int, item: Remember, full: bool) -> None:
         if agent != self._agents or self.agent is None:
             # It was killed before it had written.
             return
         if not full:
-            self.remembered[item.name] = item.value
+            self.remembered[item.name] = self._on_disk[item.name] = item.value
         self.feed(Kept(item.name, item.value, "the disk is full" if full else ""))
+
+    def _written(self, name: str, value: bytes) -> None:
+        if self.remembered.get(name) == value:
+            self._on_disk[name] = value
 
     # ------------------------------------------------------------------ between agent and space
 
@@ -413,7 +435,7 @@ class NodeHost:
         space = self.space
         if space is None:
             return
-        for item in list(space.machine.handle(event, self.world.now_ms)):
+        for item in list(space.machine.handle(event, self.clock.now_ms)):
             if isinstance(item, e.ToAgent):
                 if space.agent is not None:
                     self.cluster.network.send(space.agent, m.encode(item.message), item.bulk)
@@ -424,7 +446,7 @@ class NodeHost:
         due_ms = space.machine.deadline_ms
         if due_ms is not None and due_ms != space.tick_at_ms:
             space.tick_at_ms = due_ms
-            self.world.at(due_ms * 1000, self._tick, space, due_ms)
+            self.world.at(self.clock.true_us(due_ms), self._tick, space, due_ms)
 
     def _tick(self, space: SpaceHost, due_ms: int) -> None:
         if space is self.space and space.tick_at_ms == due_ms:

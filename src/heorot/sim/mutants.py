@@ -14,6 +14,9 @@ from heorot.core.jobs import SIGKILL
 from heorot.core.node import NodeMachine
 from heorot.core.nodeset import NodeSet
 from heorot.core.space import Space
+from heorot.sim import mutants_failover as failover
+from heorot.sim.keeper import Keeper
+from heorot.sim.store import Store
 
 # Private parts are replaced here on purpose, and instances are patched: the machines themselves offer no such switch.
 # Hence `Any` in place of their types.
@@ -173,13 +176,14 @@ HEAD: dict[str, Callable[[Any], None]] = {
     "head-reuses-question-numbers": _reuses_question_numbers,
     "head-never-rebalances": _never_rebalances,
 }
-NAMES = (*SPACE, *NODE, *HEAD)
+NAMES = (*SPACE, *NODE, *HEAD, *failover.SPACE, *failover.NODE, *failover.HEAD, *failover.STORE, *failover.KEEPER)
 
 
 FOCUS: dict[str, dict[str, Any]] = {
     "space-forgets-released-jobs": {"head_weight": 4, "cut_weight": 4, "faults": 40},
     "node-obeys-any-epoch": {"head_weight": 8, "ghost_weight": 8, "faults": 40},
     "head-reuses-question-numbers": {"head_weight": 8, "signal_rate": 1.0, "jobs": 25},
+    **failover.FOCUS,
     "head-lets-the-lost-live": {"isolate_weight": 20, "stall_weight": 8, "node_grace_ms": 1_500, "detached_rate": 0.6},
 }  # fmt: skip
 """The weather in which a mutant is soon found out; else the usual."""
@@ -190,12 +194,16 @@ def mutator(name: str) -> Callable[[object], None]:
 
     def mutate(machine: object) -> None:
         if isinstance(machine, Space):
-            change = SPACE.get(name)
+            change = SPACE.get(name) or failover.SPACE.get(name)
         elif isinstance(machine, NodeMachine):
-            change = NODE.get(name)
+            change = NODE.get(name) or failover.NODE.get(name)
+        elif isinstance(machine, Store):
+            change = failover.STORE.get(name)
+        elif isinstance(machine, Keeper):
+            change = failover.KEEPER.get(name)
         else:
             assert isinstance(machine, HeadMachine)
-            change = HEAD.get(name)
+            change = HEAD.get(name) or failover.HEAD.get(name)
         if change is not None:
             change(machine)
 

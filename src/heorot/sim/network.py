@@ -36,11 +36,15 @@ class Link:
 class End:
     """One end of a connection, as its owner knows it: by number."""
 
-    __slots__ = ("bulk_us", "control_us", "in_flight_bytes", "link", "number", "on_closed", "on_received", "open")
+    __slots__ = (
+        "bulk_us", "control_us", "host", "in_flight_bytes", "link", "number", "on_closed", "on_received", "open",
+    )  # fmt: skip
 
     def __init__(self, number: int, link: Link, on_received: Received, on_closed: Closed) -> None:
         self.number = number
         self.link = link
+        self.host = ""
+        """Where it is; empty: the link is inside of one host."""
         self.open = True
         self.on_received = on_received
         self.on_closed = on_closed
@@ -91,6 +95,8 @@ class Network:
         self.listeners: dict[str, tuple[int, Listener]] = {}
         self.links: dict[int, Link] = {}
         self.delivered = 0
+        self._walls: dict[tuple[str, str], int] = {}
+        """By source and destination: nothing passes before this time."""
         self._numbers = 0
 
     def number(self) -> int:
@@ -112,6 +118,21 @@ class Network:
         link.right = End(self.number(), link, *right)
         return link
 
+    # ------------------------------------------------------------------ walls
+
+    def block(self, source: str, to: str, for_us: int) -> None:
+        """Let nothing pass in this direction for a while."""
+        until_us = self.world.now_us + for_us
+        self._walls[source, to] = max(until_us, self._walls.get((source, to), 0))
+
+    def unblock(self) -> None:
+        """Tear all walls down; what waits behind them is on its way."""
+        self._walls.clear()
+
+    def blocked_until(self, source: str, to: str) -> int:
+        """Return when something can pass in this direction, 0 if it can now."""
+        return self._walls.get((source, to), 0) if self._walls else 0
+
     # ------------------------------------------------------------------ connecting
 
     def connect(self, host: str, attempt: Attempt, timeout_ms: int, reachable: bool) -> None:
@@ -129,7 +150,9 @@ class Network:
     def _arrive(self, host: str, attempt: Attempt) -> None:
         world = self.world
         number, listener = self.listeners[host]
-        if not listener.reachable():
+        source = f"n{attempt.peer}"
+        blocked_us = max(self.blocked_until(source, host), self.blocked_until(host, source))
+        if not listener.reachable() or blocked_us > world.now_us:
             world.at(attempt.deadline_us, attempt.on_failed, attempt, "timeout")
             return
         link = Link(f"n{attempt.peer}-{host}", self.delay_us, self.us_per_kib)
@@ -140,6 +163,7 @@ class Network:
             world.after(world.between(*self.delay_us), attempt.on_failed, attempt, "refused")
             return
         link.right = accepted
+        link.left.host, link.right.host = source, host
         self.links[accepted.number] = link
         world.after(world.between(*self.delay_us), self._opened, attempt, link, number)
 
@@ -166,6 +190,8 @@ class Network:
         at_us = world.now_us + low + int(world.random.random() * (high - low + 1))
         if at_us < link.held_until_us:
             at_us = link.held_until_us
+        if self._walls and end.host:
+            at_us = max(at_us, self.blocked_until(end.host, to.host))
         if bulk:
             at_us = max(at_us, to.control_us, to.bulk_us) + len(payload) * link.us_per_kib // 1024
             to.bulk_us = at_us
@@ -192,6 +218,7 @@ class Network:
         self._forget(end.link)
         if end.link.alive and to.open:
             at_us = max(to.control_us, to.bulk_us, self.world.now_us + self.world.between(*end.link.delay_us))
+            at_us = max(at_us, self.blocked_until(end.host, to.host))
             self.world.at(at_us, self._notice, to, reason)
 
     def cut(self, link: Link, notice_us: tuple[int | None, int | None]) -> None:

@@ -90,10 +90,19 @@ class Process:
 
 
 class ProcessTable:
-    """The virtual processes of one process space. `tell` takes an event for the space's machine."""
+    """The virtual processes of one process space.
+
+    `tell` takes an event for the space's machine; `killed` looks at each job, rank and signal that ends a process.
+    """
 
     def __init__(
-        self, world: World, truth: Truth, node: int, incarnation: int, tell: Callable[[e.SpaceEvent], None]
+        self,
+        world: World,
+        truth: Truth,
+        node: int,
+        incarnation: int,
+        tell: Callable[[e.SpaceEvent], None],
+        killed: Callable[[str, int, int], None],
     ) -> None:
         self.world = world
         self.truth = truth
@@ -102,6 +111,7 @@ class ProcessTable:
         self.processes: dict[int, Process] = {}
         self.dead = False
         self._tell = tell
+        self._killed = killed
         self._queued: dict[int, str] = {}
         self._next_pid = (node + 1) * 1_000_000 + incarnation % 1000 * 1000
         self._name = f"procs{node}"
@@ -194,6 +204,9 @@ class ProcessTable:
             self.world.violated(
                 "AtMostOnceSpawn", f"{job} r{rank} was started on n{self.node}, where it does not belong"
             )
+        if known.key and self.truth.started_by_key.setdefault(known.key, job) != job:
+            other = self.truth.started_by_key[known.key]
+            self.world.violated("AtMostOnceLaunch", f"{job} r{rank} is started; it was launched before as {other}")
         truth = self.truth.ranks[job, rank] = RankTruth(self.node, self.incarnation, pid)
         stubborn = ticket.argv[1][-1:] in b"13"
         process = Process(slot, job, rank, script_of(ticket.argv, rank), truth, stubborn, ticket.uid)
@@ -320,6 +333,7 @@ class ProcessTable:
     def _signal(self, process: Process, signal: int) -> None:
         if self.dead or process.ended or signal == 0 or (signal == SIGHUP and process.ignores_hangup):
             return
+        self._killed(process.job, process.rank, signal)
         self._end(process, signal)
 
     def _destroy(self, slot: int) -> None:

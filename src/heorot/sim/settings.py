@@ -11,6 +11,19 @@ class Settings:
     """What one run is like. Rates are probabilities; a *fault weight* of 0 means that this fault does not occur."""
 
     nodes: int = 8
+    heads: int = 2
+    lease_ms: int = 2_000
+    store_loss_rate: float = 0.0
+    store_repeat_rate: float = 0.0
+    disk_ms: int = 20
+    """A node that waits for its disk waits so long at most."""
+    write_back_ms: int = 0
+    """What it writes without waiting is safe from a loss of power after so long at most."""
+    disk_full_rate: float = 0.05
+    drift_ppm: int = 200
+    wall_skew_ms: int = 1_000
+    wrong_clock_rate: float = 0.0
+    """Hosts whose wall clock is days off."""
     fanout: int = 2
     delay_us: tuple[int, int] = (50, 500)
     us_per_kib: int = 8
@@ -20,6 +33,8 @@ class Settings:
     """Faults occur within this time."""
     jobs: int = 12
     job_span_ms: int = 15_000
+    reader_rate: float = 0.25
+    """Jobs that read input."""
     largest_write_bytes: int = 40_000
     heartbeat_ms: int = 1_000
     link_timeout_ms: int = 3_000
@@ -38,12 +53,24 @@ class Settings:
     isolate_weight: int = 2
     slow_weight: int = 1
     head_weight: int = 0
-    usurp_weight: int = 0
-    """A head is paused, another one is elected, and the former wakes up for a while."""
+    ambush_weight: int = 0
+    """A head is killed right after it has taken a launch or news of a job."""
+    keeper_weight: int = 0
+    """A keeper is killed, and its head with it; the lease has to run out."""
+    host_weight: int = 0
+    """A head host is lost with everything on it."""
+    pause_weight: int = 0
+    """A head host is stopped, for shorter or longer than its lease, and wakes up."""
+    switch_weight: int = 0
+    """A head hands over on purpose."""
+    wall_weight: int = 0
+    """A head host is cut off from nodes, one-way or both ways."""
+    store_wall_weight: int = 0
+    """The same between a head host and the store."""
+    store_weight: int = 0
+    """The store answers nobody."""
     ghost_weight: int = 0
     """Commands of a deposed head arrive late."""
-    wake_ms: int = 1_500
-    """For so long at most it takes itself for the head."""
     client_weight: int = 2
     """A client dies."""
     stay_away_rate: float = 0.2
@@ -80,7 +107,17 @@ def draw(seed: int) -> Settings:
         if random.random() < 0.4:
             setattr(settings, f"{name}_weight", 0)
     settings.head_weight = random.choice((0, 0, 1, 2))
-    settings.usurp_weight = random.choice((0, 0, 1, 2))
+    for name in ("ambush", "keeper", "host", "pause", "switch", "wall", "store_wall", "store"):
+        setattr(settings, f"{name}_weight", random.choice((0, 0, 0, 1, 2)))
+    settings.heads = random.choice((1, 2, 2, 3))
+    settings.lease_ms = random.choice((1_000, 2_000, 3_000))
+    settings.store_loss_rate = random.choice((0.0, 0.0, 0.05, 0.3))
+    settings.store_repeat_rate = random.choice((0.0, 0.0, 0.05, 0.3))
+    settings.disk_ms = random.choice((20, 20, 500, 3_000))
+    settings.write_back_ms = random.choice((0, 0, 1_000, 30_000))
+    settings.drift_ppm = random.choice((0, 200))
+    settings.wall_skew_ms = random.choice((0, 1_000, 20_000))
+    settings.wrong_clock_rate = random.choice((0.0,) * 7 + (0.1,))
     settings.ghost_weight = random.choice((0, 2))
     settings.stay_away_rate = random.choice((0.0, 0.2, 0.7))
     settings.detached_rate = random.choice((0.0, 0.25, 0.6))

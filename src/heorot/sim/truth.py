@@ -10,6 +10,8 @@ from heorot.sim.world import World
 
 _BLOCK_BYTES = 65_521
 """A prime, so that no repetition by a round number of bytes goes unseen."""
+CLOCKS = "synchronise the clocks"
+"""In what a node says that refuses a launch because of its clock or the head's."""
 _BLOCK = Random("bytes of virtual processes").randbytes(_BLOCK_BYTES)
 
 
@@ -49,11 +51,15 @@ class JobTruth:
     """Of each node, as the head knew it at the launch."""
     given_up: dict[int, int]
     """How often each node had been given up before the launch."""
+    key: bytes = b""
+    """What its client calls it."""
     acknowledged: bool = False
     acked: dict[tuple[int, int], int] = field(default_factory=dict)
     """By (rank, stream): up to where some client has acknowledged it."""
     released: bool = False
     """A client has collected everything, or its hang-up let the head end the job."""
+    unwanted: bool = False
+    """A client has sent it a signal, or has gone while its head lived: its processes may be killed."""
     inputs: dict[int, int] = field(default_factory=dict)
     """How much input was sent: by rank, or to all (-1)."""
     inputs_ended: dict[int, bool] = field(default_factory=dict)
@@ -65,12 +71,16 @@ class Truth:
     def __init__(self) -> None:
         self.ranks: dict[tuple[str, int], RankTruth] = {}
         self.jobs: dict[str, JobTruth] = {}
+        self.started_by_key: dict[bytes, str] = {}
+        """By a client's key: the job of that key that has started processes."""
         self.failures: set[tuple[str, int]] = set()
         """Ranks that could not be started; only looked up, never iterated."""
         self.deaths: dict[int, int] = {}
         """By node: how often its space has died."""
         self.given_up: dict[int, int] = {}
         """By node: how often the head gave it up rightly, because it was away for longer than the grace."""
+        self.lost: set[tuple[str, int]] = set()
+        """Ranks that some head has given up; only looked up."""
 
     def check_input(self, world: World, job: str, rank: int, offset: int, data: bytes) -> None:
         """Check what a process reads against what the client sent."""
