@@ -98,8 +98,9 @@ class Checks:
                 known = self.truth.jobs[job]
                 known.unwanted |= not machine.jobs.jobs[job].detached
         elif isinstance(event, FromClient) and isinstance(event.message, c.Signal):
-            if event.message.job in self.truth.jobs:
-                self.truth.jobs[event.message.job].unwanted = True
+            asked = self.truth.jobs.get(event.message.job or "")
+            if asked is not None:
+                asked.unwanted = True
 
     def after_head(self, machine: HeadMachine, event: HeadEvent) -> None:
         """Look after the head took an event."""
