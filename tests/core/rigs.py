@@ -158,9 +158,9 @@ class HeadRig:
         """Let a client say something."""
         self.give(FromClient(client, message))
 
-    def leave(self, client: int = 1) -> None:
+    def leave(self, client: int = 1, lost: bool = False) -> None:
         """Let a client vanish."""
-        self.give(ClientClosed(client))
+        self.give(ClientClosed(client, lost))
 
     def spawn(self, nodes: str, client: int = 1, detached: bool = False, request: int = 1) -> str:
         """Let a client start a job; return its id."""

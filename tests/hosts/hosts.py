@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tests.support.etcd import Etcd
 
 DEADLINE_S = 30.0
 NETWORK = "198.18.77"
@@ -105,7 +108,12 @@ class Host:
         )
 
     def _inside(self, argv: list[str]) -> list[str]:
-        return ["ip", "netns", "exec", self.namespace, *argv]
+        return [*self.prefix, *argv]
+
+    @property
+    def prefix(self) -> list[str]:
+        """The words in front of a command that make it run here."""
+        return [shutil.which("ip", path=environment(sbin=True)["PATH"]) or "ip", "netns", "exec", self.namespace]
 
 
 class Network:
@@ -158,15 +166,32 @@ class Network:
         number = list(self.hosts.values()).index(host) + 1
         ip("-n", self._switch, "link", "set", f"port{number}", "up" if back else "down")
 
-    def close(self) -> None:
-        """End every daemon and remove every namespace."""
+    def end_daemons(self) -> None:
+        """End all that was started on the hosts."""
         for host in self.hosts.values():
             for daemon in list(host.daemons):
                 with suppress(subprocess.TimeoutExpired):
                     host.end(daemon)
+
+    def close(self) -> None:
+        """End every daemon and remove every namespace."""
+        self.end_daemons()
         for namespace in reversed(self._namespaces):
             ip("netns", "delete", namespace)
         self._namespaces.clear()
+
+
+@contextmanager
+def etcd_on(*hosts: Host) -> Iterator[Etcd]:
+    """Run a member of etcd on each of these hosts."""
+    directory = hosts[0].network.directory / "etcd"
+    directory.mkdir()
+    members = Etcd(directory, hosts=[(host.address, host.prefix) for host in hosts])
+    try:
+        members.start()
+        yield members
+    finally:
+        members.kill()
 
 
 def status_of(head: Host) -> dict[str, Any]:

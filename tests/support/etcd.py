@@ -34,19 +34,36 @@ def free_ports(count: int) -> list[int]:
 
 
 class Etcd:
-    """A cluster of members; `options` are for all of them, `scheme` is of the clients' URLs."""
+    """A cluster of members; `options` are for all of them, `scheme` is of the clients' URLs.
 
-    def __init__(self, directory: Path, members: int = 3, options: Sequence[str] = (), scheme: str = "http") -> None:
+    `hosts` are where the members are, if not here: the address of each, and the words in front of a command that make
+    it run there. Such a member cannot be asked from here.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        members: int = 3,
+        options: Sequence[str] = (),
+        scheme: str = "http",
+        hosts: Sequence[tuple[str, Sequence[str]]] = (),
+    ) -> None:
         program = shutil.which("etcd")
         if program is None:
             pytest.fail("etcd is missing, which tests need; as root: apt-get install etcd-server", pytrace=False)
         self._program = program
         self._directory = directory
         self._options = list(options)
-        ports = free_ports(2 * members)
-        self.urls = [f"{scheme}://127.0.0.1:{port}" for port in ports[:members]]
-        self._peers = [f"http://127.0.0.1:{port}" for port in ports[members:]]
-        self._processes: list[subprocess.Popen[bytes] | None] = [None] * members
+        if hosts:
+            self._inside = [list(words) for _, words in hosts]
+            self.urls = [f"{scheme}://{address}:2379" for address, _ in hosts]
+            self._peers = [f"http://{address}:2380" for address, _ in hosts]
+        else:
+            ports = free_ports(2 * members)
+            self._inside = [[] for _ in range(members)]
+            self.urls = [f"{scheme}://127.0.0.1:{port}" for port in ports[:members]]
+            self._peers = [f"http://127.0.0.1:{port}" for port in ports[members:]]
+        self._processes: list[subprocess.Popen[bytes] | None] = [None] * len(self.urls)
 
     def start(self, *numbers: int) -> None:
         """Start these members (none: all)."""
@@ -55,6 +72,7 @@ class Etcd:
             log = open(self._directory / f"m{number}.log", "ab")  # noqa: SIM115  (it is the process's)
             self._processes[number] = subprocess.Popen(
                 [
+                    *self._inside[number],
                     self._program,
                     *("--name", f"m{number}"),
                     *("--data-dir", str(self._directory / f"m{number}")),

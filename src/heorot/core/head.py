@@ -348,6 +348,8 @@ class HeadMachine:
             self._rebalance()
         elif kind == "kill":
             self.jobs.kill_due(rest)
+        elif kind == "return":
+            self.jobs.client_stays_away(rest)
         elif kind == "release":
             self.jobs.releases.send()
         elif kind == "query":
@@ -372,7 +374,7 @@ class HeadMachine:
         self._greeted_clients.discard(event.client)
         self.settling.client_gone(event.client)
         self.requests.client_gone(event.client)
-        self.jobs.client_gone(event.client)
+        self.jobs.client_gone(event.client, event.lost)
 
     def _from_client(self, event: FromClient) -> None:
         caller = self.callers.get(event.client)

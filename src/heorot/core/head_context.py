@@ -44,6 +44,9 @@ class HeadConfig:
     """How long a new head waits for its nodes before it answers that one of them is down, at most ..."""
     settle_quiet_ms: int = 1_000
     """... and for how long nothing must have come from any."""
+    client_grace_ms: int = 30_000
+    """How long a client that came through a head on standby may take to come back when the connection to that head is
+    lost, before that is a hang-up. The two ends notice a lost connection up to ten seconds apart."""
     kill_grace_ms: int = 2_000
     query_timeout_ms: int = 10_000
     rebalance_ms: int = 1_000

@@ -455,18 +455,29 @@ class Jobs:
         job.detached = True
         self._context.send_down(job.node_set, m.Attend(job.id, False))
 
-    def client_gone(self, client: int) -> None:
-        """A client that goes while the head lives is a hang-up; a detached job goes on."""
+    def client_gone(self, client: int, lost: bool = False) -> None:
+        """A client that goes while the head lives is a hang-up; a detached job goes on.
+
+        One that was `lost` on its way through another head may be alive: its jobs are given a grace.
+        """
         for job_id in sorted(self.clients.pop(client, ())):
             job = self.jobs[job_id]
             job.client = None
-            if job.detached:
+            if job.detached or lost:
                 self._context.send_down(job.node_set, m.Attend(job.id, False))
-            else:
+            if lost and not job.detached:
+                self._context.set_timer(f"return:{job.id}", self._context.config.client_grace_ms)
+            elif not job.detached:
                 self.hang_up(job)
         for job in self.jobs.values():
             if job.waiting:
                 job.waiting = [(waiter, request) for waiter, request in job.waiting if waiter != client]
+
+    def client_stays_away(self, job_id: str) -> None:
+        """The grace for a lost client is over."""
+        job = self.jobs.get(job_id)
+        if job is not None and job.client is None and not job.detached:
+            self.hang_up(job)
 
     def hang_up(self, job: Job) -> None:
         """End a job that nobody wants any more: SIGHUP, and SIGKILL after the grace."""

@@ -91,6 +91,8 @@ class ClientClosed(Struct, frozen=True, gc=False):
     """The client is gone."""
 
     client: int
+    lost: bool = False
+    """It came through a head on standby, and only the connection to that head is known to be gone: it may be alive."""
 
 
 class FromClient(Struct, frozen=True, gc=False):

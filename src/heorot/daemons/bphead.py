@@ -24,6 +24,7 @@ from heorot.runtime.clients import Clients
 from heorot.runtime.links import JoinSession, Links
 from heorot.runtime.log import Log
 from heorot.runtime.loop import EpollLoop
+from heorot.runtime.passing import Passing
 from heorot.runtime.process import fork_daemon
 from heorot.runtime.shell import Shell
 from heorot.runtime.sockets import bind_tcp
@@ -53,6 +54,9 @@ class HeadSettings:
     machine: dict[str, Any] = field(default_factory=dict)
     join: Callable[[], JoinSession | None] | None = None
     log_level: str = "info"
+    pass_to: tuple[tuple[str, int], ...] = ()
+    """Where the heads of the cluster are, for passing this host's clients on while on standby; empty: that is not done,
+    because another head on this host may listen on `socket_path`."""
 
 
 def run(settings: HeadSettings, store: Store) -> None:
@@ -65,7 +69,8 @@ def run(settings: HeadSettings, store: Store) -> None:
     """
     log = Log(settings.log_path, f"bphead {settings.name}", settings.log_level)
     try:
-        Keeper(settings.name, settings.directory, store, _Starter(settings, log), log).run()
+        start_passing = _passing_starter(settings, log) if settings.pass_to else None
+        Keeper(settings.name, settings.directory, store, _Starter(settings, log), log, start_passing).run()
         log("info", "the keeper ends: stopped")
     except HeorotError as error:
         log("error", str(error))
@@ -128,6 +133,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int
     signer = Signer.load(settings.directory / "signing.key")
     machine = HeadMachine(config, signer.sign, Verifier.load(settings.directory / "signing.pub").verify)
     shell = Shell(loop, log)
+    clients = Clients(loop, settings.socket_path, shell.feed, log, settings.name, epoch)
     links = Links(
         loop,
         settings.cluster,
@@ -136,8 +142,8 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int
         shell.feed,
         log,
         join=settings.join,
+        take_head=clients.passed_on,
     )
-    clients = Clients(loop, settings.socket_path, shell.feed, log)
     shell.attach(machine, links, clients=clients)
     shell.start()
     links.listen(listener)
@@ -152,6 +158,34 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int
     links.close()
     loop.close()
     return reason
+
+
+def _passing_starter(settings: HeadSettings, log: Log) -> Callable[[str], int]:
+    return lambda leader: fork_daemon("bphead-pass", set(), lambda: _pass_on(settings, log, leader))
+
+
+def _pass_on(settings: HeadSettings, log: Log, leader: str) -> None:
+    """The process that serves this host's clients while its head is on standby."""
+    log.forget()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    try:
+        loop = EpollLoop()
+        context = tls.client_context(settings.directory)
+        passing = Passing(loop, settings.socket_path, settings.cluster, settings.pass_to, leader, context, log)
+        passing.listen()
+        log("info", f"passing clients of this host on to {leader or 'the active head'}")
+        with contextlib.suppress(SystemExit):
+            loop.run_forever()
+        passing.close()
+        loop.close()
+    except HeorotError as error:
+        log("error", f"cannot pass clients on: {error}")
+        sys.exit(1)
+    except SystemExit:
+        raise
+    except BaseException:
+        log.exception("passing clients on ends because of an error in it")
+        raise
 
 
 class _News:

@@ -25,7 +25,9 @@ from typing import Any
 
 from heorot.coord.port import LeaseLost, Store, StoreRefused, StoreUnavailable, Term, View
 from heorot.core.errors import HeorotError
+from heorot.daemons.stand_in import StandIn, StartPassing
 from heorot.runtime import state
+from heorot.runtime.process import how_ended
 from heorot.runtime.sockets import listen_unix, peer_credentials
 
 QUICK_END_S = 0.5
@@ -49,16 +51,25 @@ pid."""
 
 
 class Keeper:
-    """Keeps one head. `directory` is the head's own, next to its identity."""
+    """Keeps one head. `directory` is the head's own, next to its identity. `start_passing` serves the clients of this
+    host while the head is on standby.
+    """
 
     def __init__(
-        self, name: str, directory: Path, store: Store, start: StartHead, log: Callable[[str, str], None]
+        self,
+        name: str,
+        directory: Path,
+        store: Store,
+        start: StartHead,
+        log: Callable[[str, str], None],
+        start_passing: StartPassing | None = None,
     ) -> None:
         self._name = name
         self._directory = directory
         self._store = store
         self._start = start
         self._log = log
+        self._passing = StandIn(start_passing, log)
         self._role = "standby"
         self._view = View("", 0, (), "")
         self._epoch = 0
@@ -92,6 +103,7 @@ class Keeper:
                 if term is not None:
                     self._lead(term)
         finally:
+            self._passing.end(signal.SIGTERM)
             self._store.close()
             self._control.close()
             for leftover in (SOCKET_NAME, STATE_NAME):
@@ -105,7 +117,12 @@ class Keeper:
         pause_s = 0.0
         while True:
             self._save()
-            self._wait(pause_s, self._store.hints() if pause_s else [])
+            if pause_s:
+                leader = self._view.leader
+                self._passing.keep(leader if leader != self._name else "")
+                self._wait(pause_s, [*self._store.hints(), *self._passing.descriptors()])
+            else:
+                self._wait(0.0, [])
             if self._ending:
                 return None
             self._switch_asked = False
@@ -116,6 +133,8 @@ class Keeper:
                 if not pause_s:
                     term = self._store.campaign(self._floor())
                     if term is not None:
+                        # The head is about to serve these clients itself. They come again.
+                        self._passing.end(signal.SIGKILL)
                         return term
                     pause_s = 0.02
             except StoreUnavailable as error:
@@ -224,7 +243,7 @@ class Keeper:
                 self._save()
             ready = self._wait(next_s - time.monotonic(), [process, *self._store.hints()])
             if process in ready:
-                return _how(os.waitpid(self._head_pid, 0)[1])
+                return how_ended(os.waitpid(self._head_pid, 0)[1])
             if ready:
                 next_s = 0.0
             if self._switch_asked:
@@ -242,7 +261,7 @@ class Keeper:
             signal.pidfd_send_signal(process, number)
             if number != signal.SIGKILL and not poll.poll(END_GRACE_S * 1000):
                 signal.pidfd_send_signal(process, signal.SIGKILL)
-        return _how(os.waitpid(self._head_pid, 0)[1])
+        return how_ended(os.waitpid(self._head_pid, 0)[1])
 
     def _ended(self, began_s: float) -> None:
         now_s = time.monotonic()
@@ -399,9 +418,3 @@ def _receive(sock: socket.socket) -> bytes:
             raise OSError("closed")
         data += part
     return data[4:]
-
-
-def _how(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"was killed by signal {os.WTERMSIG(status)}"
-    return f"ended with status {os.WEXITSTATUS(status)}"

@@ -49,6 +49,7 @@ def head_main(arguments: list[str]) -> int:
             join = JoinServer(
                 Authority.load(root / "ca"), root, addresses, config.tree.fanout, config.cluster.capacity
             ).session
+        heads = tuple((address.host, address.port) for address in config.head.addresses)
         settings = bphead.HeadSettings(
             directory=Path(layout.head(config.head.name)),
             socket_path=Path(config.head.socket),
@@ -74,6 +75,8 @@ def head_main(arguments: list[str]) -> int:
             },
             join=join,
             log_level=config.cluster.log_level,
+            # With the local store all heads are on this host, and the active one serves its clients.
+            pass_to=heads if config.store.kind == "etcd" else (),
         )
         name = config.head.name
         store = open_store(config.store, root / "coord", config.cluster.id, settings.directory, name)

@@ -20,6 +20,8 @@ READ_BYTES = 256 * 1024
 """Read at most so much before the other sockets have their turn."""
 WRITE_BYTES = 256 * 1024
 """Encrypt at most so much at once: what comes later but is more urgent waits behind no more than this."""
+DRAINED_BYTES = 512 * 1024
+"""`Channel.on_drained` is called while no more than this waits."""
 BACKLOG_BYTES = 64 * 1024 * 1024
 """Close a channel on which more than this waits. Windows bound every stream, so an honest peer never gets here."""
 CLOSE_TIMEOUT_S = 5.0
@@ -120,6 +122,9 @@ class Channel:
         self._explain = explain
         self.tls = tls
         self.closed = False
+        self.on_drained: Callable[[], None] | None = None
+        """Called, again and again, while little waits to be sent: whoever paused another channel may resume it."""
+        self._paused = False
         self._decoder = FrameDecoder(limit_bytes)
         self._control: list[bytes] = []
         self._bulk: deque[bytes] = deque()
@@ -137,6 +142,18 @@ class Channel:
             self.tls.handshake()
             self._unsent = self.tls.pending()
             self._write()
+
+    def pause(self) -> None:
+        """Read no more for now: what the peer sends waits in the network, and soon at the peer."""
+        if not self.closed and not self._paused:
+            self._paused = True
+            self._loop.remove_reader(self._fd)
+
+    def resume(self) -> None:
+        """Read again."""
+        if not self.closed and self._paused:
+            self._paused = False
+            self._loop.add_reader(self._fd, self._readable)
 
     def allow_frames_of(self, limit_bytes: int) -> None:
         """Set the largest frame that is accepted from now on."""
@@ -183,6 +200,8 @@ class Channel:
             size += len(payload)
         data = b"".join(parts)
         self.backlog_bytes -= len(data)
+        if self.on_drained is not None and self.backlog_bytes <= DRAINED_BYTES:
+            self._loop.call_soon(self.on_drained)
         return data
 
     def _write(self) -> None:
@@ -280,6 +299,11 @@ class Channel:
 
     # ------------------------------------------------------------------ end
 
+    @property
+    def finishing(self) -> bool:
+        """Whether it sends what is queued before it closes by itself."""
+        return self._finishing is not None and not self.closed
+
     def finish(self) -> None:
         """Send what is queued, then close."""
         if self.closed or self._finishing is not None:
@@ -311,7 +335,7 @@ class Channel:
         # later collection that does not even know of them.
         self.tls = None
         self._on_frame = self._on_closed = _ignore
-        self._on_established = None
+        self._on_established = self.on_drained = None
 
     def _fail(self, reason: str) -> None:
         if not self.closed:

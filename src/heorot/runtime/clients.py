@@ -1,32 +1,32 @@
-"""The head's clients: commands and programs on the head's unix socket; the kernel says who they are."""
+"""The head's clients: commands and programs on the head's unix socket, and those that other heads pass on.
+
+Of a client on this host the kernel says who it is; of one that is passed on, the head that it came to.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import pwd
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from heorot.core.client_messages import Error, HeadMessage, decode_client
-from heorot.core.errors import HeorotError
+from heorot.core.errors import HeorotError, ProtocolError
 from heorot.core.framing import MAX_FRAME_BYTES
 from heorot.core.machine import ClientClosed, ClientOpened, FromClient
 from heorot.core.messages import encode
+from heorot.core.pass_messages import LEFT, PASS_VERSION, PassAccepted, PassOn, decode_pass
+from heorot.runtime.callers import MAX_CLIENTS, Identities, Identity, crowd
 from heorot.runtime.channel import Channel
 from heorot.runtime.loop import Loop
-from heorot.runtime.sockets import Acceptor, listen_unix, peer_credentials
+from heorot.runtime.sockets import Acceptor, listen_unix
 
-MAX_CLIENTS = 1024
-MAX_CLIENTS_OF_USER = 512
-"""Of one user other than root: nobody alone can keep the others, and the administrator, out."""
-IDENTITY_CACHE_S = 60.0
-MAX_CACHED_IDENTITIES = 1024
+INTRODUCTION_TIMEOUT_S = 10.0
+"""How long a head that has connected may take to say whom it passes on."""
 
 
 class Clients:
-    """Serves ``head.sock``."""
+    """Serves ``head.sock``. `name` and `epoch` are those of the active head."""
 
     def __init__(
         self,
@@ -34,15 +34,19 @@ class Clients:
         path: Path,
         feed: Callable[[ClientOpened | ClientClosed | FromClient], None],
         log: Callable[[str, str], None],
+        name: str = "",
+        epoch: int = 0,
     ) -> None:
         self._loop = loop
         self._path = path
         self._feed = feed
         self._log = log
+        self._accepted = encode(PassAccepted(PASS_VERSION, name, epoch))
         self._channels: dict[int, Channel] = {}
         self._user_of: dict[int, int] = {}
+        self._arriving: set[PassedOn] = set()
         self._number = 0
-        self._identities: dict[tuple[int, int], tuple[float, str, tuple[int, ...]]] = {}
+        self._identities = Identities(loop.time)
         self._acceptor: Acceptor | None = None
         self._inode = 0
 
@@ -86,14 +90,15 @@ class Clients:
             with contextlib.suppress(FileNotFoundError):
                 if self._path.stat().st_ino == self._inode:
                     self._path.unlink()
+        for passed in list(self._arriving):
+            passed.abandon()
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()
 
     def _accept(self, sock: socket.socket) -> None:
         try:
-            _pid, uid, gid = peer_credentials(sock)
-            user, groups = self._identify(uid, gid)
+            identity = self._identities.of(sock)
         except OSError as error:
             self._log("warning", f"refused a client: {error.strerror or error}")
             sock.close()
@@ -103,41 +108,29 @@ class Clients:
         channel = Channel(
             self._loop,
             sock,
-            on_frame=lambda payload: self._received(number, payload),
+            on_frame=lambda payload: self.received(number, payload),
             on_closed=lambda reason: self._closed(number),
         )
-        crowd = ""
-        if len(self._channels) >= MAX_CLIENTS:
-            crowd = f"{MAX_CLIENTS} clients are connected to the head"
-        elif uid != 0 and sum(self._user_of[other] == uid for other in self._channels) >= MAX_CLIENTS_OF_USER:
-            crowd = f"{MAX_CLIENTS_OF_USER} clients of {user} are connected to the head"
-        if crowd:
-            self._log("warning", f"refused a client of {user}: {crowd}")
-            channel.send(encode(Error(0, "busy", f"{crowd}; try again later")))
+        if self._admit(number, channel, identity):
+            channel.start()
+            self._opened(number, identity)
+
+    def _admit(self, number: int, channel: Channel, identity: Identity) -> bool:
+        reason = crowd(self._user_of.values(), identity)
+        if reason:
+            self._log("warning", f"refused a client of {identity.user}: {reason}")
+            channel.send(encode(Error(0, "busy", f"{reason}; try again later")))
             channel.finish()
-            return
+            return False
         self._channels[number] = channel
-        self._user_of[number] = uid
-        channel.start()
-        self._feed(ClientOpened(number, user, uid, gid, groups))
+        self._user_of[number] = identity.uid
+        return True
 
-    def _identify(self, uid: int, gid: int) -> tuple[str, tuple[int, ...]]:
-        # A directory service may take its time to answer, and a script may connect a hundred times a second.
-        now = self._loop.time()
-        known = self._identities.get((uid, gid))
-        if known is not None and now - known[0] < IDENTITY_CACHE_S:
-            return known[1], known[2]
-        try:
-            user = pwd.getpwuid(uid).pw_name
-            groups = tuple(os.getgrouplist(user, gid))
-        except KeyError:
-            user, groups = str(uid), (gid,)
-        if len(self._identities) >= MAX_CACHED_IDENTITIES:
-            self._identities.clear()
-        self._identities[uid, gid] = (now, user, groups)
-        return user, groups
+    def _opened(self, number: int, identity: Identity) -> None:
+        self._feed(ClientOpened(number, identity.user, identity.uid, identity.gid, identity.groups))
 
-    def _received(self, number: int, payload: bytes) -> None:
+    def received(self, number: int, payload: bytes) -> None:
+        """Hand a message to the machine."""
         if number not in self._channels:
             return
         try:
@@ -151,6 +144,83 @@ class Clients:
         self._user_of.pop(number, None)
         return self._channels.pop(number, None)
 
-    def _closed(self, number: int) -> None:
+    def _closed(self, number: int, lost: bool = False) -> None:
         if self._forget(number) is not None:
-            self._feed(ClientClosed(number))
+            self._feed(ClientClosed(number, lost))
+
+    # ------------------------------------------------------------------ what other heads pass on
+
+    def passed_on(self, channel: Channel, name: str) -> PassedOn | None:
+        """Take a connection of the head `name` of this cluster, which passes a client on; None if there are too many.
+
+        The channel is ours from then on; what comes over it goes to the returned object.
+        """
+        if len(self._arriving) + len(self._channels) >= MAX_CLIENTS + MAX_CLIENTS // 4:
+            return None
+        passed = PassedOn(self, channel, name)
+        self._arriving.add(passed)
+        return passed
+
+    def introduced(self, passed: PassedOn, message: PassOn) -> int:
+        """The other head has said who the client is: return its number, 0 if it was refused."""
+        self._arriving.discard(passed)
+        identity = Identity(message.uid, message.gid, message.user, tuple(message.groups))
+        self._number += 1
+        passed.channel.send(self._accepted)
+        if not self._admit(self._number, passed.channel, identity):
+            return 0
+        self._log("debug", f"client {self._number} is {identity.user}, passed on by {passed.name}")
+        self._opened(self._number, identity)
+        return self._number
+
+    def left(self, number: int, lost: bool) -> None:
+        """A passed-on client has ended its connection, or was lost."""
+        channel = self._channels.get(number)
+        self._closed(number, lost)
+        if channel is not None:
+            channel.close()
+
+    def not_introduced(self, passed: PassedOn) -> None:
+        """The connection has ended before anything was said."""
+        self._arriving.discard(passed)
+
+
+class PassedOn:
+    """One client that came to another head."""
+
+    def __init__(self, clients: Clients, channel: Channel, name: str) -> None:
+        self._clients = clients
+        self.channel = channel
+        self.name = name
+        self._number = 0
+        loop = clients._loop
+        self._limit = loop.call_at(loop.time() + INTRODUCTION_TIMEOUT_S, self.abandon)
+
+    def frame(self, payload: bytes) -> None:
+        """Take a frame. Raises ProtocolError, which ends the connection."""
+        if self._number:
+            if payload == LEFT:
+                self._clients.left(self._number, False)
+            else:
+                self._clients.received(self._number, payload)
+            return
+        message = decode_pass(payload)
+        if not isinstance(message, PassOn):
+            raise ProtocolError("a head that connects must first say whom it passes on")
+        self._limit.cancel()
+        self.channel.allow_frames_of(MAX_FRAME_BYTES)
+        self._number = self._clients.introduced(self, message)
+
+    def closed(self, reason: str) -> None:
+        """The connection was lost."""
+        self._limit.cancel()
+        if self._number:
+            self._clients.left(self._number, True)
+        else:
+            self._clients.not_introduced(self)
+
+    def abandon(self) -> None:
+        """Close it, if it has not come far enough to be a client."""
+        self._limit.cancel()
+        self._clients.not_introduced(self)
+        self.channel.close()

@@ -32,6 +32,13 @@ class JoinSession(Protocol):
     def close(self) -> None: ...
 
 
+class Taker(Protocol):
+    """Takes over a connection that is no link of the tree."""
+
+    def frame(self, payload: bytes, /) -> None: ...
+    def closed(self, reason: str, /) -> None: ...
+
+
 class Links:
     """Opens, accepts and closes links; turns what they bring into events.
 
@@ -42,6 +49,9 @@ class Links:
     join
         Gives the session that serves a peer without a certificate (the server context must allow that), or None if
         there are too many; without it such peers are refused.
+    take_head
+        Takes over the channel of a head that connects, given its name; None if there are too many. Without it a head
+        is a neighbour like others.
     """
 
     def __init__(
@@ -53,6 +63,7 @@ class Links:
         feed: Callable[[LinkOpened | LinkClosed | ConnectFailed | Received], None],
         log: Callable[[str, str], None],
         join: Callable[[], JoinSession | None] | None = None,
+        take_head: Callable[[Channel, str], Taker | None] | None = None,
     ) -> None:
         self._loop = loop
         self._cluster = cluster
@@ -62,6 +73,7 @@ class Links:
         self._feed = feed
         self._log = log
         self._join = join
+        self._take_head = take_head
         self._links: dict[int, _Link] = {}
         self._pending: set[_Link] = set()
         self._finishing: list[_Link] = []
@@ -163,6 +175,11 @@ class Links:
             self._pending.add(link)
             link.serve_join(session)
             return
+        if peer.kind == "head" and self._take_head is not None and not link.key:
+            link.taker = self._take_head(link.channel, peer.name)
+            if link.taker is None:
+                raise SecurityError(f"the head {peer.name} has too many connections")
+            return
         self._number += 1
         link.number = self._number
         link.name = f"{peer.name} at {link.name}"
@@ -207,6 +224,8 @@ class _Link:
         self.number = 0
         self.greeted = False
         self.session: JoinSession | None = None
+        self.taker: Taker | None = None
+        """Whose connection this is; none of the links' any more."""
         self.sock = sock
         links._pending.add(self)
         loop = links._loop
@@ -245,6 +264,9 @@ class _Link:
         self.links.established(self)
 
     def frame(self, payload: bytes) -> None:
+        if self.taker is not None:
+            self.taker.frame(payload)
+            return
         if self.session is None:
             self.links.received(self, payload)
             return
@@ -277,6 +299,9 @@ class _Link:
         self.links.closed(self, tls.explain(error))
 
     def closed(self, reason: str) -> None:
+        if self.taker is not None:
+            self.taker.closed(reason)
+            return
         self.end()
         self.links.closed(self, reason)
 

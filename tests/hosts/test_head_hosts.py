@@ -1,0 +1,91 @@
+"""Heads on hosts of their own, which agree through etcd: the one on standby passes its clients on, and takes over when
+the active one's host is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heorot.security.authority import Authority
+from tests.hosts.hosts import Host, Network, etcd_on, eventually, status_of
+from tests.hosts.test_many_hosts import add_nodes, states
+from tests.support.etcd import Etcd
+
+UP = {"n0": "up", "n1": "up", "n2": "up"}
+
+
+class Heads:
+    """Two hosts with a head each, and a third one with the third member of etcd."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.first = network.host("head")
+        self.second = network.host("head2")
+        self.second.config = self.second.directory / "head.toml"
+        self.third = network.host("third")
+
+    def begin(self, members: Etcd) -> None:
+        """Make the cluster: h0 is the active head, h1 on standby, and three nodes know both."""
+        first, second = self.first, self.second
+        done = first.run(
+            "heorot", "head", "init", "--dir", first.directory, "--listen", f"{first.address}:7733",
+            "--address", first.address, "--address", second.address, "--config", first.config,
+            "--socket", first.directory / "head.sock",
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        first.set_timers(heartbeat_ms=200, link_timeout_ms=1000, node_grace_ms=500)
+        urls = ", ".join(f'"{url}"' for url in members.urls)
+        text = first.config.read_text().replace("[store]\n", f'[store]\nkind = "etcd"\nendpoints = [{urls}]\n')
+        first.config.write_text(text)
+        first.start("bphead")
+        eventually("the first head serves", lambda: status_of(first))
+        Authority.load(first.directory / "ca").issue_head("h1").write(second.directory / "heads" / "h1")
+        text = text.replace('name = "h0"', 'name = "h1"').replace(
+            f'listen = "{first.address}:', f'listen = "{second.address}:'
+        )
+        second.config.write_text(text.replace(str(first.directory), str(second.directory)))
+        second.start("bphead")
+        add_nodes(self.network, first, "one", "two", "three")
+        eventually("the second host passes on", lambda: states(second) == UP)
+
+
+@pytest.fixture
+def heads(tmp_path: Path) -> Iterator[Heads]:
+    with Network(tmp_path) as network:
+        heads = Heads(network)
+        with etcd_on(heads.first, heads.second, heads.third) as members:
+            heads.begin(members)
+            yield heads
+            network.end_daemons()
+            network.end_daemons()
+
+
+def roles(host: Host) -> dict[str, str]:
+    return {head["name"]: head["role"] for head in status_of(host).get("heads", [])}
+
+
+def test_commands_on_a_standby_host_run_everywhere_and_go_on_there_when_it_takes_over(heads: Heads) -> None:
+    first, second = heads.first, heads.second
+    there = {"HEOROT_DIR": str(second.directory)}
+    assert roles(second) == {"h0": "active", "h1": "standby"}
+    done = second.run("bpsh", "-a", "id", "-u", **there)
+    assert (done.returncode, done.stdout.split()) == (0, ["0"] * 3)
+    # Input, output and the exit status take the same way.
+    done = second.run("bpsh", "n1", "sh", "-c", "cat; exit 7", stdin="x" * 3_000_000, **there)
+    assert (done.returncode, done.stdout) == (7, "x" * 3_000_000)
+    started = second.run("bpsh", "--detach", "-a", "sleep", "600", **there)
+    assert started.returncode == 0, started.stderr
+    job = started.stdout.strip()
+    first.end("bphead", kill=True)
+    eventually("the nodes are at the second head", lambda: states(second) == UP and status_of(second)["epoch"] >= 2)
+    assert roles(second)["h1"] == "active"
+    done = second.run("bpsh", "-a", "echo", "again", **there)
+    assert (done.returncode, done.stdout.split()) == (0, ["again"] * 3), done.stderr
+    # The first host's head comes back on standby: its clients are passed on to the second.
+    first.start("bphead")
+    eventually("the first host passes on", lambda: states(first) == UP)
+    done = first.run("bpjob", "kill", job, HEOROT_DIR=str(first.directory))
+    assert done.returncode == 0, done.stderr
