@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heorot.config import Address, ConfigError, HeadFile, load_head, load_node, parse_address, render_head, render_node
+from heorot.config import Address, ConfigError, HeadFile, load_head, load_node, parse_address
+from heorot.config_text import render_head, render_node
 
 HEAD = render_head(
     cluster="den",

@@ -191,7 +191,12 @@ F = TypeVar("F", HeadFile, NodeFile)
 
 def load_head(path: Path) -> HeadFile:
     """Read ``head.toml``. Raises ConfigError."""
-    config = _load(path, HeadFile)
+    return read_head(path, _read(path))
+
+
+def read_head(path: Path, text: bytes) -> HeadFile:
+    """Understand the text of a ``head.toml``; `path` is for errors. Raises ConfigError."""
+    config = _parse(path, text, HeadFile)
     _check_timers(path, config.timers)
     check_store(f"{path}: [store]", config.store)
     return config
@@ -199,7 +204,7 @@ def load_head(path: Path) -> HeadFile:
 
 def load_node(path: Path) -> NodeFile:
     """Read ``node.toml``. Raises ConfigError."""
-    config = _load(path, NodeFile)
+    config = _parse(path, _read(path), NodeFile)
     _check_timers(path, config.timers)
     return config
 
@@ -231,12 +236,16 @@ def check_store(where: str, store: StoreSection) -> None:
         raise ConfigError(f"{where} user and password_file are a pair: give both or none")
 
 
-def _load(path: Path, kind: type[F]) -> F:
+def _read(path: Path) -> bytes:
     try:
-        with open(path, "rb") as file:
-            value = tomllib.load(file)
+        return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+
+
+def _parse(path: Path, text: bytes, kind: type[F]) -> F:
+    try:
+        value = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     sections = typing.get_type_hints(kind)
@@ -317,128 +326,3 @@ def _name_of(value: Any) -> str:
     if value == [] or value == "":
         return "an empty one"
     return f"{value!r:.60}"
-
-
-# ------------------------------------------------------------------ writing the first version of a file
-
-_HEAD_TEMPLATE = """\
-# The configuration of this head. A change needs: systemctl restart heorot-head
-# Running jobs do not notice: their processes live on the nodes.
-
-[cluster]
-id = "{cluster}"
-directory = "{directory}"
-# How many nodes there may be; sets the PIDs of each. To change it, stop all daemons and change it everywhere.
-capacity = {capacity}
-# log_level = "info"                    # debug, info, warning, error
-
-[head]
-name = "{name}"
-listen = "{listen}"
-# How nodes reach every head of the cluster; joining nodes are told these.
-addresses = [{addresses}]
-socket = "{socket}"
-
-[store]
-# Where the heads agree who leads. Heads on several hosts need etcd (version 3.4 or newer).
-# kind = "local"                        # or "etcd"
-# endpoints = ["https://10.0.0.11:2379", "https://10.0.0.12:2379", "https://10.0.0.13:2379"]
-# lease_ms = {store.lease_ms}                       # a head that is not heard of for so long is replaced
-# ca = "/etc/heorot/etcd-ca.pem"
-# cert = "/etc/heorot/etcd-client.pem"  # if etcd asks for one
-# key = "/etc/heorot/etcd-client.key"
-# user = "heorot"
-# password_file = "/etc/heorot/etcd-password"   # readable by root only
-
-[tree]
-# fanout = {tree.fanout}                           # children of the head, and of every node, at most
-
-[limits]
-# max_processes = {limits.max_processes}                  # of one job on one node, unless the job says otherwise
-# max_jobs = {limits.max_jobs}
-# max_finished_jobs = {limits.max_finished_jobs}              # jobs that are over and still listed
-
-[timers]
-# heartbeat_ms = {timers.heartbeat_ms}                  # a quiet link says so this often
-# link_timeout_ms = {timers.link_timeout_ms}               # a link that is silent for so long is dead
-# node_grace_ms = {timers.node_grace_ms}                  # so long may a lost node come back before its ranks are lost
-# kill_grace_ms = {timers.kill_grace_ms}                  # between a hang-up and the kill
-# query_timeout_ms = {timers.query_timeout_ms}
-
-[groups]
-# rack1 = "n0-n31"                      # bpsh @rack1 uptime
-"""
-
-_NODE_TEMPLATE = """\
-# The configuration of this node. A change needs: systemctl restart heorot-node
-# Running processes do not notice: heorot-init holds them.
-
-[cluster]
-id = "{cluster}"
-directory = "{directory}"
-# How many nodes there may be; sets the PIDs of each. To change it, stop all daemons and change it everywhere.
-capacity = {capacity}
-# log_level = "info"                    # debug, info, warning, error
-
-[node]
-number = {number}
-# An address of this host that other nodes reach.
-listen = "{listen}"
-heads = [{heads}]
-
-[timers]
-# heartbeat_ms = {timers.heartbeat_ms}                  # a quiet link says so this often
-# link_timeout_ms = {timers.link_timeout_ms}               # a link that is silent for so long is dead
-"""
-
-
-def render_head(
-    *,
-    cluster: str,
-    directory: str,
-    name: str,
-    listen: Address,
-    addresses: list[Address],
-    socket: str = DEFAULT_SOCKET,
-    capacity: int = DEFAULT_CAPACITY,
-) -> str:
-    """Return a commented ``head.toml`` in which every default is shown."""
-    return _HEAD_TEMPLATE.format(
-        cluster=_escape(cluster),
-        directory=_escape(directory),
-        capacity=capacity,
-        name=_escape(name),
-        listen=_escape(str(listen)),
-        addresses=", ".join(f'"{_escape(str(address))}"' for address in addresses),
-        socket=_escape(socket),
-        store=StoreSection(),
-        tree=TreeSection(),
-        limits=LimitsSection(),
-        timers=TimersSection(),
-    )
-
-
-def render_node(
-    *,
-    cluster: str,
-    directory: str,
-    number: int,
-    listen: Address,
-    heads: list[Address],
-    capacity: int = DEFAULT_CAPACITY,
-) -> str:
-    """Return a commented ``node.toml``."""
-    return _NODE_TEMPLATE.format(
-        cluster=_escape(cluster),
-        directory=_escape(directory),
-        capacity=capacity,
-        number=number,
-        listen=_escape(str(listen)),
-        heads=", ".join(f'"{_escape(str(address))}"' for address in heads),
-        timers=TimersSection(),
-    )
-
-
-def _escape(text: str) -> str:
-    """Return `text` for a basic string of TOML."""
-    return "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)

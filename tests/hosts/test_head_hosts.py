@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from heorot.security.authority import Authority
 from tests.hosts.hosts import Host, Network, etcd_on, eventually, status_of
 from tests.hosts.test_many_hosts import add_nodes, states
 from tests.support.etcd import Etcd
@@ -32,8 +31,7 @@ class Heads:
         first, second = self.first, self.second
         done = first.run(
             "heorot", "head", "init", "--dir", first.directory, "--listen", f"{first.address}:7733",
-            "--address", first.address, "--address", second.address, "--config", first.config,
-            "--socket", first.directory / "head.sock",
+            "--config", first.config, "--socket", first.directory / "head.sock",
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
         first.set_timers(heartbeat_ms=200, link_timeout_ms=1000, node_grace_ms=500)
@@ -42,14 +40,31 @@ class Heads:
         first.config.write_text(text)
         first.start("bphead")
         eventually("the first head serves", lambda: status_of(first))
-        Authority.load(first.directory / "ca").issue_head("h1").write(second.directory / "heads" / "h1")
-        text = text.replace('name = "h0"', 'name = "h1"').replace(
-            f'listen = "{first.address}:', f'listen = "{second.address}:'
-        )
-        second.config.write_text(text.replace(str(first.directory), str(second.directory)))
-        second.start("bphead")
+        self.add_second()
         add_nodes(self.network, first, "one", "two", "three")
         eventually("the second host passes on", lambda: states(second) == UP)
+
+    def add_second(self) -> None:
+        """Make the second host a head as well, with the documented commands."""
+        first, second = self.first, self.second
+        bundle = second.directory / "bundle"
+        done = first.run(
+            "heorot", "head", "add", "h1", "--address", second.address, "--config", first.config, "--output", bundle
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        done = second.run(
+            "heorot", "head", "join", bundle, "--listen", f"{second.address}:7733", "--dir", second.directory,
+            "--config", second.config, "--socket", second.directory / "head.sock",
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        second.start("bphead")
+        # So that nodes which join hear of both.
+        first.end("bphead")
+        first.start("bphead")
+        eventually("the other head has taken over", lambda: roles(first) == {"h0": "standby", "h1": "active"})
+        done = second.run("heorot", "head", "switch", "--dir", second.directory)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("h0 is the active head, epoch 3, ")
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from heorot.config import (
     ConfigError,
     load_head,
     parse_address,
-    render_head,
 )
+from heorot.config_text import render_head
 from heorot.core.errors import HeorotError
 from heorot.daemons import control
 

@@ -21,8 +21,8 @@ from heorot.config import (
     ConfigError,
     load_node,
     parse_address,
-    render_node,
 )
+from heorot.config_text import render_node
 from heorot.core.errors import HeorotError
 
 CONFIG_MODE = 0o644

@@ -17,6 +17,8 @@ COMMANDS = {
     ("head", "stop"): ("head_control", "stop heads of a cluster on this machine"),
     ("node", "join"): ("admin_node", "make this host a node of a cluster"),
     ("head", "init"): ("admin_head", "make this host the head of a new cluster"),
+    ("head", "add"): ("admin_head_add", "write the bundle that makes another host a head"),
+    ("head", "join"): ("admin_head_add", "make this host a further head"),
     ("head", "switch"): ("admin_head", "hand over to a standby head"),
     ("node", "list"): ("admin_node", "list the nodes that have joined"),
     ("node", "remove"): ("admin_node", "take a node out of the registry"),

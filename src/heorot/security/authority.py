@@ -154,12 +154,23 @@ class Authority:
             .sign(key, None)
         )
         authority = cls(certificate, key, Signer.generate())
-        make_private_directory(directory)
-        write_atomically(directory / "signing.key", authority.signer.to_pem(), durable=True)
-        write_atomically(directory / "signing.pub", authority.signer.verifier().to_pem(), durable=True)
-        write_atomically(directory / "ca.key", _private_pem(key), durable=True)
-        write_atomically(directory / "ca.pem", authority.ca_pem, durable=True)
+        authority.write(directory)
         return authority
+
+    def write(self, directory: Path) -> None:
+        """Write the files of the authority into a directory of its own, which must not hold another one."""
+        make_private_directory(directory)
+        for name, data in self.secret_files().items():
+            write_atomically(directory / name, data, durable=True)
+
+    def secret_files(self) -> dict[str, bytes]:
+        """Return the content of the files by name: who has this is the cluster."""
+        return {
+            "signing.key": self.signer.to_pem(),
+            "signing.pub": self.signer.verifier().to_pem(),
+            "ca.key": _private_pem(self._key),
+            "ca.pem": self.ca_pem,
+        }
 
     @classmethod
     def load(cls, directory: Path) -> Authority:
@@ -167,14 +178,19 @@ class Authority:
         directory = Path(directory)
         ca_pem = read_file(directory / "ca.pem", "cluster's CA certificate")
         key_pem = read_file(directory / "ca.key", "cluster's CA key")
+        return cls.from_pem(ca_pem, key_pem, Signer.load(directory / "signing.key"), str(directory))
+
+    @classmethod
+    def from_pem(cls, ca_pem: bytes, key_pem: bytes, signer: Signer, where: str) -> Authority:
+        """Make it from the content of its files; `where` is for errors. Raises SecurityError."""
         try:
             certificate = x509.load_pem_x509_certificate(ca_pem)
             key = load_pem_private_key(key_pem, None)
         except (ValueError, TypeError):
-            raise SecurityError(f"{directory} does not hold a CA certificate and key in PEM") from None
+            raise SecurityError(f"{where} does not hold a CA certificate and key in PEM") from None
         if not isinstance(key, Ed25519PrivateKey) or certificate.public_key() != key.public_key():
-            raise SecurityError(f"ca.pem and ca.key in {directory} do not belong together")
-        return cls(certificate, key, Signer.load(directory / "signing.key"))
+            raise SecurityError(f"ca.pem and ca.key in {where} do not belong together")
+        return cls(certificate, key, signer)
 
     def issue_head(self, name: str, lifetime: datetime.timedelta = LEAF_LIFETIME) -> Identity:
         """Return a new head's identity, with the cluster's signing key. Raises SecurityError for an unusable name."""

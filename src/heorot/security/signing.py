@@ -27,8 +27,15 @@ def _pem(label: str, der: bytes) -> bytes:
 
 
 def _read_pem(path: Path, label: str, prefix: bytes) -> bytes:
-    what = "signing key" if label == "PRIVATE KEY" else "signing public key"
-    lines = read_file(path, what).split()
+    return _parse_pem(read_file(path, _what(label)), str(path), label, prefix)
+
+
+def _what(label: str) -> str:
+    return "signing key" if label == "PRIVATE KEY" else "signing public key"
+
+
+def _parse_pem(data: bytes, where: str, label: str, prefix: bytes) -> bytes:
+    lines = data.split()
     begin, end = f"-----BEGIN {label}-----".encode().split(), f"-----END {label}-----".encode().split()
     try:
         if lines[: len(begin)] != begin or lines[-len(end) :] != end:
@@ -38,7 +45,7 @@ def _read_pem(path: Path, label: str, prefix: bytes) -> bytes:
             raise ValueError
     except ValueError:
         # Not chained: the error must never carry a piece of a private key.
-        raise SecurityError(f"{path} is not an Ed25519 {what} in PEM") from None
+        raise SecurityError(f"{where} is not an Ed25519 {_what(label)} in PEM") from None
     return der[len(prefix) :]
 
 
@@ -86,6 +93,11 @@ class Signer:
     def load(cls, path: Path) -> Signer:
         """Read ``signing.key``. Raises SecurityError."""
         return cls(_read_pem(Path(path), "PRIVATE KEY", _PRIVATE_PREFIX))
+
+    @classmethod
+    def from_pem(cls, data: bytes, where: str) -> Signer:
+        """Make it from the content of ``signing.key``; `where` is for errors. Raises SecurityError."""
+        return cls(_parse_pem(data, where, "PRIVATE KEY", _PRIVATE_PREFIX))
 
     def sign(self, data: bytes) -> bytes:
         """Return the 64-byte signature over `data`."""

@@ -1,0 +1,220 @@
+"""``heorot head add`` and ``heorot head join`` as commands, run as a user would."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from heorot.config import Address, load_head
+from heorot.config_text import with_address
+from heorot.core.errors import SecurityError
+from heorot.security.authority import Authority, Identity
+from heorot.security.bundle import read_bundle
+from heorot.security.registry import NodeRecord, Registry
+from tests.cli.test_admin import command
+
+STORE = """[store]
+kind = "etcd"
+endpoints = ["https://10.0.0.11:2379"]
+user = "it's \\"me\\""
+password_file = "/nowhere/password"
+"""
+SHARED = '[timers]\nheartbeat_ms = 200\nlink_timeout_ms = 1000\n[groups]\n"odd one" = "n1,n3"\n'
+
+
+class Host:
+    """A directory that stands for a host's disk."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.config = directory / "etc" / "head.toml"
+        self.state = directory / "var"
+        self.bundle = directory / "bundle"
+
+    def add(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return command("head_add", "add", "--config", self.config, "--output", self.bundle, *arguments)
+
+    def join(self, bundle: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return command("head_add", "join", bundle, "--config", self.config, "--dir", self.state, *arguments)
+
+    def files(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in self.directory.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Host:
+    host = Host(tmp_path / "first")
+    done = command(
+        "head", "init", "--dir", host.state, "--cluster", "den", "--listen", "10.0.0.1:7999", "--config", host.config,
+        "--capacity", 77,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    text = host.config.read_text().replace("[store]\n", STORE).replace("[groups]\n", "")
+    host.config.write_text(text.replace("[timers]\n", SHARED))
+    Registry(host.state).put(NodeRecord(3, "ford", "00", "t", 1_800_000_000_000))
+    return host
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Host:
+    (tmp_path / "second").mkdir()
+    return Host(tmp_path / "second")
+
+
+def test_a_second_host_becomes_a_head_of_the_cluster(first: Host, second: Host) -> None:
+    done = first.add("h1", "--address", "10.0.0.2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stat.S_IMODE(first.bundle.stat().st_mode) == 0o600
+    both = (Address("10.0.0.1", 7999), Address("10.0.0.2", 7733))
+    assert load_head(first.config).head.addresses == both
+    joined = second.join(first.bundle)
+    assert (joined.returncode, joined.stderr) == (0, "")
+    assert f"rm {first.bundle}" in joined.stdout
+    assert "copy from the first head's host, for etcd: /nowhere/password" in joined.stdout
+    ours, theirs = load_head(first.config), load_head(second.config)
+    assert (theirs.head.name, theirs.head.listen, theirs.head.addresses) == ("h1", Address("0.0.0.0", 7733), both)
+    assert (theirs.cluster.id, theirs.cluster.capacity, theirs.cluster.directory) == ("den", 77, str(second.state))
+    assert (theirs.store, theirs.timers, theirs.groups) == (ours.store, ours.timers, ours.groups)
+    assert Registry(second.state).nodes() == Registry(first.state).nodes()
+    identity = Identity.load(second.state / "heads" / "h1")
+    assert (identity.name, identity.cluster) == ("head:h1", "den")
+    # Its own key, of the same authority; and it can make further heads itself.
+    assert identity.key_pem != Identity.load(first.state / "heads" / "h0").key_pem
+    assert Authority.load(second.state / "ca").secret_files() == Authority.load(first.state / "ca").secret_files()
+    private = [path for path in second.state.rglob("*") if path.is_file()]
+    assert not [path for path in private if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    # What is secret stands in the bundle and in no text.
+    for secret in (Authority.load(first.state / "ca").secret_files()["ca.key"], identity.key_pem):
+        key = secret.decode().splitlines()[1]
+        assert key not in done.stdout + joined.stdout
+    third = second.add("h2", "--address", "10.0.0.3:1")
+    assert third.returncode == 0, third.stderr
+    assert 'On the hosts of the other heads: add "10.0.0.3:1" to addresses' in third.stdout
+
+
+def test_nothing_is_overwritten(first: Host, second: Host) -> None:
+    assert first.add("h1", "--address", "10.0.0.2").returncode == 0
+    before = first.files()
+    again = first.add("h2", "--address", "10.0.0.3")
+    assert again.returncode == 1
+    assert f"{first.bundle} exists already; remove it, or name another file with --output" in again.stderr
+    assert first.files() == before
+    assert second.join(first.bundle).returncode == 0
+    before = second.files()
+    assert "exists already; remove it, or name another with --config" in second.join(first.bundle).stderr
+    second.config.rename(second.config.with_suffix(".moved"))
+    refused = second.join(first.bundle)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert f"{second.state} holds a head already: {second.state / 'ca'} exists" in refused.stderr
+    assert set(second.files().values()) == set(before.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["h0", "--address", "10.0.0.2"], "the head on this host is called h0 itself"),
+        (["h/1", "--address", "10.0.0.2"], "'h/1' cannot be a head's name"),
+        (["h1", "--address", "10.0.0.2:x"], "'10.0.0.2:x' has no usable port"),
+    ],
+)
+def test_what_cannot_work_is_refused_and_nothing_is_written(first: Host, arguments: list[str], message: str) -> None:
+    before = first.files()
+    done = first.add(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert first.files() == before
+
+
+def test_heads_on_several_hosts_need_etcd(first: Host) -> None:
+    first.config.write_text(first.config.read_text().replace('kind = "etcd"', 'kind = "local"'))
+    done = first.add("h1", "--address", "10.0.0.2")
+    assert done.returncode == 1
+    assert "heads on several hosts need etcd to agree who leads: fill in [store]" in done.stderr
+    assert not first.bundle.exists()
+
+
+def test_a_configuration_that_is_written_otherwise_is_left_alone(first: Host) -> None:
+    text = first.config.read_text().replace('addresses = ["10.0.0.1:7999"]', 'addresses = [\n  "10.0.0.1:7999",\n]')
+    first.config.write_text(text)
+    done = first.add("h1", "--address", "10.0.0.2")
+    assert done.returncode == 0
+    assert f'Change in {first.config}, [head]:\n  addresses = ["10.0.0.1:7999", "10.0.0.2:7733"]\n' in done.stdout
+    assert first.config.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[other]\naddresses = ["a:1"]\n[head]\n',
+        '[head]\n"addresses" = ["a:1"]\n',
+        '[head]\naddresses = ["a:1"] # ]\n[x]\naddresses = ["b:1"]\n',
+        '[head]\naddresses = ["a:1"]\nnote = """\naddresses = ["c:1"]\n"""\n',
+        '[head]\naddresses = ["a#:1"]\n',
+    ],
+)
+def test_only_the_one_line_of_addresses_is_changed(text: str) -> None:
+    assert with_address(text, Address("b", 2)) is None
+
+
+@pytest.mark.parametrize("end", [', "[fe80::2]:2"]', "]", ",]", " ]   # both"])
+def test_an_address_is_added_to_the_line(end: str) -> None:
+    changed = with_address(f'[head]\nname = "h"\naddresses = ["a:1"{end}\n', Address("fe80::1", 2))
+    assert changed is not None
+    assert '"a:1"' in changed
+    assert ', "[fe80::1]:2"]' in changed
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_bundle_that_others_may_read_is_refused(first: Host, second: Host, mode: int) -> None:
+    assert first.add("h1", "--address", "10.0.0.2").returncode == 0
+    first.bundle.chmod(mode)
+    done = second.join(first.bundle)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"others may read {first.bundle} (mode {mode:o})" in done.stderr
+    assert second.files() == {}
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", "null", "cut", "version", "authority", "other", "capacity", "section"]
+)
+def test_a_bundle_that_is_none_is_one_error_without_a_secret(first: Host, second: Host, damage: str) -> None:
+    assert first.add("h1", "--address", "10.0.0.2").returncode == 0
+    text = first.bundle.read_text()
+    value = json.loads(text)
+    key = value["authority"]["ca.key"].splitlines()[1]
+    if damage == "cut":
+        text = text[:1000]
+    elif damage == "version":
+        text = json.dumps({**value, "version": 2})
+    elif damage == "authority":
+        text = json.dumps({**value, "authority": {**value["authority"], "ca.key": "x" + key}})
+    elif damage == "other":
+        Authority.create(second.directory.parent / "other")
+        other = (second.directory.parent / "other" / "ca.key").read_text()
+        text = json.dumps({**value, "authority": {**value["authority"], "ca.key": other}})
+    elif damage == "capacity":
+        text = json.dumps({**value, "capacity": 10**9})
+    elif damage == "section":
+        text = json.dumps({**value, "settings": {"store": {"kind": "zookeeper"}}})
+    else:
+        text = damage
+    first.bundle.write_text(text)
+    done = second.join(first.bundle)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("heorot: ")
+    assert done.stderr.count("\n") == 1
+    assert key not in done.stderr
+    assert second.files() == {}
+
+
+def test_a_bundle_is_a_file(tmp_path: Path) -> None:
+    with pytest.raises(SecurityError, match="cannot read the bundle"):
+        read_bundle(tmp_path / "none")
+    with pytest.raises(SecurityError, match=r"cannot read the bundle|no file"):
+        read_bundle(tmp_path)
+    with pytest.raises(SecurityError, match="no file"):
+        read_bundle(Path("/dev/null"))
