@@ -56,6 +56,7 @@ class EtcdStore:
         self._name = name
         self._nonce = os.urandom(8).hex()
         self._ttl_s = math.ceil(lease_s)
+        self.lease_s = float(self._ttl_s)
         self.renew_every_s = self._ttl_s / 3
         self.look_every_s = self._ttl_s / 3
         self._candidate_lease = 0

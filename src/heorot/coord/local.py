@@ -24,6 +24,7 @@ class LocalStore:
     """One candidate's view of the store in `directory`."""
 
     kind = "local"
+    lease_s = float("inf")
     renew_every_s = 0.5
     look_every_s = 0.1
 

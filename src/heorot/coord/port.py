@@ -56,6 +56,8 @@ class Store(Protocol):
     """The coordination port. Every method raises StoreUnavailable or StoreRefused if the store fails."""
 
     kind: str
+    lease_s: float
+    """For so long after a call of `renew` began nobody else can lead; infinite: not before `resign`."""
     renew_every_s: float
     """How often a leader must call `renew`."""
     look_every_s: float

@@ -63,6 +63,7 @@ class HeadMachine:
         self.callers: dict[int, Caller] = {}
         self._greeted_clients: set[int] = set()
         self._rebalance_armed = False
+        self._doubt_was_told = False
         self.settling = Settling(self.context, self.jobs, self._obey)
         self._handlers: dict[type, Callable[..., None]] = {
             Received: self._received,
@@ -72,7 +73,7 @@ class HeadMachine:
             LinkClosed: self._link_closed,
             ClientOpened: self._client_opened,
             ClientClosed: self._client_closed,
-            HeadsKnown: self.requests.heads_known,
+            HeadsKnown: self._heads_known,
         }
         self._client_handlers: dict[type, Callable[..., None]] = {
             c.ClientAck: self._client_ack,
@@ -190,6 +191,7 @@ class HeadMachine:
             HEAD,
             self.config.epoch,
             self.config.release,
+            lease_ms=self.config.lease_ms,
         )
         self.context.out.append(Send(link.link, answer))
 
@@ -300,10 +302,27 @@ class HeadMachine:
     def _grace_over(self, node: int) -> None:
         record = self.members.records[node]
         if record.link is None and record.state == "up":
-            if self.context.now_ms - record.detached_at_ms < self.config.node_grace_ms:
+            grace_ms = self.config.node_grace_ms
+            if self.context.now_ms - record.detached_at_ms < grace_ms:
                 return  # it was back meanwhile; the newer timer is on its way
+            wait_ms = self._patience_ms(record)
+            if wait_ms:
+                self.context.set_timer(f"grace:{node}", wait_ms)
+                return
             self._gone(record, f"n{node} is lost: it was not heard of for {self.config.node_grace_ms / 1000:g} s")
             record.incarnation = None
+
+    def _patience_ms(self, record: NodeRecord) -> int:
+        """Return for how long a silent node is not to be given up yet."""
+        tenure, now_ms = self.context.tenure, self.context.now_ms
+        if not tenure.is_certain(now_ms) and not self._doubt_was_told:
+            self._doubt_was_told = True
+            self.context.log("warning", "nodes are silent, but this head may have a successor: no node is given up now")
+        return tenure.patience_ms(record.detached_at_ms, self.config.node_grace_ms, now_ms)
+
+    def _heads_known(self, event: HeadsKnown) -> None:
+        self.context.tenure.heard(event, self.context.now_ms)
+        self._doubt_was_told = False
 
     def _rebalance(self) -> None:
         self._rebalance_armed = False
@@ -342,7 +361,10 @@ class HeadMachine:
             self._grace_over(int(rest))
         elif kind == "missing":
             record = self.members.records[int(rest)]
-            if record.state != "up":
+            wait_ms = self._patience_ms(record)
+            if record.state != "up" and wait_ms:
+                self.context.set_timer(event.key, wait_ms)
+            elif record.state != "up":
                 self.jobs.node_gone(record.node, f"n{record.node} did not come back after the change of heads")
         elif kind == "rebalance":
             self._rebalance()

@@ -11,6 +11,7 @@ from heorot.core import messages as m
 from heorot.core.machine import Instruction, Log, Send, SetTimer, ToClient
 from heorot.core.membership import Membership, NodeRecord
 from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.tenure import Tenure
 from heorot.core.tickets import Sign, Verify, seal_placement
 
 ROWS_AT_ONCE = 500
@@ -37,6 +38,8 @@ class HeadConfig:
     wall_offset_ms: int = 0
     heartbeat_ms: int = 10_000
     link_timeout_ms: int = 30_000
+    lease_ms: int = 0
+    """After what silence of this head nodes are to look for another one; 0: after `link_timeout_ms`."""
     node_grace_ms: int = 5_000
     adoption_grace_ms: int = 60_000
     """How long a new head waits for the nodes of jobs that it takes over."""
@@ -65,6 +68,7 @@ class HeadContext:
         self.sign = sign
         self.verify = verify
         self.members = Membership(config.fanout, config.nodes)
+        self.tenure = Tenure()
         self.out: list[Instruction] = []
         self.now_ms = 0
         self._placements = 0

@@ -103,7 +103,7 @@ class FromClient(Struct, frozen=True, gc=False):
 
 
 class HeadsKnown(Struct, frozen=True, gc=False):
-    """What the head's keeper says for the status: all heads that are alive, and how the coordination store is."""
+    """What the head's keeper says: all heads that are alive, how the coordination store is, how long we lead."""
 
     heads: tuple[tuple[str, str], ...]
     """Name and role (``active``, ``standby``)."""
@@ -112,6 +112,8 @@ class HeadsKnown(Struct, frozen=True, gc=False):
     reachable: bool
     since_ms: int
     """Since when that is so, on the machine's clock."""
+    lease_until_ms: int | None = None
+    """Until then, on the machine's clock, no other head is elected; None: not as long as this one lives."""
 
 
 # ------------------------------------------------------------------ instructions

@@ -47,6 +47,9 @@ class Hello(Message, tag=1, frozen=True):
     release: str
     headless: bool = False
     """As in `Pong`."""
+    lease_ms: Count = 0
+    """Only of a head: one that is silent for so long may have a successor elsewhere; 0: that takes longer, or never
+    happens."""
 
 
 class Refused(Message, tag=2, frozen=True):

@@ -297,7 +297,8 @@ class NodeMachine:
                 return
             if not self._has_kept(hello.epoch, lambda: self._greeted(hello)):
                 return
-        self.uplink.greeted(self._now_ms, hello.epoch)
+        lease_ms = hello.lease_ms if self.uplink.parent == HEAD else 0
+        self._out += self.uplink.greeted(self._now_ms, hello.epoch, lease_ms)
         self._set_headless(hello.headless and self.uplink.parent != HEAD)
         self._attach()
 
@@ -584,6 +585,10 @@ class NodeMachine:
         elif event.key == "headless":
             if not self.uplink.attached:
                 self._set_headless(True)
+        elif event.key == "pulse":
+            self._pulse()
+        elif event.key == "another":
+            self._out += self.uplink.try_another(self._now_ms)
         elif event.key == "retry":
             self._out += self.uplink.connect(self._now_ms)
 
@@ -598,9 +603,25 @@ class NodeMachine:
         if uplink.link is None:
             return
         if uplink.heard_at_ms < deadline_ms:
-            self._out.append(CloseLink(uplink.link, "silent for too long"))
-            self._log("warning", f"{uplink.parent_name} has been silent for too long")
-            self._out += uplink.lost(self._now_ms)
-        elif uplink.attached:
+            self._leave_silent_parent()
+        else:
+            self._ping()
+
+    def _pulse(self) -> None:
+        is_silent, follows = self.uplink.pulse(self._now_ms)
+        self._out += follows
+        if is_silent:
+            self._leave_silent_parent()
+        else:
+            self._ping()
+
+    def _leave_silent_parent(self) -> None:
+        assert self.uplink.link is not None
+        self._out.append(CloseLink(self.uplink.link, "silent for too long"))
+        self._log("warning", f"{self.uplink.parent_name} has been silent for too long")
+        self._out += self.uplink.lost(self._now_ms)
+
+    def _ping(self) -> None:
+        if self.uplink.attached:
             reached = 1 + sum(child.mask.bit_count() for child in self.children.values())
             self._send_up(m.Ping(reached))

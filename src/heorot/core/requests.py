@@ -16,7 +16,6 @@ from heorot.core.errors import NodeListError, RequestError
 from heorot.core.head_context import HeadContext
 from heorot.core.job import Job
 from heorot.core.jobs import Jobs
-from heorot.core.machine import HeadsKnown
 from heorot.core.nodeset import HEAD, NodeSet
 
 MAX_QUERIES = 1_024
@@ -58,12 +57,7 @@ class Requests:
         self._context = context
         self._jobs = jobs
         self.queries: dict[int, PendingQuery] = {}
-        self._known = HeadsKnown((), "", True, 0)
         self._next_query = (context.config.epoch << 32) + 1
-
-    def heads_known(self, event: HeadsKnown) -> None:
-        """Note what `status_json` says about heads and store."""
-        self._known = event
 
     # ------------------------------------------------------------------ nodes
 
@@ -171,15 +165,16 @@ class Requests:
         """Return the object of ``heorot status --json``."""
         config = self._context.config
         heads: list[dict[str, Any]] = [{"name": config.name, "role": "active", "pid": config.pid}]
-        heads += [{"name": name, "role": role} for name, role in self._known.heads if name != config.name]
-        since_s = max(0, self._context.now_ms - self._known.since_ms) / 1000
+        known = self._context.tenure.known
+        heads += [{"name": name, "role": role} for name, role in known.heads if name != config.name]
+        since_s = max(0, self._context.now_ms - known.since_ms) / 1000
         return {
             "cluster": config.cluster,
             "epoch": config.epoch,
             "release": config.release,
             "fanout": config.fanout,
             "heads": sorted(heads, key=lambda head: str(head["name"])),
-            "store": {"kind": self._known.store, "reachable": self._known.reachable, "since_s": since_s},
+            "store": {"kind": known.store, "reachable": known.reachable, "since_s": since_s},
             "nodes": self.nodes_json(list(self._context.members.records)),
         }
 

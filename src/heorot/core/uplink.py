@@ -3,6 +3,9 @@
 The order is: the nearest ancestor of the placement, the next one above, ..., then every known head; then a pause that
 grows, with jitter, to less than half a second while a head is likely to be elected, and to two seconds later; and from
 the start. It never gives up: processes do not notice, and a head will come.
+
+An ancestor is waited for until the connection stands or fails. Heads are tried side by side, each a little after the
+one before (as RFC 8305 does with addresses): a host that is gone says nothing, and must not delay the way to another.
 """
 
 from __future__ import annotations
@@ -14,11 +17,14 @@ from heorot.core.nodeset import HEAD
 
 FIRST_PAUSE_MS = 50
 LONGEST_PAUSE_MS = 2_000
-EARLY_PAUSE_MS = 400
-EARLY_ROUNDS = 40
+EARLY_PAUSE_MS = 200
+EARLY_ROUNDS = 80
 """For so many rounds the pause stays below `EARLY_PAUSE_MS`: for about as long as a lease may run."""
 SHORT_LIFE_MS = 1_000
 """A link that is lost sooner after it was greeted is not replaced at once: a parent may take us and drop us again."""
+NEXT_HEAD_MS = 250
+"""So long a head has for itself before the next one is tried, too."""
+PINGS_IN_LEASE = 3
 MAX_REASONS = 16
 """So many different reasons are logged while there is no way up."""
 
@@ -40,19 +46,24 @@ class Uplink:
         self._sealed = b""
         self._candidates: list[tuple[int, str, int]] = []
         self._next = 0
+        self._resting = False
+        """The round is over, and the timer ``retry`` begins the next one."""
         self._attempt = 0
-        self._connecting = ""
+        self._connecting: dict[str, tuple[int, str, int]] = {}
+        """Connections on their way, by key."""
         self._pause_ms = FIRST_PAUSE_MS
         self._rounds = 0
         self._epoch = 0
         """Of the parent that has greeted last."""
+        self._lease_ms = 0
+        """Of that parent, if it is a head."""
         self._told: list[str] = []
         self._random = config.jitter_seed * 2654435761 + config.node * 40503 + 1
 
     @property
     def parent_name(self) -> str:
         """The parent's name for people."""
-        return "the head" if self.parent == HEAD else f"n{self.parent}"
+        return _name_of(self.parent)
 
     def sealed_placement(self, remembered: bytes) -> bytes:
         """Return the signed placement in force, empty if there is none."""
@@ -69,30 +80,47 @@ class Uplink:
 
     def connect(self, now_ms: int) -> list[Instruction]:
         """Try every candidate once more, from the nearest."""
-        if self.link is not None or self._connecting:
+        if self.link is not None or self._waits_for_ancestor:
             return []
         ancestors = list(reversed(self._placement.path)) if self._placement else []
         self._candidates = [(hop.node, hop.host, hop.port) for hop in ancestors if hop.node != HEAD]
         self._candidates += [(HEAD, host, port) for host, port in self._config.heads]
+        on_their_way = list(self._connecting.values())
+        self._candidates = [candidate for candidate in self._candidates if candidate not in on_their_way]
         self._next = 0
+        self._resting = False
         return self._try_next(now_ms)
 
+    @property
+    def _waits_for_ancestor(self) -> bool:
+        return any(parent != HEAD for parent, _, _ in self._connecting.values())
+
+    def try_another(self, now_ms: int) -> list[Instruction]:
+        """The timer ``another`` has fired: a head has not answered yet, try the next one, too."""
+        return self._try_next(now_ms) if self.link is None else []
+
     def _try_next(self, now_ms: int) -> list[Instruction]:
+        if self._resting or self._waits_for_ancestor:
+            return []
         if self._next >= len(self._candidates):
-            self._connecting = ""
             pause_ms = self._pause_ms
             self._rounds += 1
             self._pause_ms = min(
                 self._pause_ms * 2, EARLY_PAUSE_MS if self._rounds < EARLY_ROUNDS else LONGEST_PAUSE_MS
             )
             return self._retry(now_ms, pause_ms)
-        self.parent, host, port = self._candidates[self._next]
+        parent, host, port = self._candidates[self._next]
         self._next += 1
         self._attempt += 1
-        self._connecting = f"up:{self._attempt}"
-        return [Connect(self._connecting, host, port, self._config.connect_timeout_ms)]
+        key = f"up:{self._attempt}"
+        self._connecting[key] = (parent, host, port)
+        out: list[Instruction] = [Connect(key, host, port, self._config.connect_timeout_ms)]
+        if parent == HEAD:
+            out.append(SetTimer("another", now_ms + NEXT_HEAD_MS))
+        return out
 
     def _retry(self, now_ms: int, pause_ms: int) -> list[Instruction]:
+        self._resting = True
         return [SetTimer("retry", now_ms + pause_ms + self._jitter(pause_ms))]
 
     def _jitter(self, limit_ms: int) -> int:
@@ -102,19 +130,21 @@ class Uplink:
 
     def opened(self, event: LinkOpened, now_ms: int) -> list[Instruction]:
         """A connection stands; it is `link` from now on if it is the one that is waited for."""
-        if event.connected_for != self._connecting:
+        parent = self._connecting.pop(event.connected_for, (None,))[0]
+        if parent is None or self.link is not None:
             return [CloseLink(event.link, "no longer needed")]
-        self._connecting = ""
-        if event.peer != self.parent:
+        if event.peer != parent:
             # The address was given to somebody else meanwhile.
-            return [CloseLink(event.link, f"it is not {self.parent_name}"), *self._try_next(now_ms)]
+            return [CloseLink(event.link, f"it is not {_name_of(parent)}"), *self._try_next(now_ms)]
+        self.parent = parent
         self.link = event.link
+        self._resting = False
         self.heard_at_ms = now_ms
         return []
 
     def failed(self, event: ConnectFailed, now_ms: int) -> list[Instruction]:
         """A connection could not be made: try the next candidate."""
-        if event.key != self._connecting:
+        if self._connecting.pop(event.key, None) is None or self.link is not None:
             return []
         return [*self._explain(event.reason), *self._try_next(now_ms)]
 
@@ -125,8 +155,8 @@ class Uplink:
         self._told.append(reason)
         return [Log("warning", f"no way up: {reason}")]
 
-    def greeted(self, now_ms: int, epoch: int) -> None:
-        """The parent has greeted, with its epoch: the way up is open."""
+    def greeted(self, now_ms: int, epoch: int, lease_ms: int) -> list[Instruction]:
+        """The parent has greeted, with its epoch and, if it is a head, its lease: the way up is open."""
         if epoch != self._epoch:
             # Not the same one that had dropped us before.
             self._epoch, self._short_lives = epoch, 0
@@ -135,6 +165,24 @@ class Uplink:
         self._greeted_at_ms = now_ms
         self._told.clear()
         self._pause_ms = FIRST_PAUSE_MS
+        self._lease_ms = lease_ms
+        return self._next_pulse(now_ms)
+
+    def _next_pulse(self, now_ms: int) -> list[Instruction]:
+        return [SetTimer("pulse", now_ms + self._lease_ms // PINGS_IN_LEASE)] if self._lease_ms else []
+
+    def pulse(self, now_ms: int) -> tuple[bool, list[Instruction]]:
+        """The timer ``pulse`` has fired: return whether the head has been silent for its lease, and what follows.
+
+        If it has not, the caller sends a `Ping`.
+        """
+        if not self.attached or not self._lease_ms:
+            return False, []
+        # Half an interval less: the answer to the first of the pings came a little after it.
+        limit_ms = self._lease_ms - self._lease_ms // (2 * PINGS_IN_LEASE)
+        if now_ms - self.heard_at_ms >= limit_ms:
+            return True, []
+        return False, self._next_pulse(now_ms)
 
     def lost(self, now_ms: int) -> list[Instruction]:
         """The link has broken: begin with the nearest ancestor again."""
@@ -180,3 +228,7 @@ class Uplink:
             CloseLink(link, f"moving below n{nearest}" if nearest != HEAD else "moving below the head"),
             *self.connect(now_ms),
         ]
+
+
+def _name_of(parent: int) -> str:
+    return "the head" if parent == HEAD else f"n{parent}"

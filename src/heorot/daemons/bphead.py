@@ -189,7 +189,7 @@ def _pass_on(settings: HeadSettings, log: Log, leader: str) -> None:
 
 
 class _News:
-    """What the keeper says, for the status: a line of JSON each time something has changed."""
+    """What the keeper says: a line of JSON each time something has changed."""
 
     def __init__(self, loop: EpollLoop, fd: int, shell: Shell) -> None:
         self._loop = loop
@@ -211,7 +211,8 @@ class _News:
             news = json.loads(line)
             heads = tuple((head["name"], head["role"]) for head in news["heads"])
             store = news["store"]
-            self._shell.feed(HeadsKnown(heads, store["kind"], store["reachable"], store["since_ms"]))
+            lease = news["lease_until_ms"]
+            self._shell.feed(HeadsKnown(heads, store["kind"], store["reachable"], store["since_ms"], lease))
 
 
 def main() -> int:

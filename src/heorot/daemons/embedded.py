@@ -251,7 +251,11 @@ class Embedded:
             nodes=lambda: tuple(range(self.plan.nodes)),
             fanout=self.plan.fanout,
             listener=listener,
-            machine={"pid_range": self.range_size, **self.plan.machine},
+            machine={
+                "pid_range": self.range_size,
+                "lease_ms": self.plan.lease_ms if self.plan.etcd else 0,
+                **self.plan.machine,
+            },
             log_level=self.plan.log_level,
         )
 

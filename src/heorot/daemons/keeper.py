@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import random
 import select
@@ -79,6 +80,7 @@ class Keeper:
         self._quick_ends = 0
         self._not_before_s = 0.0
         self._others_first_until_s = 0.0
+        self._lease_until_s = 0.0
         self._reachable = True
         self._since_s = time.monotonic()
         self._problem = ""
@@ -175,7 +177,7 @@ class Keeper:
     def _lead(self, term: Term) -> None:
         """Run the head until it ends or must end; afterwards it is dead and the lease is given up."""
         read, self._news = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        began_s = time.monotonic()
+        began_s = self._lease_until_s = time.monotonic()
         if term.warning:
             self._log("warning", term.warning)
         try:
@@ -227,6 +229,7 @@ class Keeper:
                 try:
                     self._view = self._store.renew()
                     self._is_reachable()
+                    self._lease_until_s = now_s + self._store.lease_s
                     # Counted from before the request: this is when the store may have begun to count.
                     next_s = now_s + self._store.renew_every_s
                 except LeaseLost as error:
@@ -320,8 +323,10 @@ class Keeper:
         return [{"name": name, "role": "active" if name == leader else "standby"} for name in names]
 
     def _tell(self) -> None:
-        """Tell the head what its status should show: who else there is, and how the store is."""
+        """Tell the head who else there is, how the store is, and until when nobody else can lead."""
+        until_s = self._lease_until_s
         news = {
+            "lease_until_ms": None if math.isinf(until_s) else int(until_s * 1000),
             "heads": self._heads(),
             "store": {"kind": self._store.kind, "reachable": self._reachable, "since_ms": int(self._since_s * 1000)},
         }

@@ -69,6 +69,8 @@ def head_main(arguments: list[str]) -> int:
                 "max_finished_jobs": config.limits.max_finished_jobs,
                 "heartbeat_ms": config.timers.heartbeat_ms,
                 "link_timeout_ms": config.timers.link_timeout_ms,
+                # Heads on one host share its fate: only a host can vanish without a word.
+                "lease_ms": config.store.lease_ms if config.store.kind == "etcd" else 0,
                 "node_grace_ms": config.timers.node_grace_ms,
                 "kill_grace_ms": config.timers.kill_grace_ms,
                 "query_timeout_ms": config.timers.query_timeout_ms,
