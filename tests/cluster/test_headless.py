@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +26,15 @@ def stop_head(cluster: Cluster) -> None:
     await_that(gone, "the head gone")
 
 
-def start_head(cluster: Cluster) -> None:
-    """Start the head again, and wait until every node is up."""
+def start_head_only(cluster: Cluster) -> None:
+    """Start the head again, and wait until it answers."""
     cluster.check("heorot", "head", "start", "h0")
     await_that(lambda: cluster.run("heorot", "status").returncode == 0, "the head answers")
+
+
+def start_head(cluster: Cluster) -> None:
+    """Start the head again, and wait until every node is up."""
+    start_head_only(cluster)
     cluster.await_up()
 
 
@@ -73,3 +80,61 @@ def test_output_written_without_a_head_is_all_there_for_the_next_one(own: Cluste
     attached = own.run("bpjob", "attach", "--from-start", job)
     assert attached.returncode == 7, attached.stderr
     assert attached.stdout.count(b"b") == 2 * SIZE
+
+
+def node_ps(cluster: Cluster, number: int) -> dict[str, Any]:
+    """What a node says itself."""
+    (node,) = json.loads(cluster.check("heorot", "node", "ps", f"n{number}", "--json"))
+    assert node["node"] == number
+    return dict(node)
+
+
+def test_a_node_tells_what_it_holds_without_head_and_agent(own: Cluster) -> None:
+    marker = uuid.uuid4().hex
+    job = own.detach("n1,n3", "/bin/sh", "-c", "echo kept; sleep 600", marker)
+    ended = own.detach("n3", "echo", "over")
+    own.await_job(ended, lambda shown: shown["state"] == "done", "the short job over")
+    epoch = own.status()["epoch"]
+    row = next(row for row in own.processes("-n", "n3") if marker in row["argv"])
+    held = node_ps(own, 3)
+    assert (held["agent"], held["headless_ms"], held["epoch"]) == (True, None, epoch)
+    stop_head(own)
+    await_that(lambda: node_ps(own, 3)["headless_ms"] is not None, "n3 notices")
+    alone = node_ps(own, 3)
+    assert alone["agent"]
+    assert {j["job"]: (j["running"], j["exited"], j["kept_bytes"]) for j in alone["jobs"]} == {
+        job: (1, 0, 5),
+        ended: (0, 1, 5),
+    }
+    seen = next(process for process in alone["processes"] if process["leader"])
+    assert seen.pop("kept_bytes") == 5
+    assert {key: seen[key] for key in seen if key not in ("state", "user_time_ms", "memory_bytes")} == {
+        key: row[key] for key in row if key not in ("state", "user_time_ms", "memory_bytes")
+    }
+    own.check("heorot", "node", "stop", "n1")
+    # Without an agent, too: its bpinit is asked.
+    layout = Layout(str(own.directory))
+    with control.connect(layout) as warden:
+        pids = {node["id"]: node["agent_pid"] for node in control.ask(warden, "status")["nodes"]}
+    kill_hard(pids[3])
+    assert node_ps(own, 3)["headless_ms"] >= alone["headless_ms"]
+    shown = own.check("heorot", "node", "ps", "n3").decode()
+    assert "none for" in shown
+    assert f"echo kept; sleep 600 {marker}" in shown
+    # One that does not run is said; the others are shown.
+    result = own.run("heorot", "node", "ps", "--json")
+    assert result.returncode == 1
+    assert b"heorot node ps: n1: bpinit does not run" in result.stderr
+    assert [node["node"] for node in json.loads(result.stdout)] == [0, 2, 3, 4, 5, 6]
+    wrong = own.run("heorot", "node", "ps", "n7")
+    assert wrong.returncode == 2
+    assert b"on this host there is n[0-6]" in wrong.stderr
+    start_head_only(own)
+    await_that(lambda: node_ps(own, 3)["headless_ms"] is None, "n3 finds the head")
+    assert node_ps(own, 3)["epoch"] == epoch + 1
+
+
+def test_without_nodes_here_it_is_said(tmp_path: Path) -> None:
+    result = Cluster(tmp_path).run("heorot", "node", "ps")
+    assert (result.returncode, result.stdout) == (125, b"")
+    assert f"no node of the cluster at {tmp_path} is on this host".encode() in result.stderr

@@ -575,7 +575,7 @@ def test_a_launch_of_a_higher_epoch_waits_for_the_disk_here_and_nowhere_else() -
     assert node.to_space(m.Launch) == []
     node.give(Kept("epoch", b"2", ""))
     assert [m.tag_of(down.payload) for down in node.to(LEFT)] == [48, 51]
-    assert [type(c) for c in node.to_space(m.Message)] == [m.Launch, m.Attend]
+    assert [type(c) for c in node.to_space(m.Message)] == [m.Alone, m.Launch, m.Attend]
 
 
 def test_an_epoch_that_cannot_be_kept_is_not_obeyed_and_tried_again_later() -> None:

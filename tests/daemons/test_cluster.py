@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from heorot.core import messages as m
+from heorot.core.framing import encode_frame
 from heorot.runtime.sockets import connect_unix
 from tests.support.embedded import Embedded, alive, wait_for
 
@@ -106,7 +108,8 @@ def test_an_agent_that_another_one_replaces_does_not_declare_its_node_dead(make_
     before = cluster.up("--nodes", "2")["nodes"]
     job = cluster.run("bpsh", "--detach", "n1", "/bin/sleep", "1000").stdout.strip()
     # bpinit serves one agent at a time, the newest: it closes the connection of the agent that was there.
-    with connect_unix(cluster.directory / "nodes" / "n1" / "init.sock"):
+    with connect_unix(cluster.directory / "nodes" / "n1" / "init.sock") as other:
+        other.sendall(encode_frame(m.encode(m.Inventorize())))
         wait_for(lambda: cluster.node(1).get("agent_pid") not in (None, before[1]["agent_pid"]))
     # The new agent's inventory says that the rank runs; had the node been given up, it would be lost.
     wait_for(lambda: cluster.states() == ["up", "up"] and _job(cluster, job)["state"] != "launching")

@@ -20,6 +20,8 @@ DECODERS: list[tuple[Decode, tuple[type[Message], ...]]] = [
     (messages.decode_space_command, get_args(messages.SpaceCommand)),
     (messages.decode_node_payload, get_args(messages.NodePayload)),
     (messages.decode_space_answer, get_args(messages.SpaceAnswer)),
+    (messages.decode_look, (messages.Look,)),
+    (messages.decode_view, (messages.View,)),
     (messages.decode_ticket, (messages.Ticket,)),
     (messages.decode_placement, (messages.Placement,)),
     (messages.decode_signed_placement, (messages.SignedPlacement,)),

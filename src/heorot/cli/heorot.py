@@ -13,6 +13,7 @@ COMMANDS = {
     ("doctor",): ("doctor", "say what this machine lacks"),
     ("node", "start"): ("node_control", "start nodes of a cluster on this machine"),
     ("node", "stop"): ("node_control", "stop nodes of a cluster on this machine"),
+    ("node", "ps"): ("node_ps", "list what nodes of this host hold, without any head"),
     ("head", "start"): ("head_control", "start heads of a cluster on this machine"),
     ("head", "stop"): ("head_control", "stop heads of a cluster on this machine"),
     ("node", "join"): ("admin_node", "make this host a node of a cluster"),

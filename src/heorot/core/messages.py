@@ -297,6 +297,8 @@ class Inventorize(Message, tag=54, frozen=True):
 
     alone: bool = False
     """As in `Alone`."""
+    epoch: Count = 0
+    """As in `Alone`."""
 
 
 class Query(Message, tag=55, frozen=True):
@@ -337,6 +339,13 @@ class Alone(Message, tag=58, frozen=True):
     head. While it is, output that nobody acknowledges goes into memory and spool, and a job's `headless_ms` runs."""
 
     alone: bool
+    epoch: Count = 0
+    """The highest epoch that the agent has seen: for whoever asks the space directly."""
+
+
+class Look(Message, tag=59, frozen=True):
+    """The first and only message of somebody on the node who is no agent and asks what runs here. Answered by one or
+    more `View`, then the connection is closed."""
 
 
 # ------------------------------------------------ answers of a process space: tags 80..111
@@ -409,6 +418,8 @@ class Process(Message, frozen=True):
     parent_pid: Count = 0
     user_time_ms: Count = 0
     memory_bytes: Count = 0
+    kept_bytes: Count = 0
+    """In a `View`, of a rank: what it has written and nobody has acknowledged."""
 
 
 class Reply(Message, tag=83, frozen=True):
@@ -429,6 +440,40 @@ class LaunchCopy(Message, tag=84, frozen=True):
     signature: bytes
 
 
+class View(Message, tag=85, frozen=True):
+    """What a process space holds, as it says itself: the answer to `Look`."""
+
+    node: Count
+    incarnation: Count
+    epoch: Count
+    """The highest that the space was told of; 0: none yet."""
+    agent: bool
+    """An agent is connected."""
+    headless_ms: Count | None
+    """How long there has been no head; None: there is one, as far as the agent knows, or there was never an agent."""
+    jobs: list[JobView]
+    processes: list[Process]
+    more: bool = False
+    """Another view with further jobs and processes follows."""
+
+
+class JobView(Message, frozen=True):
+    """What the node holds of one job."""
+
+    job: JobId
+    uid: Count
+    running: Count
+    """Ranks that run or are about to."""
+    exited: Count
+    """Ranks that have ended; their statuses are kept."""
+    failed: Count
+    """Ranks that could not be started."""
+    kept_bytes: Count
+    """What all of its ranks have written and nobody has acknowledged."""
+    headless_ms: Count
+    """It ends when there has been no head for so long; 0: never."""
+
+
 LinkMessage: TypeAlias = Hello | Refused | Ping | Pong | Down | Up | Report | Detached | Reattached
 HeadCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place
@@ -445,6 +490,8 @@ _head_command_decoder: msgspec.msgpack.Decoder[HeadCommand] = msgspec.msgpack.De
 _space_command_decoder: msgspec.msgpack.Decoder[SpaceCommand] = msgspec.msgpack.Decoder(SpaceCommand)
 _node_payload_decoder: msgspec.msgpack.Decoder[NodePayload] = msgspec.msgpack.Decoder(NodePayload)
 _space_answer_decoder: msgspec.msgpack.Decoder[SpaceAnswer] = msgspec.msgpack.Decoder(SpaceAnswer)
+_look_decoder: msgspec.msgpack.Decoder[Look] = msgspec.msgpack.Decoder(Look)
+_view_decoder: msgspec.msgpack.Decoder[View] = msgspec.msgpack.Decoder(View)
 _ticket_decoder: msgspec.msgpack.Decoder[Ticket] = msgspec.msgpack.Decoder(Ticket)
 _placement_decoder: msgspec.msgpack.Decoder[Placement] = msgspec.msgpack.Decoder(Placement)
 _signed_placement_decoder: msgspec.msgpack.Decoder[SignedPlacement] = msgspec.msgpack.Decoder(SignedPlacement)
@@ -506,6 +553,16 @@ def decode_node_payload(payload: bytes) -> NodePayload:
 def decode_space_answer(payload: bytes) -> SpaceAnswer:
     """Decode what a bpinit sent to its agent. Raises only ProtocolError."""
     return _decode(_space_answer_decoder, payload, "answer of a process space")
+
+
+def decode_look(payload: bytes) -> Look:
+    """Decode the question of somebody who is no agent. Raises only ProtocolError."""
+    return _decode(_look_decoder, payload, "question to a process space")
+
+
+def decode_view(payload: bytes) -> View:
+    """Decode a process space's answer to `Look`. Raises only ProtocolError."""
+    return _decode(_view_decoder, payload, "view of a process space")
 
 
 def decode_ticket(payload: bytes) -> Ticket:

@@ -157,7 +157,7 @@ class NodeMachine:
     # ------------------------------------------------------------------ process space
 
     def _space_connected(self, event: SpaceConnected) -> None:
-        self._out.append(ToSpace(m.encode(m.Inventorize(self.headless))))
+        self._out.append(ToSpace(m.encode(m.Inventorize(self.headless, self.epoch))))
 
     def _space_closed(self, event: SpaceClosed) -> None:
         if self.uplink.attached and self.incarnation is not None:
@@ -237,11 +237,14 @@ class NodeMachine:
         if headless == self.headless:
             return
         self.headless = headless
-        if self._space_hears:
-            self._out.append(ToSpace(m.encode(m.Alone(headless))))
+        self._tell_space()
         for child in self.children.values():
             if child.greeted:
                 self._out.append(Send(child.link, m.Pong(headless)))
+
+    def _tell_space(self) -> None:
+        if self._space_hears:
+            self._out.append(ToSpace(m.encode(m.Alone(self.headless, self.epoch))))
 
     def _received(self, event: Received) -> None:
         if event.link == self.uplink.link:
@@ -321,7 +324,7 @@ class NodeMachine:
             self._attach_order,
         )
         self._send_up(m.Up(config.node, m.encode(attach)))
-        self._out.append(ToSpace(m.encode(m.Inventorize(self.headless))))
+        self._out.append(ToSpace(m.encode(m.Inventorize(self.headless, self.epoch))))
         self._expect_no_more(1 << config.node)
         for child in self.children.values():
             if child.greeted:
@@ -463,6 +466,7 @@ class NodeMachine:
             self._give_up_link(f"epoch {keeping} cannot be kept, and is not obeyed: {event.error}")
             return
         self.epoch = max(self.epoch, keeping)
+        self._tell_space()
         for link, action in held:
             if self._keeping:
                 self._held.append((link, action))

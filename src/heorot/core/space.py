@@ -32,6 +32,7 @@ from heorot.core.space_input import InputSide
 from heorot.core.space_jobs import EXITED, FAILED, OVER, QUEUED, RUNNING, Job, Rank, Tombstones
 from heorot.core.space_output import OutputSide
 from heorot.core.space_turn import Turn
+from heorot.core.space_view import views
 from heorot.core.streams import Spool
 
 REPORT_DELAY_MS = 100
@@ -63,6 +64,8 @@ class Space:
         self.config = config
         self.jobs: dict[str, Job] = {}
         self.tombstones = Tombstones()
+        self.epoch = 0
+        """The highest that an agent told of, for whoever asks; the agent alone decides what is obeyed."""
         self.admitted_after = ""
         """What `Admit` said; the agent watches over it."""
         self._slots: dict[int, Rank] = {}
@@ -134,6 +137,14 @@ class Space:
         """How many slots the shell still holds something for."""
         return len(self._slots)
 
+    def look(self, processes: list[m.Process], now_ms: int) -> list[m.View]:
+        """Return what the space holds, for somebody who is no agent; `processes` are all of the space."""
+        since_ms = self.solitude.since_ms
+        headless_ms = None if since_ms is None else max(0, now_ms - since_ms)
+        own = self.config
+        blank = m.View(own.node, own.incarnation, self.epoch, self._turn.agent, headless_ms, [], [])
+        return views(blank, self.jobs, processes)
+
     # ------------------------------------------------------------------ agent
 
     def _agent_connected(self, event: e.AgentConnected) -> None:
@@ -152,6 +163,7 @@ class Space:
         self._handlers[type(event.command)](event.command)
 
     def _alone(self, command: m.Alone) -> None:
+        self.epoch = max(self.epoch, command.epoch)
         if not self.solitude.change(command.alone):
             return
         for job in self.jobs.values():
@@ -163,6 +175,7 @@ class Space:
         self.output.pump_soon()
 
     def _inventorize(self, command: m.Inventorize) -> None:
+        self.epoch = max(self.epoch, command.epoch)
         self.solitude.change(command.alone)
         self._untold.clear()
         self._report_due = None

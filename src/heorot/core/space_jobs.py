@@ -146,6 +146,7 @@ class Job:
         "started",
         "started_told",
         "takes_input",
+        "uid",
         "unstarted",
         "window_bytes",
     )
@@ -155,6 +156,7 @@ class Job:
         self.launch = launch
         """As it came, for a head that asks for it."""
         self.issued_at_ms = ticket.issued_at_ms
+        self.uid = ticket.uid
         self.window_bytes = window_bytes
         self.max_processes = ticket.max_processes
         self.headless_ms = ticket.headless_ms

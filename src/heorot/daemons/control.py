@@ -43,6 +43,17 @@ def connect(layout: Layout) -> socket.socket:
     return sock
 
 
+def connect_space(directory: str) -> socket.socket:
+    """Return a connection to the bpinit of the node with this directory. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        _connect(sock, directory, "init.sock")
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def _connect(sock: socket.socket, directory: str, name: str) -> None:
     # The directory's descriptor makes a path of any length short enough.
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

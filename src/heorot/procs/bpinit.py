@@ -24,6 +24,7 @@ from heorot.core.space_events import SpaceConfig
 from heorot.procs import system
 from heorot.procs.census import Census, Child, exterminate, send
 from heorot.procs.clock import now_ms
+from heorot.procs.guests import Guests
 from heorot.procs.link import AgentLink
 from heorot.procs.pids import PidRange
 from heorot.procs.pipes import Pipes, Watcher
@@ -36,6 +37,7 @@ __all__ = ["SpaceConfig", "run"]
 _STARTS_PER_TURN = 8
 """Between so many starts (about 5 ms) the loop looks at everything else."""
 _WRITES_PER_TURN = 16
+_LOOK_ARGV_BYTES = 256
 
 
 def run(config: SpaceConfig, listener: socket.socket, parent: int | None = None) -> NoReturn:
@@ -88,6 +90,7 @@ class Daemon:
         self._watcher = Watcher()
         self._pipes = Pipes(self._census, self._watcher, self._do)
         self._reaper = Reaper(self._census, self._pids, self._do, self._pipes.finish)
+        self._guests = Guests(self._watcher, self._use_agent, self._look, self._complain)
         listener.setblocking(False)
         self._listener = listener
         self._watcher.add(listener.fileno(), self._accept, None)
@@ -158,14 +161,15 @@ class Daemon:
             if deadline is not None and deadline <= now_ms():
                 self._do(e.Tick())
             self._flush()
+            self._guests.turn(now_ms())
 
     def _timeout(self) -> float:
         if self._starts:
             return 0
         due = self._space.deadline_ms
-        at = self._reaper.due_ms
-        if at is not None and (due is None or at < due):
-            due = at
+        for at in (self._reaper.due_ms, self._guests.due_ms):
+            if at is not None and (due is None or at < due):
+                due = at
         return -1 if due is None else max(0, due - now_ms()) / 1000
 
     def _do(self, event: e.SpaceEvent) -> None:
@@ -184,6 +188,9 @@ class Daemon:
     def _log(self, instruction: e.SpaceLog) -> None:
         with contextlib.suppress(OSError):
             os.write(2, f"bpinit n{self.config.node}: {instruction.level}: {instruction.text}\n".encode())
+
+    def _complain(self, text: str) -> None:
+        self._log(e.SpaceLog("warning", text))
 
     # ------------------------------------------------------------------ the end
 
@@ -214,13 +221,23 @@ class Daemon:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         uid = struct.unpack("3i", credentials)[1]
         if uid not in (0, os.getuid()):
-            self._log(e.SpaceLog("warning", f"refused a connection of uid {uid}: only root and uid {os.getuid()} may"))
+            self._complain(f"refused a connection of uid {uid}: only root and uid {os.getuid()} may")
             connection.close()
             return
+        self._guests.add(AgentLink(connection), now_ms())
+
+    def _use_agent(self, link: AgentLink, frames: list[bytes]) -> None:
+        """Somebody who has connected speaks as an agent does: from now on it is the agent."""
         self._drop_agent()
-        self._link = AgentLink(connection)
-        self._watcher.add(self._link.fd, self._agent_ready, self._link)
+        self._link = link
+        self._watcher.add(link.fd, self._agent_ready, link)
         self._do(e.AgentConnected())
+        self._obey(frames)
+
+    def _look(self) -> list[bytes]:
+        """Return what a guest is told."""
+        rows = self._census.select("", None, None, 0, True, argv_limit_bytes=_LOOK_ARGV_BYTES)[1]
+        return [m.encode(view) for view in self._space.look(rows, now_ms())]
 
     def _drop_agent(self) -> None:
         link = self._link
@@ -233,14 +250,24 @@ class Daemon:
     def _agent_ready(self, fd: int, link: AgentLink) -> None:
         try:
             frames = link.receive()
-            if frames is None:
-                self._drop_agent()
-                return
+        except ProtocolError as error:
+            self._disconnect(error)
+            return
+        if frames is None:
+            self._drop_agent()
+        else:
+            self._obey(frames)
+
+    def _obey(self, frames: list[bytes]) -> None:
+        try:
             for frame in frames:
                 self._do(e.FromAgent(m.decode_space_command(frame)))
         except ProtocolError as error:
-            self._log(e.SpaceLog("error", f"the agent broke the protocol and is disconnected: {error}"))
-            self._drop_agent()
+            self._disconnect(error)
+
+    def _disconnect(self, error: ProtocolError) -> None:
+        self._log(e.SpaceLog("error", f"the agent broke the protocol and is disconnected: {error}"))
+        self._drop_agent()
 
     def _to_agent(self, instruction: e.ToAgent) -> None:
         if self._link is None:

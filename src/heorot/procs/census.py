@@ -163,7 +163,14 @@ class Census:
         return counts
 
     def select(
-        self, job: str, slots: list[int] | None, pids: list[int] | None, number: int, detail: bool, uid: int = -1
+        self,
+        job: str,
+        slots: list[int] | None,
+        pids: list[int] | None,
+        number: int,
+        detail: bool,
+        uid: int = -1,
+        argv_limit_bytes: int = proctable.ARGV_LIMIT_BYTES,
     ) -> tuple[int, list[Process]]:
         """Find processes, signal them, and return how many there are, with their rows if `detail`."""
         everyone = self.everyone()
@@ -176,7 +183,7 @@ class Census:
         if detail:
             # Before the signal: afterwards there may be nothing to see.
             room = _REPLY_BYTES // max(1, len(chosen)) - _ROW_BYTES
-            argv_limit = max(16, min(proctable.ARGV_LIMIT_BYTES, room))
+            argv_limit = max(16, min(argv_limit_bytes, room))
             boot_ms = proctable.boot_time_ms()
             for stat, owner in chosen:
                 name, rank = (owner.job, owner.rank) if owner is not None else ("", -1)

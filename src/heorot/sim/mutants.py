@@ -66,13 +66,16 @@ def _waits_for_reports_forever(node: Any) -> None:
     node._expect_no_more = lambda mask, job=None: None
 
 
+_TAG_INVENTORIZE = 54
+
+
 def _asks_no_inventory(node: Any) -> None:
     """A new way to the head is no reason to hand over the snapshot again."""
     honest = node._attach
 
     def attach() -> None:
         honest()
-        node._out = [item for item in node._out if getattr(item, "payload", b"") != m.encode(m.Inventorize())]
+        node._out = [item for item in node._out if m.tag_of(getattr(item, "payload", b"")) != _TAG_INVENTORIZE]
 
     node._attach = attach
 
