@@ -49,10 +49,10 @@ class Candidates:
         for store in self._made:
             store.close()
 
-    def new(self, name: str, lease_s: float = 2.0) -> EtcdStore:
+    def new(self, name: str, lease_s: float = 2.0, nodes: tuple[int, ...] = ()) -> EtcdStore:
         """Return a candidate."""
         settings = EtcdSettings(tuple(self._where.urls))
-        self._made.append(EtcdStore(settings, self.cluster, self._authority, name, lease_s))
+        self._made.append(EtcdStore(settings, self.cluster, self._authority, name, lease_s, lambda: nodes))
         return self._made[-1]
 
     def key(self, name: str) -> str:
@@ -215,6 +215,28 @@ def test_the_preferred_one_is_known_until_somebody_is_elected(shared: Etcd) -> N
         assert first.look().preferred == ""
         first.prefer("h0")
         await_that(lambda: first.look().preferred == "", "the wish has run out")
+
+
+def test_a_new_leader_is_told_which_nodes_the_former_one_knew(shared: Etcd) -> None:
+    with Candidates(shared) as made:
+        first, second = made.new("h0", nodes=(0, 1, 2, 7)), made.new("h1", nodes=(0, 1))
+        assert elect(first).nodes == ()
+        first.renew()
+        first.resign()
+        assert elect(second).nodes == (0, 1, 2, 7)
+        second.renew()
+        second.resign()
+        assert elect(first).nodes == (0, 1, 2, 7)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "{}", "[3]", "[5,1]", "[0,99999999]", '["a","b"]', "[1.5,2]", "\xff", "[" * 5000]
+)
+def test_nodes_that_cannot_be_read_are_no_reason_not_to_lead(shared: Etcd, value: str) -> None:
+    with Candidates(shared) as made:
+        store = made.new("h0")
+        shared.ask("/v3/kv/put", {"key": made.key("nodes/h9"), "value": text64(value)})
+        assert elect(store).nodes == ()
 
 
 def test_candidates_that_are_gone_are_not_listed(shared: Etcd) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from heorot.core import client_messages as c
-from heorot.core.machine import HeadsKnown, Log
+from heorot.core import messages as m
+from heorot.core.machine import HeadsKnown, Log, Received
 from tests.core.rigs import HeadRig, held
 
 TWO = (("h0", "active"), ("h1", "standby"))
@@ -96,3 +97,51 @@ def test_a_new_head_in_doubt_does_not_give_up_what_its_nodes_have_not_told_it() 
     told(head, 0)
     head.wait(60_000, "missing:1")
     assert "missing:1" in {getattr(item, "key", "") for item in head.sent}
+
+
+def launch(head: HeadRig) -> None:
+    """Ask for a launch on n0."""
+    head.ask(c.Spawn(1, "n0", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], False))
+
+
+def woken() -> HeadRig:
+    """Return a head that slept beyond its lease, and whose node has not spoken since."""
+    head = HeadRig(1, lease_ms=3_000)
+    head.attach(0)
+    head.client()
+    told(head, 3_000)
+    head.now = 20_000
+    head.looked()
+    return head
+
+
+def test_a_head_that_wakes_up_acknowledges_no_launch_on_a_silent_node() -> None:
+    head = woken()
+    launch(head)
+    assert (head.kinds(), head.commands(m.Launch)) == ([], [])
+    head.close(0)
+    head.wait(100, "settle")
+    assert (head.kinds(), head.commands(m.Launch)) == ([], [])
+
+
+def test_a_launch_that_waited_goes_on_when_its_node_speaks_or_the_lease_holds() -> None:
+    for spoken in (True, False):
+        head = woken()
+        launch(head)
+        if spoken:
+            head.give(Received(head.links[0], m.Ping(1)))
+        else:
+            told(head, 60_000)
+        head.wait(100, "settle")
+        assert head.kinds() == [c.Spawned]
+        assert len(head.commands(m.Launch)) == 1
+
+
+def test_without_a_store_launches_go_on_where_nodes_listen_and_are_refused_elsewhere_in_the_end() -> None:
+    head = woken()
+    launch(head)
+    head.wait(GRACE_MS - 1, "settle")
+    assert head.kinds() == []
+    head.wait(1, "settle")
+    (error,) = head.told()
+    assert (type(error), error.code) == (c.Error, "in-doubt")

@@ -4,13 +4,15 @@ the active one's host is lost.
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.hosts.hosts import Host, Network, etcd_on, eventually, status_of
-from tests.hosts.test_many_hosts import add_nodes, states
+from tests.hosts.hosts import DEADLINE_S, Host, Network, argv_of, environment, etcd_on, eventually, status_of
+from tests.hosts.test_many_hosts import add_nodes, join, make_token, states
 from tests.support.etcd import Etcd
 
 UP = {"n0": "up", "n1": "up", "n2": "up"}
@@ -36,8 +38,8 @@ class Heads:
         assert (done.returncode, done.stderr) == (0, "")
         first.set_timers(heartbeat_ms=200, link_timeout_ms=1000, node_grace_ms=500)
         urls = ", ".join(f'"{url}"' for url in members.urls)
-        text = first.config.read_text().replace("[store]\n", f'[store]\nkind = "etcd"\nendpoints = [{urls}]\n')
-        first.config.write_text(text)
+        store = f'[store]\nkind = "etcd"\nlease_ms = 2000\nendpoints = [{urls}]\n'
+        first.config.write_text(first.config.read_text().replace("[store]\n", store))
         first.start("bphead")
         eventually("the first head serves", lambda: status_of(first))
         self.add_second()
@@ -75,7 +77,6 @@ def heads(tmp_path: Path) -> Iterator[Heads]:
             heads.begin(members)
             yield heads
             network.end_daemons()
-            network.end_daemons()
 
 
 def roles(host: Host) -> dict[str, str]:
@@ -104,3 +105,60 @@ def test_commands_on_a_standby_host_run_everywhere_and_go_on_there_when_it_takes
     eventually("the first host passes on", lambda: states(first) == UP)
     done = first.run("bpjob", "kill", job, HEOROT_DIR=str(first.directory))
     assert done.returncode == 0, done.stderr
+
+
+COUNTING = "i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); sleep 0.05; done; cat; exit 5"
+"""For longer than it takes to notice that a host is lost, and to elect another head."""
+COUNTED = "".join(f"{number}\n" for number in range(300))
+
+
+def test_the_active_head_s_host_vanishes_and_jobs_and_commands_go_on(heads: Heads, tmp_path: Path) -> None:
+    first, second, network = heads.first, heads.second, heads.network
+    here, there = {"HEOROT_DIR": str(first.directory)}, {"HEOROT_DIR": str(second.directory)}
+    started = first.run("bpsh", "--detach", "n0", "sh", "-c", COUNTING, **here)
+    assert started.returncode == 0, started.stderr
+    job = started.stdout.strip()
+    output = tmp_path / "output"
+    with open(output, "wb") as file:
+        command = subprocess.Popen(
+            [*second.prefix, *argv_of("bpsh"), "n1", "sh", "-c", COUNTING],
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.PIPE,
+            env=environment(sbin=True, **there),
+        )
+    with command:
+        try:
+            eventually("the command writes", lambda: output.read_bytes().count(b"\n") > 10)
+            before = status_of(second)["epoch"]
+            network.unplug(first)
+            eventually("the other host takes over", lambda: roles(second).get("h1") == "active")
+            assert status_of(second)["epoch"] == before + 1
+            eventually("the nodes have come", lambda: states(second) == UP)
+            done = second.run("bpsh", "-a", "echo", "again", **there)
+            assert (done.returncode, done.stdout.split()) == (0, ["again"] * 3), done.stderr
+            # The former head's host is back: its head is on standby, and passes clients on.
+            network.unplug(first, back=True)
+            eventually("the first host is on standby", lambda: roles(first) == {"h0": "standby", "h1": "active"})
+            _, errors = command.communicate(b"the end\n", DEADLINE_S)
+        finally:
+            command.kill()
+    assert (command.returncode, output.read_text()) == (5, COUNTED + "the end\n"), errors
+    done = first.run("bpjob", "attach", job, **here)
+    assert (done.returncode, done.stdout) == (5, COUNTED), done.stderr
+    # The second head knows the nodes that joined through the first, and others join through it.
+    four = network.host("four")
+    status, text = join(four, second, make_token(second))
+    assert status == 0, text
+    assert json.loads(second.run("heorot", "node", "list", "--dir", second.directory, "--json").stdout)[-1]["id"] == 3
+    four.set_timers(heartbeat_ms=200, link_timeout_ms=1000)
+    four.start("bpinit")
+    four.start("bpnode")
+    all_up = {**UP, "n3": "up"}
+    eventually("it is up", lambda: states(first) == all_up)
+    # Back again, on purpose.
+    done = second.run("heorot", "head", "switch", "--dir", second.directory, "h0")
+    assert done.returncode == 0, done.stderr
+    eventually("the nodes are at the first head", lambda: states(second) == all_up and roles(second)["h0"] == "active")
+    done = second.run("bpsh", "-a", "echo", "again", **there)
+    assert (done.returncode, done.stdout.split()) == (0, ["again"] * 4), done.stderr

@@ -6,6 +6,7 @@ Everything lies below ``/heorot/CLUSTER/``:
 - ``epoch``: the highest epoch that was given out, in decimal digits; it only grows;
 - ``leader``: who leads, in which epoch; it vanishes with the leader's lease;
 - ``candidates/NAME``: one for each head that is alive, each below a lease of its own;
+- ``nodes/NAME``: the nodes that the head of this name knows of, as ``[first, last, first, last, ...]``;
 - ``preferred``: who shall lead next, below a short lease.
 
 A head is elected by one transaction, which holds only if nobody leads and the epoch is still the one that was read: it
@@ -22,12 +23,14 @@ import select
 import socket
 import time
 import urllib.parse
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from heorot.coord.etcd_client import EtcdClient, EtcdSettings, decode64, encode64, number
 from heorot.coord.port import HOLD_BACK_S, LeaseLost, StoreRefused, StoreUnavailable, Term, View
-from heorot.core.errors import HeorotError
+from heorot.core.errors import HeorotError, ProtocolError
+from heorot.core.nodeset import NodeSet
 
 MAX_KEYS = 256
 CALL_BUDGET_S = 3.0
@@ -44,12 +47,22 @@ class EtcdStore:
     """One candidate's view of the store.
 
     `cluster` names the cluster, `authority` is the fingerprint of its authority; a leader that is not heard of for
-    `lease_s` (whole seconds, rounded up; etcd's own limit may be higher) is replaced. Raises StoreRefused.
+    `lease_s` (whole seconds, rounded up; etcd's own limit may be higher) is replaced. `nodes` gives the nodes that this
+    head's host knows of. Raises StoreRefused.
     """
 
     kind = "etcd"
 
-    def __init__(self, settings: EtcdSettings, cluster: str, authority: str, name: str, lease_s: float = 3.0) -> None:
+    def __init__(
+        self,
+        settings: EtcdSettings,
+        cluster: str,
+        authority: str,
+        name: str,
+        lease_s: float = 3.0,
+        nodes: Callable[[], Iterable[int]] = tuple,
+    ) -> None:
+        self._nodes = nodes
         self._client = EtcdClient(settings)
         self._prefix = f"/heorot/{urllib.parse.quote(cluster, safe='')}/"
         self._authority = authority
@@ -105,7 +118,7 @@ class EtcdStore:
         warning = ""
         if stored < floor:
             warning = f"etcd gives epoch {stored} for this cluster, but {floor} was seen here: going on above that"
-        return Term(epoch, warning=warning)
+        return Term(epoch, warning=warning, nodes=_nodes_in(keys))
 
     def handed_over(self, pid: int) -> None:
         """Nothing: the lease is the keeper's."""
@@ -122,7 +135,17 @@ class EtcdStore:
         leader = keys.get("leader")
         if leader is None or leader.value != self._leader_value:
             raise LeaseLost(f"etcd says that {self._view(keys).leader or 'nobody'} leads")
+        self._tell_nodes(keys, budget_s)
         return self._view(keys)
+
+    def _tell_nodes(self, keys: dict[str, _Key], budget_s: float) -> None:
+        """See that a successor on another host knows for which nodes it must wait."""
+        name = f"nodes/{self._name}"
+        # It has time until the next renewal: the lease stands, whatever comes of this.
+        with contextlib.suppress(HeorotError):
+            ranges = json.dumps(NodeSet.of(self._nodes()).ranges()).encode()
+            if ranges != b"[]" and (name not in keys or keys[name].value != ranges):
+                self._call("/v3/kv/put", self._put(name, ranges)["request_put"], budget_s)
 
     def resign(self) -> None:
         """See `heorot.coord.port.Store`: revoking the lease deletes the leader's key."""
@@ -255,6 +278,16 @@ class EtcdStore:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
+
+
+def _nodes_in(keys: dict[str, _Key]) -> tuple[int, ...]:
+    """Return all nodes that any head knew of. What cannot be read is left out: a hint is no reason not to lead."""
+    found = NodeSet()
+    for name, key in keys.items():
+        if name.startswith("nodes/"):
+            with contextlib.suppress(ValueError, RecursionError, TypeError, ProtocolError):
+                found |= NodeSet.from_ranges(json.loads(key.value))
+    return tuple(found)
 
 
 def _object(value: bytes, where: str) -> dict[str, Any]:

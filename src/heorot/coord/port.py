@@ -50,6 +50,8 @@ class Term:
     """A descriptor that the head's process must hold, and nobody else; -1: none."""
     warning: str = ""
     """What is odd about the store, for the log."""
+    nodes: tuple[int, ...] = ()
+    """Nodes that the heads before this one knew of: its own registry may be older."""
 
 
 class Store(Protocol):

@@ -37,7 +37,7 @@ from heorot.core.membership import NodeLink, NodeRecord
 from heorot.core.neighbours import differs, incompatibility
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.requests import Caller, Requests
-from heorot.core.settling import LAUNCH_UNKNOWN, Settling
+from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling
 from heorot.core.tickets import Sign, Verify, open_placement
 from heorot.core.tree import living_path
 
@@ -452,7 +452,22 @@ class HeadMachine:
         if ask.select != "list":
             self.settling.require()
         nodes = self.requests.runnable(caller, ask)
+        self._require_reach(nodes)
         self.jobs.spawn(caller.client, caller.user, caller.uid, caller.gid, list(caller.groups), ask, nodes)
+
+    def _require_reach(self, nodes: list[int]) -> None:
+        """While another head may lead, let a launch wait for nodes that may have gone to it. Raises RequestError."""
+        tenure, config, now_ms = self.context.tenure, self.config, self.context.now_ms
+        if tenure.is_certain(now_ms):
+            return
+        fresh_ms = config.lease_ms // 2 if config.lease_ms else config.link_timeout_ms
+        heard = 0
+        for link in self.members.links.values():
+            if now_ms - link.heard_at_ms <= fresh_ms:
+                heard |= link.mask
+        silent = NodeSet.of(nodes) - NodeSet(heard)
+        if silent:
+            raise RequestError(IN_DOUBT, f"{silent} cannot be reached, and another head may lead; try again")
 
     def _go_on(self, caller: Caller, job: Job, ask: c.Spawn) -> None:
         """The launch that is asked for again was started: the acknowledgement was lost."""

@@ -29,6 +29,7 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 """Input among them."""
 UNSETTLED = "unsettled"
 LAUNCH_UNKNOWN = "launch-unknown"
+IN_DOUBT = "in-doubt"
 PREMATURE = (UNSETTLED, "no-such-job", "no-nodes")
 """Refusals that a head which has not settled does not give yet."""
 
@@ -88,6 +89,8 @@ class Settling:
     def premature(self, message: c.ClientMessage, error: RequestError) -> bool:
         """Say whether this refusal could turn out to be wrong in a moment."""
         config = self._context.config
+        if error.code == IN_DOUBT:
+            return self._context.tenure.doubt_ms(self._context.now_ms) < config.node_grace_ms
         if error.code == LAUNCH_UNKNOWN:
             # A node that is silent for longer counts as lost, and what it holds with it.
             return not self.complete and not self._passed(config.node_grace_ms)

@@ -2,7 +2,8 @@
 
 A head that was paused or cut off may have a successor and not know it. Its nodes refuse its commands, but its clients
 believe what it says; so such a head gives no verdict that rests on the silence of a node: the node may well be working
-for the successor. A head whose keeper says that there is no other head needs no such care.
+for the successor. For the same reason it acknowledges no launch on nodes that it has not heard of just
+now. A head whose keeper says that there is no other head needs no such care.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ class Tenure:
     def __init__(self) -> None:
         self.known = HeadsKnown((), "", True, 0)
         self._certain_since_ms = 0
+        self._doubted_since_ms: int | None = None
+        """When a doubt that lasts was noticed: a head that was paused has slept through its beginning."""
         self._alone = True
         """No other head was seen in this term. One that was seen may come back unseen."""
 
@@ -25,6 +28,7 @@ class Tenure:
         """The keeper has spoken."""
         if not self.is_certain(now_ms):
             self._certain_since_ms = now_ms
+        self._doubted_since_ms = None
         self.known = event
         self._alone = self._alone and len(event.heads) <= 1
 
@@ -32,6 +36,14 @@ class Tenure:
         """Say whether nobody else can lead at this moment."""
         until_ms = self.known.lease_until_ms
         return until_ms is None or now_ms < until_ms or self._alone
+
+    def doubt_ms(self, now_ms: int) -> int:
+        """Return for how long the doubt has been noticed; 0: just now, or there is none."""
+        if self.is_certain(now_ms):
+            self._doubted_since_ms = None
+        elif self._doubted_since_ms is None:
+            self._doubted_since_ms = now_ms
+        return 0 if self._doubted_since_ms is None else now_ms - self._doubted_since_ms
 
     def patience_ms(self, silent_since_ms: int, grace_ms: int, now_ms: int) -> int:
         """Return for how long a node that has been silent since then must still be waited for; 0: no longer.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from heorot import __version__
-from heorot.coord.port import Store
+from heorot.coord.port import Store, Term
 from heorot.core.errors import HeorotError
 from heorot.core.head import HeadConfig, HeadMachine
 from heorot.core.machine import HeadsKnown
@@ -53,6 +53,8 @@ class HeadSettings:
     listener: socket.socket | None = None
     machine: dict[str, Any] = field(default_factory=dict)
     join: Callable[[], JoinSession | None] | None = None
+    reserve: Callable[[tuple[int, ...]], None] | None = None
+    """Told which node numbers other heads have given away, so that no joining host gets one of them."""
     log_level: str = "info"
     pass_to: tuple[tuple[str, int], ...] = ()
     """Where the heads of the cluster are, for passing this host's clients on while on standby; empty: that is not done,
@@ -90,20 +92,20 @@ class _Starter:
         self._listener: socket.socket | None = settings.listener or bind_tcp(settings.host, settings.port)
         self._address = self._listener.getsockname()[:2]
 
-    def __call__(self, epoch: int, news: int, lock: int) -> int:
+    def __call__(self, term: Term, news: int) -> int:
         listener, self._listener = self._listener, None
         with listener or bind_tcp(*self._address) as listener:
-            keep = {listener.fileno(), news, lock} - {-1}
-            return fork_daemon("bphead", keep, lambda: _head(self._settings, self._log, listener, epoch, news))
+            keep = {listener.fileno(), news, term.lock} - {-1}
+            return fork_daemon("bphead", keep, lambda: _head(self._settings, self._log, listener, term, news))
 
 
-def _head(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int, news: int) -> None:
+def _head(settings: HeadSettings, log: Log, listener: socket.socket, term: Term, news: int) -> None:
     """The head's process."""
     log.forget()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
-        log("info", f"the active head, epoch {epoch}")
-        _serve(settings, log, listener, epoch, news)
+        log("info", f"the active head, epoch {term.epoch}")
+        _serve(settings, log, listener, term, news)
     except HeorotError as error:
         log("error", str(error))
         sys.exit(1)
@@ -114,18 +116,20 @@ def _head(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int,
         raise
 
 
-def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int, news: int) -> str:
+def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term, news: int) -> str:
     loop = EpollLoop()
+    if settings.reserve is not None:
+        settings.reserve(term.nodes)
     host, port = listener.getsockname()[:2]
     config = HeadConfig(
         cluster=settings.cluster,
         name=settings.name,
         release=__version__,
-        epoch=epoch,
+        epoch=term.epoch,
         host=host,
         port=port,
         fanout=settings.fanout,
-        nodes=settings.nodes(),
+        nodes=tuple(sorted({*settings.nodes(), *term.nodes})),
         pid=os.getpid(),
         wall_offset_ms=int((time.time() - loop.time()) * 1000),
         **settings.machine,
@@ -133,7 +137,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, epoch: int
     signer = Signer.load(settings.directory / "signing.key")
     machine = HeadMachine(config, signer.sign, Verifier.load(settings.directory / "signing.pub").verify)
     shell = Shell(loop, log)
-    clients = Clients(loop, settings.socket_path, shell.feed, log, settings.name, epoch)
+    clients = Clients(loop, settings.socket_path, shell.feed, log, settings.name, term.epoch)
     links = Links(
         loop,
         settings.cluster,

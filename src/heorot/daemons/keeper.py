@@ -46,9 +46,8 @@ SOCKET_NAME = "keeper.sock"
 STATE_NAME = "keeper.json"
 EPOCH_NAME = "epoch"
 
-StartHead = Callable[[int, int, int], int]
-"""Starts the head's process with an epoch, a descriptor from which it reads news, and the lock (or -1); returns its
-pid."""
+StartHead = Callable[[Term, int], int]
+"""Starts the head's process for a term, with a descriptor from which it reads news; returns its pid."""
 
 
 class Keeper:
@@ -184,7 +183,7 @@ class Keeper:
             try:
                 state.remember_durably(self._directory, EPOCH_NAME, str(term.epoch).encode())
                 self._epoch = term.epoch
-                self._head_pid = self._start(term.epoch, read, term.lock)
+                self._head_pid = self._start(term, read)
             except (HeorotError, OSError) as error:
                 self._log("error", f"cannot start the head: {error}")
                 self._ended(began_s)

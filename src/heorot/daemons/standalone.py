@@ -46,9 +46,7 @@ def head_main(arguments: list[str]) -> int:
         join = None
         if (root / "ca").exists():
             addresses = [str(address) for address in config.head.addresses]
-            join = JoinServer(
-                Authority.load(root / "ca"), root, addresses, config.tree.fanout, config.cluster.capacity
-            ).session
+            join = JoinServer(Authority.load(root / "ca"), root, addresses, config.tree.fanout, config.cluster.capacity)
         heads = tuple((address.host, address.port) for address in config.head.addresses)
         settings = bphead.HeadSettings(
             directory=Path(layout.head(config.head.name)),
@@ -75,13 +73,14 @@ def head_main(arguments: list[str]) -> int:
                 "kill_grace_ms": config.timers.kill_grace_ms,
                 "query_timeout_ms": config.timers.query_timeout_ms,
             },
-            join=join,
+            join=join.session if join else None,
+            reserve=join.reserve if join else None,
             log_level=config.cluster.log_level,
             # With the local store all heads are on this host, and the active one serves its clients.
             pass_to=heads if config.store.kind == "etcd" else (),
         )
         name = config.head.name
-        store = open_store(config.store, root / "coord", config.cluster.id, settings.directory, name)
+        store = open_store(config.store, root / "coord", config.cluster.id, settings.directory, name, settings.nodes)
         bphead.run(settings, store)
     except (HeorotError, OSError) as error:
         return _failed("bphead", error)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import ssl
 import stat
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from heorot.config import ConfigError, StoreSection
@@ -17,8 +18,17 @@ from heorot.coord.port import Store, StoreRefused
 MAX_PASSWORD_BYTES = 1024
 
 
-def open_store(section: StoreSection, local: Path, cluster: str, identity: Path, name: str) -> Store:
+def open_store(
+    section: StoreSection,
+    local: Path,
+    cluster: str,
+    identity: Path,
+    name: str,
+    nodes: Callable[[], Iterable[int]] = tuple,
+) -> Store:
     """Return the store for the head `name`, whose identity lies in `identity`; `local` is the local store's directory.
+
+    `nodes` gives the nodes that this host knows of.
 
     Nothing is connected yet.
 
@@ -37,7 +47,7 @@ def open_store(section: StoreSection, local: Path, cluster: str, identity: Path,
         user=section.user,
         password=_read_password(section.password_file) if section.user else "",
     )
-    return EtcdStore(settings, cluster, _fingerprint(identity / "ca.pem"), name, section.lease_ms / 1000)
+    return EtcdStore(settings, cluster, _fingerprint(identity / "ca.pem"), name, section.lease_ms / 1000, nodes)
 
 
 def _read_password(path: str) -> str:

@@ -50,9 +50,9 @@ class Registry:
             raise SecurityError(f"the registry of nodes {self.path} is damaged; restore it from a copy") from error
         return {record.number: record for record in sorted(records, key=lambda record: record.number)}
 
-    def next_free(self) -> int:
-        """Return the lowest number that no node has. Raises SecurityError if there is none."""
-        nodes = self.nodes()
+    def next_free(self, reserved: tuple[int, ...] = ()) -> int:
+        """Return the lowest number that no node has and that is not reserved. Raises SecurityError if there is none."""
+        nodes = {*self.nodes(), *reserved}
         for number in range(MAX_NODE_NUMBER + 1):
             if number not in nodes:
                 return number
