@@ -5,6 +5,7 @@ the active one's host is lost.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,24 @@ def test_commands_on_a_standby_host_run_everywhere_and_go_on_there_when_it_takes
     eventually("the first host passes on", lambda: states(first) == UP)
     done = first.run("bpjob", "kill", job, HEOROT_DIR=str(first.directory))
     assert done.returncode == 0, done.stderr
+
+
+def test_a_head_whose_lease_is_gone_and_whose_links_are_well_ends_when_its_successor_speaks(heads: Heads) -> None:
+    first, second = heads.first, heads.second
+    before = status_of(second)["epoch"]
+    keeper = first.daemons["bphead"]
+    # Stopped, it neither renews the lease nor learns that it is gone; its head and all links go on.
+    keeper.send_signal(signal.SIGSTOP)
+    try:
+        eventually(
+            "the nodes are at the other head", lambda: states(second) == UP and status_of(second)["epoch"] > before
+        )
+        done = second.run("bpsh", "-a", "echo", "here", HEOROT_DIR=str(second.directory))
+        assert (done.returncode, done.stdout.split()) == (0, ["here"] * 3), done.stderr
+        assert f"the head ends: another head leads, in epoch {before + 1}" in first.logs()
+    finally:
+        keeper.send_signal(signal.SIGCONT)
+    eventually("the first host is on standby", lambda: roles(first) == {"h0": "standby", "h1": "active"})
 
 
 COUNTING = "i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); sleep 0.05; done; cat; exit 5"

@@ -14,8 +14,8 @@ import pytest
 from heorot.core import client_messages as c
 from heorot.core.errors import ProtocolError
 from heorot.core.framing import encode_frame
-from heorot.core.machine import ClientClosed, ClientOpened, FromClient
-from heorot.core.messages import encode
+from heorot.core.machine import ClientClosed, ClientOpened, FromClient, HeadHeard
+from heorot.core.messages import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode
 from heorot.core.pass_messages import LEFT, PASS_VERSION, PassOn, decode_pass
 from heorot.runtime.channel import Channel, TlsCodec
 from heorot.runtime.clients import Clients
@@ -281,6 +281,27 @@ def test_a_head_must_say_whom_it_passes_on_before_anything_else(
     channel.start()
     until(lambda: ended)
     assert not active.events
+
+
+def test_a_head_that_says_its_epoch_is_told_ours(loop: EpollLoop, until: Until, active: Active, heads: Path) -> None:
+    answers: list[bytes] = []
+    greeting = Hello(PROTOCOL_VERSION, OLDEST_PROTOCOL_VERSION, "c", -1, 9, "test")
+    sock = socket.create_connection(("127.0.0.1", active.port))
+    channel = Channel(
+        loop,
+        sock,
+        on_frame=answers.append,
+        on_closed=lambda reason: None,
+        on_established=lambda: channel.send(encode(greeting)),
+        tls=TlsCodec(tls.client_context(heads / "h1"), server_side=False),
+    )
+    channel.start()
+    until(lambda: answers)
+    answer = decode_link(answers[0])
+    assert isinstance(answer, Hello)
+    assert answer.epoch == 7
+    assert active.events == [HeadHeard(9)]
+    channel.close()
 
 
 def test_a_client_cannot_say_for_the_head_that_it_left(

@@ -23,8 +23,10 @@ from heorot.core.machine import (
     ClientOpened,
     CloseClient,
     CloseLink,
+    ConnectFailed,
     FromClient,
     HeadEvent,
+    HeadHeard,
     HeadsKnown,
     Instruction,
     LinkClosed,
@@ -37,6 +39,7 @@ from heorot.core.membership import NodeLink, NodeRecord
 from heorot.core.neighbours import differs, incompatibility
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.requests import Caller, Requests
+from heorot.core.rivals import Rivals
 from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling
 from heorot.core.tickets import Sign, Verify, open_placement
 from heorot.core.tree import living_path
@@ -64,6 +67,7 @@ class HeadMachine:
         self._greeted_clients: set[int] = set()
         self._rebalance_armed = False
         self._doubt_was_told = False
+        self.rivals = Rivals(self.context)
         self.settling = Settling(self.context, self.jobs, self._obey)
         self._handlers: dict[type, Callable[..., None]] = {
             Received: self._received,
@@ -74,6 +78,8 @@ class HeadMachine:
             ClientOpened: self._client_opened,
             ClientClosed: self._client_closed,
             HeadsKnown: self._heads_known,
+            HeadHeard: self._head_heard,
+            ConnectFailed: self._connect_failed,
         }
         self._client_handlers: dict[type, Callable[..., None]] = {
             c.ClientAck: self._client_ack,
@@ -98,6 +104,7 @@ class HeadMachine:
         self.context.now_ms = now_ms
         self.context.set_timer("heartbeat", self.config.heartbeat_ms)
         self.settling.start()
+        self.rivals.announce()
         return self._take()
 
     def handle(self, event: HeadEvent, now_ms: int) -> list[Instruction]:
@@ -121,12 +128,22 @@ class HeadMachine:
     # ------------------------------------------------------------------ links
 
     def _link_opened(self, event: LinkOpened) -> None:
+        if event.connected_for:
+            self.rivals.opened(event)
+            return
         self.members.links[event.link] = NodeLink(event.link, event.peer, self.context.now_ms)
 
     def _link_closed(self, event: LinkClosed) -> None:
+        self.rivals.closed(event.link)
         link = self.members.links.get(event.link)
         if link is not None:
             self._drop_link(link, event.reason)
+
+    def _connect_failed(self, event: ConnectFailed) -> None:
+        """Another head does not answer: it is on standby, or its host is gone."""
+
+    def _head_heard(self, event: HeadHeard) -> None:
+        self.rivals.heard(event.epoch)
 
     def _drop_link(self, link: NodeLink, reason: str) -> None:
         gone = link.mask
@@ -147,6 +164,7 @@ class HeadMachine:
     def _received(self, event: Received) -> None:
         link = self.members.links.get(event.link)
         if link is None:
+            self.rivals.answered(event.link, event.message)
             return
         link.heard_at_ms = self.context.now_ms
         message = event.message
@@ -376,6 +394,8 @@ class HeadMachine:
             self.jobs.releases.send()
         elif kind == "query":
             self.requests.timed_out(int(rest))
+        elif kind == "rivals":
+            self.rivals.announce()
         elif kind == "settle":
             self.settling.due()
 

@@ -30,6 +30,8 @@ class HeadConfig:
     port: int
     fanout: int = 32
     nodes: tuple[int, ...] = ()
+    others: tuple[tuple[str, int], ...] = ()
+    """Host and port of every other head of the cluster."""
     pid: int = 0
     pid_range: int = 0
     """How many PIDs each node owns, node k from (k+1) * pid_range; 0: a PID does not tell its node."""

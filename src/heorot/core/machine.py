@@ -116,6 +116,12 @@ class HeadsKnown(Struct, frozen=True, gc=False):
     """Until then, on the machine's clock, no other head is elected; None: not as long as this one lives."""
 
 
+class HeadHeard(Struct, frozen=True, gc=False):
+    """Another head of the cluster, with its certificate, says in which epoch it leads."""
+
+    epoch: int
+
+
 # ------------------------------------------------------------------ instructions
 
 
@@ -194,7 +200,7 @@ class Stop(Struct, frozen=True, gc=False):
 
 LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | TimerFired
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept
-HeadEvent: TypeAlias = LinkEvent | ClientOpened | ClientClosed | FromClient | HeadsKnown
+HeadEvent: TypeAlias = LinkEvent | ClientOpened | ClientClosed | FromClient | HeadsKnown | HeadHeard
 Instruction: TypeAlias = (
     Send | CloseLink | Connect | SetTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop
 )

@@ -137,7 +137,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
     signer = Signer.load(settings.directory / "signing.key")
     machine = HeadMachine(config, signer.sign, Verifier.load(settings.directory / "signing.pub").verify)
     shell = Shell(loop, log)
-    clients = Clients(loop, settings.socket_path, shell.feed, log, settings.name, term.epoch)
+    clients = Clients(loop, settings.socket_path, shell.feed, log, settings.name, term.epoch, settings.cluster)
     links = Links(
         loop,
         settings.cluster,

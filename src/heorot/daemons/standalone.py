@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from heorot import __version__
-from heorot.config import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, load_head, load_node
+from heorot.config import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, HeadFile, load_head, load_node
 from heorot.core.errors import HeorotError
 from heorot.daemons.layout import Layout
 
@@ -59,6 +59,7 @@ def head_main(arguments: list[str]) -> int:
             nodes=lambda: tuple(Registry(root).nodes()),
             fanout=config.tree.fanout,
             machine={
+                "others": _others(config),
                 "groups": config.groups,
                 # Without root, nodes hold plain processes, and a PID does not tell its node.
                 "pid_range": pid_range(0, config.cluster.capacity)[1] if os.geteuid() == 0 else 0,
@@ -85,6 +86,13 @@ def head_main(arguments: list[str]) -> int:
     except (HeorotError, OSError) as error:
         return _failed("bphead", error)
     return 0
+
+
+def _others(config: HeadFile) -> tuple[tuple[str, int], ...]:
+    """Return where heads on other hosts are."""
+    if config.store.kind == "local":
+        return ()
+    return tuple((other.host, other.port) for other in config.head.addresses if other != config.head.listen)
 
 
 def node_main(arguments: list[str]) -> int:

@@ -10,11 +10,13 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from heorot import __version__
 from heorot.core.client_messages import Error, HeadMessage, decode_client
 from heorot.core.errors import HeorotError, ProtocolError
 from heorot.core.framing import MAX_FRAME_BYTES
-from heorot.core.machine import ClientClosed, ClientOpened, FromClient
-from heorot.core.messages import encode
+from heorot.core.machine import ClientClosed, ClientOpened, FromClient, HeadHeard
+from heorot.core.messages import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode, tag_of
+from heorot.core.nodeset import HEAD
 from heorot.core.pass_messages import LEFT, PASS_VERSION, PassAccepted, PassOn, decode_pass
 from heorot.runtime.callers import MAX_CLIENTS, Identities, Identity, crowd
 from heorot.runtime.channel import Channel
@@ -23,6 +25,7 @@ from heorot.runtime.sockets import Acceptor, listen_unix
 
 INTRODUCTION_TIMEOUT_S = 10.0
 """How long a head that has connected may take to say whom it passes on."""
+_TAG_HELLO = 1
 
 
 class Clients:
@@ -32,11 +35,13 @@ class Clients:
         self,
         loop: Loop,
         path: Path,
-        feed: Callable[[ClientOpened | ClientClosed | FromClient], None],
+        feed: Callable[[ClientOpened | ClientClosed | FromClient | HeadHeard], None],
         log: Callable[[str, str], None],
         name: str = "",
         epoch: int = 0,
+        cluster: str = "",
     ) -> None:
+        self._hello = encode(Hello(PROTOCOL_VERSION, OLDEST_PROTOCOL_VERSION, cluster, HEAD, epoch, __version__))
         self._loop = loop
         self._path = path
         self._feed = feed
@@ -173,6 +178,11 @@ class Clients:
         self._opened(self._number, identity)
         return self._number
 
+    def announced(self, passed: PassedOn, hello: Hello) -> None:
+        """The other head has nobody to pass on: it says that it leads. Both ends compare their epochs."""
+        passed.channel.send(self._hello)
+        self._feed(HeadHeard(hello.epoch))
+
     def left(self, number: int, lost: bool) -> None:
         """A passed-on client has ended its connection, or was lost."""
         channel = self._channels.get(number)
@@ -203,6 +213,11 @@ class PassedOn:
                 self._clients.left(self._number, False)
             else:
                 self._clients.received(self._number, payload)
+            return
+        if tag_of(payload) == _TAG_HELLO:
+            hello = decode_link(payload)
+            assert isinstance(hello, Hello)
+            self._clients.announced(self, hello)
             return
         message = decode_pass(payload)
         if not isinstance(message, PassOn):
