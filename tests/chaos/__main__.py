@@ -51,7 +51,19 @@ def main() -> int:
         "--switch", action="store_true", help="have heads hand over on purpose, in place of killing them"
     )
     parser.add_argument("--etcd", action="store_true", help="let the heads agree through an etcd of three members")
+    parser.add_argument(
+        "--hosts",
+        action="store_true",
+        help="on many hosts (network namespaces) over etcd: --rounds, --pauses, --switches",
+    )
+    parser.add_argument("--rounds", type=int, default=20, help="with --hosts: rounds of random faults")
+    parser.add_argument("--pauses", type=int, default=0, help="with --hosts: heads that are paused beyond their lease")
+    parser.add_argument("--switches", type=int, default=0, help="with --hosts: planned hand-overs")
     options = parser.parse_args()
+    if options.hosts:
+        from tests.chaos.hosts_report import run
+
+        return run(options.rounds, options.pauses, options.switches, options.seed, options.workers)
     with ExitStack() as stack:
         directory, store = (Path(stack.enter_context(TemporaryDirectory(prefix="heorot-chaos-"))) for _ in range(2))
         up = ["--heads", str(options.heads), "--fanout", "4"]

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +19,21 @@ from tests.support.etcd import Etcd
 DEADLINE_S = 30.0
 NETWORK = "198.18.77"
 """From the range for benchmarks (RFC 2544): nobody's."""
+NOBODY = "02:00:00:00:00:01"
+"""An address of network cards (a locally administered one) that no host has."""
 
 
-def ip(*arguments: str) -> None:
+def ip(*arguments: str, stdin: str = "") -> None:
     """Run ip(8)."""
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=DEADLINE_S, env=environment(sbin=True))
+    subprocess.run(
+        ["ip", *arguments],
+        input=stdin,
+        text=True,
+        check=True,
+        capture_output=True,
+        timeout=DEADLINE_S,
+        env=environment(sbin=True),
+    )
 
 
 def environment(*, sbin: bool = False, **more: str) -> dict[str, str]:
@@ -74,11 +84,12 @@ class Host:
             env=environment(sbin=True, **more),
         )
 
-    def start(self, daemon: str) -> None:
-        """Start a daemon as a service manager would."""
+    def start(self, daemon: str, argv: Sequence[str] = ()) -> None:
+        """Start a daemon as a service manager would: one of Heorot's, or what `argv` says."""
+        argv = argv or [*argv_of(daemon), "--config", str(self.config)]
         with open(self.directory / f"{daemon}.err", "ab") as errors:
             self.daemons[daemon] = subprocess.Popen(
-                self._inside([*argv_of(daemon), "--config", str(self.config)]),
+                self._inside(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -107,7 +118,7 @@ class Host:
             path.read_text() for path in sorted(self.directory.rglob("*")) if path.suffix in (".log", ".err")
         )
 
-    def _inside(self, argv: list[str]) -> list[str]:
+    def _inside(self, argv: Sequence[str]) -> list[str]:
         return [*self.prefix, *argv]
 
     @property
@@ -165,6 +176,19 @@ class Network:
         """Cut a host's cable, or mend it."""
         number = list(self.hosts.values()).index(host) + 1
         ip("-n", self._switch, "link", "set", f"port{number}", "up" if back else "down")
+
+    def cut(self, source: Host, targets: Iterable[Host]) -> None:
+        """Have all vanish that `source` sends to `targets`, without a word; the other way stays as it is.
+
+        Its packets go to a network card that does not exist.
+        """
+        lines = [f"neigh replace {host.address} lladdr {NOBODY} dev eth0 nud permanent\n" for host in targets]
+        ip("-n", source.namespace, "-batch", "-", stdin="".join(lines))
+
+    def mend(self, source: Host, targets: Iterable[Host]) -> None:
+        """Undo `cut`."""
+        lines = [f"neigh del {host.address} dev eth0\n" for host in targets]
+        ip("-n", source.namespace, "-batch", "-", stdin="".join(lines))
 
     def end_daemons(self) -> None:
         """End all that was started on the hosts."""

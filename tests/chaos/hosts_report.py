@@ -1,0 +1,71 @@
+"""``python -m tests.chaos --hosts``: faults of hosts, links and etcd on a cluster of many hosts; counts and times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.chaos.deposed import PausedHeads
+from tests.chaos.faults import Switched
+from tests.chaos.network import hosts_cluster
+from tests.chaos.rounds import HostsChaos, Seen
+
+NAMES = {
+    "process": "head process killed",
+    "host": "head host lost, cut off or paused",
+    "planned": "handed over on purpose",
+}
+
+
+def quantile_s(values_s: list[float], share: float) -> float:
+    """Return the value that this share of all values does not exceed (nearest rank)."""
+    ordered = sorted(values_s)
+    return ordered[max(0, -(-len(ordered) * int(share * 1000) // 1000) - 1)]
+
+
+def report(seen: Seen, pauses: PausedHeads | None) -> None:
+    """Print what a run has shown."""
+    tally = seen.tally
+    print(f"epochs {seen.epochs[0]} to {seen.epochs[1]}; took {seen.elapsed_s:.0f} s")
+    for name, count in sorted(seen.faults.items()):
+        print(f"  {count:4d} x {name}")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.jobs.items()))
+    print(f"jobs: {sum(tally.jobs.values())} ({kinds}), {tally.ranks} ranks, {tally.checked_bytes} bytes compared")
+    print(f"launches refused because nobody could say whether they had started: {tally.refused}")
+    print("until the first new command on another host was over:")
+    for kind, values_s in seen.times_s.items():
+        if values_s:
+            shares = ", ".join(f"p{share * 100:g} {quantile_s(values_s, share):.2f} s" for share in (0.5, 0.9, 0.99))
+            print(f"  {NAMES[kind]}: {len(values_s)} times, {shares}, longest {max(values_s):.2f} s")
+    if pauses is not None:
+        was = pauses.seen
+        print(
+            f"heads woken beyond their lease: {was.count}; commands for them: {was.commands}, refused {was.refused}, "
+            f"unanswered {was.unanswered}, acknowledged {len(was.acknowledged)}, obeyed by a node {len(was.obeyed)}"
+        )
+    print(f"findings: {len(tally.findings)}")
+    for finding in tally.findings:
+        print(f"  {finding}")
+
+
+def run(rounds: int, pauses: int, switches: int, seed: int, workers: int) -> int:
+    """Run so many rounds of random faults, pauses and planned hand-overs; return 1 if anything was wrong."""
+    with (
+        TemporaryDirectory(prefix="heorot-net-") as network,
+        TemporaryDirectory(prefix="heorot-chaos-") as work,
+        hosts_cluster(Path(network)) as cluster,
+    ):
+        with HostsChaos(cluster, Path(work), seed, workers) as chaos:
+            woken = PausedHeads(chaos, Path(work)) if pauses else None
+            for _ in range(switches):
+                chaos.strike([Switched])
+            for _ in range(rounds):
+                chaos.round()
+            for _ in range(pauses):
+                assert woken is not None
+                woken.pause()
+            if woken is not None:
+                for what in (*woken.seen.acknowledged, *woken.seen.obeyed):
+                    chaos.found(what)
+        report(chaos.seen, woken)
+    return 1 if chaos.seen.tally.findings else 0
