@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,7 @@ class Heads:
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
         second.start("bphead")
+        eventually("the second head stands by", lambda: roles(first) == {"h0": "active", "h1": "standby"})
         # So that nodes which join hear of both.
         first.end("bphead")
         first.start("bphead")
@@ -175,9 +177,15 @@ def test_the_active_head_s_host_vanishes_and_jobs_and_commands_go_on(heads: Head
     four.start("bpnode")
     all_up = {**UP, "n3": "up"}
     eventually("it is up", lambda: states(first) == all_up)
-    # Back again, on purpose.
-    done = second.run("heorot", "head", "switch", "--dir", second.directory, "h0")
+    # Back again, on purpose. Commands that come meanwhile find a socket all the time.
+    with ThreadPoolExecutor() as pool:
+        ask = lambda: second.run("bpsh", "n0", "echo", "meanwhile", **there)  # noqa: E731
+        meanwhile = [pool.submit(ask) for _ in range(3)]
+        done = second.run("heorot", "head", "switch", "--dir", second.directory, "h0")
+        meanwhile += [pool.submit(ask) for _ in range(5)]
+        answers = [(answer.result().returncode, answer.result().stdout) for answer in meanwhile]
     assert done.returncode == 0, done.stderr
+    assert answers == [(0, "meanwhile\n")] * 8
     eventually("the nodes are at the first head", lambda: states(second) == all_up and roles(second)["h0"] == "active")
     done = second.run("bpsh", "-a", "echo", "again", **there)
     assert (done.returncode, done.stdout.split()) == (0, ["again"] * 4), done.stderr

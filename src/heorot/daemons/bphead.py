@@ -73,6 +73,8 @@ def run(settings: HeadSettings, store: Store) -> None:
     try:
         start_passing = _passing_starter(settings, log) if settings.pass_to else None
         Keeper(settings.name, settings.directory, store, _Starter(settings, log), log, start_passing).run()
+        if settings.pass_to:
+            settings.socket_path.unlink(missing_ok=True)
         log("info", "the keeper ends: stopped")
     except HeorotError as error:
         log("error", str(error))
@@ -158,7 +160,8 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
         loop.run_forever()
     reason = shell.stopped or "stopped"
     log("info", f"the head ends: {reason}")
-    clients.close()
+    # What passes clients on comes next.
+    clients.close(leave_path=bool(settings.pass_to))
     links.close()
     loop.close()
     return reason

@@ -87,13 +87,15 @@ class Clients:
             channel.finish()
             self._feed(ClientClosed(client))
 
-    def close(self) -> None:
-        """Close everything at once and remove the socket."""
+    def close(self, *, leave_path: bool = False) -> None:
+        """Close everything at once and remove the socket. `leave_path`: somebody else is about to serve it, and clients
+        that come before are to wait, which they do not where there is no socket at all.
+        """
         if self._acceptor is not None:
             self._acceptor.close()
             # Another head on this host may have put its own socket there.
             with contextlib.suppress(FileNotFoundError):
-                if self._path.stat().st_ino == self._inode:
+                if not leave_path and self._path.stat().st_ino == self._inode:
                     self._path.unlink()
         for passed in list(self._arriving):
             passed.abandon()

@@ -66,7 +66,7 @@ def unix_address(path: Path) -> Iterator[str]:
 
 
 def listen_unix(path: Path, mode: int, backlog: int = 1024) -> socket.socket:
-    """Return a listening unix socket at `path`; a stale one is replaced.
+    """Return a listening unix socket at `path`; one that is there is replaced, without a moment in which none is.
 
     Raises
     ------
@@ -74,20 +74,23 @@ def listen_unix(path: Path, mode: int, backlog: int = 1024) -> socket.socket:
         If it cannot be made.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    new = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        with unix_address(path) as address:
+        new.unlink(missing_ok=True)
+        with unix_address(new) as address:
             # Nobody may connect before the mode is set.
             former = os.umask(0o777)
             try:
                 sock.bind(address)
             finally:
                 os.umask(former)
-        path.chmod(mode)
+        new.chmod(mode)
         sock.listen(backlog)
+        new.rename(path)
     except OSError as error:
         sock.close()
+        with contextlib.suppress(OSError):
+            new.unlink()
         raise HeorotError(f"cannot make the socket {path}: {error.strerror or error}") from error
     return sock
 
