@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 SEEDS ?= 200
+FIRST ?= 1
+LENGTH ?= 0
 PYTEST_OPTIONS ?=
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -37,8 +39,8 @@ format: $(STAMP) ## Format the sources and repair what the linter can
 bench: $(STAMP) ## Measure against the floor of this machine; writes JSON and a picture
 	@$(BIN)/python -m bench $(BENCH_OPTIONS)
 
-sim: $(STAMP) ## Simulate clusters under faults (SEEDS=200), or tell the story of one (SEED=7)
-	@$(BIN)/python -m heorot.sim $(if $(SEED),--seed $(SEED) --story,--seeds $(SEEDS))
+sim: $(STAMP) ## Simulate clusters under faults (SEEDS=200, FIRST=1, LENGTH=10 virtual minutes), or tell the story of one (SEED=7)
+	@$(BIN)/python -m heorot.sim $(if $(SEED),--seed $(SEED) --story,--seeds $(SEEDS) --first $(FIRST)) --length $(LENGTH)
 
 chaos: $(STAMP) ## Kill the heads of a busy cluster again and again, and count what is lost (CHAOS_OPTIONS="--kills 20")
 	@$(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)

@@ -7,6 +7,7 @@ import gc
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 from heorot.sim.checks import INVARIANTS
 from heorot.sim.cluster import Cluster
@@ -21,6 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds to simulate (default: 100)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default: 1)")
     parser.add_argument("--minutes", type=float, help="stop after this time, whatever --seeds says")
+    parser.add_argument(
+        "--length",
+        type=float,
+        default=0.0,
+        help="virtual minutes of each run, with bursts of load and faults (default: one)",
+    )
     parser.add_argument("--seed", type=int, help="simulate this seed only")
     parser.add_argument("--story", action="store_true", help="with --seed: print everything that happens")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first violation")
@@ -34,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
         gc.enable()
 
 
+def _length(options: argparse.Namespace) -> str:
+    return f" --length {options.length:g}" if options.length else ""
+
+
 def _simulate(options: argparse.Namespace, seeds: Iterable[int]) -> int:
     began, virtual_us, steps, bad, count, ranks = time.monotonic(), 0, 0, 0, 0, 0
     terms = resumed = again = 0
@@ -42,7 +53,7 @@ def _simulate(options: argparse.Namespace, seeds: Iterable[int]) -> int:
         if options.minutes and time.monotonic() - began > options.minutes * 60:
             break
         count += 1
-        cluster = Cluster(seed, draw(seed), tell_to=print if options.story else None)
+        cluster = Cluster(seed, replace(draw(seed), minutes=options.length), tell_to=print if options.story else None)
         try:
             cluster.run()
         except Violation as violation:
@@ -51,7 +62,7 @@ def _simulate(options: argparse.Namespace, seeds: Iterable[int]) -> int:
                 print("\n".join(violation.story))
             print(violation)
             if not options.keep_going:
-                print(f"whole story: python -m heorot.sim --seed {seed} --story")
+                print(f"whole story: python -m heorot.sim --seed {seed}{_length(options)} --story")
                 break
         if options.digest:
             print(seed, cluster.world.digest)

@@ -113,6 +113,8 @@ class Client:
         self._input: dict[int, tuple[int, int]] = {}
         """By rank (-1: all): sent, acknowledged."""
         self._resuming: set[int] = set()
+        self._end_repeated: set[int] = set()
+        """Where the end of the input was sent once more to the head that is there now."""
         """Input that is to go on over a new connection; only looked up."""
 
     # ------------------------------------------------------------------ connection
@@ -332,6 +334,7 @@ class Client:
         # All that was not acknowledged is sent again.
         told = dict(zip(asked.stdin[0::2], asked.stdin[1::2], strict=True))
         self._input = {to: (told[to], told[to]) for to in self._input}
+        self._end_repeated.clear()
         for to in list(self._input):
             self._feed(to)
 
@@ -482,8 +485,9 @@ class Client:
             self._send(c.ClientStdin(self.job, to, sent, content(self.job, to, 0, sent, size), end))
             sent += size
         self._input[to] = (sent, acked)
-        if sent == total and (not known.inputs_ended[to] or self.resumed):
+        if sent == total and (not known.inputs_ended[to] or (self.resumed and to not in self._end_repeated)):
             known.inputs_ended[to] = True
+            self._end_repeated.add(to)
             self._send(c.ClientStdin(self.job, to, sent, b"", True))
 
     def _input_taken(self, message: c.ClientStdinAck) -> None:

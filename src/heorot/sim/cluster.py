@@ -25,6 +25,7 @@ CALM_AFTER_US = 15_000_000
 """So long after the last fault every link has been found to be dead or alive."""
 SETTLE_US = 60_000_000
 """So long after that everything must have come right."""
+BETWEEN_BURSTS_US = (1_000_000, 90_000_000)
 BOUNDS_EVERY = 257
 
 
@@ -146,11 +147,16 @@ class Cluster:
             world.after(world.between(0, 100_000), head.boot)
         for host in self.hosts:
             world.after(world.between(0, 300_000), host.start_space)
-        for _ in range(settings.jobs):
-            client = self.add_client(self._plan())
-            world.at(START_US + world.between(0, settings.job_span_ms * 1000), client.begin)
-        self.faults.plan(START_US)
-        storm_us = START_US + max(settings.fault_span_ms, settings.job_span_ms) * 1000 + 100_000
+        span_us = max(settings.fault_span_ms, settings.job_span_ms) * 1000 + 100_000
+        storm_us = max(START_US + span_us, round(settings.minutes * 60_000_000) - CALM_AFTER_US)
+        for at_us in self._bursts(storm_us, span_us):
+            self._come(at_us, settings.jobs, settings.job_span_ms * 1000)
+            self.faults.plan(at_us, settings.faults, settings.fault_span_ms * 1000)
+        if storm_us > START_US + span_us:
+            # A few come alone, in the calm as well.
+            few = round(settings.minutes)
+            self._come(START_US, settings.jobs * few // 10, storm_us - START_US)
+            self.faults.plan(START_US, settings.faults * few // 10, storm_us - START_US)
         world.run_until(storm_us, self._checked)
         self.faults.heal()
         world.run_until(storm_us + CALM_AFTER_US, self._checked)
@@ -160,6 +166,19 @@ class Cluster:
         self.clients.append(janitor)
         janitor.sweep()
         self._settle(world.now_us + SETTLE_US)
+
+    def _bursts(self, until_us: int, span_us: int) -> list[int]:
+        """Return when load and faults set in; between two bursts it is calmer for up to a minute and a half."""
+        bursts, at_us = [], START_US
+        while at_us + span_us <= until_us:
+            bursts.append(at_us)
+            at_us += span_us + self.world.between(*BETWEEN_BURSTS_US)
+        return bursts
+
+    def _come(self, from_us: int, users: int, within_us: int) -> None:
+        for _ in range(users):
+            client = self.add_client(self._plan())
+            self.world.at(from_us + self.world.between(0, within_us), client.begin)
 
     def _settle(self, deadline_us: int) -> None:
         while True:

@@ -9,6 +9,7 @@ from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
+from heorot.sim.network import Link
 from heorot.sim.store import NAME
 
 if TYPE_CHECKING:
@@ -30,15 +31,15 @@ class Faults:
         self.counts = dict.fromkeys(KINDS, 0)
         self._weights = [getattr(cluster.settings, f"{kind}_weight") for kind in KINDS]
 
-    def plan(self, from_us: int) -> None:
-        """Spread the faults over the stormy phase; some come in pairs, close together."""
-        settings, world = self.cluster.settings, self.world
+    def plan(self, from_us: int, faults: int, within_us: int) -> None:
+        """Spread so many faults over this time; some come in pairs, close together."""
+        world = self.world
         if not any(self._weights):
             return
         at_us = from_us
-        for _ in range(settings.faults):
+        for _ in range(faults):
             if not world.chance(0.3):
-                at_us = from_us + world.between(0, settings.fault_span_ms * 1000)
+                at_us = from_us + world.between(0, within_us)
             else:
                 at_us += world.between(0, 20_000)
             kind = world.random.choices(KINDS, self._weights)[0]
@@ -100,14 +101,18 @@ class Faults:
     def _kill_node(self) -> None:
         host = self._host()
         host.kill()
-        if not self.world.chance(self.cluster.settings.stay_away_rate):
-            self._after_ms(100, 8_000, self._start, host)
+        self._come_back(host, 8_000)
 
     def _kill_space(self) -> None:
         host = self._host()
         host.kill_space()
-        if not self.world.chance(self.cluster.settings.stay_away_rate):
-            self._after_ms(100, 5_000, self._start, host)
+        self._come_back(host, 5_000)
+
+    def _come_back(self, host: NodeHost, latest_ms: int) -> None:
+        if self.world.chance(self.cluster.settings.stay_away_rate):
+            self._after_ms(20_000, 120_000, self._start, host)
+        else:
+            self._after_ms(100, latest_ms, self._start, host)
 
     def _start(self, host: NodeHost) -> None:
         if host.retired:
@@ -136,6 +141,10 @@ class Faults:
         for end in host.ends.values():
             low, high = self.cluster.network.delay_us
             end.link.delay_us = (low * 20, high * 20)
+            self._after_ms(5_000, 30_000, self._quicken, end.link)
+
+    def _quicken(self, link: Link) -> None:
+        link.delay_us = self.cluster.network.delay_us
 
     # ------------------------------------------------------------------ heads and their store
 

@@ -10,6 +10,8 @@ from random import Random
 class Settings:
     """What one run is like. Rates are probabilities; a *fault weight* of 0 means that this fault does not occur."""
 
+    minutes: float = 0.0
+    """How long the run takes, up to when everything must come right; 0: one burst of faults and jobs, and then calm."""
     nodes: int = 8
     heads: int = 2
     lease_ms: int = 2_000
@@ -29,9 +31,11 @@ class Settings:
     us_per_kib: int = 8
     refuse_rate: float = 0.0
     faults: int = 20
+    """In one burst."""
     fault_span_ms: int = 20_000
-    """Faults occur within this time."""
+    """The faults of one burst occur within this time."""
     jobs: int = 12
+    """So many users come in one burst."""
     job_span_ms: int = 15_000
     reader_rate: float = 0.25
     """Jobs that read input."""
@@ -74,7 +78,7 @@ class Settings:
     client_weight: int = 2
     """A client dies."""
     stay_away_rate: float = 0.2
-    """Dead nodes that do not come back before the network heals."""
+    """Dead nodes that do not come back soon."""
     detached_rate: float = 0.25
     signal_rate: float = 0.3
     stall_reader_rate: float = 0.2
