@@ -18,7 +18,8 @@ from heorot.sim.settings import draw
 HERE = Path(__file__).parent
 TELLING = re.compile(r"^ *[0-9.]+ (fault|store|user\d+|n\d+ +(agent|host|\[)|head\d+ +(?!<-)|head\d+ +<- client)")
 QUIET = re.compile(
-    r"KeepAlive|Look|Ack\(|Ping|Pong|Resize|Output\(|Stdin\(|Inventory|Hello\(|closes link|link \d+ to|\[info\] the link"
+    r"KeepAlive|Look|Ack\(|Ping|Pong|Resize|Output\(|Stdin\(|Inventory"
+    r"|Hello\(|closes link|link \d+ to|\[info\] the link"
 )
 WIDTH = 180
 
