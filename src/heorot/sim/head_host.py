@@ -16,6 +16,7 @@ from heorot.core.machine import (
     CloseLink,
     FromClient,
     HeadEvent,
+    HeadsKnown,
     Instruction,
     LinkClosed,
     LinkOpened,
@@ -134,6 +135,11 @@ class HeadHost:
         self.cluster.checks.elected(self)
         self.machine = self.cluster.mutate(HeadMachine(config, sign, verify))
         self._perform(self.machine.start(self.clock.now_ms))
+
+    def tell_head(self, news: HeadsKnown) -> None:
+        """Hand the keeper's word to the head, if it is there."""
+        if self.machine is not None:
+            self.feed(news)
 
     def kill(self, pause_ms: int) -> None:
         """Kill the head with -9: its keeper sees that, and campaigns again after a while."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from heorot.core.machine import HeadsKnown
 from heorot.sim.store import Alive, Answer, Campaign, Elected, Gone, KeepAlive, Resign
 
 if TYPE_CHECKING:
@@ -94,12 +95,20 @@ class Keeper:
             self.sure_until_ms = deadline_ms
             self._in_ms(self.store.ttl_ms // 3, self._keep, answer.lease)
             self.host.start_head(answer.epoch)
+            self._tell_head()
         elif isinstance(answer, Alive):
             self.sure_until_ms = max(self.sure_until_ms, deadline_ms)
+            self._tell_head()
         elif isinstance(answer, Gone):
             self.lost(answer.lease)
 
     # ------------------------------------------------------------------ being the head
+
+    def _tell_head(self) -> None:
+        """Tell the head until when nobody else can be elected."""
+        heads = self.host.cluster.heads
+        roles = tuple((head.name, "active" if head is self.host else "standby") for head in heads)
+        self.host.tell_head(HeadsKnown(roles, "simulated", True, 0, self.sure_until_ms))
 
     def _keep(self, lease: int) -> None:
         if lease == self.lease and self.holding:
