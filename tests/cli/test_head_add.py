@@ -14,7 +14,7 @@ from heorot.config_text import with_address
 from heorot.core.errors import SecurityError
 from heorot.security.authority import Authority, Identity
 from heorot.security.bundle import read_bundle
-from heorot.security.registry import NodeRecord, Registry
+from heorot.security.registry import FILE_NAME, NodeRecord, Registry
 from tests.cli.test_admin import command
 
 STORE = """[store]
@@ -106,11 +106,42 @@ def test_nothing_is_overwritten(first: Host, second: Host) -> None:
     assert second.join(first.bundle).returncode == 0
     before = second.files()
     assert "exists already; remove it, or name another with --config" in second.join(first.bundle).stderr
-    second.config.rename(second.config.with_suffix(".moved"))
-    refused = second.join(first.bundle)
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert f"{second.state} holds a head already: {second.state / 'ca'} exists" in refused.stderr
-    assert set(second.files().values()) == set(before.values())
+    second.config.unlink()
+    for path in ("ca/ca.pem", "ca/signing.key", FILE_NAME, "heads/other"):
+        present = second.state / path
+        content = present.read_bytes() if present.exists() else b""
+        present.write_bytes(b"of another cluster")
+        refused = second.join(first.bundle)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert f"{second.state} holds a head already: {present} exists" in refused.stderr
+        assert present.read_bytes() == b"of another cluster"
+        present.write_bytes(content) if content else present.unlink()
+    del before[second.config]
+    assert second.files() == before
+
+
+def test_an_interrupted_join_is_done_again(first: Host, second: Host) -> None:
+    assert first.add("h1", "--address", "10.0.0.2").returncode == 0
+    assert second.join(first.bundle).returncode == 0
+    whole = second.files()
+    identity = second.state / "heads" / "h1"
+    for lost in (identity / "cert.pem", second.state / FILE_NAME, second.state / "ca" / "ca.key"):
+        # As if it had ended before this was written; the configuration is last.
+        lost.unlink()
+        second.config.unlink()
+        again = second.join(first.bundle)
+        assert (again.returncode, again.stderr) == (0, "")
+        own = {identity / "cert.pem", identity / "key.pem"}
+        now = second.files()
+        assert now.keys() == whole.keys()
+        assert {path for path in now if now[path] != whole[path]} <= own
+
+
+def test_a_directory_that_was_there_keeps_its_mode(first: Host, second: Host) -> None:
+    assert first.add("h1", "--address", "10.0.0.2").returncode == 0
+    second.state.mkdir(mode=0o700)
+    assert second.join(first.bundle).returncode == 0
+    assert second.state.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(

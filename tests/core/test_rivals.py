@@ -66,6 +66,23 @@ def test_a_head_that_is_told_a_higher_epoch_ends_and_no_other_does() -> None:
         assert bool(stops(head)) is ends
 
 
+def test_an_address_at_which_the_head_finds_itself_is_not_asked_again() -> None:
+    head = announcing()
+    head.give(LinkOpened(7, HEAD, connects(head)[1].key))
+    head.give(Received(7, hello(HEAD, 5)))
+    head.looked()
+    head.give(TimerFired("rivals"))
+    assert [(item.host, item.port) for item in connects(head)] == [OTHERS[0]]
+
+
+def test_a_link_of_an_earlier_round_is_not_used() -> None:
+    head = announcing()
+    late = connects(head)[0]
+    head.give(TimerFired("rivals"))
+    head.give(LinkOpened(7, HEAD, late.key))
+    assert CloseLink(7, "no longer needed") in head.sent
+
+
 def test_who_is_no_head_or_says_nothing_is_left() -> None:
     head = announcing()
     first, second = connects(head)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
-from heorot.core.machine import HeadsKnown, Log, Received
+from heorot.core.machine import HeadsKnown, Log, Received, Send
 from tests.core.rigs import HeadRig, held
 
 TWO = (("h0", "active"), ("h1", "standby"))
@@ -72,6 +72,18 @@ def test_the_only_head_of_a_cluster_has_no_successor() -> None:
     assert head.kinds() == [c.Lost, c.Done]
 
 
+def test_a_head_with_others_that_it_has_never_seen_is_not_the_only_one() -> None:
+    head = HeadRig(1, others=(("head1", 7733),))
+    told(head, 1_000, ONE)
+    head.attach(0)
+    head.client()
+    head.spawn("n0")
+    head.close(0)
+    head.looked()
+    head.wait(GRACE_MS, "grace:0")
+    assert head.kinds() == []
+
+
 def test_a_standby_that_was_seen_may_come_back_unseen() -> None:
     head = HeadRig(1)
     told(head, 1_000, TWO)
@@ -129,12 +141,27 @@ def test_a_launch_that_waited_goes_on_when_its_node_speaks_or_the_lease_holds() 
         head = woken()
         launch(head)
         if spoken:
-            head.give(Received(head.links[0], m.Ping(1)))
+            head.give(Received(head.links[0], m.Ping(1, head.now - 2_000)))
         else:
             told(head, 60_000)
         head.wait(100, "settle")
         assert head.kinds() == [c.Spawned]
         assert len(head.commands(m.Launch)) == 1
+
+
+def test_a_ping_that_was_sent_before_the_head_slept_does_not_speak_for_its_node() -> None:
+    head = woken()
+    launch(head)
+    for answered_at_ms in (0, 2_000, head.now - 2_300):
+        head.give(Received(head.links[0], m.Ping(1, answered_at_ms)))
+        head.wait(1, "settle")
+        assert (head.kinds(), head.commands(m.Launch)) == ([], [])
+
+
+def test_the_answer_to_a_ping_says_when_it_was_given() -> None:
+    head = woken()
+    head.give(Received(head.links[0], m.Ping(1)))
+    assert [item.message for item in head.sent if isinstance(item, Send)] == [m.Pong(at_ms=head.now)]
 
 
 def test_without_a_store_launches_go_on_where_nodes_listen_and_are_refused_elsewhere_in_the_end() -> None:

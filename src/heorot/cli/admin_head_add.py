@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heorot.cli.admin import run
 from heorot.config import (
@@ -23,6 +24,9 @@ from heorot.config import (
 )
 from heorot.config_text import render_head, shared_settings, with_address
 from heorot.core.errors import HeorotError
+
+if TYPE_CHECKING:
+    from heorot.security.bundle import HeadBundle
 
 CONFIG_MODE = 0o644
 CLUSTER_DIRECTORY_MODE = 0o711
@@ -174,13 +178,13 @@ def _join(arguments: argparse.Namespace) -> int:
     identity = bundle.authority.issue_head(bundle.name)
     if path.exists():
         raise ConfigError(f"{path} exists already; remove it, or name another with --config")
-    for present in (directory / "ca", directory / "heads", directory / FILE_NAME):
-        if present.exists():
-            raise HeorotError(f"{directory} holds a head already: {present} exists; remove it, or give another --dir")
+    for present in _foreign(directory, bundle):
+        raise HeorotError(f"{directory} holds a head already: {present} exists; remove it, or give another --dir")
     path.parent.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    # Users must get through to head.sock if it is in here; what is private has its own 0700 below.
-    directory.chmod(CLUSTER_DIRECTORY_MODE)
+    if not directory.exists():
+        directory.mkdir(parents=True)
+        # Users must get through to head.sock if it is in here; what is private has its own 0700 below.
+        directory.chmod(CLUSTER_DIRECTORY_MODE)
     bundle.authority.write(directory / "ca")
     identity.write(directory / "heads" / bundle.name, durable=True)
     if bundle.registry:
@@ -198,6 +202,17 @@ def _join(arguments: argparse.Namespace) -> int:
     print(f"  rm {arguments.bundle}      # it holds the cluster's keys; also where it was made")
     print("  systemctl enable --now heorot-head heorot-renew.timer")
     return 0
+
+
+def _foreign(directory: Path, bundle: HeadBundle) -> list[Path]:
+    """Return what is there already and was not put there by an attempt with this bundle that was interrupted."""
+    from heorot.security.registry import FILE_NAME
+
+    own = {directory / "ca" / name: data for name, data in bundle.authority.secret_files().items()}
+    own[directory / FILE_NAME] = bundle.registry.encode()
+    present = [path for path, data in own.items() if path.exists() and path.read_bytes() != data]
+    heads = directory / "heads"
+    return present + [path for path in sorted(heads.glob("*")) if path.name != bundle.name]
 
 
 if __name__ == "__main__":

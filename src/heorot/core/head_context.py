@@ -70,7 +70,7 @@ class HeadContext:
         self.sign = sign
         self.verify = verify
         self.members = Membership(config.fanout, config.nodes)
-        self.tenure = Tenure()
+        self.tenure = Tenure(bool(config.others))
         self.out: list[Instruction] = []
         self.now_ms = 0
         self._placements = 0

@@ -61,6 +61,8 @@ class NodeLink:
     link: int
     peer: int
     heard_at_ms: int
+    present_at_ms: int | None = None
+    """The child is known to have been there at this time of our clock, or later."""
     greeted: bool = False
     mask: int = 0
     doubted: bool = False

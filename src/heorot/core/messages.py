@@ -65,6 +65,8 @@ class Ping(Message, tag=3, frozen=True):
     nodes: Count = 0
     """How many nodes the sender reaches, itself included; 0: it does not say. A parent that counts others has them
     attach again."""
+    answered_at_ms: Count = 0
+    """`Pong.at_ms` of the latest `Pong`."""
 
 
 class Pong(Message, tag=4, frozen=True):
@@ -72,6 +74,9 @@ class Pong(Message, tag=4, frozen=True):
 
     headless: bool = False
     """The sender knows no way to an active head."""
+    at_ms: Count = 0
+    """Only of a head: when it sent this, on its own clock. What it is told in return proves that the child was there
+    after that moment; what was sent before the head was paused proves nothing."""
 
 
 class Down(Message, tag=5, frozen=True):

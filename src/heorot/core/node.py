@@ -280,6 +280,7 @@ class NodeMachine:
             self._out += self.uplink.refused(message.code, self._now_ms)
         elif isinstance(message, m.Pong):
             if self.uplink.attached:
+                self.uplink.answered_at_ms = message.at_ms
                 self._set_headless(message.headless)
         else:
             raise ProtocolError(f"a parent may not send {type(message).__name__}")
@@ -628,4 +629,4 @@ class NodeMachine:
     def _ping(self) -> None:
         if self.uplink.attached:
             reached = 1 + sum(child.mask.bit_count() for child in self.children.values())
-            self._send_up(m.Ping(reached))
+            self._send_up(m.Ping(reached, self.uplink.answered_at_ms))

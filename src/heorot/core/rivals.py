@@ -22,27 +22,33 @@ class Rivals:
     def __init__(self, context: HeadContext) -> None:
         self._context = context
         self._attempt = 0
-        self._links: set[int] = set()
+        self._others = context.config.others
+        self._asked: dict[str, tuple[str, int]] = {}
+        """The addresses of this round, by the key of the connection."""
+        self._links: dict[int, tuple[str, int]] = {}
 
     def announce(self) -> None:
         """Tell all others, and again later."""
-        config = self._context.config
-        if not config.others:
+        if not self._others:
             return
         for link in sorted(self._links):
             self._close(link, "no answer in time")
-        pause_ms = max(config.lease_ms, PAUSE_MS)
-        for host, port in config.others:
+        self._asked.clear()
+        pause_ms = max(self._context.config.lease_ms, PAUSE_MS)
+        for host, port in self._others:
             self._attempt += 1
-            self._context.out.append(Connect(f"head:{self._attempt}", host, port, pause_ms))
+            key = f"head:{self._attempt}"
+            self._asked[key] = host, port
+            self._context.out.append(Connect(key, host, port, pause_ms))
         self._context.set_timer("rivals", pause_ms)
 
     def opened(self, event: LinkOpened) -> None:
         """Somebody answers at the address of another head."""
-        if event.peer != HEAD:
-            self._context.out.append(CloseLink(event.link, "it is not a head"))
+        address = self._asked.get(event.connected_for)
+        if event.peer != HEAD or address is None:
+            self._context.out.append(CloseLink(event.link, "it is not a head" if address else "no longer needed"))
             return
-        self._links.add(event.link)
+        self._links[event.link] = address
         config = self._context.config
         hello = m.Hello(
             m.PROTOCOL_VERSION, m.OLDEST_PROTOCOL_VERSION, config.cluster, HEAD, config.epoch, config.release
@@ -51,14 +57,19 @@ class Rivals:
 
     def closed(self, link: int) -> None:
         """A link is gone."""
-        self._links.discard(link)
+        self._links.pop(link, None)
 
     def answered(self, link: int, message: m.LinkMessage) -> None:
         """Take another head's answer, if the link is one of ours."""
-        if link in self._links:
-            self._close(link, "both know")
-            if isinstance(message, m.Hello):
-                self.heard(message.epoch)
+        address = self._links.get(link)
+        if address is None:
+            return
+        self._close(link, "both know")
+        if isinstance(message, m.Hello):
+            self.heard(message.epoch)
+            if message.epoch == self._context.config.epoch:
+                # Nobody else leads in this epoch: one of the addresses is this head's own, by another name.
+                self._others = tuple(other for other in self._others if other != address)
 
     def heard(self, epoch: int) -> None:
         """Another head leads, or led, in this epoch."""
@@ -66,5 +77,5 @@ class Rivals:
             self._context.out.append(Stop(f"another head leads, in epoch {epoch}"))
 
     def _close(self, link: int, reason: str) -> None:
-        self._links.discard(link)
+        del self._links[link]
         self._context.out.append(CloseLink(link, reason))

@@ -3,7 +3,7 @@
 A head that was paused or cut off may have a successor and not know it. Its nodes refuse its commands, but its clients
 believe what it says; so such a head gives no verdict that rests on the silence of a node: the node may well be working
 for the successor. For the same reason it acknowledges no launch on nodes that it has not heard of just
-now. A head whose keeper says that there is no other head needs no such care.
+now. A head that is the only one of its cluster needs no such care.
 """
 
 from __future__ import annotations
@@ -14,15 +14,21 @@ DOUBT_PAUSE_MS = 1_000
 
 
 class Tenure:
-    """The keeper's last word, and since when the head has been certain to lead."""
+    """The keeper's last word, and since when the head has been certain to lead.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    others
+        Whether the cluster is configured to have other heads, seen or not.
+    """
+
+    def __init__(self, others: bool) -> None:
         self.known = HeadsKnown((), "", True, 0)
         self._certain_since_ms = 0
         self._doubted_since_ms: int | None = None
         """When a doubt that lasts was noticed: a head that was paused has slept through its beginning."""
-        self._alone = True
-        """No other head was seen in this term. One that was seen may come back unseen."""
+        self._alone = not others
+        """There is no other head to be, and none was seen in this term: one that was seen may come back unseen."""
 
     def heard(self, event: HeadsKnown, now_ms: int) -> None:
         """The keeper has spoken."""

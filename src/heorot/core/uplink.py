@@ -39,6 +39,8 @@ class Uplink:
         self.attached = False
         self.parent = HEAD
         self.heard_at_ms = 0
+        self.answered_at_ms = 0
+        """The head's time of its latest `Pong`; 0: it has sent none over this link."""
         self._greeted_at_ms = 0
         self._short_lives = 0
         """So many times in a row the link was lost soon."""
@@ -140,6 +142,7 @@ class Uplink:
         self.link = event.link
         self._resting = False
         self.heard_at_ms = now_ms
+        self.answered_at_ms = 0
         return []
 
     def failed(self, event: ConnectFailed, now_ms: int) -> list[Instruction]:

@@ -38,9 +38,12 @@ class StandIn:
         if self._process >= 0 and self._has_ended(0.0):
             self._log("warning", f"what passes clients on {how_ended(self._reap())}; starting it again")
         if self._process >= 0 and leader and leader != self._leader:
-            # Clients that were passed on to another head must come again.
-            self.end(signal.SIGKILL)
-            self._not_before_s = 0.0
+            if self._leader:
+                # Clients that were passed on to another head must come again.
+                self.end(signal.SIGKILL)
+                self._not_before_s = 0.0
+            # Started when nobody knew who leads, it has asked whoever accepted clients: that was this one.
+            self._leader = leader
         if self._process < 0 and time.monotonic() >= self._not_before_s:
             self._not_before_s = time.monotonic() + PAUSE_S
             self._leader = leader

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from heorot.core.framing import MAX_FRAME_BYTES, MAX_GREETING_BYTES
 from heorot.core.machine import ConnectFailed, LinkClosed, LinkOpened, Received
 from heorot.core.messages import Hello, LinkMessage, decode_link, encode
 from heorot.runtime.channel import Channel, TlsCodec
+from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
 from heorot.runtime.sockets import Acceptor, tune_tcp
 from heorot.security import tls
@@ -75,7 +74,8 @@ class Links:
         self._join = join
         self._take_head = take_head
         self._links: dict[int, _Link] = {}
-        self._pending: set[_Link] = set()
+        self._pending: set[_Link | _Attempt] = set()
+        self._names = Names(loop)
         self._finishing: list[_Link] = []
         self._number = 0
         self._acceptor: Acceptor | None = None
@@ -90,21 +90,7 @@ class Links:
 
     def connect(self, key: str, host: str, port: int, timeout_ms: int) -> None:
         """Open a link; the answer is an event."""
-        try:
-            # Names are looked up here and now: addresses are the rule, and a head's name is asked for once in a while.
-            # As bytes, because text would have each agent import the tables of international names, all of 1 MB.
-            name = host.encode() if host.isascii() else host
-            family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
-            sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
-        except OSError as error:
-            self._feed(ConnectFailed(key, f"cannot connect to {host} port {port}: {error.strerror or error}"))
-            return
-        link = _Link(self, sock, f"{host} port {port}", key, self._client_context, timeout_ms / 1000)
-        result = sock.connect_ex(address)
-        if result not in (0, errno.EINPROGRESS):
-            link.failed(OSError(result, os.strerror(result)))
-            return
-        self._loop.add_writer(sock.fileno(), link.connected)
+        _Attempt(self, key, host, port, timeout_ms / 1000).begin()
 
     def send(self, link: int, message: LinkMessage, bulk: bool) -> None:
         """Queue a message; a link that is gone meanwhile is none of the machine's mistakes."""
@@ -138,6 +124,7 @@ class Links:
             link.abandon()
         self._links.clear()
         self._pending.clear()
+        self._names.close()
 
     # ------------------------------------------------------------------ for the links
 
@@ -160,6 +147,16 @@ class Links:
                 sock.close()
                 return
         _Link(self, sock, name, "", self._server_context, HANDSHAKE_TIMEOUT_S).begin()
+
+    def connected(self, attempt: _Attempt, sock: socket.socket, timeout_s: float) -> None:
+        """Somebody answers at the address."""
+        self._pending.discard(attempt)
+        _Link(self, sock, attempt.name, attempt.key, self._client_context, timeout_s).begin()
+
+    def not_connected(self, attempt: _Attempt, reason: str) -> None:
+        """Nobody answers at the address."""
+        self._pending.discard(attempt)
+        self._feed(ConnectFailed(attempt.key, f"{attempt.name}: {reason}"))
 
     def established(self, link: _Link) -> None:
         """TLS is up: find out who it is."""
@@ -214,6 +211,39 @@ class Links:
             self.closed(target, reason)
 
 
+class _Attempt:
+    """A connection that is being made."""
+
+    def __init__(self, links: Links, key: str, host: str, port: int, timeout_s: float) -> None:
+        self._links = links
+        self.key = key
+        self.name = f"{host} port {port}"
+        loop = links._loop
+        self._ends_at = loop.time() + timeout_s
+        self._limit = loop.call_at(self._ends_at, self._timed_out)
+        self._dial = Dial(links._names, host, port, self._connected, self._failed)
+        links._pending.add(self)
+
+    def begin(self) -> None:
+        self._dial.begin()
+
+    def _connected(self, sock: socket.socket) -> None:
+        self._limit.cancel()
+        self._links.connected(self, sock, self._ends_at - self._links._loop.time())
+
+    def _failed(self, reason: str) -> None:
+        self._limit.cancel()
+        self._links.not_connected(self, reason)
+
+    def _timed_out(self) -> None:
+        self._dial.cancel()
+        self._links.not_connected(self, "no answer in time")
+
+    def abandon(self) -> None:
+        self._limit.cancel()
+        self._dial.cancel()
+
+
 class _Link:
     def __init__(
         self, links: Links, sock: socket.socket, name: str, key: str, context: ssl.SSLContext, timeout_s: float
@@ -248,14 +278,6 @@ class _Link:
             self.failed(error)
             return
         self.channel.start()
-
-    def connected(self) -> None:
-        self.links._loop.remove_writer(self.sock.fileno())
-        result = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if result:
-            self.failed(OSError(result, os.strerror(result)))
-        else:
-            self.begin()
 
     def established(self) -> None:
         if self.limit is not None:
@@ -308,5 +330,4 @@ class _Link:
     def abandon(self) -> None:
         self.end()
         if not self.channel.closed:
-            self.links._loop.remove_writer(self.sock.fileno())
             self.channel.close()

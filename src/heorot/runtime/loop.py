@@ -139,9 +139,11 @@ class EpollLoop:
             wait = longest_s
         for fd, events in self._epoll.poll(wait):
             # A callback may have removed what a later entry of this list names: look up each time.
+            writer = self._writers.get(fd)
             if events & ~select.EPOLLOUT and (reader := self._readers.get(fd)) is not None:
                 reader[0](*reader[1])
-            if events & ~select.EPOLLIN and (writer := self._writers.get(fd)) is not None:
+            # Unless the reader has closed it, and the number is another descriptor's now.
+            if events & ~select.EPOLLIN and writer is not None and self._writers.get(fd) is writer:
                 writer[0](*writer[1])
         if timers:
             now = time.monotonic()

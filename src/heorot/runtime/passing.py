@@ -8,8 +8,6 @@ the other one. When there is no active head, the client's connection is closed, 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from heorot.core.messages import encode
 from heorot.core.pass_messages import LEFT, MAX_GROUPS, PASS_VERSION, PassAccepted, PassOn, decode_pass
 from heorot.runtime.callers import Identities, Identity, crowd
 from heorot.runtime.channel import Channel, TlsCodec
+from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
 from heorot.runtime.sockets import Acceptor, listen_unix, tune_tcp
 from heorot.security import tls
@@ -63,6 +62,7 @@ class Passing:
         self.leader = leader
         self.context = context
         self.log = log
+        self.names = Names(loop)
         self._path = path
         self._heads = heads
         self._identities = Identities(loop.time)
@@ -87,6 +87,7 @@ class Passing:
                     self._path.unlink()
         for client in list(self._clients):
             client.close()
+        self.names.close()
 
     def _accept(self, sock: socket.socket) -> None:
         try:
@@ -242,34 +243,20 @@ class _Attempt:
         self._passing = client.passing
         self.address = address
         self.name = "{} port {}".format(*address)
-        self._sock: socket.socket | None = None
+        self._dial = Dial(client.passing.names, *address, self._connected, self._failed)
         self._channel: Channel | None = None
         self._found = False
 
     def begin(self) -> None:
-        host, port = self.address
+        self._dial.begin()
+
+    def _connected(self, sock: socket.socket) -> None:
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+            tune_tcp(sock)
         except OSError as error:
+            sock.close()
             self._failed(error.strerror or str(error))
             return
-        result = self._sock.connect_ex(address)
-        if result not in (0, errno.EINPROGRESS):
-            self._failed(os.strerror(result))
-            return
-        self._passing.loop.add_writer(self._sock.fileno(), self._connected)
-
-    def _connected(self) -> None:
-        sock, self._sock = self._sock, None
-        assert sock is not None
-        self._passing.loop.remove_writer(sock.fileno())
-        result = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if result:
-            sock.close()
-            self._failed(os.strerror(result))
-            return
-        tune_tcp(sock)
         self._channel = Channel(
             self._passing.loop,
             sock,
@@ -326,9 +313,6 @@ class _Attempt:
     def abandon(self) -> None:
         """Close it; nobody wants it any more."""
         self._client = None
-        if self._sock is not None:
-            self._passing.loop.remove_writer(self._sock.fileno())
-            self._sock.close()
-            self._sock = None
+        self._dial.cancel()
         if self._channel is not None:
             self._channel.close()
