@@ -288,6 +288,41 @@ def test_without_a_majority_nobody_is_elected_and_everybody_told(own: Etcd) -> N
         await_that(lambda: _renewed(store), "the lease goes on")
 
 
+def test_while_nobody_answers_nothing_hints_that_it_is_time_to_ask_again(own: Etcd) -> None:
+    with Candidates(own) as candidates:
+        leader, other = candidates.new("h0", 5.0), candidates.new("h1")
+        elect(leader)
+        leader.renew()
+        other.look()
+        assert len(leader.hints()) == len(other.hints()) == 1
+        own.kill()
+        # The watches have broken; a keeper that waited for them would never wait again.
+        for store, ask in ((leader, leader.renew), (other, other.look)):
+            with pytest.raises(StoreUnavailable):
+                ask()
+            assert store.hints() == []
+
+
+def test_a_candidate_whose_key_was_deleted_is_listed_again(shared: Etcd) -> None:
+    with Candidates(shared) as candidates:
+        first, second = candidates.new("h0"), candidates.new("h1")
+        second.look()
+        elect(first)
+        for store, ask in ((first, first.renew), (second, second.look)):
+            candidates.delete(f"candidates/{store._name}")
+            await_that(lambda ask=ask: ask().candidates == ("h0", "h1"), "both are listed")  # type: ignore[misc]
+
+
+def test_a_leader_that_would_never_vanish_is_named(shared: Etcd) -> None:
+    with Candidates(shared) as candidates:
+        store = candidates.new("h0")
+        candidates.put("leader", '{"name": "h9"}')
+        with pytest.raises(StoreRefused, match="leader in etcd has no lease"):
+            store.look()
+        candidates.delete("leader")
+        elect(store)
+
+
 def test_all_that_is_in_etcd_lies_below_the_cluster_s_own_prefix(shared: Etcd) -> None:
     with Candidates(shared) as candidates:
         elect(candidates.new("h0"))

@@ -58,9 +58,11 @@ def _summary(status: dict[str, Any]) -> str:
     lines.append(render(("HEAD", "ROLE", "PID"), [(h["name"], h["role"], h.get("pid", "")) for h in heads], "PID"))
     if store.get("kind") and not store["reachable"]:
         lines.append(
-            f"\nThe {store['kind']} store does not answer since {store['since_s']:.0f} s: "
+            f"\nThe {store['kind']} store does not answer as it should since {store['since_s']:.0f} s: "
             "this head goes on, but no other one can be elected.\n"
         )
+        if store.get("problem"):
+            lines.append(f"{store['problem']}\n")
     by_state: dict[str, list[int]] = {}
     for node in nodes:
         by_state.setdefault(node["state"], []).append(node["id"])

@@ -41,6 +41,7 @@ class _Key:
     value: bytes
     create_revision: int
     mod_revision: int
+    lease: int
 
 
 class EtcdStore:
@@ -74,6 +75,7 @@ class EtcdStore:
         self.look_every_s = self._ttl_s / 3
         self._candidate_lease = 0
         self._candidate_due_s = 0.0
+        self._is_announced = False
         self._leader_lease = 0
         self._leader_value = b""
         self._watch: socket.socket | None = None
@@ -82,10 +84,13 @@ class EtcdStore:
 
     def look(self) -> View:
         """See `heorot.coord.port.Store`."""
+        self._hear_watch()
         self._announce(CALL_BUDGET_S)
         # The watch first: what changes after it stands makes it speak, and what changed before is read now.
         self._renew_watch()
-        return self._view(self._read(CALL_BUDGET_S))
+        keys = self._read(CALL_BUDGET_S)
+        self._check_announced(keys)
+        return self._view(keys)
 
     def hints(self) -> list[int]:
         """The watch, which speaks when a key of this cluster changes."""
@@ -126,12 +131,15 @@ class EtcdStore:
     def renew(self) -> View:
         """See `heorot.coord.port.Store`."""
         budget_s = self._ttl_s / 4
+        self._hear_watch()
         if not self._keep_alive(self._leader_lease, budget_s):
             raise LeaseLost("its lease in etcd has run out")
-        with contextlib.suppress(StoreUnavailable):
+        # The lease stands, whatever comes of this.
+        with contextlib.suppress(StoreUnavailable, StoreRefused):
             self._announce(budget_s)
             self._renew_watch()
         keys = self._read(budget_s)
+        self._check_announced(keys)
         leader = keys.get("leader")
         if leader is None or leader.value != self._leader_value:
             raise LeaseLost(f"etcd says that {self._view(keys).leader or 'nobody'} leads")
@@ -183,6 +191,9 @@ class EtcdStore:
             leader = str(_object(keys["leader"].value, f"{self._prefix}leader").get("name", ""))
             if not leader:
                 raise StoreRefused(f"{self._prefix}leader in etcd names nobody")
+            if not keys["leader"].lease:
+                # It would never vanish, and nobody could be elected without a word.
+                raise StoreRefused(f"{self._prefix}leader in etcd has no lease, so no head wrote it: delete this key")
         candidates = [name.removeprefix("candidates/") for name in keys if name.startswith("candidates/")]
         preferred = keys["preferred"].value.decode("utf-8", "replace") if "preferred" in keys else ""
         return View(leader, self._epoch(keys), tuple(sorted(candidates)), preferred)
@@ -210,8 +221,8 @@ class EtcdStore:
             if not isinstance(row, dict):
                 raise StoreRefused(f"etcd does not say what keys there are below {self._prefix}")
             name = decode64(row.get("key")).decode("utf-8", "replace").removeprefix(self._prefix)
-            revisions = number(row.get("create_revision")), number(row.get("mod_revision"))
-            keys[name] = _Key(decode64(row.get("value")), *revisions)
+            numbers = number(row.get("create_revision")), number(row.get("mod_revision")), number(row.get("lease"))
+            keys[name] = _Key(decode64(row.get("value")), *numbers)
         return keys
 
     # ------------------------------------------------------------------ requests
@@ -239,7 +250,11 @@ class EtcdStore:
 
     def _keep_alive(self, lease: int, budget_s: float) -> bool:
         """Say whether the lease goes on."""
-        return number(self._call("/v3/lease/keepalive", {"ID": str(lease)}, budget_s).get("TTL")) > 0
+        answer = self._call("/v3/lease/keepalive", {"ID": str(lease)}, budget_s)
+        # A lease that has run out is one without a TTL: only an answer about this very lease may end a head.
+        if not isinstance(answer.get("header"), dict) or number(answer.get("ID")) != lease:
+            raise StoreRefused(f"etcd does not say whether a lease goes on: {str(answer)[:60]!r}")
+        return number(answer.get("TTL")) > 0
 
     def _revoke(self, lease: int) -> None:
         """Give a lease up; if that fails, it runs out by itself."""
@@ -253,26 +268,38 @@ class EtcdStore:
         if now_s < self._candidate_due_s:
             return
         if not self._candidate_lease or not self._keep_alive(self._candidate_lease, budget_s):
-            self._candidate_lease = 0
-            lease = self._grant(self._ttl_s, budget_s)
-            self._call("/v3/kv/put", self._put(f"candidates/{self._name}", b"", lease)["request_put"], budget_s)
-            self._candidate_lease = lease
+            self._candidate_lease, self._is_announced = 0, False
+            self._candidate_lease = self._grant(self._ttl_s, budget_s)
+        if not self._is_announced:
+            put = self._put(f"candidates/{self._name}", b"", self._candidate_lease)
+            self._call("/v3/kv/put", put["request_put"], budget_s)
+            self._is_announced = True
         # Counted from before the request: that is when etcd may have begun to count.
         self._candidate_due_s = now_s + self._ttl_s / 3
+
+    def _check_announced(self, keys: dict[str, _Key]) -> None:
+        """If somebody has deleted our candidate's key, its lease lives all the same: have the key put again."""
+        if f"candidates/{self._name}" not in keys:
+            self._is_announced, self._candidate_due_s = False, 0.0
 
     # ------------------------------------------------------------------ watch
 
     def _renew_watch(self) -> None:
-        """See that a watch stands that has nothing to say yet; without one, what changes is seen a little later."""
+        """See that a watch stands; without one, what changes is seen a little later."""
+        self._hear_watch()
         if self._watch is not None:
-            poll = select.poll()
-            poll.register(self._watch, select.POLLIN)
-            if not poll.poll(0):
-                return
-            self._close_watch()
+            return
         end = self._prefix[:-1] + "0"
         with contextlib.suppress(StoreUnavailable):
             self._watch = self._client.watch(self._prefix.encode(), end.encode(), self._ttl_s / 6)
+
+    def _hear_watch(self) -> None:
+        """Close a watch that has spoken, or broken: it would never be silent again, and its owner never wait."""
+        if self._watch is not None:
+            poll = select.poll()
+            poll.register(self._watch, select.POLLIN)
+            if poll.poll(0):
+                self._close_watch()
 
     def _close_watch(self) -> None:
         if self._watch is not None:

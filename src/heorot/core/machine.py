@@ -114,6 +114,8 @@ class HeadsKnown(Struct, frozen=True, gc=False):
     """Since when that is so, on the machine's clock."""
     lease_until_ms: int | None = None
     """Until then, on the machine's clock, no other head is elected; None: not as long as this one lives."""
+    problem: str = ""
+    """What is wrong with the store, for people; empty while it is reachable."""
 
 
 class HeadHeard(Struct, frozen=True, gc=False):

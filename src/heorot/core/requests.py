@@ -174,7 +174,12 @@ class Requests:
             "release": config.release,
             "fanout": config.fanout,
             "heads": sorted(heads, key=lambda head: str(head["name"])),
-            "store": {"kind": known.store, "reachable": known.reachable, "since_s": since_s},
+            "store": {
+                "kind": known.store,
+                "reachable": known.reachable,
+                "since_s": since_s,
+                "problem": known.problem,
+            },
             "nodes": self.nodes_json(list(self._context.members.records)),
         }
 

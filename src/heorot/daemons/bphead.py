@@ -219,7 +219,9 @@ class _News:
             heads = tuple((head["name"], head["role"]) for head in news["heads"])
             store = news["store"]
             lease = news["lease_until_ms"]
-            self._shell.feed(HeadsKnown(heads, store["kind"], store["reachable"], store["since_ms"], lease))
+            self._shell.feed(
+                HeadsKnown(heads, store["kind"], store["reachable"], store["since_ms"], lease, store["problem"])
+            )
 
 
 def main() -> int:

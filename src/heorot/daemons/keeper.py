@@ -42,6 +42,8 @@ END_GRACE_S = 1.0
 """How long a head may take to end in good order."""
 CONTROL_TIMEOUT_S = 0.25
 MAX_REQUEST_BYTES = 4096
+MAX_PROBLEM_CHARACTERS = 400
+"""Of what is wrong with the store: what the keeper says fits into a pipe at once."""
 SOCKET_NAME = "keeper.sock"
 STATE_NAME = "keeper.json"
 EPOCH_NAME = "epoch"
@@ -73,6 +75,7 @@ class Keeper:
         self._role = "standby"
         self._view = View("", 0, (), "")
         self._epoch = 0
+        self._seen_epoch = 0
         self._head_pid = 0
         self._news = -1
         self._told = ""
@@ -130,6 +133,7 @@ class Keeper:
             try:
                 self._view = self._store.look()
                 self._is_reachable()
+                self._note_epoch(self._view.epoch)
                 pause_s = self._wait_before_campaign()
                 if not pause_s:
                     term = self._store.campaign(self._floor())
@@ -159,13 +163,23 @@ class Keeper:
             wait_s = max(wait_s, self._others_first_until_s - now_s)
         return max(0.0, min(wait_s, self._store.look_every_s))
 
+    def _note_epoch(self, epoch: int) -> None:
+        """Remember the epochs of others, too: if the store loses them, nodes obey nobody below what they have seen."""
+        if epoch > self._seen_epoch:
+            self._seen_epoch = max(epoch, self._floor())
+            with self._logged("cannot note the epoch"):
+                try:
+                    state.remember_durably(self._directory, EPOCH_NAME, str(self._seen_epoch).encode())
+                except OSError as error:
+                    raise HeorotError(f"{self._directory / EPOCH_NAME}: {error.strerror or error}") from error
+
     def _floor(self) -> int:
-        """Return the highest epoch that this host has ever led in."""
+        """Return the highest epoch that this host has ever led in, or seen in the store."""
         path = self._directory / EPOCH_NAME
         try:
-            return int(path.read_text("ascii"))
+            return max(self._seen_epoch, int(path.read_text("ascii")))
         except FileNotFoundError:
-            return 0
+            return self._seen_epoch
         except (OSError, ValueError) as error:
             raise StoreRefused(
                 f"cannot read the last epoch from {path}: {error}; write the highest epoch of the cluster into it"
@@ -303,6 +317,7 @@ class Keeper:
             self._log("warning", f"{problem}{going_on}")
             self._since_s = time.monotonic()
         self._reachable = False
+        self._problem = problem
 
     def _complain(self, problem: str) -> None:
         if problem != self._problem:
@@ -327,7 +342,12 @@ class Keeper:
         news = {
             "lease_until_ms": None if math.isinf(until_s) else int(until_s * 1000),
             "heads": self._heads(),
-            "store": {"kind": self._store.kind, "reachable": self._reachable, "since_ms": int(self._since_s * 1000)},
+            "store": {
+                "kind": self._store.kind,
+                "reachable": self._reachable,
+                "since_ms": int(self._since_s * 1000),
+                "problem": "" if self._reachable else self._problem[:MAX_PROBLEM_CHARACTERS],
+            },
         }
         text = json.dumps(news)
         if text == self._told:
