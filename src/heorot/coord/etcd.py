@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heorot.coord.etcd_client import EtcdClient, EtcdSettings, decode64, encode64, number
-from heorot.coord.port import HOLD_BACK_S, LeaseLost, StoreRefused, StoreUnavailable, Term, View
+from heorot.coord.port import HOLD_BACK_S, LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term, View
 from heorot.core.errors import HeorotError, ProtocolError
 from heorot.core.nodeset import NodeSet
 
@@ -182,7 +182,7 @@ class EtcdStore:
         if identity is not None:
             theirs = _object(identity.value, f"{self._prefix}identity").get("authority")
             if theirs != self._authority:
-                raise StoreRefused(
+                raise StoreForeign(
                     f"{self._prefix} in etcd belongs to another cluster, with the authority {str(theirs)[:80]!r} "
                     f"(ours is {self._authority!r}): give one of them another id, or delete these keys if that is gone"
                 )

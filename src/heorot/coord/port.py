@@ -23,6 +23,10 @@ class StoreRefused(HeorotError):
     """The store answers, but not what can be used: damaged data, another cluster's data, no permission."""
 
 
+class StoreForeign(StoreRefused):
+    """What is in the store belongs to another cluster."""
+
+
 class LeaseLost(HeorotError):
     """This head does not lead any more: its process must end at once."""
 

@@ -141,6 +141,7 @@ class HeadMachine:
 
     def _connect_failed(self, event: ConnectFailed) -> None:
         """Another head does not answer: it is on standby, or its host is gone."""
+        self.rivals.failed(event)
 
     def _head_heard(self, event: HeadHeard) -> None:
         self.rivals.heard(event.epoch)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from heorot.core import messages as m
 from heorot.core.head_context import HeadContext
-from heorot.core.machine import CloseLink, Connect, LinkOpened, Send, Stop
+from heorot.core.machine import CloseLink, Connect, ConnectFailed, LinkOpened, Send, Stop
 from heorot.core.nodeset import HEAD
 
 PAUSE_MS = 1_000
 """Between two rounds, at least."""
+MAX_REASONS = 16
 
 
 class Rivals:
@@ -26,6 +27,7 @@ class Rivals:
         self._asked: dict[str, tuple[str, int]] = {}
         """The addresses of this round, by the key of the connection."""
         self._links: dict[int, tuple[str, int]] = {}
+        self._told: list[str] = []
 
     def announce(self) -> None:
         """Tell all others, and again later."""
@@ -54,6 +56,12 @@ class Rivals:
             m.PROTOCOL_VERSION, m.OLDEST_PROTOCOL_VERSION, config.cluster, HEAD, config.epoch, config.release
         )
         self._context.out.append(Send(event.link, hello))
+
+    def failed(self, event: ConnectFailed) -> None:
+        """Nobody answers at the address of another head: that is usual. One who is no head of ours is said once."""
+        if "certificate" in event.reason and event.reason not in self._told and len(self._told) < MAX_REASONS:
+            self._told.append(event.reason)
+            self._context.log("warning", f"the address of another head: {event.reason}")
 
     def closed(self, link: int) -> None:
         """A link is gone."""

@@ -29,6 +29,7 @@ from heorot.runtime.process import fork_daemon
 from heorot.runtime.shell import Shell
 from heorot.runtime.sockets import bind_tcp
 from heorot.security import tls
+from heorot.security.head_identity import check_head_identity
 from heorot.security.signing import Signer, Verifier
 
 
@@ -71,6 +72,7 @@ def run(settings: HeadSettings, store: Store) -> None:
     """
     log = Log(settings.log_path, f"bphead {settings.name}", settings.log_level)
     try:
+        check_head_identity(settings.directory, settings.cluster, settings.name)
         start_passing = _passing_starter(settings, log) if settings.pass_to else None
         Keeper(settings.name, settings.directory, store, _Starter(settings, log), log, start_passing).run()
         if settings.pass_to:
@@ -95,6 +97,8 @@ class _Starter:
         self._address = self._listener.getsockname()[:2]
 
     def __call__(self, term: Term, news: int) -> int:
+        # It may have expired since; then another head shall lead.
+        check_head_identity(self._settings.directory, self._settings.cluster, self._settings.name)
         listener, self._listener = self._listener, None
         with listener or bind_tcp(*self._address) as listener:
             keep = {listener.fileno(), news, term.lock} - {-1}

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heorot.coord.port import LeaseLost, Store, StoreRefused, StoreUnavailable, Term, View
+from heorot.coord.port import LeaseLost, Store, StoreForeign, StoreRefused, StoreUnavailable, Term, View
 from heorot.core.errors import HeorotError
 from heorot.daemons.stand_in import StandIn, StartPassing
 from heorot.runtime import state
@@ -76,6 +76,8 @@ class Keeper:
         self._view = View("", 0, (), "")
         self._epoch = 0
         self._seen_epoch = 0
+        self._has_looked = False
+        """The store was read once without an error."""
         self._head_pid = 0
         self._news = -1
         self._told = ""
@@ -132,6 +134,7 @@ class Keeper:
             self._switch_asked = False
             try:
                 self._view = self._store.look()
+                self._has_looked = True
                 self._is_reachable()
                 self._note_epoch(self._view.epoch)
                 pause_s = self._wait_before_campaign()
@@ -145,6 +148,12 @@ class Keeper:
             except StoreUnavailable as error:
                 self._is_unreachable(str(error))
                 pause_s = UNAVAILABLE_PAUSE_S * (1 + random.random())
+            except StoreForeign as error:
+                if not self._has_looked:
+                    # A mistake in the configuration: whoever has just started this head shall see it.
+                    raise
+                self._complain(str(error))
+                pause_s = REFUSED_PAUSE_S * (1 + random.random())
             except HeorotError as error:
                 self._complain(str(error))
                 pause_s = REFUSED_PAUSE_S * (1 + random.random())

@@ -31,6 +31,7 @@ def head_main(arguments: list[str]) -> int:
     from heorot.procs.namespace import pid_range
     from heorot.runtime.process import raise_descriptor_limit, set_name
     from heorot.security.authority import Authority
+    from heorot.security.head_identity import check_head_identity
     from heorot.security.join import JoinServer
     from heorot.security.registry import Registry
 
@@ -81,6 +82,7 @@ def head_main(arguments: list[str]) -> int:
             pass_to=heads if config.store.kind == "etcd" else (),
         )
         name = config.head.name
+        check_head_identity(settings.directory, config.cluster.id, name)
         store = open_store(config.store, root / "coord", config.cluster.id, settings.directory, name, settings.nodes)
         bphead.run(settings, store)
     except (HeorotError, OSError) as error:

@@ -21,6 +21,8 @@ HANDSHAKE_TIMEOUT_S = 10.0
 JOIN_TIMEOUT_S = 10.0
 MAX_LINKS = 4096
 """Links of one daemon, those in their handshake included."""
+REFUSAL_AGAIN_S = 600.0
+MAX_REFUSALS = 256
 
 
 class JoinSession(Protocol):
@@ -77,6 +79,8 @@ class Links:
         self._pending: set[_Link | _Attempt] = set()
         self._names = Names(loop)
         self._finishing: list[_Link] = []
+        self._refused: dict[tuple[str, str], float] = {}
+        """Host and reason of refusals, and when they were logged."""
         self._number = 0
         self._acceptor: Acceptor | None = None
         self._encoded: tuple[LinkMessage | None, bytes] = (None, b"")
@@ -200,7 +204,17 @@ class Links:
         elif link.key:
             self._feed(ConnectFailed(link.key, f"{link.name}: {reason}"))
         elif link.session is None:
-            self._log("warning", f"refused a connection from {link.name}: {reason}")
+            self._say_refused(link.name, reason)
+
+    def _say_refused(self, name: str, reason: str) -> None:
+        """Log a refusal: the same one of the same host only once in a while, because it comes again and again."""
+        host, now_s = name.partition(" ")[0], self._loop.time()
+        told_s = self._refused.pop((host, reason), None)
+        is_news = told_s is None or now_s - told_s >= REFUSAL_AGAIN_S
+        self._refused[host, reason] = now_s if told_s is None or is_news else told_s
+        if len(self._refused) > MAX_REFUSALS:
+            del self._refused[next(iter(self._refused))]
+        self._log("warning" if is_news else "debug", f"refused a connection from {name}: {reason}")
 
     def fail_link(self, link: int, reason: str) -> None:
         """Close a link because of what came over it."""
