@@ -20,7 +20,7 @@ from heorot.config import Address
 from heorot.config_text import render_head
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.security.authority import Authority
-from tests.cluster.harness import DEADLINE_S, Cluster, Finished, await_that, cluster, host_pids
+from tests.cluster.harness import DEADLINE_S, ROOT, Cluster, Finished, await_that, cluster, host_pids, kill_hard
 from tests.cluster.test_takeover import await_epoch, head, roles
 from tests.cluster.witness import Witness
 from tests.support.etcd import Etcd, etcd, free_ports
@@ -256,6 +256,40 @@ def test_a_head_whose_clock_is_days_off_says_so_and_harms_no_job(
         assert made.run("bpjob", "attach", "--from-start", ended).returncode == 7
 
 
+WRONG_CLOCK = """
+import os, time
+_right = time.time
+def _time():
+    with open("/proc/self/comm") as name, open(os.environ["WRONG_CLOCKS"]) as wrong:
+        return _right() + (5 * 86_400 if name.read() == wrong.read() else 0)
+if "WRONG_CLOCKS" in os.environ:
+    time.time = _time
+"""
+"""Python reads this at its start: the daemon that is named in the file has a wrong clock."""
+
+
+def test_what_a_node_with_a_wrong_clock_has_refused_is_not_started_by_the_next_head(tmp_path: Path) -> None:
+    wrong, marker = tmp_path / "wrong", uuid.uuid4().hex
+    wrong.write_text("bpnode n1\n")
+    (tmp_path / "sitecustomize.py").write_text(WRONG_CLOCK)
+    environment = {**TIMES, "WRONG_CLOCKS": str(wrong), "PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}
+    with cluster(3, "--heads", "2", environment=environment) as made, Witness(made, tmp_path) as witness:
+        job = made.detach("-a", "/bin/sh", "-c", "sleep 600", marker)
+        shown = made.await_job(job, lambda shown: shown["running"] == 2 and shown["failed"] == 1, "all is known")
+        assert "synchronise the clocks" in shown["statuses"]["1"]["error"]
+        # The clock is set right, and another head leads: what was refused stays so.
+        wrong.write_text("nobody\n")
+        kill_hard(made.node(1)["agent_pid"])
+        await_that(lambda: made.run("bpsh", "n1", "echo", "here").stdout == b"here\n", "n1 starts what it is given")
+        made.check("heorot", "head", "switch", "h1")
+        await_epoch(made, 2)
+        assert made.check("bpsh", "-a", "echo", "here") == b"here\n" * 3
+        again = made.job(job)
+        assert [again[key] for key in ("running", "failed", "statuses")] == [2, 1, shown["statuses"]]
+        assert len(host_pids(marker)) == 2
+        witness.check()
+
+
 # ------------------------------------------------------------------ other clusters
 
 
@@ -326,6 +360,9 @@ def test_a_head_tells_once_that_another_cluster_is_where_another_head_should_be(
             await_epoch(there, 2)
             line = f"the address of another head: 127.0.0.1 port {port}: the peer's certificate is not of this cluster"
             await_that(lambda: line in lone.log.read_text(), "the head says it")
+            # It tries that address again, every two seconds.
+            began_s = there.status()["store"]["since_s"]
+            await_that(lambda: there.status()["store"]["since_s"] > began_s + 5, "two more rounds")
             there.check("heorot", "head", "switch", "--dir", str(lone.directory), "h0")
             await_epoch(made, 3)
             witness.check()

@@ -196,7 +196,9 @@ class HeadRig:
 class NodeRig:
     """A node's agent whose process space answers every `Inventorize` with an empty inventory."""
 
-    def __init__(self, node: int, *, after: str = "0.0", heads: int = 1, **config: Any) -> None:
+    def __init__(
+        self, node: int, *, after: str = "0.0", heads: int = 1, takes_refusals: bool = True, **config: Any
+    ) -> None:
         addresses = tuple((f"head{number}", 1) for number in range(heads))
         base = NodeConfig(CLUSTER, node, "test", f"host{node}", 1, addresses)
         self.node = node
@@ -208,7 +210,7 @@ class NodeRig:
         """Or ``slow``: nothing is answered; or ``full``."""
         self.machine.start(0)
         self.give(SpaceConnected())
-        self.give(FromSpace(m.encode(m.Inventory(7, [], after=after, hears_alone=True))))
+        self.give(FromSpace(m.encode(m.Inventory(7, [], after=after, hears_alone=True, takes_refusals=takes_refusals))))
 
     def give(self, event: NodeEvent) -> list[Instruction]:
         """Hand over an event."""

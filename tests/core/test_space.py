@@ -180,6 +180,39 @@ def test_repeating_a_launch_repeats_the_report_only() -> None:
     assert sent(out, m.Report) == [before]
 
 
+def test_a_refused_launch_has_failed_for_every_head_until_it_is_released() -> None:
+    driver = Driver()
+    first = launch("1.1", ranks=2)
+    failed = [m.Failure(NODE, rank, 0, "the clock") for rank in (0, 1)]
+    driver.command(m.RefuseLaunch(first.ticket, first.signature, "the clock"))
+    assert sent(driver.advance(0), m.Report) == [m.Report("1.1", [], [], failed, 1, 1)]
+    # The next head asks what there is, and launches it again: the clock is right by now.
+    (inventory,) = sent(driver.command(m.Inventorize()), m.Inventory)
+    assert inventory.jobs == [m.JobInventory("1.1", [], [], failed, EVERYTHING)]
+    assert sent(driver.command(m.FetchLaunch("1.1")), m.LaunchCopy)[0].ticket == first.ticket
+    driver.command(launch("1.1", ranks=2, epoch=2))
+    assert sent(driver.advance(0), m.Report) == [m.Report("1.1", [], [], failed, 1, 1)]
+    assert driver.space.live_slots == 0
+    assert not [item for item in driver.wanted if isinstance(item, e.StartRanks)]
+    driver.command(m.Release("1.1"))
+    (report,) = sent(driver.command(first), m.Report)
+    assert {failure.error for failure in report.failed} == {ESTALE}
+
+
+def test_a_refused_launch_changes_nothing_of_what_runs_or_was_released() -> None:
+    driver = Driver()
+    known = launch("1.1")
+    (slot,) = driver.launch()
+    driver.give(e.Started(slot, 500))
+    driver.command(m.RefuseLaunch(known.ticket, known.signature, "the clock"))
+    assert sent(driver.advance(0), m.Report) == [m.Report("1.1", [NODE, 0, 500], [], [], 1, 0)]
+    driver.end(slot)
+    driver.command(m.Release("1.1"))
+    (report,) = sent(driver.command(m.RefuseLaunch(known.ticket, known.signature, "the clock")), m.Report)
+    assert [(failure.error, "released" in failure.text) for failure in report.failed] == [(ESTALE, True)]
+    assert driver.space.jobs == {}
+
+
 def test_a_new_agent_hears_the_inventory_first() -> None:
     driver = Driver()
     first, second = driver.launch(ranks=2)
@@ -195,7 +228,7 @@ def test_a_new_agent_hears_the_inventory_first() -> None:
     out = driver.command(m.Inventorize())
     messages = [i.message for i in out if isinstance(i, e.ToAgent)]
     inventory = m.JobInventory("1.1", [1, 501], [0, 7, 3, 0], [], 0)
-    assert messages[0] == m.Inventory(77, [inventory], 5, hears_alone=True)
+    assert messages[0] == m.Inventory(77, [inventory], 5, hears_alone=True, takes_refusals=True)
     assert [(o.rank, o.data) for o in sent(out, m.Output)] == [(0, b"abc"), (1, b"def")]
     assert not sent(driver.advance(1000), m.Report)
 

@@ -348,6 +348,20 @@ class Alone(Message, tag=58, frozen=True):
     """The highest epoch that the agent has seen: for whoever asks the space directly."""
 
 
+class RefuseLaunch(Message, tag=60, frozen=True):
+    """From the agent only, and only to a space whose `Inventory` says that it takes it: start nothing of this launch.
+
+    The space knows what the agent does not: whether the job runs already, or was released. If neither is true, it keeps
+    the job with its ranks as failed, so that no later head starts what a client was told to have failed.
+    """
+
+    ticket: bytes
+    """As in `Launch`."""
+    signature: bytes
+    text: str
+    """Why, for people."""
+
+
 class Look(Message, tag=59, frozen=True):
     """The first and only message of somebody on the node who is no agent and asks what runs here. Answered by one or
     more `View`, then the connection is closed."""
@@ -366,6 +380,8 @@ class Inventory(Message, tag=80, frozen=True):
     """As `Admit` said; empty: no head has admitted this incarnation yet."""
     hears_alone: bool = False
     """The space understands `Alone`."""
+    takes_refusals: bool = False
+    """The space understands `RefuseLaunch`."""
 
 
 class JobInventory(Message, frozen=True):
@@ -484,7 +500,7 @@ HeadCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place
 )  # fmt: skip
 SpaceCommand: TypeAlias = (
-    Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Alone
+    Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Alone | RefuseLaunch
 )  # fmt: skip
 NodePayload: TypeAlias = Attach | SpaceGone | Inventory | Output | StdinAck | Reply | LaunchCopy
 SpaceAnswer: TypeAlias = Report | Inventory | Output | StdinAck | Reply | LaunchCopy

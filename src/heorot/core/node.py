@@ -58,7 +58,7 @@ from heorot.core.merge import Accumulator
 from heorot.core.neighbours import differs, incompatibility
 from heorot.core.node_config import NodeConfig
 from heorot.core.nodeset import HEAD, NodeSet
-from heorot.core.tickets import Verify, open_launch, open_placement
+from heorot.core.tickets import Verify, clock_problem, open_placement, open_signed_launch
 from heorot.core.uplink import Uplink
 
 _TAG_REPORT = 7
@@ -68,7 +68,7 @@ _TAG_LAUNCH = 48
 _TAG_RELEASE = 52
 _TAG_ADMIT = 57
 _TAG_LAST_COMMAND = 79
-_OWN_TAGS = (58, 59)
+_OWN_TAGS = (58, 59, 60)
 """Of commands that only the agent itself, or somebody on the node, gives to bpinit."""
 _TAG_INVENTORY = 80
 _TAG_OUTPUT = 81
@@ -97,6 +97,7 @@ class NodeMachine:
         self.headless = True
         """The word on the head that bpinit and the children were told last."""
         self._space_hears = False
+        self._space_takes_refusals = False
         self._keeping = 0
         """The epoch that is being written to the disk, 0 if none is."""
         self._held: deque[tuple[int, Callable[[], None]]] = deque()
@@ -179,6 +180,7 @@ class NodeMachine:
             self.incarnation = inventory.incarnation
             self.admitted_after = inventory.after
             self._space_hears = inventory.hears_alone
+            self._space_takes_refusals = inventory.takes_refusals
             self._out += self.uplink.connect(self._now_ms)
             return
         # What is dropped here without a way up, bpinit repeats after the next Inventorize.
@@ -401,9 +403,8 @@ class NodeMachine:
     def _launch(self, payload: bytes) -> None:
         launch = m.decode_head_command(payload)
         assert isinstance(launch, m.Launch)
-        wall_ms = self._now_ms + self.config.wall_offset_ms
         try:
-            ticket = open_launch(self._verify, launch, cluster=self.config.cluster, wall_ms=wall_ms)
+            ticket = open_signed_launch(self._verify, launch, cluster=self.config.cluster)
             if ticket.epoch < self.epoch:
                 raise SecurityError(f"the launch is of epoch {ticket.epoch}; this node has seen {self.epoch}")
         except SecurityError as error:
@@ -418,14 +419,26 @@ class NodeMachine:
             # So that no relay waits for this node.
             self._merge(m.Report(ticket.job, [], [], [], 1, 1))
             return
-        self._out.append(ToSpace(payload))
+        problem = clock_problem(ticket, self._now_ms + self.config.wall_offset_ms)
+        if not problem:
+            self._out.append(ToSpace(payload))
+            return
+        self._log("error", f"launch {launch.job} refused: {problem}")
+        if self._space_takes_refusals:
+            # It may hold the job, or have released it; else it remembers the refusal, for the next head, too.
+            refuse = m.RefuseLaunch(launch.ticket, launch.signature, self._refusal(problem))
+            self._out.append(ToSpace(m.encode(refuse)))
+        else:
+            self._report_refusal(launch, problem)
+
+    def _refusal(self, why: str) -> str:
+        return f"n{self.config.node} refuses the launch: {why}"
 
     def _report_refusal(self, launch: m.Launch, why: str) -> None:
         # The ticket is not to be trusted, but the head checks every report against what it asked for.
         ticket = m.decode_ticket(launch.ticket)
         node = self.config.node
-        text = f"n{node} refuses the launch: {why}"
-        failed = [m.Failure(node, rank, 0, text) for rank in m.ranks_on(ticket, node)]
+        failed = [m.Failure(node, rank, 0, self._refusal(why)) for rank in m.ranks_on(ticket, node)]
         self._merge(m.Report(ticket.job, [], [], failed, 1, 1))
 
     def _place(self, sealed: bytes) -> None:

@@ -106,6 +106,7 @@ class Space:
             m.FetchLaunch: self._fetch_launch,
             m.Admit: self._admit,
             m.Alone: self._alone,
+            m.RefuseLaunch: self._refuse_launch,
         }
         self._handlers = handlers
 
@@ -189,7 +190,7 @@ class Space:
             if not job.live:
                 job.over_told = True
         own = self.config
-        self._turn.send(m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, True))
+        self._turn.send(m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, True, True))
         for job in self.jobs.values():
             job.muted = False
             self.output.set_sending(job)
@@ -203,7 +204,11 @@ class Space:
 
     # ------------------------------------------------------------------ launching
 
-    def _launch(self, command: m.Launch) -> None:
+    def _refuse_launch(self, command: m.RefuseLaunch) -> None:
+        self._launch(m.Launch(command.ticket, command.signature), command.text)
+
+    def _launch(self, command: m.Launch, problem: str = "") -> None:
+        """Start a job, or with a `problem` keep it as one whose ranks could not be started."""
         ticket = m.decode_ticket(command.ticket)
         known = self.jobs.get(ticket.job)
         if known is not None:
@@ -231,11 +236,24 @@ class Space:
             self._next_slot += 1
             job.ranks[number] = self._slots[slot] = Rank(slot, number, job)
             slots.append((slot, number))
+        if problem:
+            self._fail_all(job, problem)
+            return
         job.live = job.unstarted = len(slots)
         self.output.set_sending(job)
         self.solitude.reckon()
         size = sum(ticket.runs[1::2])
         self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots))
+
+    def _fail_all(self, job: Job, problem: str) -> None:
+        self._turn.log("warning", f"job {job.id}: {problem}")
+        for rank in job.ranks.values():
+            del self._slots[rank.slot]
+            rank.state = FAILED
+            rank.failure = m.Failure(self.config.node, rank.number, 0, problem[:MAX_FAILURE_CHARACTERS])
+            job.failed.append(rank.failure)
+        self.output.set_sending(job)
+        self._tell(job, self._turn.now)
 
     def _refusal(self, ticket: m.Ticket) -> str:
         if self.tombstones.refuses(ticket.job, ticket.issued_at_ms):

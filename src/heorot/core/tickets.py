@@ -48,17 +48,29 @@ def open_launch(verify: Verify, launch: Launch, *, cluster: str, wall_ms: int) -
     ProtocolError
         If the signed bytes are no ticket.
     """
+    ticket = open_signed_launch(verify, launch, cluster=cluster)
+    problem = clock_problem(ticket, wall_ms)
+    if problem:
+        raise SecurityError(problem)
+    return ticket
+
+
+def open_signed_launch(verify: Verify, launch: Launch, *, cluster: str) -> Ticket:
+    """Return the ticket of a launch after checking who has issued it, but not when. Raises as `open_launch`."""
     if not verify(_TICKET_DOMAIN + launch.ticket, launch.signature):
         raise SecurityError("the launch is not signed by this cluster's head")
     ticket = decode_ticket(launch.ticket)
     if ticket.cluster != cluster:
         raise SecurityError(f"the launch is for the cluster {ticket.cluster!r}, not for {cluster!r}")
-    if not ticket.issued_at_ms - CLOCK_TOLERANCE_MS <= wall_ms <= ticket.expires_at_ms + CLOCK_TOLERANCE_MS:
-        difference_s = (wall_ms - ticket.issued_at_ms) // 1000
-        raise SecurityError(
-            f"the launch has expired: this node's clock is {difference_s} s off the head's; synchronise the clocks"
-        )
     return ticket
+
+
+def clock_problem(ticket: Ticket, wall_ms: int) -> str:
+    """Return why a ticket must start nothing at this time, for people; empty if it may."""
+    if ticket.issued_at_ms - CLOCK_TOLERANCE_MS <= wall_ms <= ticket.expires_at_ms + CLOCK_TOLERANCE_MS:
+        return ""
+    difference_s = (wall_ms - ticket.issued_at_ms) // 1000
+    return f"the launch has expired: this node's clock is {difference_s} s off the head's; synchronise the clocks"
 
 
 def seal_placement(sign: Sign, placement: Placement) -> bytes:
