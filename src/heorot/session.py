@@ -14,12 +14,15 @@ streams.
 When the connection is lost the owner says so with `connection_lost`, connects to the next head, and calls
 `reconnected`: `outgoing` then holds the greeting and everything that takes up again what was under way. Jobs are
 resumed at their offsets; a launch that was not acknowledged is asked for once more under its key, which starts it at
-most once; questions are repeated; input that was not acknowledged is sent again. Meanwhile the owner may go on as if
-nothing had happened: what it wants is kept, within the same windows, until there is a head. A signal that may have
-arrived is not sent twice unless twice is as good as once.
+most once (it says when it was asked for first, on the clock of the head, and so waits for the welcome); questions are
+repeated; input that was not acknowledged is sent again. Meanwhile the owner may go on as if nothing had happened: what
+it wants is kept, within the same windows, until there is a head. A signal that may have arrived is not sent twice
+unless twice is as good as once.
 """
 
 from __future__ import annotations
+
+from time import monotonic
 
 from heorot import __version__, wire
 from heorot.core.errors import ProtocolError, RequestError
@@ -66,10 +69,11 @@ class Request:
     `error`.
     """
 
-    __slots__ = ("error", "finished", "job", "message", "repeatable", "rows", "value")
+    __slots__ = ("asked_s", "error", "finished", "job", "message", "repeatable", "rows", "value")
 
     def __init__(self, job: JobState | None = None) -> None:
         self.finished = False
+        self.asked_s = monotonic()
         self.message: list[Any] = []
         self.repeatable = True
         """Asking another head once more does no harm."""
@@ -294,7 +298,16 @@ class Session:
                     self._refused(number, ConnectionLost("the head was lost before it acknowledged the launch"), [])
                     continue
                 fields[wire.SPAWN_AGAIN] = True
+                continue
             self.outgoing += wire.encode(request.message)
+
+    def _ask_again(self, head_ms: int) -> None:
+        """Ask the head, whose clock says this, for the launches that no head has acknowledged."""
+        for request in self._requests.values():
+            fields = request.message
+            if fields[0] == "spawn" and fields[wire.SPAWN_AGAIN]:
+                fields[wire.SPAWN_ASKED_AT] = head_ms - int((monotonic() - request.asked_s) * 1000) - 1
+                self.outgoing += wire.encode(fields)
 
     def _resumed(self, job: JobState) -> None:
         """The head goes on with a job of an earlier connection: send what it may not have heard."""
@@ -387,6 +400,7 @@ class Session:
         elif tag == "welcome":
             self.head, self.epoch = message[3], message[4]
             self.greeted = True
+            self._ask_again(message[5] if len(message) > 5 else 0)
         # A tag that this release does not know comes from a newer head, which may say more than we understand.
 
     def _refused(self, number: int, error: RequestError, events: list[Event]) -> None:

@@ -30,7 +30,7 @@ MANY_MESSAGES = 300
 KEY_BYTES = 16
 """The length of the key of a launch."""
 MAX_HEADLESS_S = 10 * 365 * 86400
-SPAWN_KEY, SPAWN_AGAIN = 16, 18
+SPAWN_KEY, SPAWN_AGAIN, SPAWN_ASKED_AT = 16, 18, 19
 """Where these fields are in a ``spawn``."""
 _OUTPUT_PREFIX = b"\xa6output"
 
@@ -172,12 +172,13 @@ def spawn(
     key: bytes = b"",
     headless_ms: int = 0,
     again: bool = False,
+    asked_at_ms: int = 0,
 ) -> list[object]:
     """Start a command; answered by ``spawned``."""
     return [
         "spawn", request, nodes, select, argv, environment, directory, umask, limits,
         stdin, stdout, stderr, terminal, detached, max_processes, tell_started,
-        key, headless_ms, again,
+        key, headless_ms, again, asked_at_ms,
     ]  # fmt: skip
 
 

@@ -271,6 +271,7 @@ def test_more_ranks_than_the_job_has_are_ignored(session: Session, job: JobState
 # ---------------------------------------------------------------- from one head to the next
 
 KEY = b"k" * wire.KEY_BYTES
+HEAD_MS = 50_000
 
 
 def next_head(session: Session) -> list[Message]:
@@ -280,8 +281,8 @@ def next_head(session: Session) -> list[Message]:
     session.reconnected()
     hello, *rest = said(session)
     assert isinstance(hello, c.ClientHello)
-    hear(session, c.Welcome(1, "0", "h2", 8))
-    return rest
+    hear(session, c.Welcome(1, "0", "h2", 8, HEAD_MS))
+    return rest + said(session)
 
 
 def resumed(session: Session, job: JobState) -> list[Message]:
@@ -384,7 +385,9 @@ def test_a_launch_that_was_not_acknowledged_is_asked_for_again(session: Session)
     assert isinstance(first, c.Spawn)
     assert isinstance(again, c.Spawn)
     assert (first.again, again.again) == (False, True)
-    assert decoded(again) == [*decoded(first)[:-1], True]
+    assert decoded(again) == [*decoded(first)[:-2], True, again.asked_at_ms]
+    # Between the beginning of this test and now, as the next head sees it.
+    assert HEAD_MS - 60_000 < again.asked_at_ms < HEAD_MS
     hear(session, c.Spawned(job.request, "7.1", [4, 2], WINDOW_BYTES))
     assert session.jobs == {"7.1": job}
 

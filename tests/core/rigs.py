@@ -117,6 +117,7 @@ class HeadRig:
         below: Sequence[int] = (),
         incarnation: int = 7,
         after: str = "0.0",
+        age_ms: int = 3_600_000,
     ) -> None:
         """Let a node offer itself with what it holds, through the topmost of the nodes that it stands below."""
         top = below[0] if below else node
@@ -125,7 +126,7 @@ class HeadRig:
         self.orders += 1
         placed = placement(node, below) if below else b""
         self.up(node, m.Attach(node, incarnation, f"host{node}", 1, placed, parent=parent, order=self.orders), link)
-        self.up(node, m.Inventory(incarnation, list(jobs), after=after), link)
+        self.up(node, m.Inventory(incarnation, list(jobs), after=after, age_ms=age_ms), link)
 
     def up(self, node: int, payload: m.Message, link: int | None = None) -> None:
         """Let a node say something."""

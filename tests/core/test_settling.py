@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
@@ -113,6 +114,20 @@ def test_the_key_of_another_user_means_nothing() -> None:
     hand_over(head, 0, launch)
     (spawned,) = [message for message in head.told() if isinstance(message, c.Spawned)]
     assert spawned.job == "2.1"
+
+
+@pytest.mark.parametrize(("age_ms", "unknown"), [(0, True), (2_900, True), (3_100, False)])
+def test_a_node_that_began_anew_meanwhile_cannot_say_that_nothing_was_started(age_ms: int, unknown: bool) -> None:
+    head = new_head(2)
+    head.ask(replace(again("n[0-1]"), asked_at_ms=head.now - 2_000))
+    head.attach(0)
+    head.attach(1, age_ms=age_ms)
+    (answer,) = head.told()
+    if unknown:
+        assert isinstance(answer, c.Error)
+        assert (answer.code, "n1 began anew" in answer.message) == ("launch-unknown", True)
+    else:
+        assert isinstance(answer, c.Spawned)
 
 
 @pytest.mark.parametrize("select", ["list", "up"])

@@ -64,6 +64,9 @@ class Spawn(Message, tag="spawn", frozen=True):
     again: bool = False
     """The head was lost before it acknowledged this launch: if the job exists, go on with it, else start it. Refused
     with ``launch-unknown`` if neither is certain."""
+    asked_at_ms: int = 0
+    """With `again`: when it was asked for first, or earlier, on the clock of `Welcome.at_ms` (whose head has to greet
+    first). A node that is younger cannot know whether it was started there before."""
 
 
 class ClientStdin(Message, tag="stdin", frozen=True):
@@ -196,6 +199,8 @@ class Welcome(Message, tag="welcome", frozen=True):
     release: str
     head: str
     epoch: Count
+    at_ms: Count = 0
+    """The head's time, on a clock of its own."""
 
 
 class Error(Message, tag="error", frozen=True):

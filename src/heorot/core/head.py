@@ -285,6 +285,8 @@ class HeadMachine:
             raise ProtocolError(f"n{record.node} attached with another incarnation than its inventory has")
         if record.state != "up":
             self.members.set_state(record, "up")
+        # Late news make it look younger, never older.
+        record.began_ms = self.context.now_ms - inventory.age_ms
         # Descendants may have gone elsewhere while it was away.
         self._rebalance_soon()
         self._admit(record, inventory)
@@ -455,7 +457,9 @@ class HeadMachine:
             self.context.out.append(CloseClient(caller.client))
             return
         self._greeted_clients.add(caller.client)
-        welcome = c.Welcome(c.CLIENT_PROTOCOL_VERSION, self.config.release, self.config.name, self.config.epoch)
+        welcome = c.Welcome(
+            c.CLIENT_PROTOCOL_VERSION, self.config.release, self.config.name, self.config.epoch, self.context.now_ms
+        )
         self.context.to_client(caller.client, welcome)
 
     def _spawn(self, caller: Caller, ask: c.Spawn) -> None:
@@ -472,11 +476,28 @@ class HeadMachine:
                 raise RequestError(
                     LAUNCH_UNKNOWN, f"the head was lost before it acknowledged the launch, and {text}: see 'bpjob list'"
                 )
+            self._require_memory(addressed, ask.asked_at_ms)
         if ask.select != "list":
             self.settling.require()
         nodes = self.requests.runnable(caller, ask)
         self._require_reach(nodes)
         self.jobs.spawn(caller.client, caller.user, caller.uid, caller.gid, list(caller.groups), ask, nodes)
+
+    def _require_memory(self, nodes: NodeSet, asked_at_ms: int) -> None:
+        """See that all nodes would know of a launch that was asked for at that time. Raises RequestError."""
+        # Clocks go at different rates, by a thousandth at the very most.
+        latest_ms = asked_at_ms - 1000 - (self.context.now_ms - asked_at_ms) // 1000
+        young = (
+            nodes
+            & self.members.up
+            & NodeSet.of(record.node for record in self.members.records.values() if record.began_ms > latest_ms)
+        )
+        if young:
+            raise RequestError(
+                LAUNCH_UNKNOWN,
+                f"the head was lost before it acknowledged the launch, and {young} began anew since it was asked for: "
+                "what ran there is gone, and perhaps it was started there; see 'bpjob list'",
+            )
 
     def _require_reach(self, nodes: list[int]) -> None:
         """While another head may lead, let a launch wait for nodes that may have gone to it. Raises RequestError."""

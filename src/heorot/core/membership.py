@@ -44,6 +44,8 @@ class NodeRecord:
     """The incarnation that `admitted_after` is about."""
     admitted_after: str = "0.0"
     """Jobs up to this one were launched before this incarnation was known."""
+    began_ms: int = 0
+    """When this incarnation began, or later; on the head's clock."""
     mode: int = 0o111
     uid: int = 0
     gid: int = 0

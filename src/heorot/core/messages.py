@@ -382,6 +382,8 @@ class Inventory(Message, tag=80, frozen=True):
     """The space understands `Alone`."""
     takes_refusals: bool = False
     """The space understands `RefuseLaunch`."""
+    age_ms: Count = 0
+    """For how long this incarnation has existed."""
 
 
 class JobInventory(Message, frozen=True):

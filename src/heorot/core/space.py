@@ -66,6 +66,7 @@ class Space:
         self.tombstones = Tombstones()
         self.epoch = 0
         """The highest that an agent told of, for whoever asks; the agent alone decides what is obeyed."""
+        self._began_ms: int | None = None
         self.admitted_after = ""
         """What `Admit` said; the agent watches over it."""
         self._slots: dict[int, Rank] = {}
@@ -121,6 +122,8 @@ class Space:
         turn = self._turn
         turn.now = now_ms
         turn.out = []
+        if self._began_ms is None:
+            self._began_ms = now_ms
         self._handlers[type(event)](event)
         return turn.out
 
@@ -190,7 +193,9 @@ class Space:
             if not job.live:
                 job.over_told = True
         own = self.config
-        self._turn.send(m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, True, True))
+        assert self._began_ms is not None
+        age_ms = self._turn.now - self._began_ms
+        self._turn.send(m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, True, True, age_ms))
         for job in self.jobs.values():
             job.muted = False
             self.output.set_sending(job)

@@ -103,7 +103,9 @@ class Client:
         self.asked_again = 0
         """How often it has asked for its launch again."""
         self._launch: c.Spawn | None = None
-        """What was asked for and not answered yet."""
+        """What was asked for and not answered yet ..."""
+        self._asked_us = 0
+        """... and when it was first."""
         self.stalled_until_us = 0
         self._epoch = 0
         """Of the head that it is connected to."""
@@ -146,6 +148,7 @@ class Client:
             self._request(), plan.nodes, plan.select, plan.argv, [b"A=b"], b"/", 18, [], plan.stdin, b"", b"", [],
             plan.detached, key=self.world.random.randbytes(16),
         )  # fmt: skip
+        self._asked_us = self.world.now_us
         self.ask(self._launch)
 
     def leave(self, why: str = "leaves") -> None:
@@ -188,7 +191,6 @@ class Client:
         elif self._launch is not None:
             self._launch = replace(self._launch, request=self._request(), again=True)
             self.asked_again += 1
-            self.ask(self._launch)
         elif self.reading is not None:
             self._resume(self.reading)
         else:
@@ -226,6 +228,10 @@ class Client:
         self.world.tell_message(self.name, "<- %s", message, payload)
         if isinstance(message, c.Welcome):
             self._epoch = message.epoch
+            if self._launch is not None and self._launch.again:
+                age_ms = -(-(self.world.now_us - self._asked_us) // 1000)
+                self._launch = replace(self._launch, asked_at_ms=message.at_ms - age_ms)
+                self.ask(self._launch)
             return
         if isinstance(message, c.Rows):
             return
