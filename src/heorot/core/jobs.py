@@ -239,7 +239,8 @@ class Jobs:
         return bool(mask >> node & 1)
 
     def _unknown_report(self, mask: int, report: m.Report) -> None:
-        nodes = NodeSet.of(report.started[0::3] + report.exited[0::5] + [item.node for item in report.failed])
+        told = [item.node for item in (*report.failed, *report.notes)]
+        nodes = NodeSet.of(report.started[0::3] + report.exited[0::5] + told)
         if not self.adoptions.missed(report.job, nodes & NodeSet(mask)):
             self._forget_on(report.job, nodes & NodeSet(mask))
 
