@@ -64,8 +64,8 @@ def test_a_job_with_a_limit_ends_after_so_long_without_a_head_and_the_next_one_c
             assert headless_ms(own, node) >= before_ms
     for name in SCRIPTS:
         await_that(lambda name=name: not any(is_alive(pid) for pid in pids[name]), f"what {name} is ended")  # type: ignore[misc]
-    for node in (2, 6):
-        assert headless_ms(own, node) >= 1000 * LIMIT_S, "ended too early"
+        for node in (2, 6):
+            assert headless_ms(own, node) >= 1000 * LIMIT_S, "ended too early"
     assert all(is_alive(pid) for pid in pids["has no limit"])
     start_head(own)
     for name, (_, number) in SCRIPTS.items():
