@@ -142,6 +142,8 @@ class TimersSection:
     node_grace_ms: int = _ranged(5_000, 0, 3_600_000)
     kill_grace_ms: int = _ranged(2_000, 0, 600_000)
     query_timeout_ms: int = _ranged(10_000, 100, 600_000)
+    hang_ms: int = _ranged(10_000, 2_000, 600_000)
+    """A head that gives no sign of life for so long, though its host does, is ended and replaced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ socket = "{socket}"
 # node_grace_ms = {timers.node_grace_ms}                  # so long may a lost node come back before its ranks are lost
 # kill_grace_ms = {timers.kill_grace_ms}                  # between a hang-up and the kill
 # query_timeout_ms = {timers.query_timeout_ms}
+# hang_ms = {timers.hang_ms}                       # a head that gives no sign of life for so long is replaced
 
 [groups]
 # rack1 = "n0-n31"                      # bpsh @rack1 uptime

@@ -154,7 +154,7 @@ def test_messages_go_both_ways_and_a_closed_client_gets_its_last_word(rig: Rig, 
     client = Client(rig)
     client.send("hello", 1, "0")
     until(client.poll)
-    assert client.received == [["welcome", 1, "x" * 3_000_000, "h0", 7]]
+    assert client.received == [["welcome", 1, "x" * 3_000_000, "h0", 7, 0]]
     # The machine closed it: it is not told so.
     assert not rig.machine.of(ClientClosed)
 

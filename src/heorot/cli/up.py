@@ -14,7 +14,7 @@ from typing import Any
 from heorot.cli import cluster_limits, down
 from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.cli.request import Head, run, show_help
-from heorot.config import StoreSection, check_store
+from heorot.config import StoreSection, TimersSection, check_store
 from heorot.core.errors import HeorotError, ProtocolError, RequestError
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
@@ -77,6 +77,7 @@ def _body(arguments: list[str]) -> int:
         "log_level": "debug" if parsed.has("debug") else "info",
         "etcd": etcd,
         "lease_ms": times.pop("lease_ms", StoreSection().lease_ms),
+        "hang_ms": times.pop("hang_ms", TimersSection().hang_ms),
         "machine": times,
     }
     status = bring_up(layout, plan, show)

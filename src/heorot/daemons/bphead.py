@@ -20,6 +20,7 @@ from heorot.core.errors import HeorotError
 from heorot.core.head import HeadConfig, HeadMachine
 from heorot.core.machine import HeadsKnown
 from heorot.daemons.keeper import Keeper
+from heorot.daemons.watchdog import say_alive
 from heorot.runtime.clients import Clients
 from heorot.runtime.links import JoinSession, Links
 from heorot.runtime.log import Log
@@ -27,7 +28,7 @@ from heorot.runtime.loop import EpollLoop
 from heorot.runtime.passing import Passing
 from heorot.runtime.process import fork_daemon
 from heorot.runtime.shell import Shell
-from heorot.runtime.sockets import bind_tcp
+from heorot.runtime.sockets import bind_tcp, connect_unix
 from heorot.security import tls
 from heorot.security.head_identity import check_head_identity
 from heorot.security.signing import Signer, Verifier
@@ -56,6 +57,8 @@ class HeadSettings:
     join: Callable[[], JoinSession | None] | None = None
     reserve: Callable[[tuple[int, ...]], None] | None = None
     """Told which node numbers other heads have given away, so that no joining host gets one of them."""
+    hang_ms: int = 10_000
+    """The keeper ends a head whose event loop gives no sign of life for so long."""
     log_level: str = "info"
     pass_to: tuple[tuple[str, int], ...] = ()
     """Where the heads of the cluster are, for passing this host's clients on while on standby; empty: that is not done,
@@ -74,9 +77,9 @@ def run(settings: HeadSettings, store: Store) -> None:
     try:
         check_head_identity(settings.directory, settings.cluster, settings.name)
         start_passing = _passing_starter(settings, log) if settings.pass_to else None
-        Keeper(settings.name, settings.directory, store, _Starter(settings, log), log, start_passing).run()
-        if settings.pass_to:
-            settings.socket_path.unlink(missing_ok=True)
+        start = _Starter(settings, log)
+        Keeper(settings.name, settings.directory, store, start, log, start_passing, settings.hang_ms).run()
+        _remove_left(settings.socket_path)
         log("info", "the keeper ends: stopped")
     except HeorotError as error:
         log("error", str(error))
@@ -84,6 +87,16 @@ def run(settings: HeadSettings, store: Store) -> None:
     except BaseException:
         log.exception("the keeper ends because of an error in it")
         raise
+
+
+def _remove_left(path: Path) -> None:
+    """Remove the clients' socket, which a head leaves for what passes clients on, unless somebody serves it."""
+    try:
+        connect_unix(path).close()
+    except ConnectionRefusedError:
+        path.unlink(missing_ok=True)
+    except OSError:
+        pass  # gone, or full: somebody serves it
 
 
 class _Starter:
@@ -96,22 +109,22 @@ class _Starter:
         self._listener: socket.socket | None = settings.listener or bind_tcp(settings.host, settings.port)
         self._address = self._listener.getsockname()[:2]
 
-    def __call__(self, term: Term, news: int) -> int:
+    def __call__(self, term: Term, news: int, pulse: int) -> int:
         # It may have expired since; then another head shall lead.
         check_head_identity(self._settings.directory, self._settings.cluster, self._settings.name)
         listener, self._listener = self._listener, None
         with listener or bind_tcp(*self._address) as listener:
-            keep = {listener.fileno(), news, term.lock} - {-1}
-            return fork_daemon("bphead", keep, lambda: _head(self._settings, self._log, listener, term, news))
+            keep = {listener.fileno(), news, pulse, term.lock} - {-1}
+            return fork_daemon("bphead", keep, lambda: _head(self._settings, self._log, listener, term, news, pulse))
 
 
-def _head(settings: HeadSettings, log: Log, listener: socket.socket, term: Term, news: int) -> None:
+def _head(settings: HeadSettings, log: Log, listener: socket.socket, term: Term, news: int, pulse: int) -> None:
     """The head's process."""
     log.forget()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
         log("info", f"the active head, epoch {term.epoch}")
-        _serve(settings, log, listener, term, news)
+        _serve(settings, log, listener, term, news, pulse)
     except HeorotError as error:
         log("error", str(error))
         sys.exit(1)
@@ -122,8 +135,9 @@ def _head(settings: HeadSettings, log: Log, listener: socket.socket, term: Term,
         raise
 
 
-def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term, news: int) -> str:
+def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term, news: int, pulse: int) -> str:
     loop = EpollLoop()
+    say_alive(loop, pulse)
     if settings.reserve is not None:
         settings.reserve(term.nodes)
     host, port = listener.getsockname()[:2]

@@ -49,6 +49,7 @@ class ClusterPlan:
     etcd: list[str] = field(default_factory=list)
     """The members of etcd to use as the store; empty: the local store."""
     lease_ms: int = 3_000
+    hang_ms: int = 10_000
 
 
 @dataclass(slots=True)
@@ -256,6 +257,7 @@ class Embedded:
                 "lease_ms": self.plan.lease_ms if self.plan.etcd else 0,
                 **self.plan.machine,
             },
+            hang_ms=self.plan.hang_ms,
             log_level=self.plan.log_level,
         )
 

@@ -6,6 +6,7 @@ rules, whose reasons are in docs/decisions/lease-keeper.md:
 - A head process that has ended was reaped here: it is dead for certain, and the lease is given up at once.
 - The kernel kills the head when the keeper dies; then the lease runs out (or the lock is free, at once).
 - The store says that the lease is gone: the head is killed at once.
+- The head says nothing for a long time, though this process is awake: the head is killed at once.
 - The store says nothing: nobody else can be elected either, so the head goes on, and says so.
 """
 
@@ -19,7 +20,6 @@ import random
 import select
 import signal
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from typing import Any
 from heorot.coord.port import LeaseLost, Store, StoreForeign, StoreRefused, StoreUnavailable, Term, View
 from heorot.core.errors import HeorotError
 from heorot.daemons.stand_in import StandIn, StartPassing
+from heorot.daemons.watchdog import PULSE_S, Watchdog
 from heorot.runtime import state
+from heorot.runtime.loop import boot_time
 from heorot.runtime.process import how_ended
 from heorot.runtime.sockets import listen_unix, peer_credentials
 
@@ -48,13 +50,14 @@ SOCKET_NAME = "keeper.sock"
 STATE_NAME = "keeper.json"
 EPOCH_NAME = "epoch"
 
-StartHead = Callable[[Term, int], int]
-"""Starts the head's process for a term, with a descriptor from which it reads news; returns its pid."""
+StartHead = Callable[[Term, int, int], int]
+"""Starts the head's process for a term, with a descriptor from which it reads news, and one into which it writes that
+it lives (see `heorot.daemons.watchdog`); returns its pid."""
 
 
 class Keeper:
     """Keeps one head. `directory` is the head's own, next to its identity. `start_passing` serves the clients of this
-    host while the head is on standby.
+    host while the head is on standby. `hang_ms` is how long the head may be silent.
     """
 
     def __init__(
@@ -65,11 +68,13 @@ class Keeper:
         start: StartHead,
         log: Callable[[str, str], None],
         start_passing: StartPassing | None = None,
+        hang_ms: int = 10_000,
     ) -> None:
         self._name = name
         self._directory = directory
         self._store = store
         self._start = start
+        self._hang_s = hang_ms / 1000
         self._log = log
         self._passing = StandIn(start_passing, log)
         self._role = "standby"
@@ -86,7 +91,7 @@ class Keeper:
         self._others_first_until_s = 0.0
         self._lease_until_s = 0.0
         self._reachable = True
-        self._since_s = time.monotonic()
+        self._since_s = boot_time()
         self._problem = ""
         self._ending = False
         self._switch_asked = False
@@ -160,7 +165,7 @@ class Keeper:
 
     def _wait_before_campaign(self) -> float:
         """Return how long to wait before looking again; 0: campaign now."""
-        now_s = time.monotonic()
+        now_s = boot_time()
         view = self._view
         others = [name for name in view.candidates if name != self._name]
         if view.leader:
@@ -199,26 +204,28 @@ class Keeper:
     def _lead(self, term: Term) -> None:
         """Run the head until it ends or must end; afterwards it is dead and the lease is given up."""
         read, self._news = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        began_s = self._lease_until_s = time.monotonic()
+        pulse, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        began_s = self._lease_until_s = boot_time()
         if term.warning:
             self._log("warning", term.warning)
         try:
             try:
                 state.remember_durably(self._directory, EPOCH_NAME, str(term.epoch).encode())
                 self._epoch = term.epoch
-                self._head_pid = self._start(term, read)
+                self._head_pid = self._start(term, read, write)
             except (HeorotError, OSError) as error:
                 self._log("error", f"cannot start the head: {error}")
                 self._ended(began_s)
                 return
             finally:
                 os.close(read)
+                os.close(write)
             self._role = "active"
             process = os.pidfd_open(self._head_pid)
             try:
                 with self._logged("cannot note the head's process in the store"):
                     self._store.handed_over(self._head_pid)
-                why = self._keep(process)
+                why = self._keep(process, Watchdog(pulse, self._hang_s, boot_time()))
             except BaseException:
                 self._end_head(process, signal.SIGKILL)
                 raise
@@ -233,20 +240,21 @@ class Keeper:
             # The head is reaped, or was never started: nobody acts in this epoch any more.
             with self._logged("cannot give the lease up; it runs out by itself"):
                 self._store.resign()
+            os.close(pulse)
             os.close(self._news)
             self._news = -1
             self._told = ""
             self._role = "standby"
             self._head_pid = 0
             if self._handing_over:
-                self._others_first_until_s = time.monotonic() + HOLD_BACK_AFTER_END_S
+                self._others_first_until_s = boot_time() + HOLD_BACK_AFTER_END_S
             self._handing_over = False
 
-    def _keep(self, process: int) -> str:
+    def _keep(self, process: int, watchdog: Watchdog) -> str:
         """Keep the lease until the head ends or must be ended; return what became of it."""
-        next_s = time.monotonic()
+        next_s = boot_time()
         while True:
-            now_s = time.monotonic()
+            now_s = boot_time()
             if now_s >= next_s:
                 try:
                     self._view = self._store.renew()
@@ -259,16 +267,19 @@ class Keeper:
                     return f"was ended ({self._end_head(process, signal.SIGKILL)})"
                 except StoreUnavailable as error:
                     self._is_unreachable(str(error))
-                    next_s = time.monotonic() + UNAVAILABLE_PAUSE_S
+                    next_s = boot_time() + UNAVAILABLE_PAUSE_S
                 except HeorotError as error:
                     self._complain(str(error))
                     self._is_unreachable(str(error))
-                    next_s = time.monotonic() + self._store.renew_every_s
+                    next_s = boot_time() + self._store.renew_every_s
                 self._tell()
                 self._save()
-            ready = self._wait(next_s - time.monotonic(), [process, *self._store.hints()])
+            ready = self._wait(min(next_s - boot_time(), PULSE_S), [process, *self._store.hints()])
             if process in ready:
                 return how_ended(os.waitpid(self._head_pid, 0)[1])
+            if watchdog.is_silent(boot_time()):
+                self._log("error", f"the head hangs: it has given no sign of life for {watchdog.silent_s:.1f} s")
+                return f"was ended ({self._end_head(process, signal.SIGKILL)})"
             if ready:
                 next_s = 0.0
             if self._switch_asked:
@@ -289,7 +300,7 @@ class Keeper:
         return how_ended(os.waitpid(self._head_pid, 0)[1])
 
     def _ended(self, began_s: float) -> None:
-        now_s = time.monotonic()
+        now_s = boot_time()
         self._quick_ends = self._quick_ends + 1 if now_s - began_s < QUICK_END_S else 0
         pause_s = 0.0 if self._quick_ends <= 1 else min(0.1 * 2 ** (self._quick_ends - 2), LONGEST_PAUSE_S)
         self._not_before_s = now_s + pause_s
@@ -316,7 +327,7 @@ class Keeper:
     def _is_reachable(self) -> None:
         if not self._reachable:
             self._log("info", f"the {self._store.kind} store answers again")
-            self._since_s = time.monotonic()
+            self._since_s = boot_time()
         self._reachable = True
         self._problem = ""
 
@@ -324,7 +335,7 @@ class Keeper:
         if self._reachable:
             going_on = "; the active head goes on, but nobody can be elected" if self._role == "active" else ""
             self._log("warning", f"{problem}{going_on}")
-            self._since_s = time.monotonic()
+            self._since_s = boot_time()
         self._reachable = False
         self._problem = problem
 
@@ -378,7 +389,7 @@ class Keeper:
             "store": {
                 "kind": self._store.kind,
                 "reachable": self._reachable,
-                "since_s": round(time.monotonic() - self._since_s, 1),
+                "since_s": round(boot_time() - self._since_s, 1),
                 "problem": self._problem,
             },
         }

@@ -77,6 +77,7 @@ def head_main(arguments: list[str]) -> int:
             },
             join=join.session if join else None,
             reserve=join.reserve if join else None,
+            hang_ms=config.timers.hang_ms,
             log_level=config.cluster.log_level,
             # With the local store all heads are on this host, and the active one serves its clients.
             pass_to=heads if config.store.kind == "etcd" else (),

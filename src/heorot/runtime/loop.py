@@ -7,6 +7,7 @@ sends leaves in the same round, without another system call in between. See docs
 
 from __future__ import annotations
 
+import functools
 import heapq
 import select
 import time
@@ -14,6 +15,10 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 Callback: TypeAlias = Callable[..., Any]
+
+
+boot_time = functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+"""Seconds on a clock that goes on while the host is suspended: a lease and a silence do so, too."""
 
 
 class Timer(Protocol):
@@ -66,7 +71,7 @@ class EpollLoop:
         self._timer_number = 0
         self._stopping = False
 
-    time = staticmethod(time.monotonic)
+    time = staticmethod(boot_time)
 
     def call_soon(self, callback: Callback, /, *args: Any) -> None:
         """Call after the sockets that are ready now were served, before waiting again."""
@@ -134,7 +139,7 @@ class EpollLoop:
         if self._soon:
             wait = 0.0
         elif timers:
-            wait = min(max(0.0, timers[0].when - time.monotonic()), longest_s)
+            wait = min(max(0.0, timers[0].when - boot_time()), longest_s)
         else:
             wait = longest_s
         for fd, events in self._epoll.poll(wait):
@@ -146,7 +151,7 @@ class EpollLoop:
             if events & ~select.EPOLLIN and writer is not None and self._writers.get(fd) is writer:
                 writer[0](*writer[1])
         if timers:
-            now = time.monotonic()
+            now = boot_time()
             due: list[_Timer] = []
             while timers and timers[0].when <= now:
                 due.append(heapq.heappop(timers))
