@@ -130,6 +130,42 @@ def test_a_node_that_began_anew_meanwhile_cannot_say_that_nothing_was_started(ag
         assert isinstance(answer, c.Spawned)
 
 
+def over_after_a_change_of_heads() -> HeadRig:
+    """Return a head that has taken over a job which is over; its list is full, and its client on the way."""
+    head = HeadRig(1, epoch=2, max_finished_jobs=0, **UNREADY)
+    head.client()
+    launch = seal_ticket(sign, ticket("1.1", [0, 1], key=KEY, uid=0))
+    head.attach(0, [held("1.1", exited=[0, 0, 0, 0])])
+    hand_over(head, 0, launch)
+    return head
+
+
+def others_are_collected(head: HeadRig) -> None:
+    """Run and collect two more jobs, which makes the list of jobs too long."""
+    for number in (11, 12):
+        other = head.spawn("n0", request=number)
+        head.report(0, other, [0, 100], [0, 0, 0, 0])
+        head.ask(c.ClientRelease(other))
+    head.looked()
+
+
+def test_a_job_makes_no_room_for_others_while_its_client_may_come_back() -> None:
+    head = over_after_a_change_of_heads()
+    others_are_collected(head)
+    head.ask(again("n0"))
+    assert head.told()[0] == c.Spawned(1, "1.1", [0, 1], 4096)
+
+
+def test_what_made_room_for_others_is_not_started_again() -> None:
+    head = over_after_a_change_of_heads()
+    head.now += 60_000
+    others_are_collected(head)
+    assert "1.1" not in head.machine.jobs.jobs
+    head.ask(again("n0"))
+    assert refusals(head) == ["collected"]
+    assert head.commands(m.Launch) == []
+
+
 @pytest.mark.parametrize("select", ["list", "up"])
 def test_a_launch_that_no_node_has_heard_of_is_started_once_all_have_said_so(select: str) -> None:
     head = new_head(2)

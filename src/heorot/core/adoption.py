@@ -110,6 +110,8 @@ class Adoptions:
         del self.waiting[copy.job]
         job = Job(ticket, nodes_of(ticket), not ticket.attended, ticket.issued_at_ms)
         job.adopted = True
+        if ticket.key:
+            job.awaited_until_ms = context.now_ms + context.config.adoption_grace_ms
         job.launch = launch
         if ticket.stdin == b"":
             # What was on its way to slower nodes is gone with the earlier head: a reader goes on from the slowest.

@@ -468,6 +468,11 @@ class HeadMachine:
             if job is not None:
                 self._go_on(caller, job, ask)
                 return
+            dropped = self.jobs.dropped(caller.uid, ask.key)
+            if dropped:
+                raise RequestError(
+                    "collected", f"job {dropped} was started, is over, and made room for others before it was collected"
+                )
             addressed = self.members.known
             if ask.select == "list":
                 addressed = NodeSet.of(node for node in self.requests.resolve(ask.nodes, "list") if node != HEAD)

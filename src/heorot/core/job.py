@@ -105,6 +105,8 @@ class Job:
     """Clients and their request numbers that wait for the end."""
     node_set: NodeSet = field(default_factory=NodeSet)
     one_rank_a_node: bool = True
+    awaited_until_ms: int = 0
+    """Its client, which has lost its head or its way, may come back until then."""
     adopted: bool = False
     """An earlier head launched it."""
     reading: int = 0

@@ -18,7 +18,7 @@ from heorot.core.job import OVER, PENDING, Ended, Job, LostRank, exits_of, runs_
 from heorot.core.job_input import JobInput
 from heorot.core.membership import NodeRecord
 from heorot.core.nodeset import NodeSet
-from heorot.core.releases import Releases
+from heorot.core.releases import MAX_FORGOTTEN, Releases
 from heorot.core.stdin_feed import StdinFeed
 from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 
@@ -38,6 +38,8 @@ class Jobs:
         """The unfinished or unreleased jobs that each client attends."""
         self._keys: dict[tuple[int, bytes], str] = {}
         """User and key of a launch, and its job."""
+        self._dropped: dict[tuple[int, bytes], str] = {}
+        """The same of jobs that are on the list no more, though no client has collected them."""
         self._speakers: dict[int, frozenset[int]] = {}
         """The nodes of the masks of links, which seldom change."""
         self.releases = Releases(context)
@@ -122,6 +124,10 @@ class Jobs:
     def by_key(self, uid: int, key: bytes) -> Job | None:
         """Return the job that this user's client has launched with this key, if there is one."""
         return self.jobs.get(self._keys.get((uid, key), ""))
+
+    def dropped(self, uid: int, key: bytes) -> str:
+        """Return the id of the job of this key if it was started, is over and was not kept; else nothing."""
+        return self._dropped.get((uid, key), "")
 
     def _remember_key(self, job: Job) -> None:
         if job.ticket.key:
@@ -406,6 +412,7 @@ class Jobs:
         """Let a client read a job: tell it all that is known, then have the nodes send what they keep."""
         context = self._context
         job.client = client
+        job.awaited_until_ms = 0
         job.tell_started = True
         job.reading = context.next_reading()
         self.clients.setdefault(client, set()).add(job.id)
@@ -467,6 +474,7 @@ class Jobs:
             if job.detached or lost:
                 self._context.send_down(job.node_set, m.Attend(job.id, False))
             if lost and not job.detached:
+                job.awaited_until_ms = self._context.now_ms + self._context.config.client_grace_ms
                 self._context.set_timer(f"return:{job.id}", self._context.config.client_grace_ms)
             elif not job.detached:
                 self.hang_up(job)
@@ -509,10 +517,19 @@ class Jobs:
         limit = self._context.config.max_finished_jobs
         if len(self.jobs) <= limit:
             return
-        finished = [job for job in self.jobs.values() if job.done and job.client is None]
+        now_ms = self._context.now_ms
+        finished = [
+            job
+            for job in self.jobs.values()
+            if job.done and job.client is None and (job.released or now_ms >= job.awaited_until_ms)
+        ]
         finished.sort(key=lambda job: not job.released)
         for job in finished[: max(0, len(finished) - limit)]:
             del self.jobs[job.id]
-            self._keys.pop((job.ticket.uid, job.ticket.key), None)
+            key = job.ticket.uid, job.ticket.key
+            if self._keys.pop(key, "") and not job.released:
+                self._dropped[key] = job.id
+                if len(self._dropped) > MAX_FORGOTTEN:
+                    del self._dropped[next(iter(self._dropped))]
             self._close(job)
             self.releases.forget(job)
