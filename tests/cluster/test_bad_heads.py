@@ -271,7 +271,18 @@ if "WRONG_CLOCKS" in os.environ:
 """Python reads this at its start: the daemon that is named in the file has a wrong clock."""
 
 
-def test_what_a_node_with_a_wrong_clock_has_refused_is_not_started_by_the_next_head(tmp_path: Path) -> None:
+def open_command(name: str) -> list[str]:
+    """Return the words that run one of Heorot's commands in a Python which reads its environment.
+
+    Installed commands do not (``python3 -IS``).
+    """
+    return [sys.executable, "-c", f"import sys; sys.argv[0] = {name!r}; from heorot.start import run; run({name!r})"]
+
+
+def test_what_a_node_with_a_wrong_clock_has_refused_is_not_started_by_the_next_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.cluster.harness.command", open_command)
     wrong, marker = tmp_path / "wrong", uuid.uuid4().hex
     wrong.write_text("bpnode n1\n")
     (tmp_path / "sitecustomize.py").write_text(WRONG_CLOCK)

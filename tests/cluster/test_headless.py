@@ -130,11 +130,9 @@ def test_a_node_tells_what_it_holds_without_head_and_agent(own: Cluster) -> None
     assert wrong.returncode == 2
     assert b"on this host there is n[0-6]" in wrong.stderr
     start_head_only(own)
-    # Two words of the agent's: the second one comes when the epoch is on disk.
-    await_that(
-        lambda: [node_ps(own, 3)[key] for key in ("headless_ms", "epoch")] == [None, epoch + 1],
-        "n3 obeys the next head",
-    )
+    # Two words of the agent's: the second one comes when the epoch is on disk. On a busy machine more than one head may
+    # have come.
+    await_that(lambda: node_ps(own, 3)["headless_ms"] is None and node_ps(own, 3)["epoch"] > epoch, "n3 obeys a head")
 
 
 def test_without_nodes_here_it_is_said(tmp_path: Path) -> None:
