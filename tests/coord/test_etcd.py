@@ -14,7 +14,8 @@ import pytest
 
 from heorot.coord.etcd import EtcdStore
 from heorot.coord.etcd_client import EtcdSettings
-from heorot.coord.port import LeaseLost, StoreRefused, StoreUnavailable, Term
+from heorot.coord.port import LeaseLost, Shared, StoreRefused, StoreUnavailable, Term
+from heorot.core.errors import SecurityError
 from tests.cluster.harness import await_that
 from tests.support.etcd import Etcd, etcd
 
@@ -49,10 +50,10 @@ class Candidates:
         for store in self._made:
             store.close()
 
-    def new(self, name: str, lease_s: float = 2.0, nodes: tuple[int, ...] = ()) -> EtcdStore:
+    def new(self, name: str, lease_s: float = 2.0, shared: Shared | None = None) -> EtcdStore:
         """Return a candidate."""
         settings = EtcdSettings(tuple(self._where.urls))
-        self._made.append(EtcdStore(settings, self.cluster, self._authority, name, lease_s, lambda: nodes))
+        self._made.append(EtcdStore(settings, self.cluster, self._authority, name, lease_s, shared))
         return self._made[-1]
 
     def key(self, name: str) -> str:
@@ -217,26 +218,66 @@ def test_the_preferred_one_is_known_until_somebody_is_elected(shared: Etcd) -> N
         await_that(lambda: first.look().preferred == "", "the wish has run out")
 
 
-def test_a_new_leader_is_told_which_nodes_the_former_one_knew(shared: Etcd) -> None:
-    with Candidates(shared) as made:
-        first, second = made.new("h0", nodes=(0, 1, 2, 7)), made.new("h1", nodes=(0, 1))
-        assert elect(first).nodes == ()
-        first.renew()
-        first.resign()
-        assert elect(second).nodes == (0, 1, 2, 7)
-        second.renew()
-        second.resign()
-        assert elect(first).nodes == (0, 1, 2, 7)
+class Numbers:
+    """Shared records: a set of numbers, of which each head knows some."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.known = set(numbers)
+
+    def merge(self, theirs: bytes) -> bytes:
+        try:
+            found = set(json.loads(theirs or b"[]"))
+        except ValueError:
+            found = set()
+        self.known |= found
+        return theirs if self.known == found and theirs else json.dumps(sorted(self.known)).encode()
 
 
-@pytest.mark.parametrize(
-    "value", ["", "{}", "[3]", "[5,1]", "[0,99999999]", '["a","b"]', "[1.5,2]", "\xff", "[" * 5000]
-)
-def test_nodes_that_cannot_be_read_are_no_reason_not_to_lead(shared: Etcd, value: str) -> None:
+def test_every_head_has_what_any_of_them_has(shared: Etcd) -> None:
     with Candidates(shared) as made:
-        store = made.new("h0")
-        shared.ask("/v3/kv/put", {"key": made.key("nodes/h9"), "value": text64(value)})
-        assert elect(store).nodes == ()
+        records = [Numbers(0, 1), Numbers(1, 2), Numbers()]
+        leader, second, third = (made.new(f"h{number}", shared=one) for number, one in enumerate(records))
+        elect(leader)
+        for store in (second, third):
+            store.look()
+        leader.renew()
+        for store in (second, third):
+            store.look()
+        assert [one.known for one in records] == [{0, 1, 2}] * 3
+        # A standby changes something, and all have it.
+        records[2].known.add(7)
+        third.look()
+        assert leader.renew().warning == ""
+        second.look()
+        assert [one.known for one in records] == [{0, 1, 2, 7}] * 3
+
+
+@pytest.mark.parametrize("key", ["stamp", "~records"])
+@pytest.mark.parametrize("value", ["", "nonsense", None])
+def test_records_that_somebody_has_damaged_come_right_again(shared: Etcd, key: str, value: str | None) -> None:
+    with Candidates(shared) as made:
+        made.new("h0", shared=Numbers(4)).look()
+        if value is None:
+            made.delete(key)
+        else:
+            made.put(key, value)
+        late = Numbers(5)
+        made.new("h1", shared=late).look()
+        again = Numbers()
+        made.new("h2", shared=again).look()
+        assert 5 in again.known
+        assert again.known == late.known
+
+
+def test_records_that_cannot_be_shared_are_a_warning_and_no_reason_not_to_lead(shared: Etcd) -> None:
+    class Broken(Numbers):
+        def merge(self, theirs: bytes) -> bytes:
+            raise SecurityError("the file is damaged")
+
+    with Candidates(shared) as made:
+        store = made.new("h0", shared=Broken())
+        elect(store)
+        assert store.renew().warning == "nodes and tokens are not shared with the other heads: the file is damaged"
 
 
 def test_candidates_that_are_gone_are_not_listed(shared: Etcd) -> None:

@@ -128,6 +128,20 @@ def test_a_head_whose_lease_is_gone_and_whose_links_are_well_ends_when_its_succe
     eventually("the first host is on standby", lambda: roles(first) == {"h0": "standby", "h1": "active"})
 
 
+def joined(head: Host) -> list[int]:
+    """Return the numbers of the nodes in the registry of a head's host."""
+    done = head.run("heorot", "node", "list", "--dir", head.directory, "--json")
+    assert done.returncode == 0, done.stderr
+    return [node["id"] for node in json.loads(done.stdout)]
+
+
+def uses_left(head: Host) -> list[int]:
+    """Return how often each token that a head's host knows can be used, the oldest first."""
+    done = head.run("heorot", "token", "list", "--dir", head.directory, "--json")
+    assert done.returncode == 0, done.stderr
+    return [token["uses_left"] for token in json.loads(done.stdout)]
+
+
 COUNTING = "i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); sleep 0.05; done; cat; exit 5"
 """For longer than it takes to notice that a host is lost, and to elect another head."""
 COUNTED = "".join(f"{number}\n" for number in range(300))
@@ -136,6 +150,8 @@ COUNTED = "".join(f"{number}\n" for number in range(300))
 def test_the_active_head_s_host_vanishes_and_jobs_and_commands_go_on(heads: Heads, tmp_path: Path) -> None:
     first, second, network = heads.first, heads.second, heads.network
     here, there = {"HEOROT_DIR": str(first.directory)}, {"HEOROT_DIR": str(second.directory)}
+    token = make_token(first)
+    eventually("the other head's host has the token", lambda: uses_left(second) == [0, 1])
     started = first.run("bpsh", "--detach", "n0", "sh", "-c", COUNTING, **here)
     assert started.returncode == 0, started.stderr
     job = started.stdout.strip()
@@ -167,11 +183,14 @@ def test_the_active_head_s_host_vanishes_and_jobs_and_commands_go_on(heads: Head
     assert (command.returncode, output.read_text()) == (5, COUNTED + "the end\n"), errors
     done = first.run("bpjob", "attach", job, **here)
     assert (done.returncode, done.stdout) == (5, COUNTED), done.stderr
-    # The second head knows the nodes that joined through the first, and others join through it.
+    # The second head knows the nodes that joined through the first, and others join through it with the first's token.
+    assert joined(second) == [0, 1, 2]
     four = network.host("four")
-    status, text = join(four, second, make_token(second))
+    status, text = join(four, second, token)
     assert status == 0, text
-    assert json.loads(second.run("heorot", "node", "list", "--dir", second.directory, "--json").stdout)[-1]["id"] == 3
+    assert joined(second) == [0, 1, 2, 3]
+    eventually("the first host knows the node", lambda: joined(first) == [0, 1, 2, 3])
+    assert uses_left(first) == [0, 0]
     four.set_timers(heartbeat_ms=200, link_timeout_ms=1000)
     four.start("bpinit")
     four.start("bpnode")
@@ -189,3 +208,12 @@ def test_the_active_head_s_host_vanishes_and_jobs_and_commands_go_on(heads: Head
     eventually("the nodes are at the first head", lambda: states(second) == all_up and roles(second)["h0"] == "active")
     done = second.run("bpsh", "-a", "echo", "again", **there)
     assert (done.returncode, done.stdout.split()) == (0, ["again"] * 4), done.stderr
+    # A certificate is renewed by either; a node that was taken out stays out.
+    done = four.run(
+        "heorot", "certificate", "renew", "--node-config", four.config, "--head-config", four.directory / "none"
+    )
+    assert done.returncode == 0, done.stderr
+    done = second.run("heorot", "node", "remove", "--dir", second.directory, "3")
+    assert done.returncode == 0, done.stderr
+    eventually("the first host has forgotten the node", lambda: joined(first) == [0, 1, 2])
+    assert joined(second) == [0, 1, 2]

@@ -269,7 +269,7 @@ def test_a_node_renews_its_certificate_even_if_it_has_expired(head: Head) -> Non
 def test_who_is_not_in_the_registry_with_this_key_renews_nothing(head: Head, tmp_path: Path, what: str) -> None:
     identity, _, _ = join("127.0.0.1", head.port, head.token())
     if what == "removed":
-        head.server.registry.remove(0)
+        head.server.registry.remove(0, 1_900_000_000_000)
     elif what == "replaced":
         head.join(head.token(node=0))
     elif what == "never-joined":

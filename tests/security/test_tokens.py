@@ -144,10 +144,10 @@ def test_the_registry_gives_the_lowest_free_number(tmp_path: Path) -> None:
         registry.put(NodeRecord(number, f"host{number}", "00", "t", NOW_MS))
     assert registry.next_free() == 2
     assert list(Registry(tmp_path).nodes()) == [0, 1, 3]
-    removed = registry.remove(0)
+    removed = registry.remove(0, NOW_MS)
     assert removed is not None
     assert removed.host == "host0"
-    assert registry.remove(0) is None
+    assert registry.remove(0, NOW_MS) is None
     assert registry.next_free() == 0
     assert stat.S_IMODE((tmp_path / "registry.json").stat().st_mode) == 0o600
 

@@ -152,7 +152,7 @@ def _remove(arguments: argparse.Namespace) -> int:
     if not Registry(directory).nodes():
         raise HeorotError(f"no node has joined the cluster in {directory}")
     with TokenStore(directory).lock():
-        record = Registry(directory).remove(arguments.number)
+        record = Registry(directory).remove(arguments.number, int(time.time() * 1000))
     if record is None:
         raise HeorotError(f"there is no node n{arguments.number}; see: heorot node list")
     print(f"node n{record.number} ({record.host!a}) is removed; restart heorot-head to take it out of its table")

@@ -154,9 +154,14 @@ def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, 
             os.close(lock)
         _follow(warden, show, deadline_s)
         status = _await_nodes(layout, warden, plan["nodes"], show, deadline_s)
-    except BaseException:
+    except BaseException as failure:
         show.clear()
-        down.bring_down(layout)
+        try:
+            down.bring_down(layout)
+        except HeorotError as left:
+            if isinstance(failure, HeorotError):
+                raise HeorotError(f"{failure}; and it cannot be undone: {left}") from failure
+            raise
         raise
     show.done(f"{plan['nodes']} nodes are up in {layout.root}")
     return status

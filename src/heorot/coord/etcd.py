@@ -6,8 +6,9 @@ Everything lies below ``/heorot/CLUSTER/``:
 - ``epoch``: the highest epoch that was given out, in decimal digits; it only grows;
 - ``leader``: who leads, in which epoch; it vanishes with the leader's lease;
 - ``candidates/NAME``: one for each head that is alive, each below a lease of its own;
-- ``nodes/NAME``: the nodes that the head of this name knows of, as ``[first, last, first, last, ...]``;
-- ``preferred``: who shall lead next, below a short lease.
+- ``preferred``: who shall lead next, below a short lease;
+- ``~records``: nodes and tokens, signed (`heorot.security.shared`), and ``stamp``, their SHA-256: who has these already
+  need not read them.
 
 A head is elected by one transaction, which holds only if nobody leads and the epoch is still the one that was read: it
 writes leader and epoch together. Leases and locks of etcd are no fence; the epoch at the nodes is.
@@ -16,6 +17,7 @@ writes leader and epoch together. Leases and locks of etcd are no fence; the epo
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -23,16 +25,16 @@ import select
 import socket
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heorot.coord.etcd_client import EtcdClient, EtcdSettings, decode64, encode64, number
-from heorot.coord.port import HOLD_BACK_S, LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term, View
-from heorot.core.errors import HeorotError, ProtocolError
-from heorot.core.nodeset import NodeSet
+from heorot.coord.port import HOLD_BACK_S, LeaseLost, Shared, StoreForeign, StoreRefused, StoreUnavailable, Term, View
+from heorot.core.errors import HeorotError
 
 MAX_KEYS = 256
+RECORDS = "~records"
+"""Behind all other keys, so that these are read without it."""
 CALL_BUDGET_S = 3.0
 
 
@@ -48,8 +50,8 @@ class EtcdStore:
     """One candidate's view of the store.
 
     `cluster` names the cluster, `authority` is the fingerprint of its authority; a leader that is not heard of for
-    `lease_s` (whole seconds, rounded up; etcd's own limit may be higher) is replaced. `nodes` gives the nodes that this
-    head's host knows of. Raises StoreRefused.
+    `lease_s` (whole seconds, rounded up; etcd's own limit may be higher) is replaced. `shared` are the
+    records of nodes and tokens that the hosts of all heads are to have. Raises StoreRefused.
     """
 
     kind = "etcd"
@@ -61,9 +63,11 @@ class EtcdStore:
         authority: str,
         name: str,
         lease_s: float = 3.0,
-        nodes: Callable[[], Iterable[int]] = tuple,
+        shared: Shared | None = None,
     ) -> None:
-        self._nodes = nodes
+        self._shared = shared
+        self._records = self._stamp = b""
+        """What this head and etcd agreed on last, and its SHA-256 in hex."""
         self._client = EtcdClient(settings)
         self._prefix = f"/heorot/{urllib.parse.quote(cluster, safe='')}/"
         self._authority = authority
@@ -90,7 +94,9 @@ class EtcdStore:
         self._renew_watch()
         keys = self._read(CALL_BUDGET_S)
         self._check_announced(keys)
-        return self._view(keys)
+        # First: this refuses the keys of another cluster.
+        view = self._view(keys)
+        return replace(view, warning=self._share(keys, CALL_BUDGET_S))
 
     def hints(self) -> list[int]:
         """The watch, which speaks when a key of this cluster changes."""
@@ -123,7 +129,7 @@ class EtcdStore:
         warning = ""
         if stored < floor:
             warning = f"etcd gives epoch {stored} for this cluster, but {floor} was seen here: going on above that"
-        return Term(epoch, warning=warning, nodes=_nodes_in(keys))
+        return Term(epoch, warning=warning)
 
     def handed_over(self, pid: int) -> None:
         """Nothing: the lease is the keeper's."""
@@ -143,17 +149,35 @@ class EtcdStore:
         leader = keys.get("leader")
         if leader is None or leader.value != self._leader_value:
             raise LeaseLost(f"etcd says that {self._view(keys).leader or 'nobody'} leads")
-        self._tell_nodes(keys, budget_s)
-        return self._view(keys)
+        return replace(self._view(keys), warning=self._share(keys, budget_s))
 
-    def _tell_nodes(self, keys: dict[str, _Key], budget_s: float) -> None:
-        """See that a successor on another host knows for which nodes it must wait."""
-        name = f"nodes/{self._name}"
-        # It has time until the next renewal: the lease stands, whatever comes of this.
-        with contextlib.suppress(HeorotError):
-            ranges = json.dumps(NodeSet.of(self._nodes()).ranges()).encode()
-            if ranges != b"[]" and (name not in keys or keys[name].value != ranges):
-                self._call("/v3/kv/put", self._put(name, ranges)["request_put"], budget_s)
+    def _share(self, keys: dict[str, _Key], budget_s: float) -> str:
+        """Bring the records of this host and those in etcd together; return what went wrong."""
+        if self._shared is None:
+            return ""
+        # It has time until the next look: the lease stands, whatever comes of this.
+        try:
+            stored = keys["stamp"].value if "stamp" in keys else b""
+            theirs = self._records if stored == self._stamp else self._read_records(budget_s)
+            ours = self._shared.merge(theirs)
+            stamp = hashlib.sha256(ours).hexdigest().encode()
+            if stamp != stored:
+                puts = [self._put("stamp", stamp), self._put(RECORDS, ours)]
+                body = {"compare": [self._unchanged("stamp", keys)], "success": puts}
+                if not self._call("/v3/kv/txn", body, budget_s).get("succeeded"):
+                    return ""  # another head was faster; the next look takes its records in
+            self._records, self._stamp = ours, stamp
+        except StoreUnavailable:
+            pass  # that is said where it matters
+        except (HeorotError, OSError) as error:
+            return f"nodes and tokens are not shared with the other heads: {error}"
+        return ""
+
+    def _read_records(self, budget_s: float) -> bytes:
+        rows = self._call("/v3/kv/range", {"key": self._key(RECORDS)}, budget_s).get("kvs") or []
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise StoreRefused("etcd does not say what the records are")
+        return decode64(rows[0].get("value")) if rows else b""
 
     def resign(self) -> None:
         """See `heorot.coord.port.Store`: revoking the lease deletes the leader's key."""
@@ -209,8 +233,8 @@ class EtcdStore:
         return int(text)
 
     def _read(self, budget_s: float) -> dict[str, _Key]:
-        """Return all keys of this cluster, as a majority knows them."""
-        end = self._prefix[:-1] + "0"
+        """Return all keys of this cluster but the records, as a majority knows them."""
+        end = self._prefix + RECORDS
         body = {"key": encode64(self._prefix.encode()), "range_end": encode64(end.encode()), "limit": str(MAX_KEYS)}
         answer = self._call("/v3/kv/range", body, budget_s)
         rows = answer.get("kvs") or []
@@ -305,16 +329,6 @@ class EtcdStore:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-
-
-def _nodes_in(keys: dict[str, _Key]) -> tuple[int, ...]:
-    """Return all nodes that any head knew of. What cannot be read is left out: a hint is no reason not to lead."""
-    found = NodeSet()
-    for name, key in keys.items():
-        if name.startswith("nodes/"):
-            with contextlib.suppress(ValueError, RecursionError, TypeError, ProtocolError):
-                found |= NodeSet.from_ranges(json.loads(key.value))
-    return tuple(found)
 
 
 def _object(value: bytes, where: str) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class View:
     """All heads that are alive, the leader among them, in order of their names."""
     preferred: str
     """Who is to lead next; the others hold back. Empty: anybody."""
+    warning: str = ""
+    """What went wrong beside the election, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,15 @@ class Term:
     """A descriptor that the head's process must hold, and nobody else; -1: none."""
     warning: str = ""
     """What is odd about the store, for the log."""
-    nodes: tuple[int, ...] = ()
-    """Nodes that the heads before this one knew of: its own registry may be older."""
+
+
+class Shared(Protocol):
+    """Records that every head has on its own disk and may change; the store carries them from each to the others."""
+
+    def merge(self, theirs: bytes) -> bytes:
+        """Take over what is newer in `theirs` (empty: nothing is stored yet); return what all should have, `theirs`
+        itself if that is it. Raises HeorotError or OSError.
+        """
 
 
 class Store(Protocol):

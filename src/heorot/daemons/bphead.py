@@ -55,8 +55,6 @@ class HeadSettings:
     listener: socket.socket | None = None
     machine: dict[str, Any] = field(default_factory=dict)
     join: Callable[[], JoinSession | None] | None = None
-    reserve: Callable[[tuple[int, ...]], None] | None = None
-    """Told which node numbers other heads have given away, so that no joining host gets one of them."""
     hang_ms: int = 10_000
     """The keeper ends a head whose event loop gives no sign of life for so long."""
     log_level: str = "info"
@@ -138,8 +136,6 @@ def _head(settings: HeadSettings, log: Log, listener: socket.socket, term: Term,
 def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term, news: int, pulse: int) -> str:
     loop = EpollLoop()
     say_alive(loop, pulse)
-    if settings.reserve is not None:
-        settings.reserve(term.nodes)
     host, port = listener.getsockname()[:2]
     config = HeadConfig(
         cluster=settings.cluster,
@@ -149,7 +145,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
         host=host,
         port=port,
         fanout=settings.fanout,
-        nodes=tuple(sorted({*settings.nodes(), *term.nodes})),
+        nodes=settings.nodes(),
         pid=os.getpid(),
         wall_offset_ms=int((time.time() - loop.time()) * 1000),
         **settings.machine,

@@ -93,6 +93,7 @@ class Keeper:
         self._reachable = True
         self._since_s = boot_time()
         self._problem = ""
+        self._warned = ""
         self._ending = False
         self._switch_asked = False
         self._handing_over = False
@@ -141,6 +142,7 @@ class Keeper:
                 self._view = self._store.look()
                 self._has_looked = True
                 self._is_reachable()
+                self._warn(self._view.warning)
                 self._note_epoch(self._view.epoch)
                 pause_s = self._wait_before_campaign()
                 if not pause_s:
@@ -259,6 +261,7 @@ class Keeper:
                 try:
                     self._view = self._store.renew()
                     self._is_reachable()
+                    self._warn(self._view.warning)
                     self._lease_until_s = now_s + self._store.lease_s
                     # Counted from before the request: this is when the store may have begun to count.
                     next_s = now_s + self._store.renew_every_s
@@ -338,6 +341,11 @@ class Keeper:
             self._since_s = boot_time()
         self._reachable = False
         self._problem = problem
+
+    def _warn(self, warning: str) -> None:
+        if warning and warning != self._warned:
+            self._log("warning", warning)
+        self._warned = warning
 
     def _complain(self, problem: str) -> None:
         if problem != self._problem:

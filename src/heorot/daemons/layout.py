@@ -49,8 +49,18 @@ class Layout:
         for name in DIRECTORIES:
             _remove_tree(self.path(name))
         for name in FILES:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path(name))
+            for path in (*_unfinished(self.root, name), self.path(name)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+
+
+def _unfinished(root: str, name: str) -> list[str]:
+    """Return what writers of a file have left that were killed before they could rename it (``write_atomically``)."""
+    return [
+        os.path.join(root, entry)
+        for entry in os.listdir(root)
+        if entry.startswith(f".{name}.") and entry.endswith(".new")
+    ]
 
 
 def _remove_tree(path: str) -> None:

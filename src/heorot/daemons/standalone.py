@@ -34,6 +34,8 @@ def head_main(arguments: list[str]) -> int:
     from heorot.security.head_identity import check_head_identity
     from heorot.security.join import JoinServer
     from heorot.security.registry import Registry
+    from heorot.security.shared import SharedRecords
+    from heorot.security.signing import Signer
 
     path = _arguments("bphead", DEFAULT_HEAD_PATH, arguments)
     set_name("bphead-keeper")
@@ -76,7 +78,6 @@ def head_main(arguments: list[str]) -> int:
                 "query_timeout_ms": config.timers.query_timeout_ms,
             },
             join=join.session if join else None,
-            reserve=join.reserve if join else None,
             hang_ms=config.timers.hang_ms,
             log_level=config.cluster.log_level,
             # With the local store all heads are on this host, and the active one serves its clients.
@@ -84,7 +85,8 @@ def head_main(arguments: list[str]) -> int:
         )
         name = config.head.name
         check_head_identity(settings.directory, config.cluster.id, name)
-        store = open_store(config.store, root / "coord", config.cluster.id, settings.directory, name, settings.nodes)
+        shared = SharedRecords(root, Signer.load(settings.directory / "signing.key"))
+        store = open_store(config.store, root / "coord", config.cluster.id, settings.directory, name, shared)
         bphead.run(settings, store)
     except (HeorotError, OSError) as error:
         return _failed("bphead", error)

@@ -6,14 +6,13 @@ import hashlib
 import os
 import ssl
 import stat
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from heorot.config import ConfigError, StoreSection
 from heorot.coord.etcd import EtcdStore
 from heorot.coord.etcd_client import EtcdSettings
 from heorot.coord.local import LocalStore
-from heorot.coord.port import Store, StoreRefused
+from heorot.coord.port import Shared, Store, StoreRefused
 
 MAX_PASSWORD_BYTES = 1024
 
@@ -24,13 +23,11 @@ def open_store(
     cluster: str,
     identity: Path,
     name: str,
-    nodes: Callable[[], Iterable[int]] = tuple,
+    shared: Shared | None = None,
 ) -> Store:
     """Return the store for the head `name`, whose identity lies in `identity`; `local` is the local store's directory.
 
-    `nodes` gives the nodes that this host knows of.
-
-    Nothing is connected yet.
+    `shared` are the records of nodes and tokens, which heads on other hosts are to have, too. Nothing is connected yet.
 
     Raises
     ------
@@ -47,7 +44,7 @@ def open_store(
         user=section.user,
         password=_read_password(section.password_file) if section.user else "",
     )
-    return EtcdStore(settings, cluster, _fingerprint(identity / "ca.pem"), name, section.lease_ms / 1000, nodes)
+    return EtcdStore(settings, cluster, _fingerprint(identity / "ca.pem"), name, section.lease_ms / 1000, shared)
 
 
 def _read_password(path: str) -> str:

@@ -89,14 +89,9 @@ class JoinServer:
         self._wall_clock = wall_clock
         self._monotonic = monotonic
         self._joined = joined
-        self._reserved: tuple[int, ...] = ()
         self._sessions = 0
         self._allowance = float(REQUESTS_AT_ONCE)
         self._allowance_at = monotonic()
-
-    def reserve(self, numbers: tuple[int, ...]) -> None:
-        """Give none of these numbers away: another head has, and our registry may not say so."""
-        self._reserved = numbers
 
     def session(self) -> JoinSession | None:
         """Return what serves one anonymous link, or None if there are `MAX_ANONYMOUS_LINKS` already: then close it."""
@@ -176,8 +171,7 @@ class JoinServer:
         number = self._number(request, token, nodes)
         self.tokens.use(token)
         record = NodeRecord(number, request.host, request.public_key.hex(), token.id, now_ms)
-        self.registry.put(record)
-        return record
+        return self.registry.put(record)
 
     def _number(self, request: JoinRequest, token: TokenRecord, nodes: dict[int, NodeRecord]) -> int:
         if token.node >= 0:
@@ -185,8 +179,8 @@ class JoinServer:
                 raise TokenRefused("node-number", f"this token is for node {token.node}, not for node {request.node}")
             return self._within(token.node)
         if request.node < 0:
-            return self._within(self.registry.next_free(self._reserved))
-        if request.node in nodes or request.node in self._reserved:
+            return self._within(self.registry.next_free())
+        if request.node in nodes:
             raise TokenRefused(
                 "node-number",
                 f"number {request.node} is given to a node already; to replace that node, use a token made with "

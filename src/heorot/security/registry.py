@@ -6,7 +6,7 @@ One JSON file, ``DIR/registry.json``, replaced as a whole; changes happen under 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from heorot.core.errors import SecurityError
@@ -15,6 +15,8 @@ from heorot.security.files import write_atomically
 
 FILE_NAME = "registry.json"
 _VERSION = 1
+MAX_REMOVED = 4096
+"""Removed nodes that are remembered."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,38 @@ class NodeRecord:
     joined_at_ms: int
 
 
+@dataclass(frozen=True)
+class RegistryContent:
+    """The nodes that have joined, and those that were removed, by number."""
+
+    nodes: dict[int, NodeRecord]
+    removed: dict[int, int]
+    """When, in milliseconds since 1970; so that another head does not bring it back."""
+
+    def merged(self, other: RegistryContent) -> RegistryContent:
+        """Return what is newest in either: of a number, the later of joining and removal."""
+        removed = dict(self.removed)
+        for number, at_ms in other.removed.items():
+            removed[number] = max(at_ms, removed.get(number, 0))
+        nodes = dict(self.nodes)
+        for number, record in other.nodes.items():
+            known = nodes.get(number, record)
+            nodes[number] = max(known, record, key=lambda one: (one.joined_at_ms, one.public_key))
+        return RegistryContent(nodes, removed).tidy()
+
+    def tidy(self) -> RegistryContent:
+        """Return it with each number in one of the two, in order, and not too many of the removed."""
+        nodes = {
+            number: self.nodes[number]
+            for number in sorted(self.nodes)
+            if self.nodes[number].joined_at_ms > self.removed.get(number, -1)
+        }
+        newest = sorted(self.removed, key=lambda number: (self.removed[number], number))[-MAX_REMOVED:]
+        return RegistryContent(
+            nodes, {number: self.removed[number] for number in sorted(newest) if number not in nodes}
+        )
+
+
 class Registry:
     """Reads and changes the registry; every call reads the file again."""
 
@@ -39,38 +73,55 @@ class Registry:
 
     def nodes(self) -> dict[int, NodeRecord]:
         """Return all nodes by number, ascending. Raises SecurityError if the file is damaged."""
+        return self.content().nodes
+
+    def content(self) -> RegistryContent:
+        """Return the nodes and the removed ones. Raises SecurityError if the file is damaged."""
         try:
             value = json.loads(self.path.read_bytes())
             if value["version"] != _VERSION:
                 raise SecurityError(f"{self.path} is of another release (version {value['version']})")
             records = [NodeRecord(**record) for record in value["nodes"]]
+            removed = {int(number): int(at_ms) for number, at_ms in value.get("removed", ())}
         except FileNotFoundError:
-            return {}
+            return RegistryContent({}, {})
         except (ValueError, TypeError, KeyError) as error:
             raise SecurityError(f"the registry of nodes {self.path} is damaged; restore it from a copy") from error
-        return {record.number: record for record in sorted(records, key=lambda record: record.number)}
+        return RegistryContent({record.number: record for record in records}, removed).tidy()
 
-    def next_free(self, reserved: tuple[int, ...] = ()) -> int:
-        """Return the lowest number that no node has and that is not reserved. Raises SecurityError if there is none."""
-        nodes = {*self.nodes(), *reserved}
+    def next_free(self) -> int:
+        """Return the lowest number that no node has. Raises SecurityError if there is none."""
+        nodes = self.nodes()
         for number in range(MAX_NODE_NUMBER + 1):
             if number not in nodes:
                 return number
         raise SecurityError(f"the cluster is full: all numbers up to {MAX_NODE_NUMBER} are given")
 
-    def put(self, record: NodeRecord) -> None:
-        """Enter a node, in place of a former one of that number; the lock of the token store is held."""
-        self._write({**self.nodes(), record.number: record})
-
-    def remove(self, number: int) -> NodeRecord | None:
-        """Take a node out and return it; the lock of the token store is held."""
-        nodes = self.nodes()
-        record = nodes.pop(number, None)
-        if record is not None:
-            self._write(nodes)
+    def put(self, record: NodeRecord) -> NodeRecord:
+        """Enter a node, in place of a former one of that number, and return what was entered; the lock of the token
+        store is held.
+        """
+        content = self.content()
+        # Later than what it replaces, whatever the clocks of the heads say.
+        former = content.nodes.get(record.number)
+        earlier_ms = max(content.removed.get(record.number, 0), former.joined_at_ms if former is not None else 0)
+        if record.joined_at_ms <= earlier_ms:
+            record = replace(record, joined_at_ms=earlier_ms + 1)
+        self.replace(RegistryContent({**content.nodes, record.number: record}, content.removed))
         return record
 
-    def _write(self, nodes: dict[int, NodeRecord]) -> None:
-        records = [asdict(nodes[number]) for number in sorted(nodes)]
-        data = json.dumps({"version": _VERSION, "nodes": records}, indent=0).encode()
-        write_atomically(self.path, data, durable=True)
+    def remove(self, number: int, now_ms: int) -> NodeRecord | None:
+        """Take a node out and return it; the lock of the token store is held."""
+        content = self.content()
+        record = content.nodes.get(number)
+        if record is not None:
+            at_ms = max(now_ms, record.joined_at_ms)
+            self.replace(RegistryContent(content.nodes, {**content.removed, number: at_ms}))
+        return record
+
+    def replace(self, content: RegistryContent) -> None:
+        """Write all of it; the lock of the token store is held."""
+        content = content.tidy()
+        records = [asdict(record) for record in content.nodes.values()]
+        value = {"version": _VERSION, "nodes": records, "removed": list(content.removed.items())}
+        write_atomically(self.path, json.dumps(value, indent=0).encode(), durable=True)

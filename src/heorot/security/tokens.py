@@ -97,6 +97,17 @@ class TokenRecord:
     uses_left: int
     node: int = -1
     """The only number that it gives; -1: any free one."""
+    revoked: bool = False
+    """It is kept until it would have been forgotten anyway, so that another head does not bring it back."""
+
+    def merged(self, other: TokenRecord) -> TokenRecord:
+        """Return what two heads together know of the same token."""
+        uses_left = min(self.uses_left, other.uses_left)
+        return replace(self, uses_left=uses_left, revoked=self.revoked or other.revoked)
+
+    def is_forgotten(self, now_ms: int) -> bool:
+        """Say whether it has been over for so long that nobody asks for it any more."""
+        return now_ms >= self.expires_at_ms + KEPT_AFTER_EXPIRY_MS
 
 
 class TokenRefused(Exception):  # an outcome, not an error of the program
@@ -154,29 +165,41 @@ class TokenStore:
         record = TokenRecord(token.id.hex(), _hash_secret(token.secret), now_ms, now_ms + ttl_ms, uses, node)
         with self.lock():
             self._forget_old(now_ms)
-            if len(self.list()) >= MAX_TOKENS:
-                raise SecurityError(f"there are {MAX_TOKENS} tokens already; revoke some (heorot token revoke)")
+            if len(self.all()) >= MAX_TOKENS:
+                raise SecurityError(
+                    f"{MAX_TOKENS} tokens were made already; each is forgotten a day after it has expired: use fewer"
+                )
             self._write(record)
         return token, record
 
     def list(self) -> list[TokenRecord]:
+        """Return all that were not revoked, oldest first."""
+        return [record for record in self.all() if not record.revoked]
+
+    def all(self) -> tuple[TokenRecord, ...]:
         """Return all records, oldest first."""
         if not self.directory.is_dir():
-            return []
+            return ()
         ids = sorted(path.stem for path in self.directory.glob("*.json"))
         records = [record for record in map(self._read, ids) if record is not None]
-        return sorted(records, key=lambda record: (record.created_at_ms, record.id))
+        return tuple(sorted(records, key=lambda record: (record.created_at_ms, record.id)))
 
     def revoke(self, token_id: str) -> bool:
         """Make a token useless at once; say whether there was one."""
         if not _ID_PATTERN.fullmatch(token_id):
             return False
         with self.lock():
-            try:
-                (self.directory / f"{token_id}.json").unlink()
-            except FileNotFoundError:
+            record = self._read(token_id)
+            if record is None or record.revoked:
                 return False
+            self._write(replace(record, revoked=True))
             return True
+
+    def replace(self, record: TokenRecord) -> None:
+        """Write a record; `lock` is held. Raises SecurityError if its id is none."""
+        if not _ID_PATTERN.fullmatch(record.id):
+            raise SecurityError(f"{record.id[:40]!r} is no token's id")
+        self._write(record)
 
     def check(self, token_id: bytes, secret: bytes, now_ms: int) -> TokenRecord:
         """Return the record of a token whose secret was shown; `lock` is held.
@@ -190,7 +213,7 @@ class TokenStore:
         record = self._read(token_id.hex())
         # Compare in any case: the time taken must not tell whether the id exists.
         matches = hmac.compare_digest(_hash_secret(secret), record.secret_hash if record is not None else "0" * 64)
-        if record is None or not matches:
+        if record is None or not matches or record.revoked:
             raise TokenRefused(
                 "token-unknown", "the head does not accept this token: it is wrong, withdrawn or long over"
             )
@@ -205,8 +228,8 @@ class TokenStore:
         self._write(replace(record, uses_left=record.uses_left - 1))
 
     def _forget_old(self, now_ms: int) -> None:
-        for record in self.list():
-            if now_ms >= record.expires_at_ms + KEPT_AFTER_EXPIRY_MS:
+        for record in self.all():
+            if record.is_forgotten(now_ms):
                 with contextlib.suppress(FileNotFoundError):
                     (self.directory / f"{record.id}.json").unlink()
 

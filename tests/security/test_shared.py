@@ -1,0 +1,173 @@
+"""What the heads of all hosts know of nodes and tokens comes together, in whatever order they hear of each other."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heorot.core.errors import SecurityError
+from heorot.security import shared
+from heorot.security.registry import NodeRecord, Registry, RegistryContent
+from heorot.security.shared import Records, SharedRecords
+from heorot.security.signing import Signer
+from heorot.security.tokens import KEPT_AFTER_EXPIRY_MS, TokenRecord, TokenRefused, TokenStore
+
+NOW_MS = 1_800_000_000_000
+SIGNER = Signer(bytes(32))
+
+
+def node(number: int, at_ms: int, key: str = "00") -> NodeRecord:
+    """Return a node that has joined at this time."""
+    return NodeRecord(number, f"host{number}", key, "t", at_ms)
+
+
+class Host:
+    """A head's host."""
+
+    def __init__(self, directory: Path, signer: Signer = SIGNER) -> None:
+        directory.mkdir()
+        self.now_ms = NOW_MS
+        self.registry = Registry(directory)
+        self.tokens = TokenStore(directory)
+        self.shared = SharedRecords(directory, signer, lambda: self.now_ms / 1000)
+
+    def join(self, number: int) -> None:
+        with self.tokens.lock():
+            self.registry.put(node(number, self.now_ms))
+
+    def remove(self, number: int) -> None:
+        with self.tokens.lock():
+            assert self.registry.remove(number, self.now_ms)
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> tuple[Host, Host]:
+    return Host(tmp_path / "a"), Host(tmp_path / "b")
+
+
+def exchange(first: Host, second: Host) -> bytes:
+    """Let both hear of each other; return what both then have."""
+    data = second.shared.merge(first.shared.merge(b""))
+    assert first.shared.merge(data) == data
+    assert second.shared.merge(data) == data
+    return data
+
+
+def test_nodes_that_joined_anywhere_are_known_everywhere_and_removed_ones_stay_away(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    first.join(0)
+    second.join(1)
+    exchange(first, second)
+    assert list(first.registry.nodes()) == list(second.registry.nodes()) == [0, 1]
+    second.remove(0)
+    exchange(first, second)
+    assert list(first.registry.nodes()) == list(second.registry.nodes()) == [1]
+    # The clock of the head that gives the number anew is late.
+    second.now_ms -= 60_000
+    second.join(0)
+    exchange(first, second)
+    assert list(first.registry.nodes()) == [0, 1]
+    first.now_ms -= 60_000
+    first.remove(0)
+    exchange(first, second)
+    assert list(second.registry.nodes()) == [1]
+
+
+def test_a_token_is_good_at_every_head_as_often_as_it_says_and_no_more(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    token, record = first.tokens.create(bytes(32), NOW_MS, uses=2)
+    other, _ = first.tokens.create(bytes(32), NOW_MS)
+    exchange(first, second)
+    second.tokens.use(second.tokens.check(token.id, token.secret, NOW_MS))
+    assert second.tokens.revoke(other.id.hex())
+    exchange(first, second)
+    assert first.tokens.check(token.id, token.secret, NOW_MS).uses_left == 1
+    assert [one.id for one in first.tokens.list()] == [record.id]
+    with pytest.raises(TokenRefused):
+        first.tokens.check(other.id, other.secret, NOW_MS)
+
+
+def test_tokens_that_are_long_over_are_forgotten_and_do_not_come_back(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    first.tokens.create(bytes(32), NOW_MS, ttl_ms=1000)
+    exchange(first, second)
+    second.now_ms += 1000 + KEPT_AFTER_EXPIRY_MS
+    second.tokens.create(bytes(32), second.now_ms)
+    second.shared.merge(first.shared.merge(b""))
+    assert len(second.tokens.all()) == 1
+
+
+def test_nothing_is_read_again_that_has_not_changed(hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = hosts
+    first.join(0)
+    data = exchange(first, second)
+    monkeypatch.setattr(Records, "decode", None)
+    assert first.shared.merge(data) is data
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed", "other-key", "no-json", "bomb"])
+def test_what_no_head_has_signed_or_nobody_can_read_changes_nothing(
+    hosts: tuple[Host, Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    first, second = hosts
+    first.join(0)
+    second.join(1)
+    good = first.shared.merge(b"")
+    bad = {
+        "empty": b"",
+        "cut": good[:-1],
+        "changed": good[:70] + bytes([good[70] ^ 1]) + good[71:],
+        "other-key": Host(tmp_path / "c", Signer(b"1" * 32)).shared.merge(b""),
+        "no-json": SIGNER.sign(shared.CONTEXT + b"x") + b"x",
+        "bomb": good,
+    }[damage]
+    if damage == "bomb":
+        monkeypatch.setattr(shared, "MAX_PLAIN_BYTES", 10)
+    theirs = second.shared.merge(bad)
+    assert list(second.registry.nodes()) == [1]
+    monkeypatch.undo()
+    assert Records.decode(theirs, SIGNER) is not None
+
+
+def test_records_that_are_too_long_are_refused_with_what_to_do(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts[0].join(0)
+    monkeypatch.setattr(shared, "MAX_BYTES", 10)
+    with pytest.raises(SecurityError, match="remove nodes that are gone"):
+        hosts[0].shared.merge(b"")
+
+
+def test_a_signed_record_cannot_name_a_file_of_another_directory(hosts: tuple[Host, Host]) -> None:
+    evil = TokenRecord("../../evil", "00", NOW_MS, NOW_MS + 1000, 1)
+    data = Records(RegistryContent({}, {}), {evil.id: evil}).encode(SIGNER)
+    with pytest.raises(SecurityError, match="is no token's id"):
+        hosts[0].shared.merge(data)
+
+
+nodes = st.dictionaries(st.integers(0, 3), st.tuples(st.integers(0, 5), st.sampled_from("ab")), max_size=4)
+contents = st.builds(
+    lambda found, removed: RegistryContent(
+        {number: node(number, at_ms, key) for number, (at_ms, key) in found.items()}, removed
+    ).tidy(),
+    nodes,
+    st.dictionaries(st.integers(0, 3), st.integers(0, 5), max_size=4),
+)
+tokens = st.dictionaries(st.sampled_from("xy"), st.tuples(st.integers(0, 3), st.booleans()), max_size=2).map(
+    lambda found: {name: TokenRecord(name, "00", 0, 9, uses, -1, revoked) for name, (uses, revoked) in found.items()}
+)
+records = st.builds(Records, contents, tokens)
+
+
+@given(st.tuples(records, records, records))
+def test_the_order_does_not_matter(three: tuple[Records, Records, Records]) -> None:
+    results = [a.merged(b).merged(c) for a, b, c in itertools.permutations(three)]
+    first = results[0]
+    assert all(result == first for result in results)
+    a, b, c = three
+    assert a.merged(b.merged(c)) == first
+    assert first.merged(first) == first
