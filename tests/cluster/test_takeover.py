@@ -67,7 +67,7 @@ def test_switching_goes_to_the_named_head_and_back(three: Cluster) -> None:
     three.check("heorot", "head", "switch", "h0")
     await_epoch(three, 3)
     assert roles(three) == {"h0": "active", "h1": "standby", "h2": "standby"}
-    assert three.job(marked)["running"] == 3
+    three.await_job(marked, lambda shown: shown["running"] == 3, "all of the job is known")
     # Without a name, anybody.
     three.check("heorot", "head", "switch")
     await_epoch(three, 4)
@@ -255,4 +255,4 @@ def test_switching_over_etcd_goes_back_and_forth(over_etcd: tuple[Cluster, Etcd]
         made.check("heorot", "head", "switch", name)
         await_epoch(made, epoch)
         assert head(made)["name"] == name
-    assert made.job(marked)["running"] == 3
+    made.await_job(marked, lambda shown: shown["running"] == 3, "all of the job is known")

@@ -354,6 +354,20 @@ def test_a_candidate_whose_key_was_deleted_is_listed_again(shared: Etcd) -> None
             await_that(lambda ask=ask: ask().candidates == ("h0", "h1"), "both are listed")  # type: ignore[misc]
 
 
+def test_two_heads_of_one_name_are_said_and_never_lead_both(shared: Etcd) -> None:
+    with Candidates(shared) as candidates:
+        first, second = candidates.new("h0"), candidates.new("h0")
+        assert first.look().warning == ""
+        assert second.look().warning == ""
+        assert "is called h0, too" in first.look().warning
+        elect(first)
+        assert second.campaign(0) is None
+        assert "is called h0, too" in first.renew().warning
+        second.close()
+        first.look()
+        assert first.look().warning == ""
+
+
 def test_a_leader_that_would_never_vanish_is_named(shared: Etcd) -> None:
     with Candidates(shared) as candidates:
         store = candidates.new("h0")

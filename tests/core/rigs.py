@@ -118,13 +118,18 @@ class HeadRig:
         incarnation: int = 7,
         after: str = "0.0",
         age_ms: int = 3_600_000,
+        placed_in: int | None = None,
     ) -> None:
-        """Let a node offer itself with what it holds, through the topmost of the nodes that it stands below."""
+        """Let a node offer itself with what it holds, through the topmost of the nodes that it stands below.
+
+        It was placed there in the epoch `placed_in`, this head's unless given.
+        """
         top = below[0] if below else node
         link = self.links[top] if top in self.links else self.connect(top)
         parent = below[-1] if below else HEAD
         self.orders += 1
-        placed = placement(node, below) if below else b""
+        epoch = self.machine.config.epoch if placed_in is None else placed_in
+        placed = placement(node, below, epoch) if below else b""
         self.up(node, m.Attach(node, incarnation, f"host{node}", 1, placed, parent=parent, order=self.orders), link)
         self.up(node, m.Inventory(incarnation, list(jobs), after=after, age_ms=age_ms), link)
 

@@ -43,8 +43,31 @@ def test_each_head_places_a_node_once_so_that_it_refuses_former_heads() -> None:
     head = HeadRig(6, fanout=2, epoch=3)
     head.attach(0)
     head.looked()
+    head.attach(2, below=[0], placed_in=2)
     head.attach(2, below=[0])
-    head.attach(2, below=[0])
+    head.wait(1_000, "rebalance")
+    assert placed(head) == [("n2", [0])]
+
+
+def test_a_node_that_comes_before_what_its_parent_holds_is_placed_once_the_parent_is_up() -> None:
+    head = HeadRig(6, fanout=2, epoch=3)
+    link = head.connect(0)
+    head.up(0, m.Attach(0, 7, "host0", 1, b""), link)
+    head.attach(2, below=[0], placed_in=2)
+    head.up(0, m.Inventory(7, []), link)
+    assert placed(head) == []
+    head.wait(1_000, "rebalance")
+    head.wait(1_000, "rebalance")
+    assert placed(head) == [("n2", [0])]
+
+
+@pytest.mark.parametrize("shown", [placement(2, [0], epoch=2), b"no placement"])
+def test_a_node_that_has_not_received_its_placement_is_placed_again(shown: bytes) -> None:
+    head = HeadRig(6, fanout=2, epoch=3)
+    head.attach(0)
+    head.attach(2, below=[0], placed_in=2)
+    head.looked()
+    head.up(2, m.Attach(2, 7, "host2", 1, shown, parent=0, order=9), head.links[0])
     assert placed(head) == [("n2", [0])]
 
 

@@ -213,7 +213,7 @@ def test_the_active_head_s_host_vanishes_and_jobs_and_commands_go_on(heads: Head
         "heorot", "certificate", "renew", "--node-config", four.config, "--head-config", four.directory / "none"
     )
     assert done.returncode == 0, done.stderr
-    done = second.run("heorot", "node", "remove", "--dir", second.directory, "3")
+    done = second.run("heorot", "node", "remove", "--dir", second.directory, "n3")
     assert done.returncode == 0, done.stderr
     eventually("the first host has forgotten the node", lambda: joined(first) == [0, 1, 2])
     assert joined(second) == [0, 1, 2]

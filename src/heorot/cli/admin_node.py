@@ -69,18 +69,18 @@ def main(argv: list[str]) -> int:
     )
     join.add_argument("--force", action="store_true", help="replace a configuration that exists")
     join.set_defaults(command=_join)
-    listing = commands.add_parser("list", help="list the nodes that have joined, on the host of the authority")
+    listing = commands.add_parser("list", help="list the nodes that have joined, on the host of any head")
     add_directory(listing)
     listing.add_argument("--json", action="store_true", help="print a JSON list")
     listing.set_defaults(command=_list)
     remove = commands.add_parser(
         "remove",
-        help="take a node out of the registry, on the host of the authority",
+        help="take a node out of the registry, on the host of any head",
         description="Take a node out of the registry: its certificate is not renewed any more, and its number is free. "
         "Its certificate stays valid until it ends.",
     )
     add_directory(remove)
-    remove.add_argument("number", type=int, metavar="N")
+    remove.add_argument("number", type=_node_number, metavar="NODE", help="its number or name: 7 or n7")
     remove.set_defaults(command=_remove)
     arguments = parser.parse_args(argv)
     return run(arguments.command, arguments)
@@ -157,6 +157,13 @@ def _remove(arguments: argparse.Namespace) -> int:
         raise HeorotError(f"there is no node n{arguments.number}; see: heorot node list")
     print(f"node n{record.number} ({record.host!a}) is removed; restart heorot-head to take it out of its table")
     return 0
+
+
+def _node_number(text: str) -> int:
+    number = text.removeprefix("n")
+    if not number.isascii() or not number.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no node: give its number or name, such as 7 or n7")
+    return int(number)
 
 
 def _listen_address(text: str | None) -> Address:

@@ -5,7 +5,7 @@ Everything lies below ``/heorot/CLUSTER/``:
 - ``identity``: whose cluster this is (the fingerprint of its authority);
 - ``epoch``: the highest epoch that was given out, in decimal digits; it only grows;
 - ``leader``: who leads, in which epoch; it vanishes with the leader's lease;
-- ``candidates/NAME``: one for each head that is alive, each below a lease of its own;
+- ``candidates/NAME``: one for each head that is alive, each below a lease of its own; a nonce, and the host's name;
 - ``preferred``: who shall lead next, below a short lease;
 - ``~records``: nodes and tokens, signed (`heorot.security.shared`), and ``stamp``, their SHA-256: who has these already
   need not read them.
@@ -73,6 +73,7 @@ class EtcdStore:
         self._authority = authority
         self._name = name
         self._nonce = os.urandom(8).hex()
+        self._candidate_value = f"{self._nonce} {socket.gethostname()}".encode()
         self._ttl_s = math.ceil(lease_s)
         self.lease_s = float(self._ttl_s)
         self.renew_every_s = self._ttl_s / 3
@@ -93,10 +94,10 @@ class EtcdStore:
         # The watch first: what changes after it stands makes it speak, and what changed before is read now.
         self._renew_watch()
         keys = self._read(CALL_BUDGET_S)
-        self._check_announced(keys)
+        namesake = self._check_announced(keys)
         # First: this refuses the keys of another cluster.
         view = self._view(keys)
-        return replace(view, warning=self._share(keys, CALL_BUDGET_S))
+        return replace(view, warning=namesake or self._share(keys, CALL_BUDGET_S))
 
     def hints(self) -> list[int]:
         """The watch, which speaks when a key of this cluster changes."""
@@ -145,11 +146,11 @@ class EtcdStore:
             self._announce(budget_s)
             self._renew_watch()
         keys = self._read(budget_s)
-        self._check_announced(keys)
+        namesake = self._check_announced(keys)
         leader = keys.get("leader")
         if leader is None or leader.value != self._leader_value:
             raise LeaseLost(f"etcd says that {self._view(keys).leader or 'nobody'} leads")
-        return replace(self._view(keys), warning=self._share(keys, budget_s))
+        return replace(self._view(keys), warning=namesake or self._share(keys, budget_s))
 
     def _share(self, keys: dict[str, _Key], budget_s: float) -> str:
         """Bring the records of this host and those in etcd together; return what went wrong."""
@@ -295,16 +296,22 @@ class EtcdStore:
             self._candidate_lease, self._is_announced = 0, False
             self._candidate_lease = self._grant(self._ttl_s, budget_s)
         if not self._is_announced:
-            put = self._put(f"candidates/{self._name}", b"", self._candidate_lease)
+            put = self._put(f"candidates/{self._name}", self._candidate_value, self._candidate_lease)
             self._call("/v3/kv/put", put["request_put"], budget_s)
             self._is_announced = True
         # Counted from before the request: that is when etcd may have begun to count.
         self._candidate_due_s = now_s + self._ttl_s / 3
 
-    def _check_announced(self, keys: dict[str, _Key]) -> None:
-        """If somebody has deleted our candidate's key, its lease lives all the same: have the key put again."""
-        if f"candidates/{self._name}" not in keys:
+    def _check_announced(self, keys: dict[str, _Key]) -> str:
+        """See that our candidate's key stands; return a warning if a head of the same name has put its own there."""
+        key = keys.get(f"candidates/{self._name}")
+        if key is None:
+            # Somebody has deleted it. Its lease lives all the same: have the key put again.
             self._is_announced, self._candidate_due_s = False, 0.0
+        elif key.value != self._candidate_value:
+            host = key.value.decode(errors="replace").partition(" ")[2]
+            return f"a head on {host!a} is called {self._name}, too: give each head a name of its own"
+        return ""
 
     # ------------------------------------------------------------------ watch
 

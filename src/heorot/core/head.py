@@ -41,7 +41,7 @@ from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.requests import Caller, Requests
 from heorot.core.rivals import Rivals
 from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling
-from heorot.core.tickets import Sign, Verify, open_placement
+from heorot.core.tickets import Sign, Verify, open_placement, shown_epoch
 from heorot.core.tree import living_path
 
 __all__ = ["HeadConfig", "HeadMachine"]
@@ -262,11 +262,12 @@ class HeadMachine:
         record.agent_pid, record.init_pid = attach.agent_pid, attach.init_pid
         if record.state != "up":
             self.members.set_state(record, "boot")
+        if shown_epoch(attach.placement) != self.config.epoch:
+            record.placed_under = None  # or the placement was lost on its way
         path = self.members.desired_path(node)
         desired = path[-1].node if path else HEAD
         if desired == record.parent:
-            # Placed once by each head, it refuses the former ones from then on, whoever stands between.
-            if desired != HEAD and (not attach.placement or record.placed_under is None):
+            if record.lacks_placement:
                 self.context.place(record, path)
         elif not attach.placement and record.parent == HEAD:
             # New, and only asking where it belongs: it comes back with this placement, through its parent.
@@ -357,7 +358,7 @@ class HeadMachine:
                 continue
             path = living_path(record.node, self.config.fanout, usable)
             desired = path[-1] if path else HEAD
-            if desired == record.parent:
+            if desired == record.parent and not record.lacks_placement:
                 record.moves = record.next_move_ms = 0
                 continue
             if desired != record.placed_under:

@@ -33,7 +33,7 @@ class NodeRecord:
     agent_pid: int = 0
     init_pid: int = 0
     placed_under: int | None = None
-    """The parent that the newest placement names."""
+    """The parent that the newest placement of this head names."""
     moves: int = 0
     """How often it was sent there and has not arrived."""
     next_move_ms: int = 0
@@ -54,6 +54,14 @@ class NodeRecord:
     def name(self) -> str:
         """``n7``."""
         return f"n{self.node}"
+
+    @property
+    def lacks_placement(self) -> bool:
+        """This head has not placed it, and it may have learned of this head from nobody but its parent.
+
+        Placed by each head, a node refuses the former ones from then on, whoever stands between.
+        """
+        return self.parent != HEAD and self.placed_under is None
 
 
 @dataclass(slots=True)

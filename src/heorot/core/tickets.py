@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from heorot.core.errors import SecurityError
+from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.messages import (
     Launch,
     Placement,
@@ -96,3 +96,11 @@ def open_placement(verify: Verify, payload: bytes, *, cluster: str, node: int) -
     if placement.cluster != cluster or placement.node != node:
         raise SecurityError(f"the placement is for n{placement.node} of {placement.cluster!r}, not for n{node}")
     return placement
+
+
+def shown_epoch(payload: bytes) -> int:
+    """Return the epoch of a placement that somebody shows, unverified; 0 if it shows none."""
+    try:
+        return decode_placement(decode_signed_placement(payload).placement).epoch if payload else 0
+    except ProtocolError:
+        return 0

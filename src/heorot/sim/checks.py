@@ -284,6 +284,8 @@ class Checks:
             if record.parent != wanted or host.agent.uplink.parent != wanted:
                 parents = f"head says {record.parent}, node says {host.agent.uplink.parent}"
                 return "TableTrue", f"n{host.node} belongs below {wanted}: {parents}"
+            if host.agent.epoch != machine.config.epoch:
+                return "OneHead", f"n{host.node} has seen epoch {host.agent.epoch} only, not {machine.config.epoch}"
             if host.table_alive:
                 return "NoStray", f"{host.table_alive} processes are left on n{host.node}"
             if host.space.machine.jobs:

@@ -165,6 +165,21 @@ SPACE: dict[str, Callable[[Any], None]] = {
     "space-takes-repeated-input-for-new": _takes_repeated_input_for_new,
     "space-gives-a-new-reader-nothing-again": _ignores_attend,
 }
+
+
+def _lets_nodes_stay_unplaced(head: Any) -> None:
+    """A node that stands where it belongs is not told of the new epoch, unless it is seen at once."""
+    honest = head._rebalance
+
+    def rebalance() -> None:
+        for record in head.members.records.values():
+            if record.lacks_placement:
+                record.placed_under = record.parent
+        honest()
+
+    head._rebalance = rebalance
+
+
 NODE: dict[str, Callable[[Any], None]] = {
     "node-does-not-keep-its-epoch": _does_not_keep_its_epoch,
     "node-keeps-its-epoch-late": _keeps_its_epoch_late,
@@ -177,6 +192,7 @@ HEAD: dict[str, Callable[[Any], None]] = {
     "head-adopts-what-was-collected": _adopts_what_was_collected,
     "head-hangs-up-what-it-adopts": _hangs_up_what_it_adopts,
     "head-adopts-on-one-node-only": _adopts_on_one_node_only,
+    "head-lets-nodes-stay-unplaced": _lets_nodes_stay_unplaced,
 }
 STORE: dict[str, Callable[[Any], None]] = {
     "store-gives-the-epoch-out-again": _gives_the_epoch_out_again,
