@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +127,19 @@ def test_while_the_head_is_stopped_nobody_takes_its_lock_and_then_it_goes_on(thr
         os.kill(pid, signal.SIGCONT)
     await_epoch(three, 1)
     assert head(three)["pid"] == before["pid"]
+
+
+def test_a_keeper_does_not_wait_for_a_command_that_comes_in_drops(three: Cluster) -> None:
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(str(three.directory / "heads" / "h0" / "keeper.sock"))
+        slow.sendall((2000).to_bytes(4, "big"))
+        for _ in range(100):
+            if select.select([slow], [], [], 0.1)[0]:
+                break
+            slow.send(b" ")
+        else:
+            pytest.fail("the keeper has waited for a hundred drops")
+    assert roles(three) == {"h0": "active", "h1": "standby", "h2": "standby"}
 
 
 # ------------------------------------------------------------------ with etcd

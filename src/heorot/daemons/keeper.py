@@ -425,7 +425,7 @@ class Keeper:
         with contextlib.suppress(BlockingIOError):
             numbers = os.read(self._wake, 4096)
             self._ending = self._ending or signal.SIGTERM in numbers or signal.SIGINT in numbers
-            self._switch_asked = signal.SIGUSR1 in numbers
+            self._switch_asked = self._switch_asked or signal.SIGUSR1 in numbers
 
     def _answer(self) -> None:
         assert self._control is not None
@@ -434,8 +434,7 @@ class Keeper:
         except OSError:
             return
         with sock:
-            # Only root and the owner can reach the socket: who is slow there makes nobody wait but himself for long.
-            sock.settimeout(CONTROL_TIMEOUT_S)
+            # Only root and the owner can reach the socket; a slow one must not keep the lease waiting.
             try:
                 if peer_credentials(sock)[1] not in (0, os.geteuid()):
                     raise HeorotError("only root and the cluster's owner may do that")
@@ -447,6 +446,7 @@ class Keeper:
             except OSError:
                 return
             payload = json.dumps(answer).encode()
+            sock.settimeout(CONTROL_TIMEOUT_S)
             with contextlib.suppress(OSError):
                 sock.sendall(len(payload).to_bytes(4, "big") + payload)
 
@@ -461,10 +461,16 @@ class Keeper:
 
 
 def _receive(sock: socket.socket) -> bytes:
+    """Return a request that comes whole within `CONTROL_TIMEOUT_S`. Raises OSError, HeorotError."""
     data = b""
+    until_s = boot_time() + CONTROL_TIMEOUT_S
     while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
         if len(data) > MAX_REQUEST_BYTES:
             raise HeorotError("the command is too long")
+        left_s = until_s - boot_time()
+        if left_s <= 0:
+            raise TimeoutError("the command does not come")
+        sock.settimeout(left_s)
         part = sock.recv(MAX_REQUEST_BYTES)
         if not part:
             raise OSError("closed")
