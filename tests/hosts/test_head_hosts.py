@@ -82,6 +82,11 @@ def heads(tmp_path: Path) -> Iterator[Heads]:
             network.end_daemons()
 
 
+def children(pid: int) -> list[int]:
+    """Return the children of a process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+
+
 def roles(host: Host) -> dict[str, str]:
     return {head["name"]: head["role"] for head in status_of(host).get("heads", [])}
 
@@ -101,6 +106,8 @@ def test_commands_on_a_standby_host_run_everywhere_and_go_on_there_when_it_takes
     first.end("bphead", kill=True)
     eventually("the nodes are at the second head", lambda: states(second) == UP and status_of(second)["epoch"] >= 2)
     assert roles(second)["h1"] == "active"
+    # What passed this host's clients on has ended: the keeper has the head alone.
+    assert len(children(second.daemons["bphead"].pid)) == 1
     done = second.run("bpsh", "-a", "echo", "again", **there)
     assert (done.returncode, done.stdout.split()) == (0, ["again"] * 3), done.stderr
     # The first host's head comes back on standby: its clients are passed on to the second.
