@@ -37,7 +37,7 @@ function __heorot_bpsh_needs_nodes
     set -e words[1]
     while set -q words[1]
         switch $words[1]
-            case -I -O -E -b -l --stdin --stdout --stderr --headless --max-processes --dir
+            case -I -O -E -b -l --stdin --stdout --stderr --headless --max-processes --image --with --dir
                 set -e words[1]
             case -a -A
                 return 1
@@ -82,6 +82,8 @@ complete -c bpsh -l json -d 'One JSON document at the end'
 complete -c bpsh -l detach -d 'Leave the job running and print its id'
 complete -c bpsh -l label -d 'Name of the node before each line'
 complete -c bpsh -l headless -x -d 'End the job on a node without any head so long'
+complete -c bpsh -l image -x -a 'auto send path' -d 'Run the file of the node, or send this one'
+complete -c bpsh -l with -r -d 'Send this file or directory, too'
 complete -c bpsh -l max-processes -x -d 'End the job if it has more on a node'
 
 complete -c bpstat -a '(__heorot_node_list)' -d Nodes
@@ -168,6 +170,8 @@ complete -c heorot -n '__heorot_in up doctor' -s n -l nodes -x -d 'How many node
 complete -c heorot -n '__heorot_in up' -l heads -x -d 'How many heads'
 complete -c heorot -n '__heorot_in up' -l etcd -x -d 'Let the heads agree through etcd'
 complete -c heorot -n '__heorot_in up' -l fanout -x -d 'Children of each hop of the tree'
+complete -c heorot -n '__heorot_in up' -l bare -d 'Let the nodes see an empty file system'
+complete -c heorot -n '__heorot_in up' -l image-cache -x -d 'MiB for sent files on each node'
 complete -c heorot -n '__heorot_in up' -l debug -d 'Write debug lines to the logs'
 complete -c heorot -n '__heorot_in up down' -s q -l quiet -d 'Say nothing'
 complete -c heorot -n '__heorot_in status' -l tree -d 'Who is below whom'

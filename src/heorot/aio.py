@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from heorot import wire
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.endpoint import cluster_directory, cluster_mark, connect_head
+from heorot.images.offer import Upload
 from heorot.job_base import (
     BROADCAST,
     DEVNULL,
@@ -260,13 +261,19 @@ class Cluster:
         detached: bool = False,
         max_processes: int = 0,
         headless_s: float = 0,
+        image: str = "auto",
+        extra_files: Sequence[Argument] = (),
     ) -> Job:
         """Start a command on nodes. See `heorot.client.Cluster.spawn`."""
-        fields = spawn_fields(
+        fields, offer = spawn_fields(
             argv, nodes, stdin=stdin, stdout=stdout, stderr=stderr, environment=environment, directory=directory,
             umask=umask, limits=limits, terminal=terminal, detached=detached, max_processes=max_processes,
-            headless_s=headless_s,
+            headless_s=headless_s, image=image, extra_files=extra_files,
         )  # fmt: skip
+        if offer is not None:
+            self._link.session.offer(Upload(offer), offer.image)
+            if detached:
+                await self._link.answer(self._link.session.stage(offer.image))
         return await self._job(self._link.session.spawn(**fields), detached)
 
     async def run(self, argv: Sequence[Argument], nodes: Nodes = "up", input: bytes = b"", **options: Any) -> Completed:

@@ -1,7 +1,8 @@
 """The Python library, blocking form: `connect` to a cluster, `spawn` jobs, read, write, signal, wait.
 
 Several threads may use one cluster. Only those who wait make progress: output that nobody reads stays on the nodes,
-and a rank that writes more than its window then waits, as a process does whose pipe nobody reads.
+and a rank that writes more than its window then waits, as a process does whose pipe nobody reads. A program that nodes
+do not have is sent to them while somebody waits.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from heorot import wire
 from heorot.connection import Connection
 from heorot.core.errors import RequestError
 from heorot.endpoint import cluster_directory
+from heorot.images.offer import Upload
 from heorot.job_base import (
     BROADCAST,
     DEVNULL,
@@ -104,6 +106,8 @@ class Cluster:
         detached: bool = False,
         max_processes: int = 0,
         headless_s: float = 0,
+        image: str = "auto",
+        extra_files: Sequence[Argument] = (),
     ) -> Job:
         """Start a command on nodes and return the job as soon as the cluster has taken it on.
 
@@ -125,18 +129,31 @@ class Cluster:
             The job is ended if it has more processes on a node; 0: the cluster's default.
         headless_s:
             The job is ended on a node that has been without any head for so long; 0: it runs to its end.
+        image:
+            ``"auto"``: a node runs its own file if it is the same as here, else it is sent this one, with its
+            interpreter and libraries; ``"send"``: always the latter; ``"path"``: nodes run what they have.
+        extra_files:
+            Files and directories that are sent with the program.
 
         Raises
         ------
         RequestError
             If the cluster refuses: unknown node, node down, no permission, ...
+        ImageError
+            If the program cannot be sent: a library of it is missing, it is for another kind of machine, ...
         """
-        fields = spawn_fields(
+        fields, offer = spawn_fields(
             argv, nodes, stdin=stdin, stdout=stdout, stderr=stderr, environment=environment, directory=directory,
             umask=umask, limits=limits, terminal=terminal, detached=detached, max_processes=max_processes,
-            headless_s=headless_s,
+            headless_s=headless_s, image=image, extra_files=extra_files,
         )  # fmt: skip
         with self._connection.lock:
+            if offer is not None:
+                session = self._connection.session
+                session.offer(Upload(offer), offer.image)
+                if detached:
+                    # This program may be gone when a node asks for it.
+                    self._connection.answer(session.stage(offer.image))
             return self._job(self._connection.session.spawn(**fields), detached)
 
     def run(self, argv: Sequence[Argument], nodes: Nodes = "up", input: bytes = b"", **options: Any) -> Completed:

@@ -147,6 +147,14 @@ class TimersSection:
 
 
 @dataclass(frozen=True, slots=True)
+class ImagesSection:
+    """``[images]``: programs and data that were sent to this host."""
+
+    cache_bytes: int = _ranged(4 << 30, 1 << 20, 1 << 50)
+    """What they may take on the disk, below the cluster's directory; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSection:
     """``[store]``: where the heads agree who leads."""
 
@@ -175,6 +183,7 @@ class HeadFile:
     tree: TreeSection = TreeSection()
     limits: LimitsSection = LimitsSection()
     timers: TimersSection = TimersSection()
+    images: ImagesSection = ImagesSection()
     groups: dict[str, str] = field(default_factory=dict)
     """Named node lists: ``rack1 = "n0-n31"`` is ``@rack1`` in a command."""
 
@@ -186,6 +195,7 @@ class NodeFile:
     cluster: ClusterSection
     node: NodeSection
     timers: TimersSection = TimersSection()
+    images: ImagesSection = ImagesSection()
 
 
 F = TypeVar("F", HeadFile, NodeFile)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 from heorot import caller, wire
 from heorot.core.errors import RequestError
 from heorot.core.nodeset import NodeSet
+from heorot.images.offer import Offer, offer_command
 from heorot.job_state import STDERR, STDOUT, InboundStream, JobState
 from heorot.session import Output, Request, Session
 from heorot.status import Status
@@ -116,8 +117,13 @@ def spawn_fields(
     detached: bool,
     max_processes: int,
     headless_s: float,
-) -> dict[str, Any]:
-    """Return the fields of `heorot.wire.spawn` for what a program asked for; what it left out is taken from it."""
+    image: str,
+    extra_files: Sequence[Argument],
+) -> tuple[dict[str, Any], Offer | None]:
+    """Return the fields of `heorot.wire.spawn` for what a program asked for, and the image that goes with it.
+
+    What it left out is taken from this process.
+    """
     if not 0 <= headless_s <= wire.MAX_HEADLESS_S:
         raise ValueError(f"headless_s must be between 0 and {wire.MAX_HEADLESS_S}, not {headless_s}")
     if isinstance(argv, str | bytes) or not argv:
@@ -126,12 +132,22 @@ def spawn_fields(
         variables = caller.environment()
     else:
         variables = [os.fsencode(name) + b"=" + os.fsencode(value) for name, value in environment.items()]
-    return {
+    where = caller.directory() if directory is None else os.fsencode(directory)
+    words = [os.fsencode(argument) for argument in argv]
+    offer = None
+    if image != "path":
+        if image not in ("auto", "send"):
+            raise ValueError(f'image must be "auto", "send" or "path", not {image!r}')
+        extra = [os.fsencode(name) for name in extra_files]
+        offer = offer_command(words[0], variables, where, extra=extra, always_send=image == "send")
+    elif extra_files:
+        raise ValueError('with image="path" nothing is sent, but there are extra_files')
+    fields = {
         "nodes": node_list(nodes),
         "select": "list",
-        "argv": [os.fsencode(argument) for argument in argv],
+        "argv": words,
         "environment": variables,
-        "directory": caller.directory() if directory is None else os.fsencode(directory),
+        "directory": where,
         "umask": caller.umask() if umask is None else umask,
         "limits": caller.limits()
         if limits is None
@@ -145,6 +161,9 @@ def spawn_fields(
         "key": os.urandom(wire.KEY_BYTES),
         "headless_ms": round(headless_s * 1000),
     }
+    if offer is not None:
+        fields |= {"image": offer.image, "program": offer.program, "program_id": offer.program_id}
+    return fields, offer
 
 
 class LineSplitter:

@@ -30,10 +30,19 @@ from heorot.job_state import InboundStream, JobState
 from heorot.status import Status
 
 SIGKILL = 9
+MAX_UPLOADS = 128
+"""Half of the images that a head lets one client offer."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
+    from typing import Any, Protocol, TypeAlias
+
+    class Upload(Protocol):
+        """Sends of an image what the head asks for (`heorot.images.offer.Upload`)."""
+
+        def wanted(self, manifest: bool, chunks: list[int]) -> list[list[object]]: ...
+        def took(self, size_bytes: int) -> list[list[object]]: ...
+        def reset(self) -> None: ...
 
 
 class ConnectionLost(RequestError):
@@ -107,6 +116,8 @@ class Session:
         """Why the connection can not be used any more."""
         self._reader = wire.MessageReader()
         self._requests: dict[int, Request] = {}
+        self._uploads: dict[bytes, Upload] = {}
+        """By image: what we offer with our launches."""
         self._next_request = 1
 
     # -------------------------------------------------- what the owner wants
@@ -147,6 +158,20 @@ class Session:
         state = self._ask_for_job(wire.spawn, **fields)
         state.detached = fields["detached"]
         return state
+
+    def offer(self, upload: Upload, image: bytes) -> None:
+        """Send of this image what the head asks for, as long as the connection lasts; before the launch that needs it.
+
+        The last `MAX_UPLOADS` are kept.
+        """
+        former = self._uploads.pop(image, None)
+        self._uploads[image] = former or upload
+        if len(self._uploads) > MAX_UPLOADS:
+            del self._uploads[next(iter(self._uploads))]
+
+    def stage(self, image: bytes) -> Request:
+        """Queue the wish that the head fetches an offered image, so that we may go."""
+        return self.ask(wire.stage, image)
 
     def attach(self, job: str, from_start: bool) -> JobState:
         """Queue the wish to read a detached or unattended job."""
@@ -263,6 +288,8 @@ class Session:
         """
         self.connected = self.greeted = self._first = False
         self.outgoing.clear()
+        for upload in self._uploads.values():
+            upload.reset()
         self._reader = wire.MessageReader()
         failed = []
         for number, request in list(self._requests.items()):
@@ -393,6 +420,8 @@ class Session:
                     self._drop(request.job)
                 elif not request.job.released:
                     self.jobs[request.job.id] = request.job
+        elif tag in ("image-wanted", "image-took"):
+            self._upload(message)
         elif tag == "rows":
             self._requests[message[1]].rows += message[2]
         elif tag == "error":
@@ -402,6 +431,17 @@ class Session:
             self.greeted = True
             self._ask_again(message[5] if len(message) > 5 else 0)
         # A tag that this release does not know comes from a newer head, which may say more than we understand.
+
+    def _upload(self, message: list[Any]) -> None:
+        upload = self._uploads.get(message[1])
+        if upload is not None:
+            answers = upload.wanted(*message[2:4]) if message[0] == "image-wanted" else upload.took(message[2])
+        elif message[0] == "image-wanted":
+            answers = [wire.image_unavailable(message[1], "the client does not have the program any more")]
+        else:
+            answers = []
+        for answer in answers:
+            self.outgoing += wire.encode(answer)
 
     def _refused(self, number: int, error: RequestError, events: list[Event]) -> None:
         if number == 0:

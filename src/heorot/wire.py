@@ -173,13 +173,36 @@ def spawn(
     headless_ms: int = 0,
     again: bool = False,
     asked_at_ms: int = 0,
+    image: bytes = b"",
+    program: bytes = b"",
+    program_id: bytes = b"",
 ) -> list[object]:
     """Start a command; answered by ``spawned``."""
     return [
         "spawn", request, nodes, select, argv, environment, directory, umask, limits,
         stdin, stdout, stderr, terminal, detached, max_processes, tell_started,
-        key, headless_ms, again, asked_at_ms,
+        key, headless_ms, again, asked_at_ms, image, program, program_id,
     ]  # fmt: skip
+
+
+def stage(request: int, image: bytes) -> list[object]:
+    """Fetch this image, which the client offers; answered by ``result``."""
+    return ["stage", request, image]
+
+
+def image_manifest(image: bytes, data: bytes) -> list[object]:
+    """An image's encoded manifest, as was asked for."""
+    return ["image-manifest", image, data]
+
+
+def image_piece(image: bytes, first: int, chunks: list[bytes]) -> list[object]:
+    """Consecutive chunks of an image, as were asked for."""
+    return ["image-piece", image, first, chunks]
+
+
+def image_unavailable(image: bytes, text: str) -> list[object]:
+    """What was asked for of an image cannot be given."""
+    return ["image-unavailable", image, text]
 
 
 def client_stdin(job: str, rank: int, offset: int, data: bytes, end: bool) -> list[object]:

@@ -30,7 +30,12 @@ SPAWN_FIELDS = {
     "key": b"k" * 16,
     "headless_ms": 5,
     "again": True,
+    "asked_at_ms": 6,
+    "image": b"i" * 32,
+    "program": b"/bin/echo",
+    "program_id": b"p" * 32,
 }
+IMAGE = b"i" * 32
 
 PAIRS: list[tuple[list[object], Message]] = [
     (wire.client_hello("1.2"), c.ClientHello(wire.CLIENT_PROTOCOL_VERSION, "1.2")),
@@ -51,6 +56,10 @@ PAIRS: list[tuple[list[object], Message]] = [
     (wire.list_processes(4, "n1", "1.2"), c.ListProcesses(4, "n1", "1.2")),
     (wire.list_jobs(4), c.ListJobs(4)),
     (wire.show_job(4, "1.2"), c.ShowJob(4, "1.2")),
+    (wire.stage(4, IMAGE), c.Stage(4, IMAGE)),
+    (wire.image_manifest(IMAGE, b"data"), c.OfferedManifest(IMAGE, b"data")),
+    (wire.image_piece(IMAGE, 3, [b"a", b"b"]), c.OfferedPiece(IMAGE, 3, [b"a", b"b"])),
+    (wire.image_unavailable(IMAGE, "gone"), c.NotOffered(IMAGE, "gone")),
 ]
 
 

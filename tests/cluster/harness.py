@@ -100,7 +100,7 @@ class Cluster:
         self.user_namespace = user_namespace
         self.environment = {**os.environ, "HEOROT_DIR": str(directory), "PYTHONPATH": str(ROOT / "src"), **environment}
 
-    def start(self, name: str, *arguments: str | bytes, **options: Any) -> Running:
+    def start(self, name: str, *arguments: str | bytes | Path, **options: Any) -> Running:
         """Start one of Heorot's commands; options as of Popen, stdin empty unless given."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         options.setdefault("env", self.environment)
@@ -111,14 +111,19 @@ class Cluster:
         return Running([*command(name), *arguments], bufsize=0, **options)
 
     def run(
-        self, name: str, *arguments: str | bytes, stdin: bytes = b"", deadline_s: float = DEADLINE_S, **options: Any
+        self,
+        name: str,
+        *arguments: str | bytes | Path,
+        stdin: bytes = b"",
+        deadline_s: float = DEADLINE_S,
+        **options: Any,
     ) -> Finished:
         """Run one of Heorot's commands to its end, whatever its status."""
         with self.start(name, *arguments, stdin=subprocess.PIPE, **options) as process:
             output, errors = process.communicate(stdin, deadline_s)
         return Finished(arguments, process.returncode, output, errors)
 
-    def check(self, name: str, *arguments: str | bytes, stdin: bytes = b"") -> bytes:
+    def check(self, name: str, *arguments: str | bytes | Path, stdin: bytes = b"") -> bytes:
         """Run one of Heorot's commands, which must succeed, and return its output."""
         result = self.run(name, *arguments, stdin=stdin)
         assert result.returncode == 0, f"{name} {arguments} ended with {result.returncode}: {result.stderr.decode()}"

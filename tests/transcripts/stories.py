@@ -69,6 +69,8 @@ STORIES = (
 def tell(story: Story) -> str:
     """Return the text of a story: why it is worth reading, and its telling lines."""
     settings = draw(story.seed)
+    # What a story is about is heads; programs that travel would fill pages.
+    settings.image_rate = 0.0
     for kind in KINDS:
         setattr(settings, f"{kind}_weight", 4 if kind in story.faults else 0)
     settings.nodes, settings.heads, settings.jobs, settings.faults = 3, 2, 3, 4

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from heorot.cli.bpsh_options import BpshOptions
     from heorot.cli.output import Form, Sink
+    from heorot.images.offer import Offer
     from heorot.job_state import InboundStream, JobState
     from heorot.session import Session
 
@@ -69,13 +70,17 @@ def _run_job(options: BpshOptions) -> int:
         options.stdin = None
     session = Session()
     directory = cluster_directory(options.directory)
+    environment = caller.environment()
     try:
         connection = reach_head(directory)
+        offer = _offer(options, session, environment)
+        if offer is not None and options.detach:
+            _stage(session, connection, offer)
         job = session.spawn(
             nodes=options.nodes,
             select=options.select,
             argv=options.argv,
-            environment=caller.environment(),
+            environment=environment,
             directory=caller.directory(),
             umask=caller.umask(),
             limits=caller.limits(),
@@ -88,6 +93,9 @@ def _run_job(options: BpshOptions) -> int:
             tell_started=options.json,
             key=os.urandom(KEY_BYTES),
             headless_ms=options.headless_ms,
+            image=offer.image if offer is not None else b"",
+            program=offer.program if offer is not None else b"",
+            program_id=offer.program_id if offer is not None else b"",
         )
     except HeorotError as error:
         sys.stderr.write(f"bpsh: {error}\n")
@@ -99,6 +107,41 @@ def _run_job(options: BpshOptions) -> int:
     except OSError:
         pass  # the relay will see what became of the connection
     return _follow(options, directory, session, connection, job)
+
+
+def _offer(options: BpshOptions, session: Session, environment: list[bytes]) -> Offer | None:
+    """Return the image that we offer with the launch; None: the nodes run what they have."""
+    if options.image == "path":
+        return None
+    from heorot import caller
+    from heorot.images.offer import Upload, offer_command
+
+    offer = offer_command(
+        options.argv[0], environment, caller.directory(), extra=options.extra, always_send=options.image == "send"
+    )
+    if offer is not None:
+        session.offer(Upload(offer), offer.image)
+    return offer
+
+
+def _stage(session: Session, connection: _socket.socket, offer: Offer) -> None:
+    """Hand the image over to the head: we shall be gone when a node asks for it."""
+    from heorot.core.errors import RequestError
+    from heorot.session import ConnectionLost
+
+    request = session.stage(offer.image)
+    try:
+        while not request.finished:
+            while session.outgoing:
+                del session.outgoing[: connection.send(session.outgoing)]
+            data = connection.recv(65536)
+            if not data:
+                raise ConnectionLost("the head closed the connection before it had the program")
+            session.receive(data)
+    except OSError as error:
+        raise ConnectionLost(f"the head is gone: {error.strerror}") from error
+    if request.error is not None:
+        raise RequestError(request.error.code, request.error.message)
 
 
 def _terminal_size() -> list[int]:

@@ -23,6 +23,11 @@ Input and output:
   -O, --stdout FILE     stdout into a file on the node
   -E, --stderr FILE     stderr into a file on the node
   --pty                 give each process a terminal
+The program:
+  --image auto          run the node's own file if it is the same as here, else send this one (the default)
+  --image send          send the program with its interpreter and libraries, whatever the node has
+  --image path          run what the node itself has under this name
+  --with PATH           send this file or directory, too; may be repeated
 How output is shown:
   -L                    whole lines, never mixed
   -b N                  longest line kept together by -L, in bytes (4096)
@@ -75,6 +80,8 @@ _TABLE = OptionTable((
     Option("label", "--label"),
     Option("max_processes", "--max-processes", argument="N"),
     Option("headless", "--headless", argument="SECONDS"),
+    Option("image", "--image", argument="auto|send|path"),
+    Option("extra", "--with", argument="PATH", repeated=True),
     Option("directory", "--dir", argument="DIR"),
 ))  # fmt: skip
 
@@ -103,9 +110,9 @@ class BpshOptions:
     """What the user asked for."""
 
     __slots__ = (
-        "argv", "detach", "directory", "divide", "gather", "headless_ms", "help", "json", "label", "line_bytes",
-        "lines", "max_processes", "nodes", "prefix", "pty", "select", "sequential", "stderr", "stdin", "stdout", "time",
-        "version",
+        "argv", "detach", "directory", "divide", "extra", "gather", "headless_ms", "help", "image", "json", "label",
+        "line_bytes", "lines", "max_processes", "nodes", "prefix", "pty", "select", "sequential", "stderr", "stdin",
+        "stdout", "time", "version",
     )  # fmt: skip
 
     def __init__(self, words: list[str]) -> None:
@@ -146,6 +153,12 @@ class BpshOptions:
         self.line_bytes = integer(values, "line_bytes", "-b", DEFAULT_LINE_BYTES, 1, MAX_LINE_BYTES)
         self.max_processes = integer(values, "max_processes", "--max-processes", 0, 1, MAX_PROCESSES)
         self.headless_ms = 1000 * integer(values, "headless", "--headless", 0, 1, MAX_HEADLESS_S)
+        self.image = values.get("image", "auto")
+        if self.image not in ("auto", "send", "path"):
+            raise UsageError(f"--image is auto, send or path, not {self.image!r}")
+        self.extra = [_path(name, "--with") for name in values["extra"].split("\0")] if "extra" in values else []
+        if self.extra and self.image == "path":
+            raise UsageError("--with and --image path exclude each other: nothing is sent")
         self.pty = "pty" in values
         self.gather = "gather" in values
         self.json = "json" in values

@@ -22,14 +22,17 @@ class Option:
         All ways to write it: ``-b``, ``--buffer``.
     argument:
         The name of its argument in the help, or empty for a flag.
+    repeated:
+        It may be given several times; its values are stored with a ``\\0`` in between.
     """
 
-    __slots__ = ("argument", "name", "spellings")
+    __slots__ = ("argument", "name", "repeated", "spellings")
 
-    def __init__(self, name: str, *spellings: str, argument: str = "") -> None:
+    def __init__(self, name: str, *spellings: str, argument: str = "", repeated: bool = False) -> None:
         self.name = name
         self.spellings = spellings
         self.argument = argument
+        self.repeated = repeated
 
 
 class OptionTable:
@@ -74,7 +77,7 @@ class OptionTable:
             values[option.name] = "1"
             return index + 1
         if equals:
-            values[option.name] = value
+            _store(values, option, value)
             return index + 1
         return self._argument(words, index + 1, option, name, values)
 
@@ -88,7 +91,7 @@ class OptionTable:
             if not option.argument:
                 values[option.name] = "1"
             elif position + 1 < len(letters):
-                values[option.name] = letters[position + 1 :]
+                _store(values, option, letters[position + 1 :])
                 break
             else:
                 return self._argument(words, index + 1, option, spelling, values)
@@ -97,8 +100,14 @@ class OptionTable:
     def _argument(self, words: list[str], index: int, option: Option, spelling: str, values: dict[str, str]) -> int:
         if index >= len(words):
             raise UsageError(f"option {spelling} needs an argument: {option.argument}")
-        values[option.name] = words[index]
+        _store(values, option, words[index])
         return index + 1
+
+
+def _store(values: dict[str, str], option: Option, value: str) -> None:
+    if option.repeated and option.name in values:
+        value = f"{values[option.name]}\0{value}"
+    values[option.name] = value
 
 
 def integer(values: dict[str, str], name: str, spelling: str, default: int, minimum: int, maximum: int) -> int:

@@ -23,6 +23,7 @@ from heorot.endpoint import cluster_directory
 MAX_NODES = 4096
 MAX_HEADS = 8
 MAX_FANOUT = 1024
+MAX_CACHE_MIB = 1 << 30
 FIXED_TIMEOUT_S = 30.0
 TIMEOUT_PER_NODE_S = 0.15
 POLL_S = 0.1
@@ -39,6 +40,8 @@ COMMAND = Command(
         Option("--heads", "how many heads: one active, the others on standby (default: 1)", "H"),
         Option("--etcd", "let the heads agree through etcd (default: a file lock)", "URL[,URL]..."),
         Option("--fanout", "how many children each hop of the tree has (default: 32)", "K"),
+        Option("--bare", "let the nodes see an empty file system: whatever runs there is sent to them (root only)"),
+        Option("--image-cache", "what each node's cache of sent files may take (default: 1024)", "MIB"),
         Option("--json", "print the cluster's status as JSON once it is up"),
         Option("-q --quiet", "show no progress"),
         Option("--debug", "write debug lines to the logs"),
@@ -61,6 +64,9 @@ def _body(arguments: list[str]) -> int:
     nodes = _number(parsed.get("nodes", "4"), "--nodes", MAX_NODES)
     heads = _number(parsed.get("heads", "1"), "--heads", MAX_HEADS)
     fanout = _number(parsed.get("fanout", "32"), "--fanout", MAX_FANOUT)
+    cache_mib = _number(parsed.get("image-cache", "1024"), "--image-cache", MAX_CACHE_MIB)
+    if parsed.has("bare") and os.geteuid() != 0:
+        raise UsageError("--bare needs root")
     etcd = [url for url in parsed.get("etcd", "").split(",") if url]
     check_store("--etcd:", StoreSection(kind="etcd" if parsed.has("etcd") else "local", endpoints=tuple(etcd)))
     times = _overrides(os.environ.get("HEOROT_TIMES", ""))
@@ -79,6 +85,8 @@ def _body(arguments: list[str]) -> int:
         "lease_ms": times.pop("lease_ms", StoreSection().lease_ms),
         "hang_ms": times.pop("hang_ms", TimersSection().hang_ms),
         "machine": times,
+        "bare": parsed.has("bare"),
+        "image_cache_bytes": cache_mib << 20,
     }
     status = bring_up(layout, plan, show)
     if parsed.has("json"):

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
-from heorot.core.messages import Count, JobId, Message
+from heorot.core.message_base import Count, ImageId, JobId, Message
 
 CLIENT_PROTOCOL_VERSION = 1
 
@@ -67,6 +67,42 @@ class Spawn(Message, tag="spawn", frozen=True):
     asked_at_ms: int = 0
     """With `again`: when it was asked for first, or earlier, on the clock of `Welcome.at_ms` (whose head has to greet
     first). A node that is younger cannot know whether it was started there before."""
+    image: bytes = b""
+    """The name of an image (`heorot.core.image`) that the client offers; empty: run what the nodes have."""
+    program: bytes = b""
+    """With `image`: the path of the program."""
+    program_id: bytes = b""
+    """With `image`: a node whose own file there has this content runs that; empty: none does."""
+
+
+class Stage(Message, tag="stage", frozen=True):
+    """Fetch this image from the client, so that it may go. Answered by `Result` (null)."""
+
+    request: Count
+    image: ImageId
+
+
+class OfferedManifest(Message, tag="image-manifest", frozen=True):
+    """An image's encoded manifest, as was asked for."""
+
+    image: ImageId
+    data: bytes
+
+
+class OfferedPiece(Message, tag="image-piece", frozen=True):
+    """Consecutive chunks of an image, as were asked for; at most 1 MiB may be unacknowledged."""
+
+    image: ImageId
+    first: Count
+    chunks: list[bytes]
+
+
+class NotOffered(Message, tag="image-unavailable", frozen=True):
+    """The client cannot give what was asked for of this image."""
+
+    image: ImageId
+    text: str
+    """Why, for people."""
 
 
 class ClientStdin(Message, tag="stdin", frozen=True):
@@ -285,6 +321,22 @@ class ClientStdinAck(Message, tag="stdin-ack", frozen=True):
     closed: bool
 
 
+class ImageWanted(Message, tag="image-wanted", frozen=True):
+    """The head lacks this of an image that the client offers, too; with neither manifest nor chunks: nothing more."""
+
+    image: ImageId
+    manifest: bool
+    chunks: list[int]
+    """Flat ranges: first, count."""
+
+
+class ImageTook(Message, tag="image-took", frozen=True):
+    """So many more bytes of an image's chunks were taken."""
+
+    image: ImageId
+    size_bytes: Count
+
+
 class Done(Message, tag="done", frozen=True):
     """All ranks are over; every Started, Exited, Failed and Lost was sent. `text`: why, if something ended the job."""
 
@@ -317,10 +369,11 @@ class Result(Message, tag="result", frozen=True):
 ClientMessage: TypeAlias = (
     ClientHello | Spawn | ClientStdin | ClientAck | ClientResize | ClientRelease | Detach | AttachJob | Wait | Signal
     | Resolve | Status | ListNodes | ListProcesses | ListJobs | ShowJob
+    | Stage | OfferedManifest | OfferedPiece | NotOffered
 )  # fmt: skip
 HeadMessage: TypeAlias = (
     Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done
-    | Signalled | Rows | Result
+    | Signalled | Rows | Result | ImageWanted | ImageTook
 )  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)

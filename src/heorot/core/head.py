@@ -14,16 +14,21 @@ from collections.abc import Callable
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
+from heorot.core.chunks import DIGEST_BYTES
 from heorot.core.errors import ProtocolError, RequestError, SecurityError
 from heorot.core.head_context import HeadConfig, HeadContext
+from heorot.core.head_images import HeadImages
 from heorot.core.job import Job
 from heorot.core.jobs import Jobs
 from heorot.core.machine import (
+    CacheFailed,
+    ChunksGone,
     ClientClosed,
     ClientOpened,
     CloseClient,
     CloseLink,
     ConnectFailed,
+    Examined,
     FromClient,
     HeadEvent,
     HeadHeard,
@@ -63,6 +68,7 @@ class HeadMachine:
         self.members = self.context.members
         self.jobs = Jobs(self.context)
         self.requests = Requests(self.context, self.jobs)
+        self.images = HeadImages(self.context, self.jobs)
         self.callers: dict[int, Caller] = {}
         self._greeted_clients: set[int] = set()
         self._rebalance_armed = False
@@ -80,6 +86,9 @@ class HeadMachine:
             HeadsKnown: self._heads_known,
             HeadHeard: self._head_heard,
             ConnectFailed: self._connect_failed,
+            Examined: self.images.transfers.examined,
+            ChunksGone: self.images.transfers.chunks_gone,
+            CacheFailed: self.images.transfers.cache_failed,
         }
         self._client_handlers: dict[type, Callable[..., None]] = {
             c.ClientAck: self._client_ack,
@@ -97,6 +106,10 @@ class HeadMachine:
             c.ListProcesses: self._list_processes,
             c.ListJobs: self._list_jobs,
             c.ShowJob: self._show_job,
+            c.Stage: lambda caller, ask: self.images.stage(caller.client, ask),
+            c.OfferedManifest: lambda caller, message: self.images.manifest(caller.client, message),
+            c.OfferedPiece: lambda caller, message: self.images.piece(caller.client, message),
+            c.NotOffered: lambda caller, message: self.images.not_offered(caller.client, message),
         }
 
     def start(self, now_ms: int) -> list[Instruction]:
@@ -149,6 +162,7 @@ class HeadMachine:
     def _drop_link(self, link: NodeLink, reason: str) -> None:
         gone = link.mask
         del self.members.links[link.link]
+        self.images.transfers.neighbour_lost(link.link)
         if gone:
             self.context.log("info", f"the link to n{link.peer} is gone ({reason}): {NodeSet(gone)} detached")
             self._detach(gone)
@@ -184,6 +198,8 @@ class HeadMachine:
             link.doubted, again = differs(link.mask, message.nodes, link.doubted)
             if again:
                 self.context.out.append(Send(link.link, m.Reattached(self.config.epoch)))
+        elif isinstance(message, (m.Want, m.Took)):
+            self.images.received(link, message)
         elif isinstance(message, m.Detached):
             self._detach(NodeSet.from_ranges(message.nodes).mask & link.mask & ~(1 << link.peer))
         elif isinstance(message, m.Refused):
@@ -407,6 +423,8 @@ class HeadMachine:
 
     def _heartbeat(self) -> None:
         self.context.set_timer("heartbeat", self.config.heartbeat_ms)
+        # A client that was waited for may not come back.
+        self.images.transfers.source_found()
         deadline_ms = self.context.now_ms - self.config.link_timeout_ms
         for link in list(self.members.links.values()):
             if link.heard_at_ms < deadline_ms:
@@ -423,6 +441,7 @@ class HeadMachine:
         self.settling.client_gone(event.client)
         self.requests.client_gone(event.client)
         self.jobs.client_gone(event.client, event.lost)
+        self.images.client_gone(event.client)
 
     def _from_client(self, event: FromClient) -> None:
         caller = self.callers.get(event.client)
@@ -487,6 +506,9 @@ class HeadMachine:
             self.settling.require()
         nodes = self.requests.runnable(caller, ask)
         self._require_reach(nodes)
+        if ask.image:
+            self._check_image(ask)
+            self.images.offer(caller.client, ask.image)
         self.jobs.spawn(caller.client, caller.user, caller.uid, caller.gid, list(caller.groups), ask, nodes)
 
     def _require_memory(self, nodes: NodeSet, asked_at_ms: int) -> None:
@@ -521,13 +543,24 @@ class HeadMachine:
         if silent:
             raise RequestError(IN_DOUBT, f"{silent} cannot be reached, and another head may lead; try again")
 
+    @staticmethod
+    def _check_image(ask: c.Spawn) -> None:
+        sizes = {len(ask.image), len(ask.program_id)} - {0}
+        if sizes != {DIGEST_BYTES} or not ask.program.startswith(b"/"):
+            raise RequestError("bad-request", "the image of the launch has no valid name, or its program no path")
+
     def _go_on(self, caller: Caller, job: Job, ask: c.Spawn) -> None:
         """The launch that is asked for again was started: the acknowledgement was lost."""
+        self._offer_again(caller, job)
         if ask.detached:
             spawned = c.Spawned(ask.request, job.id, job.ticket.runs, job.ticket.window_bytes)
             self.context.to_client(caller.client, spawned)
         else:
             self.jobs.resume(job, caller.client, ask.request, [], False)
+
+    def _offer_again(self, caller: Caller, job: Job) -> None:
+        if job.ticket.image and caller.uid == job.ticket.uid:
+            self.images.offer(caller.client, job.ticket.image)
 
     def _attended(self, caller: Caller, job_id: str) -> bool:
         job = self.jobs.jobs.get(job_id)
@@ -573,6 +606,7 @@ class HeadMachine:
                 "collected", f"job {job.id} is over and its output was collected; see 'bpjob show {job.id}'"
             )
         if ask.resume:
+            self._offer_again(caller, job)
             self.jobs.resume(job, caller.client, ask.request, ask.stdin, ask.detached)
         else:
             self.jobs.attend(job, caller.client, ask.request, ask.from_start)

@@ -86,6 +86,10 @@ class HeadContext:
         self._readings += 1
         return self._readings
 
+    def emit(self, instruction: Instruction) -> None:
+        """Give an instruction."""
+        self.out.append(instruction)
+
     def log(self, level: str, text: str) -> None:
         """Say something in the daemon's log."""
         self.out.append(Log(level, text))

@@ -102,6 +102,9 @@ class Jobs:
             max_processes=ask.max_processes or config.max_processes,
             key=ask.key,
             headless_ms=ask.headless_ms,
+            image=ask.image,
+            program=ask.program,
+            program_id=ask.program_id,
         )
         job = Job(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
         job.tell_started = ask.tell_started

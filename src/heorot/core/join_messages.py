@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
-from heorot.core.messages import Count, Message
+from heorot.core.message_base import Count, Message
 
 JOIN_VERSION = 1
 OLDEST_JOIN_VERSION = 1

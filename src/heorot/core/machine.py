@@ -77,6 +77,51 @@ class Kept(Struct, frozen=True, gc=False):
     """Empty: it is on disk."""
 
 
+class Compared(Struct, frozen=True, gc=False):
+    """The answer to `Compare`."""
+
+    job: str
+    same: bool | None
+    """None: it takes a while, and another answer follows."""
+
+
+class Examined(Struct, frozen=True, gc=False):
+    """The answer to `Examine` and to `KeepManifest`."""
+
+    image: bytes
+    manifest: bytes
+    """Empty: it is not here."""
+    chunks: list[int]
+    """Those that are here, as flat ranges: first, count."""
+
+
+class ChunksGone(Struct, frozen=True, gc=False):
+    """Chunks that were to be sent cannot be read, or are not any more what they were."""
+
+    image: bytes
+    link: int
+    first: int
+    count: int
+    chunks: list[int]
+    """All that have to be fetched anew, as flat ranges: first, count."""
+
+
+class CacheFailed(Struct, frozen=True, gc=False):
+    """The cache cannot keep what it was given of this image."""
+
+    image: bytes
+    error: str
+
+
+class ViewMade(Struct, frozen=True, gc=False):
+    """The answer to `MakeView`."""
+
+    image: bytes
+    path: bytes
+    error: str
+    """Empty: `path` is a directory that holds every file of the image."""
+
+
 class ClientOpened(Struct, frozen=True, gc=False):
     """A client has connected; the kernel says who it is."""
 
@@ -200,9 +245,74 @@ class Stop(Struct, frozen=True, gc=False):
     reason: str
 
 
+class Compare(Struct, frozen=True, gc=False):
+    """See whether this host's own file at `path` has this content (`heorot.core.image.file_id`); answered by
+    `Compared`.
+    """
+
+    job: str
+    path: bytes
+    file_id: bytes
+
+
+class Examine(Struct, frozen=True, gc=False):
+    """Look up what the cache has of an image, and keep it until `Forget`; answered by `Examined`."""
+
+    image: bytes
+
+
+class Forget(Struct, frozen=True, gc=False):
+    """The cache may evict what it has of this image."""
+
+    image: bytes
+
+
+class KeepManifest(Struct, frozen=True, gc=False):
+    """Put an image's manifest into the cache; answered by `Examined` or `CacheFailed`."""
+
+    image: bytes
+    data: bytes
+
+
+class KeepChunk(Struct, frozen=True, gc=False):
+    """Put a chunk, which was checked, into the cache; `CacheFailed` says if that did not work."""
+
+    image: bytes
+    chunk: int
+    data: bytes
+
+
+class SendManifest(Struct, frozen=True, gc=False):
+    """Send an image's manifest from the cache on a link."""
+
+    image: bytes
+    link: int
+
+
+class SendChunks(Struct, frozen=True, gc=False):
+    """Send consecutive chunks from the cache on a link, as bulk; `ChunksGone` says if they cannot be read."""
+
+    image: bytes
+    link: int
+    first: int
+    count: int
+    check: bool
+    """See first whether they still are what they should be."""
+
+
+class MakeView(Struct, frozen=True, gc=False):
+    """Lay out the files of an image for the process space; answered by `ViewMade`."""
+
+    image: bytes
+
+
 LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | TimerFired
-NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept
-HeadEvent: TypeAlias = LinkEvent | ClientOpened | ClientClosed | FromClient | HeadsKnown | HeadHeard
-Instruction: TypeAlias = (
-    Send | CloseLink | Connect | SetTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop
+CacheEvent: TypeAlias = Examined | ChunksGone | CacheFailed
+NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept | CacheEvent | Compared | ViewMade
+HeadEvent: TypeAlias = LinkEvent | ClientOpened | ClientClosed | FromClient | HeadsKnown | HeadHeard | CacheEvent
+CacheInstruction: TypeAlias = (
+    Compare | Examine | Forget | KeepManifest | KeepChunk | SendManifest | SendChunks | MakeView
 )
+Instruction: TypeAlias = (
+    Send | CloseLink | Connect | SetTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop | CacheInstruction
+)  # fmt: skip

@@ -13,24 +13,21 @@ from __future__ import annotations
 from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
+from heorot.core.image_messages import ImageManifest as ImageManifest
+from heorot.core.image_messages import Piece as Piece
+from heorot.core.image_messages import Took as Took
+from heorot.core.image_messages import Unavailable as Unavailable
+from heorot.core.image_messages import Want as Want
+from heorot.core.message_base import Count as Count
+from heorot.core.message_base import JobId as JobId
+from heorot.core.message_base import Message as Message
+from heorot.core.message_base import NodeNumber as NodeNumber
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
-
-Count: TypeAlias = Annotated[int, Meta(ge=0)]
-"""A number that counts: bytes, offsets, milliseconds, ranks."""
-NodeNumber: TypeAlias = Annotated[int, Meta(ge=-1)]
-"""A node's number, or -1 for the head."""
-JobId: TypeAlias = Annotated[str, Meta(min_length=3, max_length=40, pattern=r"^[0-9]+\.[0-9]+$")]
-"""``EPOCH.SEQUENCE``: unique in the cluster because an epoch belongs to one head."""
-
-
-class Message(Struct, array_like=True, frozen=True, gc=False):
-    """Base of everything on the wire."""
-
 
 # ---------------------------------------------------------------- link messages: tags 1..31
 
@@ -108,7 +105,7 @@ class Report(Message, tag=7, frozen=True):
     """On how many nodes have all ranks been started or failed since the last report (a hint: merge no longer)."""
     nodes_over: Count = 0
     """On how many nodes all ranks came to an end with this report (a hint: merge no longer)."""
-    notes: list[Failure] = []
+    notes: list[Failure] = msgspec.field(default_factory=list)
     """What else the user should know of a rank, such as why it was killed."""
 
 
@@ -210,6 +207,10 @@ class Launch(Message, tag=48, frozen=True):
     """Ed25519 over `b"heorot ticket\\0" + ticket`."""
     job: str = ""
     """The ticket's job once more, unsigned: a hint for relays, which merge the reports of one launch."""
+    view: bytes = b""
+    """From the agent only: the directory that holds the files of the ticket's image; empty: start the node's own."""
+    waits: bool = False
+    """From the agent only: the program is not here yet. Keep the job and start nothing; this comes again when it is."""
 
 
 class Ticket(Message, frozen=True):
@@ -250,6 +251,13 @@ class Ticket(Message, frozen=True):
     """What the launching client calls the job, unique among its user's; empty: nothing."""
     headless_ms: Count = 0
     """End the job on a node that has been without any head for so long; 0: never."""
+    image: bytes = b""
+    """The name of the image from which the ranks are started; empty: from what the node itself has."""
+    program: bytes = b""
+    """With `image`: the path of the program."""
+    program_id: bytes = b""
+    """With `image`: a node whose own file at `program` has this content (`heorot.core.image.file_id`) needs no image;
+    empty: every node does."""
 
 
 class Stdin(Message, tag=49, frozen=True):
@@ -384,6 +392,8 @@ class Inventory(Message, tag=80, frozen=True):
     """The space understands `RefuseLaunch`."""
     age_ms: Count = 0
     """For how long this incarnation has existed."""
+    shows_images: bool = False
+    """The space understands `Launch.view` and `Launch.waits`."""
 
 
 class JobInventory(Message, frozen=True):
@@ -497,7 +507,10 @@ class JobView(Message, frozen=True):
     """It ends when there has been no head for so long; 0: never."""
 
 
-LinkMessage: TypeAlias = Hello | Refused | Ping | Pong | Down | Up | Report | Detached | Reattached
+LinkMessage: TypeAlias = (
+    Hello | Refused | Ping | Pong | Down | Up | Report | Detached | Reattached
+    | Want | ImageManifest | Piece | Took | Unavailable
+)  # fmt: skip
 HeadCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place
 )  # fmt: skip

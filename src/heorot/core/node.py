@@ -35,8 +35,12 @@ from heorot.core import messages as m
 from heorot.core.children import Child, Children, speakable
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.machine import (
+    CacheFailed,
+    ChunksGone,
     CloseLink,
+    Compared,
     ConnectFailed,
+    Examined,
     FromSpace,
     Instruction,
     Kept,
@@ -53,12 +57,15 @@ from heorot.core.machine import (
     Stop,
     TimerFired,
     ToSpace,
+    ViewMade,
 )
 from heorot.core.merge import Accumulator
 from heorot.core.neighbours import differs, incompatibility
 from heorot.core.node_config import NodeConfig
 from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.programs import Programs
 from heorot.core.tickets import Verify, clock_problem, open_placement, open_signed_launch
+from heorot.core.transfers import Transfers
 from heorot.core.uplink import Uplink
 
 _TAG_REPORT = 7
@@ -98,6 +105,7 @@ class NodeMachine:
         """The word on the head that bpinit and the children were told last."""
         self._space_hears = False
         self._space_takes_refusals = False
+        self._space_shows_images = False
         self._keeping = 0
         """The epoch that is being written to the disk, 0 if none is."""
         self._held: deque[tuple[int, Callable[[], None]]] = deque()
@@ -110,6 +118,14 @@ class NodeMachine:
         self._attach_order = 0
         self._out: list[Instruction] = []
         self._now_ms = 0
+        self.transfers = Transfers(
+            self._emit,
+            lambda link, message: self._emit(Send(link, message)),
+            self._image_sources,
+            lambda image: self.programs.complete(image),
+            lambda image, why: self.programs.failed(image, why),
+        )
+        self.programs = Programs(self._emit, self.transfers, self._hand_over, self._fail)
         self._handlers: dict[type, Callable[..., None]] = {
             Received: self._received,
             FromSpace: self._from_space,
@@ -120,6 +136,11 @@ class NodeMachine:
             SpaceConnected: self._space_connected,
             SpaceClosed: self._space_closed,
             Kept: self._kept,
+            Compared: self.programs.compared,
+            ViewMade: self.programs.view_made,
+            Examined: self.transfers.examined,
+            ChunksGone: self.transfers.chunks_gone,
+            CacheFailed: self.transfers.cache_failed,
         }
         if config.placement:
             try:
@@ -142,11 +163,23 @@ class NodeMachine:
             closed.
         """
         self._now_ms = now_ms
-        was_attached = self.uplink.attached
+        uplink = self.uplink
+        was_attached, former = uplink.attached, uplink.link
         self._handlers[type(event)](event)
-        if was_attached and not self.uplink.attached:
+        if was_attached and not uplink.attached:
             self._out.append(SetTimer("headless", now_ms + HEADLESS_AFTER_MS))
+        if self.transfers:
+            if former is not None and former != uplink.link:
+                self.transfers.source_lost(former)
+            if uplink.attached and not was_attached:
+                self.transfers.source_found()
         return self._take()
+
+    def _emit(self, instruction: Instruction) -> None:
+        self._out.append(instruction)
+
+    def _image_sources(self, image: bytes) -> list[int]:
+        return [self.uplink.link] if self.uplink.attached and self.uplink.link is not None else []
 
     def _take(self) -> list[Instruction]:
         out, self._out = self._out, []
@@ -181,6 +214,7 @@ class NodeMachine:
             self.admitted_after = inventory.after
             self._space_hears = inventory.hears_alone
             self._space_takes_refusals = inventory.takes_refusals
+            self._space_shows_images = inventory.shows_images
             self._out += self.uplink.connect(self._now_ms)
             return
         # What is dropped here without a way up, bpinit repeats after the next Inventorize.
@@ -215,6 +249,7 @@ class NodeMachine:
 
     def _drop_child(self, link: int) -> None:
         child = self.children.pop(link, None)
+        self.transfers.neighbour_lost(link)
         if child is not None and child.mask:
             self._expect_no_more(child.mask)
             self._send_up(m.Detached(NodeSet(child.mask).ranges()))
@@ -284,6 +319,12 @@ class NodeMachine:
             if self.uplink.attached:
                 self.uplink.answered_at_ms = message.at_ms
                 self._set_headless(message.headless)
+        elif isinstance(message, m.Piece):
+            self.transfers.piece(self.uplink.link or 0, message)
+        elif isinstance(message, m.ImageManifest):
+            self.transfers.manifest(self.uplink.link or 0, message)
+        elif isinstance(message, m.Unavailable):
+            self.transfers.unavailable(self.uplink.link or 0, message)
         else:
             raise ProtocolError(f"a parent may not send {type(message).__name__}")
 
@@ -327,6 +368,7 @@ class NodeMachine:
             self._attach_order,
         )
         self._send_up(m.Up(config.node, m.encode(attach)))
+        self.programs.drop_all()
         self._out.append(ToSpace(m.encode(m.Inventorize(self.headless, self.epoch))))
         self._expect_no_more(1 << config.node)
         for child in self.children.values():
@@ -374,6 +416,10 @@ class NodeMachine:
                 self.admitted_after = admit.after
                 self._out.append(ToSpace(payload))
         elif _TAG_LAUNCH < tag <= _TAG_LAST_COMMAND and tag not in _OWN_TAGS:
+            if tag == _TAG_RELEASE and self.programs.held:
+                release = m.decode_head_command(payload)
+                assert isinstance(release, m.Release)
+                self.programs.drop(release.job)
             self._out.append(ToSpace(payload))
         else:
             raise ProtocolError(f"a command with the unknown tag {tag}")
@@ -403,13 +449,15 @@ class NodeMachine:
     def _launch(self, payload: bytes) -> None:
         launch = m.decode_head_command(payload)
         assert isinstance(launch, m.Launch)
+        if launch.view or launch.waits:
+            raise ProtocolError("a launch from above says what only this node can know")
         try:
             ticket = open_signed_launch(self._verify, launch, cluster=self.config.cluster)
             if ticket.epoch < self.epoch:
                 raise SecurityError(f"the launch is of epoch {ticket.epoch}; this node has seen {self.epoch}")
         except SecurityError as error:
             self._log("error", f"launch {launch.job} refused: {error}")
-            self._report_refusal(launch, str(error))
+            self._report_failure(launch, self._refusal(str(error)))
             return
         if not self._has_kept(ticket.epoch, lambda: self._launch(payload)):
             return
@@ -420,25 +468,35 @@ class NodeMachine:
             self._merge(m.Report(ticket.job, [], [], [], 1, 1))
             return
         problem = clock_problem(ticket, self._now_ms + self.config.wall_offset_ms)
-        if not problem:
+        if problem:
+            self._log("error", f"launch {launch.job} refused: {problem}")
+            self._fail(launch, self._refusal(problem))
+        elif ticket.image and self._space_shows_images:
+            self.programs.hold(launch, ticket)
+        elif ticket.image and not ticket.program_id:
+            self._fail(launch, f"the bpinit of n{self.config.node} is of a release that cannot be sent programs")
+        else:
             self._out.append(ToSpace(payload))
-            return
-        self._log("error", f"launch {launch.job} refused: {problem}")
+
+    def _hand_over(self, launch: m.Launch) -> None:
+        self._out.append(ToSpace(m.encode(launch)))
+
+    def _fail(self, launch: m.Launch, why: str) -> None:
+        """Report the ranks of a launch whose ticket is in order as failed."""
         if self._space_takes_refusals:
             # It may hold the job, or have released it; else it remembers the refusal, for the next head, too.
-            refuse = m.RefuseLaunch(launch.ticket, launch.signature, self._refusal(problem))
-            self._out.append(ToSpace(m.encode(refuse)))
+            self._out.append(ToSpace(m.encode(m.RefuseLaunch(launch.ticket, launch.signature, why))))
         else:
-            self._report_refusal(launch, problem)
+            self._report_failure(launch, why)
 
     def _refusal(self, why: str) -> str:
         return f"n{self.config.node} refuses the launch: {why}"
 
-    def _report_refusal(self, launch: m.Launch, why: str) -> None:
-        # The ticket is not to be trusted, but the head checks every report against what it asked for.
+    def _report_failure(self, launch: m.Launch, why: str) -> None:
+        # The ticket may not be trusted, but the head checks every report against what it asked for.
         ticket = m.decode_ticket(launch.ticket)
         node = self.config.node
-        failed = [m.Failure(node, rank, 0, self._refusal(why)) for rank in m.ranks_on(ticket, node)]
+        failed = [m.Failure(node, rank, 0, why) for rank in m.ranks_on(ticket, node)]
         self._merge(m.Report(ticket.job, [], [], failed, 1, 1))
 
     def _place(self, sealed: bytes) -> None:
@@ -508,6 +566,8 @@ class NodeMachine:
             report = speakable(child, message)
             if report is not None:
                 self._merge(report)
+        elif isinstance(message, (m.Want, m.Took)):
+            self._wants_image(child, message)
         elif isinstance(message, m.Detached):
             gone = NodeSet.from_ranges(message.nodes).mask & child.mask & ~(1 << child.node)
             if gone:
@@ -525,6 +585,14 @@ class NodeMachine:
             self._drop_child(child.link)
         else:
             raise ProtocolError(f"a child may not send {type(message).__name__}")
+
+    def _wants_image(self, child: Child, message: m.Want | m.Took) -> None:
+        if isinstance(message, m.Took):
+            self.transfers.took(child.link, message)
+        elif child.mask >> child.node & 1:
+            self.transfers.want(child.link, message)
+        else:
+            self._out.append(Send(child.link, m.Unavailable(message.image, f"n{child.node} is not attached here")))
 
     def _child_greets(self, child: Child, hello: m.Hello) -> None:
         problem = incompatibility(hello, self.config.cluster)

@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
-from heorot.core.messages import Count, Message, encode
+from heorot.core.message_base import Count, Message
+from heorot.core.messages import encode
 
 PASS_VERSION = 1
 MAX_GROUPS = 8192

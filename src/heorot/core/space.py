@@ -45,6 +45,8 @@ MAX_REMEMBERED_QUERIES = 1024
 MAX_PENDING_SIGNALS = 16
 MAX_FAILURE_CHARACTERS = 1024
 """A failure may quote an argument of 128 KiB, and thousands of them must fit into one inventory."""
+HARMLESS_SIGNALS = frozenset({0, 17, 18, 19, 20, 21, 22, 23, 28})
+"""Those that end no process that does not ask for it: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH."""
 ESTALE = 116
 """The error of a rank whose job was released here before."""
 
@@ -195,7 +197,9 @@ class Space:
         own = self.config
         assert self._began_ms is not None
         age_ms = self._turn.now - self._began_ms
-        self._turn.send(m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, True, True, age_ms))
+        self._turn.send(
+            m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, True, True, age_ms, True)
+        )
         for job in self.jobs.values():
             job.muted = False
             self.output.set_sending(job)
@@ -217,6 +221,10 @@ class Space:
         ticket = m.decode_ticket(command.ticket)
         known = self.jobs.get(ticket.job)
         if known is not None:
+            if known.waiting and problem:
+                self._fail_queued(known, list(known.ranks.values()), problem)
+            elif known.waiting and not command.waits:
+                self._start_queued(known, command, ticket)
             known.muted = False
             known.repeat_everything(self.config.node)
             self.output.set_sending(known)
@@ -248,7 +256,33 @@ class Space:
         self.output.set_sending(job)
         self.solitude.reckon()
         size = sum(ticket.runs[1::2])
-        self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots))
+        if not job.waiting:
+            self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots, command.view))
+
+    def _start_queued(self, job: Job, command: m.Launch, ticket: m.Ticket) -> None:
+        """The program of a job has come."""
+        job.waiting = False
+        slots = [(rank.slot, rank.number) for rank in job.ranks.values() if rank.state == QUEUED]
+        if slots:
+            size = sum(ticket.runs[1::2])
+            self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots, command.view))
+
+    def _fail_queued(self, job: Job, ranks: list[Rank], problem: str) -> int:
+        """Ranks of a job that waits for its program will not be started; return how many."""
+        failed = 0
+        for rank in ranks:
+            if rank.state == QUEUED:
+                del self._slots[rank.slot]
+                self._input.leave(rank)
+                rank.state = FAILED
+                rank.failure = m.Failure(self.config.node, rank.number, 0, problem[:MAX_FAILURE_CHARACTERS])
+                job.failed.append(rank.failure)
+                job.live -= 1
+                job.unstarted -= 1
+                failed += 1
+        self.output.set_sending(job)
+        self._tell(job, self._turn.now)
+        return failed
 
     def _fail_all(self, job: Job, problem: str) -> None:
         self._turn.log("warning", f"job {job.id}: {problem}")
@@ -442,6 +476,13 @@ class Space:
             wanted = job.ranks if command.ranks is None else {n: job.ranks[n] for n in command.ranks if n in job.ranks}
             if command.ranks is not None:
                 slots = [rank.slot for rank in wanted.values()]
+            if job.waiting and command.pids is None and command.signal not in HARMLESS_SIGNALS:
+                if command.uid in (-1, job.uid):
+                    why = f"signal {command.signal} came before its program"
+                    failed = self._fail_queued(job, list(wanted.values()), why)
+                    self._replies[command.id] = m.Reply(command.id, failed, [])
+                self._turn.send(self._replies.get(command.id, m.Reply(command.id, 0, [])))
+                return
             if command.signal and command.pids is None:
                 for rank in wanted.values():
                     if rank.state == QUEUED and len(rank.pending_signals) < MAX_PENDING_SIGNALS:

@@ -41,6 +41,8 @@ class SpaceConfig(Struct, frozen=True, kw_only=True):
     """True: the daemon is PID 1 of its own PID namespace. Set by `spawn_space`."""
     die_with_parent: bool = False
     """End, and every process with it, as soon as the parent has ended."""
+    bare: str = ""
+    """The only directory that processes see, beside an empty root with /proc, /dev and /tmp; empty: they see all."""
     log_path: str = ""
     """Empty: the standard error stream as it is."""
 
@@ -180,6 +182,8 @@ class StartRanks(Struct):
     ticket: Ticket
     size: int
     slots: list[tuple[int, int]]
+    view: bytes = b""
+    """The directory that holds the files of the ticket's image; empty: start what the node itself has."""
 
 
 class CancelStarts(Struct, gc=False):

@@ -148,6 +148,7 @@ class Job:
         "takes_input",
         "uid",
         "unstarted",
+        "waiting",
         "window_bytes",
     )
 
@@ -171,6 +172,8 @@ class Job:
         self.live = 0
         """Ranks that are neither over nor failed."""
         self.unstarted = 0
+        self.waiting = launch.waits
+        """Its program is on its way: no rank is started yet."""
         self.broadcast: Input | None = None
         self.limit_hit = False
         self.hung_up = False

@@ -21,7 +21,9 @@ from heorot.core.head import HeadConfig, HeadMachine
 from heorot.core.machine import HeadsKnown
 from heorot.daemons.keeper import Keeper
 from heorot.daemons.watchdog import say_alive
+from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.runtime.clients import Clients
+from heorot.runtime.images import Images
 from heorot.runtime.links import JoinSession, Links
 from heorot.runtime.log import Log
 from heorot.runtime.loop import EpollLoop
@@ -58,6 +60,7 @@ class HeadSettings:
     hang_ms: int = 10_000
     """The keeper ends a head whose event loop gives no sign of life for so long."""
     log_level: str = "info"
+    image_cache_bytes: int = DEFAULT_LIMIT_BYTES
     pass_to: tuple[tuple[str, int], ...] = ()
     """Where the heads of the cluster are, for passing this host's clients on while on standby; empty: that is not done,
     because another head on this host may listen on `socket_path`."""
@@ -164,7 +167,8 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
         join=settings.join,
         take_head=clients.passed_on,
     )
-    shell.attach(machine, links, clients=clients)
+    images = Images(loop, Cache(str(settings.directory / "images"), settings.image_cache_bytes), shell.feed, log)
+    shell.attach(machine, links, clients=clients, images=images)
     shell.start()
     links.listen(listener)
     clients.listen()
@@ -177,6 +181,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
     # What passes clients on comes next.
     clients.close(leave_path=bool(settings.pass_to))
     links.close()
+    images.close()
     loop.close()
     return reason
 

@@ -15,8 +15,10 @@ from heorot import __version__
 from heorot.core.errors import HeorotError
 from heorot.core.machine import FromSpace, Remember, SpaceClosed, SpaceConnected
 from heorot.core.node import NodeConfig, NodeMachine
+from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.runtime import state
 from heorot.runtime.channel import Channel
+from heorot.runtime.images import Images
 from heorot.runtime.links import Links
 from heorot.runtime.log import Log
 from heorot.runtime.loop import EpollLoop
@@ -50,6 +52,7 @@ class NodeSettings:
     init_pid: int = 0
     machine: dict[str, Any] = field(default_factory=dict)
     """Overrides fields of `NodeConfig`."""
+    image_cache_bytes: int = DEFAULT_LIMIT_BYTES
     log_level: str = "info"
 
 
@@ -105,6 +108,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     )
     machine = NodeMachine(config, Verifier.load(directory / "signing.pub").verify)
     shell = Shell(loop, log)
+    images = Images(loop, Cache(str(directory / "images"), settings.image_cache_bytes), shell.feed, log, init_pid)
     links = Links(
         loop, settings.cluster, tls.client_context(directory), lambda: tls.server_context(directory), shell.feed, log
     )
@@ -128,6 +132,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
         links,
         to_space=space.send,
         remember=lambda item: _remember(directory / "state", item, log),
+        images=images,
     )
     links.listen(listener)
     space.start()
@@ -141,6 +146,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     while links.closing and loop.time() < deadline:
         loop.run_once(deadline - loop.time())
     links.close()
+    images.close()
     space.close()
     loop.close()
     os.close(init_process)

@@ -50,6 +50,9 @@ class ClusterPlan:
     """The members of etcd to use as the store; empty: the local store."""
     lease_ms: int = 3_000
     hang_ms: int = 10_000
+    bare: bool = False
+    """The nodes see an empty file system."""
+    image_cache_bytes: int = 1 << 30
 
 
 @dataclass(slots=True)
@@ -218,6 +221,7 @@ class Embedded:
             marker=f"{self.cluster}-n{node.number}",
             die_with_parent=True,
             log_path=self.layout.log(f"n{node.number}-init"),
+            bare=self.layout.root if self.plan.bare else "",
         )
 
     def node_settings(self, node: NodeSlot, listener: socket.socket) -> NodeSettings:
@@ -237,6 +241,7 @@ class Embedded:
             init_pid=node.init_pid,
             machine=machine,
             log_level=self.plan.log_level,
+            image_cache_bytes=self.plan.image_cache_bytes,
         )
 
     def head_settings(self, head: HeadSlot, listener: socket.socket) -> HeadSettings:
@@ -259,6 +264,7 @@ class Embedded:
             },
             hang_ms=self.plan.hang_ms,
             log_level=self.plan.log_level,
+            image_cache_bytes=self.plan.image_cache_bytes,
         )
 
 

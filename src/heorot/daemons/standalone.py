@@ -80,6 +80,7 @@ def head_main(arguments: list[str]) -> int:
             join=join.session if join else None,
             hang_ms=config.timers.hang_ms,
             log_level=config.cluster.log_level,
+            image_cache_bytes=config.images.cache_bytes,
             # With the local store all heads are on this host, and the active one serves its clients.
             pass_to=heads if config.store.kind == "etcd" else (),
         )
@@ -128,6 +129,7 @@ def node_main(arguments: list[str]) -> int:
                 "link_timeout_ms": config.timers.link_timeout_ms,
             },
             log_level=config.cluster.log_level,
+            image_cache_bytes=config.images.cache_bytes,
         )
         bpnode.run(settings)
     except (HeorotError, OSError) as error:

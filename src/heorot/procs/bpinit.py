@@ -302,7 +302,8 @@ class Daemon:
     # ------------------------------------------------------------------ starting
 
     def _start_ranks(self, instruction: e.StartRanks) -> None:
-        plan = Plan(instruction.job, instruction.ticket, instruction.size, len(instruction.slots), self.config)
+        ask = instruction
+        plan = Plan(ask.job, ask.ticket, ask.size, len(ask.slots), self.config, ask.view)
         self._plans[instruction.job] = plan
         self._starts += [(plan, slot, rank) for slot, rank in instruction.slots]
 
@@ -314,6 +315,20 @@ class Daemon:
         plan = self._plans.pop(job, None)
         if plan is not None:
             plan.close()
+            if self._starter.rooms is not None:
+                self._starter.rooms.started(job)
+                self._leave_room(job)
+
+    def _leave_room(self, job: str) -> None:
+        """Tidy up after a job of which nothing is left."""
+        rooms = self._starter.rooms
+        if (
+            rooms is not None
+            and job in rooms
+            and job not in self._plans
+            and not any(child.job == job for child in self._census.by_slot.values())
+        ):
+            rooms.over(job)
 
     def _start_some(self) -> None:
         starts = self._starts
@@ -355,6 +370,7 @@ class Daemon:
             if child is not None:
                 self._pipes.forget(child)
                 self._census.remove(child)
+                self._leave_room(child.job)
 
     def _signal(self, instruction: e.Signal) -> None:
         child = self._census.by_slot.get(instruction.slot)

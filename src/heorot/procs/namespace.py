@@ -130,6 +130,8 @@ def isolate(config: SpaceConfig) -> None:
     try:
         system.unshare(system.CLONE_NEWNS)
         system.make_mounts_private()
+        if config.bare:
+            _empty_root(os.fsencode(config.bare))
         system.mount_proc()
     except OSError as error:
         raise SpaceError(f"cannot set up the mount namespace of node {config.node}: {error}") from error
@@ -138,6 +140,19 @@ def isolate(config: SpaceConfig) -> None:
     if _kernel_version() >= (6, 14):
         _write("/proc/sys/kernel/pid_max", config.base_pid + config.range_size)
     _write("/proc/sys/kernel/ns_last_pid", config.base_pid - 1)
+
+
+def _empty_root(kept: bytes) -> None:
+    """Change to a root with nothing in it but /proc, /dev, /tmp and one directory."""
+    root = kept + b"/cache/root"
+    os.makedirs(root, 0o755, exist_ok=True)
+    system.mount_tmpfs(root)
+    for name in (b"/proc", b"/dev", b"/tmp", kept):
+        os.makedirs(root + name, 0o755)
+    os.chmod(root + b"/tmp", 0o1777)
+    for name in (b"/proc", b"/dev", kept):
+        system.bind_mount(name, root + name, recursive=True)
+    system.change_root(root)
 
 
 def _kernel_version() -> tuple[int, int]:

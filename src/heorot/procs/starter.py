@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from heorot.core.messages import Ticket
 from heorot.core.space_events import SpaceConfig
+from heorot.procs.rooms import RoomError, Rooms
 from heorot.procs.terminal import set_size
 
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
@@ -40,11 +41,13 @@ class StartError(Exception):
 class Plan:
     """What the ranks of one job on this node have in common, prepared once."""
 
-    def __init__(self, job: str, ticket: Ticket, size: int, ranks: int, config: SpaceConfig) -> None:
+    def __init__(self, job: str, ticket: Ticket, size: int, ranks: int, config: SpaceConfig, view: bytes = b"") -> None:
         self.job = job
         self.ticket = ticket
+        self.view = view
+        """Where the files of the image are; empty: the node's own are run."""
         self.failure: StartError | None = None
-        self.path: bytes | None = None
+        self.path: bytes | None = ticket.program or None
         self.through_shell = False
         self.limits: list[tuple[int, int, int]] | None = None
         """Resource limits that differ from the daemon's own: number, soft, hard."""
@@ -78,6 +81,8 @@ class Starter:
     def __init__(self, config: SpaceConfig, restore: Callable[[], None] | None = None) -> None:
         self.config = config
         self._restore = restore
+        self.rooms = Rooms() if config.isolated else None
+        """None: this node cannot show files that it does not have."""
         self._uid = os.getuid()
         self._gid = os.getgid()
         self._groups = sorted(os.getgroups())
@@ -102,7 +107,7 @@ class Starter:
         results: list[Spawned | StartError] = []
         ends: list[_Ends] = []
         lowered: list[int] = []
-        changed = False
+        changed = moved = False
         old_umask = os.umask(ticket.umask & 0o777)
         try:
             for _ in ranks:
@@ -110,6 +115,9 @@ class Starter:
             self._open_pipes(ticket, ends)
             if plan.limits is None:
                 plan.limits = self._plan_limits(plan)
+            if plan.view:
+                moved = True
+                self._enter_room(plan)
             changed = self._become(ticket)
             self._enter(ticket)
             self._find(plan)
@@ -135,15 +143,13 @@ class Starter:
             results += [failure] * (len(ranks) - len(results))
         finally:
             if changed:
-                os.setresuid(self._uid, self._uid, self._uid)
-                os.setresgid(self._gid, self._gid, self._gid)
-                os.setgroups(self._groups)
+                self._return()
+            if moved and self.rooms is not None:
+                self.rooms.leave()
             for number in lowered:
                 self._try_limit(number, *self._current[number])
             os.chdir("/")
             os.umask(old_umask)
-            if changed and self._restore is not None:
-                self._restore()
             for index, end in enumerate(ends):
                 end.close_theirs()
                 if isinstance(results[index], StartError):
@@ -172,6 +178,25 @@ class Starter:
                 for late in ends[position:]:
                     late.error = failure
                 return
+
+    def _return(self) -> None:
+        os.setresuid(self._uid, self._uid, self._uid)
+        os.setresgid(self._gid, self._gid, self._gid)
+        os.setgroups(self._groups)
+        if self._restore is not None:
+            self._restore()
+
+    def _enter_room(self, plan: Plan) -> None:
+        if self.rooms is None:
+            raise StartError(
+                0,
+                f"this node has another {_shown(plan.ticket.program)}, or none, and runs without root: it cannot show"
+                " processes the one of the head; --image path runs its own",
+            )
+        try:
+            self.rooms.enter(plan.ticket, plan.view, lambda: self._become(plan.ticket), self._return)
+        except RoomError as error:
+            raise StartError(0, str(error)) from error
 
     def _become(self, ticket: Ticket) -> bool:
         if self._uid != 0:
@@ -318,7 +343,7 @@ class Starter:
                 setsigdef=_RESET_SIGNALS,
             )
         except OSError as error:
-            if error.errno == errno.ENOEXEC and not plan.through_shell:
+            if error.errno == errno.ENOEXEC and not plan.through_shell and not _is_binary(path):
                 # A script without an interpreter line: execvp(3) gives it to the shell.
                 plan.through_shell = True
                 return self._spawn(plan, rank, end)
@@ -397,6 +422,15 @@ def _open(path: bytes, flags: int, purpose: str) -> int:
         raise StartError(0, f"cannot {purpose} {_shown(path)}: {_reason(error)}") from error
 
 
+def _is_binary(path: bytes) -> bool:
+    """Say whether this is an ELF file: then it is for another architecture, and nothing for a shell."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except OSError:
+        return False
+
+
 def _spawn_error(error: OSError, path: bytes) -> StartError:
     name = _shown(path)
     number = error.errno or 0
@@ -404,6 +438,8 @@ def _spawn_error(error: OSError, path: bytes) -> StartError:
         if os.path.exists(path):
             return StartError(errno.ENOEXEC, f"cannot execute {name}: its interpreter does not exist")
         return StartError(number, f"no such command: {name}")
+    if number == errno.ENOEXEC:
+        return StartError(number, f"cannot execute {name}: it is for another kind of machine than this node")
     if number == errno.E2BIG:
         return StartError(number, f"cannot execute {name}: the arguments and environment are too long for this node")
     if number == errno.EAGAIN:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWPID = 0x20000000
@@ -13,6 +14,16 @@ _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+
+_MS_RDONLY = 1
+_MS_BIND = 4096
+_MNT_DETACH = 2
+_SYS_PIVOT_ROOT = 155 if os.uname().machine == "x86_64" else 41
+_SYS_MOUNT_SETATTR = 442
+_SYS_OPENAT2 = 437
+_RESOLVE_IN_ROOT = 16
+_AT_RECURSIVE = 0x8000
+_MOUNT_ATTR_NOSUID = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -42,6 +53,55 @@ def mount_proc() -> None:
     """Mount a /proc that shows this PID namespace. Raises OSError."""
     flags = ctypes.c_ulong(_MS_NOSUID_NODEV_NOEXEC)
     _check(_libc.mount(b"proc", b"/proc", b"proc", flags, None), "mount proc on /proc")
+
+
+def bind_mount(source: bytes, target: bytes, *, recursive: bool = False) -> None:
+    """Show a file or directory at another place, too. Raises OSError."""
+    flags = ctypes.c_ulong(_MS_BIND | (_MS_REC if recursive else 0))
+    _check(_libc.mount(source, target, None, flags, None), "mount --bind")
+
+
+def mount_tmpfs(target: bytes) -> None:
+    """Mount a small file system in memory. Raises OSError."""
+    _check(_libc.mount(b"heorot", target, b"tmpfs", ctypes.c_ulong(0), b"mode=755,size=16m"), "mount tmpfs")
+
+
+def mount_overlay(layers: list[int], target: bytes) -> None:
+    """Mount directories, given by descriptors, one over the other, the uppermost first, for reading. Raises OSError."""
+    lower = ":".join(f"/proc/self/fd/{fd}" for fd in layers)
+    options = f"lowerdir={lower}".encode()
+    _check(_libc.mount(b"heorot", target, b"overlay", ctypes.c_ulong(_MS_RDONLY), options), "mount overlay")
+
+
+def change_root(directory: bytes) -> None:
+    """Make a mounted directory the root of this mount namespace. Raises OSError."""
+    os.chdir(directory)
+    # The old root comes to lie on the new one, and is taken off: see pivot_root(2).
+    _check(_libc.syscall(ctypes.c_long(_SYS_PIVOT_ROOT), b".", b"."), "pivot_root")
+    _check(_libc.umount2(b".", ctypes.c_int(_MNT_DETACH)), "umount the old root")
+    os.chdir("/")
+
+
+def forbid_set_user_id() -> None:
+    """Let no mount of this mount namespace grant a program another user's rights. Raises OSError."""
+    attributes = struct.pack("4Q", _MOUNT_ATTR_NOSUID, 0, 0, 0)
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_MOUNT_SETATTR), ctypes.c_int(-1), b"/", ctypes.c_uint(_AT_RECURSIVE), attributes,
+        ctypes.c_size_t(len(attributes)),
+    )  # fmt: skip
+    _check(result, "mount_setattr(nosuid)")
+
+
+def open_below(root: int, path: bytes, flags: int) -> int:
+    """Open a path as a process with this root would, and return the descriptor. Raises OSError."""
+    how = struct.pack("3Q", flags, 0, _RESOLVE_IN_ROOT)
+    fd = _libc.syscall(
+        ctypes.c_long(_SYS_OPENAT2), ctypes.c_int(root), path, ctypes.c_char_p(how), ctypes.c_size_t(len(how))
+    )
+    if fd < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), path)
+    return int(fd)
 
 
 def set_parent_death_signal(signal: int) -> None:

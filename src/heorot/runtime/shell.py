@@ -27,6 +27,7 @@ from heorot.core.machine import (
     ToSpace,
 )
 from heorot.runtime.clients import Clients
+from heorot.runtime.images import Images
 from heorot.runtime.links import Links
 from heorot.runtime.log import Log as LogFile
 from heorot.runtime.loop import Loop
@@ -82,8 +83,12 @@ class Shell:
         clients: Clients | None = None,
         to_space: Callable[[bytes], None] | None = None,
         remember: Callable[[Remember], str] | None = None,
+        images: Images | None = None,
     ) -> None:
         """Say what the shell works with; then `start`. `remember` returns what went wrong, empty if nothing did."""
+        if images is not None:
+            images.attach(links)
+            self._hands |= images.hands
         self._machine = machine
         self._links = links
         self._clients = clients

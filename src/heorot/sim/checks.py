@@ -14,12 +14,15 @@ from heorot.core.requests import MAX_QUERIES
 from heorot.core.space_jobs import MAX_TOMBSTONES
 from heorot.core.tree import living_path
 from heorot.sim.hosts import NodeHost
+from heorot.sim.images import DISK_FULL
 from heorot.sim.truth import CLOCKS, JobTruth
 
 if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
     from heorot.sim.head_host import HeadHost
 
+NO_PROGRAM = ("came before its program", DISK_FULL, "no client that has the program")
+"""Why a rank may fail whose program had to travel."""
 INVARIANTS = (
     "AtMostOnceSpawn",
     "AtMostOnceLaunch",
@@ -30,11 +33,13 @@ INVARIANTS = (
     "OneAnswer",
     "TableTrue",
     "Bounded",
+    "ImageExact",
     "NoStray",
     "Peace",
     "NoCrash",
 )
 """`AtMostOnceLaunch`: of the jobs with one client's key, one at most ever starts a process.
+`ImageExact`: what a cache keeps, and what a process is started from, is what the client offered.
 `OneAnswer`: a request gets exactly one answer. `Peace`: no honest message is taken for a breach of the protocol.
 `NoCrash`: no machine raises anything."""
 
@@ -66,7 +71,10 @@ class Checks:
         if m.tag_of(payload) == 48:
             launch = m.decode_space_command(payload)
             assert isinstance(launch, m.Launch)
-            epoch = m.decode_ticket(launch.ticket).epoch
+            ticket = m.decode_ticket(launch.ticket)
+            epoch = ticket.epoch
+            if launch.view and not host.cache.whole(ticket.image):
+                self.world.violated("ImageExact", f"n{host.node} starts a job from an image that is not complete")
             if epoch < seen:
                 self.world.violated("OneHead", f"n{host.node} starts a job for epoch {epoch} and has seen {seen}")
 
@@ -158,7 +166,8 @@ class Checks:
     def failed(self, job: str, rank: int, text: str) -> None:
         """A client was told that a rank never ran."""
         self._failed[job, rank] = text
-        if (job, rank) not in self.truth.failures and "refuse" not in text and "released" not in text:
+        excused = any(word in text for word in ("refuse", "released", *NO_PROGRAM))
+        if (job, rank) not in self.truth.failures and not excused:
             self.world.violated("ExitOnce", f"{job} r{rank} is said to have failed ({text}), and nobody tried")
 
     def lost(self, job: str, rank: int, node: int, epoch: int) -> None:
@@ -292,6 +301,9 @@ class Checks:
                 return "NoStray", f"n{host.node} still holds {list(host.space.machine.jobs)}"
             if host.space.machine.live_slots:
                 return "Bounded", f"n{host.node} has {host.space.machine.live_slots} slots without a job"
+            if host.agent.transfers.transfers or host.agent.programs.held or host.cache.pinned:
+                held = list(host.agent.programs.held)
+                return "Bounded", f"n{host.node} has {len(host.agent.transfers)} images under way, launches {held}"
             if host.agent.accumulators:
                 return "Bounded", f"n{host.node} has accumulators left: {list(host.agent.accumulators)}"
             for child in host.agent.children.values():
@@ -313,6 +325,8 @@ class Checks:
                 excused = any(word in getattr(end, "text", "") for word in ("released", CLOCKS))
                 if not isinstance(end, (Ended, LostRank)) and truth is not None and not excused:
                     return "TableTrue", f"{job.id} r{rank} is listed as {end}, in truth {truth}"
+        if machine.images.transfers.transfers:
+            return "Bounded", f"{len(machine.images.transfers)} images are under way at the head"
         if machine.requests.queries:
             return "OneAnswer", f"{len(machine.requests.queries)} questions are open at the head"
         if machine.jobs.adoptions.waiting:

@@ -12,6 +12,8 @@ from msgspec.structs import replace
 from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.streams import EVERYTHING
+from heorot.images.offer import Upload
+from heorot.sim.images import PROGRAM, VirtualImage
 from heorot.sim.network import End
 from heorot.sim.processes import SIGKILL
 from heorot.sim.truth import CLOCKS, JobTruth, content
@@ -79,6 +81,9 @@ class Plan:
     stall_ms: int = 0
     """Acknowledge nothing for so long."""
     query_ms: int = -1
+    image: VirtualImage | None = None
+    """What the job is started from; None: what the nodes have."""
+    always_send: bool = False
 
 
 class Client:
@@ -110,6 +115,7 @@ class Client:
         self._epoch = 0
         """Of the head that it is connected to."""
         self._requests = 0
+        self._upload: Upload | None = None
         self._killed: dict[int, tuple[str, list[int]]] = {}
         """By request: the job that is to end, and the ranks that ran when it was asked for."""
         self._input: dict[int, tuple[int, int]] = {}
@@ -148,6 +154,10 @@ class Client:
             self._request(), plan.nodes, plan.select, plan.argv, [b"A=b"], b"/", 18, [], plan.stdin, b"", b"", [],
             plan.detached, key=self.world.random.randbytes(16),
         )  # fmt: skip
+        if plan.image is not None:
+            self._upload = Upload(plan.image.offer(), plan.image.chunk)
+            program_id = b"" if plan.always_send else plan.image.program_id
+            self._launch = replace(self._launch, image=plan.image.image, program=PROGRAM, program_id=program_id)
         self._asked_us = self.world.now_us
         self.ask(self._launch)
 
@@ -168,6 +178,8 @@ class Client:
 
     def _gone(self) -> None:
         self.end = None
+        if self._upload is not None:
+            self._upload.reset()
         self.pending.clear()
 
     def die_with_host(self) -> None:
@@ -235,6 +247,9 @@ class Client:
             return
         if isinstance(message, c.Rows):
             return
+        if isinstance(message, (c.ImageWanted, c.ImageTook)):
+            self._send_image(message)
+            return
         if isinstance(message, (c.Spawned, c.Error, c.Result, c.Signalled)):
             self._answered(message)
             return
@@ -252,6 +267,16 @@ class Client:
         else:
             self._done(reading)
         self._maybe_release(reading)
+
+    def _send_image(self, message: c.ImageWanted | c.ImageTook) -> None:
+        assert self._upload is not None
+        if isinstance(message, c.ImageTook):
+            answers = self._upload.took(message.size_bytes)
+        else:
+            answers = self._upload.wanted(message.manifest, message.chunks)
+        for answer in answers:
+            if self.end is not None:
+                self.cluster.network.send(self.end, msgspec.msgpack.encode(answer))
 
     def _answered(self, message: c.Spawned | c.Error | c.Result | c.Signalled) -> None:
         asked = self.pending.pop(message.request, None)

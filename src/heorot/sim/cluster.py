@@ -12,6 +12,7 @@ from heorot.sim.clocks import Clock, draw_clock
 from heorot.sim.faults import Faults
 from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
+from heorot.sim.images import VirtualImage
 from heorot.sim.network import Network
 from heorot.sim.settings import Settings
 from heorot.sim.store import Store
@@ -27,6 +28,7 @@ SETTLE_US = 60_000_000
 """So long after that everything must have come right."""
 BETWEEN_BURSTS_US = (1_000_000, 90_000_000)
 BOUNDS_EVERY = 257
+IMAGES = 3
 
 
 class Janitor(Client):
@@ -87,6 +89,8 @@ class Cluster:
         self.network = Network(self.world, settings.delay_us, settings.us_per_kib, settings.refuse_rate)
         self.checks = Checks(self)
         self._mutate = mutate
+        made = [VirtualImage(self.world.random) for _ in range(IMAGES)] if settings.image_rate else []
+        self.images = {virtual.image: virtual for virtual in made}
         self.store = self.mutate(Store(self, settings.lease_ms))
         self.heads = [HeadHost(self, f"head{number}") for number in range(1, settings.heads + 1)]
         self.head = self.heads[0]
@@ -229,4 +233,7 @@ class Cluster:
             plan.stall_ms = world.between(10, 8_000)
         if world.chance(0.3):
             plan.query_ms = world.between(0, 2_000)
+        if self.images and not plan.detached and world.chance(settings.image_rate):
+            plan.image = random.choice(list(self.images.values()))
+            plan.always_send = world.chance(0.5)
         return plan

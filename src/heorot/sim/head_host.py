@@ -14,6 +14,8 @@ from heorot.core.machine import (
     ClientOpened,
     CloseClient,
     CloseLink,
+    Compare,
+    Connect,
     FromClient,
     HeadEvent,
     HeadsKnown,
@@ -21,20 +23,28 @@ from heorot.core.machine import (
     LinkClosed,
     LinkOpened,
     Log,
+    MakeView,
     Received,
+    Remember,
     Send,
     SetTimer,
+    Stop,
     TimerFired,
     ToClient,
+    ToSpace,
 )
 from heorot.core.nodeset import HEAD
 from heorot.sim.hosts import CLUSTER, LOCAL_DELAY_US, Timers, sign, verify
+from heorot.sim.images import VirtualCache
 from heorot.sim.keeper import Keeper
 from heorot.sim.network import Closed, End, Link
 from heorot.sim.network import Received as OnReceived
 
 if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
+
+
+NODE_ONLY = (Connect, Remember, ToSpace, Stop, Compare, MakeView)
 
 
 class HeadHost:
@@ -55,6 +65,7 @@ class HeadHost:
         self.ends: dict[int, End] = {}
         self.peers: dict[int, int] = {}
         self.clients: dict[int, End] = {}
+        self.cache = VirtualCache(cluster, name)
         self.timers = Timers(self.world, lambda: self.clock, self._timer)
         self.keeper = cluster.mutate(Keeper(self))
 
@@ -134,6 +145,7 @@ class HeadHost:
         self.world.tell(self.name, "starts, epoch %d", self.epoch)
         self.cluster.checks.elected(self)
         self.machine = self.cluster.mutate(HeadMachine(config, sign, verify))
+        self.cache.begin(self.feed, lambda link, message: self._perform([Send(link, message, True)]))
         self._perform(self.machine.start(self.clock.now_ms))
 
     def tell_head(self, news: HeadsKnown) -> None:
@@ -320,7 +332,8 @@ class HeadHost:
                     network.close(end)
                     self.feed(ClientClosed(item.client))
             else:
-                raise AssertionError(f"a head may not ask for {item}")
+                assert not isinstance(item, NODE_ONLY), f"a head may not ask for {item}"
+                self.cache.perform(item)
 
 
 def _inner(event: HeadEvent) -> object:

@@ -40,6 +40,7 @@ from heorot.core.nodeset import HEAD
 from heorot.core.space import Space
 from heorot.core.streams import Spool
 from heorot.sim.clocks import Clock
+from heorot.sim.images import VirtualCache
 from heorot.sim.network import Attempt, End, Link
 from heorot.sim.processes import ProcessTable
 from heorot.sim.world import World
@@ -148,6 +149,7 @@ class NodeHost:
         """What of it outlives a loss of power: at once what is durable, the rest some time later."""
         self.ends: dict[int, End] = {}
         self.peers: dict[int, int] = {}
+        self.cache = VirtualCache(cluster, self.name)
         self.clock = cluster.draw_clock()
         self.timers = Timers(self.world, lambda: self.clock, self._timer)
         self.overheard: deque[tuple[int, bytes]] = deque(maxlen=20)
@@ -203,6 +205,7 @@ class NodeHost:
         )
         self.world.tell(self.name, "agent starts")
         self.agent = self.cluster.mutate(NodeMachine(config, verify))
+        self.cache.begin(self.feed, lambda link, message: self._perform([Send(link, message, True)]))
         self._perform(self.agent.start(self.clock.now_ms))
         local = self.cluster.network.pair(
             f"{self.name}-space",
@@ -256,6 +259,7 @@ class NodeHost:
         self.world.tell(self.name, "power off")
         self.kill_space()
         self.remembered = dict(self._on_disk)
+        self.cache.lose_power()
         self.clock = self.cluster.draw_clock()
         if self.agent is not None:
             self.agent = None
@@ -381,6 +385,7 @@ class NodeHost:
                 self._end_agent()
             else:
                 assert not isinstance(item, (ToClient, CloseClient)), item
+                self.cache.perform(item)
 
     def _remember(self, item: Remember) -> None:
         world, settings = self.world, self.cluster.settings

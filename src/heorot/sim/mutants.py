@@ -15,6 +15,7 @@ from heorot.core.node import NodeMachine
 from heorot.core.nodeset import NodeSet
 from heorot.core.space import Space
 from heorot.sim import mutants_failover as failover
+from heorot.sim import mutants_images as images
 from heorot.sim.keeper import Keeper
 from heorot.sim.store import Store
 
@@ -179,7 +180,17 @@ HEAD: dict[str, Callable[[Any], None]] = {
     "head-reuses-question-numbers": _reuses_question_numbers,
     "head-never-rebalances": _never_rebalances,
 }
-NAMES = (*SPACE, *NODE, *HEAD, *failover.SPACE, *failover.NODE, *failover.HEAD, *failover.STORE, *failover.KEEPER)
+NAMES = (
+    *SPACE,
+    *NODE,
+    *HEAD,
+    *images.NODE,
+    *failover.SPACE,
+    *failover.NODE,
+    *failover.HEAD,
+    *failover.STORE,
+    *failover.KEEPER,
+)
 
 
 FOCUS: dict[str, dict[str, Any]] = {
@@ -187,6 +198,7 @@ FOCUS: dict[str, dict[str, Any]] = {
     "node-obeys-any-epoch": {"head_weight": 8, "ghost_weight": 8, "faults": 40},
     "head-reuses-question-numbers": {"head_weight": 8, "signal_rate": 1.0, "jobs": 25},
     **failover.FOCUS,
+    **images.FOCUS,
     "head-lets-the-lost-live": {"isolate_weight": 20, "stall_weight": 8, "node_grace_ms": 1_500, "detached_rate": 0.6},
 }  # fmt: skip
 """The weather in which a mutant is soon found out; else the usual."""
@@ -199,7 +211,7 @@ def mutator(name: str) -> Callable[[object], None]:
         if isinstance(machine, Space):
             change = SPACE.get(name) or failover.SPACE.get(name)
         elif isinstance(machine, NodeMachine):
-            change = NODE.get(name) or failover.NODE.get(name)
+            change = NODE.get(name) or failover.NODE.get(name) or images.NODE.get(name)
         elif isinstance(machine, Store):
             change = failover.STORE.get(name)
         elif isinstance(machine, Keeper):

@@ -22,6 +22,9 @@ class Settings:
     write_back_ms: int = 0
     """What it writes without waiting is safe from a loss of power after so long at most."""
     disk_full_rate: float = 0.05
+    image_rate: float = 0.0
+    """Jobs whose program travels to the nodes."""
+    cache_full_rate: float = 0.0
     drift_ppm: int = 200
     wall_skew_ms: int = 1_000
     wrong_clock_rate: float = 0.0
@@ -127,4 +130,6 @@ def draw(seed: int) -> Settings:
     settings.detached_rate = random.choice((0.0, 0.25, 0.6))
     settings.signal_rate = random.choice((0.0, 0.3))
     settings.stall_reader_rate = random.choice((0.0, 0.3))
+    settings.image_rate = random.choice((0.0, 0.3, 0.7))
+    settings.cache_full_rate = random.choice((0.0, 0.0, 0.1))
     return settings

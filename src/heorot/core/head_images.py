@@ -1,0 +1,124 @@
+"""The head's part in images: it has them from clients, keeps them in its cache, and is the root of their tree."""
+
+from __future__ import annotations
+
+from heorot.core import client_messages as c
+from heorot.core import image_messages as i
+from heorot.core.errors import RequestError
+from heorot.core.head_context import HeadContext
+from heorot.core.jobs import Jobs
+from heorot.core.machine import Send
+from heorot.core.membership import NodeLink
+from heorot.core.transfers import Transfers
+
+MAX_OFFERS = 256
+"""Of one client."""
+MAX_STAGING = 256
+
+
+class HeadImages:
+    """Images on the head: clients are the sources, the links of the tree ask for them."""
+
+    def __init__(self, context: HeadContext, jobs: Jobs) -> None:
+        self._context = context
+        self._jobs = jobs
+        self._offers: dict[bytes, dict[int, None]] = {}
+        """By image: the clients that have it."""
+        self._offered_by: dict[int, dict[bytes, None]] = {}
+        self._staging: dict[bytes, list[tuple[int, int]]] = {}
+        """By image: client and request that wait until it is here."""
+        self.transfers = Transfers(context.emit, self._ask, self._sources, self._complete, self._failed)
+
+    # ------------------------------------------------------------------ clients
+
+    def offer(self, client: int, image: bytes) -> None:
+        """A client has this image, for as long as it is connected.
+
+        Raises
+        ------
+        RequestError
+            ``too-many-images``.
+        """
+        mine = self._offered_by.setdefault(client, {})
+        if image not in mine and len(mine) >= MAX_OFFERS:
+            raise RequestError("too-many-images", f"one client may offer {MAX_OFFERS} images; use another connection")
+        mine[image] = None
+        self._offers.setdefault(image, {})[client] = None
+        self.transfers.source_found()
+
+    def client_gone(self, client: int) -> None:
+        """What it had to offer is gone with it."""
+        for image in self._offered_by.pop(client, {}):
+            clients = self._offers[image]
+            del clients[client]
+            if not clients:
+                del self._offers[image]
+        for image, waiting in list(self._staging.items()):
+            waiting[:] = [entry for entry in waiting if entry[0] != client]
+            if not waiting:
+                del self._staging[image]
+                self.transfers.dismiss(image)
+        self.transfers.source_lost(client)
+
+    def stage(self, client: int, ask: c.Stage) -> None:
+        """Fetch an image from a client.
+
+        Raises
+        ------
+        RequestError
+            ``busy`` or ``too-many-images``.
+        """
+        if len(self._staging) >= MAX_STAGING:
+            raise RequestError("busy", f"{MAX_STAGING} images are being fetched already; try again")
+        self.offer(client, ask.image)
+        self._staging.setdefault(ask.image, []).append((client, ask.request))
+        self.transfers.need(ask.image)
+
+    def _complete(self, image: bytes) -> None:
+        for client, request in self._staging.pop(image, ()):
+            self._context.to_client(client, c.Result(request, None))
+        self.transfers.dismiss(image)
+
+    def _failed(self, image: bytes, why: str) -> None:
+        for client, request in self._staging.pop(image, ()):
+            self._context.refuse(client, request, "image", why)
+
+    def manifest(self, client: int, message: c.OfferedManifest) -> None:
+        """A client sends a manifest. Raises ProtocolError."""
+        self.transfers.manifest(client, i.ImageManifest(message.image, message.data))
+
+    def piece(self, client: int, message: c.OfferedPiece) -> None:
+        """A client sends chunks. Raises ProtocolError."""
+        self.transfers.piece(client, i.Piece(message.image, message.first, message.chunks))
+
+    def not_offered(self, client: int, message: c.NotOffered) -> None:
+        """A client cannot send what it was asked for."""
+        self.transfers.unavailable(client, i.Unavailable(message.image, message.text))
+
+    # ------------------------------------------------------------------ sources
+
+    def _sources(self, image: bytes) -> list[int] | str:
+        offers = self._offers.get(image)
+        if offers:
+            return list(offers)[:1]
+        for job in self._jobs.jobs.values():
+            if job.ticket.image == image and not job.done and not job.detached and not job.ending:
+                return []  # its client was lost with another head and comes back, or is given up
+        return "no client that has the program is connected any more, and the head does not keep it"
+
+    def _ask(self, client: int, message: i.Want | i.Took) -> None:
+        if isinstance(message, i.Took):
+            self._context.to_client(client, c.ImageTook(message.image, message.size_bytes))
+        else:
+            self._context.to_client(client, c.ImageWanted(message.image, message.manifest, message.chunks))
+
+    # ------------------------------------------------------------------ nodes
+
+    def received(self, link: NodeLink, message: i.Want | i.Took) -> None:
+        """A node lacks something, or has taken it. Raises ProtocolError."""
+        if isinstance(message, i.Took):
+            self.transfers.took(link.link, message)
+        elif link.mask >> link.peer & 1:
+            self.transfers.want(link.link, message)
+        else:
+            self._context.emit(Send(link.link, i.Unavailable(message.image, f"n{link.peer} is not attached here")))

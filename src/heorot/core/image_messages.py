@@ -1,0 +1,51 @@
+"""Link messages that carry images (`heorot.core.image`) from neighbour to neighbour; tags 10 to 14 of the link.
+
+A node that lacks something asks its parent (`Want`), which sends what it has and asks for the rest itself. Nothing is
+sent that was not asked for, and of one image no more than a window that was not acknowledged (`Took`).
+"""
+
+from __future__ import annotations
+
+from heorot.core.message_base import Count, ImageId, Message
+
+
+class Want(Message, tag=10, frozen=True):
+    """Send me this of an image, too, in ascending order, as soon as you have it; with neither manifest nor chunks: send
+    no more of it."""
+
+    image: ImageId
+    manifest: bool
+    chunks: list[int]
+    """Flat ranges: first, count."""
+    doubt: bool = False
+    """What you sent was not what it should be: check what you have before you send it again."""
+
+
+class ImageManifest(Message, tag=11, frozen=True):
+    """An image's encoded manifest."""
+
+    image: ImageId
+    data: bytes
+
+
+class Piece(Message, tag=12, frozen=True):
+    """Consecutive chunks of an image."""
+
+    image: ImageId
+    first: Count
+    chunks: list[bytes]
+
+
+class Took(Message, tag=13, frozen=True):
+    """So many more bytes of an image's chunks were taken: the sender may send as many again."""
+
+    image: ImageId
+    size_bytes: Count
+
+
+class Unavailable(Message, tag=14, frozen=True):
+    """The sender cannot give what was asked for of this image."""
+
+    image: ImageId
+    text: str
+    """Why, for people."""

@@ -1,0 +1,20 @@
+"""What every message is built on: the base class and the types of their fields."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Struct
+
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+"""A number that counts: bytes, offsets, milliseconds, ranks."""
+NodeNumber: TypeAlias = Annotated[int, Meta(ge=-1)]
+"""A node's number, or -1 for the head."""
+JobId: TypeAlias = Annotated[str, Meta(min_length=3, max_length=40, pattern=r"^[0-9]+\.[0-9]+$")]
+"""``EPOCH.SEQUENCE``: unique in the cluster because an epoch belongs to one head."""
+ImageId: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
+"""The SHA-256 of an image's manifest (`heorot.core.image`)."""
+
+
+class Message(Struct, array_like=True, frozen=True, gc=False):
+    """Base of everything on the wire."""

@@ -1,0 +1,117 @@
+"""Launches of a node that wait for their program: for a look at the node's own file, and for an image.
+
+Theory of operation. A launch that names an image is held here until its program is at hand, and handed to bpinit then.
+If that takes a while, bpinit is told of it at once: it keeps the job, so that whatever becomes of heads and agents, the
+job is in the inventory. So nothing here is worth keeping. When the way to the head is new, the launches are dropped,
+and the head, which sees in the inventory that their ranks do not run, sends them again. What has come of an image
+meanwhile stays in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from heorot.core import messages as m
+from heorot.core.machine import Compare, Compared, Instruction, MakeView, ViewMade
+from heorot.core.transfers import Transfers
+
+MAX_HELD_LAUNCHES = 4_096
+
+
+class Programs:
+    """See the module.
+
+    Parameters
+    ----------
+    hand_over
+        Hands a launch to bpinit.
+    fail
+        Reports all ranks of a launch on this node as failed, with a reason for people.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[Instruction], None],
+        transfers: Transfers,
+        hand_over: Callable[[m.Launch], None],
+        fail: Callable[[m.Launch, str], None],
+    ) -> None:
+        self._emit = emit
+        self._transfers = transfers
+        self._hand_over = hand_over
+        self._fail = fail
+        self.held: dict[str, tuple[m.Launch, m.Ticket]] = {}
+        """By job."""
+        self._waiting: dict[bytes, list[str]] = {}
+        """By image: the jobs that wait for it."""
+
+    def hold(self, launch: m.Launch, ticket: m.Ticket) -> None:
+        """Start this launch as soon as its program is here."""
+        if ticket.job in self.held:
+            return
+        if len(self.held) >= MAX_HELD_LAUNCHES:
+            self._fail(launch, f"{MAX_HELD_LAUNCHES} launches wait for their programs already")
+            return
+        self.held[ticket.job] = launch, ticket
+        if ticket.program_id:
+            self._emit(Compare(ticket.job, ticket.program, ticket.program_id))
+        else:
+            self._fetch(launch, ticket)
+
+    def compared(self, event: Compared) -> None:
+        """It is known whether the node's own file is the program."""
+        entry = self.held.get(event.job)
+        if entry is None:
+            return
+        launch, ticket = entry
+        if event.same:
+            del self.held[event.job]
+            self._hand_over(launch)
+        elif event.same is None:
+            self._hand_over(replace(launch, waits=True))
+        elif event.job not in self._waiting.get(ticket.image, ()):
+            self._fetch(launch, ticket)
+
+    def _fetch(self, launch: m.Launch, ticket: m.Ticket) -> None:
+        self._hand_over(replace(launch, waits=True))
+        self._waiting.setdefault(ticket.image, []).append(ticket.job)
+        self._transfers.need(ticket.image)
+
+    def complete(self, image: bytes) -> None:
+        """All of an image is in the cache."""
+        self._emit(MakeView(image))
+
+    def view_made(self, event: ViewMade) -> None:
+        """The image's files are laid out, or cannot be."""
+        if event.error:
+            self.failed(event.image, event.error)
+        else:
+            for job in self._waiting.pop(event.image, ()):
+                launch, _ = self.held.pop(job)
+                self._hand_over(replace(launch, view=event.path))
+        self._transfers.dismiss(event.image)
+
+    def failed(self, image: bytes, why: str) -> None:
+        """The image cannot be had."""
+        for job in self._waiting.pop(image, ()):
+            launch, _ = self.held.pop(job)
+            self._fail(launch, why)
+
+    def drop(self, job: str) -> None:
+        """Forget a launch."""
+        entry = self.held.pop(job, None)
+        if entry is not None:
+            image = entry[1].image
+            jobs = self._waiting.get(image, [])
+            if job in jobs:
+                jobs.remove(job)
+                if not jobs:
+                    del self._waiting[image]
+                    self._transfers.dismiss(image)
+
+    def drop_all(self) -> None:
+        """The way to the head is new: it says again what is to be started."""
+        for job in list(self.held):
+            self.drop(job)

@@ -1,0 +1,466 @@
+"""Images on their way through the tree: what one hop has, lacks, is asked for, and has asked for.
+
+Theory of operation. Whoever lacks a part of an image asks one of its sources (a node its parent, the head the client)
+and is sent that part in ascending order. A hop that is asked for what it lacks asks its own sources, once for all that
+ask it, and passes each chunk on as soon as it has come and was checked: so a chunk is on every level of the tree at the
+same time, whatever the size of the image. A chunk goes through the cache on the disk: what a hop holds in memory is the
+one chunk that it is looking at, and what a slow neighbour has not taken is never more than a window.
+
+There is nothing to mend when a neighbour is lost. The one above is replaced by another, which is asked for what is
+still lacking; the one below asks somebody else.
+
+One image on one hop::
+
+    examining ──Examined──▶ without manifest ──ImageManifest──▶ examining ──Examined──▶ complete, or fetching chunks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TypeAlias
+
+from heorot.core import image_messages as i
+from heorot.core.errors import ProtocolError
+from heorot.core.image import Layout, decode_manifest, image_id, mask_of, ranges_of
+from heorot.core.machine import (
+    CacheFailed,
+    ChunksGone,
+    Examine,
+    Examined,
+    Forget,
+    Instruction,
+    KeepChunk,
+    KeepManifest,
+    Log,
+    Send,
+    SendChunks,
+    SendManifest,
+)
+
+WINDOW_BYTES = 1024 * 1024
+"""What may be on its way to one neighbour of one image, not yet acknowledged; at least one chunk may."""
+PIECE_BYTES = 128 * 1024
+"""Consecutive chunks are sent together up to this size."""
+MAX_IMAGES = 1_024
+"""Images under way on one hop at a time."""
+MAX_BAD_CHUNKS = 8
+"""An image is given up when so many chunks of it were not what they should be."""
+
+Ask: TypeAlias = Callable[[int, i.Want | i.Took], None]
+"""Say this to a source."""
+Sources: TypeAlias = Callable[[bytes], list[int] | str]
+"""Return whom an image may be asked of at the moment, the best first; empty: nobody now, but that will change; or why
+nobody will ever have it."""
+
+
+class _Requester:
+    """A neighbour below that lacks something."""
+
+    __slots__ = ("doubt", "link", "manifest", "pending", "unacknowledged_bytes")
+
+    def __init__(self, link: int) -> None:
+        self.link = link
+        self.manifest = False
+        """It is to be sent the manifest."""
+        self.pending = 0
+        """Mask of the chunks that it is still to be sent."""
+        self.unacknowledged_bytes = 0
+        self.doubt = False
+
+
+class _Transfer:
+    """One image on this hop."""
+
+    def __init__(self, image: bytes) -> None:
+        self.image = image
+        self.examining = True
+        self.layout: Layout | None = None
+        self.have = 0
+        """Mask of the chunks that are in the cache."""
+        self.everything = False
+        """This host itself needs the image."""
+        self.told_complete = False
+        self.requesters: dict[int, _Requester] = {}
+        self.wants: dict[int, i.Want] = {}
+        """What neighbours asked for before the manifest was known."""
+        self.asked: dict[int, int] = {}
+        """By source: mask of the chunks that it was asked for and has not sent."""
+        self.manifest_asked_of: int | None = None
+        self.refusals: dict[int, str] = {}
+        """Sources that cannot give what they were asked for, and why."""
+        self.bad_chunks = 0
+
+    def lacking(self) -> int:
+        """Return a mask of the chunks that this hop needs, for itself or for others, and does not have."""
+        assert self.layout is not None
+        if self.everything:
+            needed = (1 << self.layout.chunks) - 1
+        else:
+            needed = 0
+            for requester in self.requesters.values():
+                needed |= requester.pending
+        return needed & ~self.have
+
+
+class Transfers:
+    """All images on this hop.
+
+    Parameters
+    ----------
+    emit
+        Takes the instructions.
+    ask
+        Speaks to a source.
+    sources
+        Names them. Chunks are divided among several in turn.
+    complete
+        Called when an image that this host needs is all in the cache. It stays until `dismiss`.
+    failed
+        Called, with a reason for people, when an image that this host needs cannot be had; it is dismissed already.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[Instruction], None],
+        ask: Ask,
+        sources: Sources,
+        complete: Callable[[bytes], None],
+        failed: Callable[[bytes, str], None],
+    ) -> None:
+        self._emit = emit
+        self._ask = ask
+        self._sources = sources
+        self._complete = complete
+        self._failed = failed
+        self.transfers: dict[bytes, _Transfer] = {}
+
+    # ------------------------------------------------------------------ what is wanted
+
+    def need(self, image: bytes) -> None:
+        """This host needs an image; `complete` or `failed` follows."""
+        transfer = self._begin(image)
+        if transfer is None:
+            self._failed(image, f"{MAX_IMAGES} images are on their way already")
+            return
+        transfer.everything = True
+        transfer.told_complete = False
+        transfer.refusals.clear()
+        self._pursue(transfer)
+
+    def dismiss(self, image: bytes) -> None:
+        """This host needs the image no longer, or has it."""
+        transfer = self.transfers.get(image)
+        if transfer is not None:
+            transfer.everything = False
+            self._end_if_idle(transfer)
+
+    def __len__(self) -> int:
+        return len(self.transfers)
+
+    def want(self, link: int, want: i.Want) -> None:
+        """A neighbour lacks something.
+
+        Raises
+        ------
+        ProtocolError
+            If it asks for chunks that the image does not have.
+        """
+        transfer = self._begin(want.image)
+        if transfer is None:
+            self._emit(Send(link, i.Unavailable(want.image, f"{MAX_IMAGES} images are on their way already")))
+            return
+        transfer.refusals.clear()
+        if transfer.layout is None:
+            transfer.wants[link] = want
+        else:
+            self._take_want(transfer, transfer.layout, link, want)
+        self._pursue(transfer)
+
+    def _take_want(self, transfer: _Transfer, layout: Layout, link: int, want: i.Want) -> None:
+        pending = mask_of(want.chunks, layout.chunks)
+        requester = transfer.requesters.get(link)
+        if requester is None:
+            requester = transfer.requesters[link] = _Requester(link)
+        if not pending and not want.manifest:
+            requester.pending = 0
+            requester.manifest = False
+        requester.pending |= pending
+        requester.manifest |= want.manifest
+        requester.doubt |= want.doubt
+
+    def _begin(self, image: bytes) -> _Transfer | None:
+        transfer = self.transfers.get(image)
+        if transfer is None and len(self.transfers) < MAX_IMAGES:
+            transfer = self.transfers[image] = _Transfer(image)
+            self._emit(Examine(image))
+        return transfer
+
+    # ------------------------------------------------------------------ what the cache says
+
+    def examined(self, event: Examined) -> None:
+        """The cache has been looked at."""
+        transfer = self.transfers.get(event.image)
+        if transfer is None:
+            return
+        transfer.examining = False
+        if event.manifest and transfer.layout is None:
+            transfer.layout = Layout(decode_manifest(event.manifest))
+        if transfer.layout is not None:
+            transfer.have |= mask_of(event.chunks, transfer.layout.chunks)
+            wants, transfer.wants = transfer.wants, {}
+            for link, want in wants.items():
+                try:
+                    self._take_want(transfer, transfer.layout, link, want)
+                except ProtocolError as error:
+                    self._emit(Log("warning", f"a neighbour asks for what an image does not have: {error}"))
+                    self._emit(Send(link, i.Unavailable(event.image, str(error))))
+        self._pursue(transfer)
+
+    def chunks_gone(self, event: ChunksGone) -> None:
+        """The cache does not have what it was thought to have: fetch it, and send it then."""
+        transfer = self.transfers.get(event.image)
+        if transfer is None or transfer.layout is None:
+            return
+        transfer.have &= ~mask_of(event.chunks, transfer.layout.chunks)
+        requester = transfer.requesters.get(event.link)
+        if requester is not None:
+            unsent = ((1 << event.count) - 1) << event.first
+            requester.pending |= unsent
+            requester.unacknowledged_bytes -= self._size_of(transfer.layout, event.first, event.count)
+        self._count_bad(transfer, "what its cache holds of the image is damaged")
+
+    def cache_failed(self, event: CacheFailed) -> None:
+        """There is no room for this image, or the disk does not take it."""
+        transfer = self.transfers.get(event.image)
+        if transfer is not None:
+            self._give_up(transfer, event.error)
+
+    # ------------------------------------------------------------------ what sources say
+
+    def manifest(self, source: int, message: i.ImageManifest) -> None:
+        """A manifest has come.
+
+        Raises
+        ------
+        ProtocolError
+            If it is not what the image's name says, or no manifest.
+        """
+        transfer = self.transfers.get(message.image)
+        if transfer is None or transfer.manifest_asked_of != source:
+            return  # nobody needs it any more
+        transfer.manifest_asked_of = None
+        if image_id(message.data) != message.image:
+            raise ProtocolError("a manifest that is not the image's")
+        decode_manifest(message.data)
+        transfer.examining = True
+        self._emit(KeepManifest(message.image, message.data))
+
+    def piece(self, source: int, message: i.Piece) -> None:
+        """Chunks have come: keep them, pass them on.
+
+        Raises
+        ------
+        ProtocolError
+            If they are none of the image's.
+        """
+        transfer = self.transfers.get(message.image)
+        size = sum(map(len, message.chunks))
+        self._ask(source, i.Took(message.image, size))
+        if transfer is None or transfer.layout is None:
+            return  # nobody needs it any more
+        layout = transfer.layout
+        if message.first + len(message.chunks) > layout.chunks:
+            raise ProtocolError(f"the chunks from {message.first} of an image that has {layout.chunks}")
+        asked = transfer.asked.get(source, 0)
+        bad = False
+        for chunk, data in enumerate(message.chunks, message.first):
+            bit = 1 << chunk
+            if not asked & bit:
+                continue
+            asked &= ~bit
+            if sha256(data).digest() != layout.digest(chunk):
+                self._emit(Log("error", f"chunk {chunk} of the image {message.image.hex()[:12]} came damaged"))
+                bad = True
+            elif not transfer.have & bit:
+                transfer.have |= bit
+                self._emit(KeepChunk(message.image, chunk, data))
+        transfer.asked[source] = asked
+        if bad:
+            self._count_bad(transfer, "the image came damaged again and again", doubt=True)
+        else:
+            self._pursue(transfer)
+
+    def unavailable(self, source: int, message: i.Unavailable) -> None:
+        """A source cannot give what it was asked for."""
+        transfer = self.transfers.get(message.image)
+        if transfer is None:
+            return
+        transfer.asked.pop(source, None)
+        if transfer.manifest_asked_of == source:
+            transfer.manifest_asked_of = None
+        transfer.refusals[source] = message.text
+        self._pursue(transfer)
+
+    def source_lost(self, source: int) -> None:
+        """A source is gone: others are asked for what it has not sent."""
+        for transfer in list(self.transfers.values()):
+            asked = transfer.asked.pop(source, 0)
+            refused = transfer.refusals.pop(source, None)
+            if transfer.manifest_asked_of == source:
+                transfer.manifest_asked_of = None
+                asked = True
+            if asked or refused:
+                self._pursue(transfer)
+
+    def source_found(self) -> None:
+        """There is a new source: ask it for what is lacking."""
+        for transfer in list(self.transfers.values()):
+            self._pursue(transfer)
+
+    # ------------------------------------------------------------------ what neighbours below say
+
+    def took(self, link: int, message: i.Took) -> None:
+        """A neighbour has taken some bytes: it may be sent more."""
+        transfer = self.transfers.get(message.image)
+        requester = transfer.requesters.get(link) if transfer is not None else None
+        if transfer is not None and requester is not None:
+            requester.unacknowledged_bytes = max(0, requester.unacknowledged_bytes - message.size_bytes)
+            self._serve(transfer, requester)
+            self._end_if_idle(transfer)
+
+    def neighbour_lost(self, link: int) -> None:
+        """A neighbour is gone, and with it what it lacked."""
+        for transfer in list(self.transfers.values()):
+            if transfer.requesters.pop(link, None) or transfer.wants.pop(link, None):
+                self._end_if_idle(transfer)
+
+    # ------------------------------------------------------------------ inside
+
+    def _pursue(self, transfer: _Transfer, *, doubt: bool = False) -> None:
+        """Do all that can be done now for an image: serve those who ask, ask for what lacks, end."""
+        if transfer.examining:
+            return
+        if transfer.layout is None:
+            self._ask_manifest(transfer)
+            return
+        for requester in list(transfer.requesters.values()):
+            self._serve(transfer, requester)
+        if not self._ask_chunks(transfer, doubt):
+            return
+        whole = (1 << transfer.layout.chunks) - 1
+        if transfer.everything and not transfer.told_complete and transfer.have == whole:
+            transfer.told_complete = True
+            self._complete(transfer.image)
+        self._end_if_idle(transfer)
+
+    def _willing(self, transfer: _Transfer) -> list[int] | None:
+        """Return the sources that may be asked; None if all have refused, and the image was given up."""
+        sources = self._sources(transfer.image)
+        if isinstance(sources, str):
+            self._give_up(transfer, sources)
+            return None
+        willing = [source for source in sources if source not in transfer.refusals]
+        if sources and not willing:
+            self._give_up(transfer, transfer.refusals[sources[0]])
+            return None
+        return willing
+
+    def _ask_manifest(self, transfer: _Transfer) -> None:
+        if transfer.manifest_asked_of is not None:
+            return
+        if not transfer.everything and not transfer.wants:
+            self._end_if_idle(transfer)
+            return
+        willing = self._willing(transfer)
+        if willing:
+            transfer.manifest_asked_of = willing[0]
+            self._ask(willing[0], i.Want(transfer.image, True, []))
+
+    def _ask_chunks(self, transfer: _Transfer, doubt: bool) -> bool:
+        """Ask for what lacks and was not asked for; return False if the image was given up."""
+        lacking = transfer.lacking()
+        on_their_way = 0
+        for mask in transfer.asked.values():
+            on_their_way |= mask
+        if not lacking & ~on_their_way:
+            return True
+        willing = self._willing(transfer)
+        if willing is None:
+            return False
+        for position, source in enumerate(willing):
+            before = transfer.asked.get(source, 0)
+            share = lacking & ~on_their_way & _every(len(willing), position, lacking.bit_length())
+            if share:
+                transfer.asked[source] = before | share
+                self._ask(source, i.Want(transfer.image, False, ranges_of(share), doubt))
+        return True
+
+    def _serve(self, transfer: _Transfer, requester: _Requester) -> None:
+        layout = transfer.layout
+        assert layout is not None
+        if requester.manifest:
+            requester.manifest = False
+            self._emit(SendManifest(transfer.image, requester.link))
+        while (ready := requester.pending & transfer.have) and requester.unacknowledged_bytes < WINDOW_BYTES:
+            first = (ready & -ready).bit_length() - 1
+            count = size = 0
+            while ready >> (first + count) & 1:
+                length = layout.place(first + count)[2]
+                if count and size + length > PIECE_BYTES:
+                    break
+                count += 1
+                size += length
+            requester.pending &= ~(((1 << count) - 1) << first)
+            requester.unacknowledged_bytes += size
+            self._emit(SendChunks(transfer.image, requester.link, first, count, requester.doubt))
+
+    @staticmethod
+    def _size_of(layout: Layout, first: int, count: int) -> int:
+        return sum(layout.place(chunk)[2] for chunk in range(first, first + count))
+
+    def _count_bad(self, transfer: _Transfer, why: str, *, doubt: bool = False) -> None:
+        transfer.bad_chunks += 1
+        if transfer.bad_chunks > MAX_BAD_CHUNKS:
+            self._give_up(transfer, why)
+        else:
+            self._pursue(transfer, doubt=doubt)
+
+    def _give_up(self, transfer: _Transfer, why: str) -> None:
+        image = transfer.image
+        del self.transfers[image]
+        for link in [*transfer.requesters, *transfer.wants]:
+            self._emit(Send(link, i.Unavailable(image, why)))
+        self._call_off(transfer)
+        self._emit(Forget(image))
+        if transfer.everything:
+            self._failed(image, why)
+
+    def _call_off(self, transfer: _Transfer) -> None:
+        """Ask for nothing more of this image."""
+        for source, chunks in transfer.asked.items():
+            if chunks:
+                self._ask(source, i.Want(transfer.image, False, []))
+
+    def _end_if_idle(self, transfer: _Transfer) -> None:
+        """Forget an image for which there is nothing left to do."""
+        if transfer.everything or transfer.examining or transfer.wants:
+            return
+        for link, requester in list(transfer.requesters.items()):
+            if not requester.pending and not requester.unacknowledged_bytes:
+                del transfer.requesters[link]
+        if not transfer.requesters and self.transfers.get(transfer.image) is transfer:
+            del self.transfers[transfer.image]
+            self._call_off(transfer)
+            self._emit(Forget(transfer.image))
+
+
+def _every(step: int, start: int, length: int) -> int:
+    """Return a mask of every `step`-th bit from `start` on, below `length`."""
+    if step == 1:
+        return (1 << length) - 1
+    pattern, bits = 1 << start, step
+    while bits < length:
+        pattern |= pattern << bits
+        bits *= 2
+    return pattern & ((1 << length) - 1)

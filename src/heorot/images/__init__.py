@@ -1,0 +1,1 @@
+"""Programs and data that travel: the files of a program, and the cache that each host has of them."""

@@ -1,0 +1,444 @@
+"""A host's cache of images: content-addressed files on disk, checked when they come, bounded, the oldest evicted.
+
+::
+
+    manifests/IMAGE     the encoded manifest of an image; its modification time is when the image was used last
+    files/CONTENT[x]    a whole file, named by its content; "x" if it is executable
+    partial/CONTENT[x]  a file of which some chunks are still lacking
+    views/IMAGE/        "manifest", and the image's files by the number of their entry: hard links
+    stage/              empty: bpinit mounts something on it in a namespace of its own
+    boot                the boot of the host in which all of this was written
+
+Nothing is flushed to the disk: after another boot every file counts as partial, and its chunks are looked at again
+before they are used. A file that is evicted while a process uses it stays with that process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections import Counter
+from hashlib import sha256
+
+from heorot.core.chunks import DIGEST_BYTES, FILE, chunk_bytes_of
+from heorot.core.errors import ProtocolError
+from heorot.core.image import Layout, decode_manifest, image_id, ranges_of
+from heorot.images.files import read_exactly
+from heorot.images.identity import ImageError
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024 * 1024
+MAX_OPEN_FILES = 16
+_PLAIN_MODE, _EXECUTABLE_MODE = 0o444, 0o555
+
+
+class _Pinned:
+    """An image that is in use by a transfer."""
+
+    __slots__ = ("layout", "names")
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.names = [_name_of(layout, file) for file in range(len(layout.files))]
+
+
+def _name_of(layout: Layout, file: int) -> str:
+    executable = layout.manifest.entries[layout.files[file]].mode & 0o111
+    return layout.id_of(file).hex() + ("x" if executable else "")
+
+
+class Cache:
+    """See the module. Every method raises only `ImageError`.
+
+    Parameters
+    ----------
+    directory
+        Is made if it is not there.
+    limit_bytes
+        What all files together may take, at most.
+    """
+
+    def __init__(self, directory: str, limit_bytes: int) -> None:
+        self.directory = directory
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self._ready = False
+        self._pinned: dict[bytes, _Pinned] = {}
+        self._chunks: dict[str, int] = {}
+        """By file of a pinned image: mask of the chunks that are here. Two images may share a file."""
+        self._open: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Close all files."""
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+    # ------------------------------------------------------------------ what is there
+
+    def examine(self, image: bytes) -> tuple[bytes, list[int]]:
+        """Return an image's manifest (empty: it is not here) and the chunks that are here, as flat ranges.
+
+        What is here is not evicted until `forget`.
+        """
+        self._prepare()
+        path = self._path("manifests", image.hex())
+        try:
+            with open(path, "rb") as stream:
+                encoded = stream.read()
+        except FileNotFoundError:
+            return b"", []
+        except OSError as error:
+            raise self._failure(error, path) from error
+        try:
+            if image_id(encoded) != image:
+                raise ProtocolError("it was changed")
+            layout = Layout(decode_manifest(encoded))
+        except ProtocolError:
+            self._remove(path)
+            return b"", []
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        pinned = self._pin(image, layout)
+        have = 0
+        for file, name in enumerate(pinned.names):
+            have |= self._chunks[name] << layout.chunks_of(file)[0]
+        return encoded, ranges_of(have)
+
+    def _pin(self, image: bytes, layout: Layout) -> _Pinned:
+        if layout.size > self.limit_bytes:
+            raise ImageError(
+                f"the image has {layout.size} bytes; the cache {self.directory} holds at most {self.limit_bytes}"
+                " ([images] cache_bytes)"
+            )
+        pinned = self._pinned[image] = _Pinned(layout)
+        for file, name in enumerate(pinned.names):
+            if name not in self._chunks:
+                self._chunks[name] = self._chunks_of(layout, file, name)
+        return pinned
+
+    def _chunks_of(self, layout: Layout, file: int, name: str) -> int:
+        """Return a mask of the chunks of a file that are on the disk."""
+        count = layout.chunks_of(file)[1]
+        path = self._path("files", name)
+        try:
+            if os.stat(path).st_size == layout.manifest.entries[layout.files[file]].size:
+                return (1 << count) - 1
+            self._remove(path)
+        except OSError:
+            pass
+        try:
+            return self._check_partial(layout, file, name)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise self._failure(error, self._path("partial", name)) from error
+
+    def _check_partial(self, layout: Layout, file: int, name: str) -> int:
+        """Return a mask of the chunks of an incomplete file that are right."""
+        entry = layout.manifest.entries[layout.files[file]]
+        step = chunk_bytes_of(entry.size)
+        have = 0
+        fd = self._file(name, os.O_RDWR)
+        for chunk, offset in enumerate(range(0, entry.size, step)):
+            data = os.pread(fd, min(step, entry.size - offset), offset)
+            if sha256(data).digest() == entry.digests[chunk * DIGEST_BYTES : (chunk + 1) * DIGEST_BYTES]:
+                have |= 1 << chunk
+        if have == (1 << layout.chunks_of(file)[1]) - 1:
+            self._finish(name, entry.mode)
+        return have
+
+    def forget(self, image: bytes) -> None:
+        """The image may be evicted."""
+        pinned = self._pinned.pop(image, None)
+        if pinned is not None:
+            held = self._held()
+            for name in pinned.names:
+                if name not in held:
+                    self._chunks.pop(name, None)
+                    self._close(name)
+
+    def _held(self) -> set[str]:
+        return {name for pinned in self._pinned.values() for name in pinned.names}
+
+    # ------------------------------------------------------------------ what comes
+
+    def keep_manifest(self, image: bytes, encoded: bytes) -> tuple[bytes, list[int]]:
+        """Store a manifest that was checked; return what `examine` would."""
+        self._prepare()
+        path = self._path("manifests", image.hex())
+        temporary = f"{path}.{os.getpid()}"
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                _write(fd, encoded, 0)
+            finally:
+                os.close(fd)
+            os.rename(temporary, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise self._failure(error, path) from error
+        return self.examine(image)
+
+    def keep_chunk(self, image: bytes, chunk: int, data: bytes) -> None:
+        """Store a chunk that was checked."""
+        pinned = self._pinned.get(image)
+        if pinned is None:
+            return
+        layout = pinned.layout
+        file, offset, _ = layout.place(chunk)
+        first, count = layout.chunks_of(file)
+        name = pinned.names[file]
+        bit = 1 << (chunk - first)
+        if self._chunks[name] & bit:
+            return
+        self._make_room(len(data))
+        try:
+            _write(self._file(name, os.O_RDWR | os.O_CREAT), data, offset)
+        except OSError as error:
+            raise self._failure(error, self._path("partial", name)) from error
+        self.used_bytes += len(data)
+        self._chunks[name] |= bit
+        if self._chunks[name] == (1 << count) - 1:
+            self._finish(name, layout.manifest.entries[layout.files[file]].mode)
+
+    def _finish(self, name: str, mode: int) -> None:
+        """All chunks of a file are there."""
+        self._close(name)
+        path = self._path("partial", name)
+        try:
+            os.chmod(path, _EXECUTABLE_MODE if mode & 0o111 else _PLAIN_MODE)
+            os.rename(path, self._path("files", name))
+        except OSError as error:
+            raise self._failure(error, path) from error
+
+    # ------------------------------------------------------------------ what is read
+
+    def read_manifest(self, image: bytes) -> bytes:
+        """Return an image's encoded manifest."""
+        path = self._path("manifests", image.hex())
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise self._failure(error, path) from error
+
+    def read_chunks(self, image: bytes, first: int, count: int, *, check: bool) -> list[bytes]:
+        """Return consecutive chunks; with `check`, only if they still are what they should be.
+
+        After an ImageError `lose_chunks` says what has to come anew.
+        """
+        pinned = self._pinned.get(image)
+        if pinned is None:
+            raise ImageError("the image is not in the cache any more")
+        layout = pinned.layout
+        chunks = []
+        for chunk in range(first, first + count):
+            file, offset, length = layout.place(chunk)
+            path = self._path("files", pinned.names[file])
+            try:
+                fd = self._file(pinned.names[file], os.O_RDONLY)
+            except OSError as error:
+                raise self._failure(error, path) from error
+            data = read_exactly(fd, os.fsencode(path), offset, length)
+            if check and sha256(data).digest() != layout.digest(chunk):
+                raise ImageError(f"{path} is damaged")
+            chunks.append(data)
+        return chunks
+
+    def lose_chunks(self, image: bytes, first: int, count: int) -> list[int]:
+        """Some of these chunks are damaged or gone: drop the files that they are in, and return all of the chunks that
+        have to be fetched anew, as flat ranges."""
+        pinned = self._pinned.get(image)
+        if pinned is None:
+            return []
+        layout = pinned.layout
+        lost = 0
+        for file in sorted({layout.place(chunk)[0] for chunk in range(first, first + count)}):
+            start, chunks = layout.chunks_of(file)
+            lost |= ((1 << chunks) - 1) << start
+            name = pinned.names[file]
+            self._close(name)
+            for kind in ("files", "partial"):
+                with contextlib.suppress(OSError):
+                    self.used_bytes -= _size_on_disk(os.stat(self._path(kind, name)))
+                    self._remove(self._path(kind, name))
+            self._chunks[name] = 0
+        return ranges_of(lost)
+
+    # ------------------------------------------------------------------ views
+
+    def make_view(self, image: bytes) -> str:
+        """Return a directory with the image's manifest and its files, each under the number of its entry."""
+        self._prepare()
+        path = self._path("views", image.hex())
+        pinned = self._pinned.get(image)
+        if pinned is None or any(
+            self._chunks[name] != (1 << pinned.layout.chunks_of(file)[1]) - 1 for file, name in enumerate(pinned.names)
+        ):
+            raise ImageError("the image is not complete")
+        if os.path.isdir(path):
+            return path
+        temporary = f"{path}.{os.getpid()}"
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(temporary, 0o700)
+            links = [(self._path("manifests", image.hex()), "manifest")]
+            for file, index in enumerate(pinned.layout.files):
+                links.append((self._path("files", pinned.names[file]), str(index)))
+            for source, name in links:
+                with contextlib.suppress(FileExistsError):
+                    os.link(source, f"{temporary}/{name}")
+            for index, entry in enumerate(pinned.layout.manifest.entries):
+                if entry.kind == FILE and not entry.size:
+                    mode = _EXECUTABLE_MODE if entry.mode & 0o111 else _PLAIN_MODE
+                    os.close(os.open(f"{temporary}/{index}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode))
+            os.rename(temporary, path)
+        except OSError as error:
+            raise self._failure(error, path) from error
+        return path
+
+    # ------------------------------------------------------------------ room
+
+    def _make_room(self, size: int) -> None:
+        if self.used_bytes + size <= self.limit_bytes:
+            return
+        self._evict(size)
+        if self.used_bytes + size > self.limit_bytes:
+            raise ImageError(
+                f"the cache {self.directory} is full: all {self.limit_bytes} bytes ([images] cache_bytes) are in use"
+            )
+
+    def _evict(self, size: int) -> None:
+        """Drop images that nobody uses, the one that was used longest ago first, until there is room."""
+        wanted_bytes = max(0, self.limit_bytes - size - self.limit_bytes // 16)
+        images: list[tuple[int, str, list[str]]] = []
+        holders = Counter(name for pinned in self._pinned.values() for name in pinned.names)
+        for image in os.listdir(self._path("manifests")):
+            path = self._path("manifests", image)
+            try:
+                if bytes.fromhex(image) in self._pinned:
+                    continue
+                with open(path, "rb") as file:
+                    layout = Layout(decode_manifest(file.read()))
+                names = [_name_of(layout, file) for file in range(len(layout.files))]
+                images.append((os.stat(path).st_mtime_ns, image, names))
+                holders.update(names)
+            except (OSError, ValueError, ProtocolError):
+                self._remove(path)
+        self._drop_files_without(holders)
+        for _, image, names in sorted(images):
+            if self.used_bytes <= wanted_bytes:
+                return
+            self._remove_tree(self._path("views", image))
+            self._remove(self._path("manifests", image))
+            holders.subtract(names)
+            self._drop_files_without(+holders)
+
+    def _drop_files_without(self, holders: Counter[str]) -> None:
+        """Drop every file that no image holds, and count the rest."""
+        self.used_bytes = 0
+        for kind in ("files", "partial"):
+            for name in os.listdir(self._path(kind)):
+                path = self._path(kind, name)
+                with contextlib.suppress(OSError):
+                    if name in holders:
+                        self.used_bytes += _size_on_disk(os.stat(path))
+                    else:
+                        self._close(name)
+                        os.unlink(path)
+
+    # ------------------------------------------------------------------ files
+
+    def _prepare(self) -> None:
+        """Make the directories, and find out what is there."""
+        if self._ready:
+            return
+        try:
+            os.makedirs(self.directory, 0o700, exist_ok=True)
+            for name in ("manifests", "files", "partial", "views", "stage"):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self._path(name), 0o700)
+            self._doubt_former_boot()
+            for kind in ("files", "partial"):
+                for name in os.listdir(self._path(kind)):
+                    with contextlib.suppress(OSError):
+                        self.used_bytes += _size_on_disk(os.stat(self._path(kind, name)))
+        except OSError as error:
+            raise self._failure(error, self.directory) from error
+        self._ready = True
+
+    def _doubt_former_boot(self) -> None:
+        with open(BOOT_ID, "rb") as file:
+            boot = file.read().strip()
+        path = self._path("boot")
+        try:
+            with open(path, "rb") as file:
+                if file.read() == boot:
+                    return
+        except FileNotFoundError:
+            pass
+        for name in os.listdir(self._path("views")):
+            self._remove_tree(self._path("views", name))
+        for name in os.listdir(self._path("files")):
+            os.chmod(self._path("files", name), 0o600)
+            os.rename(self._path("files", name), self._path("partial", name))
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write(fd, boot, 0)
+        finally:
+            os.close(fd)
+
+    def _path(self, *parts: str) -> str:
+        return "/".join((self.directory, *parts))
+
+    def _file(self, name: str, flags: int) -> int:
+        """Return an open file, whole or partial; the last few are kept open."""
+        fd = self._open.pop(name, None)
+        if fd is None:
+            if len(self._open) >= MAX_OPEN_FILES:
+                self._close(next(iter(self._open)))
+            try:
+                fd = os.open(self._path("files", name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                flags = os.O_RDWR | flags & os.O_CREAT
+                fd = os.open(self._path("partial", name), flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._open[name] = fd
+        return fd
+
+    def _close(self, name: str) -> None:
+        fd = self._open.pop(name, None)
+        if fd is not None:
+            os.close(fd)
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+    def _remove_tree(self, path: str) -> None:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(path):
+                os.unlink(f"{path}/{name}")
+            os.rmdir(path)
+
+    def _failure(self, error: OSError, path: str) -> ImageError:
+        if error.errno == errno.EROFS:
+            return ImageError(f"the image cache cannot write {path}: the file system is read-only")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return ImageError(f"the image cache cannot write {path}: {os.strerror(error.errno)}")
+        return ImageError(f"the image cache fails at {path}: {error.strerror or error}")
+
+
+def _size_on_disk(status: os.stat_result) -> int:
+    # A partial file has holes.
+    return min(status.st_size, status.st_blocks * 512)
+
+
+def _write(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written

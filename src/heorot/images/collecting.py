@@ -1,0 +1,112 @@
+"""Making an image: the files of a program and whatever the user adds, digested, as an encoded manifest."""
+
+from __future__ import annotations
+
+import os
+import stat
+from hashlib import sha256
+
+from heorot import short_msgpack
+from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
+from heorot.images.closure import closure
+from heorot.images.files import FileDigest, open_file
+from heorot.images.find import plain
+from heorot.images.identity import ImageError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_ENTRIES = 50_000
+MAX_MANIFEST_BYTES = 6 * 1024 * 1024
+_FORBIDDEN_ROOTS = (b"/proc", b"/sys", b"/dev")
+
+
+def collect(
+    program: bytes, environment: Sequence[bytes], directory: bytes, extra: Sequence[bytes]
+) -> tuple[list[bytes], list[bytes]]:
+    """Return the paths of an image's entries, and the files that this list depends on.
+
+    Raises
+    ------
+    ImageError
+        If something that is needed is missing.
+    """
+    needed = closure(program, environment, directory) if program else []
+    paths = dict.fromkeys(needed)
+    for name in extra:
+        _add(paths, plain(os.path.join(directory, name)))
+    return list(paths), needed
+
+
+def _add(paths: dict[bytes, None], path: bytes) -> None:
+    """Add a file, or a directory with everything in it."""
+    if not os.path.lexists(path):
+        raise ImageError(f"cannot read {shown(path)}: {os.strerror(2)}")
+    paths[path] = None
+    if not os.path.isdir(path) or os.path.islink(path):
+        return
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        raise ImageError(f"cannot read {shown(path)}: {error.strerror}") from error
+    for name in names:
+        if len(paths) > MAX_ENTRIES:
+            raise ImageError(f"more than {MAX_ENTRIES} files: send fewer, or one archive of them")
+        _add(paths, path + b"/" + name)
+
+
+def describe(paths: list[bytes], program: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Digest these files; return the image's name, its program, the name of its content, and the encoded manifest.
+
+    Raises
+    ------
+    ImageError
+        If one cannot be read, changes meanwhile, or may not be sent.
+    """
+    try:
+        entries, program_id = _entries(paths, program)
+    except OSError as error:
+        name = error.filename if isinstance(error.filename, bytes) else program
+        raise ImageError(f"cannot read {shown(name)}: {error.strerror or error}") from error
+    manifest = short_msgpack.packb(["heorot-image", entries, program])
+    if len(manifest) > MAX_MANIFEST_BYTES:
+        text = f"the list of {len(entries)} files has {len(manifest)} bytes: send fewer, or one archive of them"
+        raise ImageError(text)
+    return sha256(manifest).digest(), program, program_id, manifest
+
+
+def _entries(paths: list[bytes], program: bytes) -> tuple[list[list[object]], bytes]:
+    needed = set(paths)
+    entries: list[list[object]] = []
+    program_id = b""
+    for path in paths:
+        if b"/" + path.split(b"/")[1] in _FORBIDDEN_ROOTS:
+            raise ImageError(f"{shown(path)} may not be sent: every node has its own {shown(path.split(b'/')[1])}")
+        kind = os.lstat(path).st_mode if _within(path, needed) else os.stat(path).st_mode
+        if stat.S_ISDIR(kind):
+            entries.append([path, DIRECTORY, stat.S_IMODE(kind) & 0o777, 0, b"", b""])
+        elif stat.S_ISLNK(kind):
+            entries.append([path, SYMLINK, 0o777, 0, b"", os.readlink(path)])
+        else:
+            digest, mode = _digest(path)
+            entries.append([path, FILE, mode & 0o777, digest.size, digest.digests, b""])
+            if path == program:
+                program_id = digest.file_id
+    return entries, program_id
+
+
+def _within(path: bytes, paths: set[bytes]) -> bool:
+    """Say whether this path was found in a directory that is sent as a whole: there a link stays a link."""
+    return os.path.dirname(path) in paths
+
+
+def _digest(path: bytes) -> tuple[FileDigest, int]:
+    fd, status = open_file(path)
+    try:
+        digest = FileDigest(path, fd, status)
+        while not digest.advance(1 << 30):
+            pass
+    finally:
+        os.close(fd)
+    return digest, status.st_mode

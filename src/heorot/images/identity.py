@@ -1,0 +1,34 @@
+"""Which file is which, and how it is called before people. Imports nothing that takes time."""
+
+from __future__ import annotations
+
+from time import time_ns
+
+from heorot.core.errors import HeorotError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import stat_result
+
+SETTLED_NS = 2_000_000_000
+"""A file that was changed later than this may change again without that its times show it."""
+
+
+class ImageError(HeorotError):
+    """An image cannot be made or kept; the text says of what, and why."""
+
+
+def shown(path: bytes) -> str:
+    """Return a path as text for people."""
+    text = path.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else repr(text)
+
+
+def identity(status: stat_result) -> list[int]:
+    """Return what changes whenever a file does."""
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def is_settled(status: stat_result) -> bool:
+    """Say whether the file's `identity` may be relied on later."""
+    return time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS

@@ -1,0 +1,264 @@
+"""What a client offers with a launch: the image of its program, of which the head asks for what the nodes lack.
+
+Finding a program's libraries and digesting them all takes milliseconds, which a short command does not have. So what
+was found is saved in the user's cache directory, with the times of every file and directory that it depends on, and
+is used again as long as they are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from binascii import crc32
+
+from heorot import short_msgpack, wire
+from heorot.images.identity import ImageError, identity, is_settled, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+WINDOW_BYTES = 1024 * 1024
+"""What may be on its way to the head unacknowledged."""
+PIECE_BYTES = 128 * 1024
+FORMAT = "heorot image 1"
+MAX_SAVED_BYTES = 256 * 1024
+_VARIABLES = (b"PATH", b"LD_LIBRARY_PATH", b"LD_PRELOAD", b"LD_AUDIT", b"LD_ORIGIN_PATH", b"GLIBC_TUNABLES")
+"""Of the environment: what the search for a program's files depends on."""
+
+
+class Offer:
+    """An image that this process can supply."""
+
+    __slots__ = ("image", "manifest", "program", "program_id")
+
+    def __init__(self, image: bytes, program: bytes, program_id: bytes, manifest: bytes) -> None:
+        self.image = image
+        self.program = program
+        self.program_id = program_id
+        """Empty: the nodes' own files shall not be run even if they are the same."""
+        self.manifest = manifest
+
+
+def offer_command(
+    command: bytes,
+    environment: Sequence[bytes],
+    directory: bytes,
+    *,
+    extra: Sequence[bytes] = (),
+    always_send: bool = False,
+) -> Offer | None:
+    """Return the image of a command as it is found here; None if it is not here and need not be sent.
+
+    Raises
+    ------
+    ImageError
+        As `offer_program` does, and if a command that is to be sent is not here.
+    """
+    from heorot.images.find import DEFAULT_PATH, find
+
+    search = DEFAULT_PATH
+    for entry in environment:
+        if entry.startswith(b"PATH="):
+            search = entry[5:]
+    program = find(command, search, directory)
+    if program is not None:
+        return offer_program(program, environment, directory, extra=extra, always_send=always_send)
+    if always_send or extra:
+        raise ImageError(f"no such command here: {shown(command)}")
+    return None
+
+
+def offer_program(
+    program: bytes,
+    environment: Sequence[bytes],
+    directory: bytes,
+    *,
+    extra: Sequence[bytes] = (),
+    always_send: bool = False,
+) -> Offer:
+    """Return the image of a program at an absolute path with all that it needs, and with `extra` files and directories.
+
+    Raises
+    ------
+    ImageError
+        If one of these files is missing or cannot be read, or the program is for another kind of machine.
+    """
+    key = [program, directory, *(entry for entry in environment if entry.partition(b"=")[0] in _VARIABLES)]
+    offer = None if extra else _recall(program, key)
+    if offer is None:
+        from heorot.images import collecting
+
+        files, depends = collecting.collect(program, environment, directory, extra)
+        offer = Offer(*collecting.describe(files, program))
+        if not extra:
+            _save(program, key, offer, depends)
+    if always_send:
+        offer.program_id = b""
+    return offer
+
+
+# ------------------------------------------------------------------ what was found before
+
+
+def _saved_path(program: bytes) -> bytes | None:
+    base = os.environb.get(b"XDG_CACHE_HOME", b"")
+    if not base.startswith(b"/"):
+        home = os.environb.get(b"HOME", b"")
+        if not home.startswith(b"/"):
+            return None
+        base = home + b"/.cache"
+    return base + b"/heorot/images/%08x" % crc32(program)
+
+
+def _recall(program: bytes, key: list[bytes]) -> Offer | None:
+    path = _saved_path(program)
+    if path is None:
+        return None
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                return None
+            saved = short_msgpack.unpackb(memoryview(file.read(MAX_SAVED_BYTES + 1)))
+        kind, saved_key, depends, image, program_id, manifest = saved
+        if kind != FORMAT or saved_key != key:
+            return None
+        for name, expected in depends:
+            status = os.stat(name)
+            seen = identity(status) if stat.S_ISREG(status.st_mode) else _times(status)
+            if seen != expected:
+                return None
+        return Offer(bytes(image), program, bytes(program_id), bytes(manifest))
+    except (OSError, ValueError, TypeError, IndexError, KeyError):
+        return None  # nothing was saved, or what was is of no use
+
+
+def _times(status: os.stat_result) -> list[int]:
+    """Return what changes whenever a name in a directory appears or goes."""
+    return [status.st_dev, status.st_ino, status.st_mtime_ns]
+
+
+def _save(program: bytes, key: list[bytes], offer: Offer, files: Iterable[bytes]) -> None:
+    path = _saved_path(program)
+    if path is None:
+        return
+    try:
+        depends: list[Any] = []
+        names = list(dict.fromkeys(files))
+        folders = dict.fromkeys(os.path.dirname(name) for name in names)
+        for name in names:
+            status = os.stat(name)
+            if not is_settled(status):
+                return
+            depends.append([name, identity(status)])
+        depends += [[folder, _times(os.stat(folder))] for folder in folders]
+        data = short_msgpack.packb([FORMAT, key, depends, offer.image, offer.program_id, offer.manifest])
+        if len(data) > MAX_SAVED_BYTES:
+            return
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        temporary = path + b".%d" % os.getpid()
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError:
+        pass  # the next command looks for itself
+
+
+# ------------------------------------------------------------------ sending
+
+
+class Upload:
+    """Sends of an offer what the head asks for. `takes` messages go out as plain lists (`heorot.wire`)."""
+
+    def __init__(self, offer: Offer, read: Callable[[int], bytes] | None = None) -> None:
+        self._offer = offer
+        self._read = read or self._read_file
+        """Returns the bytes of a chunk; raises ImageError."""
+        self._files: list[tuple[int, bytes, int, bytes]] | None = None
+        """Of each file: its first chunk, path, size and digests."""
+        self._wanted: list[int] = []
+        """Flat ranges: first, count."""
+        self._unacknowledged_bytes = 0
+
+    def wanted(self, manifest: bool, chunks: list[int]) -> list[list[object]]:
+        """The head lacks this, too; with neither manifest nor chunks: nothing more. Return what to send now."""
+        messages: list[list[object]] = []
+        if manifest:
+            messages.append(wire.image_manifest(self._offer.image, self._offer.manifest))
+        elif not chunks:
+            self._wanted = []
+        self._wanted += chunks
+        return messages + self._pieces()
+
+    def took(self, size_bytes: int) -> list[list[object]]:
+        """The head has taken so many bytes. Return what to send now."""
+        self._unacknowledged_bytes = max(0, self._unacknowledged_bytes - size_bytes)
+        return self._pieces()
+
+    def reset(self) -> None:
+        """There is another head: it asks anew."""
+        self._wanted = []
+        self._unacknowledged_bytes = 0
+
+    def _pieces(self) -> list[list[object]]:
+        messages: list[list[object]] = []
+        while self._wanted and self._unacknowledged_bytes < WINDOW_BYTES:
+            first, count = self._wanted[:2]
+            chunks: list[bytes] = []
+            size = 0
+            try:
+                while len(chunks) < count and size < PIECE_BYTES:
+                    chunks.append(self._read(first + len(chunks)))
+                    size += len(chunks[-1])
+            except ImageError as error:
+                self._wanted = []
+                return [*messages, wire.image_unavailable(self._offer.image, str(error))]
+            self._wanted[:2] = [first + len(chunks), count - len(chunks)] if len(chunks) < count else []
+            self._unacknowledged_bytes += size
+            messages.append(wire.image_piece(self._offer.image, first, chunks))
+        return messages
+
+    def _read_file(self, chunk: int) -> bytes:
+        from bisect import bisect_right
+        from hashlib import sha256
+
+        from heorot.core.chunks import DIGEST_BYTES, chunk_bytes_of
+        from heorot.images.files import open_file, read_exactly
+
+        if self._files is None:
+            self._files = _files_of(self._offer.manifest)
+        index = bisect_right(self._files, chunk, key=_first_of) - 1
+        first, path, size, digests = self._files[index]
+        at = (chunk - first) * DIGEST_BYTES
+        if not 0 <= at < len(digests):
+            raise ImageError(f"the head asks for chunk {chunk} of an image that has none")
+        step = chunk_bytes_of(size)
+        offset = (chunk - first) * step
+        fd, _ = open_file(path)
+        try:
+            data = read_exactly(fd, path, offset, min(step, size - offset))
+        finally:
+            os.close(fd)
+        if sha256(data).digest() != digests[at : at + DIGEST_BYTES]:
+            raise ImageError(f"{shown(path)} has changed while it was read")
+        return data
+
+
+def _first_of(file: tuple[int, bytes, int, bytes]) -> int:
+    return file[0]
+
+
+def _files_of(manifest: bytes) -> list[tuple[int, bytes, int, bytes]]:
+    from heorot.core.chunks import DIGEST_BYTES
+
+    files = []
+    chunks = 0
+    for path, _kind, _mode, size, digests, _target in short_msgpack.unpackb(memoryview(manifest))[1]:
+        if digests:
+            files.append((chunks, bytes(path), size, bytes(digests)))
+            chunks += len(digests) // DIGEST_BYTES
+    return files

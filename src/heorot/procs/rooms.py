@@ -1,0 +1,264 @@
+"""Rooms: mount namespaces in which the files of an image are where the process expects them.
+
+Theory of operation. For the moment in which a job's processes are started, bpinit moves to a mount namespace that it
+makes for the job, and back. Whatever it starts there stays there; the namespace ends with its last process.
+
+A file of the image that the node has, too, is covered by a bind mount. One that the node does not have needs a name to
+be mounted on. Where the user may write, an empty file is made for as long as the job is there, with the rights of the
+user: then the directory stays the user's own, and what the process writes into it stays. Elsewhere the nearest
+directory that exists is covered by an overlay of itself and of the missing names; it cannot be written by anybody,
+which the user could not do before either. What is mounted below it, and its directories, are shown again on top of it.
+
+An image comes from a user, and may hold any library at any path. So nothing in a room grants the rights of another
+user: set-user-ID programs run as who starts them. For root there is nothing to gain, and they are left as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable
+
+from heorot.core.chunks import DIRECTORY, FILE
+from heorot.core.errors import ProtocolError
+from heorot.core.image import Entry, Manifest, decode_manifest
+from heorot.core.messages import Ticket
+from heorot.procs import system
+
+MAX_SHOWN_DIRECTORIES = 512
+"""Of a directory that is covered, so many of its own directories stay writable."""
+
+
+class RoomError(Exception):
+    """The files of an image cannot be shown; the text says which, and why."""
+
+
+class Room:
+    """What is to be undone when a job is over."""
+
+    def __init__(self) -> None:
+        self.namespace = -1
+        self.made: list[tuple[bytes, int]] = []
+        """Names that were made in the node's own directories, and their inodes, in this order."""
+
+
+class Rooms:
+    """All rooms of a process space, by job."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, Room] = {}
+        self._users: Counter[bytes] = Counter()
+        """How many jobs use a name that was made."""
+        self._home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+    def enter(self, ticket: Ticket, view: bytes, become: Callable[[], object], return_: Callable[[], object]) -> None:
+        """Move to the job's room, which is made if need be; `leave` brings us back, also after an error.
+
+        `become` and `return_` take on the rights of the user and give them up again.
+
+        Raises
+        ------
+        RoomError
+            If the image cannot be shown.
+        """
+        room = self._rooms.get(ticket.job)
+        try:
+            if room is not None:
+                system.setns(room.namespace, system.CLONE_NEWNS)
+                return
+            manifest = _read(view)
+            room = self._rooms[ticket.job] = Room()
+            become()
+            try:
+                missing = self._make_names(room, manifest)
+            finally:
+                return_()
+            system.unshare(system.CLONE_NEWNS)
+            _cover(missing, view)
+            for index, entry in enumerate(manifest.entries):
+                if entry.kind == FILE:
+                    _bind(b"%s/%d" % (view, index), entry.path)
+            if ticket.uid != 0:
+                system.forbid_set_user_id()
+            room.namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, ProtocolError) as error:
+            raise RoomError(f"cannot show the program's files on this node: {error}") from error
+
+    def leave(self) -> None:
+        """Go back to where everything is as it always was."""
+        system.setns(self._home, system.CLONE_NEWNS)
+
+    def started(self, job: str) -> None:
+        """All processes of the job are started: its room is theirs now."""
+        room = self._rooms.get(job)
+        if room is not None and room.namespace >= 0:
+            os.close(room.namespace)
+            room.namespace = -1
+
+    def over(self, job: str) -> None:
+        """Nothing of the job is left: take away the names that were made for it."""
+        room = self._rooms.pop(job, None)
+        if room is None:
+            return
+        if room.namespace >= 0:
+            os.close(room.namespace)
+        for path, inode in reversed(room.made):
+            self._users[path] -= 1
+            if self._users[path] <= 0:
+                del self._users[path]
+                _unmake(path, inode)
+
+    def __contains__(self, job: str) -> bool:
+        return job in self._rooms
+
+    def _make_names(self, room: Room, manifest: Manifest) -> list[Entry]:
+        """Make, as the user, the names that are not there; return those entries for which the user may not."""
+        refused: list[Entry] = []
+        for entry in manifest.entries:
+            if self._users[entry.path]:
+                self._share(room, entry.path)
+            elif not _exists(entry):
+                try:
+                    self._make(room, entry)
+                except OSError as error:
+                    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                        raise
+                    refused.append(entry)
+        return refused
+
+    def _share(self, room: Room, path: bytes) -> None:
+        for other in self._rooms.values():
+            for made in other.made:
+                if made[0] == path and other is not room:
+                    self._users[path] += 1
+                    room.made.append(made)
+                    return
+
+    def _make(self, room: Room, entry: Entry) -> None:
+        parents = []
+        parent = os.path.dirname(entry.path)
+        while not os.path.isdir(parent):
+            parents.append(parent)
+            parent = os.path.dirname(parent)
+        for directory in reversed(parents):
+            os.mkdir(directory, 0o755)
+            self._note(room, directory)
+        if entry.kind == FILE:
+            os.close(os.open(entry.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        elif entry.kind == DIRECTORY:
+            os.mkdir(entry.path, 0o755)
+        else:
+            os.symlink(entry.target, entry.path)
+        self._note(room, entry.path)
+
+    def _note(self, room: Room, path: bytes) -> None:
+        self._users[path] += 1
+        room.made.append((path, os.lstat(path).st_ino))
+
+
+def _read(view: bytes) -> Manifest:
+    with open(view + b"/manifest", "rb") as file:
+        return decode_manifest(file.read())
+
+
+def _exists(entry: Entry) -> bool:
+    try:
+        if entry.kind == FILE:
+            return stat.S_ISREG(os.stat(entry.path).st_mode)
+        if entry.kind == DIRECTORY:
+            return stat.S_ISDIR(os.stat(entry.path).st_mode)
+        os.lstat(entry.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        # A directory on the way that the user may not search: it is there for root.
+        return error.errno != errno.EACCES or os.path.lexists(entry.path)
+    return True
+
+
+def _bind(source: bytes, target: bytes) -> None:
+    try:
+        system.bind_mount(source, target)
+    except OSError as error:
+        shown = target.decode("utf-8", "backslashreplace")
+        raise OSError(error.errno, f"{shown}: {os.strerror(error.errno or 0)}") from error
+
+
+def _unmake(path: bytes, inode: int) -> None:
+    """Remove a name that we made, unless somebody has put something else there, or something into it."""
+    with contextlib.suppress(OSError):
+        status = os.lstat(path)
+        if status.st_ino != inode:
+            return
+        if stat.S_ISDIR(status.st_mode):
+            os.rmdir(path)
+        elif stat.S_ISLNK(status.st_mode) or status.st_size == 0:
+            os.unlink(path)
+
+
+# ------------------------------------------------------------------ directories that nobody may write
+
+
+def _cover(missing: list[Entry], view: bytes) -> None:
+    """Let these names appear, in a mount namespace of our own, in directories that stay as they are."""
+    if not missing:
+        return
+    stage = os.path.dirname(os.path.dirname(view)) + b"/stage"
+    system.mount_tmpfs(stage)
+    groups: dict[bytes, list[Entry]] = {}
+    for entry in missing:
+        groups.setdefault(_nearest(entry.path), []).append(entry)
+    # The outermost first: what is covered later is then found through it.
+    for number, (directory, entries) in enumerate(sorted(groups.items())):
+        names = stage + b"/%d" % number
+        os.mkdir(names, 0o755)
+        for entry in entries:
+            _put(names, os.path.relpath(entry.path, directory), entry)
+        _cover_directory(directory, names)
+
+
+def _nearest(path: bytes) -> bytes:
+    while True:
+        path = os.path.dirname(path)
+        if os.path.isdir(path):
+            return path
+
+
+def _put(names: bytes, relative: bytes, entry: Entry) -> None:
+    path = names + b"/" + relative
+    os.makedirs(path if entry.kind == DIRECTORY else os.path.dirname(path), 0o755, exist_ok=True)
+    if entry.kind == FILE:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    elif entry.kind != DIRECTORY:
+        os.symlink(entry.target, path)
+
+
+def _cover_directory(directory: bytes, names: bytes) -> None:
+    held: list[tuple[bytes, int]] = []
+    upper = os.open(names, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    lower = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with os.scandir(directory) as listing:
+            own = sorted(item.name for item in listing if item.is_dir(follow_symlinks=False))
+        for name in own[:MAX_SHOWN_DIRECTORIES]:
+            with contextlib.suppress(OSError):
+                held.append((name, os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=lower)))
+        target = directory
+        if directory == b"/":
+            # What covers the root is seen by those only whose root it is.
+            target = names + b".root"
+            os.mkdir(target, 0o755)
+        system.mount_overlay([upper, lower], target)
+        for name, fd in held:
+            if not os.path.isdir(names + b"/" + name):
+                system.bind_mount(b"/proc/self/fd/%d" % fd, os.path.join(target, name), recursive=True)
+        if directory == b"/":
+            system.change_root(target)
+    finally:
+        os.close(upper)
+        os.close(lower)
+        for _, fd in held:
+            os.close(fd)

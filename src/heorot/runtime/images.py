@@ -1,0 +1,180 @@
+"""Carries out what machines want of the image cache, and tells them what became of it."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+
+from heorot.core.image_messages import ImageManifest, Piece
+from heorot.core.machine import (
+    CacheFailed,
+    ChunksGone,
+    Compare,
+    Compared,
+    Examine,
+    Examined,
+    Forget,
+    KeepChunk,
+    KeepManifest,
+    MakeView,
+    SendChunks,
+    SendManifest,
+    ViewMade,
+)
+from heorot.images.cache import Cache
+from heorot.images.files import FileDigest, open_file
+from heorot.images.identity import ImageError, identity, is_settled
+from heorot.procs.system import open_below
+from heorot.runtime.links import Links
+from heorot.runtime.loop import Loop
+
+STEP_BYTES = 4 * 1024 * 1024
+"""So much of a file is read before the daemon looks at everything else."""
+MAX_REMEMBERED_FILES = 256
+
+
+class Images:
+    """The hands of one daemon for images.
+
+    Parameters
+    ----------
+    feed
+        Takes the events.
+    process
+        Whose root directory this host's own files are looked for in: that of the processes that may run them. 0: ours.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        cache: Cache,
+        feed: Callable[[Compared | Examined | ChunksGone | CacheFailed | ViewMade], None],
+        log: Callable[[str, str], None],
+        process: int = 0,
+    ) -> None:
+        self._process = process
+        self._loop = loop
+        self._cache = cache
+        self._feed = feed
+        self._log = log
+        self._links: Links | None = None
+        self._known: OrderedDict[bytes, tuple[list[int], bytes]] = OrderedDict()
+        """Files of this host: what they looked like, and their content's name."""
+        self.hands: dict[type, Callable[..., None]] = {
+            Compare: self._compare,
+            Examine: self._examine,
+            Forget: self._forget,
+            KeepManifest: self._keep_manifest,
+            KeepChunk: self._keep_chunk,
+            SendManifest: self._send_manifest,
+            SendChunks: self._send_chunks,
+            MakeView: self._make_view,
+        }
+
+    def attach(self, links: Links) -> None:
+        """Say on which links images are sent."""
+        self._links = links
+
+    def close(self) -> None:
+        """Close the files of the cache."""
+        self._cache.close()
+
+    def _open(self, path: bytes, flags: int) -> int:
+        if not self._process:
+            return os.open(path, flags)
+        try:
+            root = os.open(f"/proc/{self._process}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except PermissionError:
+            # Without root, bpinit shares our own.
+            return os.open(path, flags)
+        try:
+            return open_below(root, path, flags)
+        finally:
+            os.close(root)
+
+    # ------------------------------------------------------------------ this host's own files
+
+    def _compare(self, item: Compare) -> None:
+        try:
+            fd, status = open_file(item.path, self._open)
+        except ImageError:
+            self._feed(Compared(item.job, False))
+            return
+        known = self._known.get(item.path)
+        if known is not None and known[0] == identity(status):
+            os.close(fd)
+            self._feed(Compared(item.job, known[1] == item.file_id))
+            return
+        self._compare_step(item, fd, status, FileDigest(item.path, fd, status))
+
+    def _compare_step(self, item: Compare, fd: int, status: os.stat_result, digest: FileDigest) -> None:
+        try:
+            if not digest.advance(STEP_BYTES):
+                self._feed(Compared(item.job, None))
+                self._loop.call_soon(self._compare_step, item, fd, status, digest)
+                return
+        except ImageError as error:
+            os.close(fd)
+            self._log("info", f"not comparing a file with a program's: {error}")
+            self._feed(Compared(item.job, False))
+            return
+        os.close(fd)
+        if is_settled(status):
+            self._known[item.path] = identity(status), digest.file_id
+            if len(self._known) > MAX_REMEMBERED_FILES:
+                self._known.popitem(last=False)
+        self._feed(Compared(item.job, digest.file_id == item.file_id))
+
+    # ------------------------------------------------------------------ the cache
+
+    def _fail(self, image: bytes, error: ImageError) -> None:
+        self._log("warning", str(error))
+        self._feed(CacheFailed(image, str(error)))
+
+    def _examine(self, item: Examine) -> None:
+        try:
+            self._feed(Examined(item.image, *self._cache.examine(item.image)))
+        except ImageError as error:
+            self._fail(item.image, error)
+
+    def _forget(self, item: Forget) -> None:
+        self._cache.forget(item.image)
+
+    def _keep_manifest(self, item: KeepManifest) -> None:
+        try:
+            self._feed(Examined(item.image, *self._cache.keep_manifest(item.image, item.data)))
+        except ImageError as error:
+            self._fail(item.image, error)
+
+    def _keep_chunk(self, item: KeepChunk) -> None:
+        try:
+            self._cache.keep_chunk(item.image, item.chunk, item.data)
+        except ImageError as error:
+            self._fail(item.image, error)
+
+    def _send_manifest(self, item: SendManifest) -> None:
+        assert self._links is not None
+        try:
+            data = self._cache.read_manifest(item.image)
+        except ImageError as error:
+            self._fail(item.image, error)
+            return
+        self._links.send(item.link, ImageManifest(item.image, data), True)
+
+    def _send_chunks(self, item: SendChunks) -> None:
+        assert self._links is not None
+        try:
+            chunks = self._cache.read_chunks(item.image, item.first, item.count, check=item.check)
+        except ImageError as error:
+            self._log("warning", f"cannot send chunks of an image: {error}; fetching them anew")
+            lost = self._cache.lose_chunks(item.image, item.first, item.count)
+            self._feed(ChunksGone(item.image, item.link, item.first, item.count, lost))
+            return
+        self._links.send(item.link, Piece(item.image, item.first, chunks), True)
+
+    def _make_view(self, item: MakeView) -> None:
+        try:
+            self._feed(ViewMade(item.image, os.fsencode(self._cache.make_view(item.image)), ""))
+        except ImageError as error:
+            self._feed(ViewMade(item.image, b"", str(error)))

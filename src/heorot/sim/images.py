@@ -1,0 +1,170 @@
+"""Virtual images, and each host's cache of them: a disk that survives its daemon, and most of it a loss of power."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from heorot.core.chunks import CHUNK_BYTES, FILE
+from heorot.core.image import Entry, Layout, Manifest, encode_manifest, image_id, ranges_of
+from heorot.core.image_messages import ImageManifest, Piece
+from heorot.core.machine import (
+    CacheFailed,
+    CacheInstruction,
+    Compare,
+    Compared,
+    Examine,
+    Examined,
+    Forget,
+    KeepChunk,
+    KeepManifest,
+    MakeView,
+    SendChunks,
+    SendManifest,
+    ViewMade,
+)
+from heorot.images.offer import Offer
+
+if TYPE_CHECKING:
+    from heorot.core.messages import LinkMessage
+    from heorot.sim.cluster import Cluster
+
+PROGRAM = b"/bin/program"
+DISK_FULL = "the image cache is full"
+SLOWEST_LOOK_US = 20_000
+"""How long it may take to compare a file of the node."""
+KEPT_AFTER_POWER_LOSS = 0.7
+SAME_RATE = 0.4
+"""Of the nodes: so many have the program themselves."""
+
+
+class VirtualImage:
+    """A program with its files, and all of their bytes."""
+
+    def __init__(self, random: Random) -> None:
+        self.contents = [random.randbytes(random.choice((0, 10, 70_000, 300_000))) for _ in range(3)]
+        self.contents.append(random.randbytes(random.choice((1, 500_000, 1_500_000))))
+        entries = []
+        for number, content in enumerate(self.contents):
+            pieces = (content[at : at + CHUNK_BYTES] for at in range(0, len(content), CHUNK_BYTES))
+            digests = b"".join(sha256(piece).digest() for piece in pieces)
+            path = PROGRAM if number == 3 else b"/lib/%d" % number
+            entries.append(Entry(path, FILE, 0o755, len(content), digests))
+        manifest = Manifest(entries, PROGRAM)
+        self.encoded = encode_manifest(manifest)
+        self.layout = Layout(manifest)
+        self.image = image_id(self.encoded)
+        self.program_id = self.layout.id_of(len(self.layout.files) - 1)
+
+    def chunk(self, number: int) -> bytes:
+        """Return the bytes of a chunk."""
+        file, offset, length = self.layout.place(number)
+        return self.contents[self.layout.files[file]][offset : offset + length]
+
+    def offer(self) -> Offer:
+        """Return what a client offers."""
+        return Offer(self.image, PROGRAM, self.program_id, self.encoded)
+
+
+class VirtualCache:
+    """The cache of one host.
+
+    Parameters
+    ----------
+    feed
+        Gives the present daemon an event; one that was planned for an earlier daemon is dropped.
+    """
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self._cluster = cluster
+        self._name = name
+        self._manifests: set[bytes] = set()
+        self._chunks: dict[bytes, dict[int, bytes]] = {}
+        self.pinned: set[bytes] = set()
+        self._feed: Callable[[Any], None] = lambda event: None
+        self._send: Callable[[int, LinkMessage], None] = lambda link, message: None
+        self._daemon = 0
+
+    def begin(
+        self,
+        feed: Callable[[Any], None],
+        send: Callable[[int, LinkMessage], None],
+    ) -> None:
+        """A daemon starts."""
+        self._daemon += 1
+        self._feed, self._send = feed, send
+        self.pinned.clear()
+
+    def lose_power(self) -> None:
+        """What was not flushed may be gone; what is left is looked at again."""
+        world = self._cluster.world
+        for chunks in self._chunks.values():
+            for number in list(chunks):
+                if not world.chance(KEPT_AFTER_POWER_LOSS):
+                    del chunks[number]
+
+    def whole(self, image: bytes) -> bool:
+        """Say whether everything of an image is here, and right."""
+        virtual = self._cluster.images[image]
+        chunks = self._chunks.get(image, {})
+        return image in self._manifests and all(
+            chunks.get(number) == virtual.chunk(number) for number in range(virtual.layout.chunks)
+        )
+
+    def perform(self, item: CacheInstruction) -> None:
+        """Do what the daemon wants."""
+        world = self._cluster.world
+        if isinstance(item, Compare):
+            if world.chance(0.2):
+                self._later(Compared(item.job, None), 0)
+            self._later(Compared(item.job, self._has_program(item)), world.between(0, SLOWEST_LOOK_US))
+        elif isinstance(item, Examine):
+            self.pinned.add(item.image)
+            self._later(self._examined(item.image))
+        elif isinstance(item, Forget):
+            self.pinned.discard(item.image)
+        elif isinstance(item, KeepManifest):
+            self._keep_manifest(item)
+        elif isinstance(item, KeepChunk):
+            if item.data != self._cluster.images[item.image].chunk(item.chunk):
+                world.violated("ImageExact", f"{self._name} keeps wrong bytes as chunk {item.chunk}")
+            self._chunks.setdefault(item.image, {})[item.chunk] = item.data
+        elif isinstance(item, SendManifest):
+            self._send(item.link, ImageManifest(item.image, self._cluster.images[item.image].encoded))
+        elif isinstance(item, SendChunks):
+            chunks = self._chunks[item.image]
+            data = [chunks[number] for number in range(item.first, item.first + item.count)]
+            self._send(item.link, Piece(item.image, item.first, data))
+        else:
+            assert isinstance(item, MakeView)
+            if not self.whole(item.image):
+                world.violated("ImageExact", f"{self._name} lays out an image that is not complete")
+            self._later(ViewMade(item.image, b"/view/" + item.image.hex().encode(), ""))
+
+    def _has_program(self, item: Compare) -> bool:
+        return Random(f"{self._name} {item.file_id.hex()}").random() < SAME_RATE
+
+    def _keep_manifest(self, item: KeepManifest) -> None:
+        world = self._cluster.world
+        if not self._cluster.faults.healed and world.chance(self._cluster.settings.cache_full_rate):
+            self._later(CacheFailed(item.image, DISK_FULL))
+            return
+        if item.data != self._cluster.images[item.image].encoded:
+            world.violated("ImageExact", f"{self._name} keeps a wrong manifest")
+        self._manifests.add(item.image)
+        self._later(self._examined(item.image))
+
+    def _examined(self, image: bytes) -> Examined:
+        if image not in self._manifests:
+            return Examined(image, b"", [])
+        mask = sum(1 << number for number in self._chunks.get(image, {}))
+        return Examined(image, self._cluster.images[image].encoded, ranges_of(mask))
+
+    def _later(self, event: Compared | Examined | CacheFailed | ViewMade, delay_us: int = 0) -> None:
+        self._cluster.world.after(delay_us, self._deliver, self._daemon, event)
+
+    def _deliver(self, daemon: int, event: Compared | Examined | CacheFailed | ViewMade) -> None:
+        if daemon == self._daemon:
+            self._feed(event)

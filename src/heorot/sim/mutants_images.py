@@ -1,0 +1,42 @@
+"""Mutants of what carries programs to the nodes. See `heorot.sim.mutants`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from heorot.core import messages as m
+
+
+def _starts_before_its_program_is_there(node: Any) -> None:
+    """A launch is handed over as soon as its image is asked for."""
+    programs = node.programs
+    honest = programs._fetch
+
+    def fetch(launch: m.Launch, ticket: m.Ticket) -> None:
+        honest(launch, ticket)
+        programs._hand_over(replace(launch, view=b"/view"))
+
+    programs._fetch = fetch
+
+
+def _asks_nobody_else(node: Any) -> None:
+    """What a parent was asked for and did not send before it was lost is not asked of the next one."""
+    node.transfers.source_lost = lambda source: None
+
+
+def _serves_those_who_went(node: Any) -> None:
+    """A neighbour that is gone is still owed what it asked for."""
+    node.transfers.neighbour_lost = lambda link: None
+
+
+NODE: dict[str, Callable[[Any], None]] = {
+    "node-starts-before-its-program-is-there": _starts_before_its_program_is_there,
+    "node-asks-nobody-else": _asks_nobody_else,
+    "node-serves-those-who-went": _serves_those_who_went,
+}
+FOCUS: dict[str, dict[str, Any]] = {
+    name: {"image_rate": 1.0, "cut_weight": 8, "agent_weight": 8, "faults": 40, "us_per_kib": 400} for name in NODE
+}

@@ -1,0 +1,283 @@
+"""Programs that travel: to nodes that have nothing, through the tree, once, and with a clear word if they cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import heorot
+from heorot.images.identity import ImageError
+from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, kill_hard
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="an empty file system needs root")
+NODES = 9
+NOBODY = 65534
+SCRIPT = "#!/bin/sh\n"
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Cluster]:
+    """Nodes that have nothing but the agent: n0 and n1 below the head, three levels in all."""
+    with (
+        tempfile.TemporaryDirectory(prefix="xdg.") as folder,
+        away_from_home(),
+        cluster(NODES, "--fanout", "2", "--bare", environment={"XDG_CACHE_HOME": folder}) as made,
+    ):
+        yield made
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory for programs, outside of what the cluster's nodes see."""
+    with tempfile.TemporaryDirectory(prefix="place.") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@contextmanager
+def away_from_home() -> Iterator[None]:
+    """Work in a directory that every node has."""
+    before = os.getcwd()
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def large(path: Path, size: int) -> Path:
+    """A program of some size that no node has seen: it says what it is given."""
+    path.write_bytes(Path("/bin/echo").read_bytes() + os.urandom(size))
+    path.chmod(0o755)
+    return path
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(SCRIPT + text)
+    path.chmod(0o755)
+    return path
+
+
+def caches(made: Cluster) -> list[Path]:
+    return [made.directory / "nodes" / f"n{number}" / "images" for number in range(NODES)]
+
+
+def test_a_node_that_has_nothing_runs_what_the_head_has(bare: Cluster) -> None:
+    assert bare.check("bpsh", "-a", "/bin/echo", "hello") == b"hello\n" * NODES
+    # What the shell itself runs was not sent.
+    result = bare.run("bpsh", "n3", "sh", "-c", "echo from the shell; /bin/ls")
+    assert (result.stdout, result.returncode) == (b"from the shell\n", 127)
+
+
+def test_a_command_that_was_not_sent_is_not_there(bare: Cluster) -> None:
+    result = bare.run("bpsh", "n3", "--image", "path", "/bin/echo")
+    assert result.returncode == 127
+    assert b"no such command: /bin/echo" in result.stderr
+
+
+def test_every_node_gets_the_same_bytes_and_they_travel_once(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 3_000_000)
+    assert bare.check("bpsh", "-a", program, "x") == b"x\n" * NODES
+    before = {path: sorted(item.name for item in (path / "files").iterdir()) for path in caches(bare)}
+    digest = hashlib.sha256(program.read_bytes()).digest()
+    for path in caches(bare):
+        assert digest in {hashlib.sha256(item.read_bytes()).digest() for item in (path / "files").iterdir()}
+        assert not list((path / "partial").iterdir())
+    # Once more, and through another name: nothing new comes, on any node.
+    other = place / "other"
+    os.link(program, other)
+    assert bare.check("bpsh", "-a", program, "y") == b"y\n" * NODES
+    assert bare.check("bpsh", "-a", other, "z") == b"z\n" * NODES
+    assert before == {path: sorted(item.name for item in (path / "files").iterdir()) for path in caches(bare)}
+
+
+def test_a_program_sees_itself_under_its_own_name(bare: Cluster, place: Path) -> None:
+    program = script(place / "my\nprogram", 'while read -r line; do echo "$line"; done < "$0"; echo "$0"\n')
+    expected = program.read_bytes() + os.fsencode(program) + b"\n"
+    assert bare.check("bpsh", "n8", program) == expected
+
+
+def test_a_script_brings_its_interpreter_and_the_files_that_are_named(bare: Cluster, place: Path) -> None:
+    (place / "data").mkdir()
+    (place / "data" / "file").write_text("content\n")
+    (place / "data" / "link").symlink_to("file")
+    (place / "data" / "empty").mkdir()
+    program = script(place / "program", f"cd {place}/data; read line < link; echo $line; echo *\n")
+    output = bare.check("bpsh", "n0,n8", "--with", str(place / "data"), program)
+    assert output == b"content\nempty file link\n" * 2
+
+
+def test_an_agent_that_dies_in_the_middle_costs_no_rank(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 40_000_000)
+    with bare.start("bpsh", "-a", program, "survived") as process:
+        partial = caches(bare)[1] / "partial"
+        await_that(lambda: any(item.stat().st_blocks > 8_000 for item in partial.iterdir()), "a part of the program")
+        # n1 has two children, and theirs.
+        os.kill(bare.node(1)["agent_pid"], signal.SIGKILL)
+        output, errors = process.communicate(timeout=DEADLINE_S)
+    assert (output, errors) == (b"survived\n" * NODES, b"")
+
+
+def test_a_chunk_that_has_rotted_is_fetched_anew(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 1_000_000)
+    assert bare.check("bpsh", "n0", program, "x") == b"x\n"
+    content = program.read_bytes()
+    (rotten,) = (
+        item
+        for item in (caches(bare)[0] / "files").iterdir()
+        if item.stat().st_size == len(content) and item.read_bytes() == content
+    )
+    rotten.chmod(0o755)
+    rotten.write_bytes(content[:500_000] + b"rot" + content[500_003:])
+    # n2 is below n0, and gets it from there.
+    assert bare.check("bpsh", "n2", program, "x") == b"x\n"
+    copies = [item.read_bytes() for item in (caches(bare)[2] / "files").iterdir()]
+    assert content in copies
+
+
+def test_a_file_that_changes_after_it_was_digested_is_said(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 1_000_000)
+    with heorot.connect(bare.directory) as connection:
+        session = connection._connection.session
+        send = session._upload
+
+        def change_first(message: list[object]) -> None:
+            program.write_bytes(program.read_bytes()[:-1] + b"?")
+            send(message)
+
+        session._upload = change_first  # type: ignore[method-assign]
+        completed = connection.run([str(program)], nodes="n0,n5", directory="/")
+    assert {status.code for status in completed.statuses} <= {126, 127}
+    assert all(f"{program} has changed while it was read" in status.text for status in completed.statuses)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_bytes(b"#!/no/such/thing\n"), "needs the interpreter /no/such/thing"),
+        (lambda path: path.write_bytes(Path("/bin/sh").read_bytes().replace(b"libc.so.6", b"libz.so.9")), "libz.so.9"),
+        (
+            lambda path: path.write_bytes(
+                Path("/bin/sh").read_bytes()[:18] + b"\xf3\0" + Path("/bin/sh").read_bytes()[20:]
+            ),
+            "is a program for riscv",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_is_sent(
+    bare: Cluster, place: Path, make: object, message: str
+) -> None:
+    program = place / "program"
+    assert callable(make)
+    make(program)
+    program.chmod(0o755)
+    jobs = len(bare.jobs())
+    result = bare.run("bpsh", "-a", program)
+    assert result.returncode == 125
+    assert message in result.stderr.decode()
+    assert str(program) in result.stderr.decode()
+    assert len(bare.jobs()) == jobs
+
+
+def test_a_program_that_may_not_be_read_is_refused(bare: Cluster, place: Path) -> None:
+    program = place / "program"
+    program.write_bytes(Path("/bin/echo").read_bytes())
+    program.chmod(0o711)
+    os.chmod(tempfile.gettempdir(), 0o711)
+    with pytest.raises(ImageError, match=r"cannot read .*program: Permission denied"):
+        run_as_nobody(lambda: heorot_offer(program))
+
+
+def heorot_offer(program: Path) -> None:
+    from heorot.images.offer import offer_command
+
+    offer_command(os.fsencode(program), [b"PATH=/bin"], b"/")
+
+
+def run_as_nobody(call: object) -> None:
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        assert callable(call)
+        call()
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def test_a_detached_job_needs_nobody_to_send_its_program(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 2_000_000)
+    job = bare.check("bpsh", "--detach", "-a", program, "later").decode().strip()
+    program.unlink()
+    bare.await_job(job, lambda shown: shown["state"] == "done", "done")
+    assert bare.check("bpjob", "attach", job) == b"later\n" * NODES
+
+
+def test_the_library_sends_as_the_command_does(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 200_000)
+    with heorot.connect(bare.directory) as connection:
+        completed = connection.run([str(program), "library"], nodes="up", directory="/")
+        assert completed.stdout == [b"library\n"] * NODES
+        with pytest.raises(ImageError, match="no such command here: /no/such"):
+            connection.run(["/no/such"], nodes="n0", image="send")
+        with pytest.raises(ValueError, match="image must be"):
+            connection.run(["/bin/echo"], nodes="n0", image="maybe")
+
+
+def test_a_launch_that_waits_for_its_program_can_be_killed(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 2_000_000)
+    with heorot.connect(bare.directory) as connection:
+        connection._connection.session._upload = lambda message: None  # type: ignore[method-assign]
+        job = connection.spawn([str(program)], nodes="n1,n7", directory="/")
+        bare.check("bpkill", job.id)
+        statuses = job.wait(timeout_s=DEADLINE_S)
+    assert all("signal 15 came before its program" in status.text for status in statuses)
+    assert not any(bare.processes())
+
+
+def test_a_client_that_goes_in_the_middle_leaves_no_job(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 60_000_000)
+    with bare.start("bpsh", "-a", program, "x") as process:
+        await_that(lambda: any((caches(bare)[0] / "partial").iterdir()), "a part of the program")
+        process.kill()
+    await_that(lambda: all(row["state"] == "done" for row in bare.jobs()), "the end of the job")
+    assert not bare.processes()
+
+
+def test_the_head_is_replaced_in_the_middle(place: Path) -> None:
+    program = large(place / "program", 40_000_000)
+    with away_from_home(), cluster(4, "--fanout", "2", "--heads", "2", "--bare") as made:
+        with made.start("bpsh", "-a", program, "survived") as process:
+            partial = made.directory / "nodes" / "n0" / "images" / "partial"
+            await_that(lambda: partial.exists() and any(partial.iterdir()), "a part of the program")
+            kill_hard(made.head_pid())
+            output, errors = process.communicate(timeout=DEADLINE_S)
+        assert (output, errors) == (b"survived\n" * 4, b"")
+
+
+def test_an_image_that_is_larger_than_the_cache_is_refused(place: Path) -> None:
+    program = large(place / "program", 3_000_000)
+    small = large(place / "small", 100)
+    with away_from_home(), cluster(3, "--fanout", "2", "--bare", "--image-cache", "4") as made:
+        result = made.run("bpsh", "n2", program)
+        assert result.returncode == 126, result
+        assert b"the cache" in result.stderr
+        assert b"holds at most 4194304" in result.stderr
+        assert made.check("bpsh", "-a", small, "fits") == b"fits\n" * 3
+
+
+def test_caches_are_bounded(place: Path) -> None:
+    with away_from_home(), cluster(3, "--fanout", "2", "--bare", "--image-cache", "6") as made:
+        for number in range(6):
+            program = large(place / f"program{number}", 1_500_000)
+            assert made.check("bpsh", "-a", program, "x") == b"x\n" * 3
+            for node in range(3):
+                files = made.directory / "nodes" / f"n{node}" / "images" / "files"
+                assert sum(item.stat().st_size for item in files.iterdir()) <= 6 << 20

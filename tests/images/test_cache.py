@@ -1,0 +1,197 @@
+"""The cache on the disk: what it keeps, what it doubts, what it evicts, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heorot.images import cache as cache_module
+from heorot.images.cache import Cache
+from heorot.images.identity import ImageError
+from tests.images.samples import Sample
+
+LIMIT = 4_000_000
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    made = Cache(str(tmp_path / "images"), LIMIT)
+    yield made
+    made.close()
+
+
+def again(cache: Cache) -> Cache:
+    """Return the cache of an agent that was started anew."""
+    cache.close()
+    return Cache(cache.directory, cache.limit_bytes)
+
+
+def fill(cache: Cache, sample: Sample, chunks: range | None = None) -> None:
+    have = cache.keep_manifest(sample.image, sample.encoded)[1]
+    assert not have or chunks is None
+    for number in chunks if chunks is not None else range(sample.layout.chunks):
+        cache.keep_chunk(sample.image, number, sample.chunk(number))
+
+
+def content(number: int, size: int) -> bytes:
+    return bytes([number]) * size
+
+
+def test_what_is_kept_is_read_and_found_again(cache: Cache) -> None:
+    sample = Sample({b"/a": content(1, 150_000), b"/b": b"", b"/c": content(3, 10)})
+    assert cache.examine(sample.image) == (b"", [])
+    fill(cache, sample)
+    assert cache.read_manifest(sample.image) == sample.encoded
+    expected = [sample.chunk(number) for number in range(sample.layout.chunks)]
+    assert cache.read_chunks(sample.image, 0, sample.layout.chunks, check=True) == expected
+    cache.forget(sample.image)
+    later = again(cache)
+    assert later.examine(sample.image) == (sample.encoded, [0, sample.layout.chunks])
+    assert later.used_bytes == 150_010
+    later.close()
+
+
+def test_an_agent_that_was_killed_goes_on_with_the_chunks_that_are_right(cache: Cache) -> None:
+    sample = Sample({b"/a": content(1, 500_000)})
+    fill(cache, sample, range(2, 5))
+    partial = next((Path(cache.directory) / "partial").iterdir())
+    with partial.open("r+b") as file:
+        file.seek(3 * 65_536)
+        file.write(b"torn")
+    later = again(cache)
+    assert later.examine(sample.image)[1] == [2, 1, 4, 1]
+    for number in (0, 1, 3, 5, 6, 7):
+        later.keep_chunk(sample.image, number, sample.chunk(number))
+    assert later.read_chunks(sample.image, 0, 8, check=True) == [sample.chunk(number) for number in range(8)]
+    later.close()
+
+
+def test_a_file_that_two_images_hold_is_there_once(cache: Cache) -> None:
+    shared = content(7, 200_000)
+    one, two = Sample({b"/a": shared}), Sample({b"/b": shared, b"/c": b"more"})
+    fill(cache, one)
+    assert cache.keep_manifest(two.image, two.encoded)[1] == [0, one.layout.chunks]
+    assert cache.used_bytes == 200_000
+
+
+def test_two_images_that_come_at_the_same_time_share_a_file(cache: Cache) -> None:
+    shared = content(7, 200_000)
+    one, two = Sample({b"/a": shared}), Sample({b"/b": shared, b"/c": b"more"})
+    cache.keep_manifest(one.image, one.encoded)
+    cache.keep_manifest(two.image, two.encoded)
+    for number in range(one.layout.chunks):
+        cache.keep_chunk(one.image, number, one.chunk(number))
+        cache.keep_chunk(two.image, number, two.chunk(number))
+    cache.keep_chunk(two.image, one.layout.chunks, b"more")
+    for sample in (one, two):
+        assert os.path.isdir(cache.make_view(sample.image))
+    assert cache.used_bytes == 200_004
+
+
+def test_a_view_holds_every_file_and_grants_no_more_than_reading_and_executing(cache: Cache) -> None:
+    sample = Sample(
+        {b"/bin/prog": (content(1, 70_000), 0o700), b"/etc/secret": (b"x", 0o600), b"/empty": (b"", 0o755)}
+    ).with_others([b"/opt"], {b"/opt/link": b"/bin/prog"})
+    fill(cache, sample)
+    view = Path(cache.make_view(sample.image))
+    assert sorted(item.name for item in view.iterdir()) == ["0", "1", "2", "manifest"]
+    assert (view / "0").read_bytes() == sample.contents[0]
+    assert [oct((view / name).stat().st_mode & 0o7777) for name in "012"] == ["0o555", "0o444", "0o555"]
+    assert (view / "manifest").read_bytes() == sample.encoded
+    assert cache.make_view(sample.image) == str(view)
+
+
+def test_an_image_that_is_not_complete_has_no_view(cache: Cache) -> None:
+    sample = Sample({b"/a": content(1, 500_000)})
+    fill(cache, sample, range(3))
+    with pytest.raises(ImageError, match="not complete"):
+        cache.make_view(sample.image)
+
+
+def test_a_manifest_that_was_changed_is_not_there(cache: Cache) -> None:
+    sample = Sample({b"/a": b"x"})
+    fill(cache, sample)
+    cache.forget(sample.image)
+    (Path(cache.directory) / "manifests" / sample.image.hex()).write_bytes(b"other")
+    assert cache.examine(sample.image) == (b"", [])
+
+
+def test_a_damaged_file_is_noticed_and_fetched_anew(cache: Cache) -> None:
+    sample = Sample({b"/a": content(1, 200_000), b"/b": content(2, 200_000)})
+    fill(cache, sample)
+    path = Path(cache.directory) / "files" / sample.layout.id_of(0).hex()
+    path.chmod(0o600)
+    path.write_bytes(b"rotten" + path.read_bytes()[6:])
+    assert cache.read_chunks(sample.image, 0, 1, check=False)
+    with pytest.raises(ImageError, match="is damaged"):
+        cache.read_chunks(sample.image, 0, 1, check=True)
+    assert cache.lose_chunks(sample.image, 0, 1) == [0, 4]
+    for number in range(4):
+        cache.keep_chunk(sample.image, number, sample.chunk(number))
+    assert cache.read_chunks(sample.image, 0, 1, check=True) == [sample.chunk(0)]
+
+
+def test_after_another_boot_everything_is_looked_at_again(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sample({b"/a": content(1, 200_000), b"/b": content(2, 100_000)})
+    fill(cache, sample)
+    cache.make_view(sample.image)
+    path = Path(cache.directory) / "files" / sample.layout.id_of(1).hex()
+    path.chmod(0o600)
+    # What a power cut leaves of a file that was not flushed: its size, and zeros.
+    path.write_bytes(bytes(100_000))
+    boot = tmp_path / "boot"
+    boot.write_text("another\n")
+    monkeypatch.setattr(cache_module, "BOOT_ID", str(boot))
+    later = again(cache)
+    assert later.examine(sample.image)[1] == [0, 4]
+    assert not list((Path(cache.directory) / "views").iterdir())
+    later.close()
+
+
+def test_the_image_that_was_used_longest_ago_makes_room(cache: Cache) -> None:
+    samples = [Sample({b"/a": content(number, 1_500_000)}) for number in range(3)]
+    for number, sample in enumerate(samples):
+        fill(cache, sample)
+        if number == 0:
+            cache.make_view(sample.image)
+        cache.forget(sample.image)
+        os.utime(Path(cache.directory) / "manifests" / sample.image.hex(), (number, number))
+    assert cache.examine(samples[0].image)[0] == b""
+    assert cache.examine(samples[1].image)[1] == [0, samples[1].layout.chunks]
+    assert cache.examine(samples[2].image)[1] == [0, samples[2].layout.chunks]
+    assert cache.used_bytes == 3_000_000
+    assert not list((Path(cache.directory) / "views").iterdir())
+
+
+def test_what_is_in_use_is_not_evicted(cache: Cache) -> None:
+    first, second = (Sample({b"/a": content(number, 2_500_000)}) for number in range(2))
+    fill(cache, first)
+    with pytest.raises(ImageError, match="is full"):
+        fill(cache, second)
+    assert cache.read_chunks(first.image, 0, 1, check=True)
+
+
+def test_an_image_that_is_larger_than_the_cache_is_refused_at_once(cache: Cache) -> None:
+    sample = Sample({b"/a": content(1, LIMIT + 1)})
+    with pytest.raises(ImageError, match=f"has {LIMIT + 1} bytes.*holds at most {LIMIT}"):
+        cache.keep_manifest(sample.image, sample.encoded)
+
+
+def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cache = Cache(str(tmp_path / "file" / "images"), LIMIT)
+    with pytest.raises(ImageError, match="image cache fails"):
+        cache.examine(bytes(32))
+
+
+def test_no_more_files_are_open_than_the_bound(cache: Cache) -> None:
+    sample = Sample({b"/%d" % number: content(number, 10) for number in range(100)})
+    before = len(os.listdir("/proc/self/fd"))
+    fill(cache, sample)
+    cache.read_chunks(sample.image, 0, 100, check=True)
+    assert len(os.listdir("/proc/self/fd")) - before <= cache_module.MAX_OPEN_FILES

@@ -1,0 +1,163 @@
+"""The files of a program: found as the loader, the shell and the kernel find them, and missing ones are named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from heorot.images.closure import closure
+from heorot.images.find import find, plain
+from heorot.images.identity import ImageError
+
+ENVIRONMENT = [b"PATH=/usr/bin:/bin", b"LANG=C"]
+
+
+def needs(program: Path | bytes, environment: list[bytes] | None = None) -> list[bytes]:
+    return closure(os.fsencode(program), environment or ENVIRONMENT, b"/")
+
+
+def script(path: Path, line: str) -> Path:
+    path.write_text(line + "\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_program_needs_its_loader_and_its_libraries() -> None:
+    found = needs(b"/bin/sh")
+    assert found[0] == b"/bin/sh"
+    names = [os.path.basename(path) for path in found]
+    assert any(name.startswith(b"libc.so") for name in names)
+    assert any(name.startswith((b"ld-linux", b"ld64")) for name in names)
+    assert all(os.path.isfile(path) for path in found)
+
+
+def test_what_is_found_is_enough_to_run_in_an_empty_root(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.fail("this test needs root, for chroot")
+    root = tmp_path / "root"
+    for path in needs(b"/bin/sh"):
+        target = root / path.decode().lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(os.fsdecode(path), target)
+    ran = subprocess.run(["chroot", root, "/bin/sh", "-c", "echo alone"], capture_output=True, check=True)
+    assert ran.stdout == b"alone\n"
+
+
+def test_a_script_needs_its_interpreter(tmp_path: Path) -> None:
+    path = script(tmp_path / "script", "#!/bin/sh -e")
+    assert needs(path) == [os.fsencode(path), *needs(b"/bin/sh")]
+
+
+def test_env_is_looked_through(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    shutil.copy("/bin/sh", tmp_path / "bin" / "mine")
+    for line in ("#!/usr/bin/env mine", "#!/usr/bin/env -S A=b mine -x"):
+        path = script(tmp_path / "script", line)
+        found = needs(path, [b"PATH=%s" % os.fsencode(tmp_path / "bin")])
+        assert os.fsencode(tmp_path / "bin" / "mine") in found
+        assert b"/usr/bin/env" in found
+
+
+def test_a_script_without_an_interpreter_needs_the_shell(tmp_path: Path) -> None:
+    assert b"/bin/sh" in needs(script(tmp_path / "script", "echo hello"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("#!/no/such/interpreter -x", "needs the interpreter /no/such/interpreter, which does not exist"),
+        ("#!/usr/bin/env nosuch", "needs the interpreter nosuch, which is not in PATH"),
+        ("#!", "names no interpreter"),
+    ],
+)
+def test_a_missing_interpreter_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path = script(tmp_path / "script", line)
+    with pytest.raises(ImageError, match=message) as caught:
+        needs(path)
+    assert str(path) in str(caught.value)
+
+
+def test_scripts_that_run_each_other_come_to_an_end(tmp_path: Path) -> None:
+    for number in range(8):
+        script(tmp_path / str(number), f"#!{tmp_path / str(number + 1)}")
+    shutil.copy("/bin/sh", tmp_path / "8")
+    with pytest.raises(ImageError, match="too many interpreters"):
+        needs(tmp_path / "0")
+
+
+def test_a_missing_library_is_named(tmp_path: Path) -> None:
+    # The name of a library is a text in the program.
+    data = Path("/bin/sh").read_bytes()
+    assert data.count(b"libc.so.6\0") >= 1
+    path = tmp_path / "prog"
+    path.write_bytes(data.replace(b"libc.so.6\0", b"libq.so.6\0", 1))
+    path.chmod(0o755)
+    with pytest.raises(ImageError, match=r"libq\.so\.6") as caught:
+        needs(path)
+    assert str(path) in str(caught.value)
+
+
+def test_the_caller_s_library_path_counts(tmp_path: Path) -> None:
+    libc = next(path for path in needs(b"/bin/sh") if b"libc.so" in path)
+    shutil.copy(os.fsdecode(libc), tmp_path / os.path.basename(libc).decode())
+    found = needs(b"/bin/sh", [*ENVIRONMENT, b"LD_LIBRARY_PATH=%s" % os.fsencode(tmp_path)])
+    assert os.fsencode(tmp_path) + b"/" + os.path.basename(libc) in found
+    assert libc not in found
+
+
+def test_a_program_for_another_machine_is_refused(tmp_path: Path) -> None:
+    data = bytearray(Path("/bin/sh").read_bytes())
+    data[18:20] = (183 if os.uname().machine != "aarch64" else 62).to_bytes(2, "little")
+    path = tmp_path / "prog"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=f"is a program for (aarch64|x86_64); this is {os.uname().machine}"):
+        needs(path)
+
+
+def test_a_missing_loader_is_named(tmp_path: Path) -> None:
+    data = Path("/bin/sh").read_bytes()
+    loader = next(path for path in needs(b"/bin/sh") if os.path.basename(path).startswith((b"ld-linux", b"ld64")))
+    path = tmp_path / "prog"
+    path.write_bytes(data.replace(loader, loader[:-1] + b"9", 1))
+    with pytest.raises(ImageError, match=r"needs the loader .*9, which does not exist"):
+        needs(path)
+
+
+@pytest.mark.parametrize("length", [4, 20, 60, 100])
+def test_a_damaged_header_is_said(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "prog"
+    path.write_bytes(Path("/bin/sh").read_bytes()[:length])
+    with pytest.raises(ImageError, match=r"damaged|is a program for"):
+        needs(path)
+
+
+def test_a_program_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"cannot read .*nosuch: No such file"):
+        needs(tmp_path / "nosuch")
+
+
+def test_commands_are_found_as_the_shell_finds_them(tmp_path: Path) -> None:
+    here = os.fsencode(tmp_path)
+    script(tmp_path / "run", "#!/bin/sh")
+    (tmp_path / "data").write_text("")
+    (tmp_path / "folder").mkdir()
+    assert find(b"run", b"/nosuch:" + here, b"/") == here + b"/run"
+    assert find(b"./run", b"", here) == here + b"/run"
+    assert find(b"run", b"/nosuch:", here) == here + b"/run"
+    for name in (b"data", b"folder", b"nosuch", b"", b"run/x", b"r\0n"):
+        assert find(name, here, here) is None
+
+
+def test_a_path_is_made_plain_without_leading_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a/b")
+    (tmp_path / "a" / "file").write_text("")
+    (tmp_path / "file").write_text("")
+    here = os.fsencode(tmp_path)
+    assert plain(here + b"/a/./b/../file") == here + b"/a/file"
+    assert os.path.samefile(plain(here + b"/link/../file"), here + b"/a/file")
+    assert plain(b"//bin//sh") == b"/bin/sh"

@@ -1,0 +1,220 @@
+"""Programs that the node does not have: shown where the process expects them, to it alone, and gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from heorot.core import messages as m
+from heorot.images.cache import Cache
+from tests.images.samples import Sample
+from tests.procs.space_rig import NOBODY, Agent, SpaceRig
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="showing files needs root; without it that is refused")
+
+ECHO = Path("/bin/echo").read_bytes()
+SCRIPT = b"#!/bin/sh\n"
+
+
+@pytest.fixture
+def space() -> Iterator[SpaceRig]:
+    rig = SpaceRig("namespace")
+    mounts = Path("/proc/self/mounts").read_text()
+    yield rig
+    rig.end()
+    assert Path("/proc/self/mounts").read_text() == mounts
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that root owns and others may only look into."""
+    with tempfile.TemporaryDirectory(prefix="heorot-place-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def launch(rig: SpaceRig, sample: Sample, job: str, *arguments: bytes, ranks: int = 1, uid: int = 0) -> m.Launch:
+    """Return the launch that an agent hands over when the image is in its cache."""
+    cache = Cache(os.path.join(rig.work, "images"), 1 << 30)
+    cache.keep_manifest(sample.image, sample.encoded)
+    for number in range(sample.layout.chunks):
+        cache.keep_chunk(sample.image, number, sample.chunk(number))
+    view = os.fsencode(cache.make_view(sample.image))
+    cache.close()
+    program = sample.manifest.program
+    made = rig.launch(
+        job, os.path.basename(program), *arguments, image=sample.image, program=program, uid=uid, gid=uid, ranks=ranks,
+        directory=os.fsencode(rig.work),
+    )  # fmt: skip
+    return replace(made, view=view)
+
+
+def output(agent: Agent, job: str, rank: int = 0, stream: int = 1) -> bytes:
+    return bytes(agent.output.get((job, rank, stream), b""))
+
+
+def release(agent: Agent, job: str) -> None:
+    agent.send(m.Release(job))
+    agent.ask(m.Query(abs(hash(job)), None, None, None, 0, False))
+
+
+@pytest.mark.parametrize("uid", [0, NOBODY])
+def test_a_file_of_the_node_is_covered_for_the_job_alone(space: SpaceRig, uid: int) -> None:
+    agent = space.agent()
+    sample = Sample({b"/usr/bin/true": (ECHO, 0o755)}, b"/usr/bin/true")
+    agent.send(launch(space, sample, "1.1", b"hello", uid=uid))
+    assert agent.wait_over("1.1") == {0: 0}
+    assert output(agent, "1.1") == b"hello\n"
+    assert agent.run("1.2", b"/usr/bin/true", b"hello") == b""
+
+
+@pytest.mark.parametrize("uid", [0, NOBODY])
+def test_a_path_that_the_node_does_not_have_is_there_for_the_job_alone(space: SpaceRig, place: Path, uid: int) -> None:
+    agent = space.agent()
+    path = os.fsencode(place / "deep" / "er" / "pro\ngram")
+    sample = Sample(
+        {
+            path: (SCRIPT + b'cat "$0"; cat "$(dirname "$0")/../data"', 0o755),
+            os.fsencode(place / "deep/data"): b"data\n",
+        },
+        path,
+    )
+    agent.send(launch(space, sample, "1.1", uid=uid, ranks=20))
+    assert agent.wait_over("1.1") == dict.fromkeys(range(20), 0), agent.output
+    assert output(agent, "1.1", 19) == sample.contents[0] + b"data\n"
+    release(agent, "1.1")
+    assert list(place.iterdir()) == []
+
+
+def test_a_user_goes_on_writing_where_the_program_seems_to_be(space: SpaceRig) -> None:
+    agent = space.agent()
+    work = Path(space.work)
+    path = os.fsencode(work / "bin" / "prog")
+    sample = Sample({path: (SCRIPT + b"echo written > result; echo more > bin/result", 0o755)}, path)
+    agent.send(launch(space, sample, "1.1", uid=NOBODY))
+    assert agent.wait_over("1.1") == {0: 0}, agent.output
+    release(agent, "1.1")
+    assert (work / "result").read_text() == "written\n"
+    # What it has put beside its program keeps that directory; the program's own name is gone.
+    assert [item.name for item in (work / "bin").iterdir()] == ["result"]
+    assert (work / "bin" / "result").stat().st_uid == NOBODY
+
+
+def test_jobs_that_share_a_path_do_not_take_it_from_each_other(space: SpaceRig) -> None:
+    agent = space.agent()
+    path = os.fsencode(Path(space.work) / "prog")
+    sample = Sample({path: (SCRIPT + b'read line; cat "$0"', 0o755)}, path)
+    first, second = (launch(space, sample, job, uid=NOBODY) for job in ("1.1", "1.2"))
+    ticket = replace(m.decode_ticket(second.ticket), stdin=b"")
+    agent.send(replace(second, ticket=m.encode(ticket)))
+    agent.wait_started("1.2")
+    agent.send(first)
+    agent.wait_over("1.1")
+    release(agent, "1.1")
+    assert os.path.exists(path)
+    agent.send(m.Stdin("1.2", None, 0, b"go\n", True))
+    assert agent.wait_over("1.2") == {0: 0}
+    assert output(agent, "1.2") == sample.contents[0]
+    release(agent, "1.2")
+    assert not os.path.exists(path)
+
+
+def test_a_directory_that_is_covered_keeps_what_is_below_it(space: SpaceRig, place: Path) -> None:
+    agent = space.agent()
+    (place / "own").write_text("own\n")
+    (place / "open").mkdir()
+    (place / "open").chmod(0o777)
+    path = os.fsencode(place / "prog")
+    sample = Sample(
+        {path: (SCRIPT + b'cd "$(dirname "$0")"; cat own; echo kept > open/file; echo no > file', 0o755)}, path
+    )
+    agent.send(launch(space, sample, "1.1", uid=NOBODY))
+    agent.wait_over("1.1")
+    assert output(agent, "1.1") == b"own\n"
+    assert (place / "open" / "file").read_text() == "kept\n"
+    assert sorted(item.name for item in place.iterdir()) == ["open", "own"]
+
+
+def test_nothing_in_an_image_makes_a_user_root(space: SpaceRig, place: Path) -> None:
+    agent = space.agent()
+    helper = place / "become-root"
+    helper.write_bytes(Path("/usr/bin/id").read_bytes())
+    helper.chmod(0o4755)
+    path = b"/usr/bin/true"
+    sample = Sample({path: (SCRIPT + b"%s -u" % os.fsencode(helper), 0o755)}, path)
+    agent.send(launch(space, sample, "1.1", uid=NOBODY))
+    assert agent.wait_over("1.1") == {0: 0}
+    assert output(agent, "1.1") == b"%d\n" % NOBODY
+    # The same program, started from the node's own files, does.
+    agent.send(space.launch("1.2", os.fsencode(helper), b"-u", uid=NOBODY, gid=NOBODY))
+    agent.wait_over("1.2")
+    assert output(agent, "1.2") == b"0\n"
+
+
+def test_links_and_directories_of_an_image_are_there(space: SpaceRig, place: Path) -> None:
+    agent = space.agent()
+    base = os.fsencode(place)
+    path = base + b"/a/prog"
+    sample = Sample({path: (SCRIPT + b'cd "$(dirname "$0")"; ls -d ../empty; cat link', 0o755)}, path)
+    sample.with_others([base + b"/empty"], {base + b"/a/link": b"prog"})
+    agent.send(launch(space, sample, "1.1", uid=NOBODY))
+    assert agent.wait_over("1.1") == {0: 0}, output(agent, "1.1", stream=2)
+    assert output(agent, "1.1") == b"../empty\n" + sample.contents[0]
+
+
+def test_what_stands_in_the_way_is_said(space: SpaceRig, place: Path) -> None:
+    agent = space.agent()
+    (place / "prog").mkdir()
+    path = os.fsencode(place / "prog")
+    sample = Sample({path: (SCRIPT, 0o755)}, path)
+    agent.send(launch(space, sample, "1.1"))
+    agent.until(lambda: agent.failed("1.1"), "the failure")
+    assert "cannot show the program's files on this node" in agent.failed("1.1")[0].text
+    assert str(place / "prog") in agent.failed("1.1")[0].text
+    assert agent.run("1.2", b"echo", b"still here") == b"still here\n"
+
+
+def test_a_program_for_another_machine_is_no_shell_script(space: SpaceRig) -> None:
+    agent = space.agent()
+    foreign = bytearray(ECHO)
+    foreign[18:20] = (243).to_bytes(2, "little")  # RISC-V
+    path = b"/usr/bin/true"
+    agent.send(launch(space, Sample({path: (bytes(foreign), 0o755)}, path), "1.1"))
+    agent.until(lambda: agent.failed("1.1"), "the failure")
+    assert (
+        agent.failed("1.1")[0].text == "cannot execute /usr/bin/true: it is for another kind of machine than this node"
+    )
+
+
+def test_nothing_of_a_room_is_left_in_the_daemon(space: SpaceRig, place: Path) -> None:
+    agent = space.agent()
+    path = os.fsencode(place / "prog")
+    sample = Sample({path: (SCRIPT, 0o755)}, path)
+    agent.run("1.1", b"true")
+    release(agent, "1.1")
+    before = space.file_descriptors()
+    namespace = os.readlink(f"/proc/{space.pid}/ns/mnt")
+    for number in range(5):
+        agent.send(launch(space, sample, f"1.{number + 2}", uid=NOBODY, ranks=10))
+        agent.wait_over(f"1.{number + 2}")
+        release(agent, f"1.{number + 2}")
+    assert space.file_descriptors() == before
+    assert os.readlink(f"/proc/{space.pid}/ns/mnt") == namespace
+    assert os.readlink(f"/proc/{space.pid}/root") == "/"
+    assert stat.S_IMODE(os.stat(place).st_mode) == 0o755
+
+
+def test_without_root_a_program_cannot_be_shown() -> None:
+    rig = SpaceRig("rootless")
+    agent = rig.agent()
+    sample = Sample({b"/usr/bin/true": (ECHO, 0o755)}, b"/usr/bin/true")
+    agent.send(launch(rig, sample, "1.1", uid=rig.uid))
+    agent.until(lambda: agent.failed("1.1"), "the failure")
+    assert "runs without root" in agent.failed("1.1")[0].text
+    rig.end()
