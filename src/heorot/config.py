@@ -152,6 +152,8 @@ class ImagesSection:
 
     cache_bytes: int = _ranged(4 << 30, 1 << 20, 1 << 50)
     """What they may take on the disk, below the cluster's directory; the oldest go first."""
+    swarm_gain_ms: int = _ranged(200, 0, 86_400_000)
+    """Nodes have an image from each other, not only from above, when all have it sooner by so much."""
 
 
 @dataclass(frozen=True, slots=True)

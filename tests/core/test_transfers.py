@@ -25,7 +25,7 @@ from heorot.core.machine import (
     SendChunks,
     SendManifest,
 )
-from heorot.core.transfers import MAX_IMAGES, WINDOW_BYTES, Transfers
+from heorot.core.transfers import MAX_IMAGES, WINDOW_BYTES, Source, Transfers
 
 
 class Sample:
@@ -67,10 +67,10 @@ class Hop:
             self.perform, self.ask, self.sources, self.complete, lambda image, why: self.failures.append(why)
         )
 
-    def sources(self, image: bytes) -> list[int] | str:
+    def sources(self, image: bytes) -> list[Source] | str:
         if self.name == 0:
             return self.tree.nobody
-        return [self.parent.name] if self.parent is not None else []
+        return [Source(self.parent.name)] if self.parent is not None else []
 
     def ask(self, source: int, message: i.Want | i.Took) -> None:
         self.tree.send(self.name, source, message)

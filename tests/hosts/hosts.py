@@ -17,7 +17,7 @@ from typing import Any
 from tests.support.etcd import Etcd
 
 DEADLINE_S = 30.0
-NETWORK = "198.18.77"
+NETWORK = "198.18"
 """From the range for benchmarks (RFC 2544): nobody's."""
 NOBODY = "02:00:00:00:00:01"
 """An address of network cards (a locally administered one) that no host has."""
@@ -66,7 +66,7 @@ class Host:
     def __init__(self, network: Network, name: str, number: int) -> None:
         self.network = network
         self.namespace = f"{network.prefix}{name}"
-        self.address = f"{NETWORK}.{number}"
+        self.address = f"{NETWORK}.{77 + number // 256}.{number % 256}"
         self.directory = network.directory / name
         self.directory.mkdir()
         self.config = self.directory / f"{'head' if name == 'head' else 'node'}.toml"
@@ -167,7 +167,7 @@ class Network:
         port = f"port{len(self.hosts)}"
         ip("-n", self._switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
         ip("-n", self._switch, "link", "set", port, "master", "bridge0", "up")
-        ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", "eth0")
+        ip("-n", host.namespace, "address", "add", f"{host.address}/16", "dev", "eth0")
         for device in ("lo", "eth0"):
             ip("-n", host.namespace, "link", "set", device, "up")
         return host

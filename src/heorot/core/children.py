@@ -15,13 +15,15 @@ from heorot.core.tickets import Verify, open_placement
 class Child:
     """A neighbour below: its link, and the nodes that are reached through it."""
 
-    __slots__ = ("doubted", "greeted", "heard_at_ms", "link", "mask", "node")
+    __slots__ = ("doubted", "greeted", "heard_at_ms", "is_peer", "link", "mask", "node")
 
     def __init__(self, link: int, node: int, now_ms: int) -> None:
         self.link = link
         self.node = node
         self.mask = 0
         self.greeted = False
+        self.is_peer = False
+        """It is no child: it comes for images only, and is never `greeted`."""
         self.doubted = False
         """It said at its last heartbeat that it reaches another number of nodes than are known."""
         self.heard_at_ms = now_ms
@@ -36,6 +38,8 @@ class Children:
         self._verify = verify
         self._newest: dict[int, tuple[int, int]] = {}
         """The newest incarnation and order with which each node below was admitted."""
+        self.addresses: dict[int, tuple[str, int]] = {}
+        """Where each node below accepts neighbours."""
 
     @property
     def mask(self) -> int:
@@ -71,6 +75,7 @@ class Children:
         if incarnation == attach.incarnation and order > attach.order:
             return False
         self._newest[node] = (attach.incarnation, attach.order)
+        self.addresses[node] = (attach.host, attach.port)
         bit = 1 << node
         for other in self.by_link.values():
             other.mask &= ~bit

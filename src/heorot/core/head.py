@@ -162,7 +162,7 @@ class HeadMachine:
     def _drop_link(self, link: NodeLink, reason: str) -> None:
         gone = link.mask
         del self.members.links[link.link]
-        self.images.transfers.neighbour_lost(link.link)
+        self.images.link_lost(link.link)
         if gone:
             self.context.log("info", f"the link to n{link.peer} is gone ({reason}): {NodeSet(gone)} detached")
             self._detach(gone)

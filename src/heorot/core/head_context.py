@@ -11,6 +11,7 @@ from heorot.core import messages as m
 from heorot.core.machine import Instruction, Log, Send, SetTimer, ToClient
 from heorot.core.membership import Membership, NodeRecord
 from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.swarms import GAIN_MS
 from heorot.core.tenure import Tenure
 from heorot.core.tickets import Sign, Verify, seal_placement
 
@@ -55,6 +56,8 @@ class HeadConfig:
     kill_grace_ms: int = 2_000
     query_timeout_ms: int = 10_000
     rebalance_ms: int = 1_000
+    swarm_gain_ms: int = GAIN_MS
+    """By how much nodes must have an image sooner for them to have it from each other."""
     max_processes: int = 4_096
     max_jobs: int = 4_096
     """Jobs that are not over, or that a client still reads, at most."""

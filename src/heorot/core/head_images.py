@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from heorot.core import client_messages as c
 from heorot.core import image_messages as i
+from heorot.core import messages as m
 from heorot.core.errors import RequestError
 from heorot.core.head_context import HeadContext
 from heorot.core.jobs import Jobs
 from heorot.core.machine import Send
 from heorot.core.membership import NodeLink
-from heorot.core.transfers import Transfers
+from heorot.core.swarms import Swarms
+from heorot.core.transfers import Source, Transfers
 
 MAX_OFFERS = 256
 """Of one client."""
@@ -27,7 +29,18 @@ class HeadImages:
         self._offered_by: dict[int, dict[bytes, None]] = {}
         self._staging: dict[bytes, list[tuple[int, int]]] = {}
         """By image: client and request that wait until it is here."""
-        self.transfers = Transfers(context.emit, self._ask, self._sources, self._complete, self._failed)
+        self.swarms = Swarms(self._address_of, context.config.swarm_gain_ms)
+        self.transfers = Transfers(
+            context.emit,
+            self._ask,
+            self._sources,
+            self._complete,
+            self._failed,
+            consider=self._consider_swarm,
+            ended=lambda image: self.swarms.ended(image, context.now_ms),
+            pace=self.swarms.pace,
+            now_ms=lambda: context.now_ms,
+        )
 
     # ------------------------------------------------------------------ clients
 
@@ -97,10 +110,10 @@ class HeadImages:
 
     # ------------------------------------------------------------------ sources
 
-    def _sources(self, image: bytes) -> list[int] | str:
+    def _sources(self, image: bytes) -> list[Source] | str:
         offers = self._offers.get(image)
         if offers:
-            return list(offers)[:1]
+            return [Source(next(iter(offers)))]
         for job in self._jobs.jobs.values():
             if job.ticket.image == image and not job.done and not job.detached and not job.ending:
                 return []  # its client was lost with another head and comes back, or is given up
@@ -113,6 +126,39 @@ class HeadImages:
             self._context.to_client(client, c.ImageWanted(message.image, message.manifest, message.chunks))
 
     # ------------------------------------------------------------------ nodes
+
+    def link_lost(self, link: int) -> None:
+        """A child is gone."""
+        self.transfers.neighbour_lost(link)
+        self.swarms.link_lost(link)
+
+    def _address_of(self, node: int) -> tuple[str, int] | None:
+        record = self._context.members.records.get(node)
+        return (record.host, record.port) if record is not None and record.host else None
+
+    def _consider_swarm(self, image: bytes, size: int, links: list[int]) -> None:
+        swarm = self.swarms.get(image, self._context.now_ms)
+        below = self._context.members.links
+        if swarm is None:
+            members = 0
+            for job in self._jobs.jobs.values():
+                if job.ticket.image == image and not job.done:
+                    members |= m.nodes_of(job.ticket)
+            members &= self._context.members.attached_mask
+            for link in links:
+                members |= below[link].mask
+            children = [link.peer for link in below.values() if link.mask & members]
+            if not self.swarms.is_worth_it(size, children):
+                return
+            first, second = children[:2]
+            members |= 1 << first | 1 << second
+            self._context.log("info", f"{members.bit_count()} nodes shall have an image from each other")
+            swarm = self.swarms.begin(image, members, (first, second))
+        for link in links:
+            if swarm.members & below[link].mask:
+                swarm.told[link] = None
+                self._context.emit(Send(link, self.swarms.message_for(swarm, below[link].mask)))
+                self.transfers.redirect(image, link)
 
     def received(self, link: NodeLink, message: i.Want | i.Took) -> None:
         """A node lacks something, or has taken it. Raises ProtocolError."""

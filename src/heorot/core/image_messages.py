@@ -1,4 +1,4 @@
-"""Link messages that carry images (`heorot.core.image`) from neighbour to neighbour; tags 10 to 14 of the link.
+"""Link messages that carry images (`heorot.core.image`) from neighbour to neighbour; tags 10 to 15 of the link.
 
 A node that lacks something asks its parent (`Want`), which sends what it has and asks for the rest itself. Nothing is
 sent that was not asked for, and of one image no more than a window that was not acknowledged (`Took`).
@@ -6,7 +6,7 @@ sent that was not asked for, and of one image no more than a window that was not
 
 from __future__ import annotations
 
-from heorot.core.message_base import Count, ImageId, Message
+from heorot.core.message_base import Count, ImageId, Message, NodeNumber
 
 
 class Want(Message, tag=10, frozen=True):
@@ -19,6 +19,12 @@ class Want(Message, tag=10, frozen=True):
     """Flat ranges: first, count."""
     doubt: bool = False
     """What you sent was not what it should be: check what you have before you send it again."""
+    direct: bool = False
+    """If you lack it, have it from your parent, not from a peer: there is no ring on the way to the head."""
+    swarms: bool = False
+    """The sender understands `Swarm`, and may be answered by it."""
+    plan: bytes = b""
+    """The `heorot.core.swarms.Swarm.plan` that the sender follows; empty: none."""
 
 
 class ImageManifest(Message, tag=11, frozen=True):
@@ -49,3 +55,23 @@ class Unavailable(Message, tag=14, frozen=True):
     image: ImageId
     text: str
     """Why, for people."""
+
+
+class Address(Message, frozen=True):
+    """Where a node accepts neighbours."""
+
+    node: NodeNumber
+    host: str
+    port: Count
+
+
+class Swarm(Message, tag=15, frozen=True):
+    """Downward: from now on have this image from each other (`heorot.core.two_trees`), not from me."""
+
+    image: ImageId
+    members: list[int]
+    """Flat inclusive ranges of nodes."""
+    tops: list[NodeNumber]
+    """Who are the roots of the trees: they have it from above, as before."""
+    addresses: list[Address]
+    """Of the members that send to those for whom this message is, as far as these cannot know them."""

@@ -18,6 +18,7 @@ from msgspec import Meta
 from heorot.core.errors import ProtocolError
 from heorot.core.image_messages import ImageManifest as ImageManifest
 from heorot.core.image_messages import Piece as Piece
+from heorot.core.image_messages import Swarm as Swarm
 from heorot.core.image_messages import Took as Took
 from heorot.core.image_messages import Unavailable as Unavailable
 from heorot.core.image_messages import Want as Want
@@ -47,6 +48,8 @@ class Hello(Message, tag=1, frozen=True):
     lease_ms: Count = 0
     """Only of a head: one that is silent for so long may have a successor elsewhere; 0: that takes longer, or never
     happens."""
+    peer: bool = False
+    """The sender comes for an image only, not to be a child."""
 
 
 class Refused(Message, tag=2, frozen=True):
@@ -509,7 +512,7 @@ class JobView(Message, frozen=True):
 
 LinkMessage: TypeAlias = (
     Hello | Refused | Ping | Pong | Down | Up | Report | Detached | Reattached
-    | Want | ImageManifest | Piece | Took | Unavailable
+    | Want | ImageManifest | Piece | Took | Unavailable | Swarm
 )  # fmt: skip
 HeadCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place
@@ -627,6 +630,14 @@ def ranks_on(ticket: Ticket, node: int) -> list[int]:
             ranks.append(rank + node - first)
         rank += count
     return ranks
+
+
+def nodes_of(ticket: Ticket) -> int:
+    """Return a mask of the nodes of a ticket."""
+    mask = 0
+    for index in range(0, len(ticket.runs) - 1, 2):
+        mask |= ((1 << ticket.runs[index + 1]) - 1) << ticket.runs[index]
+    return mask
 
 
 def job_order(job: str) -> tuple[int, int]:

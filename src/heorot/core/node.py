@@ -31,6 +31,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from heorot.core import messages as m
 from heorot.core.children import Child, Children, speakable
 from heorot.core.errors import ProtocolError, SecurityError
@@ -63,9 +65,12 @@ from heorot.core.merge import Accumulator
 from heorot.core.neighbours import differs, incompatibility
 from heorot.core.node_config import NodeConfig
 from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.peers import KEY as PEER_KEY
+from heorot.core.peers import LOOK_MS, Peers, Way
 from heorot.core.programs import Programs
+from heorot.core.swarms import Swarm, Swarms
 from heorot.core.tickets import Verify, clock_problem, open_placement, open_signed_launch
-from heorot.core.transfers import Transfers
+from heorot.core.transfers import Source, Transfers
 from heorot.core.uplink import Uplink
 
 _TAG_REPORT = 7
@@ -118,12 +123,20 @@ class NodeMachine:
         self._attach_order = 0
         self._out: list[Instruction] = []
         self._now_ms = 0
+        self.swarms = Swarms(self._address_of, config.swarm_gain_ms)
+        self.peers = Peers(config, self._emit, self._hello, lambda: self.transfers)
         self.transfers = Transfers(
             self._emit,
             lambda link, message: self._emit(Send(link, message)),
             self._image_sources,
             lambda image: self.programs.complete(image),
             lambda image, why: self.programs.failed(image, why),
+            lambda: self.uplink.link if self.uplink.attached else None,
+            self._consider_swarm,
+            self.peers.plan_of,
+            self._image_ended,
+            self.swarms.pace,
+            lambda: self._now_ms,
         )
         self.programs = Programs(self._emit, self.transfers, self._hand_over, self._fail)
         self._handlers: dict[type, Callable[..., None]] = {
@@ -178,8 +191,13 @@ class NodeMachine:
     def _emit(self, instruction: Instruction) -> None:
         self._out.append(instruction)
 
-    def _image_sources(self, image: bytes) -> list[int]:
-        return [self.uplink.link] if self.uplink.attached and self.uplink.link is not None else []
+    def _image_sources(self, image: bytes) -> list[Source]:
+        uplink = self.uplink
+        swarm = self.swarms.get(image, self._now_ms) if not self.peers.plan_of(image) else None
+        if swarm is not None and self.config.node in swarm.order:
+            swarm.ended_at_ms = None
+            self._plan_peers(swarm)
+        return self.peers.sources(image, uplink.link if uplink.attached else None, uplink.parent)
 
     def _take(self) -> list[Instruction]:
         out, self._out = self._out, []
@@ -224,6 +242,9 @@ class NodeMachine:
     # ------------------------------------------------------------------ links
 
     def _link_opened(self, event: LinkOpened) -> None:
+        if event.connected_for.startswith(PEER_KEY):
+            self.peers.opened(event, self._now_ms)
+            return
         if event.connected_for:
             self._out += self.uplink.opened(event, self._now_ms)
             if self.uplink.link == event.link:
@@ -241,15 +262,21 @@ class NodeMachine:
         if event.link == self.uplink.link:
             self._log("info", f"the link to {self.uplink.parent_name} is gone: {event.reason}")
             self._out += self.uplink.lost(self._now_ms)
+        elif self.peers.has_link(event.link):
+            self.peers.closed(event.link, event.reason)
         else:
             self._drop_child(event.link)
 
     def _connect_failed(self, event: ConnectFailed) -> None:
+        if event.key.startswith(PEER_KEY):
+            self.peers.failed(event)
+            return
         self._out += self.uplink.failed(event, self._now_ms)
 
     def _drop_child(self, link: int) -> None:
         child = self.children.pop(link, None)
         self.transfers.neighbour_lost(link)
+        self.swarms.link_lost(link)
         if child is not None and child.mask:
             self._expect_no_more(child.mask)
             self._send_up(m.Detached(NodeSet(child.mask).ranges()))
@@ -258,7 +285,7 @@ class NodeMachine:
         self._log("warning", text)
         self._out += (Send(link, m.Refused(code, text)), CloseLink(link, text))
 
-    def _hello(self) -> m.Hello:
+    def _hello(self, peer: bool = False) -> m.Hello:
         return m.Hello(
             m.PROTOCOL_VERSION,
             m.OLDEST_PROTOCOL_VERSION,
@@ -267,6 +294,7 @@ class NodeMachine:
             self.epoch,
             self.config.release,
             self.headless,
+            peer=peer,
         )
 
     def _set_headless(self, headless: bool) -> None:
@@ -286,6 +314,9 @@ class NodeMachine:
     def _received(self, event: Received) -> None:
         if event.link == self.uplink.link:
             self._from_parent(event.message)
+            return
+        if self.peers.has_link(event.link):
+            self.peers.received(event.link, event.message, self._now_ms)
             return
         child = self.children.get(event.link)
         if child is None:
@@ -325,6 +356,8 @@ class NodeMachine:
             self.transfers.manifest(self.uplink.link or 0, message)
         elif isinstance(message, m.Unavailable):
             self.transfers.unavailable(self.uplink.link or 0, message)
+        elif isinstance(message, m.Swarm):
+            self._join_swarm(message)
         else:
             raise ProtocolError(f"a parent may not send {type(message).__name__}")
 
@@ -420,6 +453,8 @@ class NodeMachine:
                 release = m.decode_head_command(payload)
                 assert isinstance(release, m.Release)
                 self.programs.drop(release.job)
+            elif self.programs.comparing:
+                self.programs.announce(getattr(m.decode_head_command(payload), "job", ""))
             self._out.append(ToSpace(payload))
         else:
             raise ProtocolError(f"a command with the unknown tag {tag}")
@@ -538,6 +573,7 @@ class NodeMachine:
             self._give_up_link(f"epoch {keeping} cannot be kept, and is not obeyed: {event.error}")
             return
         self.epoch = max(self.epoch, keeping)
+        self.programs.drop_older(self.epoch)
         self._tell_space()
         for link, action in held:
             if self._keeping:
@@ -558,6 +594,10 @@ class NodeMachine:
     def _from_child(self, child: Child, message: m.LinkMessage) -> None:
         if isinstance(message, m.Hello):
             self._child_greets(child, message)
+        elif child.is_peer and isinstance(message, (m.Want, m.Took)):
+            self._wants_image(child, message)
+        elif child.is_peer and isinstance(message, m.Ping):
+            self._out.append(Send(child.link, m.Pong(self.headless)))
         elif not child.greeted:
             raise ProtocolError("the first message of a link must be Hello")
         elif isinstance(message, m.Up):
@@ -589,10 +629,78 @@ class NodeMachine:
     def _wants_image(self, child: Child, message: m.Want | m.Took) -> None:
         if isinstance(message, m.Took):
             self.transfers.took(child.link, message)
+        elif child.is_peer:
+            self.transfers.want(child.link, replace(message, swarms=False))
         elif child.mask >> child.node & 1:
             self.transfers.want(child.link, message)
         else:
             self._out.append(Send(child.link, m.Unavailable(message.image, f"n{child.node} is not attached here")))
+
+    # ------------------------------------------------------------------ images from peers
+
+    def _address_of(self, node: int) -> tuple[str, int] | None:
+        if node == self.config.node:
+            return self.config.host, self.config.port
+        return self._below.addresses.get(node)
+
+    def _consider_swarm(self, image: bytes, size: int, links: list[int]) -> None:
+        swarm = self.swarms.get(image, self._now_ms)
+        if swarm is None:
+            members = self.programs.nodes_of(image) & self._below.mask
+            for child in self.children.values():
+                if child.link in links:
+                    members |= child.mask
+            children = [child.node for child in self.children.values() if child.mask & members]
+            # As long as nothing comes, the hop above may begin one for all.
+            if not self.transfers.is_flowing(image) or not self.swarms.is_worth_it(size, children):
+                return
+            first, second = children[:2]
+            members |= 1 << first | 1 << second
+            self._log("info", f"{len(children)} children shall have an image from each other")
+            swarm = self.swarms.begin(image, members, (first, second))
+        self._tell_swarm(swarm, links)
+
+    def _tell_swarm(self, swarm: Swarm, links: list[int]) -> None:
+        for link in links:
+            child = self.children.get(link)
+            if child is not None and swarm.members & child.mask:
+                swarm.told[link] = None
+                self._out.append(Send(link, self.swarms.message_for(swarm, child.mask)))
+                self.transfers.redirect(swarm.image, link)
+
+    def _join_swarm(self, message: m.Swarm) -> None:
+        swarm = self.swarms.take(message)
+        if message.image not in self.transfers.transfers:
+            # It came here meanwhile, or nobody needs it any more: others may ask all the same.
+            self.swarms.ended(message.image, self._now_ms)
+            return
+        self._log("debug", f"an image comes from peers: {len(swarm.order)} members")
+        links = [*self.transfers.requesters(message.image), *swarm.told]
+        swarm.told.clear()
+        self._tell_swarm(swarm, list(dict.fromkeys(links)))
+        if self.config.node in swarm.order:
+            self._plan_peers(swarm)
+            self.transfers.replan(message.image)
+
+    def _plan_peers(self, swarm: Swarm) -> None:
+        ways: list[Way | None] = []
+        for node in swarm.senders_of(self.config.node):
+            address = self.swarms.address(swarm, node) if node is not None else None
+            if node == self.uplink.parent:
+                address = address or ("", 0)
+            ways.append((node, *address) if node is not None and address is not None else None)
+        if not self.peers:
+            self._out.append(SetTimer("peers", self._now_ms + LOOK_MS))
+        self.peers.follow(swarm.image, swarm.plan, ways)
+
+    def _image_ended(self, image: bytes) -> None:
+        self.swarms.ended(image, self._now_ms)
+        self.peers.drop(image)
+
+    def _look_at_peers(self) -> None:
+        self.peers.look(self._now_ms)
+        if self.peers:
+            self._out.append(SetTimer("peers", self._now_ms + LOOK_MS))
 
     def _child_greets(self, child: Child, hello: m.Hello) -> None:
         problem = incompatibility(hello, self.config.cluster)
@@ -602,9 +710,13 @@ class NodeMachine:
             self._refuse(child.link, *problem)
             self._drop_child(child.link)
             return
+        if hello.peer:
+            child.is_peer = True
+            self._out.append(Send(child.link, self._hello()))
+            return
         # A node has one link: a newer one replaces an older one whose end has not been noticed yet.
         for other in list(self.children.values()):
-            if other is not child and other.node == child.node:
+            if other is not child and other.node == child.node and not other.is_peer:
                 self._out.append(CloseLink(other.link, "replaced by a newer link"))
                 self._drop_child(other.link)
         child.greeted = True
@@ -671,6 +783,8 @@ class NodeMachine:
         elif event.key == "headless":
             if not self.uplink.attached:
                 self._set_headless(True)
+        elif event.key == "peers":
+            self._look_at_peers()
         elif event.key == "pulse":
             self._pulse()
         elif event.key == "another":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from heorot.core.swarms import GAIN_MS
+
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
@@ -29,3 +31,4 @@ class NodeConfig:
     link_timeout_ms: int = 30_000
     connect_timeout_ms: int = 2_000
     merge_ms: int = 50
+    swarm_gain_ms: int = GAIN_MS

@@ -46,6 +46,8 @@ class Programs:
         """By job."""
         self._waiting: dict[bytes, list[str]] = {}
         """By image: the jobs that wait for it."""
+        self.comparing: dict[str, None] = {}
+        """Jobs of which bpinit knows nothing yet."""
 
     def hold(self, launch: m.Launch, ticket: m.Ticket) -> None:
         """Start this launch as soon as its program is here."""
@@ -56,6 +58,7 @@ class Programs:
             return
         self.held[ticket.job] = launch, ticket
         if ticket.program_id:
+            self.comparing[ticket.job] = None
             self._emit(Compare(ticket.job, ticket.program, ticket.program_id))
         else:
             self._fetch(launch, ticket)
@@ -68,16 +71,34 @@ class Programs:
         launch, ticket = entry
         if event.same:
             del self.held[event.job]
+            self.comparing.pop(event.job, None)
             self._hand_over(launch)
         elif event.same is None:
-            self._hand_over(replace(launch, waits=True))
+            self.announce(event.job)
         elif event.job not in self._waiting.get(ticket.image, ()):
             self._fetch(launch, ticket)
 
+    def announce(self, job: str) -> None:
+        """Tell bpinit of a job whose program is still being looked for, if it does not know it yet.
+
+        What comes for a job after its launch would otherwise be for one that bpinit has never heard of.
+        """
+        if job in self.comparing:
+            del self.comparing[job]
+            self._hand_over(replace(self.held[job][0], waits=True))
+
     def _fetch(self, launch: m.Launch, ticket: m.Ticket) -> None:
-        self._hand_over(replace(launch, waits=True))
+        self.comparing[ticket.job] = None
+        self.announce(ticket.job)
         self._waiting.setdefault(ticket.image, []).append(ticket.job)
         self._transfers.need(ticket.image)
+
+    def nodes_of(self, image: bytes) -> int:
+        """Return a mask of the nodes of the launches that wait for an image here."""
+        mask = 0
+        for job in self._waiting.get(image, ()):
+            mask |= m.nodes_of(self.held[job][1])
+        return mask
 
     def complete(self, image: bytes) -> None:
         """All of an image is in the cache."""
@@ -102,6 +123,7 @@ class Programs:
     def drop(self, job: str) -> None:
         """Forget a launch."""
         entry = self.held.pop(job, None)
+        self.comparing.pop(job, None)
         if entry is not None:
             image = entry[1].image
             jobs = self._waiting.get(image, [])
@@ -110,6 +132,12 @@ class Programs:
                 if not jobs:
                     del self._waiting[image]
                     self._transfers.dismiss(image)
+
+    def drop_older(self, epoch: int) -> None:
+        """Forget the launches of former heads: nothing is started for them any more."""
+        for job, (_, ticket) in list(self.held.items()):
+            if ticket.epoch < epoch:
+                self.drop(job)
 
     def drop_all(self) -> None:
         """The way to the head is new: it says again what is to be started."""

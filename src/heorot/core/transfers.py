@@ -9,6 +9,11 @@ one chunk that it is looking at, and what a slow neighbour has not taken is neve
 There is nothing to mend when a neighbour is lost. The one above is replaced by another, which is asked for what is
 still lacking; the one below asks somebody else.
 
+A source may be asked for every other chunk only, by the plan of a swarm (`heorot.core.swarms`). Nobody may wait for
+somebody who waits for him. So a hop may let others wait for what it expects from a peer only if they follow the same
+plan, in which there is no ring. For all others, and for who asks *directly*, it asks its own parent directly, too; and
+what is asked for without a plan it asks its parent for without a plan, unless it has one.
+
 One image on one hop::
 
     examining ──Examined──▶ without manifest ──ImageManifest──▶ examining ──Examined──▶ complete, or fetching chunks
@@ -19,6 +24,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 from typing import TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from heorot.core import image_messages as i
 from heorot.core.errors import ProtocolError
@@ -37,6 +45,7 @@ from heorot.core.machine import (
     SendChunks,
     SendManifest,
 )
+from heorot.core.swarms import CAUTIOUS_BYTES, Pace
 
 WINDOW_BYTES = 1024 * 1024
 """What may be on its way to one neighbour of one image, not yet acknowledged; at least one chunk may."""
@@ -49,15 +58,30 @@ MAX_BAD_CHUNKS = 8
 
 Ask: TypeAlias = Callable[[int, i.Want | i.Took], None]
 """Say this to a source."""
-Sources: TypeAlias = Callable[[bytes], list[int] | str]
-"""Return whom an image may be asked of at the moment, the best first; empty: nobody now, but that will change; or why
-nobody will ever have it."""
+
+
+class Source(Struct, frozen=True):
+    """Of whom an image may be asked: for the chunks whose number leaves `part` when it is divided by `parts`."""
+
+    link: int
+    part: int = 0
+    parts: int = 1
+    direct: bool = False
+    plan: bytes = b""
+    """Which plan says so; empty: none."""
+
+
+Sources: TypeAlias = Callable[[bytes], list[Source] | str]
+"""Return whom an image may be asked of at the moment; empty: nobody now, but that will change; or why nobody will ever
+have it."""
+Consider: TypeAlias = Callable[[bytes, int, list[int]], None]
+"""These links ask for an image, and one of them lacks so many bytes of it: they may be redirected."""
 
 
 class _Requester:
     """A neighbour below that lacks something."""
 
-    __slots__ = ("doubt", "link", "manifest", "pending", "unacknowledged_bytes")
+    __slots__ = ("direct", "doubt", "link", "manifest", "pending", "plan", "swarms", "unacknowledged_bytes")
 
     def __init__(self, link: int) -> None:
         self.link = link
@@ -65,8 +89,12 @@ class _Requester:
         """It is to be sent the manifest."""
         self.pending = 0
         """Mask of the chunks that it is still to be sent."""
+        self.direct = 0
+        """Mask of those of them that this hop must not expect from a peer."""
         self.unacknowledged_bytes = 0
         self.doubt = False
+        self.swarms = False
+        self.plan = b""
 
 
 class _Transfer:
@@ -86,6 +114,10 @@ class _Transfer:
         """What neighbours asked for before the manifest was known."""
         self.asked: dict[int, int] = {}
         """By source: mask of the chunks that it was asked for and has not sent."""
+        self.asked_directly = 0
+        """Mask of the chunks that were asked for directly."""
+        self.flows = False
+        """Something has come from a source."""
         self.manifest_asked_of: int | None = None
         self.refusals: dict[int, str] = {}
         """Sources that cannot give what they were asked for, and why."""
@@ -102,6 +134,16 @@ class _Transfer:
                 needed |= requester.pending
         return needed & ~self.have
 
+    def lacking_directly(self, plan: bytes) -> int:
+        """Return a mask of the chunks that others need, this hop does not have, and must not expect from a peer when it
+        follows this plan.
+        """
+        needed = 0
+        for requester in self.requesters.values():
+            follows_other = plan and requester.plan != plan
+            needed |= requester.pending if follows_other else requester.direct & requester.pending
+        return needed & ~self.have
+
 
 class Transfers:
     """All images on this hop.
@@ -113,11 +155,19 @@ class Transfers:
     ask
         Speaks to a source.
     sources
-        Names them. Chunks are divided among several in turn.
+        Names them.
     complete
         Called when an image that this host needs is all in the cache. It stays until `dismiss`.
     failed
         Called, with a reason for people, when an image that this host needs cannot be had; it is dismissed already.
+    parent
+        The link to the parent at the moment, for chunks that are asked for directly; None: nobody, or a head is asked.
+    consider
+        Called when neighbours lack something.
+    plan
+        Which plan this hop follows for an image; empty: none.
+    ended
+        Called when there is nothing left to do for an image.
     """
 
     def __init__(
@@ -127,12 +177,24 @@ class Transfers:
         sources: Sources,
         complete: Callable[[bytes], None],
         failed: Callable[[bytes, str], None],
+        parent: Callable[[], int | None] = lambda: None,
+        consider: Consider = lambda image, size, links: None,
+        plan: Callable[[bytes], bytes] = lambda image: b"",
+        ended: Callable[[bytes], None] = lambda image: None,
+        pace: Pace | None = None,
+        now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self._emit = emit
         self._ask = ask
         self._sources = sources
         self._complete = complete
         self._failed = failed
+        self._parent = parent
+        self._consider = consider
+        self._plan = plan
+        self._ended = ended
+        self._pace = pace or Pace()
+        self._now_ms = now_ms
         self.transfers: dict[bytes, _Transfer] = {}
 
     # ------------------------------------------------------------------ what is wanted
@@ -157,6 +219,56 @@ class Transfers:
 
     def __len__(self) -> int:
         return len(self.transfers)
+
+    # ------------------------------------------------------------------ who has it from whom
+
+    def is_flowing(self, image: bytes) -> bool:
+        """Say whether something of an image has come, or all of it is here."""
+        transfer = self.transfers.get(image)
+        if transfer is None or transfer.layout is None:
+            return False
+        return transfer.flows or transfer.have == (1 << transfer.layout.chunks) - 1
+
+    def requesters(self, image: bytes) -> list[int]:
+        """Return the links that ask for an image and understand `Swarm`."""
+        transfer = self.transfers.get(image)
+        if transfer is None:
+            return []
+        asking = [link for link, requester in transfer.requesters.items() if requester.swarms]
+        return asking + [link for link, want in transfer.wants.items() if want.swarms and link not in asking]
+
+    def redirect(self, image: bytes, link: int) -> None:
+        """This neighbour asks somebody else from now on; what it has asked for directly it is still sent."""
+        transfer = self.transfers[image]
+        requester = transfer.requesters.get(link)
+        if requester is not None:
+            requester.pending &= requester.direct
+        want = transfer.wants.get(link)
+        if want is not None:
+            transfer.wants[link] = replace(want, chunks=want.chunks if want.direct else [])
+
+    def replan(self, image: bytes) -> None:
+        """The sources of this image are others now: call off what was asked for, and ask them."""
+        transfer = self.transfers[image]
+        self._call_off(transfer)
+        transfer.asked.clear()
+        transfer.asked_directly = 0
+        self._pursue(transfer)
+
+    def unasked(self, image: bytes, source: int) -> None:
+        """This source does not send what it was asked for: ask another."""
+        transfer = self.transfers.get(image)
+        if transfer is not None:
+            transfer.asked.pop(source, None)
+            if transfer.manifest_asked_of == source:
+                transfer.manifest_asked_of = None
+            self._pursue(transfer)
+
+    def pursue(self, image: bytes) -> None:
+        """A source of this image was found or lost."""
+        transfer = self.transfers.get(image)
+        if transfer is not None:
+            self._pursue(transfer)
 
     def want(self, link: int, want: i.Want) -> None:
         """A neighbour lacks something.
@@ -183,9 +295,13 @@ class Transfers:
         if requester is None:
             requester = transfer.requesters[link] = _Requester(link)
         if not pending and not want.manifest:
-            requester.pending = 0
+            requester.pending = requester.direct = 0
             requester.manifest = False
         requester.pending |= pending
+        requester.swarms = want.swarms
+        requester.plan = want.plan
+        if want.direct:
+            requester.direct |= pending
         requester.manifest |= want.manifest
         requester.doubt |= want.doubt
 
@@ -227,7 +343,9 @@ class Transfers:
         if requester is not None:
             unsent = ((1 << event.count) - 1) << event.first
             requester.pending |= unsent
-            requester.unacknowledged_bytes -= self._size_of(transfer.layout, event.first, event.count)
+            size = self._size_of(transfer.layout, event.first, event.count)
+            requester.unacknowledged_bytes -= size
+            self._pace.lost(size)
         self._count_bad(transfer, "what its cache holds of the image is damaged")
 
     def cache_failed(self, event: CacheFailed) -> None:
@@ -274,11 +392,15 @@ class Transfers:
             raise ProtocolError(f"the chunks from {message.first} of an image that has {layout.chunks}")
         asked = transfer.asked.get(source, 0)
         bad = False
+        transfer.flows = True
+        # What was called off meanwhile, because somebody else was asked for it, is welcome all the same.
+        welcome = asked | transfer.lacking()
         for chunk, data in enumerate(message.chunks, message.first):
             bit = 1 << chunk
-            if not asked & bit:
+            if not welcome & bit:
                 continue
             asked &= ~bit
+            transfer.asked_directly &= ~bit
             if sha256(data).digest() != layout.digest(chunk):
                 self._emit(Log("error", f"chunk {chunk} of the image {message.image.hex()[:12]} came damaged"))
                 bad = True
@@ -306,6 +428,7 @@ class Transfers:
         """A source is gone: others are asked for what it has not sent."""
         for transfer in list(self.transfers.values()):
             asked = transfer.asked.pop(source, 0)
+            transfer.asked_directly &= ~asked
             refused = transfer.refusals.pop(source, None)
             if transfer.manifest_asked_of == source:
                 transfer.manifest_asked_of = None
@@ -325,14 +448,38 @@ class Transfers:
         transfer = self.transfers.get(message.image)
         requester = transfer.requesters.get(link) if transfer is not None else None
         if transfer is not None and requester is not None:
+            was_cautious = not self._pace.known
             requester.unacknowledged_bytes = max(0, requester.unacknowledged_bytes - message.size_bytes)
-            self._serve(transfer, requester)
+            self._pace.took(message.size_bytes, self._now_ms())
+            self._consider_others(transfer)
+            if was_cautious:
+                for other in list(transfer.requesters.values()):
+                    self._serve(transfer, other)
+            else:
+                self._serve(transfer, requester)
             self._end_if_idle(transfer)
+
+    def _consider_others(self, transfer: _Transfer) -> None:
+        """Let the owner redirect those who ask, if that is better."""
+        if transfer.layout is None:
+            return
+        chunks = 0
+        links: list[int] = []
+        for link, requester in transfer.requesters.items():
+            waiting = requester.pending & ~requester.direct
+            if waiting and requester.swarms:
+                chunks = max(chunks, waiting.bit_count())
+                links.append(link)
+        if links:
+            self._consider(transfer.image, transfer.layout.size * chunks // max(transfer.layout.chunks, 1), links)
 
     def neighbour_lost(self, link: int) -> None:
         """A neighbour is gone, and with it what it lacked."""
         for transfer in list(self.transfers.values()):
-            if transfer.requesters.pop(link, None) or transfer.wants.pop(link, None):
+            requester = transfer.requesters.pop(link, None)
+            if requester is not None:
+                self._pace.lost(requester.unacknowledged_bytes)
+            if transfer.wants.pop(link, None) or requester is not None:
                 self._end_if_idle(transfer)
 
     # ------------------------------------------------------------------ inside
@@ -344,6 +491,7 @@ class Transfers:
         if transfer.layout is None:
             self._ask_manifest(transfer)
             return
+        self._consider_others(transfer)
         for requester in list(transfer.requesters.values()):
             self._serve(transfer, requester)
         if not self._ask_chunks(transfer, doubt):
@@ -354,15 +502,15 @@ class Transfers:
             self._complete(transfer.image)
         self._end_if_idle(transfer)
 
-    def _willing(self, transfer: _Transfer) -> list[int] | None:
+    def _willing(self, transfer: _Transfer) -> list[Source] | None:
         """Return the sources that may be asked; None if all have refused, and the image was given up."""
         sources = self._sources(transfer.image)
         if isinstance(sources, str):
             self._give_up(transfer, sources)
             return None
-        willing = [source for source in sources if source not in transfer.refusals]
+        willing = [source for source in sources if source.link not in transfer.refusals]
         if sources and not willing:
-            self._give_up(transfer, transfer.refusals[sources[0]])
+            self._give_up(transfer, transfer.refusals[sources[0].link])
             return None
         return willing
 
@@ -374,8 +522,8 @@ class Transfers:
             return
         willing = self._willing(transfer)
         if willing:
-            transfer.manifest_asked_of = willing[0]
-            self._ask(willing[0], i.Want(transfer.image, True, []))
+            transfer.manifest_asked_of = willing[0].link
+            self._ask(willing[0].link, i.Want(transfer.image, True, [], swarms=True))
 
     def _ask_chunks(self, transfer: _Transfer, doubt: bool) -> bool:
         """Ask for what lacks and was not asked for; return False if the image was given up."""
@@ -383,18 +531,31 @@ class Transfers:
         on_their_way = 0
         for mask in transfer.asked.values():
             on_their_way |= mask
-        if not lacking & ~on_their_way:
+        to_ask = lacking & ~on_their_way
+        plan = self._plan(transfer.image)
+        directly = transfer.lacking_directly(plan) & ~transfer.asked_directly
+        parent = self._parent() if directly else None
+        if not to_ask and parent is None:
             return True
         willing = self._willing(transfer)
         if willing is None:
             return False
-        for position, source in enumerate(willing):
-            before = transfer.asked.get(source, 0)
-            share = lacking & ~on_their_way & _every(len(willing), position, lacking.bit_length())
-            if share:
-                transfer.asked[source] = before | share
-                self._ask(source, i.Want(transfer.image, False, ranges_of(share), doubt))
+        if parent is not None:
+            self._ask_for(transfer, Source(parent, direct=True, plan=plan), directly, doubt)
+            to_ask &= ~directly
+        for source in willing:
+            self._ask_for(transfer, source, to_ask & _every(source.parts, source.part, to_ask.bit_length()), doubt)
         return True
+
+    def _ask_for(self, transfer: _Transfer, source: Source, share: int, doubt: bool) -> None:
+        if share:
+            transfer.asked[source.link] = transfer.asked.get(source.link, 0) | share
+            if source.direct:
+                transfer.asked_directly |= share
+            may_be_redirected = not source.direct and not source.plan
+            chunks = ranges_of(share)
+            want = i.Want(transfer.image, False, chunks, doubt, source.direct, may_be_redirected, source.plan)
+            self._ask(source.link, want)
 
     def _serve(self, transfer: _Transfer, requester: _Requester) -> None:
         layout = transfer.layout
@@ -402,17 +563,20 @@ class Transfers:
         if requester.manifest:
             requester.manifest = False
             self._emit(SendManifest(transfer.image, requester.link))
-        while (ready := requester.pending & transfer.have) and requester.unacknowledged_bytes < WINDOW_BYTES:
+        cautious = not self._pace.known
+        window_bytes = CAUTIOUS_BYTES // len(transfer.requesters) if cautious else WINDOW_BYTES
+        while (ready := requester.pending & transfer.have) and requester.unacknowledged_bytes < window_bytes:
             first = (ready & -ready).bit_length() - 1
             count = size = 0
             while ready >> (first + count) & 1:
                 length = layout.place(first + count)[2]
-                if count and size + length > PIECE_BYTES:
+                if count and (cautious or size + length > PIECE_BYTES):
                     break
                 count += 1
                 size += length
             requester.pending &= ~(((1 << count) - 1) << first)
             requester.unacknowledged_bytes += size
+            self._pace.sent(size, self._now_ms())
             self._emit(SendChunks(transfer.image, requester.link, first, count, requester.doubt))
 
     @staticmethod
@@ -432,7 +596,10 @@ class Transfers:
         for link in [*transfer.requesters, *transfer.wants]:
             self._emit(Send(link, i.Unavailable(image, why)))
         self._call_off(transfer)
+        for requester in transfer.requesters.values():
+            self._pace.lost(requester.unacknowledged_bytes)
         self._emit(Forget(image))
+        self._ended(image)
         if transfer.everything:
             self._failed(image, why)
 
@@ -453,6 +620,7 @@ class Transfers:
             del self.transfers[transfer.image]
             self._call_off(transfer)
             self._emit(Forget(transfer.image))
+            self._ended(transfer.image)
 
 
 def _every(step: int, start: int, length: int) -> int:

@@ -76,6 +76,7 @@ def head_main(arguments: list[str]) -> int:
                 "node_grace_ms": config.timers.node_grace_ms,
                 "kill_grace_ms": config.timers.kill_grace_ms,
                 "query_timeout_ms": config.timers.query_timeout_ms,
+                "swarm_gain_ms": config.images.swarm_gain_ms,
             },
             join=join.session if join else None,
             hang_ms=config.timers.hang_ms,
@@ -127,6 +128,7 @@ def node_main(arguments: list[str]) -> int:
             machine={
                 "heartbeat_ms": config.timers.heartbeat_ms,
                 "link_timeout_ms": config.timers.link_timeout_ms,
+                "swarm_gain_ms": config.images.swarm_gain_ms,
             },
             log_level=config.cluster.log_level,
             image_cache_bytes=config.images.cache_bytes,

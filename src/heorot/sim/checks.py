@@ -304,6 +304,8 @@ class Checks:
             if host.agent.transfers.transfers or host.agent.programs.held or host.cache.pinned:
                 held = list(host.agent.programs.held)
                 return "Bounded", f"n{host.node} has {len(host.agent.transfers)} images under way, launches {held}"
+            if host.agent.peers or host.agent.peers.links:
+                return "Bounded", f"n{host.node} has {host.agent.peers.links} peers without an image"
             if host.agent.accumulators:
                 return "Bounded", f"n{host.node} has accumulators left: {list(host.agent.accumulators)}"
             for child in host.agent.children.values():

@@ -131,6 +131,7 @@ class HeadHost:
             host=self.name,
             port=1,
             fanout=settings.fanout,
+            swarm_gain_ms=settings.swarm_gain_ms,
             nodes=tuple(range(settings.nodes)),
             wall_offset_ms=self.clock.wall_offset_ms,
             heartbeat_ms=settings.heartbeat_ms,

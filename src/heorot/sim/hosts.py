@@ -202,6 +202,7 @@ class NodeHost:
             heartbeat_ms=settings.heartbeat_ms,
             link_timeout_ms=settings.link_timeout_ms,
             connect_timeout_ms=1_000,
+            swarm_gain_ms=settings.swarm_gain_ms,
         )
         self.world.tell(self.name, "agent starts")
         self.agent = self.cluster.mutate(NodeMachine(config, verify))

@@ -32,11 +32,20 @@ def _serves_those_who_went(node: Any) -> None:
     node.transfers.neighbour_lost = lambda link: None
 
 
+def _waits_in_a_ring(node: Any) -> None:
+    """Who follows another plan, or asks directly, waits for what this node expects from a peer."""
+    node.transfers._parent = lambda: None
+
+
 NODE: dict[str, Callable[[Any], None]] = {
     "node-starts-before-its-program-is-there": _starts_before_its_program_is_there,
     "node-asks-nobody-else": _asks_nobody_else,
     "node-serves-those-who-went": _serves_those_who_went,
+    "node-waits-in-a-ring": _waits_in_a_ring,
 }
 FOCUS: dict[str, dict[str, Any]] = {
     name: {"image_rate": 1.0, "cut_weight": 8, "agent_weight": 8, "faults": 40, "us_per_kib": 400} for name in NODE
 }
+# It does harm only if a source is lost while much of an image still lacks: slow links, and many faults.
+FOCUS["node-asks-nobody-else"] |= {"faults": 80, "us_per_kib": 1_200}
+FOCUS["node-waits-in-a-ring"] |= {"us_per_kib": 1_000, "swarm_gain_ms": 0, "nodes": 12}

@@ -24,6 +24,8 @@ class Settings:
     disk_full_rate: float = 0.05
     image_rate: float = 0.0
     """Jobs whose program travels to the nodes."""
+    swarm_gain_ms: int = 200
+    """With 0, nodes have images from each other whenever two of them lack the same."""
     cache_full_rate: float = 0.0
     drift_ppm: int = 200
     wall_skew_ms: int = 1_000
@@ -131,5 +133,6 @@ def draw(seed: int) -> Settings:
     settings.signal_rate = random.choice((0.0, 0.3))
     settings.stall_reader_rate = random.choice((0.0, 0.3))
     settings.image_rate = random.choice((0.0, 0.3, 0.7))
+    settings.swarm_gain_ms = random.choice((0, 0, 200))
     settings.cache_full_rate = random.choice((0.0, 0.0, 0.1))
     return settings
