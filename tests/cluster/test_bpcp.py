@@ -292,6 +292,37 @@ def test_a_head_that_is_killed_in_the_middle_costs_nothing(place: Path) -> None:
         assert sorted(os.listdir(place)) == ["back", "data", "x"]
 
 
+def test_a_node_that_is_lost_or_down_is_named(place: Path) -> None:
+    (place / "data").write_bytes(os.urandom(20_000_000))
+    with away_from_home(), cluster(3, "--fanout", "1") as made:
+        with made.start("bpcp", place / "data", f"n[0-2]:{place}/x") as process:
+            partial = made.directory / "nodes" / "n2" / "images" / "partial"
+            await_that(lambda: partial.exists() and os.listdir(partial), "the file on its way")
+            node = made.node(2)
+            os.kill(node["agent_pid"], signal.SIGKILL)
+            os.kill(node["init_pid"], signal.SIGKILL)
+            _, errors = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 1
+        assert errors.startswith(b"bpcp: n2: the node was lost")
+        assert errors.count(b"\n") == 1
+        assert made.run("bpcp", place / "data", f"n[1-2]:{place}/y").stderr == b"bpcp: n2 is down, not up\n"
+        assert (place / "x").read_bytes() == (place / "data").read_bytes()
+        assert sorted(os.listdir(place)) == ["data", "x"]
+
+
+def test_a_copy_between_nodes_that_is_ended_leaves_nothing_here(bare: Cluster, place: Path, there: str) -> None:
+    (place / "data").write_bytes(os.urandom(12_000_000))
+    bare.check("bpcp", place / "data", f"n0:{there}/")
+    (place / "data").unlink()
+    environment = bare.environment | {"TMPDIR": str(place)}
+    with bare.start("bpcp", f"n0:{there}/data", f"n[1-8]:{there}/", env=environment) as process:
+        await_that(lambda: os.listdir(place), "the directory in between")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) in (0, 128 + signal.SIGTERM)
+    assert os.listdir(place) == []
+    await_that(lambda: not bare.processes(), "every process to end")
+
+
 def test_the_progress_is_shown_on_a_terminal_and_taken_away(bare: Cluster, place: Path, there: str) -> None:
     (place / "data").write_bytes(os.urandom(LARGE_BYTES))
     with Shell(bare.environment) as shell:

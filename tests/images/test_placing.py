@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from errno import EOPNOTSUPP
 from pathlib import Path
 
@@ -74,6 +75,17 @@ def test_after_a_failure_all_is_as_it_was(tmp_path: Path) -> None:
             Placer(os.fsencode(tmp_path / name), False).place(file(), fail)
     assert os.listdir(tmp_path) == ["x"]
     assert (tmp_path / "x").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts")
+def test_a_file_system_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", tmp_path / "x"], check=True)
+    try:
+        with pytest.raises(PlacingError, match=f"cannot write {tmp_path}/x/source: Read-only file system"):
+            put(tmp_path / "x", file())
+    finally:
+        subprocess.run(["umount", tmp_path / "x"], check=True)
 
 
 def test_a_link_is_followed_and_what_is_no_file_is_left_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from heorot.cli.arguments import Command, Option, UsageError, parse
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
     from heorot.cli.arguments import Parsed
     from heorot.client import Cluster
@@ -104,8 +105,13 @@ def _between(
     options: dict[str, bool],
 ) -> Copied:
     """Copy from nodes to nodes, by way of a directory here."""
+    import _signal  # type: ignore[import-not-found]  # signal wraps these in enums: 3 ms
     from tempfile import TemporaryDirectory
 
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            # Or the directory would be left.
+            _signal.signal(number, _end)
     with TemporaryDirectory(prefix="bpcp.") as folder:
         came = cluster.copy_from(nodes, paths, folder, progress=show, **options)
         names = sorted(os.listdir(os.fsencode(folder)))
@@ -115,6 +121,10 @@ def _between(
         went = cluster.copy_to(found, destination.nodes, destination.path, progress=show, **options)
         went.problems[:0] = came.problems
         return went
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _report(parsed: Parsed, copied: Copied) -> int:
