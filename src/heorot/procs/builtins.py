@@ -92,6 +92,8 @@ def _child(
             uid, gid = identity
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
+        # Its memory is a copy of bpinit's.
+        system.forbid_tracing()
         # If bpinit is killed as a mere process, nobody else would know of this one.
         system.set_parent_death_signal(signal.SIGKILL)
         system.set_process_name(b"bpcp")
