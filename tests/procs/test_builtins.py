@@ -76,6 +76,17 @@ def test_a_user_may_not_put_what_he_may_not_write(space: SpaceRig) -> None:
 
 
 @needs_root
+def test_a_file_that_was_evicted_meanwhile_is_named(space: SpaceRig) -> None:
+    agent = space.agent()
+    made = put(space, Sample({b"/copy/gone": b"x", b"/copy/there": b"y"}), "1.1", b"d", Path(space.work), NOBODY)
+    os.unlink(made.view + b"/0")
+    agent.send(made)
+    assert agent.wait_over("1.1") == {0: 1 << 8}
+    assert errors(space, "1.1").startswith(b"cannot write gone: it left this node's cache (No such file or directory)")
+    assert sorted(os.listdir(space.work)) == ["images", "there"]
+
+
+@needs_root
 def test_a_limit_on_the_size_of_files_holds(space: SpaceRig) -> None:
     import resource
 

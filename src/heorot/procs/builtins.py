@@ -16,6 +16,7 @@ from heorot.core.chunks import DIRECTORY, FILE
 from heorot.core.errors import HeorotError
 from heorot.core.image import Entry, decode_manifest
 from heorot.images.copy_stream import Sender
+from heorot.images.identity import shown
 from heorot.images.placing import Item, Placer, PlacingError, copy_from
 from heorot.procs import system
 
@@ -153,7 +154,12 @@ def _place(placer: Placer, index: int, entry: Entry) -> None:
     elif not entry.size:
         placer.place(item, lambda fd: None)
     else:
-        source = os.open(b"%d" % index, os.O_RDONLY | os.O_CLOEXEC, dir_fd=3)
+        try:
+            source = os.open(b"%d" % index, os.O_RDONLY | os.O_CLOEXEC, dir_fd=3)
+        except OSError as error:
+            # Another image took its room meanwhile, which takes a cache that is nearly full.
+            why = f"it left this node's cache ({os.strerror(error.errno or 0)}): copy it again ([images] cache_bytes)"
+            raise PlacingError(f"cannot write {shown(item.path)}: {why}") from error
         try:
             placer.place(item, copy_from(source, entry.size))
         finally:
