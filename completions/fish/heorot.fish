@@ -50,13 +50,13 @@ function __heorot_bpsh_needs_nodes
     return 0
 end
 
-for command in bpsh bpstat bpps bpkill bpjob heorot
+for command in bpsh bpstat bpps bpkill bpjob bpcp heorot
     complete -c $command -f
     complete -c $command -l dir -r -d 'The directory of the cluster' -a '(__fish_complete_directories)'
     complete -c $command -s h -l help -d 'Print a summary of the options'
     complete -c $command -s v -l version -d 'Print the version'
 end
-for command in bpstat bpps bpkill bpjob heorot
+for command in bpstat bpps bpkill bpjob bpcp heorot
     complete -c $command -s V -d 'Print the version'
 end
 
@@ -118,6 +118,13 @@ complete -c bpkill -a '(__heorot_jobs)'
 complete -c bpkill -a '(__heorot_processes)'
 complete -c bpkill -s s -l signal -x -a '(__heorot_signals)' -d 'The signal'
 complete -c bpkill -s l -l list -d 'List the signals'
+
+complete -c bpcp -F
+complete -c bpcp -a '(__heorot_nodes | string replace -r \'$\' :)' -d 'Files of nodes'
+complete -c bpcp -s r -l recursive -d 'Copy directories with all that is in them'
+complete -c bpcp -s p -l preserve -d 'Keep mode, time and owner'
+complete -c bpcp -s q -l quiet -d 'Show no progress'
+complete -c bpcp -l json -d 'Print JSON'
 
 set -l commands list show attach wait kill
 complete -c bpjob -n "not __fish_seen_subcommand_from $commands" -a list -d 'List the jobs'

@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from heorot.client import Cluster, Job, connect
+    from heorot.copying import Copied, CopyError
     from heorot.core.errors import HeorotError, NodeListError, ProtocolError, RequestError
     from heorot.job_base import DEVNULL, PIPE, Chunk, Completed, JobFailed
     from heorot.session import ConnectionLost
@@ -21,6 +22,8 @@ _HOMES = {
     "Cluster": "heorot.client",
     "Completed": "heorot.job_base",
     "ConnectionLost": "heorot.session",
+    "Copied": "heorot.copying",
+    "CopyError": "heorot.copying",
     "DEVNULL": "heorot.job_base",
     "HeorotError": "heorot.core.errors",
     "Job": "heorot.client",
@@ -55,6 +58,8 @@ __all__ = [
     "Cluster",
     "Completed",
     "ConnectionLost",
+    "Copied",
+    "CopyError",
     "HeorotError",
     "Job",
     "JobFailed",

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from heorot import wire
+from heorot.copying import Copied, Get, Put
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.endpoint import cluster_directory, cluster_mark, connect_head
 from heorot.images.offer import Upload
@@ -36,6 +37,7 @@ from heorot.job_base import (
     Nodes,
     Where,
     node_list,
+    path_list,
     spawn_fields,
 )
 from heorot.job_state import JobState
@@ -305,6 +307,43 @@ class Cluster:
         """Wait until a job is over; return it as `job` does."""
         return dict((await self._ask(wire.wait, job))[0])
 
+    # -------------------------------------------------- copies
+
+    async def copy_to(
+        self,
+        sources: Argument | Sequence[Argument],
+        nodes: Nodes,
+        destination: Argument,
+        *,
+        recursive: bool = False,
+        preserve: bool = False,
+    ) -> Copied:
+        """Copy files of this host to nodes. See `heorot.client.Cluster.copy_to`."""
+        put = Put(path_list(sources), os.fsencode(destination), recursive=recursive, preserve=preserve)
+        if put.empty:
+            return Copied([], put.problems, 0)
+        self._link.session.offer(put.upload, put.offer.image)
+        async with await self._job(self._link.session.spawn(**put.fields(node_list(nodes))), False) as job:
+            return await _copy(put, job)
+
+    async def copy_from(
+        self,
+        nodes: Nodes,
+        sources: Argument | Sequence[Argument],
+        destination: Argument,
+        *,
+        recursive: bool = False,
+        preserve: bool = False,
+    ) -> Copied:
+        """Copy files of nodes to this host. See `heorot.client.Cluster.copy_from`."""
+        get = Get(path_list(sources), os.fsencode(destination), recursive=recursive, preserve=preserve)
+        async with await self._job(self._link.session.spawn(**get.fields(node_list(nodes))), False) as job:
+            try:
+                get.begin(job.nodes)
+                return await _copy(get, job)
+            finally:
+                get.close()
+
     # -------------------------------------------------- questions
 
     async def status(self) -> dict[str, Any]:
@@ -335,6 +374,12 @@ class Cluster:
         """Signal processes by cluster-wide PID (negative: a process group); return how many got it."""
         request = self._link.session.signal_processes(list(pids), int(number))
         return int((await self._link.answer(request))[0])
+
+
+async def _copy(copy: Put | Get, job: Job) -> Copied:
+    while (chunk := await job.read()) is not None:
+        copy.take(*chunk)
+    return copy.finish(job._state)
 
 
 class Job(JobBase):

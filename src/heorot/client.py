@@ -8,13 +8,14 @@ do not have is sent to them while somebody waits.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from heorot import wire
 from heorot.connection import Connection
+from heorot.copying import Copied, Get, Put
 from heorot.core.errors import RequestError
 from heorot.endpoint import cluster_directory
 from heorot.images.offer import Upload
@@ -31,6 +32,7 @@ from heorot.job_base import (
     Nodes,
     Where,
     node_list,
+    path_list,
     spawn_fields,
 )
 from heorot.session import Output
@@ -38,6 +40,9 @@ from heorot.status import Status
 
 CLOSE_TIMEOUT_S = 10.0
 """How long `Job.close` waits for a killed job to be over."""
+PROGRESS_S = 0.1
+"""How often a copy says how far it is."""
+Progress: TypeAlias = Callable[[int, int, int], object]
 SIGKILL = 9
 
 
@@ -200,6 +205,84 @@ class Cluster:
             request = self._connection.session.ask(wire.wait, job)
             value: dict[str, Any] = self._connection.answer(request, timeout_s).value[0]
             return value
+
+    # -------------------------------------------------- copies
+
+    def copy_to(
+        self,
+        sources: Argument | Sequence[Argument],
+        nodes: Nodes,
+        destination: Argument,
+        *,
+        recursive: bool = False,
+        preserve: bool = False,
+        progress: Progress | None = None,
+    ) -> Copied:
+        """Copy files of this host to nodes, through the tree, and return what became of it.
+
+        Parameters
+        ----------
+        destination:
+            A path on the nodes. A directory takes the files under their own names; several files need one.
+        recursive:
+            Copy directories with all that is in them.
+        preserve:
+            Keep mode and modification time, and as root the owner.
+        progress:
+            Called now and then with the bytes that have left this host, how many nodes are done, and how many there
+            are.
+
+        Raises
+        ------
+        RequestError
+            If the cluster refuses: unknown node, node down, no permission, ...
+        CopyError
+            If nothing can be copied.
+        """
+        put = Put(path_list(sources), os.fsencode(destination), recursive=recursive, preserve=preserve)
+        if put.empty:
+            return Copied([], put.problems, 0)
+        with self._connection.lock:
+            self._connection.session.offer(put.upload, put.offer.image)
+            job = self._job(self._connection.session.spawn(**put.fields(node_list(nodes))), False)
+        return self._copy(put, job, progress)
+
+    def copy_from(
+        self,
+        nodes: Nodes,
+        sources: Argument | Sequence[Argument],
+        destination: Argument,
+        *,
+        recursive: bool = False,
+        preserve: bool = False,
+        progress: Progress | None = None,
+    ) -> Copied:
+        """Copy files of nodes to this host, and return what became of it. Parameters are those of `copy_to`.
+
+        From several nodes the destination is a directory, and the node's name is added to each file's: ``FILE.n3``.
+        """
+        get = Get(path_list(sources), os.fsencode(destination), recursive=recursive, preserve=preserve)
+        with self._connection.lock:
+            job = self._job(self._connection.session.spawn(**get.fields(node_list(nodes))), False)
+        with job:
+            try:
+                get.begin(job.nodes)
+                return self._copy(get, job, progress)
+            finally:
+                get.close()
+
+    def _copy(self, copy: Put | Get, job: Job, progress: Progress | None) -> Copied:
+        with job:
+            while True:
+                try:
+                    chunk = job.read(None if progress is None else PROGRESS_S)
+                    if chunk is None:
+                        return copy.finish(job._state)
+                    copy.take(*chunk)
+                except TimeoutError:
+                    pass
+                if progress is not None:
+                    progress(copy.done_bytes, len(job.statuses), len(job.nodes))
 
     # -------------------------------------------------- questions
 

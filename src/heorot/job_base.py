@@ -89,6 +89,13 @@ def node_list(nodes: Nodes) -> str:
     return ",".join(str(node) if node >= 0 else "master" for node in nodes)
 
 
+def path_list(paths: Argument | Sequence[Argument]) -> list[bytes]:
+    """Return one path or several as they go over the wire."""
+    if isinstance(paths, str | bytes | os.PathLike):
+        paths = [paths]
+    return [os.fsencode(path) for path in paths]
+
+
 def _where(value: Where, what: str) -> bytes | None:
     if isinstance(value, int):
         if value == PIPE:

@@ -38,7 +38,7 @@ class LocalCluster:
         self.directory = base / "cluster"
         programs = base / "bin"
         programs.mkdir()
-        for name in ("heorot", "bpsh", "bpps", "bpjob"):
+        for name in ("heorot", "bpsh", "bpps", "bpjob", "bpcp"):
             program = programs / name
             program.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/bin/{name} "$@"\n')
             program.chmod(0o755)

@@ -40,6 +40,8 @@ class Entry(Message, frozen=True):
     """Of a file: the SHA-256 of each of its chunks, one after the other."""
     target: bytes = b""
     """Of a symbolic link."""
+    attributes: tuple[int, ...] = ()
+    """Of what is copied and keeps them: mode with all bits, uid, gid, and modification time in nanoseconds."""
 
 
 class Manifest(Message, tag="heorot-image", frozen=True):
@@ -110,6 +112,8 @@ def _check(entry: Entry) -> None:
         raise ProtocolError(f"an image may not hold {path!r}")
     if entry.mode & ~PERMISSIONS:
         raise ProtocolError(f"{path!r} has the mode {entry.mode:o}; an image grants permissions only")
+    if entry.attributes and (len(entry.attributes) != 4 or not all(0 <= n < 1 << 32 for n in entry.attributes[:3])):
+        raise ProtocolError(f"{path!r} shall keep attributes that no file has")
     if entry.kind == FILE:
         if entry.size > MAX_FILE_BYTES:
             raise ProtocolError(f"{path!r} has {entry.size} bytes; at most {MAX_FILE_BYTES}")

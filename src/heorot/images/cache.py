@@ -284,7 +284,9 @@ class Cache:
         temporary = f"{path}.{os.getpid()}"
         try:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(temporary, 0o700)
+                # A copy runs as its user, and opens the files through a descriptor of this directory.
+                os.mkdir(temporary, 0o711)
+                os.chmod(temporary, 0o711)
             links = [(self._path("manifests", image.hex()), "manifest")]
             for file, index in enumerate(pinned.layout.files):
                 links.append((self._path("files", pinned.names[file]), str(index)))

@@ -89,8 +89,8 @@ def _entries(paths: list[bytes], program: bytes) -> tuple[list[list[object]], by
         elif stat.S_ISLNK(kind):
             entries.append([path, SYMLINK, 0o777, 0, b"", os.readlink(path)])
         else:
-            digest, mode = _digest(path)
-            entries.append([path, FILE, mode & 0o777, digest.size, digest.digests, b""])
+            digest, status = digest_file(path)
+            entries.append([path, FILE, status.st_mode & 0o777, digest.size, digest.digests, b""])
             if path == program:
                 program_id = digest.file_id
     return entries, program_id
@@ -101,7 +101,8 @@ def _within(path: bytes, paths: set[bytes]) -> bool:
     return os.path.dirname(path) in paths
 
 
-def _digest(path: bytes) -> tuple[FileDigest, int]:
+def digest_file(path: bytes) -> tuple[FileDigest, os.stat_result]:
+    """Return the digests of a file, and what it looked like when it was opened. Raises ImageError."""
     fd, status = open_file(path)
     try:
         digest = FileDigest(path, fd, status)
@@ -109,4 +110,4 @@ def _digest(path: bytes) -> tuple[FileDigest, int]:
             pass
     finally:
         os.close(fd)
-    return digest, status.st_mode
+    return digest, status

@@ -16,7 +16,7 @@ from heorot.images.identity import ImageError, identity, is_settled, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
 WINDOW_BYTES = 1024 * 1024
@@ -174,8 +174,16 @@ def _save(program: bytes, key: list[bytes], offer: Offer, files: Iterable[bytes]
 class Upload:
     """Sends of an offer what the head asks for. `takes` messages go out as plain lists (`heorot.wire`)."""
 
-    def __init__(self, offer: Offer, read: Callable[[int], bytes] | None = None) -> None:
+    def __init__(
+        self,
+        offer: Offer,
+        read: Callable[[int], bytes] | None = None,
+        sources: Mapping[bytes, bytes] | None = None,
+    ) -> None:
         self._offer = offer
+        self._sources = sources
+        """Where files are here that are called otherwise in the image; None: each is called there as it is here."""
+        self.sent_bytes = 0
         self._read = read or self._read_file
         """Returns the bytes of a chunk; raises ImageError."""
         self._files: list[tuple[int, bytes, int, bytes]] | None = None
@@ -219,6 +227,7 @@ class Upload:
                 return [*messages, wire.image_unavailable(self._offer.image, str(error))]
             self._wanted[:2] = [first + len(chunks), count - len(chunks)] if len(chunks) < count else []
             self._unacknowledged_bytes += size
+            self.sent_bytes += size
             messages.append(wire.image_piece(self._offer.image, first, chunks))
         return messages
 
@@ -233,6 +242,8 @@ class Upload:
             self._files = _files_of(self._offer.manifest)
         index = bisect_right(self._files, chunk, key=_first_of) - 1
         first, path, size, digests = self._files[index]
+        if self._sources is not None:
+            path = self._sources[path]
         at = (chunk - first) * DIGEST_BYTES
         if not 0 <= at < len(digests):
             raise ImageError(f"the head asks for chunk {chunk} of an image that has none")
@@ -257,7 +268,7 @@ def _files_of(manifest: bytes) -> list[tuple[int, bytes, int, bytes]]:
 
     files = []
     chunks = 0
-    for path, _kind, _mode, size, digests, _target in short_msgpack.unpackb(memoryview(manifest))[1]:
+    for path, _kind, _mode, size, digests, *_rest in short_msgpack.unpackb(memoryview(manifest))[1]:
         if digests:
             files.append((chunks, bytes(path), size, bytes(digests)))
             chunks += len(digests) // DIGEST_BYTES

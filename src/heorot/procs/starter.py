@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from heorot.core.messages import Ticket
 from heorot.core.space_events import SpaceConfig
+from heorot.procs import builtins
 from heorot.procs.rooms import RoomError, Rooms
 from heorot.procs.terminal import set_size
 
@@ -48,6 +49,10 @@ class Plan:
         """Where the files of the image are; empty: the node's own are run."""
         self.failure: StartError | None = None
         self.path: bytes | None = ticket.program or None
+        self.builtin = bool(ticket.argv) and ticket.argv[0] in builtins.NAMES
+        """bpinit carries it out itself: no program is looked for."""
+        self.given: list[int] = []
+        """Descriptors for a built-in command."""
         self.through_shell = False
         self.limits: list[tuple[int, int, int]] | None = None
         """Resource limits that differ from the daemon's own: number, soft, hard."""
@@ -115,12 +120,15 @@ class Starter:
             self._open_pipes(ticket, ends)
             if plan.limits is None:
                 plan.limits = self._plan_limits(plan)
-            if plan.view:
+            if plan.builtin:
+                plan.given = builtins.open_view(plan.view) if plan.view else []
+            elif plan.view:
                 moved = True
                 self._enter_room(plan)
             changed = self._become(ticket)
             self._enter(ticket)
-            self._find(plan)
+            if not plan.builtin:
+                self._find(plan)
             self._open_files(plan, ends)
             for number, soft, hard in plan.limits:
                 # A limit on CPU time would end the daemon itself: the child gets it right after its start.
@@ -129,7 +137,8 @@ class Starter:
                     self._try_limit(number, soft, hard if self._may_raise else self._current[number][1])
             for rank, end in zip(ranks, ends, strict=True):
                 try:
-                    results.append(end.error or self._spawn(plan, rank, end))
+                    start = self._fork if plan.builtin else self._spawn
+                    results.append(end.error or start(plan, rank, end))
                 except StartError as error:
                     results.append(error)
         except StartError as error:
@@ -150,6 +159,9 @@ class Starter:
                 self._try_limit(number, *self._current[number])
             os.chdir("/")
             os.umask(old_umask)
+            for fd in plan.given:
+                os.close(fd)
+            plan.given = []
             for index, end in enumerate(ends):
                 end.close_theirs()
                 if isinstance(results[index], StartError):
@@ -350,12 +362,31 @@ class Starter:
             raise _spawn_error(error, path) from error
         except (ValueError, MemoryError) as error:
             raise StartError(errno.EINVAL, f"cannot start {_shown(path)}: {error}") from error
+        self._limit_child(plan, pid)
+        return pid, end.our_stdin, end.our_stdout, end.our_stderr
+
+    def _fork(self, plan: Plan, rank: int, end: _Ends) -> Spawned:
+        """Start a built-in command."""
+        ticket = plan.ticket
+        streams = (
+            end.stdin if end.stdin >= 0 else self._null,
+            plan.shared_files.get(1, end.stdout if end.stdout >= 0 else self._null),
+            plan.shared_files.get(2, end.stderr if end.stderr >= 0 else self._null),
+        )
+        identity = (ticket.uid, ticket.gid) if self._uid == 0 else None
+        try:
+            pid = builtins.fork(ticket.argv, streams, plan.given, identity)
+        except OSError as error:
+            raise StartError(error.errno or 0, f"cannot start the copy: {_reason(error)}") from error
+        self._limit_child(plan, pid)
+        return pid, end.our_stdin, end.our_stdout, end.our_stderr
+
+    def _limit_child(self, plan: Plan, pid: int) -> None:
         for number, soft, hard in plan.limits or ():
             # So does one whose hard limit we could not raise again for ourselves.
             if number == resource.RLIMIT_CPU or (hard != self._current[number][1] and not self._may_raise):
                 with contextlib.suppress(OSError, ValueError):
                     resource.prlimit(pid, number, (soft, hard))
-        return pid, end.our_stdin, end.our_stdout, end.our_stderr
 
 
 class _Ends:

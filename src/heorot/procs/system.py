@@ -12,6 +12,7 @@ _MS_REC = 0x4000
 _MS_PRIVATE = 1 << 18
 _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -107,6 +108,11 @@ def open_below(root: int, path: bytes, flags: int) -> int:
 def set_parent_death_signal(signal: int) -> None:
     """Get `signal` when the parent ends; a change of credentials clears this. Raises OSError."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def forbid_tracing() -> None:
+    """Let no process without privilege look into this one's memory. Raises OSError."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0), 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
 
 
 def become_subreaper() -> None:

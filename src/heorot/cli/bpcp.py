@@ -1,0 +1,189 @@
+"""`bpcp`: copy files to nodes, from nodes, and between nodes."""
+
+# ruff: noqa: SIM105 - contextlib would cost a short command a millisecond
+
+from __future__ import annotations
+
+import os
+import sys
+
+from heorot.cli.arguments import Command, Option, UsageError, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+    from heorot.cli.arguments import Parsed
+    from heorot.client import Cluster
+    from heorot.copying import Copied
+
+COMMAND = Command(
+    "bpcp",
+    "[-p] FILE1 FILE2\n[-r] [-p] FILE... DIR",
+    "Copy files; a file is PATH, or NODES:PATH on nodes: n3:/tmp/x, n[0-63]:/tmp/, all:/tmp/.",
+    [
+        Option("-r --recursive", "copy directories with all that is in them"),
+        Option("-p --preserve", "keep mode and modification time, and as root the owner"),
+        Option("-q --quiet", "show no progress"),
+        Option("--json", "at the end, one JSON document"),
+    ],
+    "A path of this host with a colon before its first slash is written ./a:b. From several nodes each file gets its\n"
+    "node's name: bpcp n[0-3]:/tmp/log . makes log.n0, log.n1, ... The exit status is 1 if anything was not copied.",
+)
+BAR_COLUMNS = 30
+
+
+class Place:
+    """One operand: nodes (empty: this host) and a path there."""
+
+    __slots__ = ("nodes", "path")
+
+    def __init__(self, word: str) -> None:
+        head, colon, path = word.partition(":")
+        remote = bool(colon) and bool(head) and "/" not in head
+        self.nodes = head if remote and head != "master" else ""
+        self.path = os.fsencode(path if remote else word)
+        if not self.path:
+            if not remote:
+                raise UsageError("the name of a file is empty")
+            self.path = b"."
+
+
+def main() -> int:
+    """Run the command; return the status to exit with."""
+    from heorot.cli import request
+
+    return request.run("bpcp", _body)
+
+
+def _body(words: list[str]) -> int:
+    parsed = parse(COMMAND, words)
+    if parsed.has("help") or parsed.has("version"):
+        from heorot.cli.request import show_help
+
+        return show_help(COMMAND, parsed)
+    if len(parsed.operands) < 2:
+        raise UsageError("a file and where to copy it are needed")
+    *sources, destination = [Place(word) for word in parsed.operands]
+    if len({source.nodes for source in sources}) > 1:
+        raise UsageError("the files are in different places: copy them one after the other")
+    if not sources[0].nodes and not destination.nodes:
+        raise UsageError("neither is on a node; say which: n0:PATH")
+    return _copy(parsed, sources, destination)
+
+
+def _copy(parsed: Parsed, sources: Sequence[Place], destination: Place) -> int:
+    from heorot.client import connect
+
+    _allow_many_files()
+    bar = Bar() if not (parsed.has("quiet") or parsed.has("json")) and os.isatty(2) else None
+    nodes = sources[0].nodes
+    paths = [source.path for source in sources]
+    options = {"recursive": parsed.has("recursive"), "preserve": parsed.has("preserve")}
+    try:
+        with connect(parsed.get("dir") or None) as cluster:
+            show = bar.show if bar is not None else None
+            if not nodes:
+                copied = cluster.copy_to(paths, destination.nodes, destination.path, progress=show, **options)
+            elif not destination.nodes:
+                copied = cluster.copy_from(nodes, paths, destination.path, progress=show, **options)
+            else:
+                copied = _between(cluster, nodes, paths, destination, show, options)
+    finally:
+        if bar is not None:
+            bar.clear()
+    return _report(parsed, copied)
+
+
+def _between(
+    cluster: Cluster,
+    nodes: str,
+    paths: Sequence[bytes],
+    destination: Place,
+    show: Callable[[int, int, int], object] | None,
+    options: dict[str, bool],
+) -> Copied:
+    """Copy from nodes to nodes, by way of a directory here."""
+    import _signal  # type: ignore[import-not-found]  # signal wraps these in enums: 3 ms
+    from tempfile import TemporaryDirectory
+
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            # Or the directory would be left.
+            _signal.signal(number, _end)
+    with TemporaryDirectory(prefix="bpcp.") as folder:
+        came = cluster.copy_from(nodes, paths, folder, progress=show, **options)
+        names = sorted(os.listdir(os.fsencode(folder)))
+        if not names:
+            return came
+        found = [os.path.join(os.fsencode(folder), name) for name in names]
+        went = cluster.copy_to(found, destination.nodes, destination.path, progress=show, **options)
+        went.problems[:0] = came.problems
+        return went
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _report(parsed: Parsed, copied: Copied) -> int:
+    from heorot.copying import folded
+
+    status = 1 if copied.problems else 0
+    if parsed.has("json"):
+        from json import dumps
+
+        problems = [{"node": problem.node, "text": problem.text} for problem in copied.problems]
+        document = {"status": status, "nodes": copied.nodes, "bytes": copied.size_bytes, "problems": problems}
+        sys.stdout.write(dumps(document) + "\n")
+    for line in folded(copied.problems):
+        sys.stderr.write(f"bpcp: {_printable(line)}\n")
+    return status
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    from heorot.cli.table import printable
+
+    return printable(text)
+
+
+def _allow_many_files() -> None:
+    """From many nodes, as many files are open at once."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Bar:
+    """The progress, on a terminal that is our stderr."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def show(self, done_bytes: int, over: int, nodes: int) -> None:
+        """Show how far the copy is."""
+        filled = BAR_COLUMNS * over // max(1, nodes)
+        text = (
+            f"[{'#' * filled}{' ' * (BAR_COLUMNS - filled)}] {over} of {nodes} nodes, {done_bytes / 1e6:.1f} MB"
+            " through this host"
+        )
+        if text != self._shown:
+            self._shown = text
+            self._write(f"\r{text}\x1b[K")
+
+    def clear(self) -> None:
+        """Take it away."""
+        if self._shown:
+            self._shown = ""
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        try:
+            os.write(2, text.encode())
+        except OSError:
+            pass

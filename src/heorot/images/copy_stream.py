@@ -1,0 +1,227 @@
+"""Files as one stream of bytes, from a node to the head: a header for each, and its content in pieces.
+
+::
+
+    LENGTH(4) [kind, path, mode, uid, gid, modified_ns, target]     msgpack; LENGTH 0: the stream is at its end
+    LENGTH(4) bytes ...  LENGTH 0                                    content of a file; LENGTH 0xffffffff: give it up
+
+A stream that ends without its end, and a file whose content was given up, leave nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import EISDIR
+
+from heorot import short_msgpack
+from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
+from heorot.core.errors import ProtocolError
+from heorot.images.identity import identity, shown
+from heorot.images.placing import Item, Placer, PlacingError, write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+PIECE_BYTES = 256 * 1024
+MAX_HEADER_BYTES = 16 * 1024
+GIVE_UP = 0xFFFF_FFFF
+MAX_DEPTH = 200
+
+
+class Sender:
+    """Reads files and writes them into a stream.
+
+    Parameters
+    ----------
+    fd:
+        Where the stream goes.
+    complain:
+        Takes what cannot be sent, and why.
+    """
+
+    def __init__(self, fd: int, complain: Callable[[str], None]) -> None:
+        self._fd = fd
+        self._complain = complain
+
+    def send(self, path: bytes, name: bytes, recursive: bool) -> None:
+        """Send a file, or with `recursive` a directory with all that is in it, under a name."""
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            self._fail(path, error)
+            return
+        if stat.S_ISDIR(status.st_mode) and not recursive:
+            self._complain(f"{shown(path)} is a directory: copied only with -r")
+            return
+        self._send(path, name, status, 0)
+
+    def end(self) -> None:
+        """Say that this was all."""
+        write_all(self._fd, bytes(4))
+
+    def _fail(self, path: bytes, error: OSError) -> None:
+        self._complain(f"cannot read {shown(path)}: {os.strerror(error.errno or 0)}")
+
+    def _send(self, path: bytes, name: bytes, status: os.stat_result, depth: int) -> None:
+        try:
+            if stat.S_ISDIR(status.st_mode):
+                names = sorted(os.listdir(path))
+                if depth >= MAX_DEPTH:
+                    self._complain(f"{shown(path)} is deeper than {MAX_DEPTH} directories")
+                    return
+                self._header(DIRECTORY, name, status, b"")
+                for below in names:
+                    inner = path + b"/" + below
+                    self._send(inner, name + b"/" + below, os.lstat(inner), depth + 1)
+            elif stat.S_ISLNK(status.st_mode):
+                self._header(SYMLINK, name, status, os.readlink(path))
+            elif stat.S_ISREG(status.st_mode):
+                self._content(path, name)
+            else:
+                self._complain(f"{shown(path)} is not a regular file: left out")
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            self._fail(path, error)
+
+    def _header(self, kind: int, name: bytes, status: os.stat_result, target: bytes) -> None:
+        fields = [kind, name, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, target]
+        header = short_msgpack.packb(fields)
+        if len(header) > MAX_HEADER_BYTES:
+            raise OSError(EISDIR, "")
+        write_all(self._fd, len(header).to_bytes(4, "big") + header)
+
+    def _content(self, path: bytes, name: bytes) -> None:
+        # Opening a FIFO would wait for its other end.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                self._complain(f"{shown(path)} is not a regular file: left out")
+                return
+            self._header(FILE, name, status, b"")
+            why = ""
+            try:
+                while data := os.read(fd, PIECE_BYTES):
+                    write_all(self._fd, len(data).to_bytes(4, "big"))
+                    write_all(self._fd, data)
+                if identity(os.fstat(fd)) != identity(status):
+                    why = f"{shown(path)} has changed while it was read"
+            except OSError as error:
+                if isinstance(error, BrokenPipeError):
+                    raise
+                why = f"cannot read {shown(path)}: {os.strerror(error.errno or 0)}"
+            write_all(self._fd, (GIVE_UP if why else 0).to_bytes(4, "big"))
+            if why:
+                self._complain(why)
+        finally:
+            os.close(fd)
+
+
+class Receiver:
+    """Takes a stream as it comes, and puts the files at their places.
+
+    Parameters
+    ----------
+    rename:
+        Returns how something is to be called here that is called so there.
+    keep:
+        Keep mode and time, and as root the owner.
+    """
+
+    def __init__(
+        self, placer: Placer, rename: Callable[[bytes], bytes], keep: bool, complain: Callable[[str], None]
+    ) -> None:
+        self._placer = placer
+        self._rename = rename
+        self._keep = keep
+        self._complain = complain
+        self.files = 0
+        """So many are complete."""
+        self.received_bytes = 0
+        self.ended = False
+        """The stream has come to its end."""
+        self._buffer = bytearray()
+        self._steps = self._run()
+        self._needed = next(self._steps)
+
+    def feed(self, data: bytes) -> None:
+        """Take more of the stream.
+
+        Raises
+        ------
+        ProtocolError
+            If it is no such stream.
+        """
+        self.received_bytes += len(data)
+        self._buffer += data
+        position = 0
+        while not self.ended and len(self._buffer) - position >= self._needed:
+            piece = bytes(self._buffer[position : position + self._needed])
+            position += self._needed
+            try:
+                self._needed = self._steps.send(piece)
+            except StopIteration:
+                self.ended = True
+        del self._buffer[:position]
+
+    def close(self) -> None:
+        """There is no more: drop a file that is not complete."""
+        self._steps.close()
+
+    def _run(self) -> Generator[int, bytes, None]:
+        while length := int.from_bytes((yield 4), "big"):
+            if length > MAX_HEADER_BYTES:
+                raise ProtocolError(f"the node sent a header of {length} bytes")
+            item = self._item((yield length))
+            if item.kind == FILE:
+                yield from self._file(item)
+            else:
+                try:
+                    self._placer.place(item)
+                except PlacingError as error:
+                    self._complain(str(error))
+        for failure in self._placer.finish():
+            self._complain(str(failure))
+
+    def _item(self, header: bytes) -> Item:
+        try:
+            kind, path, mode, uid, gid, modified_ns, target = short_msgpack.unpackb(memoryview(header))
+            first, slash, rest = bytes(path).partition(b"/")
+            attributes = [int(mode), int(uid), int(gid), int(modified_ns)] if self._keep else []
+            return Item(self._rename(first) + slash + rest, int(kind), int(mode), bytes(target), attributes)
+        except (ValueError, TypeError, IndexError) as error:
+            raise ProtocolError(f"the node sent a header that cannot be read: {error}") from error
+
+    def _file(self, item: Item) -> Generator[int, bytes, None]:
+        try:
+            new = self._placer.begin(item)
+        except PlacingError as error:
+            self._complain(str(error))
+            new = None
+        try:
+            while length := int.from_bytes((yield 4), "big"):
+                if length == GIVE_UP:
+                    return
+                if length > PIECE_BYTES:
+                    raise ProtocolError(f"the node sent a piece of {length} bytes")
+                data = yield length
+                if new is not None:
+                    try:
+                        new.write(data)
+                    except PlacingError as error:
+                        self._complain(str(error))
+                        new.drop()
+                        new = None
+            if new is not None:
+                try:
+                    new.finish()
+                    self.files += 1
+                except PlacingError as error:
+                    self._complain(str(error))
+                new = None
+        finally:
+            if new is not None:
+                new.drop()

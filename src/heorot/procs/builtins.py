@@ -1,0 +1,181 @@
+"""Commands that bpinit carries out itself, in a child: copying files needs no program on the node then.
+
+They are called by names that no program can have been given by `heorot`'s own client, and known before PATH is
+searched. The child is a fork, not a new program: it has the user's rights alone, for ever, and none of our descriptors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from typing import NoReturn
+
+from heorot.core.chunks import DIRECTORY, FILE
+from heorot.core.errors import HeorotError
+from heorot.core.image import Entry, decode_manifest
+from heorot.images.copy_stream import Sender
+from heorot.images.identity import shown
+from heorot.images.placing import Item, Placer, PlacingError, copy_from
+from heorot.procs import system
+
+PUT = b"heorot:put"
+GET = b"heorot:get"
+IMAGE_ROOT = b"/copy/"
+"""Below it an image that is copied has its files."""
+MAX_COMPLAINTS = 20
+
+
+class Complaints:
+    """Writes what fails to stderr, a line each, up to a bound."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, text: str) -> None:
+        self.count += 1
+        if self.count <= MAX_COMPLAINTS:
+            _say(text)
+
+    def status(self) -> int:
+        """Return what to exit with."""
+        if self.count > MAX_COMPLAINTS:
+            _say(f"... and {self.count - MAX_COMPLAINTS} more")
+        return 1 if self.count else 0
+
+
+def _say(text: str) -> None:
+    # One line, whatever a file is called.
+    line = text.replace("\n", "\\n").encode("utf-8", "backslashreplace")
+    with contextlib.suppress(OSError):
+        os.write(2, line + b"\n")
+
+
+def open_view(view: bytes) -> list[int]:
+    """Return descriptors of an image's directory and of its manifest, opened with the rights that bpinit has."""
+    directory = os.open(view, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return [directory, os.open(b"manifest", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)]
+    except BaseException:
+        os.close(directory)
+        raise
+
+
+def fork(argv: list[bytes], streams: tuple[int, int, int], given: list[int], identity: tuple[int, int] | None) -> int:
+    """Start a built-in command in a child and return its PID; we are the user already, and can turn back.
+
+    Parameters
+    ----------
+    streams:
+        What the child has as stdin, stdout and stderr.
+    given:
+        The descriptors of `open_view`.
+    identity:
+        uid and gid from which there shall be no way back for the child; None: it keeps ours.
+    """
+    pid = os.fork()
+    if pid == 0:
+        _child(argv, streams, given, identity)
+    return pid
+
+
+def _child(
+    argv: list[bytes], streams: tuple[int, int, int], given: list[int], identity: tuple[int, int] | None
+) -> NoReturn:
+    status = 1
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        if identity is not None:
+            uid, gid = identity
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+        # Its memory is a copy of bpinit's.
+        system.forbid_tracing()
+        # If bpinit is killed as a mere process, nobody else would know of this one.
+        system.set_parent_death_signal(signal.SIGKILL)
+        system.set_process_name(b"bpcp")
+        moved = [_above(fd, len(streams) + len(given)) for fd in (*streams, *given)]
+        for place, fd in enumerate(moved):
+            os.dup2(fd, place, inheritable=False)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) >= len(moved):
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
+        status = _COMMANDS[argv[0]](argv[1:])
+    except HeorotError as error:
+        _say(str(error))
+    except OSError as error:
+        _say(f"the copy failed: {error}")
+    except BaseException as error:
+        _say(f"the copy failed: {type(error).__name__}: {error}")
+    finally:
+        os._exit(status)
+
+
+def _above(fd: int, limit: int) -> int:
+    """Return a descriptor of the same file that is not below the limit."""
+    while fd < limit:
+        fd = os.dup(fd)
+    return fd
+
+
+# ------------------------------------------------------------------ the commands
+
+
+def _put(arguments: list[bytes]) -> int:
+    """``heorot:put FLAGS DESTINATION``: put the files of the image at their place; ``d``: it has to be a directory."""
+    flags, destination = arguments
+    complain = Complaints()
+    with os.fdopen(4, "rb") as file:
+        manifest = decode_manifest(file.read())
+    placer = Placer(destination, b"d" in flags)
+    for index, entry in enumerate(manifest.entries):
+        try:
+            _place(placer, index, entry)
+        except PlacingError as error:
+            complain(str(error))
+            if entry.kind == DIRECTORY and entry.path.count(b"/") == 2:
+                break  # nothing of what follows has a place
+    for failure in placer.finish():
+        complain(str(failure))
+    return complain.status()
+
+
+def _place(placer: Placer, index: int, entry: Entry) -> None:
+    if not entry.path.startswith(IMAGE_ROOT):
+        return
+    item = Item(entry.path[len(IMAGE_ROOT) :], entry.kind, entry.mode, entry.target, entry.attributes)
+    if entry.kind != FILE:
+        placer.place(item)
+    elif not entry.size:
+        placer.place(item, lambda fd: None)
+    else:
+        try:
+            source = os.open(b"%d" % index, os.O_RDONLY | os.O_CLOEXEC, dir_fd=3)
+        except OSError as error:
+            # Another image took its room meanwhile, which takes a cache that is nearly full.
+            why = f"it left this node's cache ({os.strerror(error.errno or 0)}): copy it again ([images] cache_bytes)"
+            raise PlacingError(f"cannot write {shown(item.path)}: {why}") from error
+        try:
+            placer.place(item, copy_from(source, entry.size))
+        finally:
+            os.close(source)
+
+
+def _get(arguments: list[bytes]) -> int:
+    """``heorot:get FLAGS FILE...``: write files to stdout; ``r``: directories, too. Each is called by its number."""
+    flags, *paths = arguments
+    complain = Complaints()
+    sender = Sender(1, complain)
+    for number, path in enumerate(paths):
+        sender.send(path, b"%d" % number, b"r" in flags)
+    sender.end()
+    return complain.status()
+
+
+_COMMANDS: dict[bytes, Callable[[list[bytes]], int]] = {PUT: _put, GET: _get}
+NAMES = frozenset(_COMMANDS)
