@@ -25,6 +25,7 @@ from heorot.core.machine import (
     Received,
     Remember,
     Send,
+    SendEncoded,
     SpaceConnected,
     TimerFired,
     ToClient,
@@ -269,7 +270,11 @@ class NodeRig:
 
     def to(self, link: int) -> list[Any]:
         """Return what was sent on this link."""
-        return [item.message for item in self.sent if isinstance(item, Send) and item.link == link]
+        return [
+            item.message if isinstance(item, Send) else m.decode_link(item.payload)
+            for item in self.sent
+            if isinstance(item, (Send, SendEncoded)) and item.link == link
+        ]
 
     def closed(self, link: int) -> bool:
         """Say whether this link was closed."""

@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 
 from heorot.core.errors import SecurityError
+from heorot.security import signing
 from heorot.security.authority import Authority, Identity
 from heorot.security.signing import Signer, Verifier
 
@@ -128,7 +129,10 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
         Authority.load(tmp_path / "ca")
 
 
-def test_a_changed_signature_or_text_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sodium", [True, False])
+def test_a_changed_signature_or_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sodium: bool) -> None:
+    if not sodium:
+        monkeypatch.setattr(signing, "fast_verify", lambda: None)
     authority = Authority.create(tmp_path / "ca")
     signer = Signer.load(tmp_path / "ca" / "signing.key")
     verifier = Verifier.load(tmp_path / "ca" / "signing.pub")
@@ -165,3 +169,13 @@ def test_a_key_file_that_is_none_is_refused_without_showing_it(tmp_path: Path) -
 def test_no_secret_shows_in_a_representation(tmp_path: Path) -> None:
     identity = Authority.create(tmp_path / "ca").issue_head("h0")
     assert repr(identity) == "Identity(head:h0)"
+
+
+def test_a_host_without_libsodium_verifies_with_openssl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signing, "SODIUM_NAMES", ("libnosuch.so.1", "libc.so.6"))
+    fast_verify = signing.fast_verify.__wrapped__
+    assert fast_verify() is None
+    monkeypatch.setattr(signing, "fast_verify", fast_verify)
+    signer = Signer.generate()
+    assert signer.verifier().verify(b"data", signer.sign(b"data"))
+    assert not signer.verifier().verify(b"date", signer.sign(b"data"))

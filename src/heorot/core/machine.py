@@ -180,6 +180,13 @@ class Send(Struct, frozen=True, gc=False):
     bulk: bool = False
 
 
+class SendEncoded(Struct, frozen=True, gc=False):
+    """Send a link message on a link that is encoded already."""
+
+    link: int
+    payload: bytes
+
+
 class CloseLink(Struct, frozen=True, gc=False):
     """Send what is queued, then close."""
 
@@ -314,5 +321,6 @@ CacheInstruction: TypeAlias = (
     Compare | Examine | Forget | KeepManifest | KeepChunk | SendManifest | SendChunks | MakeView
 )
 Instruction: TypeAlias = (
-    Send | CloseLink | Connect | SetTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop | CacheInstruction
+    Send | SendEncoded | CloseLink | Connect | SetTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop
+    | CacheInstruction
 )  # fmt: skip

@@ -53,6 +53,7 @@ from heorot.core.machine import (
     Received,
     Remember,
     Send,
+    SendEncoded,
     SetTimer,
     SpaceClosed,
     SpaceConnected,
@@ -221,9 +222,7 @@ class NodeMachine:
     def _from_space(self, event: FromSpace) -> None:
         tag = m.tag_of(event.payload)
         if tag == _TAG_REPORT:
-            report = m.decode_space_answer(event.payload)
-            assert isinstance(report, m.Report)
-            self._merge(report)
+            self._own_report(event.payload)
             return
         if self.incarnation is None and tag == _TAG_INVENTORY:
             inventory = m.decode_space_answer(event.payload)
@@ -238,6 +237,16 @@ class NodeMachine:
         # What is dropped here without a way up, bpinit repeats after the next Inventorize.
         if self.uplink.attached:
             self._send_up(m.Up(self.config.node, event.payload), bulk=tag in _BULK_TAGS)
+
+    def _own_report(self, payload: bytes) -> None:
+        if self.accumulators:
+            report = m.decode_space_answer(payload)
+            assert isinstance(report, m.Report)
+            self._merge(report)
+        elif self.uplink.attached:
+            # A leaf has nothing to merge it with: bpinit's own bytes go up.
+            assert self.uplink.link is not None
+            self._out.append(SendEncoded(self.uplink.link, payload))
 
     # ------------------------------------------------------------------ links
 
@@ -460,6 +469,8 @@ class NodeMachine:
             raise ProtocolError(f"a command with the unknown tag {tag}")
 
     def _expect_reports(self, nodes: NodeSet, payload: bytes) -> None:
+        if not self.children and not self.accumulators:
+            return
         launch = m.decode_head_command(payload)
         assert isinstance(launch, m.Launch)
         subtree = 1 << self.config.node | self._below.mask

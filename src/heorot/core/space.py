@@ -132,11 +132,13 @@ class Space:
     @property
     def deadline_ms(self) -> int | None:
         """When the next `Tick` is wanted; None: not before another event."""
-        wanted = (self._report_due, self.output.due_ms, self.output.retry_ms, self.solitude.due_ms)
-        due = [at for at in wanted if at is not None]
-        if self._closing:
-            due.append(self._closing[0][0])
-        return min(due) if due else None
+        due = self._report_due
+        for at in (self.output.due_ms, self.output.retry_ms, self.solitude.due_ms):
+            if at is not None and (due is None or at < due):
+                due = at
+        if self._closing and (due is None or self._closing[0][0] < due):
+            due = self._closing[0][0]
+        return due
 
     @property
     def live_slots(self) -> int:

@@ -112,8 +112,10 @@ class Starter:
         results: list[Spawned | StartError] = []
         ends: list[_Ends] = []
         lowered: list[int] = []
-        changed = moved = False
-        old_umask = os.umask(ticket.umask & 0o777)
+        changed = moved = entered = False
+        masked = ticket.umask & 0o777 != self._umask
+        if masked:
+            os.umask(ticket.umask & 0o777)
         try:
             for _ in ranks:
                 ends.append(_Ends())
@@ -126,7 +128,9 @@ class Starter:
                 moved = True
                 self._enter_room(plan)
             changed = self._become(ticket)
-            self._enter(ticket)
+            if moved or ticket.directory not in (b"/", b""):
+                entered = True
+                self._enter(ticket)
             if not plan.builtin:
                 self._find(plan)
             self._open_files(plan, ends)
@@ -152,13 +156,15 @@ class Starter:
             results += [failure] * (len(ranks) - len(results))
         finally:
             if changed:
-                self._return()
+                self._return(ticket)
             if moved and self.rooms is not None:
                 self.rooms.leave()
             for number in lowered:
                 self._try_limit(number, *self._current[number])
-            os.chdir("/")
-            os.umask(old_umask)
+            if entered or moved:
+                os.chdir("/")
+            if masked:
+                os.umask(self._umask)
             for fd in plan.given:
                 os.close(fd)
             plan.given = []
@@ -191,12 +197,19 @@ class Starter:
                     late.error = failure
                 return
 
-    def _return(self) -> None:
+    def _return(self, ticket: Ticket) -> None:
+        if self._keeps_ids(ticket):
+            os.setgroups(self._groups)
+            return
         os.setresuid(self._uid, self._uid, self._uid)
         os.setresgid(self._gid, self._gid, self._gid)
         os.setgroups(self._groups)
         if self._restore is not None:
             self._restore()
+
+    def _keeps_ids(self, ticket: Ticket) -> bool:
+        """Say whether only the groups change: root for root, whose other identity need not be set again."""
+        return ticket.uid == self._uid == 0 and ticket.gid == self._gid == 0
 
     def _enter_room(self, plan: Plan) -> None:
         if self.rooms is None:
@@ -206,7 +219,9 @@ class Starter:
                 " processes the one of the head; --image path runs its own",
             )
         try:
-            self.rooms.enter(plan.ticket, plan.view, lambda: self._become(plan.ticket), self._return)
+            self.rooms.enter(
+                plan.ticket, plan.view, lambda: self._become(plan.ticket), lambda: self._return(plan.ticket)
+            )
         except RoomError as error:
             raise StartError(0, str(error)) from error
 
@@ -220,6 +235,8 @@ class Starter:
             return False
         try:
             os.setgroups(ticket.groups)
+            if self._keeps_ids(ticket):
+                return True
             os.setresgid(ticket.gid, ticket.gid, 0)
             os.setresuid(ticket.uid, ticket.uid, 0)
         except (OSError, OverflowError, ValueError) as error:

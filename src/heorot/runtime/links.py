@@ -106,6 +106,12 @@ class Links:
             self._encoded = (message, encode(message))
         target.channel.send(self._encoded[1], bulk)
 
+    def send_encoded(self, link: int, payload: bytes) -> None:
+        """Queue a message that is encoded already."""
+        target = self._links.get(link)
+        if target is not None:
+            target.channel.send(payload)
+
     def close_link(self, link: int, reason: str) -> None:
         """Send what is queued, then close."""
         target = self._links.pop(link, None)

@@ -20,6 +20,7 @@ from heorot.core.machine import (
     Received,
     Remember,
     Send,
+    SendEncoded,
     SetTimer,
     Stop,
     TimerFired,
@@ -64,6 +65,7 @@ class Shell:
         self._remember: Callable[[Remember], str] | None = None
         self._hands: dict[type, Callable[[Any], None]] = {
             Send: self._send,
+            SendEncoded: self._send_encoded,
             CloseLink: self._close_link,
             Connect: self._connect,
             SetTimer: self._set_timer,
@@ -158,6 +160,10 @@ class Shell:
     def _send(self, instruction: Send) -> None:
         assert self._links is not None
         self._links.send(instruction.link, instruction.message, instruction.bulk)
+
+    def _send_encoded(self, instruction: SendEncoded) -> None:
+        assert self._links is not None
+        self._links.send_encoded(instruction.link, instruction.payload)
 
     def _close_link(self, instruction: CloseLink) -> None:
         assert self._links is not None

@@ -27,6 +27,7 @@ from heorot.core.machine import (
     Received,
     Remember,
     Send,
+    SendEncoded,
     SetTimer,
     Stop,
     TimerFired,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
 
 
-NODE_ONLY = (Connect, Remember, ToSpace, Stop, Compare, MakeView)
+NODE_ONLY = (Connect, Remember, ToSpace, SendEncoded, Stop, Compare, MakeView)
 
 
 class HeadHost:

@@ -27,6 +27,7 @@ from heorot.core.machine import (
     Received,
     Remember,
     Send,
+    SendEncoded,
     SetTimer,
     SpaceClosed,
     SpaceConnected,
@@ -360,6 +361,10 @@ class NodeHost:
                 end = self.ends.get(item.link)
                 if end is not None:
                     network.send(end, m.encode(item.message), item.bulk)
+            elif isinstance(item, SendEncoded):
+                end = self.ends.get(item.link)
+                if end is not None:
+                    network.send(end, item.payload)
             elif isinstance(item, ToSpace):
                 if self._local is not None:
                     self.cluster.checks.to_space(self, item.payload)
