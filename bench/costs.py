@@ -29,7 +29,6 @@ from bench import machine
 from bench.cluster import BenchError, Cluster, command, cpu_s
 from bench.counting import CountingClient
 from bench.fit import least_squares
-from bench.floor import launch_floor_s
 from bench.launches import library_launches_s
 from heorot.core.tree import parent_of
 from heorot.sim.costs import MEASURED, Costs, DaemonCosts, as_json
@@ -38,7 +37,7 @@ from heorot.sim.timed_hosts import Daemon, TimedInit
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out" / "costs.json"
-FIT = ((64, 8), (64, 16), (64, 32), (64, 64), (256, 16), (256, 32), (256, 128))
+FIT = ((64, 8), (64, 32), (64, 64), (256, 16), (256, 32), (256, 128))
 """Nodes and fan-out of the clusters that the coefficients are fitted to."""
 CHECK = ((64, 32), (256, 32), (1024, 32))
 """Those whose launches are predicted; the last is not fitted to."""
@@ -58,13 +57,10 @@ class Sample:
     agents_s: list[float] = field(default_factory=list)
     """Of each node."""
     inits_s: list[float] = field(default_factory=list)
-    children_s: float = 0.0
-    """The mean of the CPU time of the processes of a node."""
     wall_s: list[float] = field(default_factory=list)
     """Of whole commands."""
-    stretch: list[float] = field(default_factory=list)
-    """Next to each: by how much the floor takes longer than its CPU time on all cores: what the kernel does for nobody
-    in particular, and what other programs take away."""
+    others_s: list[float] = field(default_factory=list)
+    """The CPU time that other programs had meanwhile, on all cores."""
 
     @property
     def name(self) -> str:
@@ -97,16 +93,6 @@ class FannedCluster(Cluster):
         return super().run(name, *arguments, timeout_s=timeout_s)
 
 
-def _children_s(pids: list[int]) -> float:
-    """Return the CPU time of all reaped children, in seconds; ticks of 10 ms, so only a sum over many says much."""
-    ticks = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        ticks += int(fields[13]) + int(fields[14])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def measure(cluster: FannedCluster, rounds: int, repetitions: int, ranks_a_node: int = 1, fat: int = 0) -> Sample:
     """Launch over one connection again and again, and look at every daemon's CPU time before and after."""
     nodes = cluster.nodes
@@ -116,7 +102,6 @@ def measure(cluster: FannedCluster, rounds: int, repetitions: int, ranks_a_node:
     with CountingClient(cluster.directory) as client:
         for _ in range(3):
             client.launch_everywhere(nodes, ranks_a_node, fat)
-        children = _children_s(daemons["inits"])
         for _ in range(rounds):
             before = [[cpu_s([pid]) for pid in daemons[kind]] for kind in ("head", "agents", "inits")]
             for _ in range(repetitions):
@@ -129,33 +114,56 @@ def measure(cluster: FannedCluster, rounds: int, repetitions: int, ranks_a_node:
             heads.append(sum(spent[0]))
             agents.append(spent[1])
             inits.append(spent[2])
-        total = rounds * repetitions * nodes * ranks_a_node
-        sample.children_s = (_children_s(daemons["inits"]) - children) / total
     sample.head_s = statistics.median(heads)
     sample.agents_s = [statistics.median(values) for values in zip(*agents, strict=True)]
     sample.inits_s = [statistics.median(values) for values in zip(*inits, strict=True)]
     return sample
 
 
-def stretch(count: int) -> float:
-    """Return how much longer the floor takes than its CPU time on all cores."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    wall_s = launch_floor_s(count)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used_s = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return wall_s * len(os.sched_getaffinity(0)) / used_s
-
-
-def walls(sample: Sample, cluster: Cluster, repetitions: int) -> None:
-    """Take the wall times of ``bpsh -a /bin/true``, each next to a floor."""
-    for _ in range(2):
-        cluster.timed("bpsh", "-a", "/bin/true")
+def process_s(repetitions: int = 400) -> float:
+    """Return the CPU time of ``/bin/true`` from its start to its end."""
+    times = []
     for _ in range(repetitions):
+        usage = os.wait4(os.posix_spawn("/bin/true", ["/bin/true"], {}), 0)[2]
+        times.append(usage.ru_utime + usage.ru_stime)
+    return statistics.median(times)
+
+
+def _machine_s() -> float:
+    """Return the CPU time that all cores have given to anybody so far, in seconds; ticks of 10 ms."""
+    with open("/proc/stat", "rb") as file:
+        user, nice, system, _idle, _wait, interrupts, soft, stolen = map(int, file.readline().split()[1:9])
+    return (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK")
+
+
+def _bench_s() -> float:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def walls(sample: Sample, cluster: Cluster, repetitions: int, true_s: float) -> None:
+    """Take the wall times of ``bpsh -a /bin/true``, and what of them other programs on this machine took away."""
+    daemons = cluster.daemon_pids()
+    pids = daemons["head"] + daemons["agents"] + daemons["inits"]
+    for repetition in range(repetitions + 2):
         # What follows a launch is left to pass.
         time.sleep(0.4 + cluster.nodes / 2000)
-        sample.stretch.append(stretch(max(cluster.nodes, 512)))
-        time.sleep(0.1)
-        sample.wall_s.append(cluster.timed("bpsh", "-a", "/bin/true"))
+        machine_s, daemons_s, bench_s = _machine_s(), cpu_s(pids), _bench_s()
+        wall_s = cluster.timed("bpsh", "-a", "/bin/true")
+        ours_s = cpu_s(pids) - daemons_s + _bench_s() - bench_s + cluster.nodes * true_s
+        others_s = max(0.0, _machine_s() - machine_s - ours_s)
+        if repetition >= 2:
+            sample.wall_s.append(wall_s)
+            sample.others_s.append(others_s)
+
+
+def quiet_wall_s(sample: Sample) -> float:
+    """Return the wall time less what others took: the median of the half of the launches in which that was least."""
+    cores = len(os.sched_getaffinity(0))
+    taken = sorted(
+        (other / cores, wall - other / cores) for other, wall in zip(sample.others_s, sample.wall_s, strict=True)
+    )
+    return statistics.median(wall for _, wall in taken[: max(1, len(taken) // 2)])
 
 
 # ---------------------------------------------------------------------------------------------------- the command
@@ -318,13 +326,16 @@ def _measure_all(rounds: int, repetitions: int) -> tuple[list[Sample], Costs]:
     samples: list[Sample] = []
     taken_us, sent_us = chunk_us_per_kib()
     before_s = bpsh_before_s()
-    costs = replace(MEASURED, chunk_in_us=taken_us, chunk_out_us=sent_us, client_before_us=before_s * 1e6)
+    process_us = process_s() * 1e6
+    costs = replace(
+        MEASURED, process_us=process_us, chunk_in_us=taken_us, chunk_out_us=sent_us, client_before_us=before_s * 1e6
+    )
     for nodes, fanout in dict.fromkeys((*FIT, *CHECK)):
         _say(f"{nodes} nodes, fan-out {fanout}")
         with FannedCluster(nodes, fanout) as cluster:
             sample = measure(cluster, rounds, repetitions if nodes <= 256 else max(2, repetitions // 4))
             if (nodes, fanout) in CHECK:
-                walls(sample, cluster, 11)
+                walls(sample, cluster, 21 if nodes <= 256 else 11, process_us / 1e6)
             samples.append(sample)
             if (nodes, fanout) == (64, 32):
                 # The quickest of many: this is about what has to follow each other, not about who else wants the cores.
@@ -339,8 +350,7 @@ def _measure_all(rounds: int, repetitions: int) -> tuple[list[Sample], Costs]:
             if fanout == 32 and nodes <= 64:
                 samples.append(measure(cluster, rounds, repetitions, ranks_a_node=FAT_RANKS))
                 samples.append(measure(cluster, rounds, repetitions, fat=FAT_BYTES))
-    usual = [sample.children_s for sample in samples if sample.nodes <= 256]
-    return samples, replace(costs, process_us=statistics.median(usual) * 1e6)
+    return samples, costs
 
 
 def _check(samples: list[Sample], costs: Costs) -> list[dict[str, Any]]:
@@ -368,11 +378,9 @@ def _check(samples: list[Sample], costs: Costs) -> list[dict[str, Any]]:
             fresh = TimedCluster(sample.nodes, sample.fanout, one_machine(os.cpu_count() or 1, costs), costs)
             fresh.launch()
             fresh.settle()
-            launched_s = fresh.launch().wall_s
-            real = [wall / slower for wall, slower in zip(sample.wall_s, sample.stretch, strict=True)]
-            row["wall_s"] = [statistics.median(real), launched_s]
+            row["wall_s"] = [quiet_wall_s(sample), fresh.launch().wall_s]
             row["raw_wall_s"] = statistics.median(sample.wall_s)
-            row["stretch"] = statistics.median(sample.stretch)
+            row["others_s"] = statistics.median(sample.others_s)
         rows.append(row)
     return rows
 
@@ -382,7 +390,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         "| nodes / fan-out | in the fit | measured | real | model | error |", "| --- | --- | --- | ---: | ---: | ---: |"
     ]  # fmt: skip
     names = {
-        "wall_s": "wall time by the stretch",
+        "wall_s": "wall time",
         "head_cpu_s": "head's CPU",
         "agent_cpu_s": "an agent's",
         "init_cpu_s": "a bpinit's",

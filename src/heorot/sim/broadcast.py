@@ -192,6 +192,5 @@ class Broadcast:
 
     @property
     def bound_s(self) -> float:
-        """The lower bound: the image once over one link, and one chunk over each further hop."""
-        chunk_s = CHUNK_BYTES * 8 / self.bits_per_s
-        return self.chunks * chunk_s + (self.depth - 1) * chunk_s
+        """The lower bound: the image once over one link, and one chunk over each hop."""
+        return (self.chunks + self.depth) * CHUNK_BYTES * 8 / self.bits_per_s

@@ -58,19 +58,19 @@ class NoSpool:
 
 
 class Stopwatch:
-    """Real time that this process spends in something; it has no influence on virtual time."""
+    """Real CPU time that this process spends in something; it has no influence on virtual time."""
 
     def __init__(self) -> None:
         self.spent_s = 0.0
         self._began_s = 0.0
 
     def __enter__(self) -> None:
-        self._began_s = time.perf_counter()
+        self._began_s = time.thread_time()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.spent_s += time.perf_counter() - self._began_s
+        self.spent_s += time.thread_time() - self._began_s
 
 
 @dataclass(frozen=True, slots=True)
