@@ -39,7 +39,7 @@ def draw(launches: list[dict[str, Any]], broadcasts: list[dict[str, Any]], path:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    launches = [row for row in launches if row["gbit"] == max(row["gbit"] for row in launches)]
+    launches = [row for row in launches if row["gbit"] == min(row["gbit"] for row in launches)]
     figure, (times, heads, images) = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
     for rows, axes, key, label in (
         (launches, times, "wall_s", "seconds"),

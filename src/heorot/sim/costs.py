@@ -64,7 +64,7 @@ MEASURED = Costs(
     chunk_in_us=1.65,
     chunk_out_us=0.9,
 )
-"""On a 2-core virtual machine that others used at the same time: 1.3 to 1.6 times what a quiet one needs, so that what is
+"""On a 2-core virtual machine that other programs used at the same time, which makes everything dearer: so what is
 predicted is rather too long."""
 
 
