@@ -412,8 +412,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repetitions", type=int, default=12, help="launches in a round (default: %(default)s)")
     options = parser.parse_args(arguments)
+    # A terminated measurement must take its cluster down as an interrupted one does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         samples, costs = _measure_all(options.rounds, options.repetitions)
+    except KeyboardInterrupt:
+        _say("interrupted; the cluster is down again")
+        return 130
     except (BenchError, OSError, subprocess.SubprocessError) as error:
         _say(str(error))
         return 2
