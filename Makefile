@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench sim chaos lock clean
+.PHONY: help venv demo test check format bench sim scale chaos lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ bench: $(STAMP) ## Measure against the floor of this machine; writes JSON and a 
 
 sim: $(STAMP) ## Simulate clusters under faults (SEEDS=200, FIRST=1, LENGTH=10 virtual minutes), or tell the story of one (SEED=7)
 	@$(BIN)/python -m heorot.sim $(if $(SEED),--seed $(SEED) --story,--seeds $(SEEDS) --first $(FIRST)) --length $(LENGTH)
+
+scale: $(STAMP) ## Launches and broadcasts on clusters far larger than this machine, in virtual time, with a picture
+	@mkdir -p bench/out
+	@$(BIN)/python -m heorot.sim.scale --json bench/out/scale-launches.json $(SCALE_OPTIONS)
+	@$(BIN)/python -m heorot.sim.scale --broadcast 256 --nodes 16,64,256,1024 --fanout 2,4,8,16,32 --gbit 1 --json bench/out/scale-broadcasts.json
+	-@$(BIN)/python -m bench.scale_picture bench/out/scale-launches.json bench/out/scale-broadcasts.json bench/out/scale.png
 
 chaos: $(STAMP) ## Kill the heads of a busy cluster again and again, and count what is lost (CHAOS_OPTIONS="--kills 20")
 	@$(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)

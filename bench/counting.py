@@ -31,7 +31,7 @@ class CountingClient:
     ) -> None:
         self.connection.close()
 
-    def launch_everywhere(self, nodes: int) -> None:
+    def launch_everywhere(self, nodes: int, ranks_a_node: int = 1, more_environment_bytes: int = 0) -> None:
         """Run /bin/true on all nodes that are up and wait for the end.
 
         Raises
@@ -40,10 +40,13 @@ class CountingClient:
             If the head refuses, or a rank does not end with 0.
         """
         job = self.session.spawn(
-            nodes="",
-            select="up",
+            nodes=",".join(["up"] * ranks_a_node) if ranks_a_node > 1 else "",
+            select="list" if ranks_a_node > 1 else "up",
             argv=[b"/bin/true"],
-            environment=[b"PATH=/usr/bin:/bin"],
+            environment=[
+                b"PATH=/usr/bin:/bin",
+                *([b"X=" + b"x" * more_environment_bytes] * bool(more_environment_bytes)),
+            ],
             directory=b"/",
             umask=os.umask(0o022) or 0o022,
             limits=[],
@@ -56,7 +59,7 @@ class CountingClient:
             tell_started=False,
         )
         self._until_done(job)
-        if len(job.statuses) != nodes or not all(status.success for status in job.statuses.values()):
+        if len(job.statuses) != nodes * ranks_a_node or not all(status.success for status in job.statuses.values()):
             raise BenchError(f"a launch on {nodes} nodes gave {len(job.statuses)} statuses, not all of them 0")
         self.session.release(job)
         self._flush()
