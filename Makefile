@@ -45,7 +45,7 @@ sim: $(STAMP) ## Simulate clusters under faults (SEEDS=200, FIRST=1, LENGTH=10 v
 scale: $(STAMP) ## Launches and broadcasts on clusters far larger than this machine, in virtual time, with a picture
 	@mkdir -p bench/out
 	@$(BIN)/python -m heorot.sim.scale --json bench/out/scale-launches.json $(SCALE_OPTIONS)
-	@$(BIN)/python -m heorot.sim.scale --broadcast 256 --nodes 16,64,256,1024 --fanout 2,4,8,16,32 --gbit 1 --json bench/out/scale-broadcasts.json
+	@$(BIN)/python -m heorot.sim.scale --broadcast 256 --nodes 16,64,256,1024 --fanout 2,4,8,16,32,peers --gbit 1 --json bench/out/scale-broadcasts.json
 	-@$(BIN)/python -m bench.scale_picture bench/out/scale-launches.json bench/out/scale-broadcasts.json bench/out/scale.png
 
 chaos: $(STAMP) ## Kill the heads of a busy cluster again and again, and count what is lost (CHAOS_OPTIONS="--kills 20")

@@ -76,6 +76,14 @@ def test_a_broadcast_gives_every_node_every_chunk_and_is_not_faster_than_its_bou
     assert wall_s >= run.bound_s
 
 
+def test_with_peers_a_broadcast_is_hardly_slower_than_its_bound() -> None:
+    run = Broadcast(50, 10, GIGABIT, chunks=256, peers=True)
+    tree = Broadcast(50, 10, GIGABIT, chunks=256)
+    assert run.run() < 1.3 * run.bound_s
+    assert tree.run() > 9 * tree.bound_s
+    assert {hop.cache for hop in run.hops.values()} == {(1 << 256) - 1}
+
+
 def test_a_process_does_one_thing_at_a_time_and_cores_run_as_many_as_they_are() -> None:
     timeline = Timeline()
     cores = Cores(timeline, 2)

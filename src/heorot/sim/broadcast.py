@@ -1,7 +1,9 @@
 """A broadcast in virtual time: the real `heorot.core.transfers` on every hop, links with a rate, and a cache in memory.
 
-The head holds an image, and every node needs it at the same moment. A chunk's bytes are not there, only its size: what
-is copied and digested for real is a handful of bytes, or 16 MB on 16,384 nodes would be 256 GB.
+The head holds an image, and every node needs it at the same moment. With `peers` they have it from each other, as
+`heorot.core.swarms` has them do on slow links; the plan is known from the start, and links between peers cost nothing.
+A chunk's bytes are not there, only its size: what is copied and digested for real is a handful of bytes, or 16 MB on
+16,384 nodes would be 256 GB.
 """
 
 from __future__ import annotations
@@ -23,14 +25,16 @@ from heorot.core.machine import (
     SendManifest,
 )
 from heorot.core.nodeset import HEAD
-from heorot.core.transfers import Transfers
+from heorot.core.transfers import Source, Transfers
 from heorot.core.tree import parent_of
+from heorot.core.two_trees import TREES, Order
 from heorot.sim.costs import MEASURED, Costs
 from heorot.sim.timed_hosts import Unexpected
 from heorot.sim.timeline import Cores, Network, Port, Process, Timeline
 
 DEADLINE_NS = 3_600_000_000_000
 PIECE_OVERHEAD_BYTES = 48
+LINK_BITS = 24
 
 
 class VirtualChunk(bytes):
@@ -48,6 +52,16 @@ def image_of(chunks: int) -> tuple[bytes, bytes]:
     digests = sha256(CHUNK).digest() * chunks
     encoded = encode_manifest(Manifest([Entry(b"/image", FILE, 0o755, chunks * CHUNK_BYTES, digests)], b"/image"))
     return image_id(encoded), encoded
+
+
+def link_between(lower: int, upper: int) -> int:
+    """Return the number of the link over which `lower` has the image from `upper`."""
+    return lower << LINK_BITS | upper + 1
+
+
+def ends_of(link: int) -> tuple[int, int]:
+    """Return who has the image over a link from whom."""
+    return link >> LINK_BITS, (link & (1 << LINK_BITS) - 1) - 1
 
 
 class Hop:
@@ -77,11 +91,10 @@ class Hop:
         self.manifest = run.manifest if parent is None else b""
         self.complete_ns = 0
         self.spent_ns = 0
-        # A link has the number of the node at its lower end.
         self.transfers = Transfers(
             self.perform,
             lambda link, message: self.perform(Send(link, message)),
-            lambda image: [] if parent is None else [node],
+            lambda image: self.run.sources_of(node, parent),
             self._complete,
             self._failed,
         )
@@ -152,7 +165,8 @@ class Hop:
     def _send(self, link: int, message: object, size_bytes: int, bulk: bool) -> None:
         run = self.run
         self.spent_ns += round(run.costs.agent.message_us * 1000)
-        to = run.hops[self.parent if link == self.node and self.parent is not None else link]
+        lower, upper = ends_of(link)
+        to = run.hops[upper if lower == self.node else lower]
         at_ns = run.timeline.now_ns + self.spent_ns
         give = to.process.give
         self.port.send(at_ns, to.port, size_bytes, give, (to.take, link, message, size_bytes), bulk)
@@ -163,7 +177,7 @@ class Broadcast:
 
     def __init__(
         self, nodes: int, fanout: int, bits_per_s: float, *, chunks: int = 256, latency_us: float = 50,
-        costs: Costs = MEASURED,
+        costs: Costs = MEASURED, peers: bool = False,
     ) -> None:  # fmt: skip
         self.timeline = Timeline()
         self.network = Network(self.timeline, latency_us, bits_per_s)
@@ -172,13 +186,28 @@ class Broadcast:
         self.bits_per_s = bits_per_s
         self.image, self.manifest = image_of(chunks)
         self.waiting = nodes
+        self.order = Order(list(range(nodes)), (0, 1)) if peers else None
         self.depth = 0
         level = nodes - 1
         while level != HEAD:
             self.depth += 1
             level = parent_of(level, fanout)
+        if peers:
+            self.depth = nodes.bit_length()
         self.hops = {HEAD: Hop(self, HEAD, None)}
         self.hops |= {node: Hop(self, node, parent_of(node, fanout)) for node in range(nodes)}
+
+    def sources_of(self, node: int, parent: int | None) -> list[Source]:
+        """Return from whom a node has the image."""
+        if parent is None:
+            return []
+        if self.order is None:
+            return [Source(link_between(node, parent))]
+        senders = [self.order.parent(tree, node) for tree in range(TREES)]
+        return [
+            Source(link_between(node, HEAD if sender is None else sender), tree, TREES)
+            for tree, sender in enumerate(senders)
+        ]
 
     def run(self) -> float:
         """Return the virtual seconds until every node has everything."""

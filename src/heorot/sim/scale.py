@@ -23,6 +23,8 @@ from heorot.sim.timed_cluster import TimedCluster, one_machine, own_hosts
 from heorot.sim.timed_hosts import Unexpected
 
 FLAT = "flat"
+PEERS = "peers"
+"""In place of a fan-out, for broadcasts: nodes have the image from each other."""
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -41,12 +43,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     try:
         options.nodes = [int(word) for word in options.nodes.split(",")]
-        options.fanout = [word if word == FLAT else int(word) for word in options.fanout.split(",")]
+        options.fanout = [word if word in (FLAT, PEERS) else int(word) for word in options.fanout.split(",")]
         options.gbit = [float(word) for word in options.gbit.split(",")]
     except ValueError as error:
         parser.error(f"numbers with commas between them, please: {error}")
-    if min(options.nodes) < 1 or any(fanout != FLAT and fanout < 1 for fanout in options.fanout):
+    if min(options.nodes) < 1 or any(isinstance(fanout, int) and fanout < 1 for fanout in options.fanout):
         parser.error("a cluster has one node at least, and a hop one child at least")
+    if PEERS in options.fanout and (not options.broadcast or min(options.nodes) < 2):
+        parser.error("peers are for --broadcast, to two nodes at least")
     return options
 
 
@@ -85,12 +89,12 @@ def launches(
 
 
 def broadcasts(
-    nodes: int, fanout: int, gbits: list[float], latency_us: float, chunks: int, costs: Costs
+    nodes: int, fanout: int, gbits: list[float], latency_us: float, chunks: int, costs: Costs, *, peers: bool
 ) -> list[dict[str, Any]]:
     """Return rows of the table of broadcasts, one for each rate of the links."""
     rows = []
     for gbit in gbits:
-        run = Broadcast(nodes, fanout, gbit * 1e9, chunks=chunks, latency_us=latency_us, costs=costs)
+        run = Broadcast(nodes, fanout, gbit * 1e9, chunks=chunks, latency_us=latency_us, costs=costs, peers=peers)
         wall_s = run.run()
         rows.append({"gbit": gbit, "wall_s": wall_s, "bound_s": run.bound_s, "ratio": wall_s / run.bound_s})
     return rows
@@ -118,13 +122,15 @@ def main(arguments: list[str] | None = None) -> int:
     gc.disable()
     for nodes in options.nodes:
         for fanout in options.fanout:
-            if fanout != FLAT and fanout >= nodes:
+            if isinstance(fanout, int) and fanout >= nodes:
                 continue  # that is flat
             began_s = time.monotonic()
-            number = nodes if fanout == FLAT else fanout
+            number = fanout if isinstance(fanout, int) else nodes
             try:
                 if options.broadcast:
-                    found = broadcasts(nodes, number, gbits, options.latency_us, options.broadcast, costs)
+                    found = broadcasts(
+                        nodes, number, gbits, options.latency_us, options.broadcast, costs, peers=fanout == PEERS
+                    )
                 else:
                     found = launches(nodes, number, gbits, options.latency_us, options.shared_cores, costs)
             except Unexpected as error:

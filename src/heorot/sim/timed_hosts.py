@@ -30,6 +30,7 @@ from heorot.core.machine import (
     Received,
     Remember,
     Send,
+    SendEncoded,
     SetTimer,
     SpaceConnected,
     TimerFired,
@@ -227,6 +228,8 @@ class TimedNode(Daemon):
         for item in instructions:
             if isinstance(item, Send):
                 self.send(item)
+            elif isinstance(item, SendEncoded):
+                self.send(Send(item.link, m.decode_link(item.payload)))
             elif isinstance(item, ToSpace):
                 self.message(len(item.payload))
                 command = m.decode_space_command(item.payload)
