@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-FLAT = "flat"
+FLAT, PEERS = "flat", "peers"
 FLAT_COLOUR = "tab:red"
 
 
@@ -22,8 +22,8 @@ def _series(rows: list[dict[str, Any]], fanout: int | str, key: str) -> tuple[li
 
 
 def _fanouts(rows: list[dict[str, Any]]) -> list[int | str]:
-    numbers = sorted({row["fanout"] for row in rows if row["fanout"] != FLAT})
-    return [*numbers, FLAT]
+    numbers = sorted({row["fanout"] for row in rows if isinstance(row["fanout"], int)})
+    return [*numbers, FLAT, PEERS]
 
 
 def draw(launches: list[dict[str, Any]], broadcasts: list[dict[str, Any]], path: Path) -> None:
@@ -49,7 +49,7 @@ def draw(launches: list[dict[str, Any]], broadcasts: list[dict[str, Any]], path:
         for number, fanout in enumerate(_fanouts(rows)):
             nodes, values = _series(rows, fanout, key)
             style = {"color": FLAT_COLOUR, "linestyle": "--"} if fanout == FLAT else {"color": f"C{number + 4}"}
-            name = "flat" if fanout == FLAT else f"fan-out {fanout}"
+            name = f"fan-out {fanout}" if isinstance(fanout, int) else fanout
             if nodes:
                 axes.plot(nodes, values, marker="o", label=name, **style)
         axes.set(xscale="log", yscale="log", xlabel="nodes", ylabel=label)

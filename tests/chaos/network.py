@@ -33,6 +33,8 @@ RESTART_S = {"bphead": 1.0, "bpnode": 0.2, "etcd": 1.0}
 """As in the units of systemd that come with Heorot."""
 TEND_S = 0.02
 END_S = 10.0
+YOUNG_S = 2.0
+"""A launch on a node that began less than a second before it is refused, and rightly so, when the head is lost then."""
 CALM_S = 60.0
 """How long a cluster that was healed may take to be whole again before that is called hanging."""
 
@@ -252,6 +254,9 @@ class HostsCluster:
             return f"heads: {roles}"
         if not status["store"]["reachable"]:
             return "the store cannot be reached"
+        young = [host.namespace for host in self.nodes if time.monotonic() - host.started_s["bpinit"] < YOUNG_S]
+        if young:
+            return f"too young: {young}"
         away = {node["name"]: node["state"] for node in status["nodes"] if node["state"] != "up"}
         if away or len(status["nodes"]) != len(self.nodes):
             return f"nodes: {away or len(status['nodes'])}"

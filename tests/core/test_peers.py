@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-import pytest
-
 from heorot.core import messages as m
 from heorot.core.chunks import CHUNK_BYTES
 from heorot.core.image import mask_of
-from heorot.core.machine import CloseLink, Connect, ConnectFailed, Examined, Instruction, LinkOpened, Send
+from heorot.core.machine import CloseLink, Connect, ConnectFailed, Examined, Instruction, LinkOpened, Send, SendChunks
 from heorot.core.node_config import NodeConfig
 from heorot.core.peers import PING_AFTER_MS, SILENCE_MS, Peers
 from heorot.core.transfers import Transfers
@@ -28,6 +26,7 @@ class Rig:
         self.sample = Sample(Random(1), [CHUNKS * CHUNK_BYTES])
         self.image = self.sample.image
         self.out: list[Instruction] = []
+        self.failures: list[str] = []
         config = NodeConfig("test", 9, "test", "host9", 1, ())
         self.peers = Peers(config, self.out.append, lambda peer: HELLO, lambda: self.transfers)
         self.transfers = Transfers(
@@ -35,7 +34,7 @@ class Rig:
             lambda link, message: self.out.append(Send(link, message)),
             lambda image: self.peers.sources(image, UP, PARENT),
             lambda image: None,
-            lambda image, why: pytest.fail(why),
+            lambda image, why: self.failures.append(why),
             lambda: UP,
             plan=self.peers.plan_of,
             ended=self.peers.drop,
@@ -137,3 +136,43 @@ def test_nothing_is_left_of_the_links_when_the_image_is_here() -> None:
     rig.transfers.dismiss(rig.image)
     assert rig.closed() == [1, 2]
     assert (len(rig.peers), rig.peers.links) == (0, 0)
+
+
+def test_a_peer_that_sends_something_damaged_is_left_and_does_no_harm() -> None:
+    rig = Rig()
+    rig.connect(1, 2)
+    rig.asked()
+    rig.peers.received(1, m.Piece(rig.image, 0, [b"something else"]), 0)
+    assert rig.closed() == [1]
+    assert rig.asked() == {(UP, True): EVEN}
+
+
+def test_what_neither_parent_nor_peers_can_have_is_given_up() -> None:
+    rig = Rig()
+    rig.connect(1, 2)
+    rig.peers.closed(1, "reset")
+    rig.asked()
+    rig.transfers.unavailable(UP, m.Unavailable(rig.image, "nobody has it"))
+    assert rig.failures == ["nobody has it"]
+    assert not rig.transfers.transfers
+
+
+def test_all_that_was_asked_for_before_the_manifest_was_here_is_sent() -> None:
+    rig = Rig()
+    other = Sample(Random(2), [3 * CHUNK_BYTES])
+    for chunk in range(3):
+        rig.transfers.want(20, m.Want(other.image, False, [chunk, 1]))
+    rig.out.clear()
+    rig.transfers.examined(Examined(other.image, other.encoded, [0, 3]))
+    sent = [item for item in rig.out if isinstance(item, SendChunks)]
+    assert sum(item.count for item in sent) == 3
+
+
+def test_the_manifest_is_asked_of_the_parent() -> None:
+    rig = Rig()
+    other = Sample(Random(2), [CHUNK_BYTES])
+    rig.peers.follow(other.image, b"a plan", [(5, "host5", 1), (6, "host6", 1)])
+    rig.transfers.need(other.image)
+    rig.transfers.examined(Examined(other.image, b"", []))
+    wants = [item.link for item in rig.out if isinstance(item, Send) and isinstance(item.message, m.Want)]
+    assert wants == [UP]

@@ -62,12 +62,12 @@ def test_neighbours_on_one_host_gain_nothing() -> None:
 def test_each_hop_adds_the_addresses_that_it_knows() -> None:
     head = make_swarms(many_hosts(range(20)))
     members = NodeSet.of(range(20)).mask
-    swarm = head.begin(IMAGE, members, (0, 1))
+    swarm = head.begin(IMAGE, members, (0, 1), 0)
     below_zero = NodeSet.of([0, 4, 5, 6, 7]).mask
     message = head.message_for(swarm, below_zero)
     # Node 0 knows those below it, and is told where the others are that send to any of them.
     hop = make_swarms(many_hosts(range(4, 8)))
-    taken = hop.take(message)
+    taken = hop.take(message, 0)
     for node in NodeSet(below_zero):
         assert taken.senders_of(node) == swarm.senders_of(node)
         for sender in taken.senders_of(node):
@@ -80,12 +80,12 @@ def test_each_hop_adds_the_addresses_that_it_knows() -> None:
 @pytest.mark.parametrize("tops", [[], [1], [1, 1], [1, 9], [-1, 1], [1, 2, 3]])
 def test_a_swarm_that_contradicts_itself_is_refused(tops: list[int]) -> None:
     with pytest.raises(ProtocolError, match="first members"):
-        make_swarms({}).take(i.Swarm(IMAGE, [0, 4], tops, []))
+        make_swarms({}).take(i.Swarm(IMAGE, [0, 4], tops, []), 0)
 
 
 def test_a_swarm_is_remembered_for_a_while() -> None:
     swarms = make_swarms({})
-    swarm = swarms.begin(IMAGE, 0b111, (0, 1))
+    swarm = swarms.begin(IMAGE, 0b111, (0, 1), 0)
     swarms.ended(IMAGE, 1_000)
     assert swarms.get(IMAGE, 1_000 + KEPT_MS) is swarm
     assert swarms.get(IMAGE, 1_001 + KEPT_MS) is None
@@ -94,7 +94,7 @@ def test_a_swarm_is_remembered_for_a_while() -> None:
 def test_no_more_swarms_are_remembered_than_the_limit() -> None:
     swarms = make_swarms({})
     for number in range(MAX_SWARMS + 3):
-        swarms.begin(number.to_bytes(32, "big"), 0b111, (0, 1))
+        swarms.begin(number.to_bytes(32, "big"), 0b111, (0, 1), 0)
         swarms.ended(number.to_bytes(32, "big"), 0)
     assert len(swarms.by_image) == MAX_SWARMS + 1
     assert swarms.get((1).to_bytes(32, "big"), 0) is None

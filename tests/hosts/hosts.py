@@ -71,6 +71,8 @@ class Host:
         self.directory.mkdir()
         self.config = self.directory / f"{'head' if name == 'head' else 'node'}.toml"
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.started_s: dict[str, float] = {}
+        """When each of them was started last, on the monotonic clock."""
 
     def run(self, command: str, *arguments: object, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         """Run one of Heorot's commands here and return what became of it."""
@@ -87,6 +89,7 @@ class Host:
     def start(self, daemon: str, argv: Sequence[str] = ()) -> None:
         """Start a daemon as a service manager would: one of Heorot's, or what `argv` says."""
         argv = argv or [*argv_of(daemon), "--config", str(self.config)]
+        self.started_s[daemon] = time.monotonic()
         with open(self.directory / f"{daemon}.err", "ab") as errors:
             self.daemons[daemon] = subprocess.Popen(
                 self._inside(argv),

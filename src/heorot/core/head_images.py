@@ -146,18 +146,23 @@ class HeadImages:
                     members |= m.nodes_of(job.ticket)
             members &= self._context.members.attached_mask
             for link in links:
-                members |= below[link].mask
+                members |= 1 << below[link].peer
             children = [link.peer for link in below.values() if link.mask & members]
             if not self.swarms.is_worth_it(size, children):
                 return
             first, second = children[:2]
             members |= 1 << first | 1 << second
             self._context.log("info", f"{members.bit_count()} nodes shall have an image from each other")
-            swarm = self.swarms.begin(image, members, (first, second))
+            swarm = self.swarms.begin(image, members, (first, second), self._context.now_ms)
         for link in links:
-            if swarm.members & below[link].mask:
+            child = below[link]
+            if not swarm.members & child.mask:
+                continue
+            is_member = swarm.members >> child.peer & 1
+            if is_member or link not in swarm.told:
                 swarm.told[link] = None
-                self._context.emit(Send(link, self.swarms.message_for(swarm, below[link].mask)))
+                self._context.emit(Send(link, self.swarms.message_for(swarm, child.mask)))
+            if is_member:
                 self.transfers.redirect(image, link)
 
     def received(self, link: NodeLink, message: i.Want | i.Took) -> None:

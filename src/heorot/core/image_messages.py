@@ -6,7 +6,7 @@ sent that was not asked for, and of one image no more than a window that was not
 
 from __future__ import annotations
 
-from heorot.core.message_base import Count, ImageId, Message, NodeNumber
+from heorot.core.message_base import Count, ImageId, Message, NodeNumber, Port
 
 
 class Want(Message, tag=10, frozen=True):
@@ -62,7 +62,7 @@ class Address(Message, frozen=True):
 
     node: NodeNumber
     host: str
-    port: Count
+    port: Port
 
 
 class Swarm(Message, tag=15, frozen=True):

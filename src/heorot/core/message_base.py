@@ -10,6 +10,7 @@ Count: TypeAlias = Annotated[int, Meta(ge=0)]
 """A number that counts: bytes, offsets, milliseconds, ranks."""
 NodeNumber: TypeAlias = Annotated[int, Meta(ge=-1)]
 """A node's number, or -1 for the head."""
+Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
 JobId: TypeAlias = Annotated[str, Meta(min_length=3, max_length=40, pattern=r"^[0-9]+\.[0-9]+$")]
 """``EPOCH.SEQUENCE``: unique in the cluster because an epoch belongs to one head."""
 ImageId: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]

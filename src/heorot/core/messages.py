@@ -26,6 +26,7 @@ from heorot.core.message_base import Count as Count
 from heorot.core.message_base import JobId as JobId
 from heorot.core.message_base import Message as Message
 from heorot.core.message_base import NodeNumber as NodeNumber
+from heorot.core.message_base import Port as Port
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 1
@@ -146,7 +147,7 @@ class Attach(Message, tag=32, frozen=True):
     incarnation: Count
     """Chosen at random by each bpinit; another number means that all processes of the former are gone."""
     host: str
-    port: Count
+    port: Port
     """Where the agent accepts children."""
     placement: bytes
     """The encoded `SignedPlacement` under which the node attaches; empty: the node asks the head for one."""
@@ -177,7 +178,7 @@ class Hop(Message, frozen=True):
 
     node: NodeNumber
     host: str
-    port: Count
+    port: Port
 
 
 class Placement(Message, frozen=True):

@@ -195,7 +195,7 @@ class NodeMachine:
     def _image_sources(self, image: bytes) -> list[Source]:
         uplink = self.uplink
         swarm = self.swarms.get(image, self._now_ms) if not self.peers.plan_of(image) else None
-        if swarm is not None and self.config.node in swarm.order:
+        if swarm is not None and swarm.members >> self.config.node & 1:
             swarm.ended_at_ms = None
             self._plan_peers(swarm)
         return self.peers.sources(image, uplink.link if uplink.attached else None, uplink.parent)
@@ -660,7 +660,7 @@ class NodeMachine:
             members = self.programs.nodes_of(image) & self._below.mask
             for child in self.children.values():
                 if child.link in links:
-                    members |= child.mask
+                    members |= 1 << child.node
             children = [child.node for child in self.children.values() if child.mask & members]
             # As long as nothing comes, the hop above may begin one for all.
             if not self.transfers.is_flowing(image) or not self.swarms.is_worth_it(size, children):
@@ -668,19 +668,24 @@ class NodeMachine:
             first, second = children[:2]
             members |= 1 << first | 1 << second
             self._log("info", f"{len(children)} children shall have an image from each other")
-            swarm = self.swarms.begin(image, members, (first, second))
+            swarm = self.swarms.begin(image, members, (first, second), self._now_ms)
         self._tell_swarm(swarm, links)
 
     def _tell_swarm(self, swarm: Swarm, links: list[int]) -> None:
         for link in links:
             child = self.children.get(link)
-            if child is not None and swarm.members & child.mask:
+            if child is None or not swarm.members & child.mask:
+                continue
+            is_member = swarm.members >> child.node & 1
+            # A member that asks without a plan does not know of it any more; for others it is enough to be told once.
+            if is_member or link not in swarm.told:
                 swarm.told[link] = None
                 self._out.append(Send(link, self.swarms.message_for(swarm, child.mask)))
+            if is_member:
                 self.transfers.redirect(swarm.image, link)
 
     def _join_swarm(self, message: m.Swarm) -> None:
-        swarm = self.swarms.take(message)
+        swarm = self.swarms.take(message, self._now_ms)
         if message.image not in self.transfers.transfers:
             # It came here meanwhile, or nobody needs it any more: others may ask all the same.
             self.swarms.ended(message.image, self._now_ms)
@@ -689,7 +694,7 @@ class NodeMachine:
         links = [*self.transfers.requesters(message.image), *swarm.told]
         swarm.told.clear()
         self._tell_swarm(swarm, list(dict.fromkeys(links)))
-        if self.config.node in swarm.order:
+        if swarm.members >> self.config.node & 1:
             self._plan_peers(swarm)
             self.transfers.replan(message.image)
 
@@ -697,9 +702,9 @@ class NodeMachine:
         ways: list[Way | None] = []
         for node in swarm.senders_of(self.config.node):
             address = self.swarms.address(swarm, node) if node is not None else None
-            if node == self.uplink.parent:
-                address = address or ("", 0)
-            ways.append((node, *address) if node is not None and address is not None else None)
+            # The parent needs no address, and has no link of its own.
+            is_known = address is not None or node == self.uplink.parent
+            ways.append((node, *(address or ("", 0))) if node is not None and is_known else None)
         if not self.peers:
             self._out.append(SetTimer("peers", self._now_ms + LOOK_MS))
         self.peers.follow(swarm.image, swarm.plan, ways)
@@ -721,6 +726,8 @@ class NodeMachine:
             self._refuse(child.link, *problem)
             self._drop_child(child.link)
             return
+        if child.greeted or child.is_peer:
+            raise ProtocolError("a second Hello")
         if hello.peer:
             child.is_peer = True
             self._out.append(Send(child.link, self._hello()))

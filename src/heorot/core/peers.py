@@ -190,9 +190,9 @@ class Peers:
         peer.heard_at_ms = now_ms
         transfers = self._transfers()
         if isinstance(message, m.Piece):
-            transfers.piece(link, message)
-        elif isinstance(message, m.ImageManifest):
-            transfers.manifest(link, message)
+            if not transfers.piece(link, message):
+                self._emit(CloseLink(link, "it sent a damaged chunk"))
+                self._lose(peer, "it sent a damaged chunk")
         elif isinstance(message, m.Hello):
             problem = incompatibility(message, self._config.cluster)
             if problem is None:

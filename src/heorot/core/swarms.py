@@ -87,7 +87,7 @@ class Swarm:
         self.members = members
         self.tops = tops
         self.addresses = addresses
-        self.order = Order(NodeSet(members).numbers(), tops)
+        self._order: Order | None = None
         shape = f"{NodeSet(members).ranges()} {tops}"
         self.plan = sha256(image + shape.encode()).digest()[:PLAN_BYTES]
         """What names this order of the members."""
@@ -95,6 +95,13 @@ class Swarm:
         """The links that were sent it: should another swarm take its place, they are told."""
         self.ended_at_ms: int | None = None
         """When the transfer of the image ended here last."""
+
+    @property
+    def order(self) -> Order:
+        """The order of the members, which is worked out when it is needed."""
+        if self._order is None:
+            self._order = Order(NodeSet(self.members).numbers(), self.tops)
+        return self._order
 
     def senders_of(self, node: int) -> list[int | None]:
         """Return who sends to a member, by tree; None: it is the root, and has its part from above."""
@@ -132,11 +139,13 @@ class Swarms:
         # Neighbours on one host share its processors and its link: no other way is shorter.
         return len(hosts) >= TREES and self.pace.ms_for(size * (len(children) - 1)) >= self._gain_ms
 
-    def begin(self, image: bytes, members: int, tops: tuple[int, int]) -> Swarm:
+    def begin(self, image: bytes, members: int, tops: tuple[int, int], now_ms: int) -> Swarm:
         """Have these nodes have the image from each other; `tops` have it from here."""
-        return self._add(Swarm(image, members, tops, {}))
+        return self._add(Swarm(image, members, tops, {}), now_ms)
 
-    def _add(self, swarm: Swarm) -> Swarm:
+    def _add(self, swarm: Swarm, now_ms: int) -> Swarm:
+        for image in list(self.by_image):
+            self.get(image, now_ms)
         self.by_image.pop(swarm.image, None)
         self.by_image[swarm.image] = swarm
         ended = [image for image, other in self.by_image.items() if other.ended_at_ms is not None]
@@ -144,7 +153,7 @@ class Swarms:
             del self.by_image[ended[0]]
         return swarm
 
-    def take(self, message: i.Swarm) -> Swarm:
+    def take(self, message: i.Swarm, now_ms: int) -> Swarm:
         """The hop above has begun one.
 
         Raises
@@ -158,7 +167,7 @@ class Swarms:
             raise ProtocolError(f"a swarm whose first members {tops} are not two of its members")
         addresses = {address.node: (address.host, address.port) for address in message.addresses}
         former = self.by_image.get(message.image)
-        swarm = self._add(Swarm(message.image, members, (tops[0], tops[1]), addresses))
+        swarm = self._add(Swarm(message.image, members, (tops[0], tops[1]), addresses), now_ms)
         if former is not None:
             swarm.told.update(former.told)
         return swarm
@@ -179,7 +188,7 @@ class Swarms:
 
     def address(self, swarm: Swarm, node: int) -> tuple[str, int] | None:
         """Return where a member accepts neighbours."""
-        return self._address_of(node) or swarm.addresses.get(node)
+        return swarm.addresses.get(node) or self._address_of(node)
 
     def ended(self, image: bytes, now_ms: int) -> None:
         """Nobody asks for the image any more."""

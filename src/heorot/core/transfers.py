@@ -26,7 +26,6 @@ from hashlib import sha256
 from typing import TypeAlias
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from heorot.core import image_messages as i
 from heorot.core.errors import ProtocolError
@@ -53,6 +52,8 @@ PIECE_BYTES = 128 * 1024
 """Consecutive chunks are sent together up to this size."""
 MAX_IMAGES = 1_024
 """Images under way on one hop at a time."""
+MAX_WAITING_WANTS = 16
+"""So many requests of one neighbour wait for the manifest."""
 MAX_BAD_CHUNKS = 8
 """An image is given up when so many chunks of it were not what they should be."""
 
@@ -110,8 +111,8 @@ class _Transfer:
         """This host itself needs the image."""
         self.told_complete = False
         self.requesters: dict[int, _Requester] = {}
-        self.wants: dict[int, i.Want] = {}
-        """What neighbours asked for before the manifest was known."""
+        self.wants: dict[int, list[i.Want]] = {}
+        """What neighbours asked for before the manifest was known, in order."""
         self.asked: dict[int, int] = {}
         """By source: mask of the chunks that it was asked for and has not sent."""
         self.asked_directly = 0
@@ -235,7 +236,8 @@ class Transfers:
         if transfer is None:
             return []
         asking = [link for link, requester in transfer.requesters.items() if requester.swarms]
-        return asking + [link for link, want in transfer.wants.items() if want.swarms and link not in asking]
+        waiting = [link for link, wants in transfer.wants.items() if wants and wants[-1].swarms]
+        return asking + [link for link in waiting if link not in asking]
 
     def redirect(self, image: bytes, link: int) -> None:
         """This neighbour asks somebody else from now on; what it has asked for directly it is still sent."""
@@ -243,9 +245,8 @@ class Transfers:
         requester = transfer.requesters.get(link)
         if requester is not None:
             requester.pending &= requester.direct
-        want = transfer.wants.get(link)
-        if want is not None:
-            transfer.wants[link] = replace(want, chunks=want.chunks if want.direct else [])
+        if link in transfer.wants:
+            transfer.wants[link] = [want for want in transfer.wants[link] if want.direct or want.manifest]
 
     def replan(self, image: bytes) -> None:
         """The sources of this image are others now: call off what was asked for, and ask them."""
@@ -284,7 +285,12 @@ class Transfers:
             return
         transfer.refusals.clear()
         if transfer.layout is None:
-            transfer.wants[link] = want
+            waiting = transfer.wants.setdefault(link, [])
+            if not want.manifest and not want.chunks:
+                waiting.clear()
+            if len(waiting) >= MAX_WAITING_WANTS:
+                raise ProtocolError(f"{MAX_WAITING_WANTS} requests for an image whose manifest is not known yet")
+            waiting.append(want)
         else:
             self._take_want(transfer, transfer.layout, link, want)
         self._pursue(transfer)
@@ -325,7 +331,7 @@ class Transfers:
         if transfer.layout is not None:
             transfer.have |= mask_of(event.chunks, transfer.layout.chunks)
             wants, transfer.wants = transfer.wants, {}
-            for link, want in wants.items():
+            for link, want in [(link, want) for link, waiting in wants.items() for want in waiting]:
                 try:
                     self._take_want(transfer, transfer.layout, link, want)
                 except ProtocolError as error:
@@ -374,8 +380,8 @@ class Transfers:
         transfer.examining = True
         self._emit(KeepManifest(message.image, message.data))
 
-    def piece(self, source: int, message: i.Piece) -> None:
-        """Chunks have come: keep them, pass them on.
+    def piece(self, source: int, message: i.Piece) -> bool:
+        """Chunks have come: keep them, pass them on. Return False if one was not what it should be.
 
         Raises
         ------
@@ -386,7 +392,7 @@ class Transfers:
         size = sum(map(len, message.chunks))
         self._ask(source, i.Took(message.image, size))
         if transfer is None or transfer.layout is None:
-            return  # nobody needs it any more
+            return True  # nobody needs it any more
         layout = transfer.layout
         if message.first + len(message.chunks) > layout.chunks:
             raise ProtocolError(f"the chunks from {message.first} of an image that has {layout.chunks}")
@@ -408,17 +414,20 @@ class Transfers:
                 transfer.have |= bit
                 self._emit(KeepChunk(message.image, chunk, data))
         transfer.asked[source] = asked
-        if bad:
-            self._count_bad(transfer, "the image came damaged again and again", doubt=True)
-        else:
+        if not bad:
             self._pursue(transfer)
+        elif self._plan(message.image) and source != self._parent():
+            return False  # the caller leaves this peer, and its part is asked of the parent
+        else:
+            self._count_bad(transfer, "the image came damaged again and again", doubt=True)
+        return not bad
 
     def unavailable(self, source: int, message: i.Unavailable) -> None:
         """A source cannot give what it was asked for."""
         transfer = self.transfers.get(message.image)
         if transfer is None:
             return
-        transfer.asked.pop(source, None)
+        transfer.asked_directly &= ~transfer.asked.pop(source, 0)
         if transfer.manifest_asked_of == source:
             transfer.manifest_asked_of = None
         transfer.refusals[source] = message.text
@@ -449,8 +458,9 @@ class Transfers:
         requester = transfer.requesters.get(link) if transfer is not None else None
         if transfer is not None and requester is not None:
             was_cautious = not self._pace.known
-            requester.unacknowledged_bytes = max(0, requester.unacknowledged_bytes - message.size_bytes)
-            self._pace.took(message.size_bytes, self._now_ms())
+            size = min(message.size_bytes, requester.unacknowledged_bytes)
+            requester.unacknowledged_bytes -= size
+            self._pace.took(size, self._now_ms())
             self._consider_others(transfer)
             if was_cautious:
                 for other in list(transfer.requesters.values()):
@@ -521,9 +531,11 @@ class Transfers:
             self._end_if_idle(transfer)
             return
         willing = self._willing(transfer)
-        if willing:
-            transfer.manifest_asked_of = willing[0].link
-            self._ask(willing[0].link, i.Want(transfer.image, True, [], swarms=True))
+        # Not of a peer: what is asked of all of them in the same order may be asked in a ring.
+        link = self._parent() if self._plan(transfer.image) else willing[0].link if willing else None
+        if willing is not None and link is not None and link not in transfer.refusals:
+            transfer.manifest_asked_of = link
+            self._ask(link, i.Want(transfer.image, True, [], swarms=True))
 
     def _ask_chunks(self, transfer: _Transfer, doubt: bool) -> bool:
         """Ask for what lacks and was not asked for; return False if the image was given up."""
@@ -540,12 +552,25 @@ class Transfers:
         willing = self._willing(transfer)
         if willing is None:
             return False
+        parent_link = self._parent()
+        if parent_link in transfer.refusals and (directly or self._needs(transfer, parent_link, to_ask)):
+            # Peers have their part from above as well: it will not come from them either.
+            self._give_up(transfer, transfer.refusals[parent_link])
+            return False
         if parent is not None:
             self._ask_for(transfer, Source(parent, direct=True, plan=plan), directly, doubt)
             to_ask &= ~directly
         for source in willing:
             self._ask_for(transfer, source, to_ask & _every(source.parts, source.part, to_ask.bit_length()), doubt)
         return True
+
+    def _needs(self, transfer: _Transfer, link: int, chunks: int) -> bool:
+        """Say whether some of these chunks can be had from this source only."""
+        sources = self._sources(transfer.image)
+        return any(
+            source.link == link and chunks & _every(source.parts, source.part, chunks.bit_length())
+            for source in (sources if isinstance(sources, list) else ())
+        )
 
     def _ask_for(self, transfer: _Transfer, source: Source, share: int, doubt: bool) -> None:
         if share:

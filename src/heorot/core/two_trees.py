@@ -63,7 +63,7 @@ class Order:
     nodes
         Ascending, at least two.
     tops
-        The root of tree 0 and that of tree 1; different unless there is but one.
+        The root of tree 0 and that of tree 1, two different members.
     """
 
     def __init__(self, nodes: list[int], tops: tuple[int, int]) -> None:
