@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,3 +197,45 @@ def test_no_more_files_are_open_than_the_bound(cache: Cache) -> None:
     fill(cache, sample)
     cache.read_chunks(sample.image, 0, 100, check=True)
     assert len(os.listdir("/proc/self/fd")) - before <= cache_module.MAX_OPEN_FILES
+
+
+def test_a_view_does_not_outlive_a_file_that_was_damaged(cache: Cache) -> None:
+    sample, other = Sample({b"/a": content(1, 200_000)}), Sample({b"/b": content(2, 1_000)})
+    for one in (sample, other):
+        fill(cache, one)
+    view, untouched = Path(cache.make_view(sample.image)), Path(cache.make_view(other.image))
+    with (view / "0").open("r+b") as file:
+        file.write(b"damage")
+    assert cache.lose_chunks(sample.image, 0, 1) == [0, sample.layout.chunks]
+    assert untouched.exists()
+    for number in range(sample.layout.chunks):
+        cache.keep_chunk(sample.image, number, sample.chunk(number))
+    assert (Path(cache.make_view(sample.image)) / "0").read_bytes() == content(1, 200_000)
+
+
+def test_a_cache_that_was_removed_is_made_anew(cache: Cache) -> None:
+    sample = Sample({b"/a": content(1, 200_000)})
+    fill(cache, sample)
+    shutil.rmtree(cache.directory)
+    assert cache.examine(sample.image) == (b"", [])
+    assert cache.used_bytes == 0
+    fill(cache, sample)
+    assert (Path(cache.make_view(sample.image)) / "0").read_bytes() == content(1, 200_000)
+
+
+def test_on_a_disk_that_is_full_what_nobody_uses_goes_first(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=True)
+    try:
+        cache = Cache(str(disk / "images"), LIMIT)
+        for number in range(1, 4):
+            sample = Sample({b"/a": content(number, 600_000)})
+            fill(cache, sample)
+            assert cache.examine(sample.image)[1] == [0, sample.layout.chunks]
+            cache.forget(sample.image)
+        with pytest.raises(ImageError, match="No space left"):
+            fill(cache, Sample({b"/a": content(9, 2_000_000)}))
+        cache.close()
+    finally:
+        subprocess.run(["umount", disk], check=True)

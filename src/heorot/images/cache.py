@@ -196,13 +196,23 @@ class Cache:
             return
         self._make_room(len(data))
         try:
-            _write(self._file(name, os.O_RDWR | os.O_CREAT), data, offset)
+            self._write_chunk(name, data, offset)
         except OSError as error:
             raise self._failure(error, self._path("partial", name)) from error
         self.used_bytes += len(data)
         self._chunks[name] |= bit
         if self._chunks[name] == (1 << count) - 1:
             self._finish(name, layout.manifest.entries[layout.files[file]].mode)
+
+    def _write_chunk(self, name: str, data: bytes, offset: int) -> None:
+        try:
+            _write(self._file(name, os.O_RDWR | os.O_CREAT), data, offset)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # The disk is smaller than the limit, or others use it: what nobody needs now has to go.
+            self._evict(self.limit_bytes)
+            _write(self._file(name, os.O_RDWR | os.O_CREAT), data, offset)
 
     def _finish(self, name: str, mode: int) -> None:
         """All chunks of a file are there."""
@@ -256,6 +266,7 @@ class Cache:
             return []
         layout = pinned.layout
         lost = 0
+        inodes: set[int] = set()
         for file in sorted({layout.place(chunk)[0] for chunk in range(first, first + count)}):
             start, chunks = layout.chunks_of(file)
             lost |= ((1 << chunks) - 1) << start
@@ -263,10 +274,21 @@ class Cache:
             self._close(name)
             for kind in ("files", "partial"):
                 with contextlib.suppress(OSError):
-                    self.used_bytes -= _size_on_disk(os.stat(self._path(kind, name)))
+                    status = os.stat(self._path(kind, name))
+                    inodes.add(status.st_ino)
+                    self.used_bytes -= _size_on_disk(status)
                     self._remove(self._path(kind, name))
             self._chunks[name] = 0
+        self._remove_views_of(inodes)
         return ranges_of(lost)
+
+    def _remove_views_of(self, inodes: set[int]) -> None:
+        """Drop every view in which these files are linked: it would go on showing them."""
+        for view in os.listdir(self._path("views")):
+            path = self._path("views", view)
+            with contextlib.suppress(OSError), os.scandir(path) as entries:
+                if any(entry.inode() in inodes for entry in entries):
+                    self._remove_tree(path)
 
     # ------------------------------------------------------------------ views
 
@@ -357,7 +379,12 @@ class Cache:
     def _prepare(self) -> None:
         """Make the directories, and find out what is there."""
         if self._ready:
-            return
+            if os.path.isdir(self._path("manifests")):
+                return
+            # Somebody has cleared it.
+            self.close()
+            self._chunks = dict.fromkeys(self._chunks, 0)
+            self.used_bytes = 0
         try:
             os.makedirs(self.directory, 0o700, exist_ok=True)
             for name in ("manifests", "files", "partial", "views", "stage"):
