@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from heorot import short_msgpack
 from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.core.errors import ProtocolError
-from heorot.images.copy_stream import Receiver, Sender
+from heorot.images import copy_stream
+from heorot.images.copy_stream import MAX_COMPLAINTS, Receiver, Sender
 from heorot.images.placing import Item, Placer, PlacingError, copy_from, write_all
 
 NEW = b"new content"
@@ -137,6 +139,87 @@ def test_nothing_gets_out_of_the_destination(tmp_path: Path, items: list[Item]) 
     assert sorted(os.listdir(tmp_path)) == ["inside", "outside"]
 
 
+def test_a_link_in_the_directory_is_replaced_and_one_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "d" / "source").symlink_to(tmp_path / "file")
+    put(tmp_path / "d", file())
+    assert not (tmp_path / "d" / "source").is_symlink()
+    assert (tmp_path / "d" / "source").read_bytes() == NEW
+    assert (tmp_path / "file").read_bytes() == b"old"
+    (tmp_path / "link").symlink_to("missing")
+    with pytest.raises(PlacingError, match=f"cannot write {tmp_path}/link: No such file or directory"):
+        put(tmp_path / "link", file())
+    assert sorted(os.listdir(tmp_path)) == ["d", "file", "link"]
+
+
+def test_a_link_to_a_directory_in_the_directory_is_not_copied_into(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "d" / "a").symlink_to(tmp_path / "other")
+    with pytest.raises(PlacingError, match=f"cannot write {tmp_path}/d/a: File exists"):
+        Placer(os.fsencode(tmp_path / "d"), True).place(Item(b"a", DIRECTORY, 0o755, b"", []))
+
+
+@pytest.mark.parametrize("attributes", [[], [0o777, os.getuid(), os.getgid(), 0]])
+@pytest.mark.parametrize("other", ["link", "directory"])
+def test_a_directory_that_was_exchanged_keeps_its_mode(tmp_path: Path, attributes: list[int], other: str) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir(mode=0o700)
+    placer = Placer(os.fsencode(inside), True)
+    placer.place(Item(b"a", DIRECTORY, 0o755, b"", attributes))
+    (inside / "a").rename(inside / "moved")
+    if other == "link":
+        (inside / "a").symlink_to(outside)
+    else:
+        outside.rename(inside / "a")
+    said = [str(failure) for failure in placer.finish()]
+    assert said == [
+        f"cannot write {inside}/a: Not a directory"
+        if other == "link"
+        else f"{inside}/a was exchanged while it was written: its mode is not set"
+    ]
+    assert stat.S_IMODE((inside / "a").stat().st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_nobody_leads_a_copy_elsewhere_by_an_exchange(tmp_path: Path, when: str) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    placer = Placer(os.fsencode(inside), True)
+    placer.place(Item(b"a", DIRECTORY, 0o755, b"", []))
+
+    def exchange() -> None:
+        (inside / "a").rename(inside / "moved")
+        (inside / "a").symlink_to(outside)
+
+    if when == "before":
+        exchange()
+    with pytest.raises(PlacingError, match=f"cannot write {inside}/a/x: Not a directory"):
+        placer.place(Item(b"a/x", FILE, 0o644, b"", []), lambda fd: exchange() if when == "meanwhile" else None)
+    if when == "before":
+        for item in Item(b"a/d", DIRECTORY, 0o755, b"", []), Item(b"a/l", SYMLINK, 0o777, b"x", []):
+            with pytest.raises(PlacingError, match="Not a directory"):
+                placer.place(item)
+    assert os.listdir(outside) == []
+
+
+def test_a_time_that_no_clock_shows_is_said(tmp_path: Path) -> None:
+    item = Item(b"x", FILE, 0o644, b"", [0o644, os.getuid(), os.getgid(), 1 << 100])
+    with pytest.raises(PlacingError, match=r"cannot write .*: Numerical result out of range"):
+        put(tmp_path, item)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_owner_that_cannot_be_is_not_given_and_no_set_id_bit_either(tmp_path: Path) -> None:
+    put(tmp_path, Item(b"x", FILE, 0o644, b"", [0o6755, 1 << 60, 1 << 60, 0]))
+    status = (tmp_path / "x").stat()
+    assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (os.getuid(), 0o755)
+
+
 def test_what_the_kernel_cannot_copy_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise OSError(18, "")
@@ -208,3 +291,132 @@ def test_what_is_no_stream_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(ProtocolError):
         receiver(tmp_path / "back", []).feed(data)
     assert os.listdir(tmp_path) == []
+
+
+def header(*fields: object) -> bytes:
+    data = short_msgpack.packb(fields)
+    return len(data).to_bytes(4, "big") + data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\0\x10\0" + b"\x91" * 0x1000,
+        header(FILE, 1 << 60, 0o644, 0, 0, 0, b""),
+        header(FILE, "0", 0o644, 0, 0, 0, b""),
+        header(SYMLINK, b"0", 0o777, 0, 0, 0, 1 << 60),
+        header(FILE, b"0", 0o644, 1 << 32, 0, 0, b""),
+        header(FILE, b"0", 0o644, 0, (1 << 32) - 1, 0, b""),
+        header(FILE, b"0", 0o644, -1, 0, 0, b""),
+        header(FILE, b"0", 1 << 32, 0, 0, 0, b""),
+        header(FILE, b"0", 0o644, 0, 0, float("inf"), b""),
+        header(FILE, b"0", 0o644, 0, 0, b"0", b""),
+        header(float("inf"), b"0", 0o644, 0, 0, 0, b""),
+    ],
+)
+def test_a_header_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(ProtocolError, match="the node sent a header that cannot be read"):
+        receiver(tmp_path / "back", []).feed(data)
+    assert os.listdir(tmp_path) == []
+
+
+def test_nothing_is_kept_of_what_follows_the_end(tmp_path: Path) -> None:
+    at_once, later = receiver(tmp_path / "a", []), receiver(tmp_path / "b", [])
+    with pytest.raises(ProtocolError, match="the node sent more after the end"):
+        at_once.feed(bytes(4) + b"x")
+    later.feed(bytes(4))
+    assert later.ended
+    with pytest.raises(ProtocolError, match="the node sent more after the end"):
+        later.feed(b"x")
+
+
+def test_what_is_said_of_one_stream_is_bounded(tmp_path: Path) -> None:
+    said: list[str] = []
+    taken = receiver(tmp_path / "back", said)
+    for number in range(MAX_COMPLAINTS + 80):
+        taken.feed(header(SYMLINK, b"0/%d" % number, 0o777, 0, 0, 0, b"x"))
+    assert len(said) == MAX_COMPLAINTS
+    taken.feed(bytes(4))
+    taken.close()
+    taken.close()
+    assert len(said) == MAX_COMPLAINTS + 1
+    assert said[-1] == "... and 80 more"
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MAX_ENTRIES", 2), ("MAX_NAMES_BYTES", 5)])
+def test_a_stream_has_so_many_files_and_no_more(
+    tmp_path: Path, bound: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy_stream, bound, value)
+    taken = receiver(tmp_path / "back", [])
+    taken.feed(header(DIRECTORY, b"0", 0o755, os.getuid(), os.getgid(), 0, b""))
+    taken.feed(header(SYMLINK, b"0/a", 0o777, 0, 0, 0, b"x"))
+    with pytest.raises(ProtocolError, match=r"the node sent more than .*: copy fewer, or one archive of them"):
+        taken.feed(header(SYMLINK, b"0/b", 0o777, 0, 0, 0, b"x"))
+    assert os.listdir(tmp_path / "back") == ["a"]
+
+
+def send(path: Path, out: Path, said: list[str]) -> bytes:
+    with open(out, "wb") as stream:
+        sender = Sender(stream.fileno(), said.append)
+        sender.send(os.fsencode(path), b"0", True)
+        sender.end()
+    return out.read_bytes()
+
+
+def test_a_file_that_became_a_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "x").write_bytes(b"mine")
+    real = os.lstat
+
+    def exchanging(path: bytes) -> os.stat_result:
+        status = real(path)
+        os.unlink(path)
+        os.symlink(tmp_path / "secret", path)
+        return status
+
+    said: list[str] = []
+    monkeypatch.setattr(os, "lstat", exchanging)
+    data = send(tmp_path / "tree", tmp_path / "stream", said)
+    monkeypatch.undo()
+    assert b"secret" not in data
+    assert said == [f"cannot read {tmp_path}/tree/x: Too many levels of symbolic links"]
+    # One that is named itself is.
+    assert b"secret" in send(tmp_path / "tree" / "x", tmp_path / "stream", said)
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_file_that_grows_is_read_to_the_size_that_it_had(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy_stream, "MAX_UNSIZED_BYTES", 100)
+    (tmp_path / "x").write_bytes(bytes(size))
+    real = os.read
+    reads: list[int] = []
+
+    def growing(fd: int, length: int) -> bytes:
+        reads.append(length)
+        assert len(reads) < 100
+        with open(tmp_path / "x", "ab") as file:
+            file.write(bytes(length))
+        return real(fd, length)
+
+    said: list[str] = []
+    monkeypatch.setattr(os, "read", growing)
+    data = send(tmp_path / "x", tmp_path / "stream", said)
+    monkeypatch.undo()
+    assert reads == [100]
+    assert len(said) == 1
+    back = receiver(tmp_path / "back", said)
+    back.feed(data)
+    assert back.ended
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_file_that_says_it_is_empty_is_read(tmp_path: Path) -> None:
+    said: list[str] = []
+    taken = receiver(tmp_path / "back", said)
+    taken.feed(send(Path("/proc/version"), tmp_path / "stream", said))
+    assert said == []
+    assert (tmp_path / "back").read_bytes() == Path("/proc/version").read_bytes()

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from heorot.core import messages as m
 from heorot.images.cache import Cache
-from heorot.images.copy_stream import Receiver
+from heorot.images.copy_stream import MAX_COMPLAINTS, Receiver
 from heorot.images.placing import Placer
-from heorot.procs.builtins import GET, MAX_COMPLAINTS, PUT
+from heorot.procs.builtins import GET, PUT
 from tests.images.samples import Sample
 from tests.procs.space_rig import DEADLINE_S, NOBODY, SpaceRig
 
@@ -110,6 +110,19 @@ def test_complaints_are_bounded(space: SpaceRig) -> None:
     lines = errors(space, "1.1").splitlines()
     assert len(lines) == MAX_COMPLAINTS + 1
     assert lines[-1] == b"... and 80 more"
+
+
+@needs_root
+def test_a_directory_that_cannot_be_made_is_named_and_the_others_are_copied(space: SpaceRig) -> None:
+    agent = space.agent()
+    Path(space.work, "a").touch()
+    directories = [b"/copy/a", b"/copy/a/in", b"/copy/b"]
+    links = {b"/copy/a/x": b"x", b"/copy/a/in/x": b"x", b"/copy/b/x": b"x"}
+    sample = Sample({b"/copy/z": b"z"}).with_others(directories, links)
+    agent.send(put(space, sample, "1.1", b"d", Path(space.work), NOBODY))
+    assert agent.wait_over("1.1") == {0: 1 << 8}
+    assert errors(space, "1.1") == f"cannot write {space.work}/a: File exists\n".encode()
+    assert os.readlink(Path(space.work, "b", "x")) == "x"
 
 
 def test_the_child_keeps_nothing_of_bpinit(rig: SpaceRig) -> None:

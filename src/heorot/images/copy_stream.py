@@ -28,6 +28,14 @@ PIECE_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 16 * 1024
 GIVE_UP = 0xFFFF_FFFF
 MAX_DEPTH = 200
+MAX_UNSIZED_BYTES = 64 * 1024 * 1024
+"""What is read at most of a file that says it has no bytes: those of /proc have some nevertheless."""
+MAX_ENTRIES = 1 << 20
+MAX_NAMES_BYTES = 64 * 1024 * 1024
+"""Of one stream: how many files, directories and links it may have, and how long all their paths may be together."""
+MAX_COMPLAINTS = 20
+"""What is said of one stream, and by one command on a node."""
+_MAX_ID = 0xFFFF_FFFE
 
 
 class Sender:
@@ -78,7 +86,7 @@ class Sender:
             elif stat.S_ISLNK(status.st_mode):
                 self._header(SYMLINK, name, status, os.readlink(path))
             elif stat.S_ISREG(status.st_mode):
-                self._content(path, name)
+                self._content(path, name, depth)
             else:
                 self._complain(f"{shown(path)} is not a regular file: left out")
         except OSError as error:
@@ -93,9 +101,10 @@ class Sender:
             raise OSError(EISDIR, "")
         write_all(self._fd, len(header).to_bytes(4, "big") + header)
 
-    def _content(self, path: bytes, name: bytes) -> None:
-        # Opening a FIFO would wait for its other end.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    def _content(self, path: bytes, name: bytes, depth: int) -> None:
+        # Opening a FIFO would wait for its other end. A link that has come into a tree meanwhile is not followed.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        fd = os.open(path, flags | os.O_NOFOLLOW if depth else flags)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
@@ -103,11 +112,15 @@ class Sender:
                 return
             self._header(FILE, name, status, b"")
             why = ""
+            left = status.st_size or MAX_UNSIZED_BYTES
             try:
-                while data := os.read(fd, PIECE_BYTES):
+                while left and (data := os.read(fd, min(PIECE_BYTES, left))):
+                    left -= len(data)
                     write_all(self._fd, len(data).to_bytes(4, "big"))
                     write_all(self._fd, data)
-                if identity(os.fstat(fd)) != identity(status):
+                if not status.st_size and not left:
+                    why = f"{shown(path)} says that it is empty, and has {MAX_UNSIZED_BYTES} bytes or more"
+                elif identity(os.fstat(fd)) != identity(status):
                     why = f"{shown(path)} has changed while it was read"
             except OSError as error:
                 if isinstance(error, BrokenPipeError):
@@ -137,9 +150,10 @@ class Receiver:
         self._placer = placer
         self._rename = rename
         self._keep = keep
-        self._complain = complain
-        self.files = 0
-        """So many are complete."""
+        self._complain_to = complain
+        self._complaints = 0
+        self._entries = 0
+        self._names_bytes = 0
         self.received_bytes = 0
         self.ended = False
         """The stream has come to its end."""
@@ -153,8 +167,10 @@ class Receiver:
         Raises
         ------
         ProtocolError
-            If it is no such stream.
+            If it is no such stream, or has more than it may have.
         """
+        if self.ended and data:
+            raise ProtocolError("the node sent more after the end")
         self.received_bytes += len(data)
         self._buffer += data
         position = 0
@@ -166,10 +182,21 @@ class Receiver:
             except StopIteration:
                 self.ended = True
         del self._buffer[:position]
+        if self.ended and self._buffer:
+            self._buffer.clear()
+            raise ProtocolError("the node sent more after the end")
 
     def close(self) -> None:
-        """There is no more: drop a file that is not complete."""
+        """There is no more: drop a file that is not complete, and say how many complaints were too many."""
         self._steps.close()
+        if self._complaints > MAX_COMPLAINTS:
+            self._complain_to(f"... and {self._complaints - MAX_COMPLAINTS} more")
+            self._complaints = 0
+
+    def _complain(self, text: str) -> None:
+        self._complaints += 1
+        if self._complaints <= MAX_COMPLAINTS:
+            self._complain_to(text)
 
     def _run(self) -> Generator[int, bytes, None]:
         while length := int.from_bytes((yield 4), "big"):
@@ -189,11 +216,22 @@ class Receiver:
     def _item(self, header: bytes) -> Item:
         try:
             kind, path, mode, uid, gid, modified_ns, target = short_msgpack.unpackb(memoryview(header))
-            first, slash, rest = bytes(path).partition(b"/")
-            attributes = [int(mode), int(uid), int(gid), int(modified_ns)] if self._keep else []
-            return Item(self._rename(first) + slash + rest, int(kind), int(mode), bytes(target), attributes)
-        except (ValueError, TypeError, IndexError) as error:
+            if type(path) is not bytes or type(target) is not bytes:
+                raise ValueError("a path is bytes")
+            if any(type(number) is not int for number in (kind, mode, uid, gid, modified_ns)):
+                raise ValueError("what describes a file is integers")
+            if not (0 <= mode < 1 << 32 and 0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
+                raise ValueError("a mode or an owner is out of range")
+            first, slash, rest = path.partition(b"/")
+            name = self._rename(first) + slash + rest
+        except (ValueError, TypeError, IndexError, RecursionError) as error:
             raise ProtocolError(f"the node sent a header that cannot be read: {error}") from error
+        self._entries += 1
+        self._names_bytes += len(path)
+        if self._entries > MAX_ENTRIES or self._names_bytes > MAX_NAMES_BYTES:
+            text = f"the node sent more than {MAX_ENTRIES} files, or {MAX_NAMES_BYTES} bytes of paths"
+            raise ProtocolError(f"{text}: copy fewer, or one archive of them")
+        return Item(name, kind, mode, target, [mode, uid, gid, modified_ns] if self._keep else [])
 
     def _file(self, item: Item) -> Generator[int, bytes, None]:
         try:
@@ -218,7 +256,6 @@ class Receiver:
             if new is not None:
                 try:
                     new.finish()
-                    self.files += 1
                 except PlacingError as error:
                     self._complain(str(error))
                 new = None

@@ -6,7 +6,10 @@ file without a name. File systems that cannot do this get a hidden name beside t
 an error. Of a tree each file is whole; the tree grows file by file.
 
 Both ends use this: a node for what comes from the head, the head for what comes from a node. So nothing is believed:
-an entry has to lie in a directory that came before it, and no symbolic link below the destination is followed.
+an entry has to lie in a directory that came before it, and no symbolic link below the destination is followed. That
+holds against whoever exchanges names meanwhile, too: from the destination on, each directory is opened in the one above
+it. The path of the destination itself is the caller's word, and is resolved by the kernel, more than once: who may
+rename its directories says where it leads.
 """
 
 # ruff: noqa: SIM105 - contextlib would cost a short command a millisecond
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import os
 import stat
-from errno import EINVAL, EISDIR, ENOENT, ENOSYS, ENOTDIR, ENOTSUP, EPERM, EXDEV
+from errno import EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOSYS, ENOTDIR, ENOTSUP, EPERM, ERANGE, ESTALE, EXDEV
 
 from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.core.errors import HeorotError
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 COPY_BYTES = 1 << 30
 READ_BYTES = 256 * 1024
 _SET_ID = 0o6000
+_PATH_BYTES = 4095
+_FOLDER = os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class PlacingError(HeorotError):
@@ -53,6 +58,88 @@ class Item:
         self.mode = mode
         self.target = target
         self.attributes = attributes
+
+
+class _Spot:
+    """Where an item belongs: below which directory, and by which names from there, of which none may be a link."""
+
+    __slots__ = ("_root", "names")
+
+    def __init__(self, root: bytes, names: tuple[bytes, ...]) -> None:
+        self._root = root
+        self.names = names
+
+    @property
+    def path(self) -> bytes:
+        """What people call it."""
+        return os.path.join(self._root, *self.names)
+
+    @property
+    def name(self) -> bytes:
+        """What it is called in its directory."""
+        return self.names[-1]
+
+    def below(self, name: bytes) -> _Spot:
+        """Return the place of something in this directory."""
+        return _Spot(self._root, (*self.names, name))
+
+    def parent(self) -> _Parent:
+        """Return what opens the directory that it is in, in a `with` statement, and yields the descriptor."""
+        return _Parent(self)
+
+    def open_parent(self) -> int:
+        """Return a descriptor of the directory that it is in. Raises OSError."""
+        fd = os.open(self._root or b".", os.O_PATH | _FOLDER)
+        for name in self.names[:-1]:
+            try:
+                inner = os.open(name, os.O_PATH | os.O_NOFOLLOW | _FOLDER, dir_fd=fd)
+            finally:
+                os.close(fd)
+            fd = inner
+        return fd
+
+    def open_directory(self) -> int:
+        """Return a descriptor of the directory that is here. Raises OSError."""
+        with self.parent() as parent:
+            return os.open(self.name, os.O_RDONLY | os.O_NOFOLLOW | _FOLDER, dir_fd=parent)
+
+    def followed(self) -> _Spot:
+        """Return where the kernel gets from here, by a link that its rules for sticky directories let us follow.
+
+        Raises
+        ------
+        OSError
+            If it leads nowhere.
+        """
+        fd = os.open(self.path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            there = _Spot(*_split(os.readlink(b"/proc/self/fd/%d" % fd)))
+            with there.parent() as parent:
+                # The name may be gone, and then says so in its own text.
+                if not os.path.samestat(os.fstat(fd), os.lstat(there.name, dir_fd=parent)):
+                    raise OSError(ESTALE, os.strerror(ESTALE))
+            return there
+        finally:
+            os.close(fd)
+
+
+class _Parent:
+    __slots__ = ("_fd", "_spot")
+
+    def __init__(self, spot: _Spot) -> None:
+        self._spot = spot
+
+    def __enter__(self) -> int:
+        self._fd = self._spot.open_parent()
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def _split(path: bytes) -> tuple[bytes, tuple[bytes]]:
+    folder, name = os.path.split(path)
+    return folder, (name,)
 
 
 class Placer:
@@ -84,8 +171,8 @@ class Placer:
             self._inside = False
         if not self._inside and (several or destination.endswith(b"/")):
             raise PlacingError(f"cannot write {shown(destination)}: {os.strerror(ENOTDIR)}")
-        self._directories: dict[bytes, tuple[bytes, Item, bool]] = {}
-        """By path of the item: where it is, the item, and whether we have made it."""
+        self._directories: dict[bytes, tuple[_Spot, Item, os.stat_result, bool]] = {}
+        """By path of the item: where it is, the item, which directory that was, and whether we have made it."""
         self._seen: set[bytes] = set()
 
     def place(self, item: Item, fill: Callable[[int], None] | None = None) -> None:
@@ -107,26 +194,26 @@ class Placer:
             finally:
                 new.drop()
             return
-        path = self._where(item)
+        spot = self._where(item)
         try:
             if item.kind == DIRECTORY:
-                self._make_directory(path, item)
+                self._make_directory(spot, item)
             elif item.kind == SYMLINK:
-                self._link(path, item)
+                self._link(spot, item)
             else:
-                raise PlacingError(f"{shown(path)} would be of the unknown kind {item.kind}")
+                raise PlacingError(f"{shown(spot.path)} would be of the unknown kind {item.kind}")
         except OSError as error:
-            raise _failure(path, error) from error
+            raise _failure(spot.path, error) from error
 
     def begin(self, item: Item) -> NewFile:
         """Return a new file, which is seen only when it is finished. Raises PlacingError."""
-        path = self._where(item)
+        spot = self._where(item)
         try:
-            return NewFile(path, item, self._umask)
+            return NewFile(spot, item, self._umask, not self._inside and b"/" not in item.path)
         except OSError as error:
-            raise _failure(path, error) from error
+            raise _failure(spot.path, error) from error
 
-    def _where(self, item: Item) -> bytes:
+    def _where(self, item: Item) -> _Spot:
         """Return where an item belongs.
 
         Raises
@@ -140,82 +227,99 @@ class Placer:
         if item.path in self._seen:
             raise PlacingError(f"{shown(item.path)} comes twice")
         if len(parts) == 1:
-            path = os.path.join(self._destination, parts[0]) if self._inside else self._destination
+            spot = _Spot(self._destination, (parts[0],)) if self._inside else _Spot(*_split(self._destination))
         else:
             above = self._directories.get(b"/".join(parts[:-1]))
             if above is None:
                 raise PlacingError(f"{shown(item.path)} is in no directory that was copied")
-            path = above[0] + b"/" + parts[-1]
+            spot = above[0].below(parts[-1])
+        if len(spot.path) > _PATH_BYTES:
+            raise PlacingError(f"cannot write {shown(item.path)}: {os.strerror(ENAMETOOLONG)}")
         self._seen.add(item.path)
-        return path
+        return spot
 
     def finish(self) -> list[PlacingError]:
         """All items are there: give the directories what they shall have, the innermost first."""
         failures = []
-        for path, item, made in reversed(list(self._directories.values())):
+        for spot, item, was, made in reversed(list(self._directories.values())):
+            if not item.attributes and not made:
+                continue
             try:
-                if item.attributes:
-                    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                    try:
+                fd = spot.open_directory()
+                try:
+                    if not os.path.samestat(os.fstat(fd), was):
+                        raise PlacingError(
+                            f"{shown(spot.path)} was exchanged while it was written: its mode is not set"
+                        )
+                    if item.attributes:
                         _keep(fd, item.attributes)
-                    finally:
-                        os.close(fd)
-                elif made:
-                    os.chmod(path, item.mode & 0o777 & ~self._umask)
+                    else:
+                        os.fchmod(fd, item.mode & 0o777 & ~self._umask)
+                finally:
+                    os.close(fd)
+            except PlacingError as error:
+                failures.append(error)
             except OSError as error:
-                failures.append(_failure(path, error))
+                failures.append(_failure(spot.path, error))
         return failures
 
     # ------------------------------------------------------------------ one of each kind
 
-    def _make_directory(self, path: bytes, item: Item) -> None:
+    def _make_directory(self, spot: _Spot, item: Item) -> None:
         made = True
-        try:
-            # Ours to write into for now; `finish` says what it shall be.
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            below = b"/" in item.path
-            status = os.lstat(path) if below else os.stat(path)
-            if not stat.S_ISDIR(status.st_mode):
-                raise
-            made = False
-        self._directories[item.path] = path, item, made
+        with spot.parent() as parent:
+            try:
+                # Ours to write into for now; `finish` says what it shall be.
+                os.mkdir(spot.name, 0o700, dir_fd=parent)
+            except FileExistsError:
+                made = False
+            was = os.lstat(spot.name, dir_fd=parent)
+        if not stat.S_ISDIR(was.st_mode):
+            raise OSError(EEXIST, os.strerror(EEXIST))
+        self._directories[item.path] = spot, item, was, made
 
-    def _link(self, path: bytes, item: Item) -> None:
+    def _link(self, spot: _Spot, item: Item) -> None:
         if not item.target or b"\0" in item.target:
-            raise PlacingError(f"the symbolic link {shown(path)} has no target")
-        try:
-            os.symlink(item.target, path)
-        except FileExistsError:
-            if stat.S_ISDIR(os.lstat(path).st_mode):
-                raise
-            hidden = _hidden(path)
-            os.symlink(item.target, hidden)
-            _rename(hidden, path)
+            raise PlacingError(f"the symbolic link {shown(spot.path)} has no target")
+        with spot.parent() as parent:
+            try:
+                os.symlink(item.target, spot.name, dir_fd=parent)
+            except FileExistsError:
+                if stat.S_ISDIR(os.lstat(spot.name, dir_fd=parent).st_mode):
+                    raise
+                hidden = _hidden(spot.name)
+                os.symlink(item.target, hidden, dir_fd=parent)
+                try:
+                    os.rename(hidden, spot.name, src_dir_fd=parent, dst_dir_fd=parent)
+                except OSError:
+                    _remove(hidden, parent)
+                    raise
 
 
 class NewFile:
     """A file on its way to its place; ended by `finish` or `drop`."""
 
-    def __init__(self, path: bytes, item: Item, umask: int) -> None:
-        if b"/" not in item.path and os.path.islink(path):
-            # As cp does: what the link leads to is replaced, not the link.
-            path = os.path.realpath(path)
+    def __init__(self, spot: _Spot, item: Item, umask: int, follow: bool) -> None:
         self._mode = item.mode & 0o777 & ~umask
         self._attributes = item.attributes
-        self.path = path
-        try:
-            present = os.lstat(path)
-        except FileNotFoundError:
-            pass
-        else:
+        with spot.parent() as parent:
+            present = _status(spot.name, parent)
+        if follow and present is not None and stat.S_ISLNK(present.st_mode):
+            # As cp does: what the link that is named leads to is replaced, not the link.
+            spot = spot.followed()
+            with spot.parent() as parent:
+                present = _status(spot.name, parent)
+        self._spot = spot
+        self.path = spot.path
+        if present is not None:
             if stat.S_ISDIR(present.st_mode):
                 raise OSError(EISDIR, os.strerror(EISDIR))
             if stat.S_ISREG(present.st_mode):
                 self._mode = present.st_mode & 0o777
             elif not stat.S_ISLNK(present.st_mode):
-                raise PlacingError(f"cannot write {shown(path)}: it is no regular file")
-        self.fd, self._hidden = _open_new(os.path.dirname(path) or b".", path)
+                raise PlacingError(f"cannot write {shown(self.path)}: it is no regular file")
+        with spot.parent() as parent:
+            self.fd, self._hidden = _open_new(parent, spot.name)
 
     def write(self, data: bytes) -> None:
         """Append to it. Raises PlacingError."""
@@ -231,25 +335,27 @@ class NewFile:
                 _keep(self.fd, self._attributes)
             else:
                 os.fchmod(self.fd, self._mode)
-            if not self._hidden:
-                try:
-                    self._name(self.path)
-                    return
-                except FileExistsError:
-                    # It has a name of its own for the moment between two system calls.
-                    hidden = _hidden(self.path)
-                    self._name(hidden)
-                    self._hidden = hidden
-            os.rename(self._hidden, self.path)
-            self._hidden = b""
+            with self._spot.parent() as parent:
+                if not self._hidden:
+                    try:
+                        self._name(self._spot.name, parent)
+                        return
+                    except FileExistsError:
+                        # It has a name of its own for the moment between two system calls.
+                        hidden = _hidden(self._spot.name)
+                        self._name(hidden, parent)
+                        self._hidden = hidden
+                os.rename(self._hidden, self._spot.name, src_dir_fd=parent, dst_dir_fd=parent)
+                self._hidden = b""
         except OSError as error:
             raise _failure(self.path, error) from error
         finally:
             self.drop()
 
-    def _name(self, path: bytes) -> None:
+    def _name(self, name: bytes, parent: int) -> None:
         # With a descriptor, which an absolute path has no use for, Python calls linkat(2), which follows the link.
-        os.link(b"/proc/self/fd/%d" % self.fd, path, src_dir_fd=self.fd, follow_symlinks=True)
+        source = b"/proc/self/fd/%d" % self.fd
+        os.link(source, name, src_dir_fd=self.fd, dst_dir_fd=parent, follow_symlinks=True)
 
     def drop(self) -> None:
         """Close it; nothing is left of it unless it was finished."""
@@ -257,7 +363,11 @@ class NewFile:
             os.close(self.fd)
             self.fd = -1
         if self._hidden:
-            _remove(self._hidden)
+            try:
+                with self._spot.parent() as parent:
+                    _remove(self._hidden, parent)
+            except OSError:
+                pass  # its directory is gone
             self._hidden = b""
 
 
@@ -294,34 +404,32 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _open_new(folder: bytes, path: bytes) -> tuple[int, bytes]:
-    """Return a new file and its name; empty: it has none."""
+def _status(name: bytes, parent: int) -> os.stat_result | None:
     try:
-        return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600), b""
+        return os.lstat(name, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+
+
+def _open_new(parent: int, name: bytes) -> tuple[int, bytes]:
+    """Return a new file in a directory, and its name; empty: it has none."""
+    try:
+        return os.open(b".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=parent), b""
     except OSError as error:
         if error.errno not in (ENOTSUP, EISDIR, EINVAL):
             raise
-    hidden = _hidden(path)
-    return os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), hidden
+    hidden = _hidden(name)
+    return os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent), hidden
 
 
-def _hidden(path: bytes) -> bytes:
-    folder, name = os.path.split(path)
+def _hidden(name: bytes) -> bytes:
     # A name may have 255 bytes.
-    return os.path.join(folder, b".%s.%s" % (name[:200], os.urandom(8).hex().encode()))
+    return b".%s.%s" % (name[:200], os.urandom(8).hex().encode())
 
 
-def _rename(hidden: bytes, path: bytes) -> None:
+def _remove(name: bytes, parent: int) -> None:
     try:
-        os.rename(hidden, path)
-    except OSError:
-        _remove(hidden)
-        raise
-
-
-def _remove(path: bytes) -> None:
-    try:
-        os.unlink(path)
+        os.unlink(name, dir_fd=parent)
     except OSError:
         pass  # somebody else has removed it, or nobody may
 
@@ -333,11 +441,14 @@ def _keep(fd: int, attributes: Sequence[int]) -> None:
     if (status.st_uid, status.st_gid) != (uid, gid):
         try:
             os.fchown(fd, uid, gid)
-        except OSError:
+        except (OSError, OverflowError):
             # Only root gives files away; what runs as its owner must not do so for another one.
             mode &= ~_SET_ID
     os.fchmod(fd, mode & 0o7777)
-    os.utime(fd, ns=(status.st_atime_ns, modified_ns))
+    try:
+        os.utime(fd, ns=(status.st_atime_ns, modified_ns))
+    except OverflowError:
+        raise OSError(ERANGE, os.strerror(ERANGE)) from None
 
 
 def _failure(path: bytes, error: OSError) -> PlacingError:

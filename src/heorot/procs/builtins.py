@@ -15,7 +15,7 @@ from typing import NoReturn
 from heorot.core.chunks import DIRECTORY, FILE
 from heorot.core.errors import HeorotError
 from heorot.core.image import Entry, decode_manifest
-from heorot.images.copy_stream import Sender
+from heorot.images.copy_stream import MAX_COMPLAINTS, Sender
 from heorot.images.identity import shown
 from heorot.images.placing import Item, Placer, PlacingError, copy_from
 from heorot.procs import system
@@ -24,7 +24,6 @@ PUT = b"heorot:put"
 GET = b"heorot:get"
 IMAGE_ROOT = b"/copy/"
 """Below it an image that is copied has its files."""
-MAX_COMPLAINTS = 20
 
 
 class Complaints:
@@ -133,13 +132,17 @@ def _put(arguments: list[bytes]) -> int:
     with os.fdopen(4, "rb") as file:
         manifest = decode_manifest(file.read())
     placer = Placer(destination, b"d" in flags)
+    failed: set[bytes] = set()
+    """Directories that are not there, each named once: what is below has no place, and is not worth a line."""
     for index, entry in enumerate(manifest.entries):
         try:
-            _place(placer, index, entry)
+            if entry.path.rpartition(b"/")[0] not in failed:
+                _place(placer, index, entry)
+                continue
         except PlacingError as error:
             complain(str(error))
-            if entry.kind == DIRECTORY and entry.path.count(b"/") == 2:
-                break  # nothing of what follows has a place
+        if entry.kind == DIRECTORY:
+            failed.add(entry.path)
     for failure in placer.finish():
         complain(str(failure))
     return complain.status()
