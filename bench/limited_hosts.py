@@ -37,6 +37,9 @@ BURST_BYTES = 65_536
 """The largest packet that the sender's kernel hands over at once."""
 QUEUE_BYTES = 1_000_000
 NEVER_MS = 86_400_000
+NEIGHBOURS = Path("/proc/sys/net/ipv4/neigh/default")
+MAX_NEIGHBOURS = 65_536
+"""All hosts share one table of neighbours, whatever their namespaces; it is full at 1,024, and links time out then."""
 
 
 def limit(host: Host, port: str, switch: str, kbit: int) -> None:
@@ -67,9 +70,11 @@ class LimitedCluster:
         self._gain_ms = 200 if peers else NEVER_MS
         self._pids: list[int] = []
         self._head: Host | None = None
+        self._thresholds: dict[str, str] = {}
 
     def __enter__(self) -> LimitedCluster:
         try:
+            self._allow_neighbours()
             self._network.__enter__()
             self._start()
         except BaseException:
@@ -87,6 +92,12 @@ class LimitedCluster:
         """The environment of a command on the head."""
         assert self._head is not None
         return os.environ | {"HEOROT_DIR": str(self._head.directory)}
+
+    def _allow_neighbours(self) -> None:
+        for name in ("gc_thresh3", "gc_thresh2", "gc_thresh1"):
+            path = NEIGHBOURS / name
+            self._thresholds[name] = path.read_text()
+            path.write_text(str(MAX_NEIGHBOURS))
 
     def _start(self) -> None:
         head = self._head = self._network.host("head")
@@ -194,6 +205,8 @@ class LimitedCluster:
                 time.sleep(0.01)
         self._pids.clear()
         self._network.close()
+        for name, value in reversed(self._thresholds.items()):
+            (NEIGHBOURS / name).write_text(value)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
