@@ -33,8 +33,9 @@ RESTART_S = {"bphead": 1.0, "bpnode": 0.2, "etcd": 1.0}
 """As in the units of systemd that come with Heorot."""
 TEND_S = 0.02
 END_S = 10.0
-YOUNG_S = 2.0
-"""A launch on a node that began less than a second before it is refused, and rightly so, when the head is lost then."""
+YOUNG_S = 5.0
+"""A launch on a node that began a second before it is refused, and rightly so, when the head is lost then; a bpinit
+begins a while after its start."""
 CALM_S = 60.0
 """How long a cluster that was healed may take to be whole again before that is called hanging."""
 
