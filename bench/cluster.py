@@ -36,6 +36,28 @@ def command(name: str) -> str:
     return str(path)
 
 
+def run(environment: dict[str, str], name: str, *arguments: str, timeout_s: float) -> bytes:
+    """Run one of Heorot's commands and return what it printed.
+
+    Raises
+    ------
+    BenchError
+        If it fails.
+    """
+    result = subprocess.run(
+        [command(name), *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    if result.returncode != 0:
+        said = result.stderr.decode(errors="replace").strip()
+        raise BenchError(f"{name} {' '.join(arguments)} ended with {result.returncode}: {said}")
+    return result.stdout
+
+
 class Cluster:
     """``heorot up`` and ``heorot down`` around a block; the directory is a new one in /tmp and is removed."""
 
@@ -79,18 +101,7 @@ class Cluster:
         BenchError
             If it fails.
         """
-        result = subprocess.run(
-            [command(name), *arguments],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        if result.returncode != 0:
-            said = result.stderr.decode(errors="replace").strip()
-            raise BenchError(f"{name} {' '.join(arguments)} ended with {result.returncode}: {said}")
-        return result.stdout
+        return run(self.environment, name, *arguments, timeout_s=timeout_s)
 
     def start(self, name: str, *arguments: str, stdin: int, stdout: int) -> int:
         """Start one of Heorot's commands without anything between it and us, and return its PID."""

@@ -20,13 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from bench.cluster import BenchError, command
+from bench.cluster import BenchError, run
 from heorot.config import Address
 from heorot.config_text import render_head, render_node
 from heorot.core.tree import parent_of
 from heorot.security.authority import Authority
 from heorot.security.registry import NodeRecord, Registry
-from heorot.start import run
+from heorot.start import run as run_daemon
 from tests.hosts.hosts import Host, Network, environment
 
 HEAD_PORT, NODE_PORT = 7733, 7734
@@ -122,10 +122,10 @@ class LimitedCluster:
             limit(host, f"port{number}", f"{self._network.prefix}switch", self._kbit)
 
     def _is_up(self) -> bool:
-        done = self.run("heorot", "status", "--json", check=False)
-        if done.returncode:
+        try:
+            nodes = json.loads(self.run("heorot", "status", "--json"))["nodes"]
+        except BenchError:
             return False
-        nodes = json.loads(done.stdout)["nodes"]
         return len(nodes) == self.nodes and all(
             node["state"] == "up" and node["parent"] == parent_of(int(node["name"][1:]), self._fanout) for node in nodes
         )
@@ -164,26 +164,9 @@ class LimitedCluster:
         )
         head.config.write_text(text.replace("[tree]\n", f"[tree]\nfanout = {self._fanout}\n") + images)
 
-    def run(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        """Run one of Heorot's commands on the head.
-
-        Raises
-        ------
-        BenchError
-            If it fails.
-        """
-        done = subprocess.run(
-            [command(name), *arguments],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=UP_DEADLINE_S * 4,
-            check=False,
-        )
-        if check and done.returncode != 0:
-            said = done.stderr.decode(errors="replace").strip()
-            raise BenchError(f"{name} {' '.join(arguments)} ended with {done.returncode}: {said}")
-        return done
+    def run(self, name: str, *arguments: str) -> bytes:
+        """Run one of Heorot's commands on the head and return what it printed. Raises BenchError."""
+        return run(self.environment, name, *arguments, timeout_s=UP_DEADLINE_S * 4)
 
     def sent_bytes(self) -> list[int]:
         """Return what the head and each node have sent so far, as their network cards count it."""
@@ -241,6 +224,6 @@ def _fork(host: Host, daemon: str) -> int:
         for source, target in ((null, 0), (errors, 1), (errors, 2)):
             os.dup2(source, target)
         sys.argv = [daemon, "--config", str(host.config)]
-        run(daemon)
+        run_daemon(daemon)
     finally:
         os._exit(1)

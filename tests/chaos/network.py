@@ -34,8 +34,8 @@ RESTART_S = {"bphead": 1.0, "bpnode": 0.2, "etcd": 1.0}
 TEND_S = 0.02
 END_S = 10.0
 YOUNG_S = 5.0
-"""A launch on a node that began a second before it is refused, and rightly so, when the head is lost then; a bpinit
-begins a while after its start."""
+"""A launch on a node that began less than a second before it is refused, and rightly so, when the head is lost then; a
+bpinit counts from its agent's first word, up to two seconds after its own start."""
 CALM_S = 60.0
 """How long a cluster that was healed may take to be whole again before that is called hanging."""
 

@@ -13,13 +13,9 @@ SIZES = [2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 100, 255, 256, 257, 1000]
 
 def _depth(tree: int, rank: int, members: int) -> int:
     depth = 0
-    parent = parent_in(tree, rank, members)
-    while parent is not None:
-        depth += 1
+    while (parent := parent_in(tree, rank, members)) is not None:
+        depth, rank = depth + 1, parent
         assert depth <= members, "a ring"
-        parent = parent_in(tree, parent, members)
-        if parent is None:
-            break
     return depth
 
 
