@@ -92,12 +92,9 @@ class Peers:
         plan, ways = known
         sources: list[Source] = []
         for tree, way in enumerate(ways):
-            if way is None:
+            if way is None or way[0] == parent:
                 if up is not None:
-                    sources.append(Source(up, tree, TREES, True, plan))
-            elif way[0] == parent:
-                if up is not None:
-                    sources.append(Source(up, tree, TREES, False, plan))
+                    sources.append(Source(up, tree, TREES, way is None, plan))
             else:
                 peer = self._use(image, way)
                 if peer.ready and peer.link is not None:

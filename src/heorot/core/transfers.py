@@ -135,6 +135,15 @@ class _Transfer:
                 needed |= requester.pending
         return needed & ~self.have
 
+    def take_back(self, source: int) -> bool:
+        """Forget what a source was asked for and has not sent; return whether that was anything."""
+        asked = self.asked.pop(source, 0)
+        self.asked_directly &= ~asked
+        if self.manifest_asked_of == source:
+            self.manifest_asked_of = None
+            return True
+        return asked != 0
+
     def lacking_directly(self, plan: bytes) -> int:
         """Return a mask of the chunks that others need, this hop does not have, and must not expect from a peer when it
         follows this plan.
@@ -252,17 +261,15 @@ class Transfers:
         """The sources of this image are others now: call off what was asked for, and ask them."""
         transfer = self.transfers[image]
         self._call_off(transfer)
-        transfer.asked.clear()
-        transfer.asked_directly = 0
+        for source in list(transfer.asked):
+            transfer.take_back(source)
         self._pursue(transfer)
 
     def unasked(self, image: bytes, source: int) -> None:
         """This source does not send what it was asked for: ask another."""
         transfer = self.transfers.get(image)
         if transfer is not None:
-            transfer.asked.pop(source, None)
-            if transfer.manifest_asked_of == source:
-                transfer.manifest_asked_of = None
+            transfer.take_back(source)
             self._pursue(transfer)
 
     def pursue(self, image: bytes) -> None:
@@ -427,22 +434,15 @@ class Transfers:
         transfer = self.transfers.get(message.image)
         if transfer is None:
             return
-        transfer.asked_directly &= ~transfer.asked.pop(source, 0)
-        if transfer.manifest_asked_of == source:
-            transfer.manifest_asked_of = None
+        transfer.take_back(source)
         transfer.refusals[source] = message.text
         self._pursue(transfer)
 
     def source_lost(self, source: int) -> None:
         """A source is gone: others are asked for what it has not sent."""
         for transfer in list(self.transfers.values()):
-            asked = transfer.asked.pop(source, 0)
-            transfer.asked_directly &= ~asked
-            refused = transfer.refusals.pop(source, None)
-            if transfer.manifest_asked_of == source:
-                transfer.manifest_asked_of = None
-                asked = True
-            if asked or refused:
+            was_asked = transfer.take_back(source)
+            if transfer.refusals.pop(source, None) or was_asked:
                 self._pursue(transfer)
 
     def source_found(self) -> None:
@@ -512,28 +512,21 @@ class Transfers:
             self._complete(transfer.image)
         self._end_if_idle(transfer)
 
-    def _willing(self, transfer: _Transfer) -> list[Source] | None:
-        """Return the sources that may be asked; None if all have refused, and the image was given up."""
-        sources = self._sources(transfer.image)
-        if isinstance(sources, str):
-            self._give_up(transfer, sources)
-            return None
-        willing = [source for source in sources if source.link not in transfer.refusals]
-        if sources and not willing:
-            self._give_up(transfer, transfer.refusals[sources[0].link])
-            return None
-        return willing
-
     def _ask_manifest(self, transfer: _Transfer) -> None:
         if transfer.manifest_asked_of is not None:
             return
         if not transfer.everything and not transfer.wants:
             self._end_if_idle(transfer)
             return
-        willing = self._willing(transfer)
-        # Not of a peer: what is asked of all of them in the same order may be asked in a ring.
-        link = self._parent() if self._plan(transfer.image) else willing[0].link if willing else None
-        if willing is not None and link is not None and link not in transfer.refusals:
+        sources = self._sources(transfer.image)
+        if isinstance(sources, str):
+            self._give_up(transfer, sources)
+            return
+        # Not of a peer: only each tree of a plan is without a ring, not both of them together.
+        link = self._parent() if self._plan(transfer.image) else sources[0].link if sources else None
+        if link in transfer.refusals:
+            self._give_up(transfer, transfer.refusals[link])
+        elif link is not None:
             transfer.manifest_asked_of = link
             self._ask(link, i.Want(transfer.image, True, [], swarms=True))
 
@@ -549,28 +542,23 @@ class Transfers:
         parent = self._parent() if directly else None
         if not to_ask and parent is None:
             return True
-        willing = self._willing(transfer)
-        if willing is None:
-            return False
-        parent_link = self._parent()
-        if parent_link in transfer.refusals and (directly or self._needs(transfer, parent_link, to_ask)):
-            # Peers have their part from above as well: it will not come from them either.
-            self._give_up(transfer, transfer.refusals[parent_link])
-            return False
-        if parent is not None:
-            self._ask_for(transfer, Source(parent, direct=True, plan=plan), directly, doubt)
-            to_ask &= ~directly
-        for source in willing:
-            self._ask_for(transfer, source, to_ask & _every(source.parts, source.part, to_ask.bit_length()), doubt)
-        return True
-
-    def _needs(self, transfer: _Transfer, link: int, chunks: int) -> bool:
-        """Say whether some of these chunks can be had from this source only."""
         sources = self._sources(transfer.image)
-        return any(
-            source.link == link and chunks & _every(source.parts, source.part, chunks.bit_length())
-            for source in (sources if isinstance(sources, list) else ())
-        )
+        if isinstance(sources, str):
+            self._give_up(transfer, sources)
+            return False
+        shares = [(Source(parent, direct=True, plan=plan), directly)] if parent is not None else []
+        if parent is not None:
+            to_ask &= ~directly
+        for source in sources:
+            shares.append((source, to_ask & _every(source.parts, source.part, to_ask.bit_length())))
+        for source, share in shares:
+            if share and source.link in transfer.refusals:
+                # Nobody else has this part: what peers send comes from above, too.
+                self._give_up(transfer, transfer.refusals[source.link])
+                return False
+        for source, share in shares:
+            self._ask_for(transfer, source, share, doubt)
+        return True
 
     def _ask_for(self, transfer: _Transfer, source: Source, share: int, doubt: bool) -> None:
         if share:
