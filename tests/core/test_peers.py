@@ -176,3 +176,13 @@ def test_the_manifest_is_asked_of_the_parent() -> None:
     rig.transfers.examined(Examined(other.image, b"", []))
     wants = [item.link for item in rig.out if isinstance(item, Send) and isinstance(item.message, m.Want)]
     assert wants == [UP]
+
+
+def test_a_former_parent_whose_address_is_unknown_is_not_dialled() -> None:
+    rig = Rig()
+    rig.out.clear()
+    rig.peers.follow(rig.image, b"a plan", [(PARENT, "", 0), (6, "host6", 1)])
+    assert rig.peers.sources(rig.image, UP, PARENT)[0].direct is False
+    source = rig.peers.sources(rig.image, UP, PARENT + 1)[0]
+    assert (source.link, source.direct) == (UP, True)
+    assert [item.host for item in rig.out if isinstance(item, Connect)] == ["host6"]

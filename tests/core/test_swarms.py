@@ -6,19 +6,39 @@ import pytest
 
 from heorot.core import image_messages as i
 from heorot.core.errors import ProtocolError
+from heorot.core.machine import Instruction, Send
 from heorot.core.nodeset import NodeSet
-from heorot.core.swarms import ENOUGH_BYTES, KEPT_MS, MAX_SWARMS, Pace, Swarms
+from heorot.core.swarms import ENOUGH_BYTES, KEPT_MS, MAX_SWARMS, Below, Pace, Swarm, Swarms
 
 IMAGE = bytes(32)
 MB = 1_000_000
 
 
-def make_swarms(hosts: dict[int, str], kilobytes_per_ms: int = 0) -> Swarms:
-    swarms = Swarms(lambda node: (hosts[node], 7734) if node in hosts else None)
-    if kilobytes_per_ms:
-        swarms.pace.sent(10 * MB, 0)
-        swarms.pace.took(10 * MB, 10_000 // kilobytes_per_ms)
-    return swarms
+class Hop:
+    """A hop whose children are the nodes 0 to 3; the link to each has the node's number and ten more."""
+
+    def __init__(self, hosts: dict[int, str], kilobytes_per_ms: int = 0, wanted: int = 0) -> None:
+        self.out: list[Instruction] = []
+        self.redirected: list[int] = []
+        self.swarms = Swarms(
+            self.out.append,
+            lambda image, link: self.redirected.append(link),
+            lambda node: (hosts[node], 7734) if node in hosts else None,
+            lambda: {10 + node: Below(node, 1 << node) for node in range(4)},
+            lambda image: wanted,
+        )
+        if kilobytes_per_ms:
+            self.swarms.pace.sent(10 * MB, 0)
+            self.swarms.pace.took(10 * MB, 10_000 // kilobytes_per_ms)
+
+    def consider(self, size: int, links: list[int], *, can_begin: bool = True) -> list[int]:
+        """Return the links that were told."""
+        self.out.clear()
+        self.swarms.consider(IMAGE, size, links, 0, can_begin=can_begin)
+        return [item.link for item in self.out if isinstance(item, Send)]
+
+
+ALL = [10, 11, 12, 13]
 
 
 def many_hosts(nodes: range) -> dict[int, str]:
@@ -48,26 +68,40 @@ def test_a_slow_pace_is_known_after_a_while() -> None:
 
 def test_a_swarm_is_worth_it_on_slow_links_only() -> None:
     hosts = many_hosts(range(4))
-    assert make_swarms(hosts, 1).is_worth_it(MB, [0, 1, 2, 3])
-    assert not make_swarms(hosts, 1_000).is_worth_it(MB, [0, 1, 2, 3])
-    assert not make_swarms(hosts, 1).is_worth_it(1_000, [0, 1, 2, 3])
-    assert not make_swarms(hosts, 1).is_worth_it(MB, [0])
-    assert not make_swarms(hosts).is_worth_it(MB, [0, 1, 2, 3]), "the pace is not known"
+    assert Hop(hosts, 1).consider(MB, ALL) == ALL
+    assert Hop(hosts, 1_000).consider(MB, ALL) == []
+    assert Hop(hosts, 1).consider(1_000, ALL) == []
+    assert Hop(hosts, 1).consider(MB, [10]) == []
+    assert Hop(hosts).consider(MB, ALL) == [], "the pace is not known"
+    assert Hop(hosts, 1).consider(MB, ALL, can_begin=False) == []
 
 
 def test_neighbours_on_one_host_gain_nothing() -> None:
-    assert not make_swarms(dict.fromkeys(range(4), "127.0.0.1"), 1).is_worth_it(MB, [0, 1, 2, 3])
+    assert Hop(dict.fromkeys(range(4), "127.0.0.1"), 1).consider(MB, ALL) == []
+
+
+def test_the_first_who_asks_is_redirected_when_others_are_known_to_need_it_too() -> None:
+    hop = Hop(many_hosts(range(4)), 1, wanted=0b1111)
+    assert hop.consider(MB, [12]) == [12]
+    assert hop.swarms.by_image[IMAGE].members == 0b1111
+    assert hop.redirected == [12]
+
+
+def test_who_is_no_member_and_reaches_none_goes_on_as_before() -> None:
+    hop = Hop(many_hosts(range(4)), 1, wanted=0b0011)
+    assert hop.consider(MB, [10, 11]) == [10, 11]
+    assert hop.consider(MB, [13]) == []
+    assert hop.redirected == [10, 11]
 
 
 def test_each_hop_adds_the_addresses_that_it_knows() -> None:
-    head = make_swarms(many_hosts(range(20)))
-    members = NodeSet.of(range(20)).mask
-    swarm = head.begin(IMAGE, members, (0, 1), 0)
+    swarm = Swarm(IMAGE, NodeSet.of(range(20)).mask, (0, 1), {})
     below_zero = NodeSet.of([0, 4, 5, 6, 7]).mask
-    message = head.message_for(swarm, below_zero)
+    message = Hop(many_hosts(range(20))).swarms.message_for(swarm, below_zero)
     # Node 0 knows those below it, and is told where the others are that send to any of them.
-    hop = make_swarms(many_hosts(range(4, 8)))
+    hop = Hop(many_hosts(range(4, 8))).swarms
     taken = hop.take(message, 0)
+    assert taken.plan == swarm.plan
     for node in NodeSet(below_zero):
         assert taken.senders_of(node) == swarm.senders_of(node)
         for sender in taken.senders_of(node):
@@ -80,21 +114,28 @@ def test_each_hop_adds_the_addresses_that_it_knows() -> None:
 @pytest.mark.parametrize("tops", [[], [1], [1, 1], [1, 9], [-1, 1], [1, 2, 3]])
 def test_a_swarm_that_contradicts_itself_is_refused(tops: list[int]) -> None:
     with pytest.raises(ProtocolError, match="first members"):
-        make_swarms({}).take(i.Swarm(IMAGE, [0, 4], tops, []), 0)
+        Hop({}).swarms.take(i.Swarm(IMAGE, [0, 4], tops, []), 0)
+
+
+def take(swarms: Swarms, image: bytes) -> Swarm:
+    return swarms.take(i.Swarm(image, [0, 4], [0, 1], []), 0)
 
 
 def test_a_swarm_is_remembered_for_a_while() -> None:
-    swarms = make_swarms({})
-    swarm = swarms.begin(IMAGE, 0b111, (0, 1), 0)
+    swarms = Hop({}).swarms
+    swarm = take(swarms, IMAGE)
     swarms.ended(IMAGE, 1_000)
-    assert swarms.get(IMAGE, 1_000 + KEPT_MS) is swarm
-    assert swarms.get(IMAGE, 1_001 + KEPT_MS) is None
+    assert swarms.use(IMAGE, 1_000 + KEPT_MS) is swarm
+    # It is in use again, and does not grow old.
+    assert swarms.use(IMAGE, 1_000 + 3 * KEPT_MS) is swarm
+    swarms.ended(IMAGE, 90_000)
+    assert swarms.use(IMAGE, 90_001 + KEPT_MS) is None
 
 
 def test_no_more_swarms_are_remembered_than_the_limit() -> None:
-    swarms = make_swarms({})
+    swarms = Hop({}).swarms
     for number in range(MAX_SWARMS + 3):
-        swarms.begin(number.to_bytes(32, "big"), 0b111, (0, 1), 0)
+        take(swarms, number.to_bytes(32, "big"))
         swarms.ended(number.to_bytes(32, "big"), 0)
     assert len(swarms.by_image) == MAX_SWARMS + 1
-    assert swarms.get((1).to_bytes(32, "big"), 0) is None
+    assert swarms.use((1).to_bytes(32, "big"), 0) is None

@@ -10,7 +10,7 @@ from heorot.core.head_context import HeadContext
 from heorot.core.jobs import Jobs
 from heorot.core.machine import Send
 from heorot.core.membership import NodeLink
-from heorot.core.swarms import Swarms
+from heorot.core.swarms import Below, Swarms
 from heorot.core.transfers import Source, Transfers
 
 MAX_OFFERS = 256
@@ -29,14 +29,21 @@ class HeadImages:
         self._offered_by: dict[int, dict[bytes, None]] = {}
         self._staging: dict[bytes, list[tuple[int, int]]] = {}
         """By image: client and request that wait until it is here."""
-        self.swarms = Swarms(self._address_of, context.config.swarm_gain_ms)
+        self.swarms = Swarms(
+            context.emit,
+            lambda image, link: self.transfers.redirect(image, link),
+            self._address_of,
+            lambda: {link.link: Below(link.peer, link.mask) for link in context.members.links.values()},
+            self._wanted,
+            context.config.swarm_gain_ms,
+        )
         self.transfers = Transfers(
             context.emit,
             self._ask,
             self._sources,
             self._complete,
             self._failed,
-            consider=self._consider_swarm,
+            consider=lambda image, size, links: self.swarms.consider(image, size, links, context.now_ms),
             ended=lambda image: self.swarms.ended(image, context.now_ms),
             pace=self.swarms.pace,
             now_ms=lambda: context.now_ms,
@@ -136,34 +143,12 @@ class HeadImages:
         record = self._context.members.records.get(node)
         return (record.host, record.port) if record is not None and record.host else None
 
-    def _consider_swarm(self, image: bytes, size: int, links: list[int]) -> None:
-        swarm = self.swarms.get(image, self._context.now_ms)
-        below = self._context.members.links
-        if swarm is None:
-            members = 0
-            for job in self._jobs.jobs.values():
-                if job.ticket.image == image and not job.done:
-                    members |= m.nodes_of(job.ticket)
-            members &= self._context.members.attached_mask
-            for link in links:
-                members |= 1 << below[link].peer
-            children = [link.peer for link in below.values() if link.mask & members]
-            if not self.swarms.is_worth_it(size, children):
-                return
-            first, second = children[:2]
-            members |= 1 << first | 1 << second
-            self._context.log("info", f"{members.bit_count()} nodes shall have an image from each other")
-            swarm = self.swarms.begin(image, members, (first, second), self._context.now_ms)
-        for link in links:
-            child = below[link]
-            if not swarm.members & child.mask:
-                continue
-            is_member = swarm.members >> child.peer & 1
-            if is_member or link not in swarm.told:
-                swarm.told[link] = None
-                self._context.emit(Send(link, self.swarms.message_for(swarm, child.mask)))
-            if is_member:
-                self.transfers.redirect(image, link)
+    def _wanted(self, image: bytes) -> int:
+        mask = 0
+        for job in self._jobs.jobs.values():
+            if job.ticket.image == image and not job.done:
+                mask |= m.nodes_of(job.ticket)
+        return mask & self._context.members.attached_mask
 
     def received(self, link: NodeLink, message: i.Want | i.Took) -> None:
         """A node lacks something, or has taken it. Raises ProtocolError."""

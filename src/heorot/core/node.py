@@ -31,8 +31,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
 from heorot.core import messages as m
 from heorot.core.children import Child, Children, speakable
 from heorot.core.errors import ProtocolError, SecurityError
@@ -65,13 +63,11 @@ from heorot.core.machine import (
 from heorot.core.merge import Accumulator
 from heorot.core.neighbours import differs, incompatibility
 from heorot.core.node_config import NodeConfig
+from heorot.core.node_images import NodeImages
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.peers import KEY as PEER_KEY
-from heorot.core.peers import LOOK_MS, Peers, Way
 from heorot.core.programs import Programs
-from heorot.core.swarms import Swarm, Swarms
 from heorot.core.tickets import Verify, clock_problem, open_placement, open_signed_launch
-from heorot.core.transfers import Source, Transfers
 from heorot.core.uplink import Uplink
 
 _TAG_REPORT = 7
@@ -124,22 +120,18 @@ class NodeMachine:
         self._attach_order = 0
         self._out: list[Instruction] = []
         self._now_ms = 0
-        self.swarms = Swarms(self._address_of, config.swarm_gain_ms)
-        self.peers = Peers(config, self._emit, self._hello, lambda: self.transfers)
-        self.transfers = Transfers(
+        self.images = NodeImages(
+            config,
             self._emit,
-            lambda link, message: self._emit(Send(link, message)),
-            self._image_sources,
+            lambda: self._now_ms,
+            self.uplink,
+            self._below,
+            self._hello,
+            lambda image: self.programs.nodes_of(image),
             lambda image: self.programs.complete(image),
             lambda image, why: self.programs.failed(image, why),
-            lambda: self.uplink.link if self.uplink.attached else None,
-            self._consider_swarm,
-            self.peers.plan_of,
-            self._image_ended,
-            self.swarms.pace,
-            lambda: self._now_ms,
         )
-        self.programs = Programs(self._emit, self.transfers, self._hand_over, self._fail)
+        self.programs = Programs(self._emit, self.images.transfers, self._hand_over, self._fail)
         self._handlers: dict[type, Callable[..., None]] = {
             Received: self._received,
             FromSpace: self._from_space,
@@ -152,9 +144,9 @@ class NodeMachine:
             Kept: self._kept,
             Compared: self.programs.compared,
             ViewMade: self.programs.view_made,
-            Examined: self.transfers.examined,
-            ChunksGone: self.transfers.chunks_gone,
-            CacheFailed: self.transfers.cache_failed,
+            Examined: self.images.transfers.examined,
+            ChunksGone: self.images.transfers.chunks_gone,
+            CacheFailed: self.images.transfers.cache_failed,
         }
         if config.placement:
             try:
@@ -182,23 +174,11 @@ class NodeMachine:
         self._handlers[type(event)](event)
         if was_attached and not uplink.attached:
             self._out.append(SetTimer("headless", now_ms + HEADLESS_AFTER_MS))
-        if self.transfers:
-            if former is not None and former != uplink.link:
-                self.transfers.source_lost(former)
-            if uplink.attached and not was_attached:
-                self.transfers.source_found()
+        self.images.parent_changed(former, is_new=uplink.attached and not was_attached)
         return self._take()
 
     def _emit(self, instruction: Instruction) -> None:
         self._out.append(instruction)
-
-    def _image_sources(self, image: bytes) -> list[Source]:
-        uplink = self.uplink
-        swarm = self.swarms.get(image, self._now_ms) if not self.peers.plan_of(image) else None
-        if swarm is not None and swarm.members >> self.config.node & 1:
-            swarm.ended_at_ms = None
-            self._plan_peers(swarm)
-        return self.peers.sources(image, uplink.link if uplink.attached else None, uplink.parent)
 
     def _take(self) -> list[Instruction]:
         out, self._out = self._out, []
@@ -252,7 +232,7 @@ class NodeMachine:
 
     def _link_opened(self, event: LinkOpened) -> None:
         if event.connected_for.startswith(PEER_KEY):
-            self.peers.opened(event, self._now_ms)
+            self.images.peers.opened(event, self._now_ms)
             return
         if event.connected_for:
             self._out += self.uplink.opened(event, self._now_ms)
@@ -271,21 +251,20 @@ class NodeMachine:
         if event.link == self.uplink.link:
             self._log("info", f"the link to {self.uplink.parent_name} is gone: {event.reason}")
             self._out += self.uplink.lost(self._now_ms)
-        elif self.peers.has_link(event.link):
-            self.peers.closed(event.link, event.reason)
+        elif self.images.peers.has_link(event.link):
+            self.images.peers.closed(event.link, event.reason)
         else:
             self._drop_child(event.link)
 
     def _connect_failed(self, event: ConnectFailed) -> None:
         if event.key.startswith(PEER_KEY):
-            self.peers.failed(event)
+            self.images.peers.failed(event)
             return
         self._out += self.uplink.failed(event, self._now_ms)
 
     def _drop_child(self, link: int) -> None:
         child = self.children.pop(link, None)
-        self.transfers.neighbour_lost(link)
-        self.swarms.link_lost(link)
+        self.images.link_lost(link)
         if child is not None and child.mask:
             self._expect_no_more(child.mask)
             self._send_up(m.Detached(NodeSet(child.mask).ranges()))
@@ -324,8 +303,8 @@ class NodeMachine:
         if event.link == self.uplink.link:
             self._from_parent(event.message)
             return
-        if self.peers.has_link(event.link):
-            self.peers.received(event.link, event.message, self._now_ms)
+        if self.images.peers.has_link(event.link):
+            self.images.peers.received(event.link, event.message, self._now_ms)
             return
         child = self.children.get(event.link)
         if child is None:
@@ -359,14 +338,8 @@ class NodeMachine:
             if self.uplink.attached:
                 self.uplink.answered_at_ms = message.at_ms
                 self._set_headless(message.headless)
-        elif isinstance(message, m.Piece):
-            self.transfers.piece(self.uplink.link or 0, message)
-        elif isinstance(message, m.ImageManifest):
-            self.transfers.manifest(self.uplink.link or 0, message)
-        elif isinstance(message, m.Unavailable):
-            self.transfers.unavailable(self.uplink.link or 0, message)
-        elif isinstance(message, m.Swarm):
-            self._join_swarm(message)
+        elif isinstance(message, (m.Piece, m.ImageManifest, m.Unavailable, m.Swarm)):
+            self.images.from_parent(self.uplink.link or 0, message)
         else:
             raise ProtocolError(f"a parent may not send {type(message).__name__}")
 
@@ -606,7 +579,7 @@ class NodeMachine:
         if isinstance(message, m.Hello):
             self._child_greets(child, message)
         elif child.is_peer and isinstance(message, (m.Want, m.Took)):
-            self._wants_image(child, message)
+            self.images.asked(child, message)
         elif child.is_peer and isinstance(message, m.Ping):
             self._out.append(Send(child.link, m.Pong(self.headless)))
         elif not child.greeted:
@@ -618,7 +591,7 @@ class NodeMachine:
             if report is not None:
                 self._merge(report)
         elif isinstance(message, (m.Want, m.Took)):
-            self._wants_image(child, message)
+            self.images.asked(child, message)
         elif isinstance(message, m.Detached):
             gone = NodeSet.from_ranges(message.nodes).mask & child.mask & ~(1 << child.node)
             if gone:
@@ -636,87 +609,6 @@ class NodeMachine:
             self._drop_child(child.link)
         else:
             raise ProtocolError(f"a child may not send {type(message).__name__}")
-
-    def _wants_image(self, child: Child, message: m.Want | m.Took) -> None:
-        if isinstance(message, m.Took):
-            self.transfers.took(child.link, message)
-        elif child.is_peer:
-            self.transfers.want(child.link, replace(message, swarms=False))
-        elif child.mask >> child.node & 1:
-            self.transfers.want(child.link, message)
-        else:
-            self._out.append(Send(child.link, m.Unavailable(message.image, f"n{child.node} is not attached here")))
-
-    # ------------------------------------------------------------------ images from peers
-
-    def _address_of(self, node: int) -> tuple[str, int] | None:
-        if node == self.config.node:
-            return self.config.host, self.config.port
-        return self._below.addresses.get(node)
-
-    def _consider_swarm(self, image: bytes, size: int, links: list[int]) -> None:
-        swarm = self.swarms.get(image, self._now_ms)
-        if swarm is None:
-            members = self.programs.nodes_of(image) & self._below.mask
-            for child in self.children.values():
-                if child.link in links:
-                    members |= 1 << child.node
-            children = [child.node for child in self.children.values() if child.mask & members]
-            # As long as nothing comes, the hop above may begin one for all.
-            if not self.transfers.is_flowing(image) or not self.swarms.is_worth_it(size, children):
-                return
-            first, second = children[:2]
-            members |= 1 << first | 1 << second
-            self._log("info", f"{len(children)} children shall have an image from each other")
-            swarm = self.swarms.begin(image, members, (first, second), self._now_ms)
-        self._tell_swarm(swarm, links)
-
-    def _tell_swarm(self, swarm: Swarm, links: list[int]) -> None:
-        for link in links:
-            child = self.children.get(link)
-            if child is None or not swarm.members & child.mask:
-                continue
-            is_member = swarm.members >> child.node & 1
-            # A member that asks without a plan does not know of it any more; for others it is enough to be told once.
-            if is_member or link not in swarm.told:
-                swarm.told[link] = None
-                self._out.append(Send(link, self.swarms.message_for(swarm, child.mask)))
-            if is_member:
-                self.transfers.redirect(swarm.image, link)
-
-    def _join_swarm(self, message: m.Swarm) -> None:
-        swarm = self.swarms.take(message, self._now_ms)
-        if message.image not in self.transfers.transfers:
-            # It came here meanwhile, or nobody needs it any more: others may ask all the same.
-            self.swarms.ended(message.image, self._now_ms)
-            return
-        self._log("debug", f"an image comes from peers: {len(swarm.order)} members")
-        links = [*self.transfers.requesters(message.image), *swarm.told]
-        swarm.told.clear()
-        self._tell_swarm(swarm, list(dict.fromkeys(links)))
-        if swarm.members >> self.config.node & 1:
-            self._plan_peers(swarm)
-            self.transfers.replan(message.image)
-
-    def _plan_peers(self, swarm: Swarm) -> None:
-        ways: list[Way | None] = []
-        for node in swarm.senders_of(self.config.node):
-            address = self.swarms.address(swarm, node) if node is not None else None
-            # The parent needs no address, and has no link of its own.
-            is_known = address is not None or node == self.uplink.parent
-            ways.append((node, *(address or ("", 0))) if node is not None and is_known else None)
-        if not self.peers:
-            self._out.append(SetTimer("peers", self._now_ms + LOOK_MS))
-        self.peers.follow(swarm.image, swarm.plan, ways)
-
-    def _image_ended(self, image: bytes) -> None:
-        self.swarms.ended(image, self._now_ms)
-        self.peers.drop(image)
-
-    def _look_at_peers(self) -> None:
-        self.peers.look(self._now_ms)
-        if self.peers:
-            self._out.append(SetTimer("peers", self._now_ms + LOOK_MS))
 
     def _child_greets(self, child: Child, hello: m.Hello) -> None:
         problem = incompatibility(hello, self.config.cluster)
@@ -802,7 +694,7 @@ class NodeMachine:
             if not self.uplink.attached:
                 self._set_headless(True)
         elif event.key == "peers":
-            self._look_at_peers()
+            self.images.look()
         elif event.key == "pulse":
             self._pulse()
         elif event.key == "another":

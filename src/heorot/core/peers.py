@@ -24,7 +24,7 @@ SILENCE_MS = 6_000
 """One that has said nothing for so long is given up. It may wait for others itself, but it says that it is there."""
 
 Way: TypeAlias = tuple[int, str, int]
-"""A node, and where it accepts neighbours."""
+"""A node, and where it accepts neighbours; an empty host: unknown, it serves as long as it is the parent."""
 
 
 class _Peer:
@@ -92,9 +92,10 @@ class Peers:
         plan, ways = known
         sources: list[Source] = []
         for tree, way in enumerate(ways):
-            if way is None or way[0] == parent:
+            is_parent = way is not None and way[0] == parent
+            if is_parent or way is None or not way[1]:
                 if up is not None:
-                    sources.append(Source(up, tree, TREES, way is None, plan))
+                    sources.append(Source(up, tree, TREES, not is_parent, plan))
             else:
                 peer = self._use(image, way)
                 if peer.ready and peer.link is not None:

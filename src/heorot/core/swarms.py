@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from heorot.core import image_messages as i
 from heorot.core.errors import ProtocolError
+from heorot.core.machine import Instruction, Log, Send
 from heorot.core.nodeset import NodeSet
 from heorot.core.two_trees import TREES, Order
 
@@ -108,44 +109,106 @@ class Swarm:
         return [self.order.parent(tree, node) for tree in range(TREES)]
 
 
+class Below(NamedTuple):
+    """A child of a hop, and a mask of the nodes that are reached through it, itself included."""
+
+    node: int
+    mask: int
+
+
 class Swarms:
     """The swarms that a hop has begun, or was told of, by image.
 
     Parameters
     ----------
+    redirect
+        The neighbour at the end of a link will ask others for an image.
     address_of
         Where a node below this hop, or the hop itself, accepts neighbours, if that is known.
+    below
+        The children, by link.
+    wanted
+        The nodes below that are known to need an image, as a mask.
     """
 
-    def __init__(self, address_of: AddressOf, gain_ms: int = GAIN_MS) -> None:
+    def __init__(
+        self,
+        emit: Callable[[Instruction], None],
+        redirect: Callable[[bytes, int], None],
+        address_of: AddressOf,
+        below: Callable[[], dict[int, Below]],
+        wanted: Callable[[bytes], int],
+        gain_ms: int = GAIN_MS,
+    ) -> None:
+        self._emit = emit
+        self._redirect = redirect
         self._address_of = address_of
+        self._below = below
+        self._wanted = wanted
         self._gain_ms = gain_ms
         self.pace = Pace()
         self.by_image: dict[bytes, Swarm] = {}
 
-    def get(self, image: bytes, now_ms: int) -> Swarm | None:
-        """Return the swarm of an image."""
+    def use(self, image: bytes, now_ms: int) -> Swarm | None:
+        """Return the swarm of an image that is being transferred."""
+        self._forget_old(now_ms)
         swarm = self.by_image.get(image)
-        if swarm is not None and swarm.ended_at_ms is not None and now_ms - swarm.ended_at_ms > KEPT_MS:
-            del self.by_image[image]
-            return None
+        if swarm is not None:
+            swarm.ended_at_ms = None
         return swarm
 
-    def is_worth_it(self, size: int, children: list[int]) -> bool:
-        """Say whether an image of which `size` bytes lack is better not sent to each of these children."""
-        if len(children) < TREES or not self.pace.known:
-            return False
+    def _forget_old(self, now_ms: int) -> None:
+        for image, swarm in list(self.by_image.items()):
+            if swarm.ended_at_ms is not None and now_ms - swarm.ended_at_ms > KEPT_MS:
+                del self.by_image[image]
+
+    def consider(self, image: bytes, size: int, links: list[int], now_ms: int, *, can_begin: bool = True) -> None:
+        """These neighbours ask for an image of which `size` bytes lack: redirect them, if that is worth it."""
+        swarm = self.use(image, now_ms)
+        if swarm is None and can_begin:
+            swarm = self._begin(image, size, links, now_ms)
+        if swarm is not None:
+            self.tell(swarm, links)
+
+    def _begin(self, image: bytes, size: int, links: list[int], now_ms: int) -> Swarm | None:
+        below = self._below()
+        # Nearly every call ends here: links are fast.
+        if not self._is_worth_it(size, len(below)):
+            return None
+        members = self._wanted(image)
+        for link in links:
+            if link in below:
+                members |= 1 << below[link].node
+        children = [child.node for child in below.values() if child.mask & members]
         hosts = {address[0] for node in children if (address := self._address_of(node)) is not None}
         # Neighbours on one host share its processors and its link: no other way is shorter.
-        return len(hosts) >= TREES and self.pace.ms_for(size * (len(children) - 1)) >= self._gain_ms
+        if len(hosts) < TREES or not self._is_worth_it(size, len(children)):
+            return None
+        first, second = children[:TREES]
+        members |= 1 << first | 1 << second
+        self._emit(Log("info", f"{members.bit_count()} nodes shall have an image from each other"))
+        return self._add(Swarm(image, members, (first, second), {}), now_ms)
 
-    def begin(self, image: bytes, members: int, tops: tuple[int, int], now_ms: int) -> Swarm:
-        """Have these nodes have the image from each other; `tops` have it from here."""
-        return self._add(Swarm(image, members, tops, {}), now_ms)
+    def _is_worth_it(self, size: int, children: int) -> bool:
+        return self.pace.known and children >= TREES and self.pace.ms_for(size * (children - 1)) >= self._gain_ms
+
+    def tell(self, swarm: Swarm, links: list[int]) -> None:
+        """Have these neighbours, and those below them, follow a swarm, as far as it is for them."""
+        below = self._below()
+        for link in links:
+            child = below.get(link)
+            if child is None or not swarm.members & child.mask:
+                continue
+            is_member = swarm.members >> child.node & 1
+            # A member that asks without a plan does not know of it any more; for others it is enough to be told once.
+            if is_member or link not in swarm.told:
+                swarm.told[link] = None
+                self._emit(Send(link, self.message_for(swarm, child.mask)))
+            if is_member:
+                self._redirect(swarm.image, link)
 
     def _add(self, swarm: Swarm, now_ms: int) -> Swarm:
-        for image in list(self.by_image):
-            self.get(image, now_ms)
+        self._forget_old(now_ms)
         self.by_image.pop(swarm.image, None)
         self.by_image[swarm.image] = swarm
         ended = [image for image, other in self.by_image.items() if other.ended_at_ms is not None]

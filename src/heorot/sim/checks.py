@@ -301,11 +301,12 @@ class Checks:
                 return "NoStray", f"n{host.node} still holds {list(host.space.machine.jobs)}"
             if host.space.machine.live_slots:
                 return "Bounded", f"n{host.node} has {host.space.machine.live_slots} slots without a job"
-            if host.agent.transfers.transfers or host.agent.programs.held or host.cache.pinned:
+            images = host.agent.images
+            if images.transfers.transfers or host.agent.programs.held or host.cache.pinned:
                 held = list(host.agent.programs.held)
-                return "Bounded", f"n{host.node} has {len(host.agent.transfers)} images under way, launches {held}"
-            if host.agent.peers or host.agent.peers.links:
-                return "Bounded", f"n{host.node} has {host.agent.peers.links} peers without an image"
+                return "Bounded", f"n{host.node} has {len(images.transfers)} images under way, launches {held}"
+            if images.peers or images.peers.links:
+                return "Bounded", f"n{host.node} has {images.peers.links} peers without an image"
             if host.agent.accumulators:
                 return "Bounded", f"n{host.node} has accumulators left: {list(host.agent.accumulators)}"
             for child in host.agent.children.values():

@@ -24,17 +24,17 @@ def _starts_before_its_program_is_there(node: Any) -> None:
 
 def _asks_nobody_else(node: Any) -> None:
     """What a parent was asked for and did not send before it was lost is not asked of the next one."""
-    node.transfers.source_lost = lambda source: None
+    node.images.transfers.source_lost = lambda source: None
 
 
 def _serves_those_who_went(node: Any) -> None:
     """A neighbour that is gone is still owed what it asked for."""
-    node.transfers.neighbour_lost = lambda link: None
+    node.images.transfers.neighbour_lost = lambda link: None
 
 
 def _waits_in_a_ring(node: Any) -> None:
     """Who follows another plan, or asks directly, waits for what this node expects from a peer."""
-    node.transfers._parent = lambda: None
+    node.images.transfers._parent = lambda: None
 
 
 NODE: dict[str, Callable[[Any], None]] = {
