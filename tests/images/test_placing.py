@@ -420,3 +420,16 @@ def test_a_file_that_says_it_is_empty_is_read(tmp_path: Path) -> None:
     taken.feed(send(Path("/proc/version"), tmp_path / "stream", said))
     assert said == []
     assert (tmp_path / "back").read_bytes() == Path("/proc/version").read_bytes()
+
+
+def test_a_time_that_no_header_can_hold_costs_this_file_only(tmp_path: Path) -> None:
+    disk, said = tmp_path / "disk", list[str]()
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=True)
+    try:
+        (disk / "file").write_text("text")
+        os.utime(disk / "file", (1 << 40, 1 << 40))
+        assert send(disk / "file", tmp_path / "out", said) == bytes(4)
+        assert said == [f"cannot read {disk}/file: Value too large for defined data type"]
+    finally:
+        subprocess.run(["umount", disk], check=True)

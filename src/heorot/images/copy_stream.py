@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from errno import EISDIR
+from errno import ENAMETOOLONG, EOVERFLOW
 
 from heorot import short_msgpack
 from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
@@ -96,9 +96,13 @@ class Sender:
 
     def _header(self, kind: int, name: bytes, status: os.stat_result, target: bytes) -> None:
         fields = [kind, name, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, target]
-        header = short_msgpack.packb(fields)
+        try:
+            header = short_msgpack.packb(fields)
+        except (ValueError, OverflowError):
+            # A modification time that 64 bits do not hold.
+            raise OSError(EOVERFLOW, os.strerror(EOVERFLOW)) from None
         if len(header) > MAX_HEADER_BYTES:
-            raise OSError(EISDIR, "")
+            raise OSError(ENAMETOOLONG, os.strerror(ENAMETOOLONG))
         write_all(self._fd, len(header).to_bytes(4, "big") + header)
 
     def _content(self, path: bytes, name: bytes, depth: int) -> None:
