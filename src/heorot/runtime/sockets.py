@@ -74,7 +74,8 @@ def listen_unix(path: Path, mode: int, backlog: int = 1024) -> socket.socket:
         If it cannot be made.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
+    # What a killed process leaves is known by this name to whoever cleans up (``Layout.remove``).
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         new.unlink(missing_ok=True)
         with unix_address(new) as address:
