@@ -6,9 +6,10 @@ A child may speak only for nodes that it has brought in with a placement that th
 from __future__ import annotations
 
 from heorot.core import messages as m
-from heorot.core.errors import ProtocolError, SecurityError
+from heorot.core.errors import SecurityError
 from heorot.core.merge import report_for
 from heorot.core.node_config import NodeConfig
+from heorot.core.report_runs import flat
 from heorot.core.tickets import Verify, open_placement
 
 
@@ -89,8 +90,7 @@ def speakable(child: Child, report: m.Report) -> m.Report | None:
     A node that has just moved may still be spoken of on its former way. That is no breach of the protocol, and
     nothing is lost by leaving it out: its inventory says it again on the new way.
     """
-    if len(report.started) % 3 or len(report.exited) % 5:
-        raise ProtocolError("a report with an incomplete record")
+    report = flat(report)
     mask = child.mask
     nodes = report.started[0::3] + report.exited[0::5]
     nodes += [failure.node for failure in report.failed] + [note.node for note in report.notes]

@@ -147,6 +147,10 @@ class Job:
             return "done"
         return "running" if self.running + self.over == len(self.nodes) else "launching"
 
+    def valid_run(self, node: int, rank: int, count: int) -> bool:
+        """Say whether these consecutive ranks live on consecutive nodes, the first on this one."""
+        return self.nodes[rank : rank + count] == array("i", range(node, node + count))
+
     def valid(self, node: int, rank: int) -> bool:
         """Say whether this rank exists and lives on this node."""
         return 0 <= rank < len(self.nodes) and self.nodes[rank] == node
@@ -158,6 +162,26 @@ class Job:
         self.states[rank] = RUNNING
         self.pids[rank] = pid
         self.running += 1
+        return True
+
+    def start_run(self, first: int, pids: list[int]) -> bool:
+        """Note that consecutive ranks run; return False, and do nothing, unless that is news of all of them."""
+        end = first + len(pids)
+        if self.states.count(PENDING, first, end) != len(pids):
+            return False
+        self.states[first:end] = bytes([RUNNING]) * len(pids)
+        self.pids[first:end] = pids
+        self.running += len(pids)
+        return True
+
+    def end_run(self, first: int, count: int, end: Ended) -> bool:
+        """Note that consecutive ranks that run ended so; return False, and do nothing, unless that is news of all."""
+        if self.states.count(RUNNING, first, first + count) != count:
+            return False
+        self.states[first : first + count] = bytes([OVER]) * count
+        self.ends.update(dict.fromkeys(range(first, first + count), end))
+        self.running -= count
+        self.over += count
         return True
 
     def start_all(self, ranks: list[int], pids: list[int]) -> bool:

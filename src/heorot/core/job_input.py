@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
@@ -76,7 +78,7 @@ class JobInput:
         if feed is not None and feed.ack(node, offset):
             self.tell(job, rank, feed)
 
-    def read_no_more(self, job: Job, nodes: list[int], ranks: list[int]) -> None:
+    def read_no_more(self, job: Job, nodes: Sequence[int], ranks: Sequence[int]) -> None:
         """These ranks are over: whoever waited for them to take their input waits no longer."""
         if job.rank_stdin:
             for node, rank in zip(nodes, ranks, strict=True):

@@ -17,8 +17,9 @@ from heorot.core.head_context import HeadContext
 from heorot.core.job import OVER, PENDING, Ended, Job, LostRank, exits_of, runs_of, window_of
 from heorot.core.job_input import JobInput
 from heorot.core.membership import NodeRecord
-from heorot.core.nodeset import NodeSet
+from heorot.core.nodeset import MAX_NODES, NodeSet
 from heorot.core.releases import MAX_FORGOTTEN, Releases
+from heorot.core.report_runs import check, flat
 from heorot.core.stdin_feed import StdinFeed
 from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 
@@ -165,8 +166,13 @@ class Jobs:
         """Take a merged report; `mask` says for which nodes its sender may speak."""
         job = self.jobs.get(report.job)
         if job is None:
-            self._unknown_report(mask, report)
+            self._unknown_report(mask, flat(report))
             return
+        for note in report.notes:
+            if not job.text:
+                job.text = note.text
+        if report.started_runs or report.exited_runs:
+            report = self._take_runs(job, mask, report)
         failed_news: list[tuple[int, int, str]] = []
         started_news = self._started(job, mask, report.started)
         exited_news = self._exited(job, mask, report.exited)
@@ -179,10 +185,55 @@ class Jobs:
             if job.fail(failure):
                 failed_news.append((failure.rank, failure.error, failure.text))
                 self._input.read_no_more(job, [failure.node], [failure.rank])
-        for note in report.notes:
-            if not job.text:
-                job.text = note.text
         self._tell(job, started_news, exited_news, failed_news)
+
+    def _take_runs(self, job: Job, mask: int, report: m.Report) -> m.Report:
+        """Take the runs of a merged report, each as a whole; return what is left of it, without runs.
+
+        What is unusual in any way is left, for a look at each rank. All the rest costs the head as much for one rank
+        as for a thousand.
+        """
+        check(report)
+        left = replace(report, started_runs=[], pids=[], exited_runs=[])
+        runs, position = report.started_runs, 0
+        for index in range(0, len(runs), 3):
+            node, rank, count = runs[index : index + 3]
+            pids = report.pids[position : position + count]
+            position += count
+            if not (self._may_tell_run(job, mask, node, rank, count) and job.start_run(rank, pids)):
+                left.started_runs.extend((node, rank, count))
+                left.pids.extend(pids)
+            elif job.tell_started and job.client is not None:
+                news = [value for step, pid in enumerate(pids) for value in (rank + step, pid)]
+                self._context.to_client(job.client, c.Started(job.id, news))
+        runs = report.exited_runs
+        alike: dict[tuple[int, int, int], list[int]] = {}
+        for index in range(0, len(runs), 6):
+            node, rank, count, *ending = runs[index : index + 6]
+            if not (self._may_tell_run(job, mask, node, rank, count) and job.end_run(rank, count, Ended(*ending))):
+                left.exited_runs.extend(runs[index : index + 6])
+                continue
+            alike.setdefault((ending[0], ending[1], ending[2]), []).extend((rank, count))
+            self._input.read_no_more(job, range(node, node + count), range(rank, rank + count))
+        if alike:
+            if job.client is not None:
+                for how, ranks in alike.items():
+                    self._context.to_client(job.client, c.ExitedAlike(job.id, ranks, *how))
+            if job.done:
+                self._done(job)
+        return flat(left)
+
+    def _may_tell_run(self, job: Job, mask: int, node: int, rank: int, count: int) -> bool:
+        """Say whether all of these ranks are where the sender says, and the sender may speak for all of them."""
+        if (
+            not 0 <= node < MAX_NODES
+            or rank < 0
+            or rank + count > len(job.nodes)
+            or not job.valid_run(node, rank, count)
+        ):
+            return False
+        span = (1 << count) - 1
+        return mask >> node & span == span
 
     def _started(self, job: Job, mask: int, started: list[int]) -> list[int]:
         """Take flat (node, rank, pid); return what is news, flat (rank, pid).

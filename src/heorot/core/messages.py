@@ -28,8 +28,11 @@ from heorot.core.message_base import Message as Message
 from heorot.core.message_base import NodeNumber as NodeNumber
 from heorot.core.message_base import Port as Port
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+"""1: reports have no runs."""
 OLDEST_PROTOCOL_VERSION = 1
+MAX_RANKS = 131_072
+"""Of one job."""
 
 # ---------------------------------------------------------------- link messages: tags 1..31
 
@@ -111,6 +114,12 @@ class Report(Message, tag=7, frozen=True):
     """On how many nodes all ranks came to an end with this report (a hint: merge no longer)."""
     notes: list[Failure] = msgspec.field(default_factory=list)
     """What else the user should know of a rank, such as why it was killed."""
+    started_runs: list[int] = msgspec.field(default_factory=list)
+    """Flat: first node, first rank, count: as many consecutive ranks on consecutive nodes have started."""
+    pids: list[int] = msgspec.field(default_factory=list)
+    """Of the ranks of `started_runs`, in order."""
+    exited_runs: list[int] = msgspec.field(default_factory=list)
+    """Flat: first node, first rank, count, and as in `exited` how all of these ended."""
 
 
 class Failure(Message, frozen=True):

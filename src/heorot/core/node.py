@@ -67,6 +67,7 @@ from heorot.core.node_images import NodeImages
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.peers import KEY as PEER_KEY
 from heorot.core.programs import Programs
+from heorot.core.report_runs import RUNS_VERSION, in_runs
 from heorot.core.tickets import Verify, clock_problem, open_placement, open_signed_launch
 from heorot.core.uplink import Uplink
 
@@ -115,6 +116,7 @@ class NodeMachine:
         self._below = Children(config, verify)
         self.children = self._below.by_link
         self.accumulators: dict[str, Accumulator] = {}
+        self._parent_version = 0
         self.uplink = Uplink(config)
         self._verify = verify
         self._attach_order = 0
@@ -359,6 +361,7 @@ class NodeMachine:
                 return
             if not self._has_kept(hello.epoch, lambda: self._greeted(hello)):
                 return
+        self._parent_version = hello.version
         lease_ms = hello.lease_ms if self.uplink.parent == HEAD else 0
         self._out += self.uplink.greeted(self._now_ms, hello.epoch, lease_ms)
         self._set_headless(hello.headless and self.uplink.parent != HEAD)
@@ -671,7 +674,8 @@ class NodeMachine:
 
     def _flush(self, accumulator: Accumulator) -> None:
         if not accumulator.empty:
-            self._send_up(accumulator.take())
+            report = accumulator.take()
+            self._send_up(in_runs(report) if self._parent_version >= RUNS_VERSION else report)
         if accumulator.finished:
             del self.accumulators[accumulator.job]
 

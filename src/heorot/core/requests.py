@@ -21,7 +21,6 @@ from heorot.core.nodeset import HEAD, NodeSet
 MAX_QUERIES = 1_024
 MAX_PIDS = 16_384
 """In one request: every node that may have one of them gets the list."""
-MAX_RANKS = 131_072
 """Of one job: what a node holds of it must fit into a frame even if all of it is on that node."""
 
 
@@ -106,8 +105,8 @@ class Requests:
         if not ask.argv:
             raise RequestError("bad-request", "there is no command to run")
         nodes = self.resolve(ask.nodes, ask.select)
-        if len(nodes) > MAX_RANKS:
-            raise RequestError("bad-request", f"{len(nodes)} ranks are too many for one job; at most {MAX_RANKS}")
+        if len(nodes) > m.MAX_RANKS:
+            raise RequestError("bad-request", f"{len(nodes)} ranks are too many for one job; at most {m.MAX_RANKS}")
         if HEAD in nodes:
             raise RequestError("bad-nodes", "the head runs no ranks; name nodes, for example n0")
         records = self._context.members.records
