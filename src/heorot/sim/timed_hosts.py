@@ -104,7 +104,8 @@ class Daemon:
 
     def take_ranks(self, report: m.Report) -> None:
         """Account for the ranks of a report; one that has started and ended is in it twice and counts once."""
-        count = max(len(report.started) // 3, len(report.exited) // 5)
+        started = len(report.started) // 3 + len(report.pids)
+        count = max(started, len(report.exited) // 5 + sum(report.exited_runs[2::6]))
         self.usage.ranks += count
         self.ranks(count)
 
