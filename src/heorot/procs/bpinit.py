@@ -132,7 +132,8 @@ class Daemon:
         self._wakeup, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self._terminated = False
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._child_ended = False
+        signal.signal(signal.SIGCHLD, self._on_sigchld)
         if not self.config.isolated:
             # PID 1 is safe from those signals of its namespace that it does not handle: so there it handles none.
             signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -140,6 +141,9 @@ class Daemon:
 
     def _on_sigterm(self, *_: object) -> None:
         self._terminated = True
+
+    def _on_sigchld(self, *_: object) -> None:
+        self._child_ended = True
 
     def _rearm(self) -> None:
         """A change of credentials has cleared the parent-death signal."""
@@ -154,6 +158,9 @@ class Daemon:
             self._watcher.wait(self._timeout())
             if self._terminated:
                 self._end()
+            if self._child_ended:
+                # Mostly it ends as its pipes do: then no further turn is needed to hear of it.
+                self._woken(self._wakeup, None)
             if self._starts:
                 self._start_some()
             self._reaper.turn()
@@ -362,6 +369,7 @@ class Daemon:
     def _woken(self, fd: int, subject: object) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(fd, 4096)
+        self._child_ended = False
         self._reaper.reap()
 
     def _forget(self, instruction: e.ForgetSlots) -> None:

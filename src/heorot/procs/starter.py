@@ -23,8 +23,9 @@ from heorot.procs.rooms import RoomError, Rooms
 from heorot.procs.terminal import set_size
 
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
-_RESET_SIGNALS = [signal.SIGPIPE, signal.SIGXFSZ]
-"""Python ignores these; every handler is reset by execve anyway."""
+_RESET_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+"""Python ignores some, and every handler is reset by execve anyway. Of those that are not named here, posix_spawn(3)
+asks the kernel first, one by one."""
 _CAP_SYS_RESOURCE = 24
 Spawned = tuple[int, int, int, int]
 """PID, and our ends of stdin, stdout and stderr (-1: there is none)."""
