@@ -238,8 +238,18 @@ def test_a_launch_that_waits_for_its_program_can_be_killed(bare: Cluster, place:
         job = connection.spawn([str(program)], nodes="n1,n7", directory="/")
         bare.check("bpkill", job.id)
         statuses = job.wait(timeout_s=DEADLINE_S)
-    assert all("signal 15 came before its program" in status.text for status in statuses)
+    assert [status.signal for status in statuses] == [15, 15]
     assert not any(bare.processes())
+
+
+def test_ctrl_c_before_a_program_has_arrived_ends_it_as_any_other(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 60_000_000)
+    with bare.start("bpsh", "-a", program, "x") as process:
+        await_that(lambda: any((caches(bare)[0] / "partial").iterdir()), "a part of the program")
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=DEADLINE_S)
+    # A shell calls this 130, and ends its loop.
+    assert (output, errors, process.returncode) == (b"", b"", -signal.SIGINT)
 
 
 def test_a_client_that_goes_in_the_middle_leaves_no_job(bare: Cluster, place: Path) -> None:
