@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from heorot.images.closure import closure
-from heorot.images.find import find, plain
-from heorot.images.identity import ImageError
+from heorot.images.find import find, obstacle, plain
+from heorot.images.identity import CommandError, ImageError
+from heorot.images.offer import offer_command
 
 ENVIRONMENT = [b"PATH=/usr/bin:/bin", b"LANG=C"]
 
@@ -150,6 +156,63 @@ def test_commands_are_found_as_the_shell_finds_them(tmp_path: Path) -> None:
     assert find(b"run", b"/nosuch:", here) == here + b"/run"
     for name in (b"data", b"folder", b"nosuch", b"", b"run/x", b"r\0n"):
         assert find(name, here, here) is None
+
+
+def test_what_is_here_and_cannot_be_executed_says_why(tmp_path: Path) -> None:
+    here = os.fsencode(tmp_path)
+    (tmp_path / "data").write_text("#!/bin/sh\n")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(tmp_path / "socket"))
+    for name, why in {
+        "data": "Permission denied (chmod +x makes a file executable)",
+        "folder": "Is a directory",
+        "pipe": "Permission denied: it is a named pipe",
+        "socket": "Permission denied: it is a socket",
+    }.items():
+        path = tmp_path / name
+        with pytest.raises(CommandError, match=re.escape(f"cannot execute {path}: {why}")) as caught:
+            offer_command(os.fsencode(path), ENVIRONMENT, b"/")
+        assert caught.value.exit_status == 126
+        # And nobody waits for its other end.
+        if name != "data":
+            with pytest.raises(ImageError, match=r"is not a regular file|No such device or address"):
+                needs(path)
+    # As execvp(3) does, PATH passes over all but files.
+    path_here = [b"PATH=" + here]
+    with pytest.raises(CommandError, match=r"cannot execute .*/data: Permission denied"):
+        offer_command(b"data", path_here, b"/")
+    assert offer_command(b"pipe", path_here, b"/") is None
+    (tmp_path / "socket").unlink()
+    with pytest.raises(CommandError, match="no such command here: pipe") as caught:
+        offer_command(b"pipe", path_here, b"/", always_send=True)
+    assert caught.value.exit_status == 127
+
+
+def test_a_directory_that_may_not_be_searched_hides_what_is_named_and_not_what_is_looked_for(tmp_path: Path) -> None:
+    if os.getuid() == 0:
+        os.chmod(tempfile.gettempdir(), 0o711)
+        for parent in (tmp_path, *tmp_path.parents[:-2]):
+            parent.chmod(0o755)
+    (tmp_path / "closed").mkdir(0o600 if os.getuid() else 0o700)
+    name = os.fsencode(tmp_path / "closed")
+    with as_nobody():
+        assert obstacle(name + b"/prog", b"", b"/") == (name + b"/prog", "Permission denied")
+        assert obstacle(b"prog", name, b"/") is None
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Have no rights, if we are root."""
+    if os.getuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_a_path_is_made_plain_without_leading_elsewhere(tmp_path: Path) -> None:

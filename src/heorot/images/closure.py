@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from heorot.images.files import open_file
 from heorot.images.find import DEFAULT_PATH, find, plain
 from heorot.images.identity import ImageError, shown
 
@@ -61,11 +62,13 @@ def _add(found: dict[bytes, None], path: bytes, variables: dict[bytes, bytes], d
 
 
 def _head(path: bytes) -> bytes:
+    fd, _ = open_file(path)
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(HEAD_BYTES)
+        return os.pread(fd, HEAD_BYTES, 0)
     except OSError as error:
         raise ImageError(f"cannot read {shown(path)}: {error.strerror or error}") from error
+    finally:
+        os.close(fd)
 
 
 # ------------------------------------------------------------------ scripts

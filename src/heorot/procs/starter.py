@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from heorot.core.messages import Ticket
 from heorot.core.space_events import SpaceConfig
+from heorot.images.find import why_not_executable
 from heorot.procs import builtins
 from heorot.procs.rooms import RoomError, Rooms
 from heorot.procs.terminal import set_size
@@ -486,6 +487,11 @@ def _spawn_error(error: OSError, path: bytes) -> StartError:
         if os.path.exists(path):
             return StartError(errno.ENOEXEC, f"cannot execute {name}: its interpreter does not exist")
         return StartError(number, f"no such command: {name}")
+    if number == errno.EACCES:
+        with contextlib.suppress(OSError):
+            mode = os.stat(path).st_mode
+            if not stat.S_ISREG(mode) or not mode & 0o111:
+                return StartError(number, f"cannot execute {name}: {why_not_executable(mode)}")
     if number == errno.ENOEXEC:
         return StartError(number, f"cannot execute {name}: it is for another kind of machine than this node")
     if number == errno.E2BIG:
