@@ -107,6 +107,88 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
+def test_all_missing_libraries_are_named(tmp_path: Path) -> None:
+    data = Path("/bin/ls").read_bytes()
+    libraries = [os.path.basename(path) for path in needs(b"/bin/ls")[1:] if b".so" in path]
+    absent = [name for name in libraries if data.count(name + b"\0") == 1][:2]
+    assert len(absent) == 2, libraries
+    for name in absent:
+        data = data.replace(name + b"\0", b"Q" + name[1:] + b"\0")
+    path = tmp_path / "pr\nog"
+    path.write_bytes(data)
+    path.chmod(0o755)
+    with pytest.raises(ImageError) as caught:
+        needs(path)
+    names = ", ".join("Q" + name[1:].decode() for name in absent)
+    assert str(caught.value) == f"{str(path)!r} needs libraries that are missing here: {names}"
+
+
+@pytest.fixture
+def loader() -> Iterator[Path]:
+    """A place for a loader, with a path that is short enough to stand in a program."""
+    place = Path(tempfile.gettempdir()) / "l"
+    yield place
+    place.unlink()
+
+
+def program_with(loader: Path, path: Path) -> Path:
+    data = Path("/bin/sh").read_bytes()
+    own = next(path for path in needs(b"/bin/sh") if os.path.basename(path).startswith((b"ld-linux", b"ld64")))
+    place = os.fsencode(loader)
+    assert len(place) <= len(own)
+    path.write_bytes(data.replace(own, place.ljust(len(own), b"\0"), 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ("kill -SEGV $$", "cannot be loaded here: SIGSEGV ended its loader"),
+        ("exit 3", "ends with status 3"),
+        ("yes", "says more than 1048576 bytes"),
+        ('echo "$2: no good"; exit 1', "cannot be loaded here: no good"),
+        # As musl says it.
+        (
+            "for i in a b; do echo Error loading shared library lib$i.so: No such file '(needed by x)'; done; exit 127",
+            "needs libraries that are missing here: liba.so, libb.so",
+        ),
+        (
+            "printf '\\tliba.so => /no/such/liba.so (0x00)\\n'",
+            "finds liba.so where there is no file (/no/such/liba.so)",
+        ),
+    ],
+)
+def test_what_a_loader_cannot_do_is_said_in_words(tmp_path: Path, loader: Path, says: str, message: str) -> None:
+    script(loader, f"#!/bin/sh\n{says}")
+    path = program_with(loader, tmp_path / "prog")
+    with pytest.raises(ImageError, match=re.escape(message)) as caught:
+        needs(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [800, 40_000])
+def test_a_truncated_program_is_incomplete(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "prog"
+    path.write_bytes(Path("/bin/sh").read_bytes()[:length])
+    with pytest.raises(ImageError, match=f"{path} is incomplete: it has {length} of [0-9]+ bytes"):
+        needs(path)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a => b", "a\n\tb", "a\n (0x12)", "a\n\tlibx.so => not found"])
+def test_a_library_may_lie_anywhere(tmp_path: Path, name: str) -> None:
+    libc = next(path for path in needs(b"/bin/sh") if b"libc.so" in path)
+    place = tmp_path / name
+    place.mkdir()
+    shutil.copy(os.fsdecode(libc), place)
+    environment = [*ENVIRONMENT, b"LD_LIBRARY_PATH=%s" % os.fsencode(place)]
+    if "\t" in name:
+        # The loader's list does not tell where this one ends.
+        with pytest.raises(ImageError, match=r"/bin/sh cannot be sent: its loader .* where there is no file"):
+            needs(b"/bin/sh", environment)
+        return
+    assert os.fsencode(place) + b"/" + os.path.basename(libc) in needs(b"/bin/sh", environment)
+
+
 def test_the_caller_s_library_path_counts(tmp_path: Path) -> None:
     libc = next(path for path in needs(b"/bin/sh") if b"libc.so" in path)
     shutil.copy(os.fsdecode(libc), tmp_path / os.path.basename(libc).decode())
