@@ -20,7 +20,7 @@ LIMIT = 4_000_000
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Iterator[Cache]:
-    made = Cache(str(tmp_path / "images"), LIMIT)
+    made = Cache(str(tmp_path / "images"), LIMIT, "n7")
     yield made
     made.close()
 
@@ -28,7 +28,7 @@ def cache(tmp_path: Path) -> Iterator[Cache]:
 def again(cache: Cache) -> Cache:
     """Return the cache of an agent that was started anew."""
     cache.close()
-    return Cache(cache.directory, cache.limit_bytes)
+    return Cache(cache.directory, cache.limit_bytes, cache.owner)
 
 
 def fill(cache: Cache, sample: Sample, chunks: range | None = None) -> None:
@@ -180,14 +180,15 @@ def test_what_is_in_use_is_not_evicted(cache: Cache) -> None:
 
 def test_an_image_that_is_larger_than_the_cache_is_refused_at_once(cache: Cache) -> None:
     sample = Sample({b"/a": content(1, LIMIT + 1)})
-    with pytest.raises(ImageError, match=f"has {LIMIT + 1} bytes.*holds at most {LIMIT}"):
+    told = f"has {LIMIT + 1} bytes; the image cache of n7 .* holds at most {LIMIT}: .*cache_bytes there"
+    with pytest.raises(ImageError, match=told):
         cache.keep_manifest(sample.image, sample.encoded)
 
 
 def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    cache = Cache(str(tmp_path / "file" / "images"), LIMIT)
-    with pytest.raises(ImageError, match="image cache fails"):
+    cache = Cache(str(tmp_path / "file" / "images"), LIMIT, "n7")
+    with pytest.raises(ImageError, match="the image cache of n7 fails at"):
         cache.examine(bytes(32))
 
 
@@ -228,7 +229,7 @@ def test_on_a_disk_that_is_full_what_nobody_uses_goes_first(tmp_path: Path) -> N
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=True)
     try:
-        cache = Cache(str(disk / "images"), LIMIT)
+        cache = Cache(str(disk / "images"), LIMIT, "n7")
         for number in range(1, 4):
             sample = Sample({b"/a": content(number, 600_000)})
             fill(cache, sample)

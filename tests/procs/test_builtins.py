@@ -33,7 +33,7 @@ def space() -> Iterator[SpaceRig]:
 
 def put(rig: SpaceRig, sample: Sample, job: str, flags: bytes, destination: Path, uid: int) -> m.Launch:
     """Return the launch that an agent hands over when the image is in its cache."""
-    cache = Cache(os.path.join(rig.work, "images"), 1 << 30)
+    cache = Cache(os.path.join(rig.work, "images"), 1 << 30, "n7")
     cache.keep_manifest(sample.image, sample.encoded)
     for number in range(sample.layout.chunks):
         cache.keep_chunk(sample.image, number, sample.chunk(number))

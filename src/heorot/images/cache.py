@@ -57,10 +57,13 @@ class Cache:
         Is made if it is not there.
     limit_bytes
         What all files together may take, at most.
+    owner
+        Whose cache it is, for people: what is too small here is told on other hosts.
     """
 
-    def __init__(self, directory: str, limit_bytes: int) -> None:
+    def __init__(self, directory: str, limit_bytes: int, owner: str) -> None:
         self.directory = directory
+        self.owner = owner
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self._ready = False
@@ -109,8 +112,8 @@ class Cache:
     def _pin(self, image: bytes, layout: Layout) -> _Pinned:
         if layout.size > self.limit_bytes:
             raise ImageError(
-                f"the image has {layout.size} bytes; the cache {self.directory} holds at most {self.limit_bytes}"
-                " ([images] cache_bytes)"
+                f"the image has {layout.size} bytes; the image cache of {self.owner} ({self.directory}) holds at most"
+                f" {self.limit_bytes}: send less, or raise [images] cache_bytes there"
             )
         pinned = self._pinned[image] = _Pinned(layout)
         for file, name in enumerate(pinned.names):
@@ -332,7 +335,8 @@ class Cache:
         self._evict(size)
         if self.used_bytes + size > self.limit_bytes:
             raise ImageError(
-                f"the cache {self.directory} is full: all {self.limit_bytes} bytes ([images] cache_bytes) are in use"
+                f"the image cache of {self.owner} ({self.directory}) is full: all {self.limit_bytes} bytes are in use;"
+                " try again later, or raise [images] cache_bytes there"
             )
 
     def _evict(self, size: int) -> None:
@@ -453,11 +457,12 @@ class Cache:
             os.rmdir(path)
 
     def _failure(self, error: OSError, path: str) -> ImageError:
+        cache = f"the image cache of {self.owner}"
         if error.errno == errno.EROFS:
-            return ImageError(f"the image cache cannot write {path}: the file system is read-only")
+            return ImageError(f"{cache} cannot write {path}: the file system is read-only")
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return ImageError(f"the image cache cannot write {path}: {os.strerror(error.errno)}")
-        return ImageError(f"the image cache fails at {path}: {error.strerror or error}")
+            return ImageError(f"{cache} cannot write {path}: {os.strerror(error.errno)}")
+        return ImageError(f"{cache} fails at {path}: {error.strerror or error}")
 
 
 def _size_on_disk(status: os.stat_result) -> int:
