@@ -76,6 +76,26 @@ def test_a_node_that_has_nothing_runs_what_the_head_has(bare: Cluster) -> None:
     assert (result.stdout, result.returncode) == (b"from the shell\n", 127)
 
 
+def test_a_directory_that_no_bare_node_has_is_no_obstacle(bare: Cluster, place: Path) -> None:
+    # On an ordinary node it is an error: there, relative paths could mean something else in another directory.
+    away = Path(tempfile.mkdtemp(prefix="away.", dir="/var"))
+    try:
+        result = bare.run("bpsh", "-a", "/bin/pwd", cwd=away)
+        absent = bare.run("bpsh", "n0", "/no/such", cwd=away)
+        copied = bare.run("bpcp", __file__, "n0:x", cwd=away)
+    finally:
+        away.rmdir()
+    assert (result.stdout, result.returncode) == (b"/\n" * NODES, 0)
+    told = f"nodes with an empty file system (heorot up --bare) have no directory {away}; it ran in /\n"
+    (line,) = result.stderr.decode().splitlines(keepends=True)
+    assert line.startswith("bpsh: job ")
+    assert line.endswith(told)
+    # Nothing ran.
+    assert (absent.stderr, absent.returncode) == (b"bpsh: n0 (rank 0): no such command: /no/such\n", 127)
+    assert copied.returncode == 1
+    assert f"cannot enter the directory {away}: " in copied.stderr.decode()
+
+
 def test_a_command_that_was_not_sent_is_not_there(bare: Cluster) -> None:
     result = bare.run("bpsh", "n3", "--image", "path", "/bin/echo")
     assert result.returncode == 127

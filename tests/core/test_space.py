@@ -334,6 +334,19 @@ def test_a_signal_ends_ranks_whose_program_is_on_its_way() -> None:
     assert [rank for _, rank in start.slots] == [0]
 
 
+def test_a_remark_is_told_with_the_start_and_to_whoever_asks_again() -> None:
+    driver = Driver()
+    (slot,) = driver.launch()
+    driver.give(e.Remarked("1.1", "mind this"))
+    driver.give(e.Remarked("9.9", "of no job"))
+    driver.give(e.Started(slot, 500))
+    (report,) = sent(driver.advance(REPORT_DELAY_MS), m.Report)
+    assert (report.started, report.notes) == ([NODE, 0, 500], [m.Failure(NODE, 0, 0, "mind this")])
+    driver.command(m.Inventorize())
+    (again,) = sent(driver.advance(0), m.Report)
+    assert again.notes == report.notes
+
+
 def test_the_slowest_reader_sets_the_pace_of_broadcast_input() -> None:
     driver = Driver()
     slots = driver.launch(ranks=3)

@@ -86,6 +86,7 @@ class Space:
             e.AgentConnected: self._agent_connected,
             e.AgentLost: self._agent_lost,
             e.FromAgent: self._from_agent,
+            e.Remarked: self._remarked,
             e.Started: self._started,
             e.StartFailed: self._start_failed,
             e.Wrote: self._wrote,
@@ -312,6 +313,12 @@ class Space:
         if len(self.jobs) >= self.config.max_jobs:
             return f"the node holds {len(self.jobs)} jobs, which is its limit; release some of them"
         return ""
+
+    def _remarked(self, event: e.Remarked) -> None:
+        job = self.jobs.get(event.job)
+        if job is not None:
+            job.note(m.Failure(self.config.node, next(iter(job.ranks)), 0, event.text[:MAX_FAILURE_CHARACTERS]))
+            self._tell(job, self._turn.now + REPORT_DELAY_MS)
 
     def _started(self, event: e.Started) -> None:
         rank = self._slots.get(event.slot)

@@ -49,6 +49,10 @@ class Plan:
         self.view = view
         """Where the files of the image are; empty: the node's own are run."""
         self.failure: StartError | None = None
+        self.remark = ""
+        """What the user should know of how they were started, once."""
+        self.directory = ticket.directory or b"/"
+        """Where they are started."""
         self.path: bytes | None = ticket.program or None
         self.builtin = bool(ticket.argv) and ticket.argv[0] in builtins.NAMES
         """bpinit carries it out itself: no program is looked for."""
@@ -131,7 +135,7 @@ class Starter:
             changed = self._become(ticket)
             if moved or ticket.directory not in (b"/", b""):
                 entered = True
-                self._enter(ticket)
+                self._enter(plan)
             if not plan.builtin:
                 self._find(plan)
             self._open_files(plan, ends)
@@ -247,12 +251,18 @@ class Starter:
             raise StartError(errno.EPERM, f"cannot become user {ticket.user}: {error}") from error
         return True
 
-    def _enter(self, ticket: Ticket) -> None:
+    def _enter(self, plan: Plan) -> None:
         try:
-            os.chdir(ticket.directory or b"/")
+            os.chdir(plan.directory)
         except (OSError, ValueError) as error:
-            text = f"cannot enter the directory {_shown(ticket.directory)}: {_reason(error)}"
-            raise StartError(0, text) from error
+            name = _shown(plan.directory)
+            # A copy to a relative path would end up where nobody looks for it.
+            if not self.config.bare or plan.builtin or not isinstance(error, FileNotFoundError):
+                raise StartError(0, f"cannot enter the directory {name}: {_reason(error)}") from error
+            # Nothing of the user's is there that a relative path could mean instead.
+            plan.directory = b"/"
+            plan.remark = f"nodes with an empty file system (heorot up --bare) have no directory {name}; it ran in /"
+            os.chdir(b"/")
 
     def _find(self, plan: Plan) -> None:
         """Look the command up in the job's PATH, as execvp(3) does, as the user, from the job's directory."""
