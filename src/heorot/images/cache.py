@@ -10,13 +10,15 @@
     boot                the boot of the host in which all of this was written
 
 Nothing is flushed to the disk: after another boot every file counts as partial, and its chunks are looked at again
-before they are used. A file that is evicted while a process uses it stays with that process.
+before they are used. A program that is evicted while a process runs it stays with that process; an image that is being
+copied from is not evicted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections import Counter
 from hashlib import sha256
@@ -352,8 +354,10 @@ class Cache:
                 with open(path, "rb") as file:
                     layout = Layout(decode_manifest(file.read()))
                 names = [_name_of(layout, file) for file in range(len(layout.files))]
-                images.append((os.stat(path).st_mtime_ns, image, names))
+                used_at_ns = os.stat(path).st_mtime_ns
                 holders.update(names)
+                if not self.is_used(image):
+                    images.append((used_at_ns, image, names))
             except (OSError, ValueError, ProtocolError):
                 self._remove(path)
         self._drop_files_without(holders)
@@ -364,6 +368,20 @@ class Cache:
             self._remove(self._path("manifests", image))
             holders.subtract(names)
             self._drop_files_without(+holders)
+
+    def is_used(self, image: str) -> bool:
+        """Say whether a copy reads from an image's view: it holds a lock on the manifest there."""
+        try:
+            fd = os.open(self._path("views", image, "manifest"), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
 
     def _drop_files_without(self, holders: Counter[str]) -> None:
         """Drop every file that no image holds, and count the rest."""

@@ -57,7 +57,7 @@ class Plan:
         self.builtin = bool(ticket.argv) and ticket.argv[0] in builtins.NAMES
         """bpinit carries it out itself: no program is looked for."""
         self.given: list[int] = []
-        """Descriptors for a built-in command."""
+        """Descriptors for a built-in command; with them its image stays in the cache."""
         self.through_shell = False
         self.limits: list[tuple[int, int, int]] | None = None
         """Resource limits that differ from the daemon's own: number, soft, hard."""
@@ -80,9 +80,10 @@ class Plan:
 
     def close(self) -> None:
         """Close the files that the ranks shared."""
-        for fd in set(self.shared_files.values()):
+        for fd in {*self.shared_files.values(), *self.given}:
             os.close(fd)
         self.shared_files = {}
+        self.given = []
 
 
 class Starter:
@@ -128,7 +129,8 @@ class Starter:
             if plan.limits is None:
                 plan.limits = self._plan_limits(plan)
             if plan.builtin:
-                plan.given = builtins.open_view(plan.view) if plan.view else []
+                if plan.view and not plan.given:
+                    plan.given = builtins.open_view(plan.view)
             elif plan.view:
                 moved = True
                 self._enter_room(plan)
@@ -170,9 +172,6 @@ class Starter:
                 os.chdir("/")
             if masked:
                 os.umask(self._umask)
-            for fd in plan.given:
-                os.close(fd)
-            plan.given = []
             for index, end in enumerate(ends):
                 end.close_theirs()
                 if isinstance(results[index], StartError):
