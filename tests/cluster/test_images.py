@@ -162,6 +162,19 @@ def test_a_chunk_that_has_rotted_is_fetched_anew(bare: Cluster, place: Path) -> 
     assert content in copies
 
 
+def test_a_program_that_was_damaged_where_it_only_runs_is_fetched_anew(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 1_000_000)
+    # Nobody is below n8, so that nobody has it from there.
+    assert bare.check("bpsh", "n8", program, "x") == b"x\n"
+    content = program.read_bytes()
+    (damaged,) = (item for item in (caches(bare)[8] / "files").iterdir() if item.stat().st_size == len(content))
+    with damaged.open("r+b") as file:
+        file.write(b"damage")
+    assert bare.check("bpsh", "n8", program, "x") == b"x\n"
+    assert damaged.read_bytes() == content
+    assert f"{damaged} was changed by somebody" in (bare.directory / "log" / "n8.log").read_text()
+
+
 def test_a_file_that_changes_after_it_was_digested_is_said(bare: Cluster, place: Path) -> None:
     program = large(place / "program", 1_000_000)
     with heorot.connect(bare.directory) as connection:

@@ -214,6 +214,45 @@ def test_a_view_does_not_outlive_a_file_that_was_damaged(cache: Cache) -> None:
     assert (Path(cache.make_view(sample.image)) / "0").read_bytes() == content(1, 200_000)
 
 
+@pytest.mark.parametrize("size", [199_999, 200_000, 200_001])
+def test_a_file_that_somebody_has_written_to_is_fetched_anew(cache: Cache, size: int) -> None:
+    log: list[str] = []
+    cache = Cache(cache.directory, LIMIT, "n7", lambda level, text: log.append(text))
+    sample = Sample({b"/a": content(1, 200_000), b"/b": content(2, 1_000)})
+    fill(cache, sample)
+    view = Path(cache.make_view(sample.image))
+    used_bytes = cache.used_bytes
+    cache.forget(sample.image)
+    assert cache.examine(sample.image)[1] == [0, sample.layout.chunks]
+    cache.forget(sample.image)
+    with (view / "0").open("r+b") as file:
+        file.truncate(size)
+        file.write(b"damage")
+    have = cache.examine(sample.image)[1]
+    assert have == [sample.layout.chunks - 1, 1]
+    assert not view.exists()
+    assert [line for line in log if "was changed by somebody: it is fetched anew" in line]
+    for number in range(sample.layout.chunks - 1):
+        cache.keep_chunk(sample.image, number, sample.chunk(number))
+    assert (Path(cache.make_view(sample.image)) / "0").read_bytes() == content(1, 200_000)
+    assert abs(cache.used_bytes - used_bytes) < 4096
+    cache.close()
+
+
+def test_a_file_that_only_looks_written_to_is_looked_at_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = Sample({b"/a": content(1, 200_000)})
+    fill(cache, sample)
+    view = cache.make_view(sample.image)
+    cache.forget(sample.image)
+    os.utime(view + "/0")
+    # Also by a cache of a release that did not set the time.
+    assert cache.examine(sample.image)[1] == [0, sample.layout.chunks]
+    cache.forget(sample.image)
+    monkeypatch.setattr(cache, "_check", lambda *arguments: pytest.fail("it is looked at again"))
+    assert cache.examine(sample.image)[1] == [0, sample.layout.chunks]
+    assert os.path.isdir(view)
+
+
 def test_a_cache_that_was_removed_is_made_anew(cache: Cache) -> None:
     sample = Sample({b"/a": content(1, 200_000)})
     fill(cache, sample)
