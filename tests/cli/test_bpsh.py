@@ -188,7 +188,11 @@ def test_a_detached_job_runs_on(cluster: LocalCluster) -> None:
     [
         (["0", "nosuchcommand"], 127, "bpsh: n0 (rank 0): no such command: nosuchcommand"),
         (["-a", "nosuchcommand"], 127, "bpsh: n[0-2]: no such command: nosuchcommand"),
-        (["0", "/etc/passwd"], 126, "bpsh: n0 (rank 0): "),
+        (["0", "/etc/passwd"], 126, "bpsh: cannot execute /etc/passwd: Permission denied"),
+        (["0", "/etc"], 126, "bpsh: cannot execute /etc: Is a directory\n"),
+        (["0", "--image", "path", "/etc"], 126, "bpsh: n0 (rank 0): cannot execute /etc: Is a directory\n"),
+        (["0", "/dev/null"], 126, "bpsh: cannot execute /dev/null: Permission denied: it is a device\n"),
+        (["0", "--image", "send", "nosuchcommand"], 127, "bpsh: no such command here: nosuchcommand\n"),
         (["1", "sh", "-c", "kill -KILL $$"], 137, "bpsh: n1 (rank 0): killed by SIGKILL\n"),
         (["0-2", "sh", "-c", "kill -TERM $$"], 143, "bpsh: n[0-2]: killed by SIGTERM\n"),
         (["0-2", "sh", "-c", f"{RANK}; exit $((r + 4))"], 6, ""),

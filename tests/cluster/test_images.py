@@ -76,6 +76,26 @@ def test_a_node_that_has_nothing_runs_what_the_head_has(bare: Cluster) -> None:
     assert (result.stdout, result.returncode) == (b"from the shell\n", 127)
 
 
+def test_a_directory_that_no_bare_node_has_is_no_obstacle(bare: Cluster, place: Path) -> None:
+    # On an ordinary node it is an error: there, relative paths could mean something else in another directory.
+    away = Path(tempfile.mkdtemp(prefix="away.", dir="/var"))
+    try:
+        result = bare.run("bpsh", "-a", "/bin/pwd", cwd=away)
+        absent = bare.run("bpsh", "n0", "/no/such", cwd=away)
+        copied = bare.run("bpcp", __file__, "n0:x", cwd=away)
+    finally:
+        away.rmdir()
+    assert (result.stdout, result.returncode) == (b"/\n" * NODES, 0)
+    told = f"nodes with an empty file system (heorot up --bare) have no directory {away}; it ran in /\n"
+    (line,) = result.stderr.decode().splitlines(keepends=True)
+    assert line.startswith("bpsh: job ")
+    assert line.endswith(told)
+    # Nothing ran.
+    assert (absent.stderr, absent.returncode) == (b"bpsh: n0 (rank 0): no such command: /no/such\n", 127)
+    assert copied.returncode == 1
+    assert f"cannot enter the directory {away}: " in copied.stderr.decode()
+
+
 def test_a_command_that_was_not_sent_is_not_there(bare: Cluster) -> None:
     result = bare.run("bpsh", "n3", "--image", "path", "/bin/echo")
     assert result.returncode == 127
@@ -140,6 +160,19 @@ def test_a_chunk_that_has_rotted_is_fetched_anew(bare: Cluster, place: Path) -> 
     assert bare.check("bpsh", "n2", program, "x") == b"x\n"
     copies = [item.read_bytes() for item in (caches(bare)[2] / "files").iterdir()]
     assert content in copies
+
+
+def test_a_program_that_was_damaged_where_it_only_runs_is_fetched_anew(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 1_000_000)
+    # Nobody is below n8, so that nobody has it from there.
+    assert bare.check("bpsh", "n8", program, "x") == b"x\n"
+    content = program.read_bytes()
+    (damaged,) = (item for item in (caches(bare)[8] / "files").iterdir() if item.stat().st_size == len(content))
+    with damaged.open("r+b") as file:
+        file.write(b"damage")
+    assert bare.check("bpsh", "n8", program, "x") == b"x\n"
+    assert damaged.read_bytes() == content
+    assert f"{damaged} was changed by somebody" in (bare.directory / "log" / "n8.log").read_text()
 
 
 def test_a_file_that_changes_after_it_was_digested_is_said(bare: Cluster, place: Path) -> None:
@@ -238,8 +271,18 @@ def test_a_launch_that_waits_for_its_program_can_be_killed(bare: Cluster, place:
         job = connection.spawn([str(program)], nodes="n1,n7", directory="/")
         bare.check("bpkill", job.id)
         statuses = job.wait(timeout_s=DEADLINE_S)
-    assert all("signal 15 came before its program" in status.text for status in statuses)
+    assert [status.signal for status in statuses] == [15, 15]
     assert not any(bare.processes())
+
+
+def test_ctrl_c_before_a_program_has_arrived_ends_it_as_any_other(bare: Cluster, place: Path) -> None:
+    program = large(place / "program", 60_000_000)
+    with bare.start("bpsh", "-a", program, "x") as process:
+        await_that(lambda: any((caches(bare)[0] / "partial").iterdir()), "a part of the program")
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=DEADLINE_S)
+    # A shell calls this 130, and ends its loop.
+    assert (output, errors, process.returncode) == (b"", b"", -signal.SIGINT)
 
 
 def test_a_client_that_goes_in_the_middle_leaves_no_job(bare: Cluster, place: Path) -> None:
@@ -268,8 +311,9 @@ def test_an_image_that_is_larger_than_the_cache_is_refused(place: Path) -> None:
     with away_from_home(), cluster(3, "--fanout", "2", "--bare", "--image-cache", "4") as made:
         result = made.run("bpsh", "n2", program)
         assert result.returncode == 126, result
-        assert b"the cache" in result.stderr
-        assert b"holds at most 4194304" in result.stderr
+        # It stays on the head: no node is to blame.
+        cache = str(made.directory / "heads" / "h0" / "images")
+        assert f"; the image cache of the head h0 ({cache}) holds at most 4194304: " in result.stderr.decode()
         assert made.check("bpsh", "-a", small, "fits") == b"fits\n" * 3
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from heorot.core import messages as m
 from heorot.core import space_events as e
 from heorot.core.space import ESTALE, EXIT_DELAY_MS, REPORT_DELAY_MS, Space
@@ -310,6 +312,39 @@ def test_a_signal_waits_for_ranks_that_are_not_started() -> None:
     (slot,) = driver.launch()
     driver.command(m.Query(9, "1.1", None, None, 15, False))
     assert e.Signal(slot, 15) in driver.give(e.Started(slot, 500))
+
+
+def test_a_signal_ends_ranks_whose_program_is_on_its_way() -> None:
+    driver = Driver()
+    waiting = replace(launch("1.1", 2), waits=True)
+    assert not [i for i in driver.command(waiting) if isinstance(i, e.StartRanks)]
+    assert sent(driver.command(m.Query(9, "1.1", [1], None, 2, False)), m.Reply) == [m.Reply(9, 1, [])]
+    (report,) = sent(driver.advance(EXIT_DELAY_MS), m.Report)
+    # Twice: the second finds nobody, and ends nobody again.
+    assert sent(driver.command(m.Query(10, "1.1", [1], None, 9, False)), m.Reply) == [m.Reply(10, 0, [])]
+    assert (report.started, report.exited, report.failed) == ([], [NODE, 1, 2, 0, 0], [])
+    # Whoever asks again hears of it again, and of no process that never was.
+    assert not [i for i in driver.command(waiting) if isinstance(i, e.StartRanks)]
+    (again,) = sent(driver.advance(EXIT_DELAY_MS), m.Report)
+    assert (again.started, again.exited) == ([], [NODE, 1, 2, 0, 0])
+    (inventory,) = sent(driver.command(m.Inventorize()), m.Inventory)
+    assert (inventory.jobs[0].running, inventory.jobs[0].exited) == ([], [1, 2, 0, 0])
+    # The program comes for the other one.
+    (start,) = [i for i in driver.command(launch("1.1", 2)) if isinstance(i, e.StartRanks)]
+    assert [rank for _, rank in start.slots] == [0]
+
+
+def test_a_remark_is_told_with_the_start_and_to_whoever_asks_again() -> None:
+    driver = Driver()
+    (slot,) = driver.launch()
+    driver.give(e.Remarked("1.1", "mind this"))
+    driver.give(e.Remarked("9.9", "of no job"))
+    driver.give(e.Started(slot, 500))
+    (report,) = sent(driver.advance(REPORT_DELAY_MS), m.Report)
+    assert (report.started, report.notes) == ([NODE, 0, 500], [m.Failure(NODE, 0, 0, "mind this")])
+    driver.command(m.Inventorize())
+    (again,) = sent(driver.advance(0), m.Report)
+    assert again.notes == report.notes
 
 
 def test_the_slowest_reader_sets_the_pace_of_broadcast_input() -> None:

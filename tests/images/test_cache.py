@@ -20,7 +20,7 @@ LIMIT = 4_000_000
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Iterator[Cache]:
-    made = Cache(str(tmp_path / "images"), LIMIT)
+    made = Cache(str(tmp_path / "images"), LIMIT, "n7")
     yield made
     made.close()
 
@@ -28,7 +28,7 @@ def cache(tmp_path: Path) -> Iterator[Cache]:
 def again(cache: Cache) -> Cache:
     """Return the cache of an agent that was started anew."""
     cache.close()
-    return Cache(cache.directory, cache.limit_bytes)
+    return Cache(cache.directory, cache.limit_bytes, cache.owner)
 
 
 def fill(cache: Cache, sample: Sample, chunks: range | None = None) -> None:
@@ -180,14 +180,15 @@ def test_what_is_in_use_is_not_evicted(cache: Cache) -> None:
 
 def test_an_image_that_is_larger_than_the_cache_is_refused_at_once(cache: Cache) -> None:
     sample = Sample({b"/a": content(1, LIMIT + 1)})
-    with pytest.raises(ImageError, match=f"has {LIMIT + 1} bytes.*holds at most {LIMIT}"):
+    told = f"has {LIMIT + 1} bytes; the image cache of n7 .* holds at most {LIMIT}: .*cache_bytes there"
+    with pytest.raises(ImageError, match=told):
         cache.keep_manifest(sample.image, sample.encoded)
 
 
 def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    cache = Cache(str(tmp_path / "file" / "images"), LIMIT)
-    with pytest.raises(ImageError, match="image cache fails"):
+    cache = Cache(str(tmp_path / "file" / "images"), LIMIT, "n7")
+    with pytest.raises(ImageError, match="the image cache of n7 fails at"):
         cache.examine(bytes(32))
 
 
@@ -213,6 +214,45 @@ def test_a_view_does_not_outlive_a_file_that_was_damaged(cache: Cache) -> None:
     assert (Path(cache.make_view(sample.image)) / "0").read_bytes() == content(1, 200_000)
 
 
+@pytest.mark.parametrize("size", [199_999, 200_000, 200_001])
+def test_a_file_that_somebody_has_written_to_is_fetched_anew(cache: Cache, size: int) -> None:
+    log: list[str] = []
+    cache = Cache(cache.directory, LIMIT, "n7", lambda level, text: log.append(text))
+    sample = Sample({b"/a": content(1, 200_000), b"/b": content(2, 1_000)})
+    fill(cache, sample)
+    view = Path(cache.make_view(sample.image))
+    used_bytes = cache.used_bytes
+    cache.forget(sample.image)
+    assert cache.examine(sample.image)[1] == [0, sample.layout.chunks]
+    cache.forget(sample.image)
+    with (view / "0").open("r+b") as file:
+        file.truncate(size)
+        file.write(b"damage")
+    have = cache.examine(sample.image)[1]
+    assert have == [sample.layout.chunks - 1, 1]
+    assert not view.exists()
+    assert [line for line in log if "was changed by somebody: it is fetched anew" in line]
+    for number in range(sample.layout.chunks - 1):
+        cache.keep_chunk(sample.image, number, sample.chunk(number))
+    assert (Path(cache.make_view(sample.image)) / "0").read_bytes() == content(1, 200_000)
+    assert abs(cache.used_bytes - used_bytes) < 4096
+    cache.close()
+
+
+def test_a_file_that_only_looks_written_to_is_looked_at_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = Sample({b"/a": content(1, 200_000)})
+    fill(cache, sample)
+    view = cache.make_view(sample.image)
+    cache.forget(sample.image)
+    os.utime(view + "/0")
+    # Also by a cache of a release that did not set the time.
+    assert cache.examine(sample.image)[1] == [0, sample.layout.chunks]
+    cache.forget(sample.image)
+    monkeypatch.setattr(cache, "_check", lambda *arguments: pytest.fail("it is looked at again"))
+    assert cache.examine(sample.image)[1] == [0, sample.layout.chunks]
+    assert os.path.isdir(view)
+
+
 def test_a_cache_that_was_removed_is_made_anew(cache: Cache) -> None:
     sample = Sample({b"/a": content(1, 200_000)})
     fill(cache, sample)
@@ -228,7 +268,7 @@ def test_on_a_disk_that_is_full_what_nobody_uses_goes_first(tmp_path: Path) -> N
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=True)
     try:
-        cache = Cache(str(disk / "images"), LIMIT)
+        cache = Cache(str(disk / "images"), LIMIT, "n7")
         for number in range(1, 4):
             sample = Sample({b"/a": content(number, 600_000)})
             fill(cache, sample)

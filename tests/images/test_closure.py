@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from heorot.images.closure import closure
-from heorot.images.find import find, plain
-from heorot.images.identity import ImageError
+from heorot.images.find import find, obstacle, plain
+from heorot.images.identity import CommandError, ImageError
+from heorot.images.offer import offer_command
 
 ENVIRONMENT = [b"PATH=/usr/bin:/bin", b"LANG=C"]
 
@@ -101,6 +107,88 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
+def test_all_missing_libraries_are_named(tmp_path: Path) -> None:
+    data = Path("/bin/ls").read_bytes()
+    libraries = [os.path.basename(path) for path in needs(b"/bin/ls")[1:] if b".so" in path]
+    absent = [name for name in libraries if data.count(name + b"\0") == 1][:2]
+    assert len(absent) == 2, libraries
+    for name in absent:
+        data = data.replace(name + b"\0", b"Q" + name[1:] + b"\0")
+    path = tmp_path / "pr\nog"
+    path.write_bytes(data)
+    path.chmod(0o755)
+    with pytest.raises(ImageError) as caught:
+        needs(path)
+    names = ", ".join("Q" + name[1:].decode() for name in absent)
+    assert str(caught.value) == f"{str(path)!r} needs libraries that are missing here: {names}"
+
+
+@pytest.fixture
+def loader() -> Iterator[Path]:
+    """A place for a loader, with a path that is short enough to stand in a program."""
+    place = Path(tempfile.gettempdir()) / "l"
+    yield place
+    place.unlink()
+
+
+def program_with(loader: Path, path: Path) -> Path:
+    data = Path("/bin/sh").read_bytes()
+    own = next(path for path in needs(b"/bin/sh") if os.path.basename(path).startswith((b"ld-linux", b"ld64")))
+    place = os.fsencode(loader)
+    assert len(place) <= len(own)
+    path.write_bytes(data.replace(own, place.ljust(len(own), b"\0"), 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ("kill -SEGV $$", "cannot be loaded here: SIGSEGV ended its loader"),
+        ("exit 3", "ends with status 3"),
+        ("yes", "says more than 1048576 bytes"),
+        ('echo "$2: no good"; exit 1', "cannot be loaded here: no good"),
+        # As musl says it.
+        (
+            "for i in a b; do echo Error loading shared library lib$i.so: No such file '(needed by x)'; done; exit 127",
+            "needs libraries that are missing here: liba.so, libb.so",
+        ),
+        (
+            "printf '\\tliba.so => /no/such/liba.so (0x00)\\n'",
+            "finds liba.so where there is no file (/no/such/liba.so)",
+        ),
+    ],
+)
+def test_what_a_loader_cannot_do_is_said_in_words(tmp_path: Path, loader: Path, says: str, message: str) -> None:
+    script(loader, f"#!/bin/sh\n{says}")
+    path = program_with(loader, tmp_path / "prog")
+    with pytest.raises(ImageError, match=re.escape(message)) as caught:
+        needs(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [800, 40_000])
+def test_a_truncated_program_is_incomplete(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "prog"
+    path.write_bytes(Path("/bin/sh").read_bytes()[:length])
+    with pytest.raises(ImageError, match=f"{path} is incomplete: it has {length} of [0-9]+ bytes"):
+        needs(path)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a => b", "a\n\tb", "a\n (0x12)", "a\n\tlibx.so => not found"])
+def test_a_library_may_lie_anywhere(tmp_path: Path, name: str) -> None:
+    libc = next(path for path in needs(b"/bin/sh") if b"libc.so" in path)
+    place = tmp_path / name
+    place.mkdir()
+    shutil.copy(os.fsdecode(libc), place)
+    environment = [*ENVIRONMENT, b"LD_LIBRARY_PATH=%s" % os.fsencode(place)]
+    if "\t" in name:
+        # The loader's list does not tell where this one ends.
+        with pytest.raises(ImageError, match=r"/bin/sh cannot be sent: its loader .* where there is no file"):
+            needs(b"/bin/sh", environment)
+        return
+    assert os.fsencode(place) + b"/" + os.path.basename(libc) in needs(b"/bin/sh", environment)
+
+
 def test_the_caller_s_library_path_counts(tmp_path: Path) -> None:
     libc = next(path for path in needs(b"/bin/sh") if b"libc.so" in path)
     shutil.copy(os.fsdecode(libc), tmp_path / os.path.basename(libc).decode())
@@ -150,6 +238,63 @@ def test_commands_are_found_as_the_shell_finds_them(tmp_path: Path) -> None:
     assert find(b"run", b"/nosuch:", here) == here + b"/run"
     for name in (b"data", b"folder", b"nosuch", b"", b"run/x", b"r\0n"):
         assert find(name, here, here) is None
+
+
+def test_what_is_here_and_cannot_be_executed_says_why(tmp_path: Path) -> None:
+    here = os.fsencode(tmp_path)
+    (tmp_path / "data").write_text("#!/bin/sh\n")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(tmp_path / "socket"))
+    for name, why in {
+        "data": "Permission denied (chmod +x makes a file executable)",
+        "folder": "Is a directory",
+        "pipe": "Permission denied: it is a named pipe",
+        "socket": "Permission denied: it is a socket",
+    }.items():
+        path = tmp_path / name
+        with pytest.raises(CommandError, match=re.escape(f"cannot execute {path}: {why}")) as caught:
+            offer_command(os.fsencode(path), ENVIRONMENT, b"/")
+        assert caught.value.exit_status == 126
+        # And nobody waits for its other end.
+        if name != "data":
+            with pytest.raises(ImageError, match=r"is not a regular file|No such device or address"):
+                needs(path)
+    # As execvp(3) does, PATH passes over all but files.
+    path_here = [b"PATH=" + here]
+    with pytest.raises(CommandError, match=r"cannot execute .*/data: Permission denied"):
+        offer_command(b"data", path_here, b"/")
+    assert offer_command(b"pipe", path_here, b"/") is None
+    (tmp_path / "socket").unlink()
+    with pytest.raises(CommandError, match="no such command here: pipe") as caught:
+        offer_command(b"pipe", path_here, b"/", always_send=True)
+    assert caught.value.exit_status == 127
+
+
+def test_a_directory_that_may_not_be_searched_hides_what_is_named_and_not_what_is_looked_for(tmp_path: Path) -> None:
+    if os.getuid() == 0:
+        os.chmod(tempfile.gettempdir(), 0o711)
+        for parent in (tmp_path, *tmp_path.parents[:-2]):
+            parent.chmod(0o755)
+    (tmp_path / "closed").mkdir(0o600 if os.getuid() else 0o700)
+    name = os.fsencode(tmp_path / "closed")
+    with as_nobody():
+        assert obstacle(name + b"/prog", b"", b"/") == (name + b"/prog", "Permission denied")
+        assert obstacle(b"prog", name, b"/") is None
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Have no rights, if we are root."""
+    if os.getuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_a_path_is_made_plain_without_leading_elsewhere(tmp_path: Path) -> None:

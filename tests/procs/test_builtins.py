@@ -15,8 +15,9 @@ from msgspec.structs import replace
 from heorot.core import messages as m
 from heorot.images.cache import Cache
 from heorot.images.copy_stream import MAX_COMPLAINTS, Receiver
+from heorot.images.identity import ImageError
 from heorot.images.placing import Placer
-from heorot.procs.builtins import GET, PUT
+from heorot.procs.builtins import GET, PUT, open_view
 from tests.images.samples import Sample
 from tests.procs.space_rig import DEADLINE_S, NOBODY, SpaceRig
 
@@ -33,7 +34,7 @@ def space() -> Iterator[SpaceRig]:
 
 def put(rig: SpaceRig, sample: Sample, job: str, flags: bytes, destination: Path, uid: int) -> m.Launch:
     """Return the launch that an agent hands over when the image is in its cache."""
-    cache = Cache(os.path.join(rig.work, "images"), 1 << 30)
+    cache = Cache(os.path.join(rig.work, "images"), 1 << 30, "n7")
     cache.keep_manifest(sample.image, sample.encoded)
     for number in range(sample.layout.chunks):
         cache.keep_chunk(sample.image, number, sample.chunk(number))
@@ -73,6 +74,32 @@ def test_a_user_may_not_put_what_he_may_not_write(space: SpaceRig) -> None:
     assert agent.wait_over("1.1") == {0: 1 << 8}
     assert errors(space, "1.1") == f"cannot write {closed}/x: Permission denied\n".encode()
     assert os.listdir(closed) == []
+
+
+def test_an_image_that_is_copied_from_stays_in_the_cache(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path / "images"), 100_000, "n7")
+    samples = [Sample({b"/copy/x": os.urandom(70_000)}) for _ in range(2)]
+    views: list[bytes] = []
+    try:
+        for sample in samples:
+            cache.keep_manifest(sample.image, sample.encoded)
+            if views:
+                # Whoever holds it: bpinit before the start, and the copy after it.
+                given = open_view(views[0])
+                kept = os.dup(given[1])
+                for fd in given:
+                    os.close(fd)
+                with pytest.raises(ImageError, match="is full: all 100000 bytes are in use"):
+                    cache.keep_chunk(sample.image, 0, sample.chunk(0))
+                assert os.path.exists(views[0] + b"/0")
+                os.close(kept)
+            for number in range(sample.layout.chunks):
+                cache.keep_chunk(sample.image, number, sample.chunk(number))
+            views.append(os.fsencode(cache.make_view(sample.image)))
+            cache.forget(sample.image)
+    finally:
+        cache.close()
+    assert not os.path.exists(views[0])
 
 
 @needs_root

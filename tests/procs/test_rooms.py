@@ -41,7 +41,7 @@ def place() -> Iterator[Path]:
 
 def launch(rig: SpaceRig, sample: Sample, job: str, *arguments: bytes, ranks: int = 1, uid: int = 0) -> m.Launch:
     """Return the launch that an agent hands over when the image is in its cache."""
-    cache = Cache(os.path.join(rig.work, "images"), 1 << 30)
+    cache = Cache(os.path.join(rig.work, "images"), 1 << 30, "n7")
     cache.keep_manifest(sample.image, sample.encoded)
     for number in range(sample.layout.chunks):
         cache.keep_chunk(sample.image, number, sample.chunk(number))

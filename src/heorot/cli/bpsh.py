@@ -99,7 +99,9 @@ def _run_job(options: BpshOptions) -> int:
         )
     except HeorotError as error:
         sys.stderr.write(f"bpsh: {error}\n")
-        return EXIT_REFUSED
+        from heorot.images.identity import CommandError
+
+        return error.exit_status if isinstance(error, CommandError) else EXIT_REFUSED
     connection.setblocking(False)
     try:
         # The cluster works while we load the rest.

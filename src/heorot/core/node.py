@@ -206,6 +206,8 @@ class NodeMachine:
         if tag == _TAG_REPORT:
             self._own_report(event.payload)
             return
+        if tag == _TAG_INVENTORY:
+            self.programs.told()
         if self.incarnation is None and tag == _TAG_INVENTORY:
             inventory = m.decode_space_answer(event.payload)
             assert isinstance(inventory, m.Inventory)
@@ -221,9 +223,10 @@ class NodeMachine:
             self._send_up(m.Up(self.config.node, event.payload), bulk=tag in _BULK_TAGS)
 
     def _own_report(self, payload: bytes) -> None:
-        if self.accumulators:
+        if self.accumulators or self.programs.starting:
             report = m.decode_space_answer(payload)
             assert isinstance(report, m.Report)
+            self.programs.told(report.job)
             self._merge(report)
         elif self.uplink.attached:
             # A leaf has nothing to merge it with: bpinit's own bytes go up.
@@ -434,7 +437,7 @@ class NodeMachine:
                 self.admitted_after = admit.after
                 self._out.append(ToSpace(payload))
         elif _TAG_LAUNCH < tag <= _TAG_LAST_COMMAND and tag not in _OWN_TAGS:
-            if tag == _TAG_RELEASE and self.programs.held:
+            if tag == _TAG_RELEASE and (self.programs.held or self.programs.starting):
                 release = m.decode_head_command(payload)
                 assert isinstance(release, m.Release)
                 self.programs.drop(release.job)

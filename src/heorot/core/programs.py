@@ -48,6 +48,9 @@ class Programs:
         """By image: the jobs that wait for it."""
         self.comparing: dict[str, None] = {}
         """Jobs of which bpinit knows nothing yet."""
+        self.starting: dict[str, bytes] = {}
+        """Jobs that were handed over with their image, which stays until bpinit has told of them: what it has started
+        by then holds the files itself."""
 
     def hold(self, launch: m.Launch, ticket: m.Ticket) -> None:
         """Start this launch as soon as its program is here."""
@@ -111,8 +114,20 @@ class Programs:
         else:
             for job in self._waiting.pop(event.image, ()):
                 launch, _ = self.held.pop(job)
+                self.starting[job] = event.image
                 self._hand_over(replace(launch, view=event.path))
-        self._transfers.dismiss(event.image)
+        self._dismiss(event.image)
+
+    def told(self, job: str | None = None) -> None:
+        """Bpinit has told of a job, or None: of all that it holds."""
+        for name in [job] if job is not None else list(self.starting):
+            image = self.starting.pop(name, None)
+            if image is not None:
+                self._dismiss(image)
+
+    def _dismiss(self, image: bytes) -> None:
+        if image not in self._waiting and image not in self.starting.values():
+            self._transfers.dismiss(image)
 
     def failed(self, image: bytes, why: str) -> None:
         """The image cannot be had."""
@@ -122,6 +137,7 @@ class Programs:
 
     def drop(self, job: str) -> None:
         """Forget a launch."""
+        self.told(job)
         entry = self.held.pop(job, None)
         self.comparing.pop(job, None)
         if entry is not None:
@@ -131,7 +147,7 @@ class Programs:
                 jobs.remove(job)
                 if not jobs:
                     del self._waiting[image]
-                    self._transfers.dismiss(image)
+                    self._dismiss(image)
 
     def drop_older(self, epoch: int) -> None:
         """Forget the launches of former heads: nothing is started for them any more."""

@@ -86,6 +86,7 @@ class Space:
             e.AgentConnected: self._agent_connected,
             e.AgentLost: self._agent_lost,
             e.FromAgent: self._from_agent,
+            e.Remarked: self._remarked,
             e.Started: self._started,
             e.StartFailed: self._start_failed,
             e.Wrote: self._wrote,
@@ -224,7 +225,7 @@ class Space:
         known = self.jobs.get(ticket.job)
         if known is not None:
             if known.waiting and problem:
-                self._fail_queued(known, list(known.ranks.values()), problem)
+                self._fail_queued(known, problem)
             elif known.waiting and not command.waits:
                 self._start_queued(known, command, ticket)
             known.muted = False
@@ -269,22 +270,32 @@ class Space:
             size = sum(ticket.runs[1::2])
             self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots, command.view))
 
-    def _fail_queued(self, job: Job, ranks: list[Rank], problem: str) -> int:
-        """Ranks of a job that waits for its program will not be started; return how many."""
-        failed = 0
-        for rank in ranks:
-            if rank.state == QUEUED:
-                del self._slots[rank.slot]
-                self._input.leave(rank)
-                rank.state = FAILED
-                rank.failure = m.Failure(self.config.node, rank.number, 0, problem[:MAX_FAILURE_CHARACTERS])
-                job.failed.append(rank.failure)
-                job.live -= 1
-                job.unstarted -= 1
-                failed += 1
-        self.output.set_sending(job)
+    def _fail_queued(self, job: Job, problem: str) -> None:
+        """The program of a job that waits for it will not come."""
+        for rank in self._take_queued(job, list(job.ranks.values())):
+            rank.state = FAILED
+            rank.failure = m.Failure(self.config.node, rank.number, 0, problem[:MAX_FAILURE_CHARACTERS])
+            job.failed.append(rank.failure)
+
+    def _end_queued(self, job: Job, ranks: list[Rank], signal: int) -> int:
+        """A signal ends ranks whose program is on its way, as it would have ended their processes; return how many."""
+        ended = self._take_queued(job, ranks)
+        for rank in ended:
+            rank.state = OVER
+            rank.status = signal
+            job.exited += (self.config.node, rank.number, signal, 0, 0)
+        return len(ended)
+
+    def _take_queued(self, job: Job, ranks: list[Rank]) -> list[Rank]:
+        """Return those of the ranks that wait for their program: they will not be started."""
+        queued = [rank for rank in ranks if rank.state == QUEUED]
+        for rank in queued:
+            del self._slots[rank.slot]
+            self._input.leave(rank)
+        job.live -= len(queued)
+        job.unstarted -= len(queued)
         self._tell(job, self._turn.now)
-        return failed
+        return queued
 
     def _fail_all(self, job: Job, problem: str) -> None:
         self._turn.log("warning", f"job {job.id}: {problem}")
@@ -302,6 +313,12 @@ class Space:
         if len(self.jobs) >= self.config.max_jobs:
             return f"the node holds {len(self.jobs)} jobs, which is its limit; release some of them"
         return ""
+
+    def _remarked(self, event: e.Remarked) -> None:
+        job = self.jobs.get(event.job)
+        if job is not None:
+            job.note(m.Failure(self.config.node, next(iter(job.ranks)), 0, event.text[:MAX_FAILURE_CHARACTERS]))
+            self._tell(job, self._turn.now + REPORT_DELAY_MS)
 
     def _started(self, event: e.Started) -> None:
         rank = self._slots.get(event.slot)
@@ -480,9 +497,8 @@ class Space:
                 slots = [rank.slot for rank in wanted.values()]
             if job.waiting and command.pids is None and command.signal not in HARMLESS_SIGNALS:
                 if command.uid in (-1, job.uid):
-                    why = f"signal {command.signal} came before its program"
-                    failed = self._fail_queued(job, list(wanted.values()), why)
-                    self._replies[command.id] = m.Reply(command.id, failed, [])
+                    ended = self._end_queued(job, list(wanted.values()), command.signal)
+                    self._replies[command.id] = m.Reply(command.id, ended, [])
                 self._turn.send(self._replies.get(command.id, m.Reply(command.id, 0, [])))
                 return
             if command.signal and command.pids is None:

@@ -64,6 +64,13 @@ class FromAgent(Struct, gc=False):
     command: SpaceCommand
 
 
+class Remarked(Struct, gc=False):
+    """There is something to say to the user of a job. Nodes that say the same use the same words: it is shown once."""
+
+    job: str
+    text: str
+
+
 class Started(Struct, gc=False):
     """The process of a slot runs."""
 
@@ -150,6 +157,7 @@ SpaceEvent: TypeAlias = (
     AgentConnected
     | AgentLost
     | FromAgent
+    | Remarked
     | Started
     | StartFailed
     | Wrote

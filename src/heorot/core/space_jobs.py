@@ -203,7 +203,8 @@ class Job:
             if rank.state == FAILED and rank.failure is not None:
                 self.failed.append(rank.failure)
             elif rank.state != QUEUED:
-                self.started += (node, rank.number, rank.pid)
+                if rank.pid:  # a signal may have ended it before its program came
+                    self.started += (node, rank.number, rank.pid)
                 if rank.state == OVER:
                     self.exited += (node, rank.number, rank.status, rank.written(0), rank.written(1))
 

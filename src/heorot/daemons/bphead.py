@@ -167,7 +167,8 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
         join=settings.join,
         take_head=clients.passed_on,
     )
-    images = Images(loop, Cache(str(settings.directory / "images"), settings.image_cache_bytes), shell.feed, log)
+    cache = Cache(str(settings.directory / "images"), settings.image_cache_bytes, f"the head {settings.name}", log)
+    images = Images(loop, cache, shell.feed, log)
     shell.attach(machine, links, clients=clients, images=images)
     shell.start()
     links.listen(listener)

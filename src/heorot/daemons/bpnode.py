@@ -108,7 +108,8 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     )
     machine = NodeMachine(config, Verifier.load(directory / "signing.pub").verify)
     shell = Shell(loop, log)
-    images = Images(loop, Cache(str(directory / "images"), settings.image_cache_bytes), shell.feed, log, init_pid)
+    cache = Cache(str(directory / "images"), settings.image_cache_bytes, f"n{settings.node}", log)
+    images = Images(loop, cache, shell.feed, log, init_pid)
     links = Links(
         loop, settings.cluster, tls.client_context(directory), lambda: tls.server_context(directory), shell.feed, log
     )

@@ -10,15 +10,19 @@
     boot                the boot of the host in which all of this was written
 
 Nothing is flushed to the disk: after another boot every file counts as partial, and its chunks are looked at again
-before they are used. A file that is evicted while a process uses it stays with that process.
+before they are used. So are those of a whole file whose size or modification time is not the one that it was given:
+something, with root's rights, has written to it. A program that is evicted while a process runs it stays with that
+process; an image that is being copied from is not evicted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections import Counter
+from collections.abc import Callable
 from hashlib import sha256
 
 from heorot.core.chunks import DIGEST_BYTES, FILE, chunk_bytes_of
@@ -30,6 +34,8 @@ from heorot.images.identity import ImageError
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024 * 1024
 MAX_OPEN_FILES = 16
+SEALED_NS = 1_000_000_000 * 10**9
+"""The modification time of every whole file: whatever is written to it later changes that."""
 _PLAIN_MODE, _EXECUTABLE_MODE = 0o444, 0o555
 
 
@@ -57,10 +63,22 @@ class Cache:
         Is made if it is not there.
     limit_bytes
         What all files together may take, at most.
+    owner
+        Whose cache it is, for people: what is too small here is told on other hosts.
+    log
+        Takes level and text of what an administrator should know.
     """
 
-    def __init__(self, directory: str, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        directory: str,
+        limit_bytes: int,
+        owner: str,
+        log: Callable[[str, str], None] = lambda level, text: None,
+    ) -> None:
+        self._log = log
         self.directory = directory
+        self.owner = owner
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self._ready = False
@@ -109,8 +127,8 @@ class Cache:
     def _pin(self, image: bytes, layout: Layout) -> _Pinned:
         if layout.size > self.limit_bytes:
             raise ImageError(
-                f"the image has {layout.size} bytes; the cache {self.directory} holds at most {self.limit_bytes}"
-                " ([images] cache_bytes)"
+                f"the image has {layout.size} bytes; the image cache of {self.owner} ({self.directory}) holds at most"
+                f" {self.limit_bytes}: send less, or raise [images] cache_bytes there"
             )
         pinned = self._pinned[image] = _Pinned(layout)
         for file, name in enumerate(pinned.names):
@@ -123,9 +141,15 @@ class Cache:
         count = layout.chunks_of(file)[1]
         path = self._path("files", name)
         try:
-            if os.stat(path).st_size == layout.manifest.entries[layout.files[file]].size:
-                return (1 << count) - 1
-            self._remove(path)
+            status = os.stat(path)
+            if status.st_size == layout.manifest.entries[layout.files[file]].size:
+                if status.st_mtime_ns == SEALED_NS:
+                    return (1 << count) - 1
+                if self._check(layout, file, name) == (1 << count) - 1:
+                    os.utime(path, ns=(status.st_atime_ns, SEALED_NS))
+                    return (1 << count) - 1
+            self._log("warning", f"{path} was changed by somebody: it is fetched anew")
+            self._lose(name)
         except OSError:
             pass
         try:
@@ -136,7 +160,14 @@ class Cache:
             raise self._failure(error, self._path("partial", name)) from error
 
     def _check_partial(self, layout: Layout, file: int, name: str) -> int:
-        """Return a mask of the chunks of an incomplete file that are right."""
+        """Return a mask of the chunks of an incomplete file that are right; if all are, it is whole."""
+        have = self._check(layout, file, name)
+        if have == (1 << layout.chunks_of(file)[1]) - 1:
+            self._finish(name, layout.manifest.entries[layout.files[file]].mode)
+        return have
+
+    def _check(self, layout: Layout, file: int, name: str) -> int:
+        """Return a mask of the chunks of a file that are right."""
         entry = layout.manifest.entries[layout.files[file]]
         step = chunk_bytes_of(entry.size)
         have = 0
@@ -145,8 +176,6 @@ class Cache:
             data = os.pread(fd, min(step, entry.size - offset), offset)
             if sha256(data).digest() == entry.digests[chunk * DIGEST_BYTES : (chunk + 1) * DIGEST_BYTES]:
                 have |= 1 << chunk
-        if have == (1 << layout.chunks_of(file)[1]) - 1:
-            self._finish(name, entry.mode)
         return have
 
     def forget(self, image: bytes) -> None:
@@ -220,6 +249,7 @@ class Cache:
         path = self._path("partial", name)
         try:
             os.chmod(path, _EXECUTABLE_MODE if mode & 0o111 else _PLAIN_MODE)
+            os.utime(path, ns=(SEALED_NS, SEALED_NS))
             os.rename(path, self._path("files", name))
         except OSError as error:
             raise self._failure(error, path) from error
@@ -266,21 +296,24 @@ class Cache:
             return []
         layout = pinned.layout
         lost = 0
-        inodes: set[int] = set()
         for file in sorted({layout.place(chunk)[0] for chunk in range(first, first + count)}):
             start, chunks = layout.chunks_of(file)
             lost |= ((1 << chunks) - 1) << start
-            name = pinned.names[file]
-            self._close(name)
-            for kind in ("files", "partial"):
-                with contextlib.suppress(OSError):
-                    status = os.stat(self._path(kind, name))
-                    inodes.add(status.st_ino)
-                    self.used_bytes -= _size_on_disk(status)
-                    self._remove(self._path(kind, name))
-            self._chunks[name] = 0
-        self._remove_views_of(inodes)
+            self._lose(pinned.names[file])
+            self._chunks[pinned.names[file]] = 0
         return ranges_of(lost)
+
+    def _lose(self, name: str) -> None:
+        """Drop a damaged file, and every view in which it is."""
+        self._close(name)
+        inodes: set[int] = set()
+        for kind in ("files", "partial"):
+            with contextlib.suppress(OSError):
+                status = os.stat(self._path(kind, name))
+                inodes.add(status.st_ino)
+                self.used_bytes -= _size_on_disk(status)
+                self._remove(self._path(kind, name))
+        self._remove_views_of(inodes)
 
     def _remove_views_of(self, inodes: set[int]) -> None:
         """Drop every view in which these files are linked: it would go on showing them."""
@@ -332,7 +365,8 @@ class Cache:
         self._evict(size)
         if self.used_bytes + size > self.limit_bytes:
             raise ImageError(
-                f"the cache {self.directory} is full: all {self.limit_bytes} bytes ([images] cache_bytes) are in use"
+                f"the image cache of {self.owner} ({self.directory}) is full: all {self.limit_bytes} bytes are in use;"
+                " try again later, or raise [images] cache_bytes there"
             )
 
     def _evict(self, size: int) -> None:
@@ -348,8 +382,10 @@ class Cache:
                 with open(path, "rb") as file:
                     layout = Layout(decode_manifest(file.read()))
                 names = [_name_of(layout, file) for file in range(len(layout.files))]
-                images.append((os.stat(path).st_mtime_ns, image, names))
+                used_at_ns = os.stat(path).st_mtime_ns
                 holders.update(names)
+                if not self.is_used(image):
+                    images.append((used_at_ns, image, names))
             except (OSError, ValueError, ProtocolError):
                 self._remove(path)
         self._drop_files_without(holders)
@@ -360,6 +396,20 @@ class Cache:
             self._remove(self._path("manifests", image))
             holders.subtract(names)
             self._drop_files_without(+holders)
+
+    def is_used(self, image: str) -> bool:
+        """Say whether a copy reads from an image's view: it holds a lock on the manifest there."""
+        try:
+            fd = os.open(self._path("views", image, "manifest"), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
 
     def _drop_files_without(self, holders: Counter[str]) -> None:
         """Drop every file that no image holds, and count the rest."""
@@ -453,11 +503,12 @@ class Cache:
             os.rmdir(path)
 
     def _failure(self, error: OSError, path: str) -> ImageError:
+        cache = f"the image cache of {self.owner}"
         if error.errno == errno.EROFS:
-            return ImageError(f"the image cache cannot write {path}: the file system is read-only")
+            return ImageError(f"{cache} cannot write {path}: the file system is read-only")
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return ImageError(f"the image cache cannot write {path}: {os.strerror(error.errno)}")
-        return ImageError(f"the image cache fails at {path}: {error.strerror or error}")
+            return ImageError(f"{cache} cannot write {path}: {os.strerror(error.errno)}")
+        return ImageError(f"{cache} fails at {path}: {error.strerror or error}")
 
 
 def _size_on_disk(status: os.stat_result) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from heorot.images.files import open_file
 from heorot.images.find import DEFAULT_PATH, find, plain
 from heorot.images.identity import ImageError, shown
 
@@ -61,11 +62,13 @@ def _add(found: dict[bytes, None], path: bytes, variables: dict[bytes, bytes], d
 
 
 def _head(path: bytes) -> bytes:
+    fd, _ = open_file(path)
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(HEAD_BYTES)
+        return os.pread(fd, HEAD_BYTES, 0)
     except OSError as error:
         raise ImageError(f"cannot read {shown(path)}: {error.strerror or error}") from error
+    finally:
+        os.close(fd)
 
 
 # ------------------------------------------------------------------ scripts
@@ -108,17 +111,19 @@ def _add_libraries(
             f" this is {os.uname().machine}"
         )
     try:
-        loader = _loader_of(path, head)
+        segments = _segments(head)
+        loader = _loader_of(path, segments)
     except (IndexError, ValueError) as error:
         raise ImageError(f"{shown(path)} is no program that can be run: its header is damaged") from error
     if loader is None:
         return
     if not os.path.isfile(loader):
-        raise ImageError(f"{shown(path)} needs the loader {shown(loader)}, which does not exist")
-    for library in _libraries(path, loader, variables, directory):
+        reason = f"{shown(path)} needs the loader {shown(loader)}, which does not exist"
+        raise _incomplete(path, segments) or ImageError(reason)
+    for library in _libraries(path, segments, loader, variables, directory):
         found[library] = None
     found[plain(loader)] = None
-    if os.path.basename(loader).startswith((b"ld-linux", b"ld64")) and os.path.isfile(_LOADER_CACHE):
+    if _is_glibc(loader) and os.path.isfile(_LOADER_CACHE):
         # With it the loader finds on the node what it finds here.
         found[_LOADER_CACHE] = None
 
@@ -127,8 +132,21 @@ def _byte_order(head: bytes) -> Literal["big", "little"]:
     return "big" if head[5:6] == b"\x02" else "little"
 
 
-def _loader_of(path: bytes, head: bytes) -> bytes | None:
-    """Return the path of the dynamic loader that an ELF file names; None: it is linked statically."""
+class _Segment:
+    """An entry of an ELF file's program header table."""
+
+    __slots__ = ("end", "kind", "offset", "size")
+
+    def __init__(self, kind: int, offset: int, size: int) -> None:
+        self.kind = kind
+        self.offset = offset
+        self.size = size
+        self.end = offset + size
+        """So long the file has to be."""
+
+
+def _segments(head: bytes) -> list[_Segment]:
+    """Return the segments of an ELF file. Raises ValueError or IndexError if its header is damaged."""
     order = _byte_order(head)
     wide = head[4] == 2
 
@@ -139,46 +157,130 @@ def _loader_of(path: bytes, head: bytes) -> bytes | None:
 
     table = number(32, 8) if wide else number(28, 4)
     size, count = (number(54, 2), number(56, 2)) if wide else (number(42, 2), number(44, 2))
-    for index in range(count):
-        at = table + index * size
-        if number(at, 4) == _PT_INTERP:
-            offset = number(at + 8, 8) if wide else number(at + 4, 4)
-            length = number(at + 32, 8) if wide else number(at + 16, 4)
-            with open(path, "rb", buffering=0) as file:
-                return os.pread(file.fileno(), min(length, 4096), offset).rstrip(b"\0")
+    segments: list[_Segment] = []
+    for at in range(table, table + count * size, max(size, 1)):
+        place = (number(at + 8, 8), number(at + 32, 8)) if wide else (number(at + 4, 4), number(at + 16, 4))
+        segments.append(_Segment(number(at, 4), *place))
+    return segments
+
+
+def _loader_of(path: bytes, segments: list[_Segment]) -> bytes | None:
+    """Return the path of the dynamic loader that an ELF file names; None: it is linked statically."""
+    for segment in segments:
+        if segment.kind == _PT_INTERP:
+            fd, _ = open_file(path)
+            try:
+                return os.pread(fd, min(segment.size, 4096), segment.offset).rstrip(b"\0")
+            finally:
+                os.close(fd)
     return None
 
 
-def _libraries(path: bytes, loader: bytes, variables: dict[bytes, bytes], directory: bytes) -> list[bytes]:
+# ------------------------------------------------------------------ what the loader says
+
+
+def _libraries(
+    path: bytes, segments: list[_Segment], loader: bytes, variables: dict[bytes, bytes], directory: bytes
+) -> list[bytes]:
     """Return the shared libraries that the loader would load."""
-    code, text = _ask_loader(loader, path, variables)
+    status, text = _ask_loader(path, [loader, b"--list", path], variables)
+    if status != 0:
+        raise _failure(path, segments, loader, variables, status, text)
     libraries: list[bytes] = []
-    missing: list[bytes] = []
-    for line in text.splitlines():
-        name, arrow, rest = line.strip().partition(b" => ")
-        place = (rest if arrow else name).rpartition(b" (0x")[0]
-        if arrow and rest.startswith(b"not found"):
-            missing.append(name)
-        elif b"/" in place and place != loader:
-            libraries.append(plain(os.path.join(directory, place)))
-    if missing:
-        names = ", ".join(shown(name) for name in missing)
-        raise ImageError(f"{shown(path)} needs libraries that are missing here: {names}")
-    if code != 0:
-        said = text.strip().splitlines()
-        reason = shown(said[-1]) if said else f"its loader {shown(loader)} ends with status {code}"
-        raise ImageError(f"{shown(path)} cannot be loaded here: {reason.removeprefix(shown(path) + ': ')}")
+    for name, place in _listed(text):
+        if (place and b"/" not in place) or place == loader:
+            continue  # the kernel's own, or the loader
+        library = os.path.join(directory, place)
+        if not os.path.isfile(library):
+            # A path may hold what the list is made of, and nothing tells where it ends then.
+            raise ImageError(
+                f"{shown(path)} cannot be sent: its loader {shown(loader)} finds {shown(name)} where there is no file"
+                f" ({shown(place)}): rename a directory that has a line break and a tab, or let nodes run their own"
+                " (--image path)"
+            )
+        libraries.append(plain(library))
     return libraries
 
 
-def _ask_loader(loader: bytes, path: bytes, variables: dict[bytes, bytes]) -> tuple[int, bytes]:
-    """Return the exit status of the loader and all that it says."""
+def _listed(text: bytes) -> list[tuple[bytes, bytes]]:
+    """Return what the loader lists: names, and where they are; empty: nowhere, or it does not say.
+
+    Each begins a line with a tab. A path may hold line breaks itself.
+    """
+    listed: list[tuple[bytes, bytes]] = []
+    for item in (b"\n" + text).split(b"\n\t")[1:]:
+        place, found, _address = item.rpartition(b" (0x")
+        if found:
+            name, arrow, where = place.partition(b" => ")
+            listed.append((name, where if arrow else name))
+        else:
+            listed.append((item.partition(b" => ")[0], b""))
+    return listed
+
+
+def _failure(
+    path: bytes, segments: list[_Segment], loader: bytes, variables: dict[bytes, bytes], status: int, text: bytes
+) -> ImageError:
+    """Return why the loader cannot list the libraries."""
+    incomplete = _incomplete(path, segments)
+    if incomplete is not None:
+        return incomplete
+    if status < 0:
+        return ImageError(
+            f"{shown(path)} cannot be loaded here: {_signal_name(-status)} ended its loader {shown(loader)};"
+            " the program or one of its libraries is damaged"
+        )
+    missing = _missing(path, loader, variables, text)
+    if missing:
+        return ImageError(f"{shown(path)} needs libraries that are missing here: {', '.join(map(shown, missing))}")
+    said = text.strip().removeprefix(path + b": ").splitlines()
+    reason = shown(said[-1]) if said else f"its loader {shown(loader)} ends with status {status}"
+    return ImageError(f"{shown(path)} cannot be loaded here: {reason}")
+
+
+def _incomplete(path: bytes, segments: list[_Segment]) -> ImageError | None:
+    size = os.stat(path).st_size
+    wanted = max((segment.end for segment in segments), default=0)
+    if wanted <= size:
+        return None
+    return ImageError(f"{shown(path)} is incomplete: it has {size} of {wanted} bytes; build or copy it again")
+
+
+def _signal_name(number: int) -> str:
+    from signal import Signals  # 2 ms that only a failure needs
+
+    try:
+        return Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _missing(path: bytes, loader: bytes, variables: dict[bytes, bytes], text: bytes) -> list[bytes]:
+    """Return the names of all libraries that are missing, if any is."""
+    if b"Error loading shared library " in text:  # musl names them all
+        parts = text.split(b"Error loading shared library ")[1:]
+        return list(dict.fromkeys(part.partition(b": ")[0] for part in parts))
+    if not _is_glibc(loader) or b"cannot open shared object file" not in text:
+        return []
+    # To --list it names only the first. So it is asked as ldd(1) does: a loader that did not understand that would run
+    # the program, if one of its libraries were not missing.
+    status, text = _ask_loader(path, [loader, path], {**variables, b"LD_TRACE_LOADED_OBJECTS": b"1"})
+    return [name for name, place in _listed(text) if not place] if status == 0 else []
+
+
+def _is_glibc(loader: bytes) -> bool:
+    return os.path.basename(loader).startswith((b"ld-linux", b"ld64"))
+
+
+def _ask_loader(path: bytes, argv: list[bytes], variables: dict[bytes, bytes]) -> tuple[int, bytes]:
+    """Return the exit status of the program's loader, negative if a signal ended it, and all that it says."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
+    text = b""
     try:
         try:
             pid = os.posix_spawn(
-                loader,
-                [loader, b"--list", path],
+                argv[0],
+                argv,
                 variables,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
@@ -188,13 +290,16 @@ def _ask_loader(loader: bytes, path: bytes, variables: dict[bytes, bytes]) -> tu
             )
         except OSError as error:
             raise ImageError(
-                f"{shown(path)} needs the loader {shown(loader)}, which cannot be run: {error.strerror or error}"
+                f"{shown(path)} needs the loader {shown(argv[0])}, which cannot be run: {error.strerror or error}"
             ) from error
         finally:
             os.close(writer)
-        text = b""
         while len(text) < MAX_LIST_BYTES and (part := os.read(reader, 65536)):
             text += part
     finally:
         os.close(reader)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if len(text) >= MAX_LIST_BYTES:
+        loader = shown(argv[0])
+        raise ImageError(f"{shown(path)} cannot be sent: its loader {loader} says more than {MAX_LIST_BYTES} bytes")
+    return status, text

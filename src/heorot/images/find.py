@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -13,20 +14,54 @@ def find(command: bytes, search: bytes, directory: bytes) -> bytes | None:
 
     `search` is the value of PATH, `directory` the working directory.
     """
-    if not command:
-        return None
-    if b"/" in command:
-        candidates = [command]
-    else:
-        candidates = [os.path.join(part or b".", command) for part in search.split(b":")]
-    for candidate in candidates:
-        path = os.path.join(directory, candidate)
+    for path in _candidates(command, search, directory):
         try:
             if stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.X_OK):
                 return plain(path)
         except (OSError, ValueError):
             continue
     return None
+
+
+def obstacle(command: bytes, search: bytes, directory: bytes) -> tuple[bytes, str] | None:
+    """Return the path of a command that is here although `find` does not find it, and why it cannot be executed.
+
+    None: it is not here, or only the file system that it lies on does not allow it; a node's may.
+    """
+    for path in _candidates(command, search, directory):
+        try:
+            mode = os.stat(path).st_mode
+            if stat.S_ISREG(mode):
+                if os.access(path, os.X_OK) or os.statvfs(path).f_flag & os.ST_NOEXEC:
+                    continue
+            elif b"/" not in command:
+                continue
+            return plain(path), why_not_executable(mode)
+        except PermissionError:
+            # In a directory of PATH that we may not search, it need not be.
+            if b"/" in command:
+                return path, os.strerror(errno.EACCES)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def why_not_executable(mode: int) -> str:
+    """Return why execve(2) refuses a file of this mode, in words that tell what the file is."""
+    if stat.S_ISREG(mode):
+        return f"{os.strerror(errno.EACCES)} (chmod +x makes a file executable)"
+    if stat.S_ISDIR(mode):
+        return os.strerror(errno.EISDIR)
+    kind = "named pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+    return f"{os.strerror(errno.EACCES)}: it is a {kind}"
+
+
+def _candidates(command: bytes, search: bytes, directory: bytes) -> list[bytes]:
+    if not command:
+        return []
+    if b"/" in command:
+        return [os.path.join(directory, command)]
+    return [os.path.join(directory, part or b".", command) for part in search.split(b":")]
 
 
 def plain(path: bytes) -> bytes:

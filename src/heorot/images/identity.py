@@ -18,6 +18,20 @@ class ImageError(HeorotError):
     """An image cannot be made or kept; the text says of what, and why."""
 
 
+class CommandError(ImageError):
+    """A command cannot be executed, or is not there.
+
+    Attributes
+    ----------
+    exit_status:
+        What a shell exits with: 126 if it was found, 127 if not.
+    """
+
+    def __init__(self, exit_status: int, text: str) -> None:
+        super().__init__(text)
+        self.exit_status = exit_status
+
+
 def shown(path: bytes) -> str:
     """Return a path as text for people."""
     text = path.decode("utf-8", "backslashreplace")

@@ -12,7 +12,8 @@ import stat
 from binascii import crc32
 
 from heorot import short_msgpack, wire
-from heorot.images.identity import ImageError, identity, is_settled, shown
+from heorot.images.identity import CommandError, ImageError, identity, is_settled, shown
+from heorot.status import EXIT_NO_COMMAND, EXIT_NOT_EXECUTABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,9 +55,11 @@ def offer_command(
     Raises
     ------
     ImageError
-        As `offer_program` does, and if a command that is to be sent is not here.
+        As `offer_program` does.
+    CommandError
+        If the command is here and cannot be executed, or is to be sent and is not here.
     """
-    from heorot.images.find import DEFAULT_PATH, find
+    from heorot.images.find import DEFAULT_PATH, find, obstacle
 
     search = DEFAULT_PATH
     for entry in environment:
@@ -65,8 +68,11 @@ def offer_command(
     program = find(command, search, directory)
     if program is not None:
         return offer_program(program, environment, directory, extra=extra, always_send=always_send)
+    found = obstacle(command, search, directory)
+    if found is not None:
+        raise CommandError(EXIT_NOT_EXECUTABLE, f"cannot execute {shown(found[0])}: {found[1]}")
     if always_send or extra:
-        raise ImageError(f"no such command here: {shown(command)}")
+        raise CommandError(EXIT_NO_COMMAND, f"no such command here: {shown(command)}")
     return None
 
 

@@ -7,6 +7,7 @@ searched. The child is a fork, not a new program: it has the user's rights alone
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Callable
@@ -52,13 +53,20 @@ def _say(text: str) -> None:
 
 
 def open_view(view: bytes) -> list[int]:
-    """Return descriptors of an image's directory and of its manifest, opened with the rights that bpinit has."""
+    """Return descriptors of an image's directory and of its manifest, opened with the rights that bpinit has.
+
+    As long as the latter is open, here or in a child, the cache does not evict the image (`Cache.is_used`).
+    """
     directory = os.open(view, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return [directory, os.open(b"manifest", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)]
+        manifest = os.open(b"manifest", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except BaseException:
         os.close(directory)
         raise
+    with contextlib.suppress(OSError):
+        # Never waited for: whoever evicts it at this very moment leaves files missing, which the copy tells of.
+        fcntl.flock(manifest, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return [directory, manifest]
 
 
 def fork(argv: list[bytes], streams: tuple[int, int, int], given: list[int], identity: tuple[int, int] | None) -> int:
@@ -160,8 +168,8 @@ def _place(placer: Placer, index: int, entry: Entry) -> None:
         try:
             source = os.open(b"%d" % index, os.O_RDONLY | os.O_CLOEXEC, dir_fd=3)
         except OSError as error:
-            # Another image took its room meanwhile, which takes a cache that is nearly full.
-            why = f"it left this node's cache ({os.strerror(error.errno or 0)}): copy it again ([images] cache_bytes)"
+            # Somebody has cleared the cache, or the file was found to be damaged.
+            why = f"it left this node's cache ({os.strerror(error.errno or 0)}): copy it again"
             raise PlacingError(f"cannot write {shown(item.path)}: {why}") from error
         try:
             placer.place(item, copy_from(source, entry.size))

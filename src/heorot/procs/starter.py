@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from heorot.core.messages import Ticket
 from heorot.core.space_events import SpaceConfig
+from heorot.images.find import why_not_executable
 from heorot.procs import builtins
 from heorot.procs.rooms import RoomError, Rooms
 from heorot.procs.terminal import set_size
@@ -49,11 +50,15 @@ class Plan:
         self.view = view
         """Where the files of the image are; empty: the node's own are run."""
         self.failure: StartError | None = None
+        self.remark = ""
+        """What the user should know of how they were started, once."""
+        self.directory = ticket.directory or b"/"
+        """Where they are started."""
         self.path: bytes | None = ticket.program or None
         self.builtin = bool(ticket.argv) and ticket.argv[0] in builtins.NAMES
         """bpinit carries it out itself: no program is looked for."""
         self.given: list[int] = []
-        """Descriptors for a built-in command."""
+        """Descriptors for a built-in command; with them its image stays in the cache."""
         self.through_shell = False
         self.limits: list[tuple[int, int, int]] | None = None
         """Resource limits that differ from the daemon's own: number, soft, hard."""
@@ -76,9 +81,10 @@ class Plan:
 
     def close(self) -> None:
         """Close the files that the ranks shared."""
-        for fd in set(self.shared_files.values()):
+        for fd in {*self.shared_files.values(), *self.given}:
             os.close(fd)
         self.shared_files = {}
+        self.given = []
 
 
 class Starter:
@@ -124,14 +130,15 @@ class Starter:
             if plan.limits is None:
                 plan.limits = self._plan_limits(plan)
             if plan.builtin:
-                plan.given = builtins.open_view(plan.view) if plan.view else []
+                if plan.view and not plan.given:
+                    plan.given = builtins.open_view(plan.view)
             elif plan.view:
                 moved = True
                 self._enter_room(plan)
             changed = self._become(ticket)
             if moved or ticket.directory not in (b"/", b""):
                 entered = True
-                self._enter(ticket)
+                self._enter(plan)
             if not plan.builtin:
                 self._find(plan)
             self._open_files(plan, ends)
@@ -166,9 +173,6 @@ class Starter:
                 os.chdir("/")
             if masked:
                 os.umask(self._umask)
-            for fd in plan.given:
-                os.close(fd)
-            plan.given = []
             for index, end in enumerate(ends):
                 end.close_theirs()
                 if isinstance(results[index], StartError):
@@ -247,12 +251,18 @@ class Starter:
             raise StartError(errno.EPERM, f"cannot become user {ticket.user}: {error}") from error
         return True
 
-    def _enter(self, ticket: Ticket) -> None:
+    def _enter(self, plan: Plan) -> None:
         try:
-            os.chdir(ticket.directory or b"/")
+            os.chdir(plan.directory)
         except (OSError, ValueError) as error:
-            text = f"cannot enter the directory {_shown(ticket.directory)}: {_reason(error)}"
-            raise StartError(0, text) from error
+            name = _shown(plan.directory)
+            # A copy to a relative path would end up where nobody looks for it.
+            if not self.config.bare or plan.builtin or not isinstance(error, FileNotFoundError):
+                raise StartError(0, f"cannot enter the directory {name}: {_reason(error)}") from error
+            # Nothing of the user's is there that a relative path could mean instead.
+            plan.directory = b"/"
+            plan.remark = f"nodes with an empty file system (heorot up --bare) have no directory {name}; it ran in /"
+            os.chdir(b"/")
 
     def _find(self, plan: Plan) -> None:
         """Look the command up in the job's PATH, as execvp(3) does, as the user, from the job's directory."""
@@ -487,6 +497,11 @@ def _spawn_error(error: OSError, path: bytes) -> StartError:
         if os.path.exists(path):
             return StartError(errno.ENOEXEC, f"cannot execute {name}: its interpreter does not exist")
         return StartError(number, f"no such command: {name}")
+    if number == errno.EACCES:
+        with contextlib.suppress(OSError):
+            mode = os.stat(path).st_mode
+            if not stat.S_ISREG(mode) or not mode & 0o111:
+                return StartError(number, f"cannot execute {name}: {why_not_executable(mode)}")
     if number == errno.ENOEXEC:
         return StartError(number, f"cannot execute {name}: it is for another kind of machine than this node")
     if number == errno.E2BIG:

@@ -15,13 +15,13 @@ from heorot.core.space_jobs import MAX_TOMBSTONES
 from heorot.core.tree import living_path
 from heorot.sim.hosts import NodeHost
 from heorot.sim.images import DISK_FULL
-from heorot.sim.truth import CLOCKS, JobTruth
+from heorot.sim.truth import CLOCKS, JobTruth, RankTruth
 
 if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
     from heorot.sim.head_host import HeadHost
 
-NO_PROGRAM = ("came before its program", DISK_FULL, "no client that has the program")
+NO_PROGRAM = (DISK_FULL, "no client that has the program")
 """Why a rank may fail whose program had to travel."""
 INVARIANTS = (
     "AtMostOnceSpawn",
@@ -137,12 +137,18 @@ class Checks:
 
     def killed(self, host: NodeHost, job: str, rank: int, signal: int) -> None:
         """NoLostJob: a process is killed only if a user wants that, or because a head has told that it is lost."""
+        if not self._may_be_killed(job, rank):
+            self.world.violated(
+                "NoLostJob", f"{job} r{rank} is killed on n{host.node} with signal {signal}: by nobody's wish"
+            )
+
+    def _may_be_killed(self, job: str, rank: int) -> bool:
         known = self.truth.jobs[job]
-        if known.unwanted or known.released or (job, rank) in self.truth.lost:
-            return
-        self.world.violated(
-            "NoLostJob", f"{job} r{rank} is killed on n{host.node} with signal {signal}: by nobody's wish"
-        )
+        return known.unwanted or known.released or (job, rank) in self.truth.lost
+
+    def _came_first(self, job: str, rank: int, status: int) -> bool:
+        """Say whether a signal may have ended this rank before its program came: it must never run then."""
+        return (job, rank) not in self.truth.ranks and 0 < status < 65 and self._may_be_killed(job, rank)
 
     # ------------------------------------------------------------------ what clients are told
 
@@ -158,6 +164,9 @@ class Checks:
     def exited(self, job: str, rank: int, status: int, size_1: int, size_2: int) -> None:
         """A client was told a status."""
         truth = self.truth.ranks.get((job, rank))
+        if self._came_first(job, rank, status):
+            self._failed[job, rank] = f"signal {status}"
+            truth = RankTruth(0, 0, 0, status=status)
         if truth is None or truth.status != status:
             self.world.violated("ExitOnce", f"{job} r{rank} is said to have ended with {status}; in truth {truth}")
         if [size_1, size_2] != truth.written:
@@ -322,7 +331,10 @@ class Checks:
                 return "NoLostJob", f"{job.id} is over and not released"
             for rank, end in job.ends.items():
                 truth = self.truth.ranks.get((job.id, rank))
-                if isinstance(end, Ended) and (truth is None or truth.status != end.wait_status):
+                true_end = isinstance(end, Ended) and (
+                    truth.status == end.wait_status if truth else self._came_first(job.id, rank, end.wait_status)
+                )
+                if isinstance(end, Ended) and not true_end:
                     return "TableTrue", f"{job.id} r{rank} is listed with {end}, in truth {truth}"
                 # A node whose clock is wrong refuses to look whether it has released a job that is taken over.
                 excused = any(word in getattr(end, "text", "") for word in ("released", CLOCKS))
