@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 UP_DEADLINE_S = 300
 
@@ -59,10 +60,14 @@ def run(environment: dict[str, str], name: str, *arguments: str, timeout_s: floa
 
 
 class Cluster:
-    """``heorot up`` and ``heorot down`` around a block; the directory is a new one in /tmp and is removed."""
+    """``heorot up`` and ``heorot down`` around a block; the directory is a new one in /tmp and is removed.
 
-    def __init__(self, nodes: int) -> None:
+    `options` are more ones of ``heorot up``.
+    """
+
+    def __init__(self, nodes: int, *options: str) -> None:
         self.nodes = nodes
+        self._options = options
         self.parent = Path(tempfile.mkdtemp(prefix="heorot-bench-"))
         self.directory = self.parent / "cluster"
         self.environment = os.environ | {"HEOROT_DIR": str(self.directory)}
@@ -72,7 +77,8 @@ class Cluster:
     def __enter__(self) -> Cluster:
         start = time.perf_counter()
         try:
-            self.run("heorot", "up", "--dir", str(self.directory), "--nodes", str(self.nodes), timeout_s=UP_DEADLINE_S)
+            arguments = ("--dir", str(self.directory), "--nodes", str(self.nodes), *self._options)
+            self.run("heorot", "up", *arguments, timeout_s=UP_DEADLINE_S)
         except BaseException:
             self._end()
             raise
@@ -127,9 +133,14 @@ class Cluster:
             raise BenchError(f"{name} {' '.join(arguments)} ended with {status}")
         return elapsed
 
+    def status(self) -> dict[str, Any]:
+        """Return what ``heorot status`` says."""
+        status: dict[str, Any] = json.loads(self.run("heorot", "status", "--json"))
+        return status
+
     def daemon_pids(self) -> dict[str, list[int]]:
         """Return the PIDs of the running daemons: ``head``, ``agents`` and ``inits``."""
-        status = json.loads(self.run("heorot", "status", "--dir", str(self.directory), "--json"))
+        status = self.status()
         active = [head["pid"] for head in status["heads"] if head["role"] == "active"]
         nodes = status["nodes"]
         return {

@@ -79,18 +79,12 @@ class FannedCluster(Cluster):
     """A cluster with a fan-out of its own."""
 
     def __init__(self, nodes: int, fanout: int) -> None:
-        super().__init__(nodes)
+        super().__init__(nodes, "--fanout", str(fanout))
         self.fanout = fanout
 
     def __enter__(self) -> FannedCluster:
         super().__enter__()
         return self
-
-    def run(self, name: str, *arguments: str, timeout_s: float = 120) -> bytes:
-        """Run a command; ``heorot up`` gets the fan-out."""
-        if arguments and arguments[0] == "up":
-            arguments = (*arguments, "--fanout", str(self.fanout))
-        return super().run(name, *arguments, timeout_s=timeout_s)
 
 
 def measure(cluster: FannedCluster, rounds: int, repetitions: int, ranks_a_node: int = 1, fat: int = 0) -> Sample:

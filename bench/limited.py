@@ -31,9 +31,9 @@ def bound_s(size: int, kbit: int, nodes: int) -> float:
     return (size + nodes.bit_length() * min(size, chunk_bytes_of(size))) / rate
 
 
-def make_program(path: Path, size: int, seed: int) -> None:
-    """Write a program that does nothing, of `size` bytes that nobody has."""
-    start = Path("/bin/true").read_bytes()
+def make_program(path: Path, size: int, seed: int, does: Path = Path("/bin/true")) -> None:
+    """Write a program of `size` bytes that nobody has; it does what the program `does` does: by itself, nothing."""
+    start = does.read_bytes()
     path.write_bytes(start + random.Random(seed).randbytes(size - len(start)))
     path.chmod(0o755)
 

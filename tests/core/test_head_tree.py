@@ -39,6 +39,58 @@ def test_nodes_that_a_missing_parent_left_to_the_head_go_back_to_it() -> None:
     assert placed(head) == [("n2", [0])]
 
 
+def test_a_node_is_not_moved_while_a_launch_is_on_its_way_to_it() -> None:
+    head = HeadRig(6, fanout=2)
+    head.attach(0)
+    head.attach(2, below=[0])
+    head.client()
+    head.spawn("n2")
+    head.close(0)
+    head.attach(2)
+    head.attach(0)
+    head.looked()
+    head.wait(1_000, "rebalance")
+    assert placed(head) == []
+    head.report(2, "1.1", started=[0, 100])
+    head.wait(1_000, "rebalance")
+    assert placed(head) == [("n2", [0])]
+
+
+def test_a_launch_that_never_arrives_does_not_keep_a_node_from_its_place() -> None:
+    head = HeadRig(6, fanout=2)
+    head.attach(0)
+    head.attach(2, below=[0])
+    head.client()
+    head.spawn("n2")
+    head.close(0)
+    head.attach(2)
+    head.attach(0)
+    head.looked()
+    for _ in range(31):
+        assert placed(head) == []
+        head.wait(1_000, "rebalance")
+    assert placed(head) == [("n2", [0])]
+
+
+def test_a_node_is_not_moved_while_a_launch_is_on_its_way_through_it() -> None:
+    head = HeadRig(14, fanout=2)
+    head.attach(0)
+    head.attach(2, below=[0])
+    head.attach(6, below=[0, 2])
+    head.client()
+    head.spawn("n6")
+    head.close(0)
+    head.attach(2)
+    head.attach(6, below=[2])
+    head.attach(0)
+    head.looked()
+    head.wait(1_000, "rebalance")
+    assert placed(head) == []
+    head.give(Received(head.links[2], m.Report("1.1", [6, 0, 100], [], [])))
+    head.wait(1_000, "rebalance")
+    assert ("n2", [0]) in placed(head)
+
+
 def test_each_head_places_a_node_once_so_that_it_refuses_former_heads() -> None:
     head = HeadRig(6, fanout=2, epoch=3)
     head.attach(0)

@@ -92,6 +92,17 @@ def test_reports_are_not_waited_for_from_nodes_that_have_gone_or_attached_anew()
     assert node.machine.accumulators == {}
 
 
+def test_what_others_have_said_waits_no_longer_when_a_node_goes() -> None:
+    node = relay()
+    node.launch("1.1", [2, 3, 6])
+    node.from_child(LEFT, m.Report("1.1", [2, 0, 12, 6, 2, 16], [], [], 2))
+    node.looked()
+    node.give(LinkClosed(RIGHT, "cut"))
+    report, detached = node.to(node.uplink)
+    assert report.started == [2, 0, 12, 6, 2, 16]
+    assert detached.nodes == [3, 3]
+
+
 def test_nothing_is_waited_for_if_a_launch_is_for_nodes_that_have_just_left() -> None:
     node = relay()
     node.give(LinkClosed(RIGHT, "cut"))
@@ -386,12 +397,19 @@ def test_a_head_that_is_silent_alone_is_waited_for() -> None:
     assert node.machine.uplink.attached
 
 
-def test_an_ancestor_is_waited_for_before_any_head() -> None:
-    node = NodeRig(14, placement=placement(14, [0]), heads=2)
-    assert node.wanted().host == "host0"
+def test_an_ancestor_that_does_not_answer_delays_the_way_to_the_next_for_half_a_second_only() -> None:
+    node = NodeRig(14, placement=placement(14, [0, 2]), heads=2)
+    silent = node.wanted()
+    assert SetTimer("another", 500) in node.sent
     node.give(TimerFired("another"))
-    node.give(TimerFired("retry"))
-    assert len(connects(node)) == 1
+    node.give(TimerFired("another"))
+    assert [item.host for item in connects(node)] == ["host2", "host0", "head0"]
+    node.attach()
+    assert node.machine.uplink.attached
+    # The nearest one speaks at last: the head moves the node back to it later.
+    node.give(LinkOpened(99, 2, silent.key))
+    assert node.closed(99)
+    assert node.machine.uplink.attached
 
 
 def test_a_head_that_fails_late_does_not_end_the_round_of_an_ancestor() -> None:
@@ -417,6 +435,21 @@ def greet(node: NodeRig, lease_ms: int) -> int:
     node.give(Received(link, replace(hello(-1, 1), lease_ms=lease_ms)))
     node.looked()
     return link
+
+
+def test_an_ancestor_has_its_time_whoever_else_fails() -> None:
+    node = NodeRig(14, placement=placement(14, [0]), heads=2)
+    node.give(ConnectFailed(node.wanted().key, "refused"))
+    silent = node.wanted()
+    node.give(TimerFired("another"))
+    node.give(ConnectFailed(node.wanted().key, "refused"))
+    node.give(TimerFired("retry"))
+    assert node.wanted().host == "host0"
+    node.looked()
+    node.give(ConnectFailed(silent.key, "no answer in time"))
+    assert connects(node) == []
+    node.give(TimerFired("another"))
+    assert [item.host for item in connects(node)] == ["head1"]
 
 
 def test_a_head_that_is_silent_for_its_lease_is_left_for_another() -> None:

@@ -47,7 +47,7 @@ from heorot.core.requests import Caller, Requests
 from heorot.core.rivals import Rivals
 from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling
 from heorot.core.tickets import Sign, Verify, open_placement, shown_epoch
-from heorot.core.tree import living_path
+from heorot.core.tree import ancestors_of, living_path
 
 __all__ = ["HeadConfig", "HeadMachine"]
 
@@ -56,7 +56,8 @@ MAX_MOVES_AT_ONCE = 32
 MAX_WAITING = 4_096
 """Requests that wait for the end of one job."""
 LONGEST_MOVE_PAUSE_MS = 30_000
-"""How long a node that cannot reach its parent is left alone at most: each attempt interrupts its link."""
+"""How long a node that cannot reach its parent, or that a launch is on its way to, is left alone at most: each attempt
+interrupts its link."""
 
 
 class HeadMachine:
@@ -369,6 +370,7 @@ class HeadMachine:
         now_ms = self.context.now_ms
         moves = waiting = 0
         usable = NodeSet(self.members.attached_mask & self.members.up_mask)
+        launching = self._launching_mask()
         for record in self.members.records.values():
             if record.link is None or record.state != "up":
                 continue
@@ -376,10 +378,14 @@ class HeadMachine:
             desired = path[-1] if path else HEAD
             if desired == record.parent and not record.lacks_placement:
                 record.moves = record.next_move_ms = 0
+                record.misplaced_at_ms = None
                 continue
+            if record.misplaced_at_ms is None:
+                record.misplaced_at_ms = now_ms
             if desired != record.placed_under:
                 record.moves = record.next_move_ms = 0
-            if now_ms < record.next_move_ms:
+            is_busy = launching >> record.node & 1 and not record.lacks_placement
+            if now_ms < record.next_move_ms or (is_busy and now_ms - record.misplaced_at_ms < LONGEST_MOVE_PAUSE_MS):
                 waiting += 1
                 continue
             if moves == MAX_MOVES_AT_ONCE:
@@ -390,6 +396,18 @@ class HeadMachine:
             self.context.place(record, [self.members.records[hop] for hop in path])
         if moves or waiting:
             self._rebalance_soon()
+
+    def _launching_mask(self) -> int:
+        """Return the nodes through which a launch is under way: a move now would cost it a connection and a snapshot.
+
+        A node that has just lost its parent in the middle of a launch is the one that is moved next.
+        """
+        mask = 0
+        for node in self.jobs.launching():
+            mask |= 1 << node
+            for ancestor in ancestors_of(node, self.config.fanout):
+                mask |= 1 << ancestor
+        return mask
 
     # ------------------------------------------------------------------ timers
 

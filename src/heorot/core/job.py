@@ -243,6 +243,12 @@ class Job:
         """Return this node's ranks that are not over."""
         return [rank for rank in ranks_on(self.ticket, node) if self.states[rank] != OVER]
 
+    def pending_nodes(self) -> list[int]:
+        """Return the node of each rank of which nothing was heard yet."""
+        if self.running + self.over == len(self.nodes):
+            return []
+        return [node for node, state in zip(self.nodes, self.states, strict=True) if state == PENDING]
+
     def live_nodes(self) -> NodeSet:
         """Return the nodes that have ranks which are not over."""
         if not self.over:

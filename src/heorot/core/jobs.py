@@ -160,6 +160,10 @@ class Jobs:
             context.send_down(here, m.Attend(job.id, job.attended, reading=job.reading))
         self._input.feed_again(job, node)
 
+    def launching(self) -> NodeSet:
+        """Return the nodes with ranks of which nothing was heard yet."""
+        return NodeSet.of(node for job in self.jobs.values() for node in job.pending_nodes())
+
     # ------------------------------------------------------------------ news from nodes
 
     def report(self, mask: int, report: m.Report) -> None:

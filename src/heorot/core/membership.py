@@ -37,6 +37,8 @@ class NodeRecord:
     moves: int = 0
     """How often it was sent there and has not arrived."""
     next_move_ms: int = 0
+    misplaced_at_ms: int | None = None
+    """Since when it is known to belong elsewhere; None: it is where it belongs."""
     order: int = 0
     """Of its newest `Attach`."""
     detached_at_ms: int = 0

@@ -468,7 +468,8 @@ class NodeMachine:
             concerned = [self.accumulators[job]] if job in self.accumulators else []
         for accumulator in concerned:
             accumulator.expected &= ~mask
-            if not accumulator.expected:
+            if job is None or not accumulator.expected:
+                # What the others have said waits for nobody: the count of those that are missing is right no more.
                 self._flush(accumulator)
 
     def _launch(self, payload: bytes) -> None:

@@ -4,8 +4,9 @@ The order is: the nearest ancestor of the placement, the next one above, ..., th
 grows, with jitter, to less than half a second while a head is likely to be elected, and to two seconds later; and from
 the start. It never gives up: processes do not notice, and a head will come.
 
-An ancestor is waited for until the connection stands or fails. Heads are tried side by side, each a little after the
-one before (as RFC 8305 does with addresses): a host that is gone says nothing, and must not delay the way to another.
+All are tried side by side, each a little after the one before (as RFC 8305 does with addresses): a host that is gone
+says nothing, and must not delay the way to another. An ancestor has more time than a head, because it is the better
+parent, and is busy when many come to it at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ EARLY_ROUNDS = 80
 SHORT_LIFE_MS = 1_000
 """A link that is lost sooner after it was greeted is not replaced at once: a parent may take us and drop us again."""
 NEXT_HEAD_MS = 250
-"""So long a head has for itself before the next one is tried, too."""
+"""So long a head has for itself before the next one is tried, too; ..."""
+NEXT_ANCESTOR_MS = 500
+"""... and so long has an ancestor."""
 PINGS_IN_LEASE = 3
 MAX_REASONS = 16
 """So many different reasons are logged while there is no way up."""
@@ -82,7 +85,7 @@ class Uplink:
 
     def connect(self, now_ms: int) -> list[Instruction]:
         """Try every candidate once more, from the nearest."""
-        if self.link is not None or self._waits_for_ancestor:
+        if self.link is not None:
             return []
         ancestors = list(reversed(self._placement.path)) if self._placement else []
         self._candidates = [(hop.node, hop.host, hop.port) for hop in ancestors if hop.node != HEAD]
@@ -93,16 +96,12 @@ class Uplink:
         self._resting = False
         return self._try_next(now_ms)
 
-    @property
-    def _waits_for_ancestor(self) -> bool:
-        return any(parent != HEAD for parent, _, _ in self._connecting.values())
-
     def try_another(self, now_ms: int) -> list[Instruction]:
-        """The timer ``another`` has fired: a head has not answered yet, try the next one, too."""
+        """The timer ``another`` has fired: nobody has answered yet, try the next one, too."""
         return self._try_next(now_ms) if self.link is None else []
 
     def _try_next(self, now_ms: int) -> list[Instruction]:
-        if self._resting or self._waits_for_ancestor:
+        if self._resting:
             return []
         if self._next >= len(self._candidates):
             pause_ms = self._pause_ms
@@ -116,10 +115,10 @@ class Uplink:
         self._attempt += 1
         key = f"up:{self._attempt}"
         self._connecting[key] = (parent, host, port)
-        out: list[Instruction] = [Connect(key, host, port, self._config.connect_timeout_ms)]
-        if parent == HEAD:
-            out.append(SetTimer("another", now_ms + NEXT_HEAD_MS))
-        return out
+        return [
+            Connect(key, host, port, self._config.connect_timeout_ms),
+            SetTimer("another", now_ms + (NEXT_HEAD_MS if parent == HEAD else NEXT_ANCESTOR_MS)),
+        ]
 
     def _retry(self, now_ms: int, pause_ms: int) -> list[Instruction]:
         self._resting = True
@@ -149,7 +148,9 @@ class Uplink:
         """A connection could not be made: try the next candidate."""
         if self._connecting.pop(event.key, None) is None or self.link is not None:
             return []
-        return [*self._explain(event.reason), *self._try_next(now_ms)]
+        newest, _, _ = self._connecting.get(f"up:{self._attempt}", (HEAD, "", 0))
+        # An ancestor has its time, whoever else has failed: the timer says when the next one is tried.
+        return [*self._explain(event.reason), *(self._try_next(now_ms) if newest == HEAD else [])]
 
     def _explain(self, reason: str) -> list[Instruction]:
         # Each reason once until a parent greets: the log shall say why a node stays alone, and not every 2 s.
