@@ -36,7 +36,7 @@ def put(rig: SpaceRig, sample: Sample, job: str, flags: bytes, destination: Path
     cache = Cache(os.path.join(rig.work, "images"), 1 << 30)
     cache.keep_manifest(sample.image, sample.encoded)
     for number in range(sample.layout.chunks):
-        cache.keep_chunk(sample.image, number, sample.chunk(number))
+        cache.keep_chunks(sample.image, number, [sample.chunk(number)])
     view = os.fsencode(cache.make_view(sample.image))
     cache.close()
     made = rig.launch(
