@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heorot.core.errors import ProtocolError
-from heorot.core.framing import HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder, encode_frame
+from heorot.core.framing import HEADER_BYTES, LARGE_BYTES, MAX_FRAME_BYTES, FrameDecoder, encode_frame
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
@@ -38,6 +38,28 @@ def test_an_incomplete_frame_is_held_and_nothing_else(payloads: list[bytes], las
     assert decoder.feed(b"".join(map(encode_frame, payloads)) + incomplete) == payloads
     assert decoder.buffered_bytes == len(incomplete)
     assert decoder.feed(last[-1:]) == [last]
+
+
+@given(
+    st.lists(st.integers(0, LARGE_BYTES + 100) | st.integers(LARGE_BYTES - 3, LARGE_BYTES + 3), max_size=6),
+    st.lists(st.integers(0, 500_000), max_size=40),
+    st.booleans(),
+)
+def test_large_frames_may_be_put_at_their_place(sizes: list[int], places: list[int], into_place: bool) -> None:
+    payloads = [bytes([number]) * size for number, size in enumerate(sizes)]
+    decoder = FrameDecoder()
+    received: list[bytes] = []
+    for piece in cut(b"".join(map(encode_frame, payloads)), places):
+        while piece and into_place and (rest := decoder.rest()) is not None:
+            count = min(len(rest), len(piece))
+            rest[:count], piece = piece[:count], piece[count:]
+            large = decoder.advance(count)
+            received += [bytes(large)] if large is not None else []
+        received += decoder.feed(piece)
+        assert decoder.buffered_bytes <= HEADER_BYTES + max(sizes, default=0)
+    assert received == payloads
+    assert decoder.buffered_bytes == 0
+    assert decoder.rest() is None
 
 
 def test_one_byte_at_a_time() -> None:

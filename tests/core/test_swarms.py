@@ -8,7 +8,18 @@ from heorot.core import image_messages as i
 from heorot.core.errors import ProtocolError
 from heorot.core.machine import Instruction, Send
 from heorot.core.nodeset import NodeSet
-from heorot.core.swarms import ENOUGH_BYTES, KEPT_MS, MAX_SWARMS, Below, Pace, Swarm, Swarms
+from heorot.core.swarms import (
+    ENOUGH_BYTES,
+    KEPT_MS,
+    LARGEST_PIECE_BYTES,
+    MAX_SWARMS,
+    PIECE_MS,
+    SMALLEST_PIECE_BYTES,
+    Below,
+    Pace,
+    Swarm,
+    Swarms,
+)
 
 IMAGE = bytes(32)
 MB = 1_000_000
@@ -64,6 +75,15 @@ def test_a_slow_pace_is_known_after_a_while() -> None:
     assert pace.known
     pace.lost(1000)
     assert pace.outstanding_bytes == 0
+
+
+def test_pieces_are_as_large_as_the_pace_allows() -> None:
+    def piece_bytes(kilobytes_per_ms: int) -> int:
+        return Hop({}, kilobytes_per_ms).swarms.pace.piece_bytes
+
+    assert piece_bytes(1) == SMALLEST_PIECE_BYTES
+    assert SMALLEST_PIECE_BYTES < piece_bytes(10) == 10_000 * PIECE_MS < LARGEST_PIECE_BYTES
+    assert piece_bytes(1_000) == LARGEST_PIECE_BYTES
 
 
 def test_a_swarm_is_worth_it_on_slow_links_only() -> None:

@@ -19,7 +19,7 @@ from heorot.core.machine import (
     Examined,
     Forget,
     Instruction,
-    KeepChunk,
+    KeepChunks,
     KeepManifest,
     Send,
     SendChunks,
@@ -90,9 +90,10 @@ class Hop:
             assert item.data == sample.encoded
             self.manifest = item.data
             tree.post(self, self.examined)
-        elif isinstance(item, KeepChunk):
-            assert item.data == sample.chunk(item.chunk), "something wrong was kept"
-            self.chunks[item.chunk] = item.data
+        elif isinstance(item, KeepChunks):
+            for chunk, data in enumerate(item.chunks, item.first):
+                assert data == sample.chunk(chunk), "something wrong was kept"
+                self.chunks[chunk] = bytes(data)
             if self.broken:
                 tree.post(self, lambda: self.transfers.cache_failed(CacheFailed(sample.image, "no space left")))
         elif isinstance(item, SendManifest):

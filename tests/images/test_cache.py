@@ -35,7 +35,7 @@ def fill(cache: Cache, sample: Sample, chunks: range | None = None) -> None:
     have = cache.keep_manifest(sample.image, sample.encoded)[1]
     assert not have or chunks is None
     for number in chunks if chunks is not None else range(sample.layout.chunks):
-        cache.keep_chunk(sample.image, number, sample.chunk(number))
+        cache.keep_chunks(sample.image, number, [sample.chunk(number)])
 
 
 def content(number: int, size: int) -> bytes:
@@ -66,7 +66,7 @@ def test_an_agent_that_was_killed_goes_on_with_the_chunks_that_are_right(cache: 
     later = again(cache)
     assert later.examine(sample.image)[1] == [2, 1, 4, 1]
     for number in (0, 1, 3, 5, 6, 7):
-        later.keep_chunk(sample.image, number, sample.chunk(number))
+        later.keep_chunks(sample.image, number, [sample.chunk(number)])
     assert later.read_chunks(sample.image, 0, 8, check=True) == [sample.chunk(number) for number in range(8)]
     later.close()
 
@@ -85,12 +85,27 @@ def test_two_images_that_come_at_the_same_time_share_a_file(cache: Cache) -> Non
     cache.keep_manifest(one.image, one.encoded)
     cache.keep_manifest(two.image, two.encoded)
     for number in range(one.layout.chunks):
-        cache.keep_chunk(one.image, number, one.chunk(number))
-        cache.keep_chunk(two.image, number, two.chunk(number))
-    cache.keep_chunk(two.image, one.layout.chunks, b"more")
+        cache.keep_chunks(one.image, number, [one.chunk(number)])
+        cache.keep_chunks(two.image, number, [two.chunk(number)])
+    cache.keep_chunks(two.image, one.layout.chunks, [b"more"])
     for sample in (one, two):
         assert os.path.isdir(cache.make_view(sample.image))
     assert cache.used_bytes == 200_004
+
+
+def test_a_run_of_chunks_may_span_files_and_hold_what_is_here_already(cache: Cache) -> None:
+    shared = content(7, 200_000)
+    one, two = Sample({b"/a": shared}), Sample({b"/0": b"first", b"/b": shared, b"/c": b"more"})
+    cache.keep_manifest(one.image, one.encoded)
+    cache.keep_manifest(two.image, two.encoded)
+    cache.keep_chunks(one.image, 1, [one.chunk(1)])
+    everything = [two.chunk(number) for number in range(two.layout.chunks)]
+    cache.keep_chunks(two.image, 0, everything)
+    cache.keep_chunks(one.image, 0, [one.chunk(number) for number in range(one.layout.chunks)])
+    assert cache.used_bytes == 200_009
+    assert cache.read_chunks(two.image, 0, two.layout.chunks, check=True) == everything
+    for sample in (one, two):
+        assert os.path.isdir(cache.make_view(sample.image))
 
 
 def test_a_view_holds_every_file_and_grants_no_more_than_reading_and_executing(cache: Cache) -> None:
@@ -132,7 +147,7 @@ def test_a_damaged_file_is_noticed_and_fetched_anew(cache: Cache) -> None:
         cache.read_chunks(sample.image, 0, 1, check=True)
     assert cache.lose_chunks(sample.image, 0, 1) == [0, 4]
     for number in range(4):
-        cache.keep_chunk(sample.image, number, sample.chunk(number))
+        cache.keep_chunks(sample.image, number, [sample.chunk(number)])
     assert cache.read_chunks(sample.image, 0, 1, check=True) == [sample.chunk(0)]
 
 
@@ -210,7 +225,7 @@ def test_a_view_does_not_outlive_a_file_that_was_damaged(cache: Cache) -> None:
     assert cache.lose_chunks(sample.image, 0, 1) == [0, sample.layout.chunks]
     assert untouched.exists()
     for number in range(sample.layout.chunks):
-        cache.keep_chunk(sample.image, number, sample.chunk(number))
+        cache.keep_chunks(sample.image, number, [sample.chunk(number)])
     assert (Path(cache.make_view(sample.image)) / "0").read_bytes() == content(1, 200_000)
 
 
@@ -233,7 +248,7 @@ def test_a_file_that_somebody_has_written_to_is_fetched_anew(cache: Cache, size:
     assert not view.exists()
     assert [line for line in log if "was changed by somebody: it is fetched anew" in line]
     for number in range(sample.layout.chunks - 1):
-        cache.keep_chunk(sample.image, number, sample.chunk(number))
+        cache.keep_chunks(sample.image, number, [sample.chunk(number)])
     assert (Path(cache.make_view(sample.image)) / "0").read_bytes() == content(1, 200_000)
     assert abs(cache.used_bytes - used_bytes) < 4096
     cache.close()

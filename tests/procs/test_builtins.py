@@ -37,7 +37,7 @@ def put(rig: SpaceRig, sample: Sample, job: str, flags: bytes, destination: Path
     cache = Cache(os.path.join(rig.work, "images"), 1 << 30, "n7")
     cache.keep_manifest(sample.image, sample.encoded)
     for number in range(sample.layout.chunks):
-        cache.keep_chunk(sample.image, number, sample.chunk(number))
+        cache.keep_chunks(sample.image, number, [sample.chunk(number)])
     view = os.fsencode(cache.make_view(sample.image))
     cache.close()
     made = rig.launch(
@@ -90,11 +90,11 @@ def test_an_image_that_is_copied_from_stays_in_the_cache(tmp_path: Path) -> None
                 for fd in given:
                     os.close(fd)
                 with pytest.raises(ImageError, match="is full: all 100000 bytes are in use"):
-                    cache.keep_chunk(sample.image, 0, sample.chunk(0))
+                    cache.keep_chunks(sample.image, 0, [sample.chunk(0)])
                 assert os.path.exists(views[0] + b"/0")
                 os.close(kept)
             for number in range(sample.layout.chunks):
-                cache.keep_chunk(sample.image, number, sample.chunk(number))
+                cache.keep_chunks(sample.image, number, [sample.chunk(number)])
             views.append(os.fsencode(cache.make_view(sample.image)))
             cache.forget(sample.image)
     finally:

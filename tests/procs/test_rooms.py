@@ -44,7 +44,7 @@ def launch(rig: SpaceRig, sample: Sample, job: str, *arguments: bytes, ranks: in
     cache = Cache(os.path.join(rig.work, "images"), 1 << 30, "n7")
     cache.keep_manifest(sample.image, sample.encoded)
     for number in range(sample.layout.chunks):
-        cache.keep_chunk(sample.image, number, sample.chunk(number))
+        cache.keep_chunks(sample.image, number, [sample.chunk(number)])
     view = os.fsencode(cache.make_view(sample.image))
     cache.close()
     program = sample.manifest.program

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from heorot.core.framing import encode_frame
+from heorot.core.image_messages import Piece
 from heorot.core.machine import ConnectFailed, LinkClosed, LinkOpened, Received
 from heorot.core.messages import Down, Hello, Ping, Up
 from heorot.runtime.links import Links
@@ -98,6 +99,34 @@ def test_control_overtakes_bulk(pair: tuple[Daemon, Daemon], until: Until) -> No
     messages = [event.message for event in head.of(Received)[1:]]
     assert messages[0] == Ping()
     assert messages[1:] == bulk
+
+
+def test_control_does_not_break_into_a_frame_that_has_begun(
+    loop: EpollLoop, pair: tuple[Daemon, Daemon], until: Until
+) -> None:
+    head, node = pair
+    up, _ = open_link(head, node, until)
+    bulk = [Up(0, bytes([index]) * 3_000_000) for index in range(4)]
+    for message in bulk:
+        node.links.send(up, message, True)
+    # Some of the first frame leaves, and no more than the sockets hold.
+    loop.run_once(0)
+    for _ in range(2):
+        node.links.send(up, Ping(), False)
+    until(lambda: len(head.of(Received)) == 7)
+    messages = [event.message for event in head.of(Received)[1:]]
+    assert messages == [bulk[0], Ping(), Ping(), *bulk[1:]]
+
+
+def test_chunks_of_images_arrive_as_views_of_their_message(pair: tuple[Daemon, Daemon], until: Until) -> None:
+    head, node = pair
+    up, _ = open_link(head, node, until)
+    sent = Piece(bytes(32), 3, [bytes([number]) * 65_536 for number in range(8)])
+    node.links.send(up, sent, True)
+    until(lambda: len(head.of(Received)) == 2)
+    piece = head.of(Received)[1].message
+    assert piece == sent
+    assert {type(chunk) for chunk in piece.chunks} == {memoryview}
 
 
 def test_what_was_queued_arrives_before_a_close(pair: tuple[Daemon, Daemon], until: Until) -> None:

@@ -66,6 +66,8 @@ def _value(chance: random.Random, info: inspect.Type) -> Any:
         return "".join(chance.choices("aZ09 ./-_'\"\n\0äß€😀", k=length))
     if isinstance(info, inspect.BytesType):
         return chance.randbytes(_length(chance, info.min_length, info.max_length, 60))
+    if isinstance(info, inspect.MemoryViewType):
+        return memoryview(chance.randbytes(60))
     if isinstance(info, inspect.ListType):
         return [_value(chance, info.item_type) for _ in range(_length(chance, info.min_length, info.max_length, 5))]
     if isinstance(info, inspect.TupleType):

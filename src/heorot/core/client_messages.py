@@ -10,13 +10,14 @@ named in its docstring, or `Error`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
-from heorot.core.message_base import Count, ImageId, JobId, Message
+from heorot.core.message_base import Chunk, Count, ImageId, JobId, Message
 
 CLIENT_PROTOCOL_VERSION = 1
 
@@ -94,7 +95,7 @@ class OfferedPiece(Message, tag="image-piece", frozen=True):
 
     image: ImageId
     first: Count
-    chunks: list[bytes]
+    chunks: Sequence[Chunk]
 
 
 class NotOffered(Message, tag="image-unavailable", frozen=True):

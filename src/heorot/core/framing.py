@@ -9,6 +9,8 @@ MAX_FRAME_BYTES = 8 * 1024 * 1024
 """Room for the largest argv and environment that Linux accepts (about 6 MiB with an unlimited stack: 3/4 of 8 MiB)."""
 MAX_GREETING_BYTES = 64 * 1024
 """The limit until the peer has said who it is."""
+LARGE_BYTES = 64 * 1024
+"""From this size on, a frame that is cut in two is put together at its place."""
 
 
 def encode_frame(payload: bytes) -> bytes:
@@ -25,16 +27,36 @@ def encode_frame(payload: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Cuts a byte stream into frames. Holds at most one incomplete frame, bounded by `limit_bytes`."""
+    """Cuts a byte stream into frames. Holds at most one incomplete frame, bounded by `limit_bytes`.
+
+    Whoever can have received bytes written to a place of his choice asks `rest` for one first: the most part of a large
+    frame is then never copied.
+    """
 
     def __init__(self, limit_bytes: int = MAX_FRAME_BYTES) -> None:
         self.limit_bytes = limit_bytes
         self._buffer = bytearray()
+        """The beginning of a small frame, or of a header."""
+        self._large = memoryview(b"")
+        """The payload of a large frame, as far as it has come; empty: none is under way."""
+        self._filled = 0
 
     @property
     def buffered_bytes(self) -> int:
         """How many bytes of an incomplete frame are held."""
-        return len(self._buffer)
+        return HEADER_BYTES + self._filled if self._large else len(self._buffer)
+
+    def rest(self) -> memoryview | None:
+        """Return where the rest of a large frame belongs, if one is under way: put bytes there, then call `advance`."""
+        return self._large[self._filled :] if self._large else None
+
+    def advance(self, count: int) -> memoryview | None:
+        """So many bytes were put to the beginning of `rest`: return the payload, which is yours, if it is complete."""
+        self._filled += count
+        if self._filled < len(self._large):
+            return None
+        payload, self._large = self._large, memoryview(b"")
+        return payload
 
     def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take received bytes; return the frames that they complete, in order.
@@ -44,28 +66,49 @@ class FrameDecoder:
         ProtocolError
             If a frame announces more than `limit_bytes`. The decoder must not be used afterwards.
         """
+        frames: list[bytes] = []
+        if self._large:
+            rest = self._large[self._filled :]
+            count = min(len(rest), len(data))
+            rest[:count] = data[:count]
+            payload = self.advance(count)
+            if payload is None:
+                return []
+            frames.append(bytes(payload))
+            data = memoryview(data)[count:]
         buffer = self._buffer
         if buffer:
             buffer += data
             # Most frames arrive whole: only what was cut in two goes through the buffer.
-            if len(buffer) < HEADER_BYTES or len(buffer) < HEADER_BYTES + self._announced(buffer, 0):
-                return []
+            if len(buffer) < HEADER_BYTES:
+                return frames
+            length = self._announced(buffer, 0)
+            if len(buffer) < HEADER_BYTES + length and length < LARGE_BYTES:
+                return frames
             source = memoryview(bytes(buffer))
             buffer.clear()
         else:
             source = memoryview(data)
-        frames: list[bytes] = []
         start = 0
         available = len(source)
         while available - start >= HEADER_BYTES:
-            end = start + HEADER_BYTES + self._announced(source, start)
+            length = self._announced(source, start)
+            end = start + HEADER_BYTES + length
             if end > available:
+                if length >= LARGE_BYTES:
+                    self._begin_large(length, source[start + HEADER_BYTES :])
+                    return frames
                 break
             frames.append(bytes(source[start + HEADER_BYTES : end]))
             start = end
         if start < available:
             buffer += source[start:]
         return frames
+
+    def _begin_large(self, length: int, beginning: memoryview) -> None:
+        self._large = memoryview(bytearray(length))
+        self._filled = len(beginning)
+        self._large[: self._filled] = beginning
 
     def _announced(self, source: bytearray | memoryview, start: int) -> int:
         length = int.from_bytes(source[start : start + HEADER_BYTES], "big")

@@ -6,7 +6,9 @@ sent that was not asked for, and of one image no more than a window that was not
 
 from __future__ import annotations
 
-from heorot.core.message_base import Count, ImageId, Message, NodeNumber, Port
+from collections.abc import Sequence
+
+from heorot.core.message_base import Chunk, Count, ImageId, Message, NodeNumber, Port
 
 
 class Want(Message, tag=10, frozen=True):
@@ -39,7 +41,7 @@ class Piece(Message, tag=12, frozen=True):
 
     image: ImageId
     first: Count
-    chunks: list[bytes]
+    chunks: Sequence[Chunk]
 
 
 class Took(Message, tag=13, frozen=True):

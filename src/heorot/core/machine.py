@@ -13,6 +13,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from heorot.core.client_messages import ClientMessage, HeadMessage
+from heorot.core.message_base import Chunk
 from heorot.core.messages import LinkMessage
 
 # ------------------------------------------------------------------ events
@@ -281,12 +282,12 @@ class KeepManifest(Struct, frozen=True, gc=False):
     data: bytes
 
 
-class KeepChunk(Struct, frozen=True, gc=False):
-    """Put a chunk, which was checked, into the cache; `CacheFailed` says if that did not work."""
+class KeepChunks(Struct, frozen=True, gc=False):
+    """Put consecutive chunks, which were checked, into the cache; `CacheFailed` says if that did not work."""
 
     image: bytes
-    chunk: int
-    data: bytes
+    first: int
+    chunks: list[Chunk]
 
 
 class SendManifest(Struct, frozen=True, gc=False):
@@ -318,7 +319,7 @@ CacheEvent: TypeAlias = Examined | ChunksGone | CacheFailed
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept | CacheEvent | Compared | ViewMade
 HeadEvent: TypeAlias = LinkEvent | ClientOpened | ClientClosed | FromClient | HeadsKnown | HeadHeard | CacheEvent
 CacheInstruction: TypeAlias = (
-    Compare | Examine | Forget | KeepManifest | KeepChunk | SendManifest | SendChunks | MakeView
+    Compare | Examine | Forget | KeepManifest | KeepChunks | SendManifest | SendChunks | MakeView
 )
 Instruction: TypeAlias = (
     Send | SendEncoded | CloseLink | Connect | SetTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -15,6 +15,12 @@ JobId: TypeAlias = Annotated[str, Meta(min_length=3, max_length=40, pattern=r"^[
 """``EPOCH.SEQUENCE``: unique in the cluster because an epoch belongs to one head."""
 ImageId: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
 """The SHA-256 of an image's manifest (`heorot.core.image`)."""
+
+if TYPE_CHECKING:
+    Chunk: TypeAlias = bytes | memoryview
+else:
+    Chunk = memoryview
+"""The bytes of a chunk of an image. Decoded, they are a view of the message that they came in: nothing is copied."""
 
 
 class Message(Struct, array_like=True, frozen=True, gc=False):

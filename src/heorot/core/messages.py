@@ -571,7 +571,7 @@ def tag_of(payload: bytes) -> int:
 T = TypeVar("T")
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[T], payload: bytes, what: str) -> T:
+def _decode(decoder: msgspec.msgpack.Decoder[T], payload: bytes | memoryview, what: str) -> T:
     # Hostile input can raise UnicodeDecodeError and RecursionError beside msgspec's own error: all become one here.
     try:
         return decoder.decode(payload)
@@ -579,7 +579,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], payload: bytes, what: str) -> T
         raise ProtocolError(f"not a valid {what}: {error}") from error
 
 
-def decode_link(payload: bytes) -> LinkMessage:
+def decode_link(payload: bytes | memoryview) -> LinkMessage:
     """Decode what a neighbour in the tree sent. Raises only ProtocolError."""
     return _decode(_link_decoder, payload, "link message")
 

@@ -33,6 +33,10 @@ KEPT_MS = 10_000
 PLAN_BYTES = 8
 MAX_SWARMS = 64
 """So many are remembered at most."""
+SMALLEST_PIECE_BYTES = 128 * 1024
+LARGEST_PIECE_BYTES = 512 * 1024
+PIECE_MS = 20
+"""Chunks are sent together that take no longer than this: the next hop, and what is urgent, waits for all of them."""
 FORGET_BYTES = 64 * 1024 * 1024
 """From here on, older measurements count half."""
 
@@ -72,6 +76,12 @@ class Pace:
     def known(self) -> bool:
         """Whether enough was measured."""
         return self._bytes >= ENOUGH_BYTES or (self._bytes > 0 and self._busy_ms >= ENOUGH_MS)
+
+    @property
+    def piece_bytes(self) -> int:
+        """How much to send in one message: each costs every hop a wake-up, whatever is in it."""
+        taken_bytes = PIECE_MS * self._bytes // max(self._busy_ms, 1)
+        return max(SMALLEST_PIECE_BYTES, min(LARGEST_PIECE_BYTES, taken_bytes))
 
     def ms_for(self, size: int) -> int:
         """Return how long so many bytes take."""

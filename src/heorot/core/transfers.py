@@ -3,8 +3,8 @@
 Theory of operation. Whoever lacks a part of an image asks one of its sources (a node its parent, the head the client)
 and is sent that part in ascending order. A hop that is asked for what it lacks asks its own sources, once for all that
 ask it, and passes each chunk on as soon as it has come and was checked: so a chunk is on every level of the tree at the
-same time, whatever the size of the image. A chunk goes through the cache on the disk: what a hop holds in memory is the
-one chunk that it is looking at, and what a slow neighbour has not taken is never more than a window.
+same time, whatever the size of the image. Chunks go through the cache on the disk: what a hop holds in memory are
+those of the message that it is looking at, and what a slow neighbour has not taken is never more than a window.
 
 There is nothing to mend when a neighbour is lost. The one above is replaced by another, which is asked for what is
 still lacking; the one below asks somebody else.
@@ -37,7 +37,7 @@ from heorot.core.machine import (
     Examined,
     Forget,
     Instruction,
-    KeepChunk,
+    KeepChunks,
     KeepManifest,
     Log,
     Send,
@@ -48,8 +48,11 @@ from heorot.core.swarms import CAUTIOUS_BYTES, Pace
 
 WINDOW_BYTES = 1024 * 1024
 """What may be on its way to one neighbour of one image, not yet acknowledged; at least one chunk may."""
-PIECE_BYTES = 128 * 1024
-"""Consecutive chunks are sent together up to this size."""
+ALIGNED_CHUNKS = 8
+"""Pieces end before a multiple of so many chunks, if they are not too small then: so neighbours are sent the same ones,
+and each is encoded once."""
+CONSIDER_MS = 20
+"""So often it is considered whether those who ask should ask others: it takes longer than to send a piece."""
 MAX_IMAGES = 1_024
 """Images under way on one hop at a time."""
 MAX_WAITING_WANTS = 16
@@ -123,6 +126,7 @@ class _Transfer:
         self.refusals: dict[int, str] = {}
         """Sources that cannot give what they were asked for, and why."""
         self.bad_chunks = 0
+        self.considered_at_ms = 0
 
     def lacking(self) -> int:
         """Return a mask of the chunks that this hop needs, for itself or for others, and does not have."""
@@ -405,6 +409,7 @@ class Transfers:
             raise ProtocolError(f"the chunks from {message.first} of an image that has {layout.chunks}")
         asked = transfer.asked.get(source, 0)
         bad = False
+        kept: list[KeepChunks] = []
         transfer.flows = True
         # What was called off meanwhile, because somebody else was asked for it, is welcome all the same.
         welcome = asked | transfer.lacking()
@@ -419,7 +424,11 @@ class Transfers:
                 bad = True
             elif not transfer.have & bit:
                 transfer.have |= bit
-                self._emit(KeepChunk(message.image, chunk, data))
+                if not kept or kept[-1].first + len(kept[-1].chunks) != chunk:
+                    kept.append(KeepChunks(message.image, chunk, []))
+                kept[-1].chunks.append(data)
+        for run in kept:
+            self._emit(run)
         transfer.asked[source] = asked
         if not bad:
             self._pursue(transfer)
@@ -460,8 +469,10 @@ class Transfers:
             was_cautious = not self._pace.known
             size = min(message.size_bytes, requester.unacknowledged_bytes)
             requester.unacknowledged_bytes -= size
-            self._pace.took(size, self._now_ms())
-            self._consider_others(transfer)
+            now_ms = self._now_ms()
+            self._pace.took(size, now_ms)
+            if was_cautious or now_ms - transfer.considered_at_ms >= CONSIDER_MS:
+                self._consider_others(transfer)
             if was_cautious:
                 for other in list(transfer.requesters.values()):
                     self._serve(transfer, other)
@@ -473,6 +484,7 @@ class Transfers:
         """Let the owner redirect those who ask, if that is better."""
         if transfer.layout is None:
             return
+        transfer.considered_at_ms = self._now_ms()
         chunks = 0
         links: list[int] = []
         for link, requester in transfer.requesters.items():
@@ -578,12 +590,16 @@ class Transfers:
             self._emit(SendManifest(transfer.image, requester.link))
         cautious = not self._pace.known
         window_bytes = CAUTIOUS_BYTES // len(transfer.requesters) if cautious else WINDOW_BYTES
+        piece_bytes = self._pace.piece_bytes
         while (ready := requester.pending & transfer.have) and requester.unacknowledged_bytes < window_bytes:
             first = (ready & -ready).bit_length() - 1
             count = size = 0
+            room_bytes = min(piece_bytes, window_bytes - requester.unacknowledged_bytes)
             while ready >> (first + count) & 1:
                 length = layout.place(first + count)[2]
-                if count and (cautious or size + length > PIECE_BYTES):
+                if count and (cautious or size + length > room_bytes):
+                    break
+                if 2 * size >= piece_bytes and (first + count) % ALIGNED_CHUNKS == 0:
                     break
                 count += 1
                 size += length

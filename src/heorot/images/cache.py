@@ -22,12 +22,13 @@ import errno
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from heorot.core.chunks import DIGEST_BYTES, FILE, chunk_bytes_of
 from heorot.core.errors import ProtocolError
 from heorot.core.image import Layout, decode_manifest, image_id, ranges_of
+from heorot.core.message_base import Chunk
 from heorot.images.files import read_exactly
 from heorot.images.identity import ImageError
 
@@ -201,7 +202,7 @@ class Cache:
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
-                _write(fd, encoded, 0)
+                _write(fd, [encoded], 0)
             finally:
                 os.close(fd)
             os.rename(temporary, path)
@@ -211,37 +212,53 @@ class Cache:
             raise self._failure(error, path) from error
         return self.examine(image)
 
-    def keep_chunk(self, image: bytes, chunk: int, data: bytes) -> None:
-        """Store a chunk that was checked."""
+    def keep_chunks(self, image: bytes, first: int, chunks: Sequence[Chunk]) -> None:
+        """Store consecutive chunks that were checked."""
         pinned = self._pinned.get(image)
         if pinned is None:
             return
         layout = pinned.layout
-        file, offset, _ = layout.place(chunk)
-        first, count = layout.chunks_of(file)
-        name = pinned.names[file]
-        bit = 1 << (chunk - first)
-        if self._chunks[name] & bit:
+        while chunks:
+            file, offset, _ = layout.place(first)
+            start, count = layout.chunks_of(file)
+            mine = chunks[: start + count - first]
+            self._keep_in_file(layout, file, pinned.names[file], first - start, mine, offset)
+            first, chunks = first + len(mine), chunks[len(mine) :]
+
+    def _keep_in_file(
+        self, layout: Layout, file: int, name: str, first: int, chunks: Sequence[Chunk], offset: int
+    ) -> None:
+        """Store consecutive chunks of one file; the first has this number there."""
+        have = self._chunks[name]
+        bits = ((1 << len(chunks)) - 1) << first
+        if have & bits and len(chunks) > 1:
+            # Another image that holds the same file has brought some of them.
+            for chunk, data in enumerate(chunks, first):
+                self._keep_in_file(layout, file, name, chunk, [data], offset)
+                offset += len(data)
             return
-        self._make_room(len(data))
+        if have & bits:
+            return
+        size = sum(map(len, chunks))
+        self._make_room(size)
         try:
-            self._write_chunk(name, data, offset)
+            self._write_chunks(name, chunks, offset)
         except OSError as error:
             raise self._failure(error, self._path("partial", name)) from error
-        self.used_bytes += len(data)
-        self._chunks[name] |= bit
-        if self._chunks[name] == (1 << count) - 1:
+        self.used_bytes += size
+        self._chunks[name] |= bits
+        if self._chunks[name] == (1 << layout.chunks_of(file)[1]) - 1:
             self._finish(name, layout.manifest.entries[layout.files[file]].mode)
 
-    def _write_chunk(self, name: str, data: bytes, offset: int) -> None:
+    def _write_chunks(self, name: str, chunks: Sequence[Chunk], offset: int) -> None:
         try:
-            _write(self._file(name, os.O_RDWR | os.O_CREAT), data, offset)
+            _write(self._file(name, os.O_RDWR | os.O_CREAT), chunks, offset)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             # The disk is smaller than the limit, or others use it: what nobody needs now has to go.
             self._evict(self.limit_bytes)
-            _write(self._file(name, os.O_RDWR | os.O_CREAT), data, offset)
+            _write(self._file(name, os.O_RDWR | os.O_CREAT), chunks, offset)
 
     def _finish(self, name: str, mode: int) -> None:
         """All chunks of a file are there."""
@@ -466,7 +483,7 @@ class Cache:
             os.rename(self._path("files", name), self._path("partial", name))
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            _write(fd, boot, 0)
+            _write(fd, [boot], 0)
         finally:
             os.close(fd)
 
@@ -516,9 +533,14 @@ def _size_on_disk(status: os.stat_result) -> int:
     return min(status.st_size, status.st_blocks * 512)
 
 
-def _write(fd: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view = view[written:]
-        offset += written
+def _write(fd: int, parts: Sequence[Chunk], offset: int) -> None:
+    written = os.pwritev(fd, parts, offset)
+    for part in parts:
+        # Nearly always all of it was written at once.
+        view = memoryview(part)[written:]
+        offset += min(written, len(part))
+        written = max(0, written - len(part))
+        while view:
+            count = os.pwrite(fd, view, offset)
+            view = view[count:]
+            offset += count

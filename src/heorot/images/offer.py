@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WINDOW_BYTES = 1024 * 1024
 """What may be on its way to the head unacknowledged."""
-PIECE_BYTES = 128 * 1024
+PIECE_BYTES = 512 * 1024
 FORMAT = "heorot image 1"
 MAX_SAVED_BYTES = 256 * 1024
 _VARIABLES = (b"PATH", b"LD_LIBRARY_PATH", b"LD_PRELOAD", b"LD_AUDIT", b"LD_ORIGIN_PATH", b"GLIBC_TUNABLES")

@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from heorot.core.errors import HeorotError
 from heorot.core.framing import HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder
@@ -27,9 +28,15 @@ BACKLOG_BYTES = 64 * 1024 * 1024
 CLOSE_TIMEOUT_S = 5.0
 """How long a closing channel may take to send what is queued."""
 
+RECORD_BYTES = 16 * 1024
+"""What a TLS record holds at most, and so what is decrypted at once."""
+LARGE_BYTES = 16 * 1024
+"""A frame from this size on is encrypted where it is; smaller ones are put together first."""
+
 # Shared by all channels of the process: what is read is copied out at once.
 _buffer = bytearray(READ_BYTES)
 _view = memoryview(_buffer)
+_record = memoryview(bytearray(RECORD_BYTES))
 
 
 class TlsCodec:
@@ -54,27 +61,24 @@ class TlsCodec:
         """Take what the socket delivered."""
         self._incoming.write(data)
 
-    def decrypt(self) -> tuple[bytes, bool]:
-        """Return the plain bytes that are complete, and whether the peer has ended the connection. Raises
-        ssl.SSLError.
+    def decrypt_into(self, buffer: memoryview) -> int | None:
+        """Put plain bytes of at most one record into `buffer`, and return how many: 0 if none are there yet, None if
+        the peer has ended the connection. Raises ssl.SSLError.
         """
-        connection, incoming = self.object, self._incoming
-        parts: list[bytes] = []
+        if not self._incoming.pending and not self.object.pending():
+            return 0
         try:
-            while incoming.pending or connection.pending():
-                part = connection.read(16384)
-                if not part:
-                    return b"".join(parts), True
-                parts.append(part)
+            # With a buffer it returns a number, whatever its stub says.
+            return cast("int", self.object.read(len(buffer), buffer)) or None
         except ssl.SSLWantReadError:
-            pass
+            return 0
         except ssl.SSLZeroReturnError:
-            return b"".join(parts), True
-        return (parts[0] if len(parts) == 1 else b"".join(parts)), False
+            return None
 
-    def encrypt(self, data: bytes) -> bytes:
-        """Return what to send for `data`."""
-        self.object.write(data)
+    def encrypt(self, parts: list[bytes | memoryview]) -> bytes:
+        """Return what to send for `parts`, one after the other."""
+        for part in parts:
+            self.object.write(part)
         return self._outgoing.read()
 
     def pending(self) -> bytes:
@@ -99,6 +103,8 @@ class Channel:
         Called once with the reason, unless `close` or `finish` ended the channel.
     on_established
         Called once TLS is established, before any frame; with plain sockets never.
+    on_large_frame
+        Called instead of `on_frame` for large frames under TLS, most of which are never copied then.
     """
 
     def __init__(
@@ -112,11 +118,13 @@ class Channel:
         tls: TlsCodec | None = None,
         limit_bytes: int = MAX_FRAME_BYTES,
         explain: Callable[[BaseException], str] = str,
+        on_large_frame: Callable[[memoryview], None] | None = None,
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._fd = sock.fileno()
         self._on_frame = on_frame
+        self._on_large_frame = on_large_frame or (lambda payload: on_frame(bytes(payload)))
         self._on_closed = on_closed
         self._on_established = on_established
         self._explain = explain
@@ -128,6 +136,8 @@ class Channel:
         self._decoder = FrameDecoder(limit_bytes)
         self._control: list[bytes] = []
         self._bulk: deque[bytes] = deque()
+        self._begun: memoryview | None = None
+        """The rest of a large frame whose beginning was encrypted or sent."""
         self._unsent: bytes | memoryview = b""
         self.backlog_bytes = 0
         self._flush_planned = False
@@ -183,38 +193,56 @@ class Channel:
         if not self.closed and not self._writer_watched:
             self._write()
 
-    def _gather(self) -> bytes:
-        parts: list[bytes] = []
-        size = 0
+    def _gather(self) -> list[bytes | memoryview]:
+        """Return what goes out next: about `WRITE_BYTES` at most, and control before bulk between two frames."""
+        parts: list[bytes | memoryview] = []
+        small: list[bytes] = []
+        room = WRITE_BYTES
+        if self._begun is not None:
+            room -= self._begin(self._begun, room, parts)
         control, bulk = self._control, self._bulk
-        if control:
-            self._control = []
-            for payload in control:
-                parts.append(len(payload).to_bytes(4, "big"))
-                parts.append(payload)
-                size += len(payload)
-        while bulk and size < WRITE_BYTES:
-            payload = bulk.popleft()
-            parts.append(len(payload).to_bytes(4, "big"))
-            parts.append(payload)
-            size += len(payload)
-        data = b"".join(parts)
-        self.backlog_bytes -= len(data)
+        taken = 0
+        while self._begun is None and (taken < len(control) or (bulk and room > 0)):
+            if taken < len(control):
+                payload = control[taken]
+                taken += 1
+            else:
+                payload = bulk.popleft()
+            small.append(len(payload).to_bytes(4, "big"))
+            if len(payload) < LARGE_BYTES:
+                small.append(payload)
+                room -= len(payload)
+            else:
+                parts.append(b"".join(small))
+                small.clear()
+                room -= self._begin(memoryview(payload), room, parts)
+        if taken:
+            self._control = control[taken:]
+        if small:
+            parts.append(b"".join(small))
+        self.backlog_bytes -= sum(map(len, parts))
         if self.on_drained is not None and self.backlog_bytes <= DRAINED_BYTES:
             self._loop.call_soon(self.on_drained)
-        return data
+        return parts
+
+    def _begin(self, payload: memoryview, room: int, parts: list[bytes | memoryview]) -> int:
+        """Add as much of a large frame as there is room for, and remember the rest; return how much that is."""
+        size = max(room, RECORD_BYTES)
+        parts.append(payload[:size])
+        self._begun = payload[size:] if len(payload) > size else None
+        return min(size, len(payload))
 
     def _write(self) -> None:
         tls = self.tls
         for _ in range(4):
             if not self._unsent:
-                if (tls is not None and not tls.established) or not (self._control or self._bulk):
+                if (tls is not None and not tls.established) or not self._is_waiting:
                     self._unwatch_writer()
                     if self._finishing is not None:
                         self.close()
                     return
-                data = self._gather()
-                self._unsent = tls.encrypt(data) if tls is not None else data
+                parts = self._gather()
+                self._unsent = tls.encrypt(parts) if tls is not None else b"".join(parts)
             try:
                 sent = self._sock.send(self._unsent)
             except (BlockingIOError, InterruptedError):
@@ -227,12 +255,16 @@ class Channel:
                 break
             self._unsent = b""
         else:
-            if not self._unsent and not (self._control or self._bulk) and self._finishing is None:
+            if not self._unsent and not self._is_waiting and self._finishing is None:
                 self._unwatch_writer()
                 return
         if not self._writer_watched:
             self._writer_watched = True
             self._loop.add_writer(self._fd, self._write)
+
+    @property
+    def _is_waiting(self) -> bool:
+        return bool(self._control or self._bulk or self._begun is not None)
 
     def _unwatch_writer(self) -> None:
         if self._writer_watched:
@@ -273,17 +305,27 @@ class Channel:
                     return
                 if self._control or self._bulk:
                     self._flush()
-            data, ended = tls.decrypt()
-            if data:
-                self._deliver(data)
-            if ended and not self.closed:
-                self._fail("the peer closed the connection")
+            self._read_records(tls)
         except ssl.SSLError as error:
             if tls is not None:
                 self._send_now(tls.pending())
             self._fail(self._explain(error))
         except HeorotError as error:
             self._fail(str(error))
+
+    def _read_records(self, tls: TlsCodec) -> None:
+        decoder = self._decoder
+        while not self.closed:
+            rest = decoder.rest()
+            count = tls.decrypt_into(_record if rest is None else rest)
+            if not count:
+                if count is None:
+                    self._fail("the peer closed the connection")
+                return
+            if rest is None:
+                self._deliver(_record[:count])
+            elif (payload := decoder.advance(count)) is not None and self._finishing is None:
+                self._on_large_frame(payload)
 
     def _deliver(self, data: bytes | memoryview) -> None:
         for payload in self._decoder.feed(data):
@@ -329,12 +371,13 @@ class Channel:
         self._sock.close()
         self._control = []
         self._bulk.clear()
+        self._begun = None
         self._unsent = b""
         self.backlog_bytes = 0
         # The callbacks' owner holds us: without this cycle the 40 KB of a TLS connection are free at once, not at some
         # later collection that does not even know of them.
         self.tls = None
-        self._on_frame = self._on_closed = _ignore
+        self._on_frame = self._on_large_frame = self._on_closed = _ignore
         self._on_established = self.on_drained = None
 
     def _fail(self, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from heorot.core.image_messages import ImageManifest, Piece
 from heorot.core.machine import (
@@ -15,13 +15,15 @@ from heorot.core.machine import (
     Examine,
     Examined,
     Forget,
-    KeepChunk,
+    KeepChunks,
     KeepManifest,
     MakeView,
     SendChunks,
     SendManifest,
     ViewMade,
 )
+from heorot.core.message_base import Chunk
+from heorot.core.messages import encode
 from heorot.images.cache import Cache
 from heorot.images.files import FileDigest, open_file
 from heorot.images.identity import ImageError, identity, is_settled
@@ -32,6 +34,8 @@ from heorot.runtime.loop import Loop
 STEP_BYTES = 4 * 1024 * 1024
 """So much of a file is read before the daemon looks at everything else."""
 MAX_REMEMBERED_FILES = 256
+ENCODED_BYTES = 1024 * 1024
+"""So much of what was sent last is kept in memory, as it went out, for the neighbours that are to be sent it, too."""
 
 
 class Images:
@@ -61,12 +65,17 @@ class Images:
         self._links: Links | None = None
         self._known: OrderedDict[bytes, tuple[list[int], bytes]] = OrderedDict()
         """Files of this host: what they looked like, and their content's name."""
+        self._arrived: KeepChunks | None = None
+        """What came last, until the present round of the loop is over: it need not be read to be passed on."""
+        self._encoded: dict[tuple[bytes, int, int], bytes] = {}
+        """Pieces that were sent last, the oldest first: image, first chunk, how many."""
+        self._encoded_bytes = 0
         self.hands: dict[type, Callable[..., None]] = {
             Compare: self._compare,
             Examine: self._examine,
             Forget: self._forget,
             KeepManifest: self._keep_manifest,
-            KeepChunk: self._keep_chunk,
+            KeepChunks: self._keep_chunks,
             SendManifest: self._send_manifest,
             SendChunks: self._send_chunks,
             MakeView: self._make_view,
@@ -139,6 +148,7 @@ class Images:
             self._fail(item.image, error)
 
     def _forget(self, item: Forget) -> None:
+        self._drop_encoded(item.image)
         self._cache.forget(item.image)
 
     def _keep_manifest(self, item: KeepManifest) -> None:
@@ -147,9 +157,12 @@ class Images:
         except ImageError as error:
             self._fail(item.image, error)
 
-    def _keep_chunk(self, item: KeepChunk) -> None:
+    def _keep_chunks(self, item: KeepChunks) -> None:
+        if self._arrived is None:
+            self._loop.call_soon(self._forget_arrived)
+        self._arrived = item
         try:
-            self._cache.keep_chunk(item.image, item.chunk, item.data)
+            self._cache.keep_chunks(item.image, item.first, item.chunks)
         except ImageError as error:
             self._fail(item.image, error)
 
@@ -162,16 +175,44 @@ class Images:
             return
         self._links.send(item.link, ImageManifest(item.image, data), True)
 
+    def _forget_arrived(self) -> None:
+        self._arrived = None
+
     def _send_chunks(self, item: SendChunks) -> None:
         assert self._links is not None
-        try:
-            chunks = self._cache.read_chunks(item.image, item.first, item.count, check=item.check)
-        except ImageError as error:
-            self._log("warning", f"cannot send chunks of an image: {error}; fetching them anew")
-            lost = self._cache.lose_chunks(item.image, item.first, item.count)
-            self._feed(ChunksGone(item.image, item.link, item.first, item.count, lost))
-            return
-        self._links.send(item.link, Piece(item.image, item.first, chunks), True)
+        key = item.image, item.first, item.count
+        payload = self._encoded.get(key)
+        if payload is None or item.check:
+            try:
+                chunks = self._chunks(item)
+            except ImageError as error:
+                self._log("warning", f"cannot send chunks of an image: {error}; fetching them anew")
+                self._drop_encoded(item.image)
+                lost = self._cache.lose_chunks(item.image, item.first, item.count)
+                self._feed(ChunksGone(item.image, item.link, item.first, item.count, lost))
+                return
+            payload = encode(Piece(item.image, item.first, chunks))
+            self._keep_encoded(key, payload)
+        self._links.send_encoded(item.link, payload, True)
+
+    def _chunks(self, item: SendChunks) -> Sequence[Chunk]:
+        arrived = self._arrived
+        if arrived is not None and arrived.image == item.image and not item.check:
+            skipped = item.first - arrived.first
+            if skipped >= 0 and skipped + item.count <= len(arrived.chunks):
+                return arrived.chunks[skipped : skipped + item.count]
+        return self._cache.read_chunks(item.image, item.first, item.count, check=item.check)
+
+    def _keep_encoded(self, key: tuple[bytes, int, int], payload: bytes) -> None:
+        """Most neighbours are sent the same pieces, about at the same time."""
+        self._encoded_bytes += len(payload) - len(self._encoded.pop(key, b""))
+        self._encoded[key] = payload
+        while self._encoded_bytes > ENCODED_BYTES and len(self._encoded) > 1:
+            self._encoded_bytes -= len(self._encoded.pop(next(iter(self._encoded))))
+
+    def _drop_encoded(self, image: bytes) -> None:
+        for key in [key for key in self._encoded if key[0] == image]:
+            self._encoded_bytes -= len(self._encoded.pop(key))
 
     def _make_view(self, item: MakeView) -> None:
         try:

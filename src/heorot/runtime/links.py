@@ -106,11 +106,11 @@ class Links:
             self._encoded = (message, encode(message))
         target.channel.send(self._encoded[1], bulk)
 
-    def send_encoded(self, link: int, payload: bytes) -> None:
+    def send_encoded(self, link: int, payload: bytes, bulk: bool = False) -> None:
         """Queue a message that is encoded already."""
         target = self._links.get(link)
         if target is not None:
-            target.channel.send(payload)
+            target.channel.send(payload, bulk)
 
     def close_link(self, link: int, reason: str) -> None:
         """Send what is queued, then close."""
@@ -193,7 +193,7 @@ class Links:
         self._links[link.number] = link
         self._feed(LinkOpened(link.number, peer.number, link.key))
 
-    def received(self, link: _Link, payload: bytes) -> None:
+    def received(self, link: _Link, payload: bytes | memoryview) -> None:
         """Hand a message to the machine."""
         message = decode_link(payload)
         if not link.greeted and type(message) is Hello:
@@ -288,6 +288,7 @@ class _Link:
             tls=TlsCodec(context, server_side=not key),
             limit_bytes=MAX_GREETING_BYTES,
             explain=tls.explain,
+            on_large_frame=self.large_frame,
         )
         self.limit: Timer | None = loop.call_at(loop.time() + timeout_s, self.timed_out)
 
@@ -318,6 +319,12 @@ class _Link:
             self.channel.finish()
             self.end()
             self.links.closed(self, "")
+
+    def large_frame(self, payload: memoryview) -> None:
+        if self.taker is None and self.session is None:
+            self.links.received(self, payload)
+        else:
+            self.frame(bytes(payload))
 
     def serve_join(self, session: JoinSession) -> None:
         self.session = session

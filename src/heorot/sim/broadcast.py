@@ -18,7 +18,7 @@ from heorot.core.machine import (
     Examine,
     Examined,
     Instruction,
-    KeepChunk,
+    KeepChunks,
     KeepManifest,
     Send,
     SendChunks,
@@ -144,8 +144,8 @@ class Hop:
             if mask_of([item.first, item.count], self.run.chunks) & ~self.cache:
                 raise Unexpected(f"n{self.node} is to send what it does not have: {ChunksGone.__name__}")
             self._send(item.link, piece, size + PIECE_OVERHEAD_BYTES, True)
-        elif isinstance(item, KeepChunk):
-            self.cache |= 1 << item.chunk
+        elif isinstance(item, KeepChunks):
+            self.cache |= ((1 << len(item.chunks)) - 1) << item.first
         elif isinstance(item, Examine):
             self._examined()
         elif isinstance(item, KeepManifest):

@@ -18,7 +18,7 @@ from heorot.core.machine import (
     Examine,
     Examined,
     Forget,
-    KeepChunk,
+    KeepChunks,
     KeepManifest,
     MakeView,
     SendChunks,
@@ -127,16 +127,17 @@ class VirtualCache:
             self.pinned.discard(item.image)
         elif isinstance(item, KeepManifest):
             self._keep_manifest(item)
-        elif isinstance(item, KeepChunk):
-            if item.data != self._cluster.images[item.image].chunk(item.chunk):
-                world.violated("ImageExact", f"{self._name} keeps wrong bytes as chunk {item.chunk}")
-            self._chunks.setdefault(item.image, {})[item.chunk] = item.data
+        elif isinstance(item, KeepChunks):
+            for chunk, data in enumerate(item.chunks, item.first):
+                if data != self._cluster.images[item.image].chunk(chunk):
+                    world.violated("ImageExact", f"{self._name} keeps wrong bytes as chunk {chunk}")
+                self._chunks.setdefault(item.image, {})[chunk] = bytes(data)
         elif isinstance(item, SendManifest):
             self._send(item.link, ImageManifest(item.image, self._cluster.images[item.image].encoded))
         elif isinstance(item, SendChunks):
-            chunks = self._chunks[item.image]
-            data = [chunks[number] for number in range(item.first, item.first + item.count)]
-            self._send(item.link, Piece(item.image, item.first, data))
+            mine = self._chunks[item.image]
+            kept = [mine[number] for number in range(item.first, item.first + item.count)]
+            self._send(item.link, Piece(item.image, item.first, kept))
         else:
             assert isinstance(item, MakeView)
             if not self.whole(item.image):
