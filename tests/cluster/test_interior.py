@@ -9,7 +9,7 @@ import os
 import signal
 import uuid
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -64,7 +64,8 @@ class Tree:
             yield agents
         except BaseException:
             for pid in agents:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
             raise
 
     def check(self, process: Running, lost: Set[int] = frozenset()) -> None:
