@@ -164,6 +164,8 @@ def test_all_that_was_asked_for_before_the_manifest_was_here_is_sent() -> None:
         rig.transfers.want(20, m.Want(other.image, False, [chunk, 1]))
     rig.out.clear()
     rig.transfers.examined(Examined(other.image, other.encoded, [0, 3]))
+    for _ in range(3):
+        rig.transfers.took(20, m.Took(other.image, CHUNK_BYTES))
     sent = [item for item in rig.out if isinstance(item, SendChunks)]
     assert sum(item.count for item in sent) == 3
 

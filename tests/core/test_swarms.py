@@ -10,6 +10,8 @@ from heorot.core.machine import Instruction, Send
 from heorot.core.nodeset import NodeSet
 from heorot.core.swarms import (
     ENOUGH_BYTES,
+    ENOUGH_MS,
+    FIRST_BYTES,
     KEPT_MS,
     LARGEST_PIECE_BYTES,
     MAX_SWARMS,
@@ -75,6 +77,38 @@ def test_a_slow_pace_is_known_after_a_while() -> None:
     assert pace.known
     pace.lost(1000)
     assert pace.outstanding_bytes == 0
+
+
+def test_little_is_sent_ahead_at_first_and_much_as_soon_as_it_is_taken() -> None:
+    pace = Pace()
+    assert pace.room_bytes == FIRST_BYTES
+    pace.sent(FIRST_BYTES, 0)
+    assert pace.room_bytes == 0
+    pace.took(FIRST_BYTES, 40)
+    assert not pace.known
+    assert pace.room_bytes == ENOUGH_BYTES
+    pace.sent(ENOUGH_BYTES, 41)
+    pace.took(ENOUGH_BYTES, 43)
+    assert pace.known
+    assert pace.ms_for(ENOUGH_BYTES) == 2, "what one chunk took tells nothing about many"
+
+
+def test_one_chunk_is_enough_to_know_that_a_link_is_slow() -> None:
+    pace = Pace()
+    pace.sent(FIRST_BYTES, 0)
+    pace.took(FIRST_BYTES, ENOUGH_MS)
+    assert pace.known
+    assert pace.ms_for(FIRST_BYTES) == ENOUGH_MS
+
+
+def test_one_who_takes_nothing_does_not_hold_up_the_others_for_long() -> None:
+    pace = Pace()
+    pace.sent(FIRST_BYTES, 0)
+    pace.waited()
+    assert pace.room_bytes == FIRST_BYTES
+    pace.sent(FIRST_BYTES, 0)
+    pace.lost(FIRST_BYTES)
+    assert pace.room_bytes == FIRST_BYTES
 
 
 def test_pieces_are_as_large_as_the_pace_allows() -> None:

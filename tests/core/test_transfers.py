@@ -24,7 +24,9 @@ from heorot.core.machine import (
     Send,
     SendChunks,
     SendManifest,
+    SetTimer,
 )
+from heorot.core.swarms import FIRST_BYTES
 from heorot.core.transfers import MAX_IMAGES, WINDOW_BYTES, Source, Transfers
 
 
@@ -63,6 +65,7 @@ class Hop:
         self.sent_bytes = 0
         self.broken = False
         self.pinned = 0
+        self.timers: list[str] = []
         self.transfers = Transfers(
             self.perform, self.ask, self.sources, self.complete, lambda image, why: self.failures.append(why)
         )
@@ -100,6 +103,8 @@ class Hop:
             tree.send(self.name, item.link, i.ImageManifest(sample.image, self.manifest))
         elif isinstance(item, SendChunks):
             self.send_chunks(item)
+        elif isinstance(item, SetTimer):
+            self.timers.append(item.key)
         elif isinstance(item, Send):
             assert isinstance(item.message, i.Unavailable)
             tree.send(self.name, item.link, item.message)
@@ -153,6 +158,7 @@ class Tree:
         self.posted: deque[tuple[Hop, object]] = deque()
         self.hops: list[Hop] = []
         self.damage = 0.0
+        self.has_clock = True
         for number in range(hops + 1):
             parent = self.hops[(number - 1) // fanout] if number else None
             self.hops.append(Hop(self, number, parent))
@@ -179,10 +185,17 @@ class Tree:
             call()
             return True
         if not busy:
-            return False
+            return self.time_passes()
         sender, receiver = self.random.choice(busy)
         self.hops[receiver].received(sender, self.links[sender, receiver].popleft())
         return True
+
+    def time_passes(self) -> bool:
+        waiting = [hop for hop in self.hops if hop.timers and self.has_clock]
+        for hop in waiting:
+            hop.timers.clear()
+            hop.transfers.waited()
+        return bool(waiting)
 
     def run(self) -> None:
         for _ in range(200_000):
@@ -405,3 +418,63 @@ def test_there_is_a_bound_on_images_under_way() -> None:
         hop.transfers.need(number.to_bytes(32, "big"))
     assert len(hop.transfers.transfers) == MAX_IMAGES
     assert hop.failures == [f"{MAX_IMAGES} images are on their way already"]
+
+
+def first_sent(tree: Tree) -> list[int]:
+    """Return to whom the root has sent chunks that were not taken yet."""
+    return [link for link, size in tree.hops[0].in_flight.items() if size]
+
+
+def wait_for_chunks(tree: Tree) -> None:
+    while not any(tree.hops[0].in_flight.values()):
+        assert tree.step()
+
+
+def test_at_first_one_neighbour_is_sent_one_chunk_and_all_are_served_in_the_end() -> None:
+    tree = make(1, hops=8, fanout=8)
+    for hop in tree.hops[1:]:
+        hop.transfers.need(tree.sample.image)
+    most = 0
+    while tree.step():
+        if tree.hops[0].sent_bytes <= CHUNK_BYTES:
+            most = max(most, len(first_sent(tree)))
+    assert most == 1
+    assert_all_have_it(tree, tree.hops[1:])
+    tree.assert_idle()
+
+
+def test_another_image_is_served_too_once_the_pace_is_known() -> None:
+    tree = make(2, hops=2, fanout=2)
+    root, (one, two) = tree.hops[0], tree.hops[1:]
+    tree.has_clock = False
+    root.transfers._pace.sent(FIRST_BYTES, 0)  # of another image, to another neighbour
+    for hop in (one, two):
+        hop.transfers.need(tree.sample.image)
+    tree.run()
+    assert not root.sent_bytes
+    assert root.timers == ["pace"], "whoever has to wait is not forgotten"
+    tree.has_clock = True
+    tree.run()
+    assert_all_have_it(tree, [one, two])
+
+
+def test_a_neighbour_that_takes_nothing_does_not_stop_the_others() -> None:
+    tree = make(3, hops=3, fanout=3)
+    for hop in tree.hops[1:]:
+        hop.transfers.need(tree.sample.image)
+    wait_for_chunks(tree)
+    (silent,) = first_sent(tree)
+    tree.links[0, silent].clear()
+    tree.run()
+    assert_all_have_it(tree, [hop for hop in tree.hops[1:] if hop.name != silent])
+
+
+def test_a_neighbour_that_is_lost_at_first_makes_room_for_the_others() -> None:
+    tree = make(4, hops=2, fanout=2)
+    root = tree.hops[0]
+    for link in (1, 2):
+        root.transfers.want(link, i.Want(tree.sample.image, False, [0, tree.sample.layout.chunks]))
+    root.examined()
+    assert first_sent(tree) == [1]
+    root.transfers.neighbour_lost(1)
+    assert first_sent(tree) == [1, 2]

@@ -436,6 +436,8 @@ class HeadMachine:
             self.requests.timed_out(int(rest))
         elif kind == "rivals":
             self.rivals.announce()
+        elif kind == "pace":
+            self.images.transfers.waited()
         elif kind == "settle":
             self.settling.due()
 

@@ -703,6 +703,8 @@ class NodeMachine:
                 self._set_headless(True)
         elif event.key == "peers":
             self.images.look()
+        elif event.key == "pace":
+            self.images.transfers.waited()
         elif event.key == "pulse":
             self._pulse()
         elif event.key == "another":

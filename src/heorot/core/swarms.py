@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import NamedTuple, TypeAlias
 
 from heorot.core import image_messages as i
+from heorot.core.chunks import CHUNK_BYTES
 from heorot.core.errors import ProtocolError
 from heorot.core.machine import Instruction, Log, Send
 from heorot.core.nodeset import NodeSet
@@ -26,8 +27,13 @@ GAIN_MS = 200
 ENOUGH_BYTES = 256 * 1024
 ENOUGH_MS = 50
 """After so many bytes, or after this time, the rate is known well enough ..."""
-CAUTIOUS_BYTES = ENOUGH_BYTES
-"""... and before that about so much is sent ahead to all neighbours together: it would only be in the way."""
+FIRST_BYTES = CHUNK_BYTES
+"""... and before that so much is sent ahead at first, to all neighbours together: on a slow link more would be in the
+way of everything that follows ..."""
+WIDENING = 3
+"""... and so many times what was taken comes on top: on a fast link the rate is known after a few milliseconds."""
+PATIENCE_MS = 500
+"""If so little was taken for so long, somebody else is sent as much: who was sent it may be in no state to take it."""
 KEPT_MS = 10_000
 """For so long after a transfer has ended a swarm is remembered: some may still ask, and all must follow the same."""
 PLAN_BYTES = 8
@@ -51,6 +57,9 @@ class Pace:
         self._bytes = 0
         self._busy_ms = 0
         self._since_ms = 0
+        self._is_quick = False
+        self.ahead_bytes = FIRST_BYTES
+        """What may be on its way as long as the rate is not known."""
 
     def sent(self, size: int, now_ms: int) -> None:
         """So many bytes are on their way."""
@@ -61,9 +70,14 @@ class Pace:
     def took(self, size: int, now_ms: int) -> None:
         """So many have arrived."""
         self._bytes += size
+        self.ahead_bytes = max(self.ahead_bytes, min(ENOUGH_BYTES, self.ahead_bytes + WIDENING * size))
         self._busy_ms += now_ms - self._since_ms
         self._since_ms = now_ms
         self.lost(size)
+        if self._bytes <= FIRST_BYTES and self._busy_ms < ENOUGH_MS and not self._is_quick:
+            # One chunk alone on a quick link shows how long its way takes, not how many follow each other on it.
+            self._is_quick = True
+            self._bytes = self._busy_ms = 0
         if self._bytes > FORGET_BYTES:
             self._bytes //= 2
             self._busy_ms //= 2
@@ -71,6 +85,15 @@ class Pace:
     def lost(self, size: int) -> None:
         """So many will not arrive."""
         self.outstanding_bytes = max(0, self.outstanding_bytes - size)
+
+    def waited(self) -> None:
+        """Nobody has taken anything for a while."""
+        self.ahead_bytes *= 2
+
+    @property
+    def room_bytes(self) -> int:
+        """How much more may be sent ahead as long as the rate is not known."""
+        return self.ahead_bytes - self.outstanding_bytes
 
     @property
     def known(self) -> bool:

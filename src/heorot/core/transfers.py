@@ -43,8 +43,9 @@ from heorot.core.machine import (
     Send,
     SendChunks,
     SendManifest,
+    SetTimer,
 )
-from heorot.core.swarms import CAUTIOUS_BYTES, Pace
+from heorot.core.swarms import PATIENCE_MS, Pace
 
 WINDOW_BYTES = 1024 * 1024
 """What may be on its way to one neighbour of one image, not yet acknowledged; at least one chunk may."""
@@ -209,6 +210,8 @@ class Transfers:
         self._ended = ended
         self._pace = pace or Pace()
         self._now_ms = now_ms
+        self._waits = False
+        """The timer ``pace`` is set."""
         self.transfers: dict[bytes, _Transfer] = {}
 
     # ------------------------------------------------------------------ what is wanted
@@ -474,8 +477,7 @@ class Transfers:
             if was_cautious or now_ms - transfer.considered_at_ms >= CONSIDER_MS:
                 self._consider_others(transfer)
             if was_cautious:
-                for other in list(transfer.requesters.values()):
-                    self._serve(transfer, other)
+                self._serve_all()
             else:
                 self._serve(transfer, requester)
             self._end_if_idle(transfer)
@@ -503,6 +505,15 @@ class Transfers:
                 self._pace.lost(requester.unacknowledged_bytes)
             if transfer.wants.pop(link, None) or requester is not None:
                 self._end_if_idle(transfer)
+        if not self._pace.known:
+            self._serve_all()
+
+    def waited(self) -> None:
+        """The timer ``pace`` has fired."""
+        self._waits = False
+        if not self._pace.known:
+            self._pace.waited()
+            self._serve_all()
 
     # ------------------------------------------------------------------ inside
 
@@ -589,9 +600,13 @@ class Transfers:
             requester.manifest = False
             self._emit(SendManifest(transfer.image, requester.link))
         cautious = not self._pace.known
-        window_bytes = CAUTIOUS_BYTES // len(transfer.requesters) if cautious else WINDOW_BYTES
+        # Cautiously, one chunk to each before anybody is sent a second one.
+        window_bytes = max(1, self._pace.ahead_bytes // len(transfer.requesters)) if cautious else WINDOW_BYTES
         piece_bytes = self._pace.piece_bytes
         while (ready := requester.pending & transfer.have) and requester.unacknowledged_bytes < window_bytes:
+            if cautious and self._pace.room_bytes <= 0:
+                self._wait()
+                break
             first = (ready & -ready).bit_length() - 1
             count = size = 0
             room_bytes = min(piece_bytes, window_bytes - requester.unacknowledged_bytes)
@@ -607,6 +622,19 @@ class Transfers:
             requester.unacknowledged_bytes += size
             self._pace.sent(size, self._now_ms())
             self._emit(SendChunks(transfer.image, requester.link, first, count, requester.doubt))
+
+    def _serve_all(self) -> None:
+        """Nobody is held up any more by what others have not taken, or less so."""
+        for transfer in list(self.transfers.values()):
+            if transfer.layout is not None and not transfer.examining:
+                self._consider_others(transfer)
+                for requester in list(transfer.requesters.values()):
+                    self._serve(transfer, requester)
+
+    def _wait(self) -> None:
+        if not self._waits:
+            self._waits = True
+            self._emit(SetTimer("pace", self._now_ms() + PATIENCE_MS))
 
     @staticmethod
     def _size_of(layout: Layout, first: int, count: int) -> int:
