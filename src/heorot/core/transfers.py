@@ -601,7 +601,9 @@ class Transfers:
             self._emit(SendManifest(transfer.image, requester.link))
         cautious = not self._pace.known
         # Cautiously, one chunk to each before anybody is sent a second one.
-        window_bytes = max(1, self._pace.ahead_bytes // len(transfer.requesters)) if cautious else WINDOW_BYTES
+        window_bytes = WINDOW_BYTES
+        if cautious:
+            window_bytes = min(WINDOW_BYTES, max(1, self._pace.ahead_bytes // len(transfer.requesters)))
         piece_bytes = self._pace.piece_bytes
         while (ready := requester.pending & transfer.have) and requester.unacknowledged_bytes < window_bytes:
             if cautious and self._pace.room_bytes <= 0:
