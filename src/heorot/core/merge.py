@@ -9,7 +9,10 @@ from __future__ import annotations
 from heorot.core.messages import Failure, Report
 
 LONGEST_WAIT_FACTOR = 16
-LAUNCH_WAIT_MS_PER_NODE = 20
+LAUNCH_WAIT_MS_PER_NODE = 60
+LONGEST_LAUNCH_WAIT_MS = 2_000
+"""So long the news of a launch under way waits for the rest of its subtree. A subtree on hosts of its own is complete
+after some milliseconds; one on a busy machine that holds many nodes shall not reach the head in pieces."""
 CALM_MS = 1_000
 """After this time without news, the next waits as short as the first."""
 MAX_MERGED_ENTRIES = 16_384
@@ -90,8 +93,7 @@ class Accumulator:
         if self.nodes_started < expected:
             # The launch is under way. Its news is complete soon, and is told at once then: only for a straggler, or on
             # a machine that holds many nodes, does this wait take its time.
-            longest_ms = LONGEST_WAIT_FACTOR * self._first_wait_ms
-            return now_ms + max(self.wait_ms, min(longest_ms, LAUNCH_WAIT_MS_PER_NODE * expected))
+            return now_ms + max(self.wait_ms, min(LONGEST_LAUNCH_WAIT_MS, LAUNCH_WAIT_MS_PER_NODE * expected))
         return now_ms + self.wait_ms
 
     def waited(self, now_ms: int) -> None:
