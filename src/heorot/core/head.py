@@ -4,28 +4,25 @@ Theory of operation. The head is a cache: what it knows of processes came from n
 node attaches with `Attach` and `Inventory`, always, whether it is new, its link flapped, its parent died, its agent
 was restarted or this head is new; `Jobs.reconcile` then puts both sides right. There is no other recovery.
 
-The parts: `membership` (nodes, links, tree), `jobs` (launch, follow, hang up, adopt), `requests` (questions of
-clients), and here the events and who may say what.
+The parts: `membership` (nodes, links, tree), `jobs` (launch, follow, hang up, adopt), `head_clients` (what clients ask
+for, with `requests`), and here the events and which nodes may say what.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from heorot.core import client_messages as c
 from heorot.core import messages as m
-from heorot.core.chunks import DIGEST_BYTES
-from heorot.core.errors import ProtocolError, RequestError, SecurityError
+from heorot.core.errors import ProtocolError, SecurityError
+from heorot.core.head_clients import HeadClients
 from heorot.core.head_context import HeadConfig, HeadContext
 from heorot.core.head_images import HeadImages
-from heorot.core.job import Job
 from heorot.core.jobs import Jobs
 from heorot.core.machine import (
     CacheFailed,
     ChunksGone,
     ClientClosed,
     ClientOpened,
-    CloseClient,
     CloseLink,
     ConnectFailed,
     Examined,
@@ -43,9 +40,8 @@ from heorot.core.machine import (
 from heorot.core.membership import NodeLink, NodeRecord
 from heorot.core.neighbours import differs, incompatibility
 from heorot.core.nodeset import HEAD, NodeSet
-from heorot.core.requests import Caller, Requests
+from heorot.core.requests import Requests
 from heorot.core.rivals import Rivals
-from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling
 from heorot.core.tickets import Sign, Verify, open_placement, shown_epoch
 from heorot.core.tree import ancestors_of, living_path
 
@@ -53,8 +49,6 @@ __all__ = ["HeadConfig", "HeadMachine"]
 
 MAX_MOVES_AT_ONCE = 32
 """How many nodes are sent to a better parent in one round of re-balancing."""
-MAX_WAITING = 4_096
-"""Requests that wait for the end of one job."""
 LONGEST_MOVE_PAUSE_MS = 30_000
 """How long a node that cannot reach its parent, or that a launch is on its way to, is left alone at most: each attempt
 interrupts its link."""
@@ -70,47 +64,25 @@ class HeadMachine:
         self.jobs = Jobs(self.context)
         self.requests = Requests(self.context, self.jobs)
         self.images = HeadImages(self.context, self.jobs)
-        self.callers: dict[int, Caller] = {}
-        self._greeted_clients: set[int] = set()
         self._rebalance_armed = False
         self._doubt_was_told = False
         self.rivals = Rivals(self.context)
-        self.settling = Settling(self.context, self.jobs, self._obey)
+        self.clients = HeadClients(self.context, self.jobs, self.requests, self.images)
+        self.settling = self.clients.settling
         self._handlers: dict[type, Callable[..., None]] = {
             Received: self._received,
-            FromClient: self._from_client,
+            FromClient: self.clients.received,
             TimerFired: self._timer_fired,
             LinkOpened: self._link_opened,
             LinkClosed: self._link_closed,
-            ClientOpened: self._client_opened,
-            ClientClosed: self._client_closed,
+            ClientOpened: self.clients.opened,
+            ClientClosed: self.clients.closed,
             HeadsKnown: self._heads_known,
             HeadHeard: self._head_heard,
             ConnectFailed: self._connect_failed,
             Examined: self.images.transfers.examined,
             ChunksGone: self.images.transfers.chunks_gone,
             CacheFailed: self.images.transfers.cache_failed,
-        }
-        self._client_handlers: dict[type, Callable[..., None]] = {
-            c.ClientAck: self._client_ack,
-            c.ClientStdin: self._client_stdin,
-            c.Spawn: self._spawn,
-            c.ClientRelease: self._client_release,
-            c.ClientResize: self._client_resize,
-            c.Detach: self._detach_job,
-            c.AttachJob: self._attach_job,
-            c.Wait: self._wait,
-            c.Signal: self._signal,
-            c.Resolve: self._resolve,
-            c.Status: self._status,
-            c.ListNodes: self._list_nodes,
-            c.ListProcesses: self._list_processes,
-            c.ListJobs: self._list_jobs,
-            c.ShowJob: self._show_job,
-            c.Stage: lambda caller, ask: self.images.stage(caller.client, ask),
-            c.OfferedManifest: lambda caller, message: self.images.manifest(caller.client, message),
-            c.OfferedPiece: lambda caller, message: self.images.piece(caller.client, message),
-            c.NotOffered: lambda caller, message: self.images.not_offered(caller.client, message),
         }
 
     def start(self, now_ms: int) -> list[Instruction]:
@@ -449,220 +421,3 @@ class HeadMachine:
         for link in list(self.members.links.values()):
             if link.heard_at_ms < deadline_ms:
                 self._close_link(link, "silent for too long")
-
-    # ------------------------------------------------------------------ clients
-
-    def _client_opened(self, event: ClientOpened) -> None:
-        self.callers[event.client] = Caller(event.client, event.user, event.uid, event.gid, event.groups)
-
-    def _client_closed(self, event: ClientClosed) -> None:
-        self.callers.pop(event.client, None)
-        self._greeted_clients.discard(event.client)
-        self.settling.client_gone(event.client)
-        self.requests.client_gone(event.client)
-        self.jobs.client_gone(event.client, event.lost)
-        self.images.client_gone(event.client)
-
-    def _from_client(self, event: FromClient) -> None:
-        caller = self.callers.get(event.client)
-        if caller is None:
-            return
-        message = event.message
-        if event.client not in self._greeted_clients:
-            self._client_hello(caller, message)
-            return
-        if type(message) not in self._client_handlers:
-            raise ProtocolError(f"a client may not send {type(message).__name__} now")
-        self._obey(caller, message)
-
-    def _obey(self, caller: Caller, message: c.ClientMessage) -> None:
-        try:
-            if self.settling.queued(caller, message):
-                return
-            try:
-                self._client_handlers[type(message)](caller, message)
-            except RequestError as error:
-                if not self.settling.premature(message, error):
-                    raise
-                self.settling.wait(caller, message)
-        except RequestError as error:
-            self.context.refuse(caller.client, getattr(message, "request", 0), error.code, error.message)
-
-    def _client_hello(self, caller: Caller, message: c.ClientMessage) -> None:
-        if not isinstance(message, c.ClientHello):
-            raise ProtocolError("the first message of a client must be its greeting")
-        if message.version != c.CLIENT_PROTOCOL_VERSION:
-            text = f"this head speaks client protocol {c.CLIENT_PROTOCOL_VERSION}, the client {message.version}"
-            self.context.refuse(caller.client, 0, "version", f"{text}; use commands of release {self.config.release}")
-            self.context.out.append(CloseClient(caller.client))
-            return
-        self._greeted_clients.add(caller.client)
-        welcome = c.Welcome(
-            c.CLIENT_PROTOCOL_VERSION, self.config.release, self.config.name, self.config.epoch, self.context.now_ms
-        )
-        self.context.to_client(caller.client, welcome)
-
-    def _spawn(self, caller: Caller, ask: c.Spawn) -> None:
-        if ask.again:
-            job = self.jobs.by_key(caller.uid, ask.key)
-            if job is not None:
-                self._go_on(caller, job, ask)
-                return
-            dropped = self.jobs.dropped(caller.uid, ask.key)
-            if dropped:
-                raise RequestError(
-                    "collected", f"job {dropped} was started, is over, and made room for others before it was collected"
-                )
-            addressed = self.members.known
-            if ask.select == "list":
-                addressed = NodeSet.of(node for node in self.requests.resolve(ask.nodes, "list") if node != HEAD)
-            if not self.settling.complete_on(addressed):
-                text = f"{self.settling.unheard or 'some node'} cannot be asked now whether it was started"
-                raise RequestError(
-                    LAUNCH_UNKNOWN, f"the head was lost before it acknowledged the launch, and {text}: see 'bpjob list'"
-                )
-            self._require_memory(addressed, ask.asked_at_ms)
-        if ask.select != "list":
-            self.settling.require()
-        nodes = self.requests.runnable(caller, ask)
-        self._require_reach(nodes)
-        if ask.image:
-            self._check_image(ask)
-            self.images.offer(caller.client, ask.image)
-        self.jobs.spawn(caller.client, caller.user, caller.uid, caller.gid, list(caller.groups), ask, nodes)
-
-    def _require_memory(self, nodes: NodeSet, asked_at_ms: int) -> None:
-        """See that all nodes would know of a launch that was asked for at that time. Raises RequestError."""
-        # Clocks go at different rates, by a thousandth at the very most.
-        latest_ms = asked_at_ms - 1000 - (self.context.now_ms - asked_at_ms) // 1000
-        young = (
-            nodes
-            & self.members.up
-            & NodeSet.of(record.node for record in self.members.records.values() if record.began_ms > latest_ms)
-        )
-        if young:
-            raise RequestError(
-                LAUNCH_UNKNOWN,
-                f"the head was lost before it acknowledged the launch, and {young} began anew since it was asked for: "
-                "what ran there is gone, and perhaps it was started there; see 'bpjob list'",
-            )
-
-    def _require_reach(self, nodes: list[int]) -> None:
-        """While another head may lead, let a launch wait for nodes that may have gone to it. Raises RequestError."""
-        tenure, config, now_ms = self.context.tenure, self.config, self.context.now_ms
-        if tenure.is_certain(now_ms):
-            return
-        # A node pings three times in a lease and tells us of the answer with the next ping; it leaves a head that was
-        # silent for five sixths of its lease.
-        fresh_ms = (config.lease_ms or config.link_timeout_ms) * 3 // 4
-        present = 0
-        for link in self.members.links.values():
-            if link.present_at_ms is not None and now_ms - link.present_at_ms <= fresh_ms:
-                present |= link.mask
-        silent = NodeSet.of(nodes) - NodeSet(present)
-        if silent:
-            raise RequestError(IN_DOUBT, f"{silent} cannot be reached, and another head may lead; try again")
-
-    @staticmethod
-    def _check_image(ask: c.Spawn) -> None:
-        sizes = {len(ask.image), len(ask.program_id)} - {0}
-        if sizes != {DIGEST_BYTES} or not ask.program.startswith(b"/"):
-            raise RequestError("bad-request", "the image of the launch has no valid name, or its program no path")
-
-    def _go_on(self, caller: Caller, job: Job, ask: c.Spawn) -> None:
-        """The launch that is asked for again was started: the acknowledgement was lost."""
-        self._offer_again(caller, job)
-        if ask.detached:
-            spawned = c.Spawned(ask.request, job.id, job.ticket.runs, job.ticket.window_bytes)
-            self.context.to_client(caller.client, spawned)
-        else:
-            self.jobs.resume(job, caller.client, ask.request, [], False)
-
-    def _offer_again(self, caller: Caller, job: Job) -> None:
-        if job.ticket.image and caller.uid == job.ticket.uid:
-            self.images.offer(caller.client, job.ticket.image)
-
-    def _attended(self, caller: Caller, job_id: str) -> bool:
-        job = self.jobs.jobs.get(job_id)
-        return job is not None and job.client == caller.client
-
-    def _client_ack(self, caller: Caller, ack: c.ClientAck) -> None:
-        if self._attended(caller, ack.job):
-            job = self.jobs.jobs[ack.job]
-            if ack.rank >= len(job.nodes):
-                raise ProtocolError(f"job {job.id} has no rank {ack.rank}")
-            here = NodeSet(1 << job.nodes[ack.rank])
-            self.context.send_down(here, m.Ack(ack.job, ack.rank, ack.stream, ack.offset))
-
-    def _client_stdin(self, caller: Caller, message: c.ClientStdin) -> None:
-        if self._attended(caller, message.job):
-            self.jobs.feed(self.jobs.jobs[message.job], message)
-
-    def _client_resize(self, caller: Caller, message: c.ClientResize) -> None:
-        if self._attended(caller, message.job):
-            job = self.jobs.jobs[message.job]
-            self.context.send_down(job.live_nodes(), m.Resize(job.id, message.rows, message.columns))
-
-    def _client_release(self, caller: Caller, message: c.ClientRelease) -> None:
-        if self._attended(caller, message.job):
-            job = self.jobs.jobs[message.job]
-            if job.done:
-                self.jobs.release(job)
-            else:
-                self.jobs.hang_up(job)
-
-    def _detach_job(self, caller: Caller, ask: c.Detach) -> None:
-        job = self.requests.owned_job(caller, ask.job)
-        if job.client == caller.client:
-            self.jobs.detach(job)
-        self.context.to_client(caller.client, c.Result(ask.request, None))
-
-    def _attach_job(self, caller: Caller, ask: c.AttachJob) -> None:
-        job = self.requests.owned_job(caller, ask.job)
-        if job.client is not None and not ask.resume:
-            raise RequestError("attended", f"somebody reads job {job.id} already")
-        if job.released:
-            raise RequestError(
-                "collected", f"job {job.id} is over and its output was collected; see 'bpjob show {job.id}'"
-            )
-        if ask.resume:
-            self._offer_again(caller, job)
-            self.jobs.resume(job, caller.client, ask.request, ask.stdin, ask.detached)
-        else:
-            self.jobs.attend(job, caller.client, ask.request, ask.from_start)
-
-    def _wait(self, caller: Caller, ask: c.Wait) -> None:
-        job = self.requests.job(ask.job)
-        if job.done:
-            self.context.to_client(caller.client, c.Result(ask.request, job.to_json(full=True)))
-        elif len(job.waiting) >= MAX_WAITING:
-            raise RequestError("busy", f"{MAX_WAITING} requests wait for job {job.id} already")
-        else:
-            job.waiting.append((caller.client, ask.request))
-
-    def _signal(self, caller: Caller, ask: c.Signal) -> None:
-        self.requests.signal(caller, ask)
-
-    def _resolve(self, caller: Caller, ask: c.Resolve) -> None:
-        self.context.to_client(caller.client, c.Result(ask.request, self.requests.resolve(ask.nodes, ask.select)))
-
-    def _status(self, caller: Caller, ask: c.Status) -> None:
-        self.context.to_client(caller.client, c.Result(ask.request, self.requests.status_json()))
-
-    def _list_nodes(self, caller: Caller, ask: c.ListNodes) -> None:
-        nodes = self.requests.resolve(ask.nodes, "list") if ask.nodes else list(self.members.records)
-        rows = self.context.send_rows(caller.client, ask.request, self.requests.nodes_json(nodes))
-        self.context.to_client(caller.client, c.Result(ask.request, rows))
-
-    def _list_processes(self, caller: Caller, ask: c.ListProcesses) -> None:
-        self.settling.require()
-        self.requests.processes(caller, ask)
-
-    def _list_jobs(self, caller: Caller, ask: c.ListJobs) -> None:
-        self.settling.require()
-        rows = [job.to_json(full=False) for job in self.jobs.jobs.values()]
-        rows = self.context.send_rows(caller.client, ask.request, rows)
-        self.context.to_client(caller.client, c.Result(ask.request, rows))
-
-    def _show_job(self, caller: Caller, ask: c.ShowJob) -> None:
-        self.context.to_client(caller.client, c.Result(ask.request, self.requests.job(ask.job).to_json(full=True)))

@@ -1,0 +1,274 @@
+"""What the head's clients ask for: who they are, what they may do, and which part of the head does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heorot.core import client_messages as c
+from heorot.core import messages as m
+from heorot.core.chunks import DIGEST_BYTES
+from heorot.core.errors import ProtocolError, RequestError
+from heorot.core.head_context import HeadContext
+from heorot.core.head_images import HeadImages
+from heorot.core.job import Job
+from heorot.core.jobs import Jobs
+from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
+from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.requests import Caller, Requests
+from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling
+
+MAX_WAITING = 4_096
+"""Requests that wait for the end of one job."""
+
+
+class HeadClients:
+    """The clients of this head, and their requests."""
+
+    def __init__(self, context: HeadContext, jobs: Jobs, requests: Requests, images: HeadImages) -> None:
+        self._context = context
+        self._members = context.members
+        self._jobs = jobs
+        self._requests = requests
+        self._images = images
+        self.settling = Settling(context, jobs, self.obey)
+        self._callers: dict[int, Caller] = {}
+        self._greeted: set[int] = set()
+        self._handlers: dict[type, Callable[..., None]] = {
+            c.ClientAck: self._client_ack,
+            c.ClientStdin: self._client_stdin,
+            c.Spawn: self._spawn,
+            c.ClientRelease: self._client_release,
+            c.ClientResize: self._client_resize,
+            c.Detach: self._detach_job,
+            c.AttachJob: self._attach_job,
+            c.Wait: self._wait,
+            c.Signal: self._signal,
+            c.Resolve: self._resolve,
+            c.Status: self._status,
+            c.ListNodes: self._list_nodes,
+            c.ListProcesses: self._list_processes,
+            c.ListJobs: self._list_jobs,
+            c.ShowJob: self._show_job,
+            c.Stage: lambda caller, ask: self._images.stage(caller.client, ask),
+            c.OfferedManifest: lambda caller, message: self._images.manifest(caller.client, message),
+            c.OfferedPiece: lambda caller, message: self._images.piece(caller.client, message),
+            c.NotOffered: lambda caller, message: self._images.not_offered(caller.client, message),
+        }
+
+    def opened(self, event: ClientOpened) -> None:
+        """A client has connected; the kernel says who it is."""
+        self._callers[event.client] = Caller(event.client, event.user, event.uid, event.gid, event.groups)
+
+    def closed(self, event: ClientClosed) -> None:
+        """A client is gone."""
+        self._callers.pop(event.client, None)
+        self._greeted.discard(event.client)
+        self.settling.client_gone(event.client)
+        self._requests.client_gone(event.client)
+        self._jobs.client_gone(event.client, event.lost)
+        self._images.client_gone(event.client)
+
+    def received(self, event: FromClient) -> None:
+        """Take a client's message. Raises ProtocolError."""
+        caller = self._callers.get(event.client)
+        if caller is None:
+            return
+        message = event.message
+        if event.client not in self._greeted:
+            self._client_hello(caller, message)
+            return
+        if type(message) not in self._handlers:
+            raise ProtocolError(f"a client may not send {type(message).__name__} now")
+        self.obey(caller, message)
+
+    def obey(self, caller: Caller, message: c.ClientMessage) -> None:
+        """Do what a client asks for, now or as soon as this head knows enough; refuse what cannot be done."""
+        try:
+            if self.settling.queued(caller, message):
+                return
+            try:
+                self._handlers[type(message)](caller, message)
+            except RequestError as error:
+                if not self.settling.premature(message, error):
+                    raise
+                self.settling.wait(caller, message)
+        except RequestError as error:
+            self._context.refuse(caller.client, getattr(message, "request", 0), error.code, error.message)
+
+    def _client_hello(self, caller: Caller, message: c.ClientMessage) -> None:
+        config = self._context.config
+        if not isinstance(message, c.ClientHello):
+            raise ProtocolError("the first message of a client must be its greeting")
+        if message.version != c.CLIENT_PROTOCOL_VERSION:
+            text = f"this head speaks client protocol {c.CLIENT_PROTOCOL_VERSION}, the client {message.version}"
+            self._context.refuse(caller.client, 0, "version", f"{text}; use commands of release {config.release}")
+            self._context.out.append(CloseClient(caller.client))
+            return
+        self._greeted.add(caller.client)
+        welcome = c.Welcome(c.CLIENT_PROTOCOL_VERSION, config.release, config.name, config.epoch, self._context.now_ms)
+        self._context.to_client(caller.client, welcome)
+
+    def _spawn(self, caller: Caller, ask: c.Spawn) -> None:
+        if ask.again:
+            job = self._jobs.by_key(caller.uid, ask.key)
+            if job is not None:
+                self._go_on(caller, job, ask)
+                return
+            dropped = self._jobs.dropped(caller.uid, ask.key)
+            if dropped:
+                raise RequestError(
+                    "collected", f"job {dropped} was started, is over, and made room for others before it was collected"
+                )
+            addressed = self._members.known
+            if ask.select == "list":
+                addressed = NodeSet.of(node for node in self._requests.resolve(ask.nodes, "list") if node != HEAD)
+            if not self.settling.complete_on(addressed):
+                text = f"{self.settling.unheard or 'some node'} cannot be asked now whether it was started"
+                raise RequestError(
+                    LAUNCH_UNKNOWN, f"the head was lost before it acknowledged the launch, and {text}: see 'bpjob list'"
+                )
+            self._require_memory(addressed, ask.asked_at_ms)
+        if ask.select != "list":
+            self.settling.require()
+        nodes = self._requests.runnable(caller, ask)
+        self._require_reach(nodes)
+        if ask.image:
+            self._check_image(ask)
+            self._images.offer(caller.client, ask.image)
+        self._jobs.spawn(caller.client, caller.user, caller.uid, caller.gid, list(caller.groups), ask, nodes)
+
+    def _require_memory(self, nodes: NodeSet, asked_at_ms: int) -> None:
+        """See that all nodes would know of a launch that was asked for at that time. Raises RequestError."""
+        # Clocks go at different rates, by a thousandth at the very most.
+        latest_ms = asked_at_ms - 1000 - (self._context.now_ms - asked_at_ms) // 1000
+        young = (
+            nodes
+            & self._members.up
+            & NodeSet.of(record.node for record in self._members.records.values() if record.began_ms > latest_ms)
+        )
+        if young:
+            raise RequestError(
+                LAUNCH_UNKNOWN,
+                f"the head was lost before it acknowledged the launch, and {young} began anew since it was asked for: "
+                "what ran there is gone, and perhaps it was started there; see 'bpjob list'",
+            )
+
+    def _require_reach(self, nodes: list[int]) -> None:
+        """While another head may lead, let a launch wait for nodes that may have gone to it. Raises RequestError."""
+        tenure, config, now_ms = self._context.tenure, self._context.config, self._context.now_ms
+        if tenure.is_certain(now_ms):
+            return
+        # A node pings three times in a lease and tells us of the answer with the next ping; it leaves a head that was
+        # silent for five sixths of its lease.
+        fresh_ms = (config.lease_ms or config.link_timeout_ms) * 3 // 4
+        present = 0
+        for link in self._members.links.values():
+            if link.present_at_ms is not None and now_ms - link.present_at_ms <= fresh_ms:
+                present |= link.mask
+        silent = NodeSet.of(nodes) - NodeSet(present)
+        if silent:
+            raise RequestError(IN_DOUBT, f"{silent} cannot be reached, and another head may lead; try again")
+
+    @staticmethod
+    def _check_image(ask: c.Spawn) -> None:
+        sizes = {len(ask.image), len(ask.program_id)} - {0}
+        if sizes != {DIGEST_BYTES} or not ask.program.startswith(b"/"):
+            raise RequestError("bad-request", "the image of the launch has no valid name, or its program no path")
+
+    def _go_on(self, caller: Caller, job: Job, ask: c.Spawn) -> None:
+        """The launch that is asked for again was started: the acknowledgement was lost."""
+        self._offer_again(caller, job)
+        if ask.detached:
+            spawned = c.Spawned(ask.request, job.id, job.ticket.runs, job.ticket.window_bytes)
+            self._context.to_client(caller.client, spawned)
+        else:
+            self._jobs.resume(job, caller.client, ask.request, [], False)
+
+    def _offer_again(self, caller: Caller, job: Job) -> None:
+        if job.ticket.image and caller.uid == job.ticket.uid:
+            self._images.offer(caller.client, job.ticket.image)
+
+    def _attended(self, caller: Caller, job_id: str) -> bool:
+        job = self._jobs.jobs.get(job_id)
+        return job is not None and job.client == caller.client
+
+    def _client_ack(self, caller: Caller, ack: c.ClientAck) -> None:
+        if self._attended(caller, ack.job):
+            job = self._jobs.jobs[ack.job]
+            if ack.rank >= len(job.nodes):
+                raise ProtocolError(f"job {job.id} has no rank {ack.rank}")
+            here = NodeSet(1 << job.nodes[ack.rank])
+            self._context.send_down(here, m.Ack(ack.job, ack.rank, ack.stream, ack.offset))
+
+    def _client_stdin(self, caller: Caller, message: c.ClientStdin) -> None:
+        if self._attended(caller, message.job):
+            self._jobs.feed(self._jobs.jobs[message.job], message)
+
+    def _client_resize(self, caller: Caller, message: c.ClientResize) -> None:
+        if self._attended(caller, message.job):
+            job = self._jobs.jobs[message.job]
+            self._context.send_down(job.live_nodes(), m.Resize(job.id, message.rows, message.columns))
+
+    def _client_release(self, caller: Caller, message: c.ClientRelease) -> None:
+        if self._attended(caller, message.job):
+            job = self._jobs.jobs[message.job]
+            if job.done:
+                self._jobs.release(job)
+            else:
+                self._jobs.hang_up(job)
+
+    def _detach_job(self, caller: Caller, ask: c.Detach) -> None:
+        job = self._requests.owned_job(caller, ask.job)
+        if job.client == caller.client:
+            self._jobs.detach(job)
+        self._context.to_client(caller.client, c.Result(ask.request, None))
+
+    def _attach_job(self, caller: Caller, ask: c.AttachJob) -> None:
+        job = self._requests.owned_job(caller, ask.job)
+        if job.client is not None and not ask.resume:
+            raise RequestError("attended", f"somebody reads job {job.id} already")
+        if job.released:
+            raise RequestError(
+                "collected", f"job {job.id} is over and its output was collected; see 'bpjob show {job.id}'"
+            )
+        if ask.resume:
+            self._offer_again(caller, job)
+            self._jobs.resume(job, caller.client, ask.request, ask.stdin, ask.detached)
+        else:
+            self._jobs.attend(job, caller.client, ask.request, ask.from_start)
+
+    def _wait(self, caller: Caller, ask: c.Wait) -> None:
+        job = self._requests.job(ask.job)
+        if job.done:
+            self._context.to_client(caller.client, c.Result(ask.request, job.to_json(full=True)))
+        elif len(job.waiting) >= MAX_WAITING:
+            raise RequestError("busy", f"{MAX_WAITING} requests wait for job {job.id} already")
+        else:
+            job.waiting.append((caller.client, ask.request))
+
+    def _signal(self, caller: Caller, ask: c.Signal) -> None:
+        self._requests.signal(caller, ask)
+
+    def _resolve(self, caller: Caller, ask: c.Resolve) -> None:
+        self._context.to_client(caller.client, c.Result(ask.request, self._requests.resolve(ask.nodes, ask.select)))
+
+    def _status(self, caller: Caller, ask: c.Status) -> None:
+        self._context.to_client(caller.client, c.Result(ask.request, self._requests.status_json()))
+
+    def _list_nodes(self, caller: Caller, ask: c.ListNodes) -> None:
+        nodes = self._requests.resolve(ask.nodes, "list") if ask.nodes else list(self._members.records)
+        rows = self._context.send_rows(caller.client, ask.request, self._requests.nodes_json(nodes))
+        self._context.to_client(caller.client, c.Result(ask.request, rows))
+
+    def _list_processes(self, caller: Caller, ask: c.ListProcesses) -> None:
+        self.settling.require()
+        self._requests.processes(caller, ask)
+
+    def _list_jobs(self, caller: Caller, ask: c.ListJobs) -> None:
+        self.settling.require()
+        rows = [job.to_json(full=False) for job in self._jobs.jobs.values()]
+        rows = self._context.send_rows(caller.client, ask.request, rows)
+        self._context.to_client(caller.client, c.Result(ask.request, rows))
+
+    def _show_job(self, caller: Caller, ask: c.ShowJob) -> None:
+        self._context.to_client(caller.client, c.Result(ask.request, self._requests.job(ask.job).to_json(full=True)))
