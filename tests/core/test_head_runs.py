@@ -56,8 +56,18 @@ def test_runs_that_ended_alike_are_told_together(head: HeadRig) -> None:
     job = head.spawn("n0,n[4-7]")
     head.looked()
     say(head, job, started_runs=[0, 0, 1, 4, 1, 4], pids=[9, 20, 21, 22, 23], exited_runs=[])
+    assert news(head) == [c.Started(job, [0, 9, 1, 20, 2, 21, 3, 22, 4, 23])]
     say(head, job, exited_runs=[0, 0, 1, 0, 0, 0, 4, 1, 4, 0, 0, 0])
     assert c.ExitedAlike(job, [0, 1, 1, 4], 0, 0, 0) in head.told()
+
+
+def test_runs_that_ended_in_many_ways_are_told_in_one_message(head: HeadRig) -> None:
+    job = head.spawn(",".join(["n[4-7]"] * 5))
+    starts = [value for run in range(5) for value in (4, 4 * run, 4)]
+    ends = [value for run in range(5) for value in (4, 4 * run, 4, 0, run, 0)]
+    say(head, job, started_runs=starts, pids=list(range(20)), exited_runs=ends)
+    (exited,) = [told for told in news(head) if isinstance(told, (c.Exited, c.ExitedAlike))]
+    assert exited == c.Exited(job, [value for rank in range(20) for value in (rank, 0, rank // 4, 0)])
 
 
 def test_a_run_that_says_again_what_is_known_in_part_adds_the_rest_only(head: HeadRig) -> None:
@@ -88,8 +98,10 @@ def test_a_sender_speaks_only_for_its_own_part_of_a_run(head: HeadRig) -> None:
 def test_a_run_of_ranks_that_are_elsewhere_breaks_the_protocol(head: HeadRig, run: list[int]) -> None:
     job = head.spawn("n[4-7]")
     head.looked()
-    with pytest.raises(ProtocolError, match="where it does not belong"):
-        head.machine.jobs.report(0b11110001, m.Report(job, [], [], [], exited_runs=[*run, 0, 0, 0]))
+    with pytest.raises(ProtocolError, match=r"where it does not belong|a rank that is not within"):
+        head.machine.jobs.report(0b11110001, m.Report(job, [4, 0, 9], [], [], exited_runs=[*run, 0, 0, 0]))
+    assert news(head) == []
+    assert head.machine.jobs.jobs[job].running == 0
 
 
 def test_a_run_of_an_unknown_job_is_told_to_be_forgotten(head: HeadRig) -> None:
@@ -115,3 +127,26 @@ def test_a_node_merges_what_its_parent_takes_apart(head: HeadRig) -> None:
     assert [known.ends[rank].to_json() for rank in range(5)] == [{"code": 0}] * 5
     assert [end.stdout_bytes for _, end in sorted(known.ends.items()) if isinstance(end, Ended)] == [0, 0, 1, 0, 1]
     assert list(known.pids) == [50, 54, 55, 56, 57]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"exited": [5, 1, 0, 0, 0, 4, 99, 0, 0, 0]},
+        {"exited": [5, 1, 0, 0, 0, 4]},
+        {"started": [5, 1, 7, 4, 99, 8]},
+        {"started": [5, 1, 7], "failed": [m.Failure(4, 99, 2, "no such command")]},
+        {"exited_runs": [4, 0, 2, 0, 0, 0, 6, 3, 2, 0, 0, 0]},
+        {"exited": [5, 1, 0, 0, 0, 4, 0, -1, 0, 0]},
+        {"exited": [5, 1, 0, 0, 0, 4, 0, 0, 1 << 63, 0]},
+        {"started_runs": [4, 0, 2], "pids": [1, 1 << 40]},
+    ],
+)
+def test_of_a_report_that_cannot_be_true_nothing_is_taken(head: HeadRig, bad: dict[str, Any]) -> None:
+    job = head.spawn("n[4-7]")
+    head.looked()
+    report = m.Report(job, bad.pop("started", []), bad.pop("exited", []), bad.pop("failed", []), **bad)
+    with pytest.raises(ProtocolError):
+        head.machine.jobs.report(0b11110001, report)
+    known = head.machine.jobs.jobs[job]
+    assert (known.running, known.over, known.ends, news(head)) == (0, 0, {}, [])

@@ -10,7 +10,7 @@ from heorot.core.merge import (
     MAX_MERGED_ENTRIES,
     Accumulator,
 )
-from heorot.core.messages import Failure, Report
+from heorot.core.messages import Failure, Report, encode
 
 
 def over(node: int) -> Report:
@@ -81,3 +81,10 @@ def test_a_merged_report_is_bounded() -> None:
     one_node = Report("1.1", [0, 0, 1] * (MAX_MERGED_ENTRIES // 6), [], [], 0, 0)
     assert not merged.add(one_node)
     assert merged.add(one_node) or merged.add(one_node)
+
+
+def test_hints_that_cannot_be_true_do_not_grow_without_bound() -> None:
+    merged = Accumulator("1.1", 0b111, 50)
+    for _ in range(3):
+        merged.add(Report("1.1", [], [], [], (1 << 64) - 1, (1 << 64) - 1))
+    assert len(encode(merged.take())) < 64

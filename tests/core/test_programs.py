@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from msgspec.structs import replace
 
 from heorot.core import messages as m
@@ -61,23 +59,21 @@ def test_an_image_is_held_until_what_was_started_from_it_is_told_of() -> None:
     assert Forget not in rig.take()
     # Another job comes for it meanwhile, and is not left without it.
     rig.hold("1.2")
-    rig.programs.told("1.1")
+    rig.programs.began("1.1")
     show(rig)
     assert rig.started == ["1.1", "1.2"]
     assert Forget not in rig.take()
-    rig.programs.told("1.2")
+    rig.programs.began("1.2")
     assert rig.take() == [Forget]
     assert not rig.programs.starting
 
 
-def test_a_release_and_an_inventory_let_go_of_it_too() -> None:
+def test_a_release_lets_go_of_it_too() -> None:
     rig = Rig()
-    let_gos: list[Callable[[], None]] = [lambda: rig.programs.drop("1.1"), rig.programs.told]
-    for let_go in let_gos:
-        rig.hold("1.1")
-        show(rig)
-        # The way up is new, and bpinit has not answered yet.
-        rig.programs.drop_all()
-        assert Forget not in rig.take()
-        let_go()
-        assert rig.take() == [Forget]
+    rig.hold("1.1")
+    show(rig)
+    # The way up is new, and bpinit has not started it yet.
+    rig.programs.drop_all()
+    assert Forget not in rig.take()
+    rig.programs.drop("1.1")
+    assert rig.take() == [Forget]

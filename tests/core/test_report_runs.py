@@ -66,3 +66,13 @@ def test_ranks_that_have_nothing_in_common_stay_as_they_are() -> None:
 def test_a_hostile_report_is_refused_before_it_takes_memory(hostile: Report) -> None:
     with pytest.raises(ProtocolError):
         flat(hostile)
+
+
+def test_of_a_run_only_what_is_said_of_some_nodes_is_looked_at() -> None:
+    report = Report(
+        "1.1", [], [], [], started_runs=[2, 0, 3, 9, 3, 1], pids=[5, 6, 7, 8], exited_runs=[0, 0, MAX_RANKS, 0, 1, 0]
+    )
+    part = flat(report, 0b10_0000_1000)
+    assert part.started == [3, 1, 6, 9, 3, 8]
+    assert part.exited == [3, 3, 0, 1, 0, 9, 9, 0, 1, 0]
+    assert flat(Report("1.1", [], [], [], exited_runs=[-4, 0, 9, 0, 0, 0, 1 << 70, 0, 9, 0, 0, 0]), 0b1).exited == []

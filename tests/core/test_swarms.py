@@ -15,6 +15,7 @@ from heorot.core.swarms import (
     KEPT_MS,
     LARGEST_PIECE_BYTES,
     MAX_SWARMS,
+    PATIENCE_MS,
     PIECE_MS,
     SMALLEST_PIECE_BYTES,
     Below,
@@ -109,6 +110,24 @@ def test_one_who_takes_nothing_does_not_hold_up_the_others_for_long() -> None:
     pace.sent(FIRST_BYTES, 0)
     pace.lost(FIRST_BYTES)
     assert pace.room_bytes == FIRST_BYTES
+
+
+def test_when_those_who_took_nothing_are_gone_the_next_are_begun_with_as_carefully() -> None:
+    pace = Pace()
+    for _ in range(6):
+        pace.sent(pace.room_bytes, 0)
+        pace.waited()
+    assert pace.room_bytes > 16 * FIRST_BYTES
+    pace.lost(pace.outstanding_bytes)
+    assert pace.room_bytes == FIRST_BYTES
+
+
+def test_it_is_no_wonder_that_nobody_takes_what_was_not_sent_long_ago() -> None:
+    pace = Pace()
+    pace.sent(FIRST_BYTES, 1_000)
+    assert pace.quiet_until_ms() == 1_000 + PATIENCE_MS
+    pace.took(FIRST_BYTES // 2, 1_020)
+    assert pace.quiet_until_ms() == 1_020 + PATIENCE_MS
 
 
 def test_pieces_are_as_large_as_the_pace_allows() -> None:

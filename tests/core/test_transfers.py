@@ -26,7 +26,7 @@ from heorot.core.machine import (
     SendManifest,
     SetTimer,
 )
-from heorot.core.swarms import FIRST_BYTES
+from heorot.core.swarms import FIRST_BYTES, PATIENCE_MS
 from heorot.core.transfers import MAX_IMAGES, WINDOW_BYTES, Source, Transfers
 
 
@@ -65,9 +65,15 @@ class Hop:
         self.sent_bytes = 0
         self.broken = False
         self.pinned = 0
-        self.timers: list[str] = []
+        self.timers: list[int] = []
+        """When they are due."""
         self.transfers = Transfers(
-            self.perform, self.ask, self.sources, self.complete, lambda image, why: self.failures.append(why)
+            self.perform,
+            self.ask,
+            self.sources,
+            self.complete,
+            lambda image, why: self.failures.append(why),
+            now_ms=lambda: self.tree.now_ms,
         )
 
     def sources(self, image: bytes) -> list[Source] | str:
@@ -104,7 +110,7 @@ class Hop:
         elif isinstance(item, SendChunks):
             self.send_chunks(item)
         elif isinstance(item, SetTimer):
-            self.timers.append(item.key)
+            self.timers.append(item.at_ms)
         elif isinstance(item, Send):
             assert isinstance(item.message, i.Unavailable)
             tree.send(self.name, item.link, item.message)
@@ -155,6 +161,7 @@ class Tree:
         self.sample = sample
         self.nobody = "nobody has this image"
         self.links: dict[tuple[int, int], deque[object]] = {}
+        self.now_ms = 0
         self.posted: deque[tuple[Hop, object]] = deque()
         self.hops: list[Hop] = []
         self.damage = 0.0
@@ -193,6 +200,7 @@ class Tree:
     def time_passes(self) -> bool:
         waiting = [hop for hop in self.hops if hop.timers and self.has_clock]
         for hop in waiting:
+            self.now_ms = max(self.now_ms, *hop.timers)
             hop.timers.clear()
             hop.transfers.waited()
         return bool(waiting)
@@ -452,7 +460,7 @@ def test_another_image_is_served_too_once_the_pace_is_known() -> None:
         hop.transfers.need(tree.sample.image)
     tree.run()
     assert not root.sent_bytes
-    assert root.timers == ["pace"], "whoever has to wait is not forgotten"
+    assert root.timers == [PATIENCE_MS], "whoever has to wait is not forgotten"
     tree.has_clock = True
     tree.run()
     assert_all_have_it(tree, [one, two])

@@ -223,6 +223,18 @@ def test_a_damaged_header_is_said(tmp_path: Path, length: int) -> None:
         needs(path)
 
 
+@pytest.mark.parametrize("offset", [1 << 20, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_a_header_that_points_beyond_the_file_is_said(tmp_path: Path, offset: int) -> None:
+    data = bytearray(Path("/bin/sh").read_bytes())
+    table, size, count = int.from_bytes(data[32:40], "little"), data[54], data[56]
+    at = next(at for at in range(table, table + size * count, size) if data[at] == 3)
+    data[at + 8 : at + 16] = offset.to_bytes(8, "little")
+    path = tmp_path / "prog"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r"is incomplete: it has \d+ of \d+ bytes"):
+        needs(path)
+
+
 def test_a_program_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"cannot read .*nosuch: No such file"):
         needs(tmp_path / "nosuch")

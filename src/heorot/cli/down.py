@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -84,10 +85,19 @@ def bring_down(layout: Layout) -> None:
         finally:
             os.close(lock)
         if record.get("created"):
-            os.rmdir(layout.root)
+            _remove_if_empty(layout.root)
     except OSError as error:
         where = error.filename if isinstance(error.filename, str) else layout.root
         raise HeorotError(f"cannot remove {where}: {error.strerror or error}") from error
+
+
+def _remove_if_empty(directory: str) -> None:
+    try:
+        os.rmdir(directory)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        sys.stderr.write(f"heorot down: files of others stay in {directory}\n")
 
 
 def _cluster_name(layout: Layout) -> str:

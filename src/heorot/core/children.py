@@ -90,8 +90,8 @@ def speakable(child: Child, report: m.Report) -> m.Report | None:
     A node that has just moved may still be spoken of on its former way. That is no breach of the protocol, and
     nothing is lost by leaving it out: its inventory says it again on the new way.
     """
-    report = flat(report)
     mask = child.mask
+    report = flat(report, mask)
     nodes = report.started[0::3] + report.exited[0::5]
     nodes += [failure.node for failure in report.failed] + [note.node for note in report.notes]
     if all(node >= 0 and mask >> node & 1 for node in nodes):

@@ -342,9 +342,10 @@ class HeadMachine:
         now_ms = self.context.now_ms
         moves = waiting = 0
         usable = NodeSet(self.members.attached_mask & self.members.up_mask)
-        launching = self._launching_mask()
+        launching: int | None = None
         for record in self.members.records.values():
             if record.link is None or record.state != "up":
+                record.misplaced_at_ms = None
                 continue
             path = living_path(record.node, self.config.fanout, usable)
             desired = path[-1] if path else HEAD
@@ -356,6 +357,8 @@ class HeadMachine:
                 record.misplaced_at_ms = now_ms
             if desired != record.placed_under:
                 record.moves = record.next_move_ms = 0
+            if launching is None:
+                launching = self._launching_mask()
             is_busy = launching >> record.node & 1 and not record.lacks_placement
             if now_ms < record.next_move_ms or (is_busy and now_ms - record.misplaced_at_ms < LONGEST_MOVE_PAUSE_MS):
                 waiting += 1

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from heorot.core.client_messages import Exited, ExitedAlike
 from heorot.core.messages import Failure, Launch, Ticket, ranks_on
-from heorot.core.nodeset import NodeSet
+from heorot.core.nodeset import MAX_NODES, NodeSet
 from heorot.core.stdin_feed import StdinFeed
 
 PENDING, RUNNING, OVER = 0, 1, 2
@@ -30,6 +30,8 @@ LARGEST_WINDOW_BYTES = 256 * 1024
 SMALLEST_WINDOW_BYTES = 4 * 1024
 JOB_WINDOW_BYTES = 8 * 1024 * 1024
 LISTED_ARGV_BYTES = 4096
+MESSAGES_OF_ENDS = 4
+"""Ranks of one report that ended in more different ways are told to the client in one long message."""
 
 
 class Ended(Struct, frozen=True, gc=False):
@@ -149,7 +151,8 @@ class Job:
 
     def valid_run(self, node: int, rank: int, count: int) -> bool:
         """Say whether these consecutive ranks live on consecutive nodes, the first on this one."""
-        return self.nodes[rank : rank + count] == array("i", range(node, node + count))
+        exists = 0 <= node < MAX_NODES and 0 <= rank <= len(self.nodes) - count
+        return exists and self.nodes[rank : rank + count] == array("i", range(node, node + count))
 
     def valid(self, node: int, rank: int) -> bool:
         """Say whether this rank exists and lives on this node."""
@@ -314,6 +317,18 @@ def exits_of(job: str, exited: list[int]) -> Exited | ExitedAlike:
     if len(exited) > 4 and _all_alike(exited[1::4], exited[2::4], exited[3::4]):
         return ExitedAlike(job, runs_of(sorted(exited[0::4])), exited[1], exited[2], exited[3])
     return Exited(job, exited)
+
+
+def exits_alike(job: str, alike: dict[tuple[int, int, int], list[int]]) -> list[Exited | ExitedAlike]:
+    """Return the messages that tell a client how runs of ranks (first, count) ended, given by how they did."""
+    if len(alike) <= MESSAGES_OF_ENDS:
+        return [ExitedAlike(job, runs, *how) for how, runs in alike.items()]
+    exited: list[int] = []
+    for how, runs in alike.items():
+        for index in range(0, len(runs), 2):
+            for rank in range(runs[index], runs[index] + runs[index + 1]):
+                exited += (rank, *how)
+    return [Exited(job, exited)]
 
 
 def runs_of(nodes: list[int]) -> list[int]:

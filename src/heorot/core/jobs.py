@@ -14,10 +14,10 @@ from heorot.core import messages as m
 from heorot.core.adoption import Adoptions
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head_context import HeadContext
-from heorot.core.job import OVER, PENDING, Ended, Job, LostRank, exits_of, runs_of, window_of
+from heorot.core.job import OVER, PENDING, Ended, Job, LostRank, exits_alike, exits_of, runs_of, window_of
 from heorot.core.job_input import JobInput
 from heorot.core.membership import NodeRecord
-from heorot.core.nodeset import MAX_NODES, NodeSet
+from heorot.core.nodeset import NodeSet
 from heorot.core.releases import MAX_FORGOTTEN, Releases
 from heorot.core.report_runs import check, flat
 from heorot.core.stdin_feed import StdinFeed
@@ -167,11 +167,20 @@ class Jobs:
     # ------------------------------------------------------------------ news from nodes
 
     def report(self, mask: int, report: m.Report) -> None:
-        """Take a merged report; `mask` says for which nodes its sender may speak."""
+        """Take a merged report; `mask` says for which nodes its sender may speak.
+
+        Raises
+        ------
+        ProtocolError
+            If anything in it cannot be true. Nothing of it is taken then: what was taken and not told to the client
+            would be lost, because it is no news when the nodes say it again.
+        """
         job = self.jobs.get(report.job)
         if job is None:
-            self._unknown_report(mask, flat(report))
+            self._unknown_report(mask, flat(report, mask))
             return
+        check(report)
+        self._require_valid(job, report)
         for note in report.notes:
             if not job.text:
                 job.text = note.text
@@ -194,50 +203,54 @@ class Jobs:
     def _take_runs(self, job: Job, mask: int, report: m.Report) -> m.Report:
         """Take the runs of a merged report, each as a whole; return what is left of it, without runs.
 
-        What is unusual in any way is left, for a look at each rank. All the rest costs the head as much for one rank
-        as for a thousand.
+        What is unusual in any way is left, for a look at each rank. All the rest costs the head as much for a thousand
+        ranks as for one, unless the client wants to know of each start.
         """
-        check(report)
         left = replace(report, started_runs=[], pids=[], exited_runs=[])
+        tell_started = job.tell_started and job.client is not None
+        news: list[int] = []
         runs, position = report.started_runs, 0
         for index in range(0, len(runs), 3):
             node, rank, count = runs[index : index + 3]
             pids = report.pids[position : position + count]
             position += count
-            if not (self._may_tell_run(job, mask, node, rank, count) and job.start_run(rank, pids)):
+            if not (_may_tell_run(mask, node, count) and job.start_run(rank, pids)):
                 left.started_runs.extend((node, rank, count))
                 left.pids.extend(pids)
-            elif job.tell_started and job.client is not None:
-                news = [value for step, pid in enumerate(pids) for value in (rank + step, pid)]
-                self._context.to_client(job.client, c.Started(job.id, news))
+            elif tell_started:
+                news += [value for step, pid in enumerate(pids) for value in (rank + step, pid)]
         runs = report.exited_runs
         alike: dict[tuple[int, int, int], list[int]] = {}
         for index in range(0, len(runs), 6):
             node, rank, count, *ending = runs[index : index + 6]
-            if not (self._may_tell_run(job, mask, node, rank, count) and job.end_run(rank, count, Ended(*ending))):
+            if not (_may_tell_run(mask, node, count) and job.end_run(rank, count, Ended(*ending))):
                 left.exited_runs.extend(runs[index : index + 6])
                 continue
             alike.setdefault((ending[0], ending[1], ending[2]), []).extend((rank, count))
             self._input.read_no_more(job, range(node, node + count), range(rank, rank + count))
-        if alike:
-            if job.client is not None:
-                for how, ranks in alike.items():
-                    self._context.to_client(job.client, c.ExitedAlike(job.id, ranks, *how))
-            if job.done:
-                self._done(job)
+        if news and job.client is not None:
+            self._context.to_client(job.client, c.Started(job.id, news))
+        if alike and job.client is not None:
+            for message in exits_alike(job.id, alike):
+                self._context.to_client(job.client, message)
+        if alike and job.done:
+            self._done(job)
         return flat(left)
 
-    def _may_tell_run(self, job: Job, mask: int, node: int, rank: int, count: int) -> bool:
-        """Say whether all of these ranks are where the sender says, and the sender may speak for all of them."""
-        if (
-            not 0 <= node < MAX_NODES
-            or rank < 0
-            or rank + count > len(job.nodes)
-            or not job.valid_run(node, rank, count)
-        ):
-            return False
-        span = (1 << count) - 1
-        return mask >> node & span == span
+    @staticmethod
+    def _require_valid(job: Job, report: m.Report) -> None:
+        """See that all ranks are where the report says. Raises ProtocolError."""
+        told = [(report.started[index], report.started[index + 1]) for index in range(0, len(report.started), 3)]
+        told += [(report.exited[index], report.exited[index + 1]) for index in range(0, len(report.exited), 5)]
+        told += [(failure.node, failure.rank) for failure in report.failed]
+        strange = next(((node, rank) for node, rank in told if not job.valid(node, rank)), None)
+        for size, runs in ((3, report.started_runs), (6, report.exited_runs)):
+            for index in range(0, len(runs), size):
+                if not job.valid_run(*runs[index : index + 3]):
+                    strange = runs[index], runs[index + 1]
+        if strange is not None:
+            node, rank = strange
+            raise ProtocolError(f"a report of rank {rank} of job {job.id} on n{node}, where it does not belong")
 
     def _started(self, job: Job, mask: int, started: list[int]) -> list[int]:
         """Take flat (node, rank, pid); return what is news, flat (rank, pid).
@@ -591,3 +604,9 @@ class Jobs:
                     del self._dropped[next(iter(self._dropped))]
             self._close(job)
             self.releases.forget(job)
+
+
+def _may_tell_run(mask: int, node: int, count: int) -> bool:
+    """Say whether the sender of a report may speak for all of these consecutive nodes."""
+    span = (1 << count) - 1
+    return mask >> node & span == span

@@ -7,6 +7,7 @@ all of them are started, or all of them are over; otherwise a short while after 
 from __future__ import annotations
 
 from heorot.core.messages import Failure, Report
+from heorot.core.nodeset import MAX_NODES
 
 LONGEST_WAIT_FACTOR = 16
 LAUNCH_WAIT_MS_PER_NODE = 60
@@ -62,12 +63,12 @@ class Accumulator:
         self.exited += report.exited
         self.failed += report.failed
         self.notes += report.notes
-        self.pending_started += report.nodes_started
-        self.pending_over += report.nodes_over
+        self.pending_started = min(self.pending_started + report.nodes_started, MAX_NODES)
+        self.pending_over = min(self.pending_over + report.nodes_over, MAX_NODES)
         before_started, before_over = self.nodes_started, self.nodes_over
         expected_nodes = self.expected.bit_count()
-        self.nodes_started += report.nodes_started
-        self.nodes_over += report.nodes_over
+        self.nodes_started = min(self.nodes_started + report.nodes_started, MAX_NODES)
+        self.nodes_over = min(self.nodes_over + report.nodes_over, MAX_NODES)
         # A failure waits for no one: somebody is looking at a command that cannot run.
         return (
             bool(report.failed)

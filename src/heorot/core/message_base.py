@@ -13,6 +13,8 @@ NodeNumber: TypeAlias = Annotated[int, Meta(ge=-1)]
 Port: TypeAlias = Annotated[int, Meta(ge=0, le=65535)]
 JobId: TypeAlias = Annotated[str, Meta(min_length=3, max_length=40, pattern=r"^[0-9]+\.[0-9]+$")]
 """``EPOCH.SEQUENCE``: unique in the cluster because an epoch belongs to one head."""
+LastJob: TypeAlias = Annotated[str, Meta(max_length=40, pattern=r"^([0-9]+\.[0-9]+)?$")]
+"""The id of a job, or nothing."""
 ImageId: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
 """The SHA-256 of an image's manifest (`heorot.core.image`)."""
 

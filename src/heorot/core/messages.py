@@ -24,6 +24,7 @@ from heorot.core.image_messages import Unavailable as Unavailable
 from heorot.core.image_messages import Want as Want
 from heorot.core.message_base import Count as Count
 from heorot.core.message_base import JobId as JobId
+from heorot.core.message_base import LastJob as LastJob
 from heorot.core.message_base import Message as Message
 from heorot.core.message_base import NodeNumber as NodeNumber
 from heorot.core.message_base import Port as Port
@@ -397,7 +398,7 @@ class Inventory(Message, tag=80, frozen=True):
     incarnation: Count
     jobs: list[JobInventory]
     init_pid: Count = 0
-    after: str = ""
+    after: LastJob = ""
     """As `Admit` said; empty: no head has admitted this incarnation yet."""
     hears_alone: bool = False
     """The space understands `Alone`."""

@@ -116,7 +116,6 @@ class NodeMachine:
         self._below = Children(config, verify)
         self.children = self._below.by_link
         self.accumulators: dict[str, Accumulator] = {}
-        self._parent_version = 0
         self.uplink = Uplink(config)
         self._verify = verify
         self._attach_order = 0
@@ -206,8 +205,6 @@ class NodeMachine:
         if tag == _TAG_REPORT:
             self._own_report(event.payload)
             return
-        if tag == _TAG_INVENTORY:
-            self.programs.told()
         if self.incarnation is None and tag == _TAG_INVENTORY:
             inventory = m.decode_space_answer(event.payload)
             assert isinstance(inventory, m.Inventory)
@@ -226,7 +223,8 @@ class NodeMachine:
         if self.accumulators or self.programs.starting:
             report = m.decode_space_answer(payload)
             assert isinstance(report, m.Report)
-            self.programs.told(report.job)
+            if report.nodes_started:
+                self.programs.began(report.job)
             self._merge(report)
         elif self.uplink.attached:
             # A leaf has nothing to merge it with: bpinit's own bytes go up.
@@ -364,9 +362,8 @@ class NodeMachine:
                 return
             if not self._has_kept(hello.epoch, lambda: self._greeted(hello)):
                 return
-        self._parent_version = hello.version
         lease_ms = hello.lease_ms if self.uplink.parent == HEAD else 0
-        self._out += self.uplink.greeted(self._now_ms, hello.epoch, lease_ms)
+        self._out += self.uplink.greeted(self._now_ms, hello.epoch, lease_ms, hello.version)
         self._set_headless(hello.headless and self.uplink.parent != HEAD)
         self._attach()
 
@@ -679,7 +676,7 @@ class NodeMachine:
     def _flush(self, accumulator: Accumulator) -> None:
         if not accumulator.empty:
             report = accumulator.take()
-            self._send_up(in_runs(report) if self._parent_version >= RUNS_VERSION else report)
+            self._send_up(in_runs(report) if self.uplink.parent_version >= RUNS_VERSION else report)
         if accumulator.finished:
             del self.accumulators[accumulator.job]
 

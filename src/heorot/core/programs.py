@@ -49,8 +49,8 @@ class Programs:
         self.comparing: dict[str, None] = {}
         """Jobs of which bpinit knows nothing yet."""
         self.starting: dict[str, bytes] = {}
-        """Jobs that were handed over with their image, which stays until bpinit has told of them: what it has started
-        by then holds the files itself."""
+        """Jobs that were handed over with their image, which stays until bpinit has started all ranks, which then hold
+        the files themselves, or the job is released."""
 
     def hold(self, launch: m.Launch, ticket: m.Ticket) -> None:
         """Start this launch as soon as its program is here."""
@@ -118,12 +118,11 @@ class Programs:
                 self._hand_over(replace(launch, view=event.path))
         self._dismiss(event.image)
 
-    def told(self, job: str | None = None) -> None:
-        """Bpinit has told of a job, or None: of all that it holds."""
-        for name in [job] if job is not None else list(self.starting):
-            image = self.starting.pop(name, None)
-            if image is not None:
-                self._dismiss(image)
+    def began(self, job: str) -> None:
+        """Bpinit has started all ranks of a job, or could not."""
+        image = self.starting.pop(job, None)
+        if image is not None:
+            self._dismiss(image)
 
     def _dismiss(self, image: bytes) -> None:
         if image not in self._waiting and image not in self.starting.values():
@@ -137,7 +136,7 @@ class Programs:
 
     def drop(self, job: str) -> None:
         """Forget a launch."""
-        self.told(job)
+        self.began(job)
         entry = self.held.pop(job, None)
         self.comparing.pop(job, None)
         if entry is not None:

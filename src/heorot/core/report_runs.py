@@ -6,17 +6,21 @@ of a launch grows with the number of its children, not with that of the ranks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
 from heorot.core.errors import ProtocolError
 from heorot.core.messages import MAX_RANKS, Report
+from heorot.core.nodeset import MAX_NODES, NodeSet
 
 RUNS_VERSION = 2
 """Neighbours of an older protocol do not understand runs."""
 RANKS_IN_A_RUN = 2
 """Below this mean a run takes more room than its ranks."""
+MAX_PID = (1 << 31) - 1
+MAX_WAIT_STATUS = 0xFFFF
+MAX_OUTPUT_BYTES = 1 << 62
 
 _Record = tuple[int, ...]
 """Rank, node, and what else is said of the rank."""
@@ -72,8 +76,10 @@ def _runs(records: Sequence[_Record], alike: int) -> list[tuple[int, int, int]]:
     return runs
 
 
-def flat(report: Report) -> Report:
-    """Return the same report without runs.
+def flat(report: Report, mask: int | None = None) -> Report:
+    """Return the same report without runs; of runs, only what is said of the nodes of `mask`, if that is given.
+
+    Then it takes no more time and memory than there are such nodes, whatever a run says that there are.
 
     Raises
     ------
@@ -83,28 +89,55 @@ def flat(report: Report) -> Report:
     check(report)
     if not report.started_runs and not report.exited_runs:
         return report
-    started, exited, pids = report.started[:], report.exited[:], iter(report.pids)
-    runs = report.started_runs
+    started, exited = report.started[:], report.exited[:]
+    runs, position = report.started_runs, 0
     for index in range(0, len(runs), 3):
         node, rank, count = runs[index : index + 3]
-        for step in range(count):
-            started += (node + step, rank + step, next(pids))
+        for step in _steps(node, count, mask):
+            started += (node + step, rank + step, report.pids[position + step])
+        position += count
     runs = report.exited_runs
     for index in range(0, len(runs), 6):
         node, rank, count, *ending = runs[index : index + 6]
-        for step in range(count):
+        for step in _steps(node, count, mask):
             exited += (node + step, rank + step, *ending)
     return replace(report, started=started, exited=exited, started_runs=[], pids=[], exited_runs=[])
 
 
+def _steps(node: int, count: int, mask: int | None) -> Iterable[int]:
+    """Return which of a run's ranks are on nodes of the mask."""
+    if mask is None:
+        return range(count)
+    span = (1 << count) - 1
+    here = mask >> node & span if 0 <= node < MAX_NODES else 0
+    return range(count) if here == span else NodeSet(here)
+
+
 def check(report: Report) -> None:
-    """Raise ProtocolError if a record is incomplete, or the report is of more ranks than a job can have."""
-    if len(report.started) % 3 or len(report.exited) % 5 or len(report.started_runs) % 3 or len(report.exited_runs) % 6:
+    """See that a report may be true of some job, whatever the job.
+
+    Raises
+    ------
+    ProtocolError
+        If a record is incomplete, a number cannot be what it says, or there are more ranks than a job can have.
+    """
+    started, exited, started_runs, exited_runs = report.started, report.exited, report.started_runs, report.exited_runs
+    if len(started) % 3 or len(exited) % 5 or len(started_runs) % 3 or len(exited_runs) % 6:
         raise ProtocolError("a report with an incomplete record")
-    started, exited = report.started_runs[2::3], report.exited_runs[2::6]
-    if min(started, default=1) < 1 or min(exited, default=1) < 1:
+    counts = started_runs[2::3], exited_runs[2::6]
+    if min(map(min, filter(None, counts)), default=1) < 1:
         raise ProtocolError("a report with a run of no ranks")
-    if sum(started) != len(report.pids):
-        raise ProtocolError(f"a report with {len(report.pids)} PIDs for {sum(started)} ranks")
-    if sum(exited) > MAX_RANKS:
-        raise ProtocolError(f"a report of {sum(exited)} ranks; no job has more than {MAX_RANKS}")
+    if sum(counts[0]) != len(report.pids):
+        raise ProtocolError(f"a report with {len(report.pids)} PIDs for {sum(counts[0])} ranks")
+    if sum(counts[1]) > MAX_RANKS:
+        raise ProtocolError(f"a report of {sum(counts[1])} ranks; no job has more than {MAX_RANKS}")
+    _require("rank", MAX_RANKS - 1, started[1::3], exited[1::5], started_runs[1::3], exited_runs[1::6])
+    _require("PID", MAX_PID, started[2::3], report.pids)
+    _require("wait status", MAX_WAIT_STATUS, exited[2::5], exited_runs[3::6])
+    _require("size of output", MAX_OUTPUT_BYTES, exited[3::5], exited[4::5], exited_runs[4::6], exited_runs[5::6])
+
+
+def _require(what: str, largest: int, *columns: list[int]) -> None:
+    for column in columns:
+        if column and (min(column) < 0 or max(column) > largest):
+            raise ProtocolError(f"a report with a {what} that is not within 0 and {largest}")

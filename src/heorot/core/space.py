@@ -272,29 +272,30 @@ class Space:
 
     def _fail_queued(self, job: Job, problem: str) -> None:
         """The program of a job that waits for it will not come."""
-        for rank in self._take_queued(job, list(job.ranks.values())):
+        for rank in self._give_up_queued(job, list(job.ranks.values())):
             rank.state = FAILED
             rank.failure = m.Failure(self.config.node, rank.number, 0, problem[:MAX_FAILURE_CHARACTERS])
             job.failed.append(rank.failure)
+        self._tell(job, self._turn.now)
 
     def _end_queued(self, job: Job, ranks: list[Rank], signal: int) -> int:
         """A signal ends ranks whose program is on its way, as it would have ended their processes; return how many."""
-        ended = self._take_queued(job, ranks)
+        ended = self._give_up_queued(job, ranks)
         for rank in ended:
             rank.state = OVER
             rank.status = signal
             job.exited += (self.config.node, rank.number, signal, 0, 0)
+        self._tell(job, self._turn.now)
         return len(ended)
 
-    def _take_queued(self, job: Job, ranks: list[Rank]) -> list[Rank]:
-        """Return those of the ranks that wait for their program: they will not be started."""
+    def _give_up_queued(self, job: Job, ranks: list[Rank]) -> list[Rank]:
+        """Start those of the ranks that wait for their program nevermore; return them, to be given an end."""
         queued = [rank for rank in ranks if rank.state == QUEUED]
         for rank in queued:
             del self._slots[rank.slot]
             self._input.leave(rank)
         job.live -= len(queued)
         job.unstarted -= len(queued)
-        self._tell(job, self._turn.now)
         return queued
 
     def _fail_all(self, job: Job, problem: str) -> None:
@@ -498,7 +499,7 @@ class Space:
             if job.waiting and command.pids is None and command.signal not in HARMLESS_SIGNALS:
                 if command.uid in (-1, job.uid):
                     ended = self._end_queued(job, list(wanted.values()), command.signal)
-                    self._replies[command.id] = m.Reply(command.id, ended, [])
+                    self._remember(m.Reply(command.id, ended, []))
                 self._turn.send(self._replies.get(command.id, m.Reply(command.id, 0, [])))
                 return
             if command.signal and command.pids is None:
@@ -507,12 +508,15 @@ class Space:
                         rank.pending_signals.append(command.signal)
         if command.signal:
             # Remembered before it is done: whatever happens, it is not done twice.
-            self._replies[command.id] = m.Reply(command.id, 0, [])
-            while len(self._replies) > MAX_REMEMBERED_QUERIES:
-                self._replies.popitem(last=False)
+            self._remember(m.Reply(command.id, 0, []))
         self._turn.out.append(
             e.Select(command.id, command.job or "", slots, command.pids, command.signal, command.detail, command.uid),
         )
+
+    def _remember(self, reply: m.Reply) -> None:
+        self._replies[reply.id] = reply
+        while len(self._replies) > MAX_REMEMBERED_QUERIES:
+            self._replies.popitem(last=False)
 
     def _selected(self, event: e.Selected) -> None:
         reply = m.Reply(event.query, event.matched, event.processes)

@@ -73,7 +73,7 @@ class Pace:
         self.ahead_bytes = max(self.ahead_bytes, min(ENOUGH_BYTES, self.ahead_bytes + WIDENING * size))
         self._busy_ms += now_ms - self._since_ms
         self._since_ms = now_ms
-        self.lost(size)
+        self.outstanding_bytes = max(0, self.outstanding_bytes - size)
         if self._bytes <= FIRST_BYTES and self._busy_ms < ENOUGH_MS and not self._is_quick:
             # One chunk alone on a quick link shows how long its way takes, not how many follow each other on it.
             self._is_quick = True
@@ -85,6 +85,13 @@ class Pace:
     def lost(self, size: int) -> None:
         """So many will not arrive."""
         self.outstanding_bytes = max(0, self.outstanding_bytes - size)
+        if not self.outstanding_bytes:
+            # Whoever took nothing is gone: the next ones are begun with as carefully.
+            self.ahead_bytes = FIRST_BYTES
+
+    def quiet_until_ms(self) -> int:
+        """Return until when it is no wonder that nobody has taken anything."""
+        return self._since_ms + PATIENCE_MS
 
     def waited(self) -> None:
         """Nobody has taken anything for a while."""

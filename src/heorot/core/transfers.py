@@ -45,7 +45,7 @@ from heorot.core.machine import (
     SendManifest,
     SetTimer,
 )
-from heorot.core.swarms import PATIENCE_MS, Pace
+from heorot.core.swarms import Pace
 
 WINDOW_BYTES = 1024 * 1024
 """What may be on its way to one neighbour of one image, not yet acknowledged; at least one chunk may."""
@@ -511,9 +511,11 @@ class Transfers:
     def waited(self) -> None:
         """The timer ``pace`` has fired."""
         self._waits = False
-        if not self._pace.known:
+        if self._pace.known:
+            return
+        if self._now_ms() >= self._pace.quiet_until_ms():
             self._pace.waited()
-            self._serve_all()
+        self._serve_all()
 
     # ------------------------------------------------------------------ inside
 
@@ -636,7 +638,7 @@ class Transfers:
     def _wait(self) -> None:
         if not self._waits:
             self._waits = True
-            self._emit(SetTimer("pace", self._now_ms() + PATIENCE_MS))
+            self._emit(SetTimer("pace", max(self._now_ms() + 1, self._pace.quiet_until_ms())))
 
     @staticmethod
     def _size_of(layout: Layout, first: int, count: int) -> int:

@@ -84,6 +84,8 @@ class Cache:
         self.used_bytes = 0
         self._ready = False
         self._pinned: dict[bytes, _Pinned] = {}
+        self._too_large: set[bytes] = set()
+        """Pinned images for which the disk had no room: what has come of them is of no use."""
         self._chunks: dict[str, int] = {}
         """By file of a pinned image: mask of the chunks that are here. Two images may share a file."""
         self._open: dict[str, int] = {}
@@ -180,7 +182,7 @@ class Cache:
         return have
 
     def forget(self, image: bytes) -> None:
-        """The image may be evicted."""
+        """The image may be evicted; it is, if the disk was too full for it: others need the room more."""
         pinned = self._pinned.pop(image, None)
         if pinned is not None:
             held = self._held()
@@ -188,6 +190,9 @@ class Cache:
                 if name not in held:
                     self._chunks.pop(name, None)
                     self._close(name)
+        if image in self._too_large:
+            self._too_large.discard(image)
+            self._evict(self.limit_bytes, image.hex())
 
     def _held(self) -> set[str]:
         return {name for pinned in self._pinned.values() for name in pinned.names}
@@ -244,6 +249,8 @@ class Cache:
         try:
             self._write_chunks(name, chunks, offset)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._too_large.update(image for image, pinned in self._pinned.items() if name in pinned.names)
             raise self._failure(error, self._path("partial", name)) from error
         self.used_bytes += size
         self._chunks[name] |= bits
@@ -386,8 +393,8 @@ class Cache:
                 " try again later, or raise [images] cache_bytes there"
             )
 
-    def _evict(self, size: int) -> None:
-        """Drop images that nobody uses, the one that was used longest ago first, until there is room."""
+    def _evict(self, size: int, only: str = "") -> None:
+        """Drop images that nobody uses, the one that was used longest ago first, until there is room; or `only` one."""
         wanted_bytes = max(0, self.limit_bytes - size - self.limit_bytes // 16)
         images: list[tuple[int, str, list[str]]] = []
         holders = Counter(name for pinned in self._pinned.values() for name in pinned.names)
@@ -401,7 +408,7 @@ class Cache:
                 names = [_name_of(layout, file) for file in range(len(layout.files))]
                 used_at_ns = os.stat(path).st_mtime_ns
                 holders.update(names)
-                if not self.is_used(image):
+                if only in ("", image):
                     images.append((used_at_ns, image, names))
             except (OSError, ValueError, ProtocolError):
                 self._remove(path)
@@ -409,6 +416,8 @@ class Cache:
         for _, image, names in sorted(images):
             if self.used_bytes <= wanted_bytes:
                 return
+            if self.is_used(image):
+                continue
             self._remove_tree(self._path("views", image))
             self._remove(self._path("manifests", image))
             holders.subtract(names)
@@ -422,7 +431,8 @@ class Cache:
             return False
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:
+            # Locked; or nobody can say.
             return True
         finally:
             os.close(fd)

@@ -112,15 +112,15 @@ def _add_libraries(
         )
     try:
         segments = _segments(head)
-        loader = _loader_of(path, segments)
     except (IndexError, ValueError) as error:
         raise ImageError(f"{shown(path)} is no program that can be run: its header is damaged") from error
+    _require_complete(path, segments)
+    loader = _loader_of(path, segments)
     if loader is None:
         return
     if not os.path.isfile(loader):
-        reason = f"{shown(path)} needs the loader {shown(loader)}, which does not exist"
-        raise _incomplete(path, segments) or ImageError(reason)
-    for library in _libraries(path, segments, loader, variables, directory):
+        raise ImageError(f"{shown(path)} needs the loader {shown(loader)}, which does not exist")
+    for library in _libraries(path, loader, variables, directory):
         found[library] = None
     found[plain(loader)] = None
     if _is_glibc(loader) and os.path.isfile(_LOADER_CACHE):
@@ -179,13 +179,11 @@ def _loader_of(path: bytes, segments: list[_Segment]) -> bytes | None:
 # ------------------------------------------------------------------ what the loader says
 
 
-def _libraries(
-    path: bytes, segments: list[_Segment], loader: bytes, variables: dict[bytes, bytes], directory: bytes
-) -> list[bytes]:
+def _libraries(path: bytes, loader: bytes, variables: dict[bytes, bytes], directory: bytes) -> list[bytes]:
     """Return the shared libraries that the loader would load."""
     status, text = _ask_loader(path, [loader, b"--list", path], variables)
     if status != 0:
-        raise _failure(path, segments, loader, variables, status, text)
+        raise _failure(path, loader, variables, status, text)
     libraries: list[bytes] = []
     for name, place in _listed(text):
         if (place and b"/" not in place) or place == loader:
@@ -218,13 +216,8 @@ def _listed(text: bytes) -> list[tuple[bytes, bytes]]:
     return listed
 
 
-def _failure(
-    path: bytes, segments: list[_Segment], loader: bytes, variables: dict[bytes, bytes], status: int, text: bytes
-) -> ImageError:
+def _failure(path: bytes, loader: bytes, variables: dict[bytes, bytes], status: int, text: bytes) -> ImageError:
     """Return why the loader cannot list the libraries."""
-    incomplete = _incomplete(path, segments)
-    if incomplete is not None:
-        return incomplete
     if status < 0:
         return ImageError(
             f"{shown(path)} cannot be loaded here: {_signal_name(-status)} ended its loader {shown(loader)};"
@@ -238,12 +231,11 @@ def _failure(
     return ImageError(f"{shown(path)} cannot be loaded here: {reason}")
 
 
-def _incomplete(path: bytes, segments: list[_Segment]) -> ImageError | None:
+def _require_complete(path: bytes, segments: list[_Segment]) -> None:
     size = os.stat(path).st_size
     wanted = max((segment.end for segment in segments), default=0)
-    if wanted <= size:
-        return None
-    return ImageError(f"{shown(path)} is incomplete: it has {size} of {wanted} bytes; build or copy it again")
+    if wanted > size:
+        raise ImageError(f"{shown(path)} is incomplete: it has {size} of {wanted} bytes; build or copy it again")
 
 
 def _signal_name(number: int) -> str:

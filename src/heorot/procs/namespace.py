@@ -19,6 +19,8 @@ from heorot.procs import system
 PID_LIMIT = 4_194_304
 """The highest ``pid_max`` of 64-bit Linux."""
 MAX_RANGE_SIZE = 65_536
+BARE_ROOT_MIB = 256
+"""What a bare node has room for outside the cluster's own directory, in memory as far as it is used."""
 MIN_RANGE_SIZE = 512
 """The kernel reserves PIDs below 300, and a useful node needs some."""
 
@@ -146,7 +148,7 @@ def _empty_root(kept: bytes) -> None:
     """Change to a root with nothing in it but /proc, /dev, /tmp and one directory."""
     root = kept + b"/cache/root"
     os.makedirs(root, 0o755, exist_ok=True)
-    system.mount_tmpfs(root)
+    system.mount_tmpfs(root, BARE_ROOT_MIB)
     for name in (b"/proc", b"/dev", b"/tmp", kept):
         os.makedirs(root + name, 0o755)
     os.chmod(root + b"/tmp", 0o1777)

@@ -62,9 +62,10 @@ def bind_mount(source: bytes, target: bytes, *, recursive: bool = False) -> None
     _check(_libc.mount(source, target, None, flags, None), "mount --bind")
 
 
-def mount_tmpfs(target: bytes) -> None:
+def mount_tmpfs(target: bytes, size_mib: int = 16) -> None:
     """Mount a small file system in memory. Raises OSError."""
-    _check(_libc.mount(b"heorot", target, b"tmpfs", ctypes.c_ulong(0), b"mode=755,size=16m"), "mount tmpfs")
+    options = b"mode=755,size=%dm" % size_mib
+    _check(_libc.mount(b"heorot", target, b"tmpfs", ctypes.c_ulong(0), options), "mount tmpfs")
 
 
 def mount_overlay(layers: list[int], target: bytes) -> None:
