@@ -17,6 +17,7 @@ import pytest
 
 import heorot
 from heorot import aio
+from heorot.procs.namespace import BARE_ROOT_MIB
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, command, kill_hard
 from tests.cluster.test_images import NODES, away_from_home
 from tests.support.embedded import make_user_namespace
@@ -154,6 +155,8 @@ def test_what_cannot_be_read_here_is_said_and_the_rest_is_copied(bare: Cluster, 
 
 def test_a_full_file_system_leaves_nothing(bare: Cluster, place: Path, there: str) -> None:
     (place / "large").write_bytes(os.urandom(20_000_000))
+    # All but 6 MiB of what a bare node has.
+    bare.check("bpsh", "n2,4", "fallocate", "-l", f"{BARE_ROOT_MIB - 6}M", f"{there}.fill")
     lines = problems(bare, place / "large", f"n[2,4]:{there}/x")
     assert lines == [f"bpcp: n[2,4]: cannot write {there}/x: No space left on device"]
     assert names(bare, there) == set()
@@ -163,6 +166,7 @@ def test_a_full_file_system_leaves_nothing(bare: Cluster, place: Path, there: st
     problems(bare, place / "large", f"n2:{there}/x")
     bare.check("bpcp", f"n2:{there}/x", place / "back")
     assert (place / "back").read_text() == "small"
+    bare.check("bpsh", "n2,4", "rm", f"{there}.fill")
 
 
 def test_a_file_that_is_larger_than_the_cache_is_refused(bare: Cluster, place: Path, there: str) -> None:
