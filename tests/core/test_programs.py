@@ -59,11 +59,11 @@ def test_an_image_is_held_until_what_was_started_from_it_is_told_of() -> None:
     assert Forget not in rig.take()
     # Another job comes for it meanwhile, and is not left without it.
     rig.hold("1.2")
-    rig.programs.began("1.1")
+    rig.programs.let_go("1.1")
     show(rig)
     assert rig.started == ["1.1", "1.2"]
     assert Forget not in rig.take()
-    rig.programs.began("1.2")
+    rig.programs.let_go("1.2")
     assert rig.take() == [Forget]
     assert not rig.programs.starting
 

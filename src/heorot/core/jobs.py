@@ -190,7 +190,7 @@ class Jobs:
         started_news = self._started(job, mask, report.started)
         exited_news = self._exited(job, mask, report.exited)
         for failure in report.failed:
-            if not self._may_tell(job, mask, failure.node, failure.rank):
+            if not _may_tell(mask, failure.node, 1):
                 continue
             if failure.error == ESTALE and job.adopted:
                 self._was_released(job, failure.node)
@@ -214,7 +214,7 @@ class Jobs:
             node, rank, count = runs[index : index + 3]
             pids = report.pids[position : position + count]
             position += count
-            if not (_may_tell_run(mask, node, count) and job.start_run(rank, pids)):
+            if not (_may_tell(mask, node, count) and job.start_run(rank, pids)):
                 left.started_runs.extend((node, rank, count))
                 left.pids.extend(pids)
             elif tell_started:
@@ -223,7 +223,7 @@ class Jobs:
         alike: dict[tuple[int, int, int], list[int]] = {}
         for index in range(0, len(runs), 6):
             node, rank, count, *ending = runs[index : index + 6]
-            if not (_may_tell_run(mask, node, count) and job.end_run(rank, count, Ended(*ending))):
+            if not (_may_tell(mask, node, count) and job.end_run(rank, count, Ended(*ending))):
                 left.exited_runs.extend(runs[index : index + 6])
                 continue
             alike.setdefault((ending[0], ending[1], ending[2]), []).extend((rank, count))
@@ -240,17 +240,14 @@ class Jobs:
     @staticmethod
     def _require_valid(job: Job, report: m.Report) -> None:
         """See that all ranks are where the report says. Raises ProtocolError."""
-        told = [(report.started[index], report.started[index + 1]) for index in range(0, len(report.started), 3)]
-        told += [(report.exited[index], report.exited[index + 1]) for index in range(0, len(report.exited), 5)]
-        told += [(failure.node, failure.rank) for failure in report.failed]
-        strange = next(((node, rank) for node, rank in told if not job.valid(node, rank)), None)
-        for size, runs in ((3, report.started_runs), (6, report.exited_runs)):
-            for index in range(0, len(runs), size):
-                if not job.valid_run(*runs[index : index + 3]):
-                    strange = runs[index], runs[index + 1]
-        if strange is not None:
-            node, rank = strange
-            raise ProtocolError(f"a report of rank {rank} of job {job.id} on n{node}, where it does not belong")
+        nodes = report.started[0::3] + report.exited[0::5] + [failure.node for failure in report.failed]
+        ranks = report.started[1::3] + report.exited[1::5] + [failure.rank for failure in report.failed]
+        runs = [(node, rank, 1) for node, rank in zip(nodes, ranks, strict=True)]
+        for size, flat_runs in ((3, report.started_runs), (6, report.exited_runs)):
+            runs += zip(flat_runs[0::size], flat_runs[1::size], flat_runs[2::size], strict=True)
+        for node, rank, count in runs:
+            if not job.valid_run(node, rank, count):
+                raise ProtocolError(f"a report of rank {rank} of job {job.id} on n{node}, where it does not belong")
 
     def _started(self, job: Job, mask: int, started: list[int]) -> list[int]:
         """Take flat (node, rank, pid); return what is news, flat (rank, pid).
@@ -258,16 +255,14 @@ class Jobs:
         A merged report brings the ranks of a whole subtree: slices and one comparison for all of them, and a look at
         each only when something is unusual. The head's share of a launch would otherwise grow with the ranks.
         """
-        if len(started) % 3:
-            raise ProtocolError("a report with an incomplete record")
-        if self._may_tell_all(job, mask, started[0::3], started[1::3]) and job.start_all(started[1::3], started[2::3]):
+        if self._may_tell_all(mask, started[0::3]) and job.start_all(started[1::3], started[2::3]):
             news = started[:]
             del news[0::3]
             return news
         news = []
         for index in range(0, len(started), 3):
             node, rank, pid = started[index : index + 3]
-            if not self._may_tell(job, mask, node, rank):
+            if not _may_tell(mask, node, 1):
                 continue
             if job.start(rank, pid):
                 news += (rank, pid)
@@ -280,27 +275,23 @@ class Jobs:
 
     def _exited(self, job: Job, mask: int, exited: list[int]) -> list[int]:
         """Take flat (node, rank, wait status, stdout bytes, stderr bytes); return what is news, without the nodes."""
-        if len(exited) % 5:
-            raise ProtocolError("a report with an incomplete record")
         news: list[int] = []
         nodes, ranks = exited[0::5], exited[1::5]
-        if self._may_tell_all(job, mask, nodes, ranks) and job.end_all(ranks, exited):
+        if self._may_tell_all(mask, nodes) and job.end_all(ranks, exited):
             news = exited[:]
             del news[0::5]
             self._input.read_no_more(job, nodes, ranks)
             return news
         for index in range(0, len(exited), 5):
             node, rank, wait_status, stdout_bytes, stderr_bytes = exited[index : index + 5]
-            if self._may_tell(job, mask, node, rank) and job.end(rank, Ended(wait_status, stdout_bytes, stderr_bytes)):
+            if _may_tell(mask, node, 1) and job.end(rank, Ended(wait_status, stdout_bytes, stderr_bytes)):
                 news += (rank, wait_status, stdout_bytes, stderr_bytes)
                 self._input.read_no_more(job, [node], [rank])
         return news
 
-    def _may_tell_all(self, job: Job, mask: int, nodes: list[int], ranks: list[int]) -> bool:
-        """Say whether all of these ranks are where the sender says, and the sender may speak for all of them."""
-        if not ranks or min(ranks) < 0 or max(ranks) >= len(job.nodes):
-            return False
-        if [*map(job.nodes.__getitem__, ranks)] != nodes:
+    def _may_tell_all(self, mask: int, nodes: list[int]) -> bool:
+        """Say whether the sender of a report may speak for all of these nodes, and there are any."""
+        if not nodes:
             return False
         speakers = self._speakers.get(mask)
         if speakers is None:
@@ -308,12 +299,6 @@ class Jobs:
                 self._speakers.clear()
             speakers = self._speakers[mask] = frozenset(NodeSet(mask).numbers())
         return speakers.issuperset(nodes)
-
-    def _may_tell(self, job: Job, mask: int, node: int, rank: int) -> bool:
-        """Say whether the sender of a report may speak for this node; it may have moved elsewhere a moment ago."""
-        if not job.valid(node, rank):
-            raise ProtocolError(f"a report of rank {rank} of job {job.id} on n{node}, where it does not belong")
-        return bool(mask >> node & 1)
 
     def _unknown_report(self, mask: int, report: m.Report) -> None:
         told = [item.node for item in (*report.failed, *report.notes)]
@@ -606,7 +591,7 @@ class Jobs:
             self.releases.forget(job)
 
 
-def _may_tell_run(mask: int, node: int, count: int) -> bool:
-    """Say whether the sender of a report may speak for all of these consecutive nodes."""
+def _may_tell(mask: int, node: int, count: int) -> bool:
+    """Say whether the sender of a report may speak for these consecutive nodes; one may just have moved elsewhere."""
     span = (1 << count) - 1
     return mask >> node & span == span

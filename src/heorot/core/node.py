@@ -224,7 +224,7 @@ class NodeMachine:
             report = m.decode_space_answer(payload)
             assert isinstance(report, m.Report)
             if report.nodes_started:
-                self.programs.began(report.job)
+                self.programs.let_go(report.job)
             self._merge(report)
         elif self.uplink.attached:
             # A leaf has nothing to merge it with: bpinit's own bytes go up.

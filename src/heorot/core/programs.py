@@ -118,8 +118,8 @@ class Programs:
                 self._hand_over(replace(launch, view=event.path))
         self._dismiss(event.image)
 
-    def began(self, job: str) -> None:
-        """Bpinit has started all ranks of a job, or could not."""
+    def let_go(self, job: str) -> None:
+        """Hold a job's image no longer: all its ranks were started, or could not be, or the job is released."""
         image = self.starting.pop(job, None)
         if image is not None:
             self._dismiss(image)
@@ -136,7 +136,7 @@ class Programs:
 
     def drop(self, job: str) -> None:
         """Forget a launch."""
-        self.began(job)
+        self.let_go(job)
         entry = self.held.pop(job, None)
         self.comparing.pop(job, None)
         if entry is not None:

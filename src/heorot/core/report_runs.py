@@ -79,7 +79,7 @@ def _runs(records: Sequence[_Record], alike: int) -> list[tuple[int, int, int]]:
 def flat(report: Report, mask: int | None = None) -> Report:
     """Return the same report without runs; of runs, only what is said of the nodes of `mask`, if that is given.
 
-    Then it takes no more time and memory than there are such nodes, whatever a run says that there are.
+    Then a run takes no more time and memory than there are such nodes, however long it says that it is.
 
     Raises
     ------
