@@ -1,11 +1,11 @@
-"""Launches that wait for their program: how long their image is held in the cache."""
+"""Launches that wait for their program: when bpinit hears of them, and how long their image is held in the cache."""
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
 from heorot.core import messages as m
-from heorot.core.machine import Examined, Forget, Instruction, MakeView, ViewMade
+from heorot.core.machine import CacheFailed, Examined, Forget, Instruction, MakeView, ViewMade
 from heorot.core.programs import Programs
 from heorot.core.transfers import Source, Transfers
 from tests.core.test_space import launch
@@ -19,7 +19,9 @@ class Rig:
 
     def __init__(self) -> None:
         self.out: list[Instruction] = []
-        self.started: list[str] = []
+        self.handed_over: list[tuple[str, str]] = []
+        """Jobs, and how bpinit was given each: ``waits`` for its program, or ``starts``."""
+        self.failed: list[str] = []
         self.transfers = Transfers(
             self.out.append,
             lambda link, message: None,
@@ -27,17 +29,34 @@ class Rig:
             lambda image: self.programs.complete(image),
             lambda image, why: self.programs.failed(image, why),
         )
-        self.programs = Programs(self.out.append, self.transfers, self.hand_over, lambda made, why: None)
+        self.programs = Programs(self.out.append, self.transfers, self.hand_over, self.fail)
 
     def hand_over(self, made: m.Launch) -> None:
-        if made.view:
-            self.started.append(m.decode_ticket(made.ticket).job)
+        assert made.waits != bool(made.view)
+        self.handed_over.append((m.decode_ticket(made.ticket).job, "starts" if made.view else "waits"))
+
+    def fail(self, made: m.Launch, why: str) -> None:
+        self.failed.append(m.decode_ticket(made.ticket).job)
+
+    def come(self, job: str) -> None:
+        """A launch comes."""
+        made = launch(job, image=SAMPLE.image, program=b"/bin/program")
+        self.programs.hold(replace(made, job=job), m.decode_ticket(made.ticket))
+
+    def examined(self, chunks: list[int]) -> None:
+        """These chunks are in the cache."""
+        event = Examined(SAMPLE.image, SAMPLE.encoded if chunks else b"", chunks)
+        self.transfers.examined(event)
+        self.programs.examined(event)
 
     def hold(self, job: str) -> None:
         """A launch comes, and its program is complete."""
-        made = launch(job, image=SAMPLE.image, program=b"/bin/program")
-        self.programs.hold(replace(made, job=job), m.decode_ticket(made.ticket))
-        self.transfers.examined(Examined(SAMPLE.image, SAMPLE.encoded, [0, 1]))
+        self.come(job)
+        self.examined([0, 1])
+
+    @property
+    def started(self) -> list[str]:
+        return [job for job, how in self.handed_over if how == "starts"]
 
     def take(self) -> list[type]:
         """Return what was wanted since the last call."""
@@ -77,3 +96,52 @@ def test_a_release_lets_go_of_it_too() -> None:
     assert Forget not in rig.take()
     rig.programs.drop("1.1")
     assert rig.take() == [Forget]
+
+
+def test_what_is_in_the_cache_is_started_at_once() -> None:
+    rig = Rig()
+    rig.hold("1.1")
+    show(rig)
+    assert rig.handed_over == [("1.1", "starts")]
+    assert not rig.programs.unannounced
+
+
+def test_bpinit_hears_of_what_waits() -> None:
+    rig = Rig()
+    rig.come("1.1")
+    assert rig.handed_over == []
+    rig.examined([])
+    assert rig.handed_over == [("1.1", "waits")]
+    # One that comes while the image is on its way waits, too.
+    rig.come("1.2")
+    assert rig.handed_over == [("1.1", "waits"), ("1.2", "waits")]
+    rig.examined([0, 1])
+    assert rig.handed_over[2:] == []
+    show(rig)
+    assert rig.handed_over[2:] == [("1.1", "starts"), ("1.2", "starts")]
+
+
+def test_bpinit_hears_of_it_before_it_hears_anything_else_of_it() -> None:
+    rig = Rig()
+    rig.come("1.1")
+    rig.programs.announce("1.1")
+    rig.examined([0, 1])
+    show(rig)
+    assert rig.handed_over == [("1.1", "waits"), ("1.1", "starts")]
+
+
+def test_a_cache_that_fails_leaves_nothing() -> None:
+    rig = Rig()
+    rig.come("1.1")
+    rig.transfers.cache_failed(CacheFailed(SAMPLE.image, "the file system is read-only"))
+    assert rig.failed == ["1.1"]
+    rig.hold("1.2")
+    rig.programs.view_made(ViewMade(SAMPLE.image, b"", "the file system is full"))
+    assert rig.failed == ["1.1", "1.2"]
+    assert rig.handed_over == []
+    assert not rig.programs.held and not rig.programs.unannounced
+    # The next one is not mistaken for one whose files are being laid out.
+    rig.take()
+    rig.come("1.3")
+    rig.examined([])
+    assert rig.handed_over == [("1.3", "waits")]

@@ -145,7 +145,7 @@ class NodeMachine:
             Kept: self._kept,
             Compared: self.programs.compared,
             ViewMade: self.programs.view_made,
-            Examined: self.images.transfers.examined,
+            Examined: self._examined,
             ChunksGone: self.images.transfers.chunks_gone,
             CacheFailed: self.images.transfers.cache_failed,
         }
@@ -438,7 +438,7 @@ class NodeMachine:
                 release = m.decode_head_command(payload)
                 assert isinstance(release, m.Release)
                 self.programs.drop(release.job)
-            elif self.programs.comparing:
+            elif self.programs.unannounced:
                 self.programs.announce(getattr(m.decode_head_command(payload), "job", ""))
             self._out.append(ToSpace(payload))
         else:
@@ -686,6 +686,10 @@ class NodeMachine:
             self._out.append(Send(self.uplink.link, message, bulk))
 
     # ------------------------------------------------------------------ timers
+
+    def _examined(self, event: Examined) -> None:
+        self.images.transfers.examined(event)
+        self.programs.examined(event)
 
     def _timer_fired(self, event: TimerFired) -> None:
         if event.key.startswith("merge:"):

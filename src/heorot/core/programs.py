@@ -1,8 +1,8 @@
 """Launches of a node that wait for their program: for a look at the node's own file, and for an image.
 
 Theory of operation. A launch that names an image is held here until its program is at hand, and handed to bpinit then.
-If that takes a while, bpinit is told of it at once: it keeps the job, so that whatever becomes of heads and agents, the
-job is in the inventory. So nothing here is worth keeping. When the way to the head is new, the launches are dropped,
+If that takes longer than a look at the disk, bpinit is told of it at once: it keeps the job, so that whatever becomes of
+heads and agents, the job is in the inventory. So nothing here is worth keeping. When the way to the head is new, the launches are dropped,
 and the head, which sees in the inventory that their ranks do not run, sends them again. What has come of an image
 meanwhile stays in the cache.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from heorot.core import messages as m
-from heorot.core.machine import Compare, Compared, Instruction, MakeView, ViewMade
+from heorot.core.machine import Compare, Compared, Examined, Instruction, MakeView, ViewMade
 from heorot.core.transfers import Transfers
 
 MAX_HELD_LAUNCHES = 4_096
@@ -46,8 +46,10 @@ class Programs:
         """By job."""
         self._waiting: dict[bytes, list[str]] = {}
         """By image: the jobs that wait for it."""
-        self.comparing: dict[str, None] = {}
+        self.unannounced: dict[str, None] = {}
         """Jobs of which bpinit knows nothing yet."""
+        self._laid_out: set[bytes] = set()
+        """Images that are all here, and whose view is being made."""
         self.starting: dict[str, bytes] = {}
         """Jobs that were handed over with their image, which stays until bpinit has started all ranks, which then hold
         the files themselves, or the job is released."""
@@ -60,41 +62,48 @@ class Programs:
             self._fail(launch, f"{MAX_HELD_LAUNCHES} launches wait for their programs already")
             return
         self.held[ticket.job] = launch, ticket
+        self.unannounced[ticket.job] = None
         if ticket.program_id:
-            self.comparing[ticket.job] = None
             self._emit(Compare(ticket.job, ticket.program, ticket.program_id))
         else:
-            self._fetch(launch, ticket)
+            self._fetch(ticket)
 
     def compared(self, event: Compared) -> None:
         """It is known whether the node's own file is the program."""
         entry = self.held.get(event.job)
         if entry is None:
             return
-        launch, ticket = entry
+        _, ticket = entry
         if event.same:
-            del self.held[event.job]
-            self.comparing.pop(event.job, None)
-            self._hand_over(launch)
+            self._hand_over(self._take(event.job))
         elif event.same is None:
             self.announce(event.job)
         elif event.job not in self._waiting.get(ticket.image, ()):
-            self._fetch(launch, ticket)
+            self._fetch(ticket)
 
     def announce(self, job: str) -> None:
         """Tell bpinit of a job whose program is still being looked for, if it does not know it yet.
 
         What comes for a job after its launch would otherwise be for one that bpinit has never heard of.
         """
-        if job in self.comparing:
-            del self.comparing[job]
+        if job in self.unannounced:
+            del self.unannounced[job]
             self._hand_over(replace(self.held[job][0], waits=True))
 
-    def _fetch(self, launch: m.Launch, ticket: m.Ticket) -> None:
-        self.comparing[ticket.job] = None
-        self.announce(ticket.job)
+    def _fetch(self, ticket: m.Ticket) -> None:
         self._waiting.setdefault(ticket.image, []).append(ticket.job)
         self._transfers.need(ticket.image)
+        if not self._transfers.is_examining(ticket.image):
+            self._announce_waiting(ticket.image)
+
+    def examined(self, event: Examined) -> None:
+        """The cache has been looked at for an image, and the transfers know of it: if it is not here, it has to come."""
+        self._announce_waiting(event.image)
+
+    def _announce_waiting(self, image: bytes) -> None:
+        if image not in self._laid_out:
+            for job in self._waiting.get(image, ()):
+                self.announce(job)
 
     def nodes_of(self, image: bytes) -> int:
         """Return a mask of the nodes of the launches that wait for an image here."""
@@ -105,18 +114,25 @@ class Programs:
 
     def complete(self, image: bytes) -> None:
         """All of an image is in the cache."""
+        self._laid_out.add(image)
         self._emit(MakeView(image))
 
     def view_made(self, event: ViewMade) -> None:
         """The image's files are laid out, or cannot be."""
+        self._laid_out.discard(event.image)
         if event.error:
             self.failed(event.image, event.error)
         else:
             for job in self._waiting.pop(event.image, ()):
-                launch, _ = self.held.pop(job)
+                launch = self._take(job)
                 self.starting[job] = event.image
                 self._hand_over(replace(launch, view=event.path))
         self._dismiss(event.image)
+
+    def _take(self, job: str) -> m.Launch:
+        """Return a launch that is held no longer."""
+        self.unannounced.pop(job, None)
+        return self.held.pop(job)[0]
 
     def let_go(self, job: str) -> None:
         """Hold a job's image no longer: all its ranks were started, or could not be, or the job is released."""
@@ -131,14 +147,13 @@ class Programs:
     def failed(self, image: bytes, why: str) -> None:
         """The image cannot be had."""
         for job in self._waiting.pop(image, ()):
-            launch, _ = self.held.pop(job)
-            self._fail(launch, why)
+            self._fail(self._take(job), why)
 
     def drop(self, job: str) -> None:
         """Forget a launch."""
         self.let_go(job)
         entry = self.held.pop(job, None)
-        self.comparing.pop(job, None)
+        self.unannounced.pop(job, None)
         if entry is not None:
             image = entry[1].image
             jobs = self._waiting.get(image, [])

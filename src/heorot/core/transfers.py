@@ -246,6 +246,11 @@ class Transfers:
             return False
         return transfer.flows or transfer.have == (1 << transfer.layout.chunks) - 1
 
+    def is_examining(self, image: bytes) -> bool:
+        """Say whether `Examined` is still to come for an image."""
+        transfer = self.transfers.get(image)
+        return transfer is not None and transfer.examining
+
     def requesters(self, image: bytes) -> list[int]:
         """Return the links that ask for an image and understand `Swarm`."""
         transfer = self.transfers.get(image)
