@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heorot.core.errors import ProtocolError
-from heorot.core.framing import HEADER_BYTES, LARGE_BYTES, MAX_FRAME_BYTES, FrameDecoder, encode_frame
+from heorot.core.framing import EAGER_BYTES, HEADER_BYTES, LARGE_BYTES, MAX_FRAME_BYTES, FrameDecoder, encode_frame
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
@@ -60,6 +60,32 @@ def test_large_frames_may_be_put_at_their_place(sizes: list[int], places: list[i
     assert received == payloads
     assert decoder.buffered_bytes == 0
     assert decoder.rest() is None
+
+
+@pytest.mark.parametrize("into_place", [True, False])
+@pytest.mark.parametrize("length", [EAGER_BYTES, EAGER_BYTES + 1, 3 * EAGER_BYTES, MAX_FRAME_BYTES])
+def test_memory_is_taken_for_what_has_come_and_not_for_what_is_announced(length: int, into_place: bool) -> None:
+    payload = bytes(range(256)) * (length // 256) + bytes(length % 256)
+    stream = memoryview(encode_frame(payload) + encode_frame(b"next"))
+    decoder = FrameDecoder()
+    received: list[bytes] = []
+    came = 0
+    while stream:
+        rest = decoder.rest()
+        if rest is not None:
+            assert came + len(rest) <= max(EAGER_BYTES, 2 * came)
+        if rest is not None and into_place:
+            count = min(len(rest), 100_000, len(stream))
+            rest[:count] = stream[:count]
+            large = decoder.advance(count)
+            received += [bytes(large)] if large is not None else []
+        else:
+            count = min(len(stream), 100_000)
+            received += decoder.feed(stream[:count])
+        came += count - (0 if came else HEADER_BYTES)
+        stream = stream[count:]
+    assert received == [payload, b"next"]
+    assert decoder.buffered_bytes == 0
 
 
 def test_one_byte_at_a_time() -> None:

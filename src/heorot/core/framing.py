@@ -11,6 +11,8 @@ MAX_GREETING_BYTES = 64 * 1024
 """The limit until the peer has said who it is."""
 LARGE_BYTES = 64 * 1024
 """From this size on, a frame that is cut in two is put together at its place."""
+EAGER_BYTES = 1024 * 1024
+"""So much memory is taken for a large frame on its announcement alone; more, when so much of it has come."""
 
 
 def encode_frame(payload: bytes) -> bytes:
@@ -38,8 +40,11 @@ class FrameDecoder:
         self._buffer = bytearray()
         """The beginning of a small frame, or of a header."""
         self._large = memoryview(b"")
-        """The payload of a large frame, as far as it has come; empty: none is under way."""
+        """Room for the payload of a large frame, or for its beginning; empty: none is under way."""
+        self._length = 0
+        """Of the large frame: how long its payload is."""
         self._filled = 0
+        """And how much of it has come."""
 
     @property
     def buffered_bytes(self) -> int:
@@ -55,6 +60,9 @@ class FrameDecoder:
         self._filled += count
         if self._filled < len(self._large):
             return None
+        if self._filled < self._length:
+            self._take_room(2 * self._filled, self._large)
+            return None
         payload, self._large = self._large, memoryview(b"")
         return payload
 
@@ -67,15 +75,15 @@ class FrameDecoder:
             If a frame announces more than `limit_bytes`. The decoder must not be used afterwards.
         """
         frames: list[bytes] = []
-        if self._large:
-            rest = self._large[self._filled :]
+        while (rest := self.rest()) is not None:
             count = min(len(rest), len(data))
             rest[:count] = data[:count]
-            payload = self.advance(count)
-            if payload is None:
-                return []
-            frames.append(bytes(payload))
             data = memoryview(data)[count:]
+            payload = self.advance(count)
+            if payload is not None:
+                frames.append(bytes(payload))
+            elif not data:
+                return []
         buffer = self._buffer
         if buffer:
             buffer += data
@@ -106,9 +114,13 @@ class FrameDecoder:
         return frames
 
     def _begin_large(self, length: int, beginning: memoryview) -> None:
-        self._large = memoryview(bytearray(length))
+        self._length = length
         self._filled = len(beginning)
-        self._large[: self._filled] = beginning
+        self._take_room(max(EAGER_BYTES, 2 * self._filled), beginning)
+
+    def _take_room(self, size: int, beginning: memoryview) -> None:
+        self._large = memoryview(bytearray(min(self._length, size)))
+        self._large[: len(beginning)] = beginning
 
     def _announced(self, source: bytearray | memoryview, start: int) -> int:
         length = int.from_bytes(source[start : start + HEADER_BYTES], "big")
