@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from heorot.core import messages as m
+from heorot.core.epoch_keeping import MAX_HELD
 from heorot.core.errors import ProtocolError
 from heorot.core.machine import (
     Connect,
@@ -22,7 +23,6 @@ from heorot.core.machine import (
     Stop,
     TimerFired,
 )
-from heorot.core.node import MAX_HELD
 from heorot.core.tickets import seal_ticket
 from tests.core.rigs import HEAD, NodeRig, hello, placement, sign, ticket
 
@@ -80,7 +80,7 @@ def test_reports_are_not_waited_for_once_their_job_is_released() -> None:
     node = relay()
     node.launch("1.1", [0, 2])
     node.down([0, 2], m.Release("1.1"))
-    assert node.machine.accumulators == {}
+    assert node.machine.reports.accumulators == {}
 
 
 def test_reports_are_not_waited_for_from_nodes_that_have_gone_or_attached_anew() -> None:
@@ -89,7 +89,7 @@ def test_reports_are_not_waited_for_from_nodes_that_have_gone_or_attached_anew()
     node.admit(LEFT, 2, [0], order=2)
     node.from_child(LEFT, m.Detached([6, 6]))
     node.give(LinkClosed(RIGHT, "cut"))
-    assert node.machine.accumulators == {}
+    assert node.machine.reports.accumulators == {}
 
 
 def test_what_others_have_said_waits_no_longer_when_a_node_goes() -> None:
@@ -107,7 +107,7 @@ def test_nothing_is_waited_for_if_a_launch_is_for_nodes_that_have_just_left() ->
     node = relay()
     node.give(LinkClosed(RIGHT, "cut"))
     node.launch("1.1", [3])
-    assert node.machine.accumulators == {}
+    assert node.machine.reports.accumulators == {}
 
 
 def test_a_launch_for_a_former_incarnation_is_dropped() -> None:
@@ -129,7 +129,7 @@ def test_nobody_waits_for_the_reports_of_a_launch_that_was_dropped() -> None:
     above = relay()
     above.launch("1.5", [2])
     above.from_child(LEFT, report)
-    assert above.machine.accumulators == {}
+    assert above.machine.reports.accumulators == {}
     assert above.to(above.uplink) == [report]
 
 
@@ -600,7 +600,7 @@ def test_a_parent_without_a_head_says_so_in_its_greeting() -> None:
 
 def test_a_process_space_of_an_older_release_is_told_only_what_it_understands() -> None:
     node = NodeRig(0)
-    node.machine._space_hears = False
+    node.machine.space._hears_alone = False
     node.attach()
     assert node.to_space(m.Alone) == []
 

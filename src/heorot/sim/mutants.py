@@ -64,7 +64,7 @@ def _obeys_any_epoch(node: Any) -> None:
 
 def _waits_for_reports_forever(node: Any) -> None:
     """Nobody is told to stop waiting for the reports of nodes that moved or of jobs that are released."""
-    node._expect_no_more = lambda mask, job=None: None
+    node.reports.expect_no_more = lambda mask, job=None: None
 
 
 _TAG_INVENTORIZE = 54
@@ -76,7 +76,8 @@ def _asks_no_inventory(node: Any) -> None:
 
     def attach() -> None:
         honest()
-        node._out = [item for item in node._out if m.tag_of(getattr(item, "payload", b"")) != _TAG_INVENTORIZE]
+        out = node.context.out
+        out[:] = [item for item in out if m.tag_of(getattr(item, "payload", b"")) != _TAG_INVENTORIZE]
 
     node._attach = attach
 
