@@ -5,9 +5,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from heorot.core import messages as m
+from heorot.core.image_fetcher import Source
 from heorot.core.machine import Examined, Forget, Instruction, MakeView, ViewMade
 from heorot.core.programs import Programs
-from heorot.core.transfers import Source, Transfers
+from heorot.core.transfers import Transfers
 from tests.core.test_space import launch
 from tests.images.samples import Sample
 

@@ -8,11 +8,12 @@ from msgspec.structs import replace
 
 from heorot.core import messages as m
 from heorot.core.children import Child, Children
+from heorot.core.image_fetcher import Source
 from heorot.core.machine import Log, Send, SetTimer
 from heorot.core.node_context import NodeContext
 from heorot.core.peers import LOOK_MS, Peers, Way
 from heorot.core.swarms import Below, Swarm, Swarms
-from heorot.core.transfers import Source, Transfers
+from heorot.core.transfers import Transfers
 
 
 class NodeImages:
