@@ -9,10 +9,7 @@ from msgspec.structs import replace
 
 from heorot.core import messages as m
 from heorot.core.head import HeadMachine
-from heorot.core.job import LostRank
-from heorot.core.jobs import SIGKILL
 from heorot.core.node import NodeMachine
-from heorot.core.nodeset import NodeSet
 from heorot.core.space import Space
 from heorot.sim import mutants_failover as failover
 from heorot.sim import mutants_images as images
@@ -111,14 +108,7 @@ def _gives_up_at_once(head: Any) -> None:
 
 def _lets_the_lost_live(head: Any) -> None:
     """Ranks that were reported lost and come back are left alone."""
-    honest = head.jobs._signal
-
-    def signal(nodes: NodeSet, job: str, ranks: list[int] | None, number: int) -> None:
-        ends = head.jobs.jobs[job].ends
-        if number != SIGKILL or ranks is None or not isinstance(ends.get(ranks[0]), LostRank):
-            honest(nodes, job, ranks, number)
-
-    head.jobs._signal = signal
+    head.jobs._reports._kill_lost = lambda job, node, rank: None
 
 
 def _releases_only_once(head: Any) -> None:

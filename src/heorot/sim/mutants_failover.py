@@ -114,7 +114,7 @@ def _forgets_the_input_of_adopted_jobs(head: Any) -> None:
 
 def _adopts_what_was_collected(head: Any) -> None:
     """That a node has released a job of an earlier head is taken for a failure of its ranks."""
-    head.jobs._was_released = lambda job, node: None
+    head.jobs._reports._collected = lambda job, node: None
 
 
 def _hangs_up_what_it_adopts(head: Any) -> None:
