@@ -7,17 +7,18 @@ often, by turns. All nodes are on this machine: processors are what is scarce, a
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.cluster import BenchError, Cluster, cpu_s
+from bench.rows import keep
 
-OUT = Path(__file__).resolve().parent / "out"
 WRITE_BYTES = 128 * 1024
 
 
@@ -60,27 +61,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--nodes", default="64,256")
     parser.add_argument("--megabytes", default="16")
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args(arguments)
-    rows = []
+    return keep("broadcast", _rows(parser.parse_args(arguments)))
+
+
+def _rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for nodes in map(int, options.nodes.split(",")):
-        try:
-            with Cluster(nodes) as cluster:
-                for megabytes in options.megabytes.split(","):
-                    row = measure(cluster, int(float(megabytes) * (1 << 20)), options.rounds)
-                    rows.append({"nodes": nodes, "mebibytes": float(megabytes), **row})
-                    print(
-                        f"{nodes:4} nodes, {megabytes} MiB: bpcp {row['copy_s']:.2f} s,"
-                        f" loop {row['plain_s']:.2f} s, ratio {row['ratio']:.2f}; CPU time: head"
-                        f" {row['head_cpu_s']:.2f} s, agents {row['agents_cpu_s']:.2f} s, bpinits"
-                        f" {row['inits_cpu_s']:.2f} s",
-                        flush=True,
-                    )
-        except BenchError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 2
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "broadcast.json").write_text(json.dumps(rows, indent=1) + "\n")
-    return 0
+        with Cluster(nodes) as cluster:
+            for megabytes in options.megabytes.split(","):
+                row = measure(cluster, int(float(megabytes) * (1 << 20)), options.rounds)
+                print(
+                    f"{nodes:4} nodes, {megabytes} MiB: bpcp {row['copy_s']:.2f} s,"
+                    f" loop {row['plain_s']:.2f} s, ratio {row['ratio']:.2f}; CPU time: head"
+                    f" {row['head_cpu_s']:.2f} s, agents {row['agents_cpu_s']:.2f} s, bpinits"
+                    f" {row['inits_cpu_s']:.2f} s",
+                    flush=True,
+                )
+                yield {"nodes": nodes, "mebibytes": float(megabytes), **row}
 
 
 if __name__ == "__main__":

@@ -9,20 +9,20 @@ level of a binary tree.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from bench.cluster import BenchError
 from bench.limited_hosts import LimitedCluster
+from bench.rows import keep
 from heorot.core.chunks import chunk_bytes_of
 
 WARM_RUNS = 3
-OUT = Path(__file__).resolve().parent / "out"
 
 
 def bound_s(size: int, kbit: int, nodes: int) -> float:
@@ -82,30 +82,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fanout", type=int, default=32)
     parser.add_argument("--flat", action="store_true", help="the head sends to each node itself")
     options = parser.parse_args(arguments)
-    rows = []
+    return keep(f"limited{'-flat' if options.flat else ''}", _rows(options))
+
+
+def _rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for nodes in map(int, options.nodes.split(",")):
         fanout = nodes if options.flat else options.fanout
-        try:
-            with LimitedCluster(nodes, options.kbit, fanout, peers=not options.flat) as cluster:
-                for number, megabytes in enumerate(options.megabytes.split(",")):
-                    size = int(float(megabytes) * 1_000_000)
-                    row = measure(cluster, size, options.kbit, number)
-                    rows.append({"nodes": nodes, "flat": options.flat, "kbit": options.kbit, **row})
-                    bound = row["bound_s"]
-                    print(
-                        f"{nodes:4} nodes, {row['size'] / 1e6:6.2f} MB: {row['cold_s']:7.2f} s,"
-                        f" {row['cold_s'] / bound:5.2f} x the bound of {bound:.2f} s;"
-                        f" warm {row['warm_s']:.2f} s (true {row['true_s']:.2f} s);"
-                        f" sent by the head {row['head_sent']:.2f} x, by a node {row['node_sent_mean']:.2f} x,"
-                        f" at most {row['node_sent_max']:.2f} x",
-                        flush=True,
-                    )
-        except BenchError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 2
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"limited{'-flat' if options.flat else ''}.json").write_text(json.dumps(rows, indent=1) + "\n")
-    return 0
+        with LimitedCluster(nodes, options.kbit, fanout, peers=not options.flat) as cluster:
+            for number, megabytes in enumerate(options.megabytes.split(",")):
+                row = measure(cluster, int(float(megabytes) * 1_000_000), options.kbit, number)
+                bound = row["bound_s"]
+                print(
+                    f"{nodes:4} nodes, {row['size'] / 1e6:6.2f} MB: {row['cold_s']:7.2f} s,"
+                    f" {row['cold_s'] / bound:5.2f} x the bound of {bound:.2f} s;"
+                    f" warm {row['warm_s']:.2f} s (true {row['true_s']:.2f} s);"
+                    f" sent by the head {row['head_sent']:.2f} x, by a node {row['node_sent_mean']:.2f} x,"
+                    f" at most {row['node_sent_max']:.2f} x",
+                    flush=True,
+                )
+                yield {"nodes": nodes, "flat": options.flat, "kbit": options.kbit, **row}
 
 
 if __name__ == "__main__":

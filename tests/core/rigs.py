@@ -37,6 +37,8 @@ from heorot.core.tickets import seal_placement, seal_ticket
 
 CLUSTER = "test"
 HEAD = -1
+LEFT, RIGHT = 51, 52
+"""The links of the children of `relay`."""
 
 
 def sign(data: bytes) -> bytes:
@@ -285,10 +287,27 @@ class NodeRig:
         commands = [m.decode_space_command(item.payload) for item in self.sent if isinstance(item, ToSpace)]
         return [command for command in commands if isinstance(command, kind)]
 
+    def words(self) -> list[bool]:
+        """Return what the process space was told of the head: whether there is none."""
+        return [command.alone for command in self.to_space(m.Message) if isinstance(command, m.Alone | m.Inventorize)]
+
     def remembered(self, name: str) -> bytes | None:
         """Return the newest value that is to be kept under this name."""
         values = [item.value for item in self.sent if isinstance(item, Remember) and item.name == name]
         return values[-1] if values else None
+
+
+def relay() -> NodeRig:
+    """Return node 0, attached to the head, with the children 2 and 3 (over `LEFT` and `RIGHT`) and, below 2, node 6."""
+    node = NodeRig(0)
+    node.attach()
+    node.child(2, LEFT)
+    node.child(3, RIGHT)
+    node.admit(LEFT, 2, [0])
+    node.admit(RIGHT, 3, [0])
+    node.admit(LEFT, 6, [0, 2], parent=2)
+    node.looked()
+    return node
 
 
 def held(

@@ -7,7 +7,7 @@ import pytest
 from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
-from heorot.core.jobs import ESTALE
+from heorot.core.job_reports import ESTALE
 from heorot.core.machine import Received
 from heorot.core.tickets import open_launch, seal_ticket
 from tests.core.rigs import HeadRig, held, sign, ticket, verify

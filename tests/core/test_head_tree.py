@@ -39,7 +39,8 @@ def test_nodes_that_a_missing_parent_left_to_the_head_go_back_to_it() -> None:
     assert placed(head) == [("n2", [0])]
 
 
-def test_a_node_is_not_moved_while_a_launch_is_on_its_way_to_it() -> None:
+def launching_to_a_misplaced_node() -> HeadRig:
+    """Return a head at which n2 stands though it belongs below n0, with a launch on its way to it."""
     head = HeadRig(6, fanout=2)
     head.attach(0)
     head.attach(2, below=[0])
@@ -49,6 +50,11 @@ def test_a_node_is_not_moved_while_a_launch_is_on_its_way_to_it() -> None:
     head.attach(2)
     head.attach(0)
     head.looked()
+    return head
+
+
+def test_a_node_is_not_moved_while_a_launch_is_on_its_way_to_it() -> None:
+    head = launching_to_a_misplaced_node()
     head.wait(1_000, "rebalance")
     assert placed(head) == []
     head.report(2, "1.1", started=[0, 100])
@@ -57,15 +63,7 @@ def test_a_node_is_not_moved_while_a_launch_is_on_its_way_to_it() -> None:
 
 
 def test_a_launch_that_never_arrives_does_not_keep_a_node_from_its_place() -> None:
-    head = HeadRig(6, fanout=2)
-    head.attach(0)
-    head.attach(2, below=[0])
-    head.client()
-    head.spawn("n2")
-    head.close(0)
-    head.attach(2)
-    head.attach(0)
-    head.looked()
+    head = launching_to_a_misplaced_node()
     for _ in range(31):
         assert placed(head) == []
         head.wait(1_000, "rebalance")

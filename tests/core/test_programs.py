@@ -5,9 +5,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from heorot.core import messages as m
+from heorot.core.image_fetcher import Source
 from heorot.core.machine import CacheFailed, Examined, Forget, Instruction, MakeView, ViewMade
 from heorot.core.programs import Programs
-from heorot.core.transfers import Source, Transfers
+from heorot.core.transfers import Transfers
 from tests.core.test_space import launch
 from tests.images.samples import Sample
 
@@ -139,7 +140,8 @@ def test_a_cache_that_fails_leaves_nothing() -> None:
     rig.programs.view_made(ViewMade(SAMPLE.image, b"", "the file system is full"))
     assert rig.failed == ["1.1", "1.2"]
     assert rig.handed_over == []
-    assert not rig.programs.held and not rig.programs.unannounced
+    assert not rig.programs.held
+    assert not rig.programs.unannounced
     # The next one is not mistaken for one whose files are being laid out.
     rig.take()
     rig.come("1.3")

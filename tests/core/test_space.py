@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from heorot.core import messages as m
 from heorot.core import space_events as e
-from heorot.core.space import ESTALE, EXIT_DELAY_MS, REPORT_DELAY_MS, Space
+from heorot.core.space import ESTALE, REPORT_DELAY_MS, Space
+from heorot.core.space_endings import EXIT_DELAY_MS
 from heorot.core.space_jobs import MAX_TOMBSTONES, TOMBSTONE_MS, Tombstones
 from heorot.core.space_output import BACKLOG_LIMIT_BYTES, OUTPUT_DELAY_MS
 from heorot.core.streams import EVERYTHING

@@ -12,6 +12,8 @@ from heorot.core import image_messages as i
 from heorot.core.chunks import CHUNK_BYTES, FILE
 from heorot.core.errors import ProtocolError
 from heorot.core.image import Entry, Layout, Manifest, encode_manifest, image_id, mask_of, ranges_of
+from heorot.core.image_fetcher import Source
+from heorot.core.image_sender import WINDOW_BYTES
 from heorot.core.machine import (
     CacheFailed,
     ChunksGone,
@@ -27,7 +29,7 @@ from heorot.core.machine import (
     SetTimer,
 )
 from heorot.core.swarms import FIRST_BYTES, PATIENCE_MS
-from heorot.core.transfers import MAX_IMAGES, WINDOW_BYTES, Source, Transfers
+from heorot.core.transfers import MAX_IMAGES, Transfers
 
 
 class Sample:
@@ -455,7 +457,7 @@ def test_another_image_is_served_too_once_the_pace_is_known() -> None:
     tree = make(2, hops=2, fanout=2)
     root, (one, two) = tree.hops[0], tree.hops[1:]
     tree.has_clock = False
-    root.transfers._pace.sent(FIRST_BYTES, 0)  # of another image, to another neighbour
+    root.transfers.sender.pace.sent(FIRST_BYTES, 0)  # of another image, to another neighbour
     for hop in (one, two):
         hop.transfers.need(tree.sample.image)
     tree.run()

@@ -14,19 +14,18 @@ from heorot.core import messages as m
 from heorot.core.adoption import Adoptions
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head_context import HeadContext
-from heorot.core.job import OVER, PENDING, Ended, Job, LostRank, exits_alike, exits_of, runs_of, window_of
+from heorot.core.job import PENDING, Ended, Job, LostRank, exits_of, runs_of, window_of
 from heorot.core.job_input import JobInput
+from heorot.core.job_reports import JobReports
+from heorot.core.launch_keys import LaunchKeys
 from heorot.core.membership import NodeRecord
 from heorot.core.nodeset import NodeSet
-from heorot.core.releases import MAX_FORGOTTEN, Releases
-from heorot.core.report_runs import check, flat
+from heorot.core.releases import Releases
+from heorot.core.report_runs import flat
 from heorot.core.stdin_feed import StdinFeed
 from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 
 SIGHUP, SIGKILL = 1, 9
-MAX_SPEAKERS = 256
-ESTALE = 116
-"""The error of a rank whose job was released on its node before: it was collected, perhaps under an earlier head."""
 
 
 class Jobs:
@@ -37,14 +36,10 @@ class Jobs:
         self.jobs: dict[str, Job] = {}
         self.clients: dict[int, set[str]] = {}
         """The unfinished or unreleased jobs that each client attends."""
-        self._keys: dict[tuple[int, bytes], str] = {}
-        """User and key of a launch, and its job."""
-        self._dropped: dict[tuple[int, bytes], str] = {}
-        """The same of jobs that are on the list no more, though no client has collected them."""
-        self._speakers: dict[int, frozenset[int]] = {}
-        """The nodes of the masks of links, which seldom change."""
+        self._keys = LaunchKeys()
         self.releases = Releases(context)
         self._input = JobInput(context)
+        self._reports = JobReports(context, self._input, self._done, self._was_released, self._kill_lost)
         self._sequence = 0
         # Nodes remember which questions they have answered: no two heads may use the same numbers.
         self._actions = context.config.epoch << 32
@@ -113,7 +108,7 @@ class Jobs:
         if ticket.stdin == b"":
             job.stdin.open(list(job.node_set))
         self.jobs[job.id] = job
-        self._remember_key(job)
+        self._keys.remember(job)
         if job.client is not None:
             self.clients.setdefault(client, set()).add(job.id)
         context.to_client(client, c.Spawned(ask.request, job.id, ticket.runs, ticket.window_bytes))
@@ -127,20 +122,16 @@ class Jobs:
 
     def by_key(self, uid: int, key: bytes) -> Job | None:
         """Return the job that this user's client has launched with this key, if there is one."""
-        return self.jobs.get(self._keys.get((uid, key), ""))
+        return self.jobs.get(self._keys.job_of(uid, key))
 
     def dropped(self, uid: int, key: bytes) -> str:
         """Return the id of the job of this key if it was started, is over and was not kept; else nothing."""
-        return self._dropped.get((uid, key), "")
-
-    def _remember_key(self, job: Job) -> None:
-        if job.ticket.key:
-            self._keys.setdefault((job.ticket.uid, job.ticket.key), job.id)
+        return self._keys.dropped(uid, key)
 
     def adopt(self, job: Job) -> None:
         """Put a job of an earlier head into the list: before all of this one's."""
         self.jobs = {job.id: job, **self.jobs}
-        self._remember_key(job)
+        self._keys.remember(job)
 
     def resend_launch(self, job: Job, node: int) -> None:
         """Send the launch to a node again, and what followed it; what is there already is not started twice."""
@@ -172,133 +163,13 @@ class Jobs:
         Raises
         ------
         ProtocolError
-            If anything in it cannot be true. Nothing of it is taken then: what was taken and not told to the client
-            would be lost, because it is no news when the nodes say it again.
+            If anything in it cannot be true; nothing of it is taken then.
         """
         job = self.jobs.get(report.job)
         if job is None:
             self._unknown_report(mask, flat(report, mask))
             return
-        check(report)
-        self._require_valid(job, report)
-        for note in report.notes:
-            if not job.text:
-                job.text = note.text
-        if report.started_runs or report.exited_runs:
-            report = self._take_runs(job, mask, report)
-        failed_news: list[tuple[int, int, str]] = []
-        started_news = self._started(job, mask, report.started)
-        exited_news = self._exited(job, mask, report.exited)
-        for failure in report.failed:
-            if not _may_tell(mask, failure.node, 1):
-                continue
-            if failure.error == ESTALE and job.adopted:
-                self._was_released(job, failure.node)
-                return
-            if job.fail(failure):
-                failed_news.append((failure.rank, failure.error, failure.text))
-                self._input.read_no_more(job, [failure.node], [failure.rank])
-        self._tell(job, started_news, exited_news, failed_news)
-
-    def _take_runs(self, job: Job, mask: int, report: m.Report) -> m.Report:
-        """Take the runs of a merged report, each as a whole; return what is left of it, without runs.
-
-        What is unusual in any way is left, for a look at each rank. All the rest costs the head as much for a thousand
-        ranks as for one, unless the client wants to know of each start.
-        """
-        left = replace(report, started_runs=[], pids=[], exited_runs=[])
-        tell_started = job.tell_started and job.client is not None
-        news: list[int] = []
-        runs, position = report.started_runs, 0
-        for index in range(0, len(runs), 3):
-            node, rank, count = runs[index : index + 3]
-            pids = report.pids[position : position + count]
-            position += count
-            if not (_may_tell(mask, node, count) and job.start_run(rank, pids)):
-                left.started_runs.extend((node, rank, count))
-                left.pids.extend(pids)
-            elif tell_started:
-                news += [value for step, pid in enumerate(pids) for value in (rank + step, pid)]
-        runs = report.exited_runs
-        alike: dict[tuple[int, int, int], list[int]] = {}
-        for index in range(0, len(runs), 6):
-            node, rank, count, *ending = runs[index : index + 6]
-            if not (_may_tell(mask, node, count) and job.end_run(rank, count, Ended(*ending))):
-                left.exited_runs.extend(runs[index : index + 6])
-                continue
-            alike.setdefault((ending[0], ending[1], ending[2]), []).extend((rank, count))
-            self._input.read_no_more(job, range(node, node + count), range(rank, rank + count))
-        if news and job.client is not None:
-            self._context.to_client(job.client, c.Started(job.id, news))
-        if alike and job.client is not None:
-            for message in exits_alike(job.id, alike):
-                self._context.to_client(job.client, message)
-        if alike and job.done:
-            self._done(job)
-        return flat(left)
-
-    @staticmethod
-    def _require_valid(job: Job, report: m.Report) -> None:
-        """See that all ranks are where the report says. Raises ProtocolError."""
-        nodes = report.started[0::3] + report.exited[0::5] + [failure.node for failure in report.failed]
-        ranks = report.started[1::3] + report.exited[1::5] + [failure.rank for failure in report.failed]
-        runs = [(node, rank, 1) for node, rank in zip(nodes, ranks, strict=True)]
-        for size, flat_runs in ((3, report.started_runs), (6, report.exited_runs)):
-            runs += zip(flat_runs[0::size], flat_runs[1::size], flat_runs[2::size], strict=True)
-        for node, rank, count in runs:
-            if not job.valid_run(node, rank, count):
-                raise ProtocolError(f"a report of rank {rank} of job {job.id} on n{node}, where it does not belong")
-
-    def _started(self, job: Job, mask: int, started: list[int]) -> list[int]:
-        """Take flat (node, rank, pid); return what is news, flat (rank, pid).
-
-        A merged report brings the ranks of a whole subtree: slices and one comparison for all of them, and a look at
-        each only when something is unusual. The head's share of a launch would otherwise grow with the ranks.
-        """
-        if self._may_tell_all(mask, started[0::3]) and job.start_all(started[1::3], started[2::3]):
-            news = started[:]
-            del news[0::3]
-            return news
-        news = []
-        for index in range(0, len(started), 3):
-            node, rank, pid = started[index : index + 3]
-            if not _may_tell(mask, node, 1):
-                continue
-            if job.start(rank, pid):
-                news += (rank, pid)
-            elif job.states[rank] == OVER and job.released:
-                self._context.send_down(NodeSet(1 << node), m.Release(job.id))
-            elif isinstance(job.ends.get(rank), LostRank):
-                # Given up for lost while the node was away, and its loss was told: it must not run on unseen.
-                self._signal(NodeSet(1 << node), job.id, [rank], SIGKILL)
-        return news
-
-    def _exited(self, job: Job, mask: int, exited: list[int]) -> list[int]:
-        """Take flat (node, rank, wait status, stdout bytes, stderr bytes); return what is news, without the nodes."""
-        news: list[int] = []
-        nodes, ranks = exited[0::5], exited[1::5]
-        if self._may_tell_all(mask, nodes) and job.end_all(ranks, exited):
-            news = exited[:]
-            del news[0::5]
-            self._input.read_no_more(job, nodes, ranks)
-            return news
-        for index in range(0, len(exited), 5):
-            node, rank, wait_status, stdout_bytes, stderr_bytes = exited[index : index + 5]
-            if _may_tell(mask, node, 1) and job.end(rank, Ended(wait_status, stdout_bytes, stderr_bytes)):
-                news += (rank, wait_status, stdout_bytes, stderr_bytes)
-                self._input.read_no_more(job, [node], [rank])
-        return news
-
-    def _may_tell_all(self, mask: int, nodes: list[int]) -> bool:
-        """Say whether the sender of a report may speak for all of these nodes, and there are any."""
-        if not nodes:
-            return False
-        speakers = self._speakers.get(mask)
-        if speakers is None:
-            if len(self._speakers) >= MAX_SPEAKERS:
-                self._speakers.clear()
-            speakers = self._speakers[mask] = frozenset(NodeSet(mask).numbers())
-        return speakers.issuperset(nodes)
+        self._reports.take(job, mask, report)
 
     def _unknown_report(self, mask: int, report: m.Report) -> None:
         told = [item.node for item in (*report.failed, *report.notes)]
@@ -310,20 +181,6 @@ class Jobs:
         """Tell nodes to forget a job that this head has closed; leave those of earlier heads to adoption."""
         if nodes and m.job_order(job_id)[0] == self._context.config.epoch:
             self._context.send_down(nodes, m.Release(job_id))
-
-    def _tell(
-        self, job: Job, started: list[int], exited: list[int], failed: list[tuple[int, int, str]] | None = None
-    ) -> None:
-        client = job.client
-        if client is not None:
-            if started and job.tell_started:
-                self._context.to_client(client, c.Started(job.id, started))
-            if exited:
-                self._context.to_client(client, exits_of(job.id, exited))
-            if failed:
-                self._context.to_client(client, c.Failed(job.id, failed))
-        if (exited or failed) and job.done:
-            self._done(job)
 
     def output(self, node: int, output: m.Output) -> None:
         """Pass on what a rank has written; without a reader it stays on the node."""
@@ -563,6 +420,10 @@ class Jobs:
             self._signal(job.live_nodes(), job.id, None, SIGKILL)
             self._context.set_timer(f"kill:{job.id}", self._context.config.kill_grace_ms)
 
+    def _kill_lost(self, job: Job, node: int, rank: int) -> None:
+        """A rank was given up for lost while its node was away, and its loss was told: it must not run on unseen."""
+        self._signal(NodeSet(1 << node), job.id, [rank], SIGKILL)
+
     def _signal(self, nodes: NodeSet, job_id: str, ranks: list[int] | None, signal: int) -> None:
         """Signal without a question: its replies are ignored (even numbers; requests have odd ones)."""
         self._actions += 2
@@ -582,16 +443,6 @@ class Jobs:
         finished.sort(key=lambda job: not job.released)
         for job in finished[: max(0, len(finished) - limit)]:
             del self.jobs[job.id]
-            key = job.ticket.uid, job.ticket.key
-            if self._keys.pop(key, "") and not job.released:
-                self._dropped[key] = job.id
-                if len(self._dropped) > MAX_FORGOTTEN:
-                    del self._dropped[next(iter(self._dropped))]
+            self._keys.drop(job)
             self._close(job)
             self.releases.forget(job)
-
-
-def _may_tell(mask: int, node: int, count: int) -> bool:
-    """Say whether the sender of a report may speak for these consecutive nodes; one may just have moved elsewhere."""
-    span = (1 << count) - 1
-    return mask >> node & span == span

@@ -8,12 +8,12 @@ from msgspec.structs import replace
 
 from heorot.core import messages as m
 from heorot.core.children import Child, Children
-from heorot.core.machine import Instruction, Log, Send, SetTimer
-from heorot.core.node_config import NodeConfig
+from heorot.core.image_fetcher import Source
+from heorot.core.machine import Log, Send, SetTimer
+from heorot.core.node_context import NodeContext
 from heorot.core.peers import LOOK_MS, Peers, Way
 from heorot.core.swarms import Below, Swarm, Swarms
-from heorot.core.transfers import Source, Transfers
-from heorot.core.uplink import Uplink
+from heorot.core.transfers import Transfers
 
 
 class NodeImages:
@@ -21,8 +21,6 @@ class NodeImages:
 
     Parameters
     ----------
-    hello
-        Makes the greeting; True: of one who comes for images only.
     wanted
         The nodes of the launches that wait for an image here, as a mask.
     complete, failed
@@ -31,33 +29,28 @@ class NodeImages:
 
     def __init__(
         self,
-        config: NodeConfig,
-        emit: Callable[[Instruction], None],
-        now_ms: Callable[[], int],
-        uplink: Uplink,
+        context: NodeContext,
         children: Children,
-        hello: Callable[[bool], m.Hello],
         wanted: Callable[[bytes], int],
         complete: Callable[[bytes], None],
         failed: Callable[[bytes, str], None],
     ) -> None:
-        self._config = config
-        self._emit = emit
-        self._now_ms = now_ms
-        self._uplink = uplink
+        config = context.config
+        self._context = context
+        self._uplink = context.uplink
         self._children = children
         self.swarms = Swarms(
-            emit,
+            context.emit,
             lambda image, link: self.transfers.redirect(image, link),
             self._address_of,
             lambda: {child.link: Below(child.node, child.mask) for child in children.by_link.values()},
             lambda image: wanted(image) & children.mask,
             config.swarm_gain_ms,
         )
-        self.peers = Peers(config, emit, hello, lambda: self.transfers)
+        self.peers = Peers(config, context.emit, context.hello, lambda: self.transfers)
         self.transfers = Transfers(
-            emit,
-            lambda link, message: emit(Send(link, message)),
+            context.emit,
+            lambda link, message: context.emit(Send(link, message)),
             self._sources,
             complete,
             failed,
@@ -66,7 +59,7 @@ class NodeImages:
             self.peers.plan_of,
             self._ended,
             self.swarms.pace,
-            now_ms,
+            lambda: context.now_ms,
         )
 
     @property
@@ -74,13 +67,13 @@ class NodeImages:
         return self._uplink.link if self._uplink.attached else None
 
     def _address_of(self, node: int) -> tuple[str, int] | None:
-        if node == self._config.node:
-            return self._config.host, self._config.port
+        if node == self._context.config.node:
+            return self._context.config.host, self._context.config.port
         return self._children.addresses.get(node)
 
     def _sources(self, image: bytes) -> list[Source]:
-        swarm = self.swarms.use(image, self._now_ms()) if not self.peers.plan_of(image) else None
-        if swarm is not None and swarm.members >> self._config.node & 1:
+        swarm = self.swarms.use(image, self._context.now_ms) if not self.peers.plan_of(image) else None
+        if swarm is not None and swarm.members >> self._context.config.node & 1:
             self._follow(swarm)
         return self.peers.sources(image, self._up, self._uplink.parent)
 
@@ -95,7 +88,7 @@ class NodeImages:
         elif child.mask >> child.node & 1:
             self.transfers.want(child.link, message)
         else:
-            self._emit(Send(child.link, m.Unavailable(message.image, f"n{child.node} is not attached here")))
+            self._context.emit(Send(child.link, m.Unavailable(message.image, f"n{child.node} is not attached here")))
 
     def from_parent(self, link: int, message: m.Piece | m.ImageManifest | m.Unavailable | m.Swarm) -> None:
         """The parent says something about an image. Raises ProtocolError."""
@@ -125,36 +118,36 @@ class NodeImages:
 
     def _consider(self, image: bytes, size: int, links: list[int]) -> None:
         # As long as nothing comes, the hop above may begin one for all.
-        self.swarms.consider(image, size, links, self._now_ms(), can_begin=self.transfers.is_flowing(image))
+        self.swarms.consider(image, size, links, self._context.now_ms, can_begin=self.transfers.is_flowing(image))
 
     def _join(self, message: m.Swarm) -> None:
-        swarm = self.swarms.take(message, self._now_ms())
+        swarm = self.swarms.take(message, self._context.now_ms)
         if message.image not in self.transfers.transfers:
             # It came here meanwhile, or nobody needs it any more: others may ask all the same.
-            self.swarms.ended(message.image, self._now_ms())
+            self.swarms.ended(message.image, self._context.now_ms)
             return
-        self._emit(Log("debug", f"an image comes from peers: {swarm.members.bit_count()} members"))
+        self._context.emit(Log("debug", f"an image comes from peers: {swarm.members.bit_count()} members"))
         links = [*self.transfers.requesters(message.image), *swarm.told]
         swarm.told.clear()
         self.swarms.tell(swarm, list(dict.fromkeys(links)))
-        if swarm.members >> self._config.node & 1:
+        if swarm.members >> self._context.config.node & 1:
             self._follow(swarm)
             self.transfers.replan(message.image)
 
     def _follow(self, swarm: Swarm) -> None:
         ways: list[Way | None] = []
-        for node in swarm.senders_of(self._config.node):
+        for node in swarm.senders_of(self._context.config.node):
             ways.append((node, *(self.swarms.address(swarm, node) or ("", 0))) if node is not None else None)
         if not self.peers:
-            self._emit(SetTimer("peers", self._now_ms() + LOOK_MS))
+            self._context.emit(SetTimer("peers", self._context.now_ms + LOOK_MS))
         self.peers.follow(swarm.image, swarm.plan, ways)
 
     def _ended(self, image: bytes) -> None:
-        self.swarms.ended(image, self._now_ms())
+        self.swarms.ended(image, self._context.now_ms)
         self.peers.drop(image)
 
     def look(self) -> None:
         """The timer ``peers`` has fired."""
-        self.peers.look(self._now_ms())
+        self.peers.look(self._context.now_ms)
         if self.peers:
-            self._emit(SetTimer("peers", self._now_ms() + LOOK_MS))
+            self._context.emit(SetTimer("peers", self._context.now_ms + LOOK_MS))

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from heorot.core import messages as m
+from heorot.core.image_fetcher import Source
 from heorot.core.machine import CloseLink, Connect, ConnectFailed, Instruction, LinkOpened, Log, Send
 from heorot.core.neighbours import incompatibility
 from heorot.core.node_config import NodeConfig
-from heorot.core.transfers import Source, Transfers
+from heorot.core.transfers import Transfers
 from heorot.core.two_trees import TREES
 
 KEY = "peer:"

@@ -1,10 +1,10 @@
 """Launches of a node that wait for their program: for a look at the node's own file, and for an image.
 
 Theory of operation. A launch that names an image is held here until its program is at hand, and handed to bpinit then.
-If that takes longer than a look at the disk, bpinit is told of it at once: it keeps the job, so that whatever becomes of
-heads and agents, the job is in the inventory. So nothing here is worth keeping. When the way to the head is new, the launches are dropped,
-and the head, which sees in the inventory that their ranks do not run, sends them again. What has come of an image
-meanwhile stays in the cache.
+If that takes longer than a look at the disk, bpinit is told of it at once: it keeps the job, so that whatever becomes
+of heads and agents, the job is in the inventory. So nothing here is worth keeping. When the way to the head is new, the
+launches are dropped, and the head, which sees in the inventory that their ranks do not run, sends them again. What has
+come of an image meanwhile stays in the cache.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Programs:
             self._announce_waiting(ticket.image)
 
     def examined(self, event: Examined) -> None:
-        """The cache has been looked at for an image, and the transfers know of it: if it is not here, it has to come."""
+        """The cache has been looked at, and the transfers know of it: what is not there has to come."""
         self._announce_waiting(event.image)
 
     def _announce_waiting(self, image: bytes) -> None:

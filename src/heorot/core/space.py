@@ -21,32 +21,26 @@ While somebody reads slowly, the rank waits as soon as the window is full.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
 from heorot.core import messages as m
 from heorot.core import space_events as e
 from heorot.core.space_alone import Solitude
+from heorot.core.space_endings import Endings
 from heorot.core.space_input import InputSide
 from heorot.core.space_jobs import EXITED, FAILED, OVER, QUEUED, RUNNING, Job, Rank, Tombstones
 from heorot.core.space_output import OutputSide
+from heorot.core.space_queries import Queries
+from heorot.core.space_reports import ReportSide
 from heorot.core.space_turn import Turn
 from heorot.core.space_view import views
 from heorot.core.streams import Spool
 
 REPORT_DELAY_MS = 100
 """A start is reported alone only if the process still runs after this time; else together with its exit."""
-EXIT_DELAY_MS = 2
-"""Exits wait this long for others while more ranks of the job run here."""
-STRAY_PIPE_MS = 2000
-"""How long a pipe may stay open after everything that the rank started is gone (somebody outside holds it)."""
-MAX_REMEMBERED_QUERIES = 1024
-MAX_PENDING_SIGNALS = 16
 MAX_FAILURE_CHARACTERS = 1024
 """A failure may quote an argument of 128 KiB, and thousands of them must fit into one inventory."""
-HARMLESS_SIGNALS = frozenset({0, 17, 18, 19, 20, 21, 22, 23, 28})
-"""Those that end no process that does not ask for it: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH."""
 ESTALE = 116
 """The error of a rank whose job was released here before."""
 
@@ -76,12 +70,10 @@ class Space:
         self._turn = Turn()
         self.output = OutputSide(config, spool, self._turn)
         self._input = InputSide(self._turn)
-        self.solitude = Solitude(config.node, self._turn, self.jobs, self._tell)
-        self._untold: dict[str, Job] = {}
-        """Jobs that have something to report."""
-        self._closing: deque[tuple[int, Rank]] = deque()
-        self._replies: OrderedDict[int, m.Reply] = OrderedDict()
-        self._report_due: int | None = None
+        self._reports = ReportSide(self._turn)
+        self._endings = Endings(config.node, self._turn, self._slots, self._input, self._reports.tell)
+        self._queries = Queries(self._turn, self.jobs, self._end_queued)
+        self.solitude = Solitude(config.node, self._turn, self.jobs, self._reports.tell)
         handlers: dict[type, Callable[[Any], None]] = {
             e.AgentConnected: self._agent_connected,
             e.AgentLost: self._agent_lost,
@@ -90,12 +82,12 @@ class Space:
             e.Started: self._started,
             e.StartFailed: self._start_failed,
             e.Wrote: self._wrote,
-            e.WriteEnded: self._write_ended,
-            e.Exited: self._exited,
-            e.Swept: self._swept,
+            e.WriteEnded: self._endings.write_ended,
+            e.Exited: self._endings.exited,
+            e.Swept: self._endings.swept,
             e.Fed: self._fed,
             e.InputClosed: self._input_closed,
-            e.Selected: self._selected,
+            e.Selected: self._queries.selected,
             e.Counted: self._counted,
             e.Backlog: self._backlog,
             e.Tick: self._tick,
@@ -106,7 +98,7 @@ class Space:
             m.Release: self._release,
             m.Resize: self._resize,
             m.Inventorize: self._inventorize,
-            m.Query: self._query,
+            m.Query: self._queries.ask,
             m.FetchLaunch: self._fetch_launch,
             m.Admit: self._admit,
             m.Alone: self._alone,
@@ -133,12 +125,10 @@ class Space:
     @property
     def deadline_ms(self) -> int | None:
         """When the next `Tick` is wanted; None: not before another event."""
-        due = self._report_due
-        for at in (self.output.due_ms, self.output.retry_ms, self.solitude.due_ms):
+        due = self._reports.due_ms
+        for at in (self.output.due_ms, self.output.retry_ms, self.solitude.due_ms, self._endings.due_ms):
             if at is not None and (due is None or at < due):
                 due = at
-        if self._closing and (due is None or self._closing[0][0] < due):
-            due = self._closing[0][0]
         return due
 
     @property
@@ -186,13 +176,12 @@ class Space:
     def _inventorize(self, command: m.Inventorize) -> None:
         self.epoch = max(self.epoch, command.epoch)
         self.solitude.change(command.alone)
-        self._untold.clear()
-        self._report_due = None
+        self._reports.clear()
         listed = []
         for job in self.jobs.values():
             listed.append(job.inventory())
             if job.notes:
-                self._tell(job, self._turn.now)
+                self._reports.tell(job, self._turn.now)
             if not job.unstarted:
                 job.started_told = True
             if not job.live:
@@ -231,7 +220,7 @@ class Space:
             known.muted = False
             known.repeat_everything(self.config.node)
             self.output.set_sending(known)
-            self._tell(known, self._turn.now)
+            self._reports.tell(known, self._turn.now)
             return
         numbers = m.ranks_on(ticket, self.config.node)
         if not numbers:
@@ -276,7 +265,7 @@ class Space:
             rank.state = FAILED
             rank.failure = m.Failure(self.config.node, rank.number, 0, problem[:MAX_FAILURE_CHARACTERS])
             job.failed.append(rank.failure)
-        self._tell(job, self._turn.now)
+        self._reports.tell(job, self._turn.now)
 
     def _end_queued(self, job: Job, ranks: list[Rank], signal: int) -> int:
         """A signal ends ranks whose program is on its way, as it would have ended their processes; return how many."""
@@ -285,7 +274,7 @@ class Space:
             rank.state = OVER
             rank.status = signal
             job.exited += (self.config.node, rank.number, signal, 0, 0)
-        self._tell(job, self._turn.now)
+        self._reports.tell(job, self._turn.now)
         return len(ended)
 
     def _give_up_queued(self, job: Job, ranks: list[Rank]) -> list[Rank]:
@@ -306,7 +295,7 @@ class Space:
             rank.failure = m.Failure(self.config.node, rank.number, 0, problem[:MAX_FAILURE_CHARACTERS])
             job.failed.append(rank.failure)
         self.output.set_sending(job)
-        self._tell(job, self._turn.now)
+        self._reports.tell(job, self._turn.now)
 
     def _refusal(self, ticket: m.Ticket) -> str:
         if self.tombstones.refuses(ticket.job, ticket.issued_at_ms):
@@ -319,7 +308,7 @@ class Space:
         job = self.jobs.get(event.job)
         if job is not None:
             job.note(m.Failure(self.config.node, next(iter(job.ranks)), 0, event.text[:MAX_FAILURE_CHARACTERS]))
-            self._tell(job, self._turn.now + REPORT_DELAY_MS)
+            self._reports.tell(job, self._turn.now + REPORT_DELAY_MS)
 
     def _started(self, event: e.Started) -> None:
         rank = self._slots.get(event.slot)
@@ -331,7 +320,7 @@ class Space:
         rank.state = RUNNING
         job.unstarted -= 1
         job.started += (self.config.node, rank.number, event.pid)
-        self._tell(job, self._turn.now + REPORT_DELAY_MS)
+        self._reports.tell(job, self._turn.now + REPORT_DELAY_MS)
         for signal in rank.pending_signals:
             self._turn.out.append(e.Signal(rank.slot, signal))
         rank.pending_signals = []
@@ -350,78 +339,16 @@ class Space:
         job.live -= 1
         job.failed.append(rank.failure)
         self._input.leave(rank)
-        self._tell(job, self._turn.now)
+        self._reports.tell(job, self._turn.now)
 
-    # ------------------------------------------------------------------ the end of a rank
-
-    def _exited(self, event: e.Exited) -> None:
-        rank = self._slots.get(event.slot)
-        if rank is not None:
-            rank.state = EXITED
-            rank.status = event.status
-            self._input.leave(rank)
-        if event.clean:
-            self._swept(e.Swept(event.slot))
-        else:
-            self._turn.out.append(e.Sweep(event.slot))
-
-    def _swept(self, event: e.Swept) -> None:
-        rank = self._slots.get(event.slot)
-        if rank is None:
-            self._turn.out += (e.CloseOutputs(event.slot), e.ForgetSlots([event.slot]))
-            return
-        rank.swept = True
-        if rank.job is None:
-            self._turn.out.append(e.CloseOutputs(event.slot))
-        elif not all(rank.output_ended):
-            # Nobody is left to write. A paused pipe is emptied, past its limit by what a pipe holds; the end of any
-            # other follows at once, unless somebody outside the space holds it open: then it is cut off after a while.
-            if any(rank.paused):
-                self._turn.out.append(e.CloseOutputs(rank.slot))
-            else:
-                self._closing.append((self._turn.now + STRAY_PIPE_MS, rank))
-        self._maybe_over(rank)
-
-    def _write_ended(self, event: e.WriteEnded) -> None:
-        rank = self._slots.get(event.slot)
-        if rank is not None:
-            rank.output_ended[event.stream - 1] = True
-            self._maybe_over(rank)
-
-    def _maybe_over(self, rank: Rank) -> None:
-        if rank.state != EXITED or not rank.swept or not all(rank.output_ended):
-            return
-        rank.state = OVER
-        del self._slots[rank.slot]
-        self._turn.out.append(e.ForgetSlots([rank.slot]))
-        job = rank.job
-        if job is None:
-            return
-        job.live -= 1
-        job.exited += (self.config.node, rank.number, rank.status, rank.written(0), rank.written(1))
-        self._tell(job, self._turn.now if job.live == 0 else self._turn.now + EXIT_DELAY_MS)
-
-    def _tell(self, job: Job, due_ms: int) -> None:
-        self._untold[job.id] = job
-        if self._report_due is None or due_ms < self._report_due:
-            self._report_due = due_ms
-
-    def _report(self) -> None:
-        self._report_due = None
-        untold, self._untold = self._untold, {}
-        for job in untold.values():
-            if job.muted or not self._turn.agent:
-                continue
-            report = job.take_report()
-            if report is not None:
-                self._turn.send(report)
+    # ------------------------------------------------------------------ the end of a job
 
     def _release(self, command: m.Release) -> None:
         job = self.jobs.pop(command.job, None)
         if job is None:
             return
         self.tombstones.bury(job.id, job.issued_at_ms, self._turn.now)
-        self._untold.pop(job.id, None)
+        self._reports.forget(job)
         if job.unstarted:
             self._turn.out.append(e.CancelStarts(job.id))
         destroyed: list[int] = []
@@ -480,50 +407,7 @@ class Space:
             rank.end_fed = True
             self._input.leave(rank)
 
-    # ------------------------------------------------------------------ questions and control
-
-    def _query(self, command: m.Query) -> None:
-        known = self._replies.get(command.id)
-        if known is not None:
-            self._turn.send(known)
-            return
-        slots: list[int] | None = None
-        if command.job is not None:
-            job = self.jobs.get(command.job)
-            if job is None:
-                self._turn.send(m.Reply(command.id, 0, []))
-                return
-            wanted = job.ranks if command.ranks is None else {n: job.ranks[n] for n in command.ranks if n in job.ranks}
-            if command.ranks is not None:
-                slots = [rank.slot for rank in wanted.values()]
-            if job.waiting and command.pids is None and command.signal not in HARMLESS_SIGNALS:
-                if command.uid in (-1, job.uid):
-                    ended = self._end_queued(job, list(wanted.values()), command.signal)
-                    self._remember(m.Reply(command.id, ended, []))
-                self._turn.send(self._replies.get(command.id, m.Reply(command.id, 0, [])))
-                return
-            if command.signal and command.pids is None:
-                for rank in wanted.values():
-                    if rank.state == QUEUED and len(rank.pending_signals) < MAX_PENDING_SIGNALS:
-                        rank.pending_signals.append(command.signal)
-        if command.signal:
-            # Remembered before it is done: whatever happens, it is not done twice.
-            self._remember(m.Reply(command.id, 0, []))
-        self._turn.out.append(
-            e.Select(command.id, command.job or "", slots, command.pids, command.signal, command.detail, command.uid),
-        )
-
-    def _remember(self, reply: m.Reply) -> None:
-        self._replies[reply.id] = reply
-        while len(self._replies) > MAX_REMEMBERED_QUERIES:
-            self._replies.popitem(last=False)
-
-    def _selected(self, event: e.Selected) -> None:
-        reply = m.Reply(event.query, event.matched, event.processes)
-        if event.query in self._replies:
-            # The rows of a repeated answer are left out: a thousand remembered tables would not be small.
-            self._replies[event.query] = m.Reply(event.query, event.matched, [])
-        self._turn.send(reply)
+    # ------------------------------------------------------------------ control
 
     def _resize(self, command: m.Resize) -> None:
         job = self.jobs.get(command.job)
@@ -557,22 +441,19 @@ class Space:
         first = next(iter(job.ranks.values()))
         job.note(m.Failure(self.config.node, first.number, 0, text))
         self._turn.out.append(e.Destroy([rank.slot for rank in live]))
-        self._tell(job, self._turn.now)
+        self._reports.tell(job, self._turn.now)
 
     # ------------------------------------------------------------------ time
 
     def _tick(self, event: e.Tick) -> None:
         now = self._turn.now
-        while self._closing and (self._closing[0][0] <= now or self._closing[0][1].state == OVER):
-            _, rank = self._closing.popleft()
-            if rank.state == EXITED:
-                self._turn.out.append(e.CloseOutputs(rank.slot))
+        self._endings.tick()
         self.solitude.tick()
-        report = self._report_due is not None and self._report_due <= now
+        report = self._reports.due_ms is not None and self._reports.due_ms <= now
         if report or (self.output.due_ms is not None and self.output.due_ms <= now):
             # Before the report: an exit shall not overtake the last words.
             self.output.pump()
         if report:
-            self._report()
+            self._reports.send()
         if self.output.retry_ms is not None and self.output.retry_ms <= now:
             self.output.retry_spool()

@@ -13,6 +13,7 @@ from hashlib import sha256
 from heorot.core import image_messages as i
 from heorot.core.chunks import CHUNK_BYTES, FILE
 from heorot.core.image import Entry, Manifest, encode_manifest, image_id, mask_of, ranges_of
+from heorot.core.image_fetcher import Source
 from heorot.core.machine import (
     ChunksGone,
     Examine,
@@ -25,7 +26,7 @@ from heorot.core.machine import (
     SendManifest,
 )
 from heorot.core.nodeset import HEAD
-from heorot.core.transfers import Source, Transfers
+from heorot.core.transfers import Transfers
 from heorot.core.tree import parent_of
 from heorot.core.two_trees import TREES, Order
 from heorot.sim.costs import MEASURED, Costs

@@ -270,8 +270,8 @@ class Checks:
             if len(machine.jobs.jobs) > machine.config.max_finished_jobs + live + 1:
                 self.world.violated("Bounded", f"{len(machine.jobs.jobs)} jobs at the head, {live} not released")
         for host in cluster.hosts:
-            if host.agent is not None and len(host.agent.accumulators) > len(self.truth.jobs):
-                self.world.violated("Bounded", f"{len(host.agent.accumulators)} accumulators on n{host.node}")
+            if host.agent is not None and len(host.agent.reports.accumulators) > len(self.truth.jobs):
+                self.world.violated("Bounded", f"{len(host.agent.reports.accumulators)} accumulators on n{host.node}")
             if host.space is not None and len(host.space.machine.tombstones) > MAX_TOMBSTONES:
                 self.world.violated("Bounded", f"too many tombstones on n{host.node}")
 
@@ -316,8 +316,8 @@ class Checks:
                 return "Bounded", f"n{host.node} has {len(images.transfers)} images under way, launches {held}"
             if images.peers or images.peers.links:
                 return "Bounded", f"n{host.node} has {images.peers.links} peers without an image"
-            if host.agent.accumulators:
-                return "Bounded", f"n{host.node} has accumulators left: {list(host.agent.accumulators)}"
+            if host.agent.reports.accumulators:
+                return "Bounded", f"n{host.node} has accumulators left: {list(host.agent.reports.accumulators)}"
             for child in host.agent.children.values():
                 if child.mask & ~living.mask:
                     return "TableTrue", f"n{host.node} believes to reach {NodeSet(child.mask)} through n{child.node}"

@@ -9,10 +9,7 @@ from msgspec.structs import replace
 
 from heorot.core import messages as m
 from heorot.core.head import HeadMachine
-from heorot.core.job import LostRank
-from heorot.core.jobs import SIGKILL
 from heorot.core.node import NodeMachine
-from heorot.core.nodeset import NodeSet
 from heorot.core.space import Space
 from heorot.sim import mutants_failover as failover
 from heorot.sim import mutants_images as images
@@ -64,7 +61,7 @@ def _obeys_any_epoch(node: Any) -> None:
 
 def _waits_for_reports_forever(node: Any) -> None:
     """Nobody is told to stop waiting for the reports of nodes that moved or of jobs that are released."""
-    node._expect_no_more = lambda mask, job=None: None
+    node.reports.expect_no_more = lambda mask, job=None: None
 
 
 _TAG_INVENTORIZE = 54
@@ -76,7 +73,8 @@ def _asks_no_inventory(node: Any) -> None:
 
     def attach() -> None:
         honest()
-        node._out = [item for item in node._out if m.tag_of(getattr(item, "payload", b"")) != _TAG_INVENTORIZE]
+        out = node.context.out
+        out[:] = [item for item in out if m.tag_of(getattr(item, "payload", b"")) != _TAG_INVENTORIZE]
 
     node._attach = attach
 
@@ -110,14 +108,7 @@ def _gives_up_at_once(head: Any) -> None:
 
 def _lets_the_lost_live(head: Any) -> None:
     """Ranks that were reported lost and come back are left alone."""
-    honest = head.jobs._signal
-
-    def signal(nodes: NodeSet, job: str, ranks: list[int] | None, number: int) -> None:
-        ends = head.jobs.jobs[job].ends
-        if number != SIGKILL or ranks is None or not isinstance(ends.get(ranks[0]), LostRank):
-            honest(nodes, job, ranks, number)
-
-    head.jobs._signal = signal
+    head.jobs._reports._kill_lost = lambda job, node, rank: None
 
 
 def _releases_only_once(head: Any) -> None:

@@ -56,10 +56,10 @@ def _does_not_keep_its_epoch(node: Any) -> None:
     """An agent that is restarted obeys heads that were deposed before."""
 
     def has_kept(epoch: int, again: Callable[[], None]) -> bool:
-        node.epoch = max(node.epoch, epoch)
+        node.context.epoch = max(node.epoch, epoch)
         return True
 
-    node._has_kept = has_kept
+    node.epochs.has_kept = has_kept
 
 
 def _keeps_its_epoch_late(node: Any) -> None:
@@ -67,11 +67,11 @@ def _keeps_its_epoch_late(node: Any) -> None:
 
     def has_kept(epoch: int, again: Callable[[], None]) -> bool:
         if epoch > node.epoch:
-            node.epoch = epoch
-            node._out.append(Remember("epoch", b"%d" % epoch, True))
+            node.context.epoch = epoch
+            node.context.emit(Remember("epoch", b"%d" % epoch, True))
         return True
 
-    node._has_kept = has_kept
+    node.epochs.has_kept = has_kept
 
 
 def _ignores_the_key(head: Any) -> None:
@@ -114,7 +114,7 @@ def _forgets_the_input_of_adopted_jobs(head: Any) -> None:
 
 def _adopts_what_was_collected(head: Any) -> None:
     """That a node has released a job of an earlier head is taken for a failure of its ranks."""
-    head.jobs._was_released = lambda job, node: None
+    head.jobs._reports._collected = lambda job, node: None
 
 
 def _hangs_up_what_it_adopts(head: Any) -> None:

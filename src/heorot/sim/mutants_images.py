@@ -34,7 +34,7 @@ def _serves_those_who_went(node: Any) -> None:
 
 def _waits_in_a_ring(node: Any) -> None:
     """Who follows another plan, or asks directly, waits for what this node expects from a peer."""
-    node.images.transfers._parent = lambda: None
+    node.images.transfers.fetcher._parent = lambda: None
 
 
 NODE: dict[str, Callable[[Any], None]] = {

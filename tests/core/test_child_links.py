@@ -1,0 +1,85 @@
+"""Who is admitted below a node, and for whom a child may speak."""
+
+from __future__ import annotations
+
+from heorot.core import messages as m
+from tests.core.rigs import LEFT, RIGHT, NodeRig, relay
+
+
+def test_a_child_that_the_head_did_not_place_here_is_refused() -> None:
+    node = NodeRig(0)
+    node.attach()
+    node.child(2, LEFT)
+    node.looked()
+    node.admit(LEFT, 2, [1])
+    assert [message.code for message in node.to(LEFT)] == ["not-placed-here"]
+    assert node.closed(LEFT)
+    assert node.to(node.uplink) == []
+
+
+def test_a_child_without_a_placement_is_refused() -> None:
+    node = NodeRig(0)
+    node.attach()
+    node.child(2, LEFT)
+    node.looked()
+    node.from_child(LEFT, m.Up(2, m.encode(m.Attach(2, 7, "host2", 1, b""))))
+    assert node.closed(LEFT)
+
+
+def test_a_node_stays_admitted_when_its_ancestor_moves_below_another_one() -> None:
+    # n6 was placed below n2 when n2 stood directly below the head; then n2 came below n0.
+    node = NodeRig(0)
+    node.attach()
+    node.child(2, LEFT)
+    node.admit(LEFT, 2, [0])
+    node.looked()
+    node.admit(LEFT, 6, [2], parent=2)
+    assert [up.node for up in node.to(node.uplink)] == [6]
+
+
+def test_a_child_may_not_offer_a_node_that_belongs_below_another_one() -> None:
+    node = relay()
+    node.admit(RIGHT, 7, [0, 2], parent=3)
+    assert node.to(node.uplink) == []
+
+
+def test_an_attachment_that_was_overtaken_on_another_way_is_ignored() -> None:
+    node = relay()
+    node.child(6, 53)
+    node.admit(53, 6, [0, 2], order=9)
+    node.looked()
+    node.admit(LEFT, 6, [0, 2], order=5, parent=2)
+    node.from_child(LEFT, m.Detached([6, 6]))
+    assert node.to(node.uplink) == []
+    node.down([6], m.Attend("1.1", True))
+    assert len(node.to(53)) == 1
+
+
+def test_a_word_that_nodes_are_gone_does_not_count_after_they_have_come_another_way() -> None:
+    node = relay()
+    node.admit(RIGHT, 6, [0, 3], order=2, parent=3)
+    node.looked()
+    node.from_child(LEFT, m.Detached([6, 6]))
+    assert node.to(node.uplink) == []
+
+
+def test_what_a_moved_node_says_on_its_former_way_is_dropped() -> None:
+    node = relay()
+    node.admit(RIGHT, 6, [0, 3], order=2, parent=3)
+    node.looked()
+    node.from_child(LEFT, m.Up(6, m.encode(m.Inventory(7, []))))
+    assert node.to(node.uplink) == []
+
+
+def test_a_child_that_counts_otherwise_twice_attaches_again() -> None:
+    node = relay()
+    for _ in range(2):
+        node.from_child(LEFT, m.Ping(4))
+    assert [type(message) for message in node.to(LEFT)] == [m.Pong, m.Pong, m.Reattached]
+
+
+def test_a_newer_link_of_a_child_replaces_the_older_one() -> None:
+    node = relay()
+    node.child(3, 54)
+    assert node.closed(RIGHT)
+    assert [message.nodes for message in node.to(node.uplink)] == [[3, 3]]
