@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, host_pids, is_alive
+from tests.support.etcd import free_ports
 
 
 def test_status_says_what_there_is(shared: Cluster) -> None:
@@ -53,6 +54,17 @@ def test_down_without_a_cluster_says_so(tmp_path: Path) -> None:
     result = Cluster(tmp_path / "nothing").run("heorot", "down")
     assert result.returncode == 125
     assert b"no cluster" in result.stderr
+
+
+def test_up_without_an_etcd_says_at_once_what_is_lacking(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    result = Cluster(tmp_path / "c").run("heorot", "up", "--etcd", url)
+    assert result.returncode == 125
+    said = result.stderr.decode()
+    assert f"etcd does not answer: {url}" in said
+    assert "Connection refused" in said
+    assert "start one first" in said
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_same_directory_serves_again(tmp_path: Path) -> None:
