@@ -161,6 +161,8 @@ def test_bpps_selects(trio: Cluster, sleepers: str) -> None:
     assert nodes("-u", "nobody") == []
     assert nodes("-s", "Z") == []
     assert nodes("-s", "SD") == [0, 1, 2]
+    assert nodes("-s", "s,d") == [0, 1, 2]
+    assert nodes("-u", "4000000000") == []
 
 
 def test_bpps_tells_ranks_from_what_they_started(trio: Cluster) -> None:
@@ -176,7 +178,10 @@ def test_bpps_tells_ranks_from_what_they_started(trio: Cluster) -> None:
     await_that(lambda: not trio.processes("-j", job), "rank and child gone")
 
 
-@pytest.mark.parametrize("words", [("-k", "beauty"), ("-w", "0"), ("--watch=x",), ("n1",), ("--nope",)])
+@pytest.mark.parametrize(
+    "words",
+    [("-k", "beauty"), ("-w", "0"), ("--watch=x",), ("n1",), ("--nope",), ("-s", "Q"), ("-u", "no-such-user")],
+)
 def test_bpps_refuses_what_it_does_not_know(trio: Cluster, words: tuple[str, ...]) -> None:
     finished = trio.run("bpps", *words)
     assert (finished.returncode, finished.stdout) == (2, b"")
@@ -380,12 +385,26 @@ def test_an_attached_terminal_can_interrupt_the_job(trio: Cluster, sleepers: str
         (("show", "1"), 2),
         (("show", "1.1", "1.2"), 2),
         (("list", "1.1"), 2),
+        (("list", "--state", "done,asleep"), 2),
+        (("list", "--user", "root,no-such-user"), 2),
     ],
 )
 def test_bpjob_says_what_is_wrong(trio: Cluster, words: tuple[str, ...], status: int) -> None:
     finished = trio.run("bpjob", *words)
     assert (finished.returncode, finished.stdout) == (status, b"")
     assert finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("bpjob list -s asleep", "'asleep' is not a state of a job; the states are launching, running, done"),
+        ("bpps -s RQ", "'Q' is not a state; the states are R running, S sleeping, "),
+        ("bpps -u root,no-such-user", "there is no user 'no-such-user' on this host; "),
+    ],
+)
+def test_a_selection_that_cannot_hold_names_what_there_is(trio: Cluster, words: str, said: str) -> None:
+    assert said in trio.run(*words.split()).stderr.decode()
 
 
 @pytest.mark.parametrize("name", ["bpstat", "bpps", "bpkill", "bpjob"])

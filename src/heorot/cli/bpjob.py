@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     Job = dict[str, Any]
 
+STATES = ("launching", "running", "done")
 _JSON = Option("--json", "print JSON instead of text")
 
 COMMANDS = {
@@ -24,7 +25,7 @@ COMMANDS = {
         "List the jobs that the cluster holds: those that run, and the last ones that are over.",
         [
             Option("-u --user", "only jobs of these users, by name or number", "USER[,USER]"),
-            Option("-s --state", "only jobs in these states: launching, running, done", "STATE[,STATE]"),
+            Option("-s --state", f"only jobs in these states: {', '.join(STATES)}", "STATE[,STATE]"),
             Option("-H --no-header", "no header line"),
             _JSON,
         ],
@@ -118,9 +119,11 @@ def _body(arguments: list[str]) -> int:
 
 
 def _list(parsed: Parsed) -> int:
-    jobs = request.Head(parsed.get("dir")).ask("jobs")
-    users = {user for user in parsed.get("user").split(",") if user}
     states = {state for state in parsed.get("state").split(",") if state}
+    for state in sorted(states.difference(STATES)):
+        raise UsageError(f"'{state}' is not a state of a job; the states are {', '.join(STATES)}")
+    jobs = request.Head(parsed.get("dir")).ask("jobs")
+    users = request.chosen_users(parsed.get("user"), [job["user"] for job in jobs])
     jobs = [
         job
         for job in jobs
