@@ -119,6 +119,17 @@ def test_bpstat_names_what_does_not_exist(trio: Cluster) -> None:
     assert trio.run("bpstat", "-A", "192.0.2.1").returncode == 1
 
 
+def test_a_question_about_a_state_in_which_no_node_is_has_an_empty_answer(trio: Cluster) -> None:
+    assert lines(trio, "bpstat", "down") == ["Node(s)  Status  Mode  User  Group"]
+    assert lines(trio, "bpstat", "-t", "down") == ["0"]
+    assert lines(trio, "bpstat", "-n", "notup") == []
+    assert lines(trio, "bpstat", "--json", "down") == ["[]"]
+    assert lines(trio, "bpstat", "-p", "error") == ["PID\tNode"]
+    assert lines(trio, "bpps", "-H", "-n", "down") == []
+    refused = trio.run("bpsh", "down", "true")
+    assert (refused.returncode, refused.stderr) == (125, b"bpsh: no node is selected by 'down'\n")
+
+
 def test_bpstat_finds_the_nodes_of_processes(trio: Cluster, sleepers: str) -> None:
     pids = trio.job(sleepers)["pids"]
     listed = lines(trio, "bpstat", "-p")
