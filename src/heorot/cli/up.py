@@ -156,6 +156,11 @@ class Progress:
         if not self.quiet:
             print(f"{text} in {time.monotonic() - self.began_s:.1f} s")
 
+    def note(self, text: str) -> None:
+        """Add a line below the last word."""
+        if not self.quiet:
+            print(text)
+
 
 def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, Any]:
     """Start the cluster and wait until all nodes are up; return its status.
@@ -192,6 +197,8 @@ def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, 
             raise
         raise
     show.done(f"{plan['nodes']} nodes are up in {layout.root}")
+    if plan["bare"]:
+        show.note("their file system is empty: programs are sent to them, and run in / if your directory is not there")
     return status
 
 

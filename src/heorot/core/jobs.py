@@ -25,6 +25,7 @@ from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 
 SIGHUP, SIGKILL = 1, 9
 MAX_SPEAKERS = 256
+HUNG_UP = "hung up: its client went away"
 ESTALE = 116
 """The error of a rank whose job was released on its node before: it was collected, perhaps under an earlier head."""
 
@@ -182,8 +183,7 @@ class Jobs:
         check(report)
         self._require_valid(job, report)
         for note in report.notes:
-            if not job.text:
-                job.text = note.text
+            job.add_reason(note.text)
         if report.started_runs or report.exited_runs:
             report = self._take_runs(job, mask, report)
         failed_news: list[tuple[int, int, str]] = []
@@ -509,7 +509,8 @@ class Jobs:
         self._unattend(job)
         job.detached = detached
         if job.ending:
-            job.ending, job.text = False, ""
+            job.ending = False
+            job.reasons = [reason for reason in job.reasons if reason != HUNG_UP]
         self._input.resume(job, stdin)
         self.attend(job, client, request, False)
 
@@ -552,7 +553,7 @@ class Jobs:
         if job.done:
             self.release(job)
             return
-        job.text = job.text or "hung up: its client went away"
+        job.add_reason(HUNG_UP)
         self._signal(job.live_nodes(), job.id, None, SIGHUP)
         self._context.set_timer(f"kill:{job.id}", self._context.config.kill_grace_ms)
 

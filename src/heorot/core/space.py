@@ -318,8 +318,7 @@ class Space:
     def _remarked(self, event: e.Remarked) -> None:
         job = self.jobs.get(event.job)
         if job is not None:
-            job.note(m.Failure(self.config.node, next(iter(job.ranks)), 0, event.text[:MAX_FAILURE_CHARACTERS]))
-            self._tell(job, self._turn.now + REPORT_DELAY_MS)
+            job.caveat = event.text[:MAX_FAILURE_CHARACTERS]
 
     def _started(self, event: e.Started) -> None:
         rank = self._slots.get(event.slot)
@@ -398,6 +397,10 @@ class Space:
         if job is None:
             return
         job.live -= 1
+        if job.caveat and rank.status > 0xFF and not rank.status & 0x7F:
+            # It has exited with something else than 0: now it matters.
+            job.note(m.Failure(self.config.node, rank.number, 0, job.caveat))
+            job.caveat = ""
         job.exited += (self.config.node, rank.number, rank.status, rank.written(0), rank.written(1))
         self._tell(job, self._turn.now if job.live == 0 else self._turn.now + EXIT_DELAY_MS)
 
