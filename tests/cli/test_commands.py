@@ -358,7 +358,8 @@ def test_bpjob_attach_collects_output_and_status(trio: Cluster) -> None:
     assert b"collected" in again.stderr
 
 
-def test_an_attached_client_may_be_killed_and_replaced(trio: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_an_attached_client_may_be_killed_and_replaced(trio: Cluster, tmp_path: Path, number: signal.Signals) -> None:
     go_on = tmp_path / "go_on"
     script = f"echo early; while [ ! -e {go_on} ]; do sleep 0.05; done; echo late"
     job = trio.detach("n0", "sh", "-c", script)
@@ -367,7 +368,8 @@ def test_an_attached_client_may_be_killed_and_replaced(trio: Cluster, tmp_path: 
         assert first.stdout.readline() == b"early\n"
         assert trio.job(job)["attended"]
         assert b"reads job" in trio.run("bpjob", "attach", job).stderr
-        first.kill()
+        first.send_signal(number)
+        first.wait(DEADLINE_S)
     trio.await_job(job, lambda job: not job["attended"], "the job unattended")
     go_on.touch()
     second = trio.run("bpjob", "attach", "--from-start", job)

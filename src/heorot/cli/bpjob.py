@@ -47,7 +47,8 @@ COMMANDS = {
             Option("-p --prefix", "the number of the node before each line"),
             Option("--label", "the name of the node before each line"),
         ],
-        "The job must be detached, or have lost its client. Exit status: as bpsh.",
+        "At a terminal, Ctrl-D leaves the job running; Ctrl-C, Ctrl-Z and Ctrl-\\ go to it, as with bpsh.\n"
+        "The job must be detached, or have lost its client. Exit status: as bpsh; 0 after Ctrl-D.",
         completes="jobs",
     ),
     "wait": Command(
