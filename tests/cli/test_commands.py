@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from heorot.cli import bpjob
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster
 
 
@@ -318,6 +319,7 @@ def test_bpjob_lists_jobs_with_the_stable_fields(trio: Cluster, sleepers: str) -
     }
     (row,) = (line for line in lines(trio, "bpjob", "list", "-H", "-s", "running") if line.split()[0] == sleepers)
     assert row.endswith("sleep 1000")
+    assert row.split()[3:8] == ["3", "3", "0", "0", "0"]
     assert sleepers not in trio.check("bpjob", "list", "-u", "nobody").decode()
 
 
@@ -332,9 +334,27 @@ def test_bpjob_shows_statuses_of_all_kinds(trio: Cluster) -> None:
         "exit status 5",
         "killed by SIGKILL",
     ]
+    assert "Ranks:    3: 1 exited with 0, 1 exited with another status, 1 killed by a signal\n" in text
     waited = trio.run("bpjob", "wait", job)
     assert waited.returncode == 137
     assert waited.stderr.decode() == f"bpjob: job {job}: rank 2 on n2: killed by SIGKILL\n"
+
+
+def test_each_rank_is_counted_once() -> None:
+    ended = {"0": {"lost": "n0 is lost"}, "1": {"signal": 15}, "2": {"code": 127, "error": "no such command: x"}}
+    job = {"ranks": 7, "running": 2, "statuses": {**ended, "3": {"code": 0}}}
+    assert bpjob.counts(job) == (
+        "1 starting, 2 running, 1 never ran, 1 exited with 0, 1 killed by a signal, 1 lost with a node"
+    )
+
+
+def test_a_job_that_could_not_be_started_anywhere_has_not_ended_there(trio: Cluster) -> None:
+    job = trio.detach("-a", "--image", "path", "/no/such/command")
+    trio.await_job(job, lambda job: bool(job["state"] == "done"), "the job done")
+    (row,) = (line for line in lines(trio, "bpjob", "list", "-H") if line.split()[0] == job)
+    assert row.split()[3:8] == ["3", "0", "0", "3", "0"]
+    assert "Ranks:    3: 3 never ran\n" in trio.check("bpjob", "show", job).decode()
+    trio.run("bpjob", "attach", job)
 
 
 def test_bpjob_waits_until_the_end(trio: Cluster, sleepers: str) -> None:
