@@ -30,6 +30,19 @@ def test_status_says_what_there_is(shared: Cluster) -> None:
     assert children.count(-1) == 2
 
 
+def test_the_command_line_of_a_daemon_says_which_it_is(shared: Cluster) -> None:
+    def command_line(pid: int) -> list[str]:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
+
+    status = shared.status()
+    (head,) = status["heads"]
+    names = {status["warden_pid"]: "heorot-warden", head["pid"]: "bphead h0", head["keeper_pid"]: "bphead-keeper h0"}
+    for node in status["nodes"]:
+        names |= {node["agent_pid"]: f"bpnode {node['name']}", node["init_pid"]: f"bpinit {node['name']}"}
+    assert {pid: command_line(pid)[0] for pid in names} == names
+    assert all(command_line(pid)[-1] == str(shared.directory) for pid in names)
+
+
 def test_down_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     marker = uuid.uuid4().hex
     made = Cluster(tmp_path / "c")
