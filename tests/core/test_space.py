@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from heorot.core import messages as m
 from heorot.core import space_events as e
-from heorot.core.space import ESTALE, EXIT_DELAY_MS, REPORT_DELAY_MS, Space
+from heorot.core.space import ESTALE, EXIT_DELAY_MS, REPORT_DELAY_MS, UNATTENDED_REPORT_DELAY_MS, Space
 from heorot.core.space_jobs import MAX_TOMBSTONES, TOMBSTONE_MS, Tombstones
 from heorot.core.space_output import BACKLOG_LIMIT_BYTES, OUTPUT_DELAY_MS
 from heorot.core.streams import EVERYTHING
@@ -103,6 +103,14 @@ def test_a_start_is_told_after_a_while() -> None:
     driver.end(first)
     (report,) = sent(driver.advance(EXIT_DELAY_MS), m.Report)
     assert (report.exited, report.nodes_over) == ([NODE, 0, 0, 0, 0], 0)
+
+
+def test_the_start_of_a_job_whose_client_has_not_stayed_is_told_soon() -> None:
+    driver = Driver()
+    (slot,) = driver.launch(attended=False)
+    driver.give(e.Started(slot, 500))
+    (report,) = sent(driver.advance(UNATTENDED_REPORT_DELAY_MS), m.Report)
+    assert report.started == [NODE, 0, 500]
 
 
 def test_failures_are_told_in_the_same_turn() -> None:

@@ -37,6 +37,8 @@ from heorot.core.streams import Spool
 
 REPORT_DELAY_MS = 100
 """A start is reported alone only if the process still runs after this time; else together with its exit."""
+UNATTENDED_REPORT_DELAY_MS = 2
+"""The same for a job whose client has not stayed: whoever asks how it is shall hear that it runs."""
 EXIT_DELAY_MS = 2
 """Exits wait this long for others while more ranks of the job run here."""
 STRAY_PIPE_MS = 2000
@@ -330,7 +332,7 @@ class Space:
         rank.state = RUNNING
         job.unstarted -= 1
         job.started += (self.config.node, rank.number, event.pid)
-        self._tell(job, self._turn.now + REPORT_DELAY_MS)
+        self._tell(job, self._turn.now + (REPORT_DELAY_MS if job.attended else UNATTENDED_REPORT_DELAY_MS))
         for signal in rank.pending_signals:
             self._turn.out.append(e.Signal(rank.slot, signal))
         rank.pending_signals = []
