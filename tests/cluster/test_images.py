@@ -100,6 +100,15 @@ def test_a_directory_that_no_bare_node_has_is_no_obstacle(bare: Cluster, place: 
     assert f"cannot enter the directory {away}: " in copied.stderr.decode()
 
 
+def test_the_description_of_the_terminal_goes_along_with_one(bare: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(bare.environment, "TERM", "xterm")
+    shown = bare.run("bpsh", "--pty", "n0", "tput", "longname")
+    assert (shown.returncode, shown.stdout.startswith(b"xterm terminal emulator")) == (0, True)
+    monkeypatch.setitem(bare.environment, "TERM", "no-such-terminal")
+    unknown = bare.run("bpsh", "--pty", "n0", "tput", "longname")
+    assert b'unknown terminal "no-such-terminal"' in unknown.stdout
+
+
 def test_a_command_that_was_not_sent_is_not_there(bare: Cluster) -> None:
     result = bare.run("bpsh", "n3", "--image", "path", "/bin/echo")
     assert result.returncode == 127

@@ -125,7 +125,12 @@ def _offer(options: BpshOptions, session: Session, environment: list[bytes]) -> 
     from heorot.images.offer import Upload, offer_command
 
     offer = offer_command(
-        options.argv[0], environment, caller.directory(), extra=options.extra, always_send=options.image == "send"
+        options.argv[0],
+        environment,
+        caller.directory(),
+        extra=options.extra,
+        always_send=options.image == "send",
+        terminal=options.pty,
     )
     if offer is not None:
         session.offer(Upload(offer), offer.image)
