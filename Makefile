@@ -21,7 +21,7 @@ help: ## This list
 demo: $(STAMP) ## A cluster of 64 nodes on this machine, in under a minute
 	@$(BIN)/python -m heorot.demo
 
-test: $(STAMP) ## Run the tests (PYTEST_OPTIONS="-k streams -x")
+test: $(STAMP) ## Run the tests: a quarter of an hour; some of them with PYTEST_OPTIONS="-k streams -x"
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 check: $(STAMP) ## Format, lint, strict types, layers
@@ -42,7 +42,8 @@ bench: $(STAMP) ## Measure against the floor of this machine; writes JSON and a 
 sim: $(STAMP) ## Simulate clusters under faults (SEEDS=200, FIRST=1, LENGTH=10 virtual minutes), or tell the story of one (SEED=7)
 	@$(BIN)/python -m heorot.sim $(if $(SEED),--seed $(SEED) --story,--seeds $(SEEDS) --first $(FIRST)) --length $(LENGTH)
 
-scale: $(STAMP) ## Launches and broadcasts on clusters far larger than this machine, in virtual time, with a picture
+scale: $(STAMP) ## Launches and broadcasts on clusters far larger than this machine, in virtual time, with a picture (three minutes)
+	@echo "make scale: up to 16,384 nodes, about three minutes; tables below, and at the end bench/out/scale.png" >&2
 	@mkdir -p bench/out
 	@$(BIN)/python -m heorot.sim.scale --json bench/out/scale-launches.json $(SCALE_OPTIONS)
 	@$(BIN)/python -m heorot.sim.scale --broadcast 256 --nodes 16,64,256,1024 --fanout 2,4,8,16,32,peers --gbit 1 --json bench/out/scale-broadcasts.json
@@ -51,7 +52,7 @@ scale: $(STAMP) ## Launches and broadcasts on clusters far larger than this mach
 chaos: $(STAMP) ## Kill the heads of a busy cluster again and again, and count what is lost (CHAOS_OPTIONS="--kills 20")
 	@$(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
 
-venv: $(STAMP) ## Install everything into .venv
+venv: $(STAMP) ## Install everything into .venv (once, about a minute)
 
 lock: ## Write constraints.txt anew from pyproject.toml (for maintainers)
 	$(PYTHON) scripts/lock.py

@@ -21,7 +21,7 @@ command -v "$python" >/dev/null ||
         "On Debian and Ubuntu run (as root): apt-get install python3-venv" "Then run make again."
 
 rm -rf "$venv"
-echo "heorot: installing into $venv (about half a minute, once)" >&2
+echo "heorot: installing into $venv (once; about a minute, and 350 MB when it is done)" >&2
 "$python" -m venv "$venv"
 pip="$venv/bin/python -m pip -qq --no-input"
 $pip install --require-hashes --only-binary :all: -r constraints.txt ||

@@ -146,7 +146,9 @@ def spawn_fields(
         if image not in ("auto", "send"):
             raise ValueError(f'image must be "auto", "send" or "path", not {image!r}')
         extra = [os.fsencode(name) for name in extra_files]
-        offer = offer_command(words[0], variables, where, extra=extra, always_send=image == "send")
+        offer = offer_command(
+            words[0], variables, where, extra=extra, always_send=image == "send", terminal=terminal is not None
+        )
     elif extra_files:
         raise ValueError('with image="path" nothing is sent, but there are extra_files')
     fields = {

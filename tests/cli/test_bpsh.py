@@ -235,6 +235,25 @@ def test_a_line_for_a_shell_is_told_from_a_command(cluster: LocalCluster) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("n0 n1 hostname -f", "'n1' names a node: did you mean 'bpsh n0,n1 hostname ...'?"),
+        ("--image send 0 1-2 hostname", "'1-2' names a node: did you mean 'bpsh 0,1-2 hostname'?"),
+        ("n0 n1 n2", "'n1' names a node: did you mean 'bpsh n0,n1,n2 COMMAND'?"),
+        ("-a n1 hostname", "'n1' names a node: did you mean 'bpsh n1 hostname'? (-a and -A replace the nodes)"),
+        ("n0 n7 hostname", ""),
+        ("n0 ./n1", ""),
+    ],
+)
+def test_a_node_in_the_place_of_the_command_is_told(cluster: LocalCluster, words: str, hint: str) -> None:
+    result = cluster.bpsh(*words.split())
+    assert result.returncode == 127
+    not_found, *hints = result.stderr.decode().splitlines()
+    assert "no such command" in not_found
+    assert hints == ([f"bpsh: {hint}"] if hint else [])
+
+
 def test_a_reader_that_goes_away_ends_the_job_quietly(cluster: LocalCluster) -> None:
     result = cluster.run("bash", "-c", "bpsh -a yes | head -n 1; echo ${PIPESTATUS[0]}")
     assert (result.stdout, result.stderr) == (b"y\n141\n", b"")

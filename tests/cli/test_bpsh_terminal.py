@@ -170,6 +170,52 @@ def test_the_terminal_is_put_right_when_a_signal_ends_it(shell: Shell, number: s
     assert shell.flags() == before
 
 
+def test_the_end_of_input_leaves_a_job_that_was_joined_running(
+    cluster: LocalCluster, shell: Shell, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go_on"
+    script = f"echo early; while [ ! -e {go_on} ]; do sleep 0.02; done; echo late; exit 3"
+    job = cluster.bpsh("--detach", "0", "sh", "-c", script).stdout.decode().strip()
+    shell.type(f"bpjob attach {job}\n")
+    shell.expect(f"bpjob: Ctrl-D leaves job {job} running; ")
+    shell.expect("early\r\n")
+    shell.type("typed in vain\n" + END_OF_INPUT)
+    shell.expect(f"bpjob: job {job} runs on: 'bpjob attach {job}' joins it again\r\n")
+    shell.expect(PROMPT)
+    assert shell.run("echo status $?") == "status 0\r\n"
+    shell.type(f"bpjob attach {job}\n")
+    shell.expect("Ctrl-D leaves")
+    go_on.touch()
+    # What was shown is not shown again.
+    assert "early" not in shell.expect("late\r\n")
+    shell.expect(PROMPT)
+    assert shell.run("echo status $?") == "status 3\r\n"
+
+
+def test_a_job_that_was_joined_does_not_end_with_the_window(cluster: LocalCluster) -> None:
+    job = cluster.bpsh("--detach", "0", "sh", "-c", "echo up; exec sleep 1000").stdout.decode().strip()
+    with Shell(cluster.environment) as closed:
+        closed.type(f"bpjob attach {job}\n")
+        closed.expect("up\r\n")
+    with Shell(cluster.environment) as shell:
+        eventually(lambda: "no" in shell.run(f"bpjob list -H | grep '^{job} '").split(), "nobody attends the job")
+        shell.type(f"bpjob attach {job}\n")
+        shell.expect("Ctrl-D leaves")
+        shell.type(INTERRUPT)
+        shell.expect(PROMPT)
+        assert shell.run("echo status $?") == "status 130\r\n"
+    cluster.await_idle()
+
+
+def test_keys_are_left_to_whoever_reads_the_output(cluster: LocalCluster, shell: Shell) -> None:
+    job = cluster.bpsh("--detach", "0", "sh", "-c", "echo up; exec sleep 1000").stdout.decode().strip()
+    shell.type(f"bpjob attach {job} | (read line; echo got $line; head -n 1 < /dev/tty; bpjob kill -9 {job})\n")
+    shell.expect("got up\r\n")
+    shell.type("a key\n")
+    shell.expect("a key\r\na key\r\n")
+    shell.expect(PROMPT)
+
+
 def test_lines_about_ranks_start_at_the_left(shell: Shell) -> None:
     shell.type("bpsh --pty 0 sh -c 'kill -KILL $$'\n")
     shell.expect("bpsh: n0 (rank 0): killed by SIGKILL\r\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from heorot.cli import bpjob
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster
 
 
@@ -119,6 +120,17 @@ def test_bpstat_names_what_does_not_exist(trio: Cluster) -> None:
     assert trio.run("bpstat", "-A", "192.0.2.1").returncode == 1
 
 
+def test_a_question_about_a_state_in_which_no_node_is_has_an_empty_answer(trio: Cluster) -> None:
+    assert lines(trio, "bpstat", "down") == ["Node(s)  Status  Mode  User  Group"]
+    assert lines(trio, "bpstat", "-t", "down") == ["0"]
+    assert lines(trio, "bpstat", "-n", "notup") == []
+    assert lines(trio, "bpstat", "--json", "down") == ["[]"]
+    assert lines(trio, "bpstat", "-p", "error") == ["PID\tNode"]
+    assert lines(trio, "bpps", "-H", "-n", "down") == []
+    refused = trio.run("bpsh", "down", "true")
+    assert (refused.returncode, refused.stderr) == (125, b"bpsh: no node is selected by 'down'\n")
+
+
 def test_bpstat_finds_the_nodes_of_processes(trio: Cluster, sleepers: str) -> None:
     pids = trio.job(sleepers)["pids"]
     listed = lines(trio, "bpstat", "-p")
@@ -161,6 +173,8 @@ def test_bpps_selects(trio: Cluster, sleepers: str) -> None:
     assert nodes("-u", "nobody") == []
     assert nodes("-s", "Z") == []
     assert nodes("-s", "SD") == [0, 1, 2]
+    assert nodes("-s", "s,d") == [0, 1, 2]
+    assert nodes("-u", "4000000000") == []
 
 
 def test_bpps_tells_ranks_from_what_they_started(trio: Cluster) -> None:
@@ -176,7 +190,10 @@ def test_bpps_tells_ranks_from_what_they_started(trio: Cluster) -> None:
     await_that(lambda: not trio.processes("-j", job), "rank and child gone")
 
 
-@pytest.mark.parametrize("words", [("-k", "beauty"), ("-w", "0"), ("--watch=x",), ("n1",), ("--nope",)])
+@pytest.mark.parametrize(
+    "words",
+    [("-k", "beauty"), ("-w", "0"), ("--watch=x",), ("n1",), ("--nope",), ("-s", "Q"), ("-u", "no-such-user")],
+)
 def test_bpps_refuses_what_it_does_not_know(trio: Cluster, words: tuple[str, ...]) -> None:
     finished = trio.run("bpps", *words)
     assert (finished.returncode, finished.stdout) == (2, b"")
@@ -302,6 +319,7 @@ def test_bpjob_lists_jobs_with_the_stable_fields(trio: Cluster, sleepers: str) -
     }
     (row,) = (line for line in lines(trio, "bpjob", "list", "-H", "-s", "running") if line.split()[0] == sleepers)
     assert row.endswith("sleep 1000")
+    assert row.split()[3:8] == ["3", "3", "0", "0", "0"]
     assert sleepers not in trio.check("bpjob", "list", "-u", "nobody").decode()
 
 
@@ -316,9 +334,27 @@ def test_bpjob_shows_statuses_of_all_kinds(trio: Cluster) -> None:
         "exit status 5",
         "killed by SIGKILL",
     ]
+    assert "Ranks:    3: 1 exited with 0, 1 exited with another status, 1 killed by a signal\n" in text
     waited = trio.run("bpjob", "wait", job)
     assert waited.returncode == 137
     assert waited.stderr.decode() == f"bpjob: job {job}: rank 2 on n2: killed by SIGKILL\n"
+
+
+def test_each_rank_is_counted_once() -> None:
+    ended = {"0": {"lost": "n0 is lost"}, "1": {"signal": 15}, "2": {"code": 127, "error": "no such command: x"}}
+    job = {"ranks": 7, "running": 2, "statuses": {**ended, "3": {"code": 0}}}
+    assert bpjob.counts(job) == (
+        "1 starting, 2 running, 1 never ran, 1 exited with 0, 1 killed by a signal, 1 lost with a node"
+    )
+
+
+def test_a_job_that_could_not_be_started_anywhere_has_not_ended_there(trio: Cluster) -> None:
+    job = trio.detach("-a", "--image", "path", "/no/such/command")
+    trio.await_job(job, lambda job: bool(job["state"] == "done"), "the job done")
+    (row,) = (line for line in lines(trio, "bpjob", "list", "-H") if line.split()[0] == job)
+    assert row.split()[3:8] == ["3", "0", "0", "3", "0"]
+    assert "Ranks:    3: 3 never ran\n" in trio.check("bpjob", "show", job).decode()
+    trio.run("bpjob", "attach", job)
 
 
 def test_bpjob_waits_until_the_end(trio: Cluster, sleepers: str) -> None:
@@ -342,7 +378,8 @@ def test_bpjob_attach_collects_output_and_status(trio: Cluster) -> None:
     assert b"collected" in again.stderr
 
 
-def test_an_attached_client_may_be_killed_and_replaced(trio: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_an_attached_client_may_be_killed_and_replaced(trio: Cluster, tmp_path: Path, number: signal.Signals) -> None:
     go_on = tmp_path / "go_on"
     script = f"echo early; while [ ! -e {go_on} ]; do sleep 0.05; done; echo late"
     job = trio.detach("n0", "sh", "-c", script)
@@ -351,7 +388,8 @@ def test_an_attached_client_may_be_killed_and_replaced(trio: Cluster, tmp_path: 
         assert first.stdout.readline() == b"early\n"
         assert trio.job(job)["attended"]
         assert b"reads job" in trio.run("bpjob", "attach", job).stderr
-        first.kill()
+        first.send_signal(number)
+        first.wait(DEADLINE_S)
     trio.await_job(job, lambda job: not job["attended"], "the job unattended")
     go_on.touch()
     second = trio.run("bpjob", "attach", "--from-start", job)
@@ -380,12 +418,26 @@ def test_an_attached_terminal_can_interrupt_the_job(trio: Cluster, sleepers: str
         (("show", "1"), 2),
         (("show", "1.1", "1.2"), 2),
         (("list", "1.1"), 2),
+        (("list", "--state", "done,asleep"), 2),
+        (("list", "--user", "root,no-such-user"), 2),
     ],
 )
 def test_bpjob_says_what_is_wrong(trio: Cluster, words: tuple[str, ...], status: int) -> None:
     finished = trio.run("bpjob", *words)
     assert (finished.returncode, finished.stdout) == (status, b"")
     assert finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("bpjob list -s asleep", "'asleep' is not a state of a job; the states are launching, running, done"),
+        ("bpps -s RQ", "'Q' is not a state; the states are R running, S sleeping, "),
+        ("bpps -u root,no-such-user", "there is no user 'no-such-user' on this host; "),
+    ],
+)
+def test_a_selection_that_cannot_hold_names_what_there_is(trio: Cluster, words: str, said: str) -> None:
+    assert said in trio.run(*words.split()).stderr.decode()
 
 
 @pytest.mark.parametrize("name", ["bpstat", "bpps", "bpkill", "bpjob"])

@@ -207,6 +207,7 @@ def test_closing_wakes_who_waits(cluster: LocalCluster) -> None:
 def test_questions(library: heorot.Cluster) -> None:
     assert [row["name"] for row in library.nodes()] == ["n0", "n1", "n2"]
     assert [row["id"] for row in library.nodes("n[1-2]")] == [1, 2]
+    assert library.nodes("down") == []
     assert library.resolve("2,0-1,2") == [2, 0, 1, 2]
     assert library.status()["heads"][0]["role"] == "active"
     with library.spawn(["sleep", "1000"], 1) as job:

@@ -76,6 +76,15 @@ def test_switching_goes_to_the_named_head_and_back(three: Cluster) -> None:
     assert roles(three)["h0"] == "standby"
 
 
+def test_who_stops_or_starts_a_head_sees_that_at_once(three: Cluster) -> None:
+    await_that(lambda: len(roles(three)) == 3, "all heads")
+    for name in ("h1", "h2"):
+        stopped = three.run("heorot", "head", "stop", name)
+        assert (stopped.returncode, stopped.stderr, name in roles(three)) == (0, b"", False)
+        started = three.run("heorot", "head", "start", name)
+        assert (started.returncode, started.stderr, roles(three)[name]) == (0, b"", "standby")
+
+
 def test_a_signal_to_the_keeper_switches_too(three: Cluster) -> None:
     os.kill(head(three)["keeper_pid"], signal.SIGUSR1)
     await_epoch(three, 2)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, host_pids, is_alive
+from tests.support.etcd import free_ports
 
 
 def test_status_says_what_there_is(shared: Cluster) -> None:
@@ -27,6 +28,19 @@ def test_status_says_what_there_is(shared: Cluster) -> None:
     children = [node["parent"] for node in nodes]
     assert all(children.count(number) <= 2 for number in range(-1, 8))
     assert children.count(-1) == 2
+
+
+def test_the_command_line_of_a_daemon_says_which_it_is(shared: Cluster) -> None:
+    def command_line(pid: int) -> list[str]:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
+
+    status = shared.status()
+    (head,) = status["heads"]
+    names = {status["warden_pid"]: "heorot-warden", head["pid"]: "bphead h0", head["keeper_pid"]: "bphead-keeper h0"}
+    for node in status["nodes"]:
+        names |= {node["agent_pid"]: f"bpnode {node['name']}", node["init_pid"]: f"bpinit {node['name']}"}
+    assert {pid: command_line(pid)[0] for pid in names} == names
+    assert all(command_line(pid)[-1] == str(shared.directory) for pid in names)
 
 
 def test_down_leaves_no_process_and_no_file(tmp_path: Path) -> None:
@@ -53,6 +67,17 @@ def test_down_without_a_cluster_says_so(tmp_path: Path) -> None:
     result = Cluster(tmp_path / "nothing").run("heorot", "down")
     assert result.returncode == 125
     assert b"no cluster" in result.stderr
+
+
+def test_up_without_an_etcd_says_at_once_what_is_lacking(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_ports(1)[0]}"
+    result = Cluster(tmp_path / "c").run("heorot", "up", "--etcd", url)
+    assert result.returncode == 125
+    said = result.stderr.decode()
+    assert f"etcd does not answer: {url}" in said
+    assert "Connection refused" in said
+    assert "start one first" in said
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_same_directory_serves_again(tmp_path: Path) -> None:

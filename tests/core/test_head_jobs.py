@@ -54,6 +54,38 @@ def test_a_node_that_missed_a_launch_gets_it_with_its_next_inventory() -> None:
     assert [(nodes, launch.job) for nodes, launch in head.commands(m.Launch)] == [("n1", job)]
 
 
+def test_no_word_of_a_node_hides_another_and_each_is_told_once() -> None:
+    head = HeadRig(2)
+    for node in range(2):
+        head.attach(node)
+    head.client()
+    job = head.spawn("n[0-1]")
+    head.looked()
+
+    def note(node: int, text: str) -> None:
+        head.give(Received(head.links[node], m.Report(job, [], [], [], notes=[m.Failure(node, node, 0, text)])))
+
+    for node in range(2):
+        note(node, "it ran in /")
+        note(node, f"it was ended on n{node}")
+    for node in range(2):
+        head.report(node, job, exited=[node, 9, 0, 0])
+    told = head.told()[-1]
+    assert isinstance(told, c.Done)
+    assert told.text == "it ran in /; it was ended on n0; it was ended on n1"
+
+
+def test_a_thousand_different_words_are_cut_and_that_is_said() -> None:
+    head = HeadRig(1)
+    head.attach(0)
+    head.client()
+    job = head.spawn("n0")
+    notes = [m.Failure(0, 0, 0, f"reason {number}") for number in range(1000)]
+    head.give(Received(head.links[0], m.Report(job, [], [0, 0, 9, 0, 0], [], notes=notes)))
+    (done,) = [message for message in head.told() if isinstance(message, c.Done)]
+    assert done.text == "reason 0; reason 1; reason 2; reason 3; other nodes say more of this kind"
+
+
 def test_a_launch_is_not_repeated_on_an_incarnation_that_came_after_it() -> None:
     head = HeadRig(1)
     head.attach(0, incarnation=7)

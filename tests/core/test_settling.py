@@ -232,6 +232,20 @@ def test_a_node_that_stays_away_holds_new_work_up_for_a_while() -> None:
     assert refusals(head) == ["node-down"]
 
 
+def test_a_question_about_no_node_is_answered_with_nothing_when_the_nodes_are_known() -> None:
+    head = new_head(1)
+    head.ask(c.ListNodes(1, "up"))
+    head.ask(c.ListNodes(2, "error"))
+    head.ask(c.ListProcesses(3, "error", None))
+    assert head.told() == []
+    head.attach(0)
+    up, nodes, processes = head.told()
+    assert [row["name"] for row in up.value] == ["n0"]
+    assert (nodes.value, processes.value) == ([], {"processes": [], "missing": []})
+    head.ask(c.Resolve(4, "error", "list"))
+    assert refusals(head) == ["no-nodes"]
+
+
 def test_what_a_client_sends_behind_its_wish_to_go_on_waits_with_it() -> None:
     head = new_head(1)
     head.ask(c.AttachJob(1, "1.1", False, True, [-1, 10]))

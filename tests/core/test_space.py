@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from heorot.core import messages as m
 from heorot.core import space_events as e
-from heorot.core.space import ESTALE, REPORT_DELAY_MS, Space
+from heorot.core.space import ESTALE, REPORT_DELAY_MS, UNATTENDED_REPORT_DELAY_MS, Space
 from heorot.core.space_endings import EXIT_DELAY_MS
 from heorot.core.space_jobs import MAX_TOMBSTONES, TOMBSTONE_MS, Tombstones
 from heorot.core.space_output import BACKLOG_LIMIT_BYTES, OUTPUT_DELAY_MS
@@ -104,6 +104,14 @@ def test_a_start_is_told_after_a_while() -> None:
     driver.end(first)
     (report,) = sent(driver.advance(EXIT_DELAY_MS), m.Report)
     assert (report.exited, report.nodes_over) == ([NODE, 0, 0, 0, 0], 0)
+
+
+def test_the_start_of_a_job_whose_client_has_not_stayed_is_told_soon() -> None:
+    driver = Driver()
+    (slot,) = driver.launch(attended=False)
+    driver.give(e.Started(slot, 500))
+    (report,) = sent(driver.advance(UNATTENDED_REPORT_DELAY_MS), m.Report)
+    assert report.started == [NODE, 0, 500]
 
 
 def test_failures_are_told_in_the_same_turn() -> None:
@@ -335,14 +343,20 @@ def test_a_signal_ends_ranks_whose_program_is_on_its_way() -> None:
     assert [rank for _, rank in start.slots] == [0]
 
 
-def test_a_remark_is_told_with_the_start_and_to_whoever_asks_again() -> None:
+def test_a_remark_is_told_when_a_rank_fails_and_to_whoever_asks_again() -> None:
     driver = Driver()
-    (slot,) = driver.launch()
+    slots = driver.launch(ranks=3)
     driver.give(e.Remarked("1.1", "mind this"))
     driver.give(e.Remarked("9.9", "of no job"))
-    driver.give(e.Started(slot, 500))
-    (report,) = sent(driver.advance(REPORT_DELAY_MS), m.Report)
-    assert (report.started, report.notes) == ([NODE, 0, 500], [m.Failure(NODE, 0, 0, "mind this")])
+    for slot in slots:
+        driver.give(e.Started(slot, 500 + slot))
+    driver.end(slots[0])
+    # A death by a signal has other reasons.
+    driver.end(slots[1], 9)
+    assert [report.notes for report in sent(driver.advance(1000), m.Report)] == [[]]
+    driver.end(slots[2], 3 << 8)
+    (report,) = sent(driver.advance(0), m.Report)
+    assert report.notes == [m.Failure(NODE, 2, 0, "mind this")]
     driver.command(m.Inventorize())
     (again,) = sent(driver.advance(0), m.Report)
     assert again.notes == report.notes

@@ -265,8 +265,8 @@ def test_pids_come_from_the_nodes_range(rig: SpaceRig, agent: Agent) -> None:
     if rig.mode == "namespace":
         assert BASE <= pid < BASE + SIZE
         seen = agent.run("1.2", b"sh", b"-c", b"echo /proc/[0-9]*; cat /proc/1/comm", uid=rig.uid, gid=rig.uid)
-        *paths, name = seen.split()
-        assert name == b"bpinit-n%d" % NODE
+        *paths, name, number = seen.split()
+        assert (name, number) == (b"bpinit", b"n%d" % NODE)
         assert {int(path.rpartition(b"/")[2]) for path in paths} <= {1, *range(BASE, BASE + SIZE)}
 
 

@@ -39,29 +39,29 @@ STORIES = (
         "paused-head",
         21,
         ("pause",),
-        "Head2 sleeps beyond its lease while a job sleeps on all nodes, and so does head1, its standby. When "
-        "head2 wakes up, the store tells its keeper that the lease is gone: its head is ended, and a new one "
-        "elected on the same host, in the next epoch. It takes the job over from the nodes, and the user, who "
-        "has seen the connection close, goes on at 13.2 s: the same processes, no rank started again.",
+        "Head2 sleeps beyond its lease while a job sleeps on all nodes, and head1 is elected. When head2 wakes up, "
+        "the store tells its keeper that the lease is gone: its head is ended. For three seconds more no node can "
+        "reach head1. Then it takes the job over from them, and the user, who has seen the connection close and has "
+        "waited at head1 since, goes on at 12.0 s: the same processes, no rank started again.",
     ),
     Story(
         "killed-between-words",
-        78,
+        447,
         ("ambush",),
-        "Head2 is killed while the first nodes say who they are. Head1 is killed just after it has "
-        "acknowledged job 2.3: by then one node knows of it, and nobody else. Head2, in epoch 3, takes both "
-        "jobs over from what the nodes hold and has the launch of each fetched; then the statuses are "
-        "collected, each once.",
+        "Head2 is killed when the last node has just said who it is. Head1 is killed just after it has "
+        "acknowledged job 2.3 and one node has told that it runs. Head2, in epoch 3, takes both jobs over from "
+        "what the nodes hold and has the launch of each fetched. The launch had not reached n2: it starts its "
+        "rank when it comes, at 8.3 s. Then the statuses are collected, each once.",
     ),
     Story(
         "walls-and-store",
         64,
         ("wall", "store_wall"),
-        "Head2 leads, and is cut off from the store, both ways and then one way. Its lease runs out. Head1 is "
-        "elected and does not hear of it: in epoch 2 nobody ever leads. In epoch 3 head1 leads without a "
-        "node, because all links of head2 are well, until the wall is gone and head2 learns at 21.3 s that "
-        "its lease is: it ends, and the nodes go over with the job that they hold. (Simulated heads do not "
-        "tell each other their epochs. Real ones do, and head2 would have ended at 16.3 s.)",
+        "Head2 leads, and is cut off from the store, from the nodes and from head1, in one direction or both. Its "
+        "lease runs out at 14.5 s, head1 is elected, and the nodes, which have heard nothing of head2 for a "
+        "while, go over to it with the job that they hold. Head2 learns at 16.7 s, when the store answers again, "
+        "that its lease is gone, and ends: until then there were two heads, in two epochs, and only the later "
+        "one had nodes.",
     ),
 )
 

@@ -51,8 +51,15 @@ def attach(directory: str, job_id: str, from_start: bool, style: str) -> int:
             prefixes = [f"{table.node_name(node)}: ".encode() for node in job.nodes]
         return LineForm(sinks, consumed, prefixes, DEFAULT_LINE_BYTES)
 
-    relay = Relay("bpjob", directory, session, connection, job, sinks, make_form, read_stdin=False)
+    relay = Relay("bpjob", directory, session, connection, job, sinks, make_form, read_stdin=False, joined=True)
+    refused = relay.run_until_acknowledged()
+    if refused is not None:
+        return refused
+    if relay.leaves_at_end and not job.done:
+        relay.say(f"Ctrl-D leaves job {job.id} running; Ctrl-C, Ctrl-Z and Ctrl-\\ go to it")
     status = relay.run()
     if job.complete:
         relay.release()
+    elif relay.left:
+        relay.leave_running()
     return status

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     Job = dict[str, Any]
 
+STATES = ("launching", "running", "done")
 _JSON = Option("--json", "print JSON instead of text")
 
 COMMANDS = {
@@ -24,7 +25,7 @@ COMMANDS = {
         "List the jobs that the cluster holds: those that run, and the last ones that are over.",
         [
             Option("-u --user", "only jobs of these users, by name or number", "USER[,USER]"),
-            Option("-s --state", "only jobs in these states: launching, running, done", "STATE[,STATE]"),
+            Option("-s --state", f"only jobs in these states: {', '.join(STATES)}", "STATE[,STATE]"),
             Option("-H --no-header", "no header line"),
             _JSON,
         ],
@@ -46,7 +47,8 @@ COMMANDS = {
             Option("-p --prefix", "the number of the node before each line"),
             Option("--label", "the name of the node before each line"),
         ],
-        "The job must be detached, or have lost its client. Exit status: as bpsh.",
+        "At a terminal, Ctrl-D leaves the job running; Ctrl-C, Ctrl-Z and Ctrl-\\ go to it, as with bpsh.\n"
+        "The job must be detached, or have lost its client. Exit status: as bpsh; 0 after Ctrl-D.",
         completes="jobs",
     ),
     "wait": Command(
@@ -118,9 +120,11 @@ def _body(arguments: list[str]) -> int:
 
 
 def _list(parsed: Parsed) -> int:
-    jobs = request.Head(parsed.get("dir")).ask("jobs")
-    users = {user for user in parsed.get("user").split(",") if user}
     states = {state for state in parsed.get("state").split(",") if state}
+    for state in sorted(states.difference(STATES)):
+        raise UsageError(f"'{state}' is not a state of a job; the states are {', '.join(STATES)}")
+    jobs = request.Head(parsed.get("dir")).ask("jobs")
+    users = request.chosen_users(parsed.get("user"), [job["user"] for job in jobs])
     jobs = [
         job
         for job in jobs
@@ -147,8 +151,8 @@ def listing(jobs: list[Job], columns: int) -> str:
         "USER",
         "RANKS",
         "RUNNING",
-        "EXITED",
-        "FAILED",
+        "ENDED",
+        "NEVER-RAN",
         "LOST",
         "ATTENDED",
         "START",
@@ -160,7 +164,12 @@ def listing(jobs: list[Job], columns: int) -> str:
             job["job"],
             job["state"],
             job["user"] or job["uid"],
-            *(job[key] for key in ("ranks", "running", "exited", "failed", "lost")),
+            job["ranks"],
+            job["running"],
+            # Each rank in one column only.
+            job["exited"] - job["failed"] - job["lost"],
+            job["failed"],
+            job["lost"],
             "yes" if job["attended"] else "no",
             table.clock_time(job["started_at_ms"], now_s),
             job["nodes"],
@@ -168,7 +177,7 @@ def listing(jobs: list[Job], columns: int) -> str:
         )
         for job in jobs
     ]
-    return table.render(header, rows, right="RANKS RUNNING EXITED FAILED LOST", width=columns)
+    return table.render(header, rows, right="RANKS RUNNING ENDED NEVER-RAN LOST", width=columns)
 
 
 def json_job(job: Job) -> Job:
@@ -195,14 +204,13 @@ def description(job: Job, columns: int) -> str:
     import time
 
     started = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(job["started_at_ms"] / 1000))
-    counts = ", ".join(f"{job[key]} {key}" for key in ("running", "exited", "failed", "lost") if job[key])
     facts = [
         ("Job", job["job"]),
         ("State", f"{job['state']}{': ' + job['text'] if job.get('text') else ''}"),
         ("Command", " ".join(map(table.text_of, job["argv"]))),
         ("User", job["user"] or job["uid"]),
         ("Started", started),
-        ("Ranks", f"{job['ranks']}{': ' + counts if counts else ''}"),
+        ("Ranks", f"{job['ranks']}: {counts(job)}"),
         ("Nodes", job["nodes"]),
         ("Attended", ("yes" if job["attended"] else "no") + (", detached" if job["detached"] else "")),
     ]
@@ -212,6 +220,25 @@ def description(job: Job, columns: int) -> str:
         pid = job["pids"].get(str(rank), "-")
         rows.append((rank, table.node_name(node), pid, status_text(job["statuses"].get(str(rank)), pid != "-")))
     return text + "\n" + table.render(("RANK", "NODE", "PID", "STATUS"), rows, right="RANK PID", width=columns)
+
+
+def counts(job: Job) -> str:
+    """Return how many ranks are in which state, each counted once."""
+    fates = dict.fromkeys(
+        ("never ran", "exited with 0", "exited with another status", "killed by a signal", "lost with a node"), 0
+    )
+    for status in job["statuses"].values():
+        if "lost" in status:
+            fates["lost with a node"] += 1
+        elif "signal" in status:
+            fates["killed by a signal"] += 1
+        elif status.get("error"):
+            fates["never ran"] += 1
+        else:
+            fates["exited with another status" if status["code"] else "exited with 0"] += 1
+    starting = job["ranks"] - job["running"] - len(job["statuses"])
+    alive = {"starting": starting, "running": job["running"]}
+    return ", ".join(f"{count} {state}" for state, count in {**alive, **fates}.items() if count)
 
 
 def status_text(status: dict[str, Any] | None, started: bool) -> str:

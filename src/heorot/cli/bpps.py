@@ -42,6 +42,7 @@ SORT_KEYS = {
     "time": "user_time_ms",
     "memory": "memory_bytes",
 }
+STATES = {"R": "running", "S": "sleeping", "D": "waiting for a disk", "T": "stopped", "Z": "zombie"}
 WATCH_INTERVAL_S = 2.0
 
 
@@ -59,6 +60,8 @@ def _body(arguments: list[str]) -> int:
             f"'{parsed.operands[0]}' is not an option; nodes are selected with -n, users with -u, jobs with -j"
         )
     sort_keys(parsed.get("sort"))
+    chosen_states(parsed.get("state"))
+    request.chosen_users(parsed.get("user"))
     if not parsed.has("watch"):
         head = request.Head(parsed.get("dir"))
         processes, missing = fetch(head, parsed)
@@ -83,8 +86,8 @@ def fetch(head: request.Head, parsed: Parsed) -> tuple[list[dict[str, Any]], lis
     """Return the selected processes in the order wanted, with users by name, and the nodes that did not answer."""
     answer = head.ask("processes", parsed.get("nodes"), parsed.get("job") or None)
     names: dict[int, str] = {}
-    wanted_users = {user for user in parsed.get("user").split(",") if user}
-    states = parsed.get("state").upper()
+    wanted_users = request.chosen_users(parsed.get("user"))
+    states = chosen_states(parsed.get("state"))
     chosen = []
     for process in answer["processes"]:
         uid = process["uid"]
@@ -93,7 +96,7 @@ def fetch(head: request.Head, parsed: Parsed) -> tuple[list[dict[str, Any]], lis
         process["user"] = names[uid]
         if wanted_users and process["user"] not in wanted_users and str(uid) not in wanted_users:
             continue
-        if states and process["state"][:1] not in states:
+        if states and process["state"][:1].upper() not in states:
             continue
         if parsed.has("ranks-only") and not process["leader"]:
             continue
@@ -101,6 +104,16 @@ def fetch(head: request.Head, parsed: Parsed) -> tuple[list[dict[str, Any]], lis
     for key, reverse in reversed(sort_keys(parsed.get("sort"))):
         chosen.sort(key=lambda process: sortable(process[key]), reverse=reverse)
     return chosen, sorted(answer["missing"])
+
+
+def chosen_states(text: str) -> str:
+    """Return the letters of ``--state``, of which there may be none."""
+    states = text.upper().replace(",", "")
+    for state in states:
+        if state not in STATES:
+            known = ", ".join(f"{letter} {meaning}" for letter, meaning in STATES.items())
+            raise UsageError(f"'{state}' is not a state; the states are {known}")
+    return states
 
 
 def sort_keys(text: str) -> list[tuple[str, bool]]:

@@ -10,6 +10,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Callable
 
     from heorot.cli.bpsh_options import BpshOptions
     from heorot.cli.output import Form, Sink
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 2
 EXIT_REFUSED = 125
+EXIT_NO_COMMAND = 127
 MAX_HELD_BYTES = 1024 * 1024 * 1024
 """How much of the output of ranks whose turn has not come is held with -s; beyond, these ranks wait."""
 
@@ -101,7 +103,11 @@ def _run_job(options: BpshOptions) -> int:
         sys.stderr.write(f"bpsh: {error}\n")
         from heorot.images.identity import CommandError
 
-        return error.exit_status if isinstance(error, CommandError) else EXIT_REFUSED
+        if not isinstance(error, CommandError):
+            return EXIT_REFUSED
+        if error.exit_status == EXIT_NO_COMMAND:
+            _hint(options, directory, lambda text: sys.stderr.write(f"bpsh: {text}\n"))
+        return error.exit_status
     connection.setblocking(False)
     try:
         # The cluster works while we load the rest.
@@ -119,7 +125,12 @@ def _offer(options: BpshOptions, session: Session, environment: list[bytes]) -> 
     from heorot.images.offer import Upload, offer_command
 
     offer = offer_command(
-        options.argv[0], environment, caller.directory(), extra=options.extra, always_send=options.image == "send"
+        options.argv[0],
+        environment,
+        caller.directory(),
+        extra=options.extra,
+        always_send=options.image == "send",
+        terminal=options.pty,
     )
     if offer is not None:
         session.offer(Upload(offer), offer.image)
@@ -175,12 +186,25 @@ def _follow(options: BpshOptions, directory: str, session: Session, connection: 
             return 0
         status = relay.run()
         relay.release()
+        if status == EXIT_NO_COMMAND and any(end.error is not None for end in job.statuses.values()):
+            _hint(options, directory, relay.say)
         if relay.interrupted:
             raise KeyboardInterrupt
         return status
     finally:
         if raw_mode is not None:
             raw_mode.leave()
+
+
+def _hint(options: BpshOptions, directory: str, say: Callable[[str], object]) -> None:
+    """There is no such command: say so if it is a node."""
+    if b"/" in options.argv[0]:
+        return
+    from heorot.cli.node_hint import hint
+
+    text = hint(directory, options.nodes, options.argv)
+    if text:
+        say(text)
 
 
 def _form(options: BpshOptions, session: Session, job: JobState, sinks: dict[int, Sink]) -> Form:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from heorot.cli.arguments import Command, Option, UsageError, parse
-from heorot.cli.request import run, show_help
+from heorot.cli.request import Head, run, show_help
+from heorot.core.errors import HeorotError
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
 from heorot.endpoint import cluster_directory
+
+LISTED_S = 2.0
+POLL_S = 0.02
 
 _OPTIONS = [Option("-d --dir", "the cluster's directory (default: HEOROT_DIR, or /run/heorot)", "DIR")]
 _FORM = "[OPTION]... NAME..."
@@ -35,6 +40,29 @@ def _body(what: str, arguments: list[str]) -> int:
         return show_help(command, parsed)
     if not parsed.operands:
         raise UsageError("which head? For example h0; heorot status names them")
-    with control.connect(Layout(cluster_directory(parsed.get("dir") or None))) as warden:
+    directory = cluster_directory(parsed.get("dir") or None)
+    with control.connect(Layout(directory)) as warden:
         control.ask(warden, f"{what}-heads", heads=parsed.operands)
+    if not _is_listed_so(directory, set(parsed.operands), what == "start"):
+        text = f"the active head does not list that yet: see 'heorot status --dir {directory}' in a moment"
+        print(f"heorot head {what}: {text}", file=sys.stderr)
     return 0
+
+
+def _is_listed_so(directory: str, names: set[str], wanted: bool) -> bool:
+    """Wait a little until the active head lists these heads, or none of them: whoever looks next shall see what was
+    done. Without an active head nobody can see it.
+    """
+    until_s = time.monotonic() + LISTED_S
+    while time.monotonic() < until_s:
+        try:
+            head = Head(directory, until_s - time.monotonic(), patient=False)
+            listed = {other["name"] for other in head.ask("status")["heads"]}
+            head.close()
+            if names <= listed if wanted else not names & listed:
+                return True
+        except HeorotError:
+            if not wanted:
+                return True
+        time.sleep(POLL_S)
+    return False

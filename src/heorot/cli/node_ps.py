@@ -227,7 +227,7 @@ def _text(nodes: Sequence[dict[str, Any]]) -> str:
         for job in node["jobs"]
     ]
     if jobs:
-        parts.append(table.render(("JOB", "NODE", "USER", "RUNNING", "EXITED", "FAILED", "KEPT"), jobs, _RIGHT))
+        parts.append(table.render(("JOB", "NODE", "USER", "RUNNING", "ENDED", "NEVER-RAN", "KEPT"), jobs, _RIGHT))
     processes = [
         (
             process["pid"],
@@ -249,7 +249,7 @@ def _text(nodes: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-_RIGHT = "PID RANK EPOCH JOBS PROCESSES RUNNING EXITED FAILED KEPT"
+_RIGHT = "PID RANK EPOCH JOBS PROCESSES RUNNING ENDED NEVER-RAN KEPT"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from errno import EIO
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
+from heorot import wire
 from heorot.cli import messages, signals, terminal
 from heorot.core.errors import HeorotError, ProtocolError
 from heorot.endpoint import cluster_mark
@@ -63,6 +64,8 @@ class Relay:
         The terminal to keep raw while the job runs, if any.
     forward_size:
         Whether to tell the job about a new size of the terminal.
+    joined:
+        The job was there before us: Ctrl-D at a terminal leaves it running, and a hang-up is not passed on.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Relay:
         read_stdin: bool,
         raw_mode: terminal.RawMode | None = None,
         forward_size: bool = False,
+        joined: bool = False,
     ) -> None:
         self._name = name
         self._directory = directory
@@ -93,7 +97,13 @@ class Relay:
         self._make_form = make_form
         self._form: Form | None = None
         self._read_stdin = read_stdin
-        self._stdin_is_terminal = read_stdin and os.isatty(0)
+        self._joined = joined
+        # What reads our output, such as less(1), may read its keys from the same terminal.
+        self.leaves_at_end = joined and os.isatty(0) and os.isatty(1)
+        """Ctrl-D leaves the job."""
+        self.left = False
+        """The user has left the job, which shall go on."""
+        self._stdin_is_terminal = (read_stdin or self.leaves_at_end) and os.isatty(0)
         self._raw_mode = raw_mode
         self._forward_size = forward_size
         numbers = (*signals.FORWARDED, signals.SIGINT, signals.SIGTSTP)
@@ -174,6 +184,14 @@ class Relay:
             except OSError:
                 pass
 
+    def leave_running(self) -> None:
+        """Tell the head that the job shall go on without us, and wait for its word as long as it is there."""
+        self._session.acknowledge_all(self._job)
+        request = self._session.ask(wire.detach, self._job.id)
+        while not request.finished and self._session.connected and not self._abandoned:
+            self._turn()
+        self.say(f"job {self._job.id} runs on: 'bpjob attach {self._job.id}' joins it again")
+
     def _check_progress(self, now: float) -> None:
         """If a signal has ended the job and nobody reads its output, do not wait for ever."""
         if not self._told_to_end or not self._job.done:
@@ -236,12 +254,12 @@ class Relay:
         head_at = self._takeover.due_at(self._session.connected) if self._takeover is not None else None
         deadlines = [at for at in (self._news_at, self._stop_at, self._give_up_at, head_at) if at is not None]
         timeout_s = max(0.0, min(deadlines) - monotonic()) if deadlines else None
-        if self._read_stdin:
+        if self._read_stdin or self.leaves_at_end:
             wanted = (
                 bool(self._job.id)
                 and not self._job.done
                 and self._leave is None
-                and self._job.stdin_stream().room_bytes > 0
+                and (self.leaves_at_end or self._job.stdin_stream().room_bytes > 0)
             )
             if wanted and self._stdin_is_terminal and not terminal.in_foreground(0):
                 wanted = False
@@ -341,6 +359,8 @@ class Relay:
     def _on_events(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, Output):
+                if self.left:
+                    continue  # it stays on the node for whoever comes next
                 assert self._form is not None
                 self._form.output(event.stream, event.data)
             elif isinstance(event, Ended):
@@ -376,9 +396,9 @@ class Relay:
     # -------------------------------------------------- our own files
 
     def _on_stdin(self) -> None:
-        stream = self._job.stdin_stream()
+        room_bytes = READ_BYTES if self.leaves_at_end else self._job.stdin_stream().room_bytes
         try:
-            data = os.read(0, min(READ_BYTES, stream.room_bytes))
+            data = os.read(0, min(READ_BYTES, room_bytes))
         except BlockingIOError:
             return
         except OSError as error:
@@ -387,7 +407,13 @@ class Relay:
             if error.errno != EIO:
                 self.say(f"cannot read stdin: {error.strerror}")
             data = b""
-        self._session.send_stdin(self._job, data, end=not data)
+        if not self.leaves_at_end:
+            self._session.send_stdin(self._job, data, end=not data)
+        elif not data:
+            self.leaves_at_end = False
+            self._register(0, 0)
+            if os.isatty(0):  # else its window was closed
+                self.left, self._leave = True, 0
 
     def _flush_sinks(self) -> bool:
         flushed = True
@@ -423,6 +449,10 @@ class Relay:
         return self._session.signal(self._job, number, repeatable=number in signals.REPEATABLE)
 
     def _on_signal(self, number: int) -> None:
+        if number == signals.SIGHUP and self._joined:
+            self._leave = EXIT_SIGNAL_BASE + number
+            self._abandon()
+            return
         if number in signals.DEADLY:
             self._told_to_end = True
             if self._job.done or self._leave is not None:

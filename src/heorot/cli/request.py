@@ -15,7 +15,7 @@ from heorot.endpoint import cluster_directory, cluster_mark, connect_head, reach
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, TypeVar
 
     from heorot.cli.arguments import Command, Parsed
@@ -251,6 +251,30 @@ def user_name(uid: int, mark: str = "") -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"{mark}{uid}"
+
+
+def chosen_users(text: str, listed: Iterable[str] = ()) -> set[str]:
+    """Return the names and numbers of a list of users.
+
+    Raises
+    ------
+    UsageError
+        If this host does not know a name, nor is it among those `listed`, which other hosts may have given.
+    """
+    import pwd
+
+    users = {user for user in text.split(",") if user}
+    for user in sorted(users.difference(listed)):
+        if not (user.isascii() and user.isdecimal()):
+            try:
+                pwd.getpwnam(user)
+            except KeyError:
+                from heorot.cli.arguments import UsageError
+
+                raise UsageError(
+                    f"there is no user '{user}' on this host; give the user's number if only other hosts know the name"
+                ) from None
+    return users
 
 
 def group_name(gid: int, mark: str = "") -> str:

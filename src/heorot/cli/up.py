@@ -27,6 +27,8 @@ MAX_CACHE_MIB = 1 << 30
 FIXED_TIMEOUT_S = 30.0
 TIMEOUT_PER_NODE_S = 0.15
 POLL_S = 0.1
+ETCD_TIMEOUT_S = 3.0
+"""For etcd's answer. Where nobody listens, the answer is there at once; a member that is busy gets some time."""
 MAX_QUICK_ENDS = 5
 """Give up when the head has ended so many times in a row just after its start."""
 
@@ -74,6 +76,8 @@ def _body(arguments: list[str]) -> int:
     problems = cluster_limits.problems(nodes, heads)
     if problems:
         raise HeorotError("; ".join(problems))
+    if etcd:
+        _check_etcd(tuple(etcd))
     show = Progress(nodes, quiet=parsed.has("quiet") or parsed.has("json"))
     plan = {
         "root": layout.root,
@@ -98,6 +102,22 @@ def _number(text: str, name: str, limit: int) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= limit:
         raise UsageError(f"{name} needs a number from 1 to {limit}, not {text!r}")
     return int(text)
+
+
+def _check_etcd(urls: tuple[str, ...]) -> None:
+    """Ask etcd something: without it no head can be elected, and the nodes would wait for one in vain."""
+    from heorot.coord.etcd_client import EtcdClient, EtcdSettings, encode64
+
+    client = EtcdClient(EtcdSettings(urls))
+    try:
+        client.call("/v3/kv/range", {"key": encode64(b"/heorot/")}, ETCD_TIMEOUT_S)
+    except HeorotError as error:
+        raise HeorotError(
+            f"{error}; 'heorot up' starts no etcd: start one first (Debian: apt-get install etcd-server), "
+            "see that --etcd names its client URLs, or leave --etcd out: the heads then agree through a file lock"
+        ) from error
+    finally:
+        client.close()
 
 
 def _overrides(text: str) -> dict[str, int]:
@@ -136,6 +156,11 @@ class Progress:
         if not self.quiet:
             print(f"{text} in {time.monotonic() - self.began_s:.1f} s")
 
+    def note(self, text: str) -> None:
+        """Add a line below the last word."""
+        if not self.quiet:
+            print(text)
+
 
 def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, Any]:
     """Start the cluster and wait until all nodes are up; return its status.
@@ -172,6 +197,8 @@ def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, 
             raise
         raise
     show.done(f"{plan['nodes']} nodes are up in {layout.root}")
+    if plan["bare"]:
+        show.note("their file system is empty: programs are sent to them, and run in / if your directory is not there")
     return status
 
 
@@ -282,7 +309,8 @@ def _await_nodes(
             _check_heads(layout)
         show("up", up)
         if time.monotonic() > deadline_s:
-            raise HeorotError(f"only {up} of {nodes} nodes came up in time{_log_hint(layout)}")
+            what = f"only {up} of {nodes} nodes came up in time" if head else "no head began to lead in time"
+            raise HeorotError(f"{what}{_log_hint(layout, (' error ',) if head else (' error ', ' warning '))}")
         time.sleep(pause_s)
 
 
@@ -297,8 +325,8 @@ def _check_heads(layout: Layout) -> None:
         raise HeorotError(f"the head ends as soon as it is started{_log_hint(layout)}")
 
 
-def _log_hint(layout: Layout) -> str:
-    """Return the last error that a head wrote: the logs are removed with the failed cluster."""
+def _log_hint(layout: Layout, levels: tuple[str, ...] = (" error ",)) -> str:
+    """Return the last line of these levels that a daemon wrote: the logs are removed with the failed cluster."""
     try:
         names = sorted(os.listdir(layout.path("log")))
     except OSError:
@@ -306,9 +334,10 @@ def _log_hint(layout: Layout) -> str:
     for name in names:
         try:
             with open(layout.path(f"log/{name}"), "rb") as file:
-                lines = [line for line in file.read().decode("utf-8", "replace").split("\n") if " error " in line]
+                text = file.read().decode("utf-8", "replace")
         except OSError:
             continue
+        lines = [line for line in text.split("\n") if any(level in line for level in levels)]
         if lines:
             return f"; {name}: {lines[-1][:300]}"
     return ""

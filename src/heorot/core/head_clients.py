@@ -255,14 +255,23 @@ class HeadClients:
     def _status(self, caller: Caller, ask: c.Status) -> None:
         self._context.to_client(caller.client, c.Result(ask.request, self._requests.status_json()))
 
+    def _selected(self, nodes: str) -> list[int]:
+        """Return the nodes that a question is about: none is an answer, too, unless this head knows too little yet."""
+        try:
+            return self._requests.resolve(nodes, "list")
+        except RequestError as error:
+            if error.code != "no-nodes" or not self.settling.settled:
+                raise
+            return []
+
     def _list_nodes(self, caller: Caller, ask: c.ListNodes) -> None:
-        nodes = self._requests.resolve(ask.nodes, "list") if ask.nodes else list(self._members.records)
+        nodes = self._selected(ask.nodes) if ask.nodes else list(self._members.records)
         rows = self._context.send_rows(caller.client, ask.request, self._requests.nodes_json(nodes))
         self._context.to_client(caller.client, c.Result(ask.request, rows))
 
     def _list_processes(self, caller: Caller, ask: c.ListProcesses) -> None:
         self.settling.require()
-        self._requests.processes(caller, ask)
+        self._requests.processes(caller, ask, self._selected(ask.nodes) if ask.nodes else self._members.up)
 
     def _list_jobs(self, caller: Caller, ask: c.ListJobs) -> None:
         self.settling.require()

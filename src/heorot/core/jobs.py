@@ -26,6 +26,7 @@ from heorot.core.stdin_feed import StdinFeed
 from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 
 SIGHUP, SIGKILL = 1, 9
+HUNG_UP = "hung up: its client went away"
 
 
 class Jobs:
@@ -366,7 +367,8 @@ class Jobs:
         self._unattend(job)
         job.detached = detached
         if job.ending:
-            job.ending, job.text = False, ""
+            job.ending = False
+            job.reasons = [reason for reason in job.reasons if reason != HUNG_UP]
         self._input.resume(job, stdin)
         self.attend(job, client, request, False)
 
@@ -409,7 +411,7 @@ class Jobs:
         if job.done:
             self.release(job)
             return
-        job.text = job.text or "hung up: its client went away"
+        job.add_reason(HUNG_UP)
         self._signal(job.live_nodes(), job.id, None, SIGHUP)
         self._context.set_timer(f"kill:{job.id}", self._context.config.kill_grace_ms)
 

@@ -6,6 +6,7 @@ answered, when those that have not are gone, or at the latest after `query_timeo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,11 +213,9 @@ class Requests:
 
     # ------------------------------------------------------------------ questions to nodes
 
-    def processes(self, caller: Caller, ask: c.ListProcesses) -> None:
-        """Ask the nodes for their processes."""
-        nodes = self._context.members.up
-        if ask.nodes:
-            nodes = NodeSet.of(node for node in self.resolve(ask.nodes, "list") if node != HEAD)
+    def processes(self, caller: Caller, ask: c.ListProcesses, selected: Iterable[int]) -> None:
+        """Ask the selected nodes for their processes."""
+        nodes = NodeSet.of(node for node in selected if node != HEAD)
         if ask.job is not None:
             nodes &= self.job(ask.job).node_set
         self._ask(caller.client, ask.request, nodes, ask.job, None, None, 0, True, -1)

@@ -39,6 +39,8 @@ from heorot.core.streams import Spool
 
 REPORT_DELAY_MS = 100
 """A start is reported alone only if the process still runs after this time; else together with its exit."""
+UNATTENDED_REPORT_DELAY_MS = 2
+"""The same for a job whose client has not stayed: whoever asks how it is shall hear that it runs."""
 MAX_FAILURE_CHARACTERS = 1024
 """A failure may quote an argument of 128 KiB, and thousands of them must fit into one inventory."""
 ESTALE = 116
@@ -307,8 +309,7 @@ class Space:
     def _remarked(self, event: e.Remarked) -> None:
         job = self.jobs.get(event.job)
         if job is not None:
-            job.note(m.Failure(self.config.node, next(iter(job.ranks)), 0, event.text[:MAX_FAILURE_CHARACTERS]))
-            self._reports.tell(job, self._turn.now + REPORT_DELAY_MS)
+            job.caveat = event.text[:MAX_FAILURE_CHARACTERS]
 
     def _started(self, event: e.Started) -> None:
         rank = self._slots.get(event.slot)
@@ -320,7 +321,7 @@ class Space:
         rank.state = RUNNING
         job.unstarted -= 1
         job.started += (self.config.node, rank.number, event.pid)
-        self._reports.tell(job, self._turn.now + REPORT_DELAY_MS)
+        self._reports.tell(job, self._turn.now + (REPORT_DELAY_MS if job.attended else UNATTENDED_REPORT_DELAY_MS))
         for signal in rank.pending_signals:
             self._turn.out.append(e.Signal(rank.slot, signal))
         rank.pending_signals = []

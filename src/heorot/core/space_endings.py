@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from heorot.core import messages as m
 from heorot.core import space_events as e
 from heorot.core.space_input import InputSide
 from heorot.core.space_jobs import EXITED, OVER, Job, Rank
@@ -92,6 +93,10 @@ class Endings:
         if job is None:
             return
         job.live -= 1
+        if job.caveat and rank.status > 0xFF and not rank.status & 0x7F:
+            # It has exited with something else than 0: now it matters.
+            job.note(m.Failure(self._node, rank.number, 0, job.caveat))
+            job.caveat = ""
         job.exited += (self._node, rank.number, rank.status, rank.written(0), rank.written(1))
         self._tell(job, self._turn.now if job.live == 0 else self._turn.now + EXIT_DELAY_MS)
 

@@ -65,7 +65,9 @@ class FromAgent(Struct, gc=False):
 
 
 class Remarked(Struct, gc=False):
-    """There is something to say to the user of a job. Nodes that say the same use the same words: it is shown once."""
+    """There is something to say to the user of a job if a rank of it fails. Nodes that say the same use the same words:
+    it is shown once.
+    """
 
     job: str
     text: str

@@ -125,6 +125,7 @@ class Job:
     __slots__ = (
         "attended",
         "broadcast",
+        "caveat",
         "exited",
         "failed",
         "full_disk_logged",
@@ -188,6 +189,8 @@ class Job:
         self.over_told = False
         self.remarks: list[Failure] = []
         """All notes so far: a new head is told all of them."""
+        self.caveat = ""
+        """What its user should know if a rank of it fails."""
 
     def note(self, note: Failure) -> None:
         """Let the user know."""

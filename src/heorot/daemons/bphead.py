@@ -116,7 +116,11 @@ class _Starter:
         listener, self._listener = self._listener, None
         with listener or bind_tcp(*self._address) as listener:
             keep = {listener.fileno(), news, pulse, term.lock} - {-1}
-            return fork_daemon("bphead", keep, lambda: _head(self._settings, self._log, listener, term, news, pulse))
+            return fork_daemon(
+                f"bphead {self._settings.name}",
+                keep,
+                lambda: _head(self._settings, self._log, listener, term, news, pulse),
+            )
 
 
 def _head(settings: HeadSettings, log: Log, listener: socket.socket, term: Term, news: int, pulse: int) -> None:
@@ -188,7 +192,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
 
 
 def _passing_starter(settings: HeadSettings, log: Log) -> Callable[[str], int]:
-    return lambda leader: fork_daemon("bphead-pass", set(), lambda: _pass_on(settings, log, leader))
+    return lambda leader: fork_daemon(f"bphead-pass {settings.name}", set(), lambda: _pass_on(settings, log, leader))
 
 
 def _pass_on(settings: HeadSettings, log: Log, leader: str) -> None:

@@ -154,7 +154,9 @@ class Warden:
         settings = self.embedded.head_settings(head, listener)
         with listener:
             head.pid = fork_daemon(
-                "bphead-keeper", {listener.fileno()}, lambda: _quietly(bphead.run, settings, self.embedded.store(head))
+                f"bphead-keeper {head.name}",
+                {listener.fileno()},
+                lambda: _quietly(bphead.run, settings, self.embedded.store(head)),
             )
         head.started_s = self.loop.time()
         self._by_pid[head.pid] = ("head", head)

@@ -23,16 +23,22 @@ _FORBIDDEN_ROOTS = (b"/proc", b"/sys", b"/dev")
 
 
 def collect(
-    program: bytes, environment: Sequence[bytes], directory: bytes, extra: Sequence[bytes]
+    program: bytes,
+    environment: Sequence[bytes],
+    directory: bytes,
+    extra: Sequence[bytes],
+    data: Sequence[bytes] = (),
 ) -> tuple[list[bytes], list[bytes]]:
     """Return the paths of an image's entries, and the files that this list depends on.
+
+    `extra` are files and directories in `directory` or anywhere, `data` the paths of files that the program reads.
 
     Raises
     ------
     ImageError
         If something that is needed is missing.
     """
-    needed = closure(program, environment, directory) if program else []
+    needed = [*(closure(program, environment, directory) if program else ()), *data]
     paths = dict.fromkeys(needed)
     for name in extra:
         _add(paths, plain(os.path.join(directory, name)))

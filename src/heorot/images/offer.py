@@ -49,6 +49,7 @@ def offer_command(
     *,
     extra: Sequence[bytes] = (),
     always_send: bool = False,
+    terminal: bool = False,
 ) -> Offer | None:
     """Return the image of a command as it is found here; None if it is not here and need not be sent.
 
@@ -67,7 +68,7 @@ def offer_command(
             search = entry[5:]
     program = find(command, search, directory)
     if program is not None:
-        return offer_program(program, environment, directory, extra=extra, always_send=always_send)
+        return offer_program(program, environment, directory, extra=extra, always_send=always_send, terminal=terminal)
     found = obstacle(command, search, directory)
     if found is not None:
         raise CommandError(EXIT_NOT_EXECUTABLE, f"cannot execute {shown(found[0])}: {found[1]}")
@@ -83,8 +84,11 @@ def offer_program(
     *,
     extra: Sequence[bytes] = (),
     always_send: bool = False,
+    terminal: bool = False,
 ) -> Offer:
     """Return the image of a program at an absolute path with all that it needs, and with `extra` files and directories.
+
+    With `terminal` that is also the description of the caller's terminal, if there is one here.
 
     Raises
     ------
@@ -92,34 +96,43 @@ def offer_program(
         If one of these files is missing or cannot be read, or the program is for another kind of machine.
     """
     key = [program, directory, *(entry for entry in environment if entry.partition(b"=")[0] in _VARIABLES)]
-    offer = None if extra else _recall(program, key)
+    described = _terminal_files(environment) if terminal else []
+    key += described
+    saved = _saved_path(b"\0".join([program, *described]))
+    offer = None if extra else _recall(saved, program, key)
     if offer is None:
         from heorot.images import collecting
 
-        files, depends = collecting.collect(program, environment, directory, extra)
+        files, depends = collecting.collect(program, environment, directory, extra, described)
         offer = Offer(*collecting.describe(files, program))
         if not extra:
-            _save(program, key, offer, depends)
+            _save(saved, key, offer, depends)
     if always_send:
         offer.program_id = b""
     return offer
 
 
+def _terminal_files(environment: Sequence[bytes]) -> list[bytes]:
+    from heorot.images.terminfo import entry
+
+    path = entry(environment)
+    return [path] if path is not None else []
+
+
 # ------------------------------------------------------------------ what was found before
 
 
-def _saved_path(program: bytes) -> bytes | None:
+def _saved_path(name: bytes) -> bytes | None:
     base = os.environb.get(b"XDG_CACHE_HOME", b"")
     if not base.startswith(b"/"):
         home = os.environb.get(b"HOME", b"")
         if not home.startswith(b"/"):
             return None
         base = home + b"/.cache"
-    return base + b"/heorot/images/%08x" % crc32(program)
+    return base + b"/heorot/images/%08x" % crc32(name)
 
 
-def _recall(program: bytes, key: list[bytes]) -> Offer | None:
-    path = _saved_path(program)
+def _recall(path: bytes | None, program: bytes, key: list[bytes]) -> Offer | None:
     if path is None:
         return None
     try:
@@ -145,8 +158,7 @@ def _times(status: os.stat_result) -> list[int]:
     return [status.st_dev, status.st_ino, status.st_mtime_ns]
 
 
-def _save(program: bytes, key: list[bytes], offer: Offer, files: Iterable[bytes]) -> None:
-    path = _saved_path(program)
+def _save(path: bytes | None, key: list[bytes], offer: Offer, files: Iterable[bytes]) -> None:
     if path is None:
         return
     try:

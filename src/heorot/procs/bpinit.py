@@ -102,7 +102,8 @@ class Daemon:
             if config.die_with_parent:
                 system.set_parent_death_signal(signal.SIGTERM)
         with contextlib.suppress(OSError):
-            system.set_process_name(b"bpinit-n%d" % config.node)
+            system.set_process_name(b"bpinit n%d" % config.node)
+            system.set_title(b"bpinit n%d" % config.node)
         self._handlers: dict[type, Any] = {
             e.ToAgent: self._to_agent,
             e.StartRanks: self._start_ranks,

@@ -261,7 +261,7 @@ class Starter:
                 raise StartError(0, f"cannot enter the directory {name}: {_reason(error)}") from error
             # Nothing of the user's is there that a relative path could mean instead.
             plan.directory = b"/"
-            plan.remark = f"nodes with an empty file system (heorot up --bare) have no directory {name}; it ran in /"
+            plan.remark = f"nodes with an empty file system (heorot up --bare) have no directory {name}: it ran in /"
             os.chdir(b"/")
 
     def _find(self, plan: Plan) -> None:

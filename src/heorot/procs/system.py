@@ -16,6 +16,8 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
+EMBEDDED = b"\0heorot.daemons.warden\0"
+"""In the command line of every daemon of an embedded cluster; the cluster's directory follows."""
 _MS_RDONLY = 1
 _MS_BIND = 4096
 _MNT_DETACH = 2
@@ -124,3 +126,22 @@ def become_subreaper() -> None:
 def set_process_name(name: bytes) -> None:
     """Let ps(1) show this name (15 bytes at most). Raises OSError."""
     _check(_libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0), "prctl(PR_SET_NAME)")
+
+
+def set_title(name: bytes) -> None:
+    """Put the name into the command line in the place of the interpreter, if that is an embedded cluster's.
+
+    All its daemons are forks of one process and would be shown with its arguments, which stay behind the name: what is
+    left of a cluster is found by them. Raises OSError.
+    """
+    with open("/proc/self/cmdline", "rb") as file:
+        line = file.read()
+    _, module, arguments = line.partition(EMBEDDED)
+    title = (name + module + arguments.rstrip(b"\0") + b"\0").ljust(len(line), b"\0")
+    if not module or len(title) > len(line):
+        return
+    with open("/proc/self/stat", "rb") as file:
+        # After the parenthesized name, which is field 2 of proc(5); field 48 is where the arguments begin.
+        begin = int(file.read().rpartition(b")")[2].split()[45])
+    if begin:
+        ctypes.memmove(begin, title, len(title))

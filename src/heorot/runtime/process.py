@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -12,14 +13,20 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from heorot.procs import system
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def set_name(name: str) -> None:
-    """Set what ps(1) shows as the command: 15 bytes."""
+    """Set what ps(1) shows as the command: the name, or its first word if it has more than 15 bytes. All of it stands
+    in the command line of an embedded cluster's daemon.
+    """
     with open("/proc/self/comm", "wb", buffering=0) as file:
-        file.write(name.encode()[:15])
+        file.write((name if len(name) <= 15 else name.partition(" ")[0]).encode()[:15])
+    with contextlib.suppress(OSError):
+        system.set_title(name.encode())
 
 
 def die_with_parent(parent: int) -> None:

@@ -1,0 +1,28 @@
+"""Where the description of a terminal is, as ncurses(3) finds it. Short commands with a terminal import this."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FOLDERS = (b"/etc/terminfo", b"/lib/terminfo", b"/usr/share/terminfo", b"/usr/lib/terminfo")
+
+
+def entry(environment: Sequence[bytes]) -> bytes | None:
+    """Return the path of the file that describes the terminal TERM; None if there is none here."""
+    variables = dict(item.partition(b"=")[::2] for item in environment)
+    name = variables.get(b"TERM", b"")
+    if not name or b"/" in name or name.startswith(b"."):
+        return None
+    home = variables.get(b"HOME", b"")
+    own = [variables.get(b"TERMINFO", b""), home and home + b"/.terminfo"]
+    for folder in (*own, *variables.get(b"TERMINFO_DIRS", b"").split(b":"), *FOLDERS):
+        # Below its first letter, or that letter's number where file systems do not tell capitals from small letters.
+        for initial in (name[:1], b"%x" % name[0]):
+            path = os.path.join(folder, initial, name)
+            if folder.startswith(b"/") and os.path.isfile(path) and os.access(path, os.R_OK):
+                return path
+    return None
