@@ -15,11 +15,17 @@ def _starts_before_its_program_is_there(node: Any) -> None:
     programs = node.programs
     honest = programs._fetch
 
-    def fetch(launch: m.Launch, ticket: m.Ticket) -> None:
-        honest(launch, ticket)
+    def fetch(ticket: m.Ticket) -> None:
+        launch, _ = programs.held[ticket.job]
+        honest(ticket)
         programs._hand_over(replace(launch, view=b"/view"))
 
     programs._fetch = fetch
+
+
+def _keeps_what_waits_to_itself(node: Any) -> None:
+    """Of a launch whose program is on its way bpinit hears nothing."""
+    node.programs._announce_waiting = lambda image: None
 
 
 def _asks_nobody_else(node: Any) -> None:
@@ -39,6 +45,7 @@ def _waits_in_a_ring(node: Any) -> None:
 
 NODE: dict[str, Callable[[Any], None]] = {
     "node-starts-before-its-program-is-there": _starts_before_its_program_is_there,
+    "node-keeps-what-waits-to-itself": _keeps_what_waits_to_itself,
     "node-asks-nobody-else": _asks_nobody_else,
     "node-serves-those-who-went": _serves_those_who_went,
     "node-waits-in-a-ring": _waits_in_a_ring,
@@ -48,4 +55,11 @@ FOCUS: dict[str, dict[str, Any]] = {
 }
 # It does harm only if a source is lost while much of an image still lacks: slow links, and many faults.
 FOCUS["node-asks-nobody-else"] |= {"faults": 80, "us_per_kib": 1_200}
+FOCUS["node-keeps-what-waits-to-itself"] |= {
+    "head_weight": 10,
+    "faults": 80,
+    "us_per_kib": 2_500,
+    "heads": 3,
+    "detached_rate": 0.9,
+}
 FOCUS["node-waits-in-a-ring"] |= {"us_per_kib": 1_000, "swarm_gain_ms": 0, "nodes": 12}
