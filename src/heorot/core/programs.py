@@ -74,11 +74,15 @@ class Programs:
         if entry is None:
             return
         _, ticket = entry
+        if event.job in self._waiting.get(ticket.image, ()):
+            # A launch that was dropped and has come again is compared twice, and its file may change in between: once
+            # its image is fetched, this is how it starts.
+            return
         if event.same:
             self._hand_over(self._take(event.job))
         elif event.same is None:
             self.announce(event.job)
-        elif event.job not in self._waiting.get(ticket.image, ()):
+        else:
             self._fetch(ticket)
 
     def announce(self, job: str) -> None:
