@@ -57,9 +57,21 @@ from heorot.core.machine import (
     TimerFired,
     ViewMade,
 )
+from heorot.core.message_tags import (
+    BULK_TAGS,
+    FIRST_COMMAND_TAG,
+    LAST_COMMAND_TAG,
+    OWN_TAGS,
+    TAG_ADMIT,
+    TAG_INVENTORY,
+    TAG_LAUNCH,
+    TAG_PLACE,
+    TAG_RELEASE,
+    TAG_REPORT,
+)
 from heorot.core.neighbours import incompatibility
 from heorot.core.node_config import NodeConfig
-from heorot.core.node_context import BULK_TAGS, NodeContext
+from heorot.core.node_context import NodeContext
 from heorot.core.node_images import NodeImages
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.own_launches import OwnLaunches
@@ -67,16 +79,6 @@ from heorot.core.peers import KEY as PEER_KEY
 from heorot.core.subtree_reports import TIMER as REPORT_TIMER
 from heorot.core.subtree_reports import SubtreeReports
 from heorot.core.tickets import Verify, open_placement
-
-_TAG_REPORT = 7
-_TAG_PLACE = 34
-_TAG_LAUNCH = 48
-_TAG_RELEASE = 52
-_TAG_ADMIT = 57
-_TAG_LAST_COMMAND = 79
-_OWN_TAGS = (58, 59, 60)
-"""Of commands that only the agent itself, or somebody on the node, gives to bpinit."""
-_TAG_INVENTORY = 80
 
 HEADLESS_AFTER_MS = 200
 """How long an agent looks for another way up before it counts as headless: one that moves to another parent is not."""
@@ -171,10 +173,10 @@ class NodeMachine:
 
     def _from_space(self, event: FromSpace) -> None:
         tag = m.tag_of(event.payload)
-        if tag == _TAG_REPORT:
+        if tag == TAG_REPORT:
             self._own_report(event.payload)
             return
-        if self.space.incarnation is None and tag == _TAG_INVENTORY:
+        if self.space.incarnation is None and tag == TAG_INVENTORY:
             inventory = m.decode_space_answer(event.payload)
             assert isinstance(inventory, m.Inventory)
             self.space.introduced(inventory)
@@ -319,9 +321,9 @@ class NodeMachine:
             return
         nodes = NodeSet.from_ranges(down.nodes)
         tag = m.tag_of(down.payload)
-        if tag == _TAG_LAUNCH:
+        if tag == TAG_LAUNCH:
             self.reports.expect(nodes, down.payload)
-        elif tag == _TAG_RELEASE and self.reports.accumulators:
+        elif tag == TAG_RELEASE and self.reports.accumulators:
             release = m.decode_head_command(down.payload)
             assert isinstance(release, m.Release)
             self.reports.expect_no_more(nodes.mask, release.job)
@@ -333,16 +335,16 @@ class NodeMachine:
             self._deliver(tag, down.payload)
 
     def _deliver(self, tag: int, payload: bytes) -> None:
-        if tag == _TAG_LAUNCH:
+        if tag == TAG_LAUNCH:
             self.launches.launch(payload)
-        elif tag == _TAG_PLACE:
+        elif tag == TAG_PLACE:
             place = m.decode_head_command(payload)
             assert isinstance(place, m.Place)
             self._place(place.placement)
-        elif tag == _TAG_ADMIT:
+        elif tag == TAG_ADMIT:
             self.space.admit(payload)
-        elif _TAG_LAUNCH < tag <= _TAG_LAST_COMMAND and tag not in _OWN_TAGS:
-            if tag == _TAG_RELEASE and (self.programs.held or self.programs.starting):
+        elif FIRST_COMMAND_TAG <= tag <= LAST_COMMAND_TAG and tag not in OWN_TAGS:
+            if tag == TAG_RELEASE and (self.programs.held or self.programs.starting):
                 release = m.decode_head_command(payload)
                 assert isinstance(release, m.Release)
                 self.programs.drop(release.job)
