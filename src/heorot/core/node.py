@@ -94,20 +94,19 @@ class NodeMachine:
         self.context = context = NodeContext(config, verify)
         self.uplink = context.uplink
         self.space = KnownSpace(context)
-        below = Children(config, verify)
-        self.children = below.by_link
-        self.reports = SubtreeReports(context, below)
+        self.children = children = Children(config, verify)
+        self.reports = SubtreeReports(context, children)
         self.epochs = EpochKeeping(context, self._epoch_raised)
         self.images = NodeImages(
             context,
-            below,
+            children,
             lambda image: self.programs.nodes_of(image),
             lambda image: self.programs.complete(image),
             lambda image, why: self.programs.failed(image, why),
         )
         self.launches = OwnLaunches(context, self.space, self.epochs, self.reports, self.images.transfers)
         self.programs = self.launches.programs
-        self._below = ChildLinks(context, below, self.reports, self.images)
+        self._child_links = ChildLinks(context, children, self.reports, self.images)
         self._attach_order = 0
         self._handlers: dict[type, Callable[..., None]] = {
             Received: self._received,
@@ -208,7 +207,7 @@ class NodeMachine:
             if self.uplink.link == event.link:
                 self.context.emit(Send(event.link, self.context.hello()))
         else:
-            self._below.opened(event)
+            self._child_links.opened(event)
 
     def _link_closed(self, event: LinkClosed) -> None:
         if event.link == self.uplink.link:
@@ -217,7 +216,7 @@ class NodeMachine:
         elif self.images.peers.has_link(event.link):
             self.images.peers.closed(event.link, event.reason)
         else:
-            self._below.closed(event.link)
+            self._child_links.closed(event.link)
 
     def _connect_failed(self, event: ConnectFailed) -> None:
         if event.key.startswith(PEER_KEY):
@@ -231,7 +230,7 @@ class NodeMachine:
             return
         self.context.headless = headless
         self.space.tell_of_head()
-        self._below.tell_all(m.Pong(headless))
+        self._child_links.tell_all(m.Pong(headless))
 
     def _received(self, event: Received) -> None:
         if event.link == self.uplink.link:
@@ -239,7 +238,7 @@ class NodeMachine:
         elif self.images.peers.has_link(event.link):
             self.images.peers.received(event.link, event.message, self.context.now_ms)
         else:
-            self._below.received(event.link, event.message)
+            self._child_links.received(event.link, event.message)
 
     # ------------------------------------------------------------------ downward
 
@@ -310,7 +309,7 @@ class NodeMachine:
         self.programs.drop_all()
         self.space.inventorize()
         self.reports.expect_no_more(1 << config.node)
-        self._below.tell_all(m.Reattached(self.context.epoch))
+        self._child_links.tell_all(m.Reattached(self.context.epoch))
 
     def _down(self, down: m.Down) -> None:
         if down.epoch < self.context.epoch:
@@ -330,7 +329,7 @@ class NodeMachine:
         here = 1 << self.config.node
         rest = nodes.mask & ~here
         if rest:
-            self._below.send_down(down, rest, tag in BULK_TAGS)
+            self._child_links.send_down(down, rest, tag in BULK_TAGS)
         if nodes.mask & here:
             self._deliver(tag, down.payload)
 
@@ -403,7 +402,7 @@ class NodeMachine:
     def _heartbeat(self) -> None:
         self.context.emit(SetTimer("heartbeat", self.context.now_ms + self.config.heartbeat_ms))
         deadline_ms = self.context.now_ms - self.config.link_timeout_ms
-        self._below.close_silent(deadline_ms)
+        self._child_links.close_silent(deadline_ms)
         uplink = self.uplink
         if uplink.link is None:
             return
@@ -428,4 +427,4 @@ class NodeMachine:
 
     def _ping(self) -> None:
         if self.uplink.attached:
-            self.context.send_up(m.Ping(1 + self._below.reached, self.uplink.answered_at_ms))
+            self.context.send_up(m.Ping(1 + self._child_links.reached, self.uplink.answered_at_ms))

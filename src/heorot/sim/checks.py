@@ -319,7 +319,7 @@ class Checks:
                 return "Bounded", f"n{host.node} has {images.peers.links} peers without an image"
             if host.agent.reports.accumulators:
                 return "Bounded", f"n{host.node} has accumulators left: {list(host.agent.reports.accumulators)}"
-            for child in host.agent.children.values():
+            for child in host.agent.children.by_link.values():
                 if child.mask & ~living.mask:
                     return "TableTrue", f"n{host.node} believes to reach {NodeSet(child.mask)} through n{child.node}"
         return self._unsettled_head(machine) or self._unsettled_clients()
