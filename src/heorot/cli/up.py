@@ -16,6 +16,7 @@ from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.cli.request import Head, run, show_help
 from heorot.config import StoreSection, TimersSection, check_store
 from heorot.core.errors import HeorotError, ProtocolError, RequestError
+from heorot.daemon_mark import WARDEN_MODULE
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
 from heorot.endpoint import cluster_directory
@@ -244,7 +245,7 @@ def _start_warden(layout: Layout, plan: dict[str, Any], lock: int) -> subprocess
     os.set_inheritable(lock, True)
     with open(layout.log("warden-stderr"), "ab") as errors:
         warden = subprocess.Popen(
-            [sys.executable, "-m", "heorot.daemons.warden", layout.root],
+            [sys.executable, "-m", WARDEN_MODULE, layout.root],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
