@@ -7,9 +7,11 @@ import signal
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.fake_head import Answer, FakeHead
 from tests.support.local_cluster import LocalCluster, eventually
 from tests.support.terminal import PROMPT, Shell
 
@@ -190,6 +192,51 @@ def test_the_end_of_input_leaves_a_job_that_was_joined_running(
     assert "early" not in shell.expect("late\r\n")
     shell.expect(PROMPT)
     assert shell.run("echo status $?") == "status 3\r\n"
+
+
+def leave_in_vain(shell: Shell, head: FakeHead, detach: Answer) -> None:
+    """Join a job, and leave it by Ctrl-D under a head that answers so."""
+    head.answers = {"attach": lambda message: ["spawned", message[1], "7.1", [3, 1], 65536], "detach": detach}
+    shell.type(f"bpjob attach --dir {head.directory} 7.1\n")
+    shell.expect("Ctrl-D leaves job 7.1 running; ")
+    shell.type(END_OF_INPUT)
+
+
+def test_that_a_job_runs_on_is_not_said_if_the_head_is_lost_before_it_has_heard_of_it(
+    shell: Shell, tmp_path: Path
+) -> None:
+    name, away = tmp_path / "head.sock", tmp_path / "away"
+
+    def die(message: list[Any]) -> bytes:
+        name.rename(away)
+        return b""
+
+    with FakeHead(tmp_path, {}) as head:
+        leave_in_vain(shell, head, die)
+        shell.expect("bpjob: no head has answered; whether job 7.1 runs on is unknown: see 'bpjob show 7.1'\r\n")
+        assert "joins it again" not in shell.expect(PROMPT)
+        assert shell.run("echo status $?") == "status 255\r\n"
+        away.rename(name)
+
+
+def test_that_a_job_runs_on_is_not_said_if_the_head_refuses(shell: Shell, tmp_path: Path) -> None:
+    with FakeHead(tmp_path, {}) as head:
+        leave_in_vain(shell, head, lambda message: ["error", message[1], "no-such-job", "there is no job 7.1"])
+        shell.expect("bpjob: there is no job 7.1; whether job 7.1 runs on is unknown: see 'bpjob show 7.1'\r\n")
+        assert "joins it again" not in shell.expect(PROMPT)
+        assert shell.run("echo status $?") == "status 255\r\n"
+
+
+def test_a_head_that_does_not_say_whether_a_job_runs_on_is_not_waited_for_after_an_interrupt(
+    shell: Shell, tmp_path: Path
+) -> None:
+    with FakeHead(tmp_path, {}) as head:
+        leave_in_vain(shell, head, lambda message: None)
+        eventually(lambda: any(request[0] == "detach" for request in head.requests), "the job to be left")
+        shell.type(INTERRUPT)
+        shell.expect("whether job 7.1 runs on is unknown")
+        shell.expect(PROMPT)
+        assert shell.run("echo status $?") == "status 130\r\n"
 
 
 def test_a_job_that_was_joined_does_not_end_with_the_window(cluster: LocalCluster) -> None:

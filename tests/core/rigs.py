@@ -206,7 +206,14 @@ class NodeRig:
     """A node's agent whose process space answers every `Inventorize` with an empty inventory."""
 
     def __init__(
-        self, node: int, *, after: str = "0.0", heads: int = 1, takes_refusals: bool = True, **config: Any
+        self,
+        node: int,
+        *,
+        after: str = "0.0",
+        heads: int = 1,
+        takes_refusals: bool = True,
+        shows_images: bool = False,
+        **config: Any,
     ) -> None:
         addresses = tuple((f"head{number}", 1) for number in range(heads))
         base = NodeConfig(CLUSTER, node, "test", f"host{node}", 1, addresses)
@@ -219,7 +226,10 @@ class NodeRig:
         """Or ``slow``: nothing is answered; or ``full``."""
         self.machine.start(0)
         self.give(SpaceConnected())
-        self.give(FromSpace(m.encode(m.Inventory(7, [], after=after, hears_alone=True, takes_refusals=takes_refusals))))
+        snapshot = m.Inventory(
+            7, [], after=after, hears_alone=True, takes_refusals=takes_refusals, shows_images=shows_images
+        )
+        self.give(FromSpace(m.encode(snapshot)))
 
     def give(self, event: NodeEvent) -> list[Instruction]:
         """Hand over an event."""
@@ -259,10 +269,10 @@ class NodeRig:
         """Let the head say something to these nodes."""
         self.give(Received(self.uplink, m.Down(epoch, NodeSet.of(nodes).ranges(), m.encode(command))))
 
-    def launch(self, job: str, nodes: Sequence[int], epoch: int = 1) -> None:
+    def launch(self, job: str, nodes: Sequence[int], epoch: int = 1, **changes: Any) -> None:
         """Let the head launch a job with one rank on each of these nodes."""
         runs = [value for node in nodes for value in (node, 1)]
-        self.down(nodes, seal_ticket(sign, ticket(job, runs, epoch)), epoch)
+        self.down(nodes, seal_ticket(sign, ticket(job, runs, epoch, **changes)), epoch)
 
     # ------------------------------------------------------------------ what the agent wants
 

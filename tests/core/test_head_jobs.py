@@ -8,6 +8,7 @@ from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
 from heorot.core.job_reports import ESTALE
+from heorot.core.jobs import HUNG_UP
 from heorot.core.machine import Received
 from heorot.core.tickets import open_launch, seal_ticket
 from tests.core.rigs import HeadRig, held, sign, ticket, verify
@@ -84,6 +85,23 @@ def test_a_thousand_different_words_are_cut_and_that_is_said() -> None:
     head.give(Received(head.links[0], m.Report(job, [], [0, 0, 9, 0, 0], [], notes=notes)))
     (done,) = [message for message in head.told() if isinstance(message, c.Done)]
     assert done.text == "reason 0; reason 1; reason 2; reason 3; other nodes say more of this kind"
+
+
+@pytest.mark.parametrize("notes", [0, 1, 4, 5])
+def test_why_a_job_was_ended_is_told_however_much_its_nodes_say_and_is_taken_back(notes: int) -> None:
+    head = HeadRig(1)
+    head.attach(0)
+    head.client()
+    job = head.spawn("n0")
+    said = [m.Failure(0, 0, 0, f"note {number}") for number in range(notes)]
+    head.give(Received(head.links[0], m.Report(job, [0, 0, 9], [], [], notes=said)))
+    before = head.machine.jobs.jobs[job].text
+    head.leave(lost=True)
+    head.wait(30_000, f"return:{job}")
+    assert head.machine.jobs.jobs[job].text == "; ".join(filter(None, [HUNG_UP, before]))
+    head.client(2)
+    head.ask(c.AttachJob(1, job, False, resume=True), client=2)
+    assert head.machine.jobs.jobs[job].text == before
 
 
 def test_a_launch_is_not_repeated_on_an_incarnation_that_came_after_it() -> None:

@@ -7,6 +7,7 @@ import pytest
 from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
 from heorot.core.machine import (
+    Compared,
     FromSpace,
     LinkClosed,
     LinkOpened,
@@ -132,3 +133,33 @@ def test_no_head_may_speak_for_the_agent() -> None:
     node = relay()
     with pytest.raises(ProtocolError):
         node.give(Received(node.uplink, m.Down(1, [0, 0], m.encode(m.Alone(True)))))
+
+
+def node_that_compares() -> NodeRig:
+    """Return a node that was given a launch and looks whether it has the program; bpinit knows nothing of it yet."""
+    node = NodeRig(0, shows_images=True)
+    node.attach()
+    node.launch("1.6", [0], image=b"i" * 32, program=b"/bin/program", program_id=b"p" * 32)
+    assert node.to_space(m.Launch) == []
+    node.looked()
+    return node
+
+
+def test_what_comes_for_a_job_whose_program_is_looked_for_comes_after_its_launch() -> None:
+    node = node_that_compares()
+    node.down([0], m.Attend("1.5", False))
+    assert node.to_space(m.Launch) == []
+    node.looked()
+    for _ in range(2):
+        node.down([0], m.Attend("1.6", False))
+    assert [type(command) for command in node.to_space(m.Message)] == [m.Launch, m.Attend, m.Attend]
+    assert [launch.waits for launch in node.to_space(m.Launch)] == [True]
+    node.give(Compared("1.6", True))
+    assert [launch.waits for launch in node.to_space(m.Launch)] == [True, False]
+
+
+def test_a_job_that_is_released_while_its_program_is_looked_for_never_starts() -> None:
+    node = node_that_compares()
+    node.down([0], m.Release("1.6"))
+    node.give(Compared("1.6", True))
+    assert [type(command) for command in node.to_space(m.Message)] == [m.Release]

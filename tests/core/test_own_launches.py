@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heorot.core import messages as m
+from heorot.core.machine import Examine, Examined
 from heorot.core.tickets import seal_ticket
 from tests.core.rigs import NodeRig, sign, ticket
 
@@ -68,3 +69,33 @@ def test_a_launch_without_the_heads_signature_is_reported_as_failed() -> None:
     assert node.to_space(m.Launch) == []
     (report,) = [message for message in node.to(node.uplink) if isinstance(message, m.Report)]
     assert [(failure.node, failure.rank) for failure in report.failed] == [(0, 0)]
+
+
+IMAGE = b"i" * 32
+PROGRAM = b"/bin/program"
+
+
+def test_a_launch_with_an_image_is_held_until_its_program_is_here() -> None:
+    node = NodeRig(0, shows_images=True)
+    node.attach()
+    node.looked()
+    node.launch("1.6", [0], image=IMAGE, program=PROGRAM)
+    assert [item.image for item in node.sent if isinstance(item, Examine)] == [IMAGE]
+    assert node.to_space(m.Launch) == []
+    node.give(Examined(IMAGE, b"", []))
+    assert [(launch.job, launch.waits) for launch in node.to_space(m.Launch)] == [("1.6", True)]
+
+
+def test_a_space_of_an_older_release_runs_what_its_node_has_or_says_that_it_cannot_be_sent_it() -> None:
+    node = NodeRig(0)
+    node.attach()
+    node.looked()
+    node.launch("1.6", [0], image=IMAGE, program=PROGRAM, program_id=b"p" * 32)
+    assert [launch.job for launch in node.to_space(m.Launch)] == ["1.6"]
+    node.looked()
+    node.launch("1.7", [0], image=IMAGE, program=PROGRAM)
+    assert node.to_space(m.Launch) == []
+    (refused,) = node.to_space(m.RefuseLaunch)
+    assert m.decode_ticket(refused.ticket).job == "1.7"
+    assert "cannot be sent programs" in refused.text
+    assert not node.machine.programs.held

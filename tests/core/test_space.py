@@ -343,11 +343,11 @@ def test_a_signal_ends_ranks_whose_program_is_on_its_way() -> None:
     assert [rank for _, rank in start.slots] == [0]
 
 
-def test_a_remark_is_told_when_a_rank_fails_and_to_whoever_asks_again() -> None:
+def test_a_caveat_is_told_when_a_rank_exits_with_another_status_than_0_and_to_whoever_asks_again() -> None:
     driver = Driver()
     slots = driver.launch(ranks=3)
-    driver.give(e.Remarked("1.1", "mind this"))
-    driver.give(e.Remarked("9.9", "of no job"))
+    driver.give(e.Caveat("1.1", "mind this"))
+    driver.give(e.Caveat("9.9", "of no job"))
     for slot in slots:
         driver.give(e.Started(slot, 500 + slot))
     driver.end(slots[0])

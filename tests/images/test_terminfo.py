@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from heorot.core.image import decode_manifest
 from heorot.images.offer import offer_command
 from heorot.images.terminfo import FOLDERS, entry
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def described(folder: Path, initial: str = "o") -> bytes:
@@ -40,10 +47,39 @@ def test_a_terminal_that_every_system_has_is_found_there() -> None:
     assert path.startswith(FOLDERS)
 
 
-def test_an_image_for_a_terminal_is_another_one_and_both_are_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+@pytest.mark.parametrize(
+    "variable", ["HOME={0}/", "TERMINFO_DIRS={0}/elsewhere/../.terminfo", "TERMINFO=/{0}/./.terminfo//"]
+)
+def test_a_path_that_an_image_cannot_hold_as_it_is_written_is_straightened(tmp_path: Path, variable: str) -> None:
+    path = described(tmp_path / ".terminfo")
+    (tmp_path / "elsewhere").mkdir()
+    environment = [b"PATH=/bin:/usr/bin", b"TERM=odd-terminal", os.fsencode(variable.format(tmp_path))]
+    assert entry(environment) == path
+    offer = offer_command(b"true", environment, b"/", terminal=True)
+    assert offer is not None
+    assert path in [held.path for held in decode_manifest(offer.manifest).entries]
+
+
+def test_a_link_to_a_folder_is_followed_before_what_leads_out_of_it(tmp_path: Path) -> None:
+    path = described(tmp_path / "real" / "terminfo")
+    (tmp_path / "real" / "deep").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    assert entry([b"TERM=odd-terminal", os.fsencode(f"TERMINFO={tmp_path}/link/../terminfo")]) == path
+
+
+def test_what_each_node_has_of_its_own_is_not_sent(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        described(Path(folder))
+        environment = [b"PATH=/bin:/usr/bin", b"TERM=odd-terminal", os.fsencode(f"TERMINFO={folder}")]
+        assert entry(environment) is None
+        assert offer_command(b"true", environment, b"/", terminal=True) is not None
+        # One that comes later in the search can be sent.
+        path = described(tmp_path)
+        environment.append(os.fsencode(f"TERMINFO_DIRS={tmp_path}"))
+        assert entry(environment) == path
+
+
+def test_an_image_for_a_terminal_is_another_one_and_both_are_remembered(tmp_path: Path) -> None:
     path = described(tmp_path / "own")
     os.utime(path, ns=(10**18, 10**18))
     environment = [b"PATH=/bin:/usr/bin", b"TERM=odd-terminal", b"TERMINFO=" + os.fsencode(tmp_path / "own")]

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from heorot.daemon_mark import daemon_mark
+
 DEADLINE_S = 60.0
 CLONE_NEWUSER = 0x10000000
 FAST = "heartbeat_ms=300,link_timeout_ms=1500,node_grace_ms=300"
@@ -126,7 +128,7 @@ class Embedded:
 
     def daemons(self) -> list[int]:
         """Return the PIDs of all daemons of this directory."""
-        word = b"\0heorot.daemons.warden\0" + os.fsencode(self.directory) + b"\0"
+        word = daemon_mark(str(self.directory))
         found = []
         for name in os.listdir("/proc"):
             if name.isdigit():

@@ -61,5 +61,5 @@ def attach(directory: str, job_id: str, from_start: bool, style: str) -> int:
     if job.complete:
         relay.release()
     elif relay.left:
-        relay.leave_running()
+        return relay.leave_running()
     return status

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 2
 EXIT_REFUSED = 125
-EXIT_NO_COMMAND = 127
 MAX_HELD_BYTES = 1024 * 1024 * 1024
 """How much of the output of ranks whose turn has not come is held with -s; beyond, these ranks wait."""
 
@@ -102,6 +101,7 @@ def _run_job(options: BpshOptions) -> int:
     except HeorotError as error:
         sys.stderr.write(f"bpsh: {error}\n")
         from heorot.images.identity import CommandError
+        from heorot.status import EXIT_NO_COMMAND
 
         if not isinstance(error, CommandError):
             return EXIT_REFUSED
@@ -186,8 +186,11 @@ def _follow(options: BpshOptions, directory: str, session: Session, connection: 
             return 0
         status = relay.run()
         relay.release()
-        if status == EXIT_NO_COMMAND and any(end.error is not None for end in job.statuses.values()):
-            _hint(options, directory, relay.say)
+        if status:
+            from heorot.status import EXIT_NO_COMMAND
+
+            if status == EXIT_NO_COMMAND and any(end.error is not None for end in job.statuses.values()):
+                _hint(options, directory, relay.say)
         if relay.interrupted:
             raise KeyboardInterrupt
         return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
@@ -12,8 +13,10 @@ from heorot.daemons import control
 from heorot.daemons.layout import Layout
 from heorot.endpoint import cluster_directory
 
-LISTED_S = 2.0
+LISTING_TIMEOUT_S = 2.0
+"""How long the active head may take to list what was done; it has been done by then."""
 POLL_S = 0.02
+"""How long to wait before it is asked again."""
 
 _OPTIONS = [Option("-d --dir", "the cluster's directory (default: HEOROT_DIR, or /run/heorot)", "DIR")]
 _FORM = "[OPTION]... NAME..."
@@ -43,26 +46,29 @@ def _body(what: str, arguments: list[str]) -> int:
     directory = cluster_directory(parsed.get("dir") or None)
     with control.connect(Layout(directory)) as warden:
         control.ask(warden, f"{what}-heads", heads=parsed.operands)
-    if not _is_listed_so(directory, set(parsed.operands), what == "start"):
+    if not _await_listing(directory, set(parsed.operands), what == "start"):
         text = f"the active head does not list that yet: see 'heorot status --dir {directory}' in a moment"
         print(f"heorot head {what}: {text}", file=sys.stderr)
     return 0
 
 
-def _is_listed_so(directory: str, names: set[str], wanted: bool) -> bool:
-    """Wait a little until the active head lists these heads, or none of them: whoever looks next shall see what was
-    done. Without an active head nobody can see it.
+def _await_listing(directory: str, names: set[str], wanted: bool) -> bool:
+    """Wait until the active head lists these heads, or none of them: whoever looks next shall see what was done.
+
+    Return False if that takes too long. Where nobody listens, nobody lists a head that was stopped.
     """
-    until_s = time.monotonic() + LISTED_S
-    while time.monotonic() < until_s:
+    until_s = time.monotonic() + LISTING_TIMEOUT_S
+    while (remaining_s := until_s - time.monotonic()) > 0:
         try:
-            head = Head(directory, until_s - time.monotonic(), patient=False)
-            listed = {other["name"] for other in head.ask("status")["heads"]}
-            head.close()
-            if names <= listed if wanted else not names & listed:
-                return True
+            head = Head(directory, remaining_s, patient=False)
         except HeorotError:
             if not wanted:
                 return True
+        else:
+            # One that is lost, or does not lead yet, says nothing of the next.
+            with contextlib.closing(head), contextlib.suppress(HeorotError):
+                listed = {other["name"] for other in head.ask("status")["heads"]}
+                if names <= listed if wanted else not names & listed:
+                    return True
         time.sleep(POLL_S)
     return False

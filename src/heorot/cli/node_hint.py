@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from heorot.cli.request import Head
 from heorot.cli.table import printable, text_of
 from heorot.core.errors import HeorotError
@@ -26,13 +28,12 @@ def hint(directory: str, nodes: str, argv: Sequence[bytes]) -> str:
     words = [text_of(word) for word in argv[:MAX_WORDS]]
     named: list[str] = []
     try:
-        head = Head(directory, ANSWER_TIMEOUT_S, patient=False)
-        questions = [("resolve", word, "list") for word in words]
-        for word, answer in zip(words, head.ask_all(questions, refusals=True), strict=True):
-            if isinstance(answer, HeorotError):
-                break
-            named.append(word)
-        head.close()
+        with contextlib.closing(Head(directory, ANSWER_TIMEOUT_S, patient=False)) as head:
+            questions = [("resolve", word, "list") for word in words]
+            for word, answer in zip(words, head.ask_all(questions, refusals=True), strict=True):
+                if isinstance(answer, HeorotError):
+                    break
+                named.append(word)
     except HeorotError:
         pass
     if not named:

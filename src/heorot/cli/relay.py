@@ -184,13 +184,25 @@ class Relay:
             except OSError:
                 pass
 
-    def leave_running(self) -> None:
-        """Tell the head that the job shall go on without us, and wait for its word as long as it is there."""
-        self._session.acknowledge_all(self._job)
-        request = self._session.ask(wire.detach, self._job.id)
-        while not request.finished and self._session.connected and not self._abandoned:
-            self._turn()
-        self.say(f"job {self._job.id} runs on: 'bpjob attach {self._job.id}' joins it again")
+    def leave_running(self) -> int:
+        """Tell the head that the job shall go on without us, and wait for its word as long as it is there; return the
+        status to exit with.
+        """
+        job = self._job.id
+        why = ""
+        if self._session.closed is None:  # else it was said why
+            self._session.acknowledge_all(self._job)
+            request = self._session.ask(wire.detach, job)
+            while not request.finished and self._session.connected and not self._abandoned:
+                self._turn()
+            if request.finished and request.error is None:
+                self.say(f"job {job} runs on: 'bpjob attach {job}' joins it again")
+                return 0
+            if self._session.closed is None:
+                why = request.error.message if request.error is not None else "no head has answered"
+                why += "; "
+        self.say(f"{why}whether job {job} runs on is unknown: see 'bpjob show {job}'")
+        return self._leave or EXIT_UNKNOWN
 
     def _check_progress(self, now: float) -> None:
         """If a signal has ended the job and nobody reads its output, do not wait for ever."""

@@ -16,6 +16,7 @@ from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.cli.request import Head, run, show_help
 from heorot.config import StoreSection, TimersSection, check_store
 from heorot.core.errors import HeorotError, ProtocolError, RequestError
+from heorot.daemon_mark import WARDEN_MODULE
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
 from heorot.endpoint import cluster_directory
@@ -244,7 +245,7 @@ def _start_warden(layout: Layout, plan: dict[str, Any], lock: int) -> subprocess
     os.set_inheritable(lock, True)
     with open(layout.log("warden-stderr"), "ab") as errors:
         warden = subprocess.Popen(
-            [sys.executable, "-m", "heorot.daemons.warden", layout.root],
+            [sys.executable, "-m", WARDEN_MODULE, layout.root],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -309,8 +310,9 @@ def _await_nodes(
             _check_heads(layout)
         show("up", up)
         if time.monotonic() > deadline_s:
-            what = f"only {up} of {nodes} nodes came up in time" if head else "no head began to lead in time"
-            raise HeorotError(f"{what}{_log_hint(layout, (' error ',) if head else (' error ', ' warning '))}")
+            if head is not None:
+                raise HeorotError(f"only {up} of {nodes} nodes came up in time{_log_hint(layout)}")
+            raise HeorotError(f"no head began to lead in time{_log_hint(layout, 'error', 'warning')}")
         time.sleep(pause_s)
 
 
@@ -325,8 +327,11 @@ def _check_heads(layout: Layout) -> None:
         raise HeorotError(f"the head ends as soon as it is started{_log_hint(layout)}")
 
 
-def _log_hint(layout: Layout, levels: tuple[str, ...] = (" error ",)) -> str:
-    """Return the last line of these levels that a daemon wrote: the logs are removed with the failed cluster."""
+def _log_hint(layout: Layout, *levels: str) -> str:
+    """Return the last line of these levels (``error`` unless given) in the first log, by name, that has any, as the end
+    of a message: the logs are removed with the failed cluster.
+    """
+    levels = levels or ("error",)
     try:
         names = sorted(os.listdir(layout.path("log")))
     except OSError:
@@ -337,7 +342,8 @@ def _log_hint(layout: Layout, levels: tuple[str, ...] = (" error ",)) -> str:
                 text = file.read().decode("utf-8", "replace")
         except OSError:
             continue
-        lines = [line for line in text.split("\n") if any(level in line for level in levels)]
+        # Time, level, daemon, and what it has to say.
+        lines = [line for line in text.split("\n") if line.partition(" ")[2].partition(" ")[0] in levels]
         if lines:
             return f"; {name}: {lines[-1][:300]}"
     return ""

@@ -6,13 +6,13 @@ from heorot.core import messages as m
 from heorot.core.children import Child, Children, speakable
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.machine import CloseLink, LinkOpened, Send
+from heorot.core.message_tags import BULK_TAGS, TAG_ATTACH
 from heorot.core.neighbours import differs, incompatibility
-from heorot.core.node_context import BULK_TAGS, NodeContext
+from heorot.core.node_context import NodeContext
 from heorot.core.node_images import NodeImages
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.subtree_reports import SubtreeReports
 
-_TAG_ATTACH = 32
 MAX_CHILDREN = 4096
 
 
@@ -149,7 +149,7 @@ class ChildLinks:
 
     def _up(self, child: Child, up: m.Up) -> None:
         tag = m.tag_of(up.payload)
-        if tag == _TAG_ATTACH:
+        if tag == TAG_ATTACH:
             if not self._admit(child, up):
                 return
         elif not child.mask >> up.node & 1:

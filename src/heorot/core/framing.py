@@ -31,8 +31,9 @@ def encode_frame(payload: bytes) -> bytes:
 class FrameDecoder:
     """Cuts a byte stream into frames. Holds at most one incomplete frame, bounded by `limit_bytes`.
 
-    Whoever can have received bytes written to a place of his choice asks `rest` for one first: the most part of a large
-    frame is then never copied.
+    Whoever can have received bytes written to a place of his choice asks `rest` for one first: of a large frame of up
+    to `EAGER_BYTES` only what came with its header is then copied. One that is larger moves whenever its room is full:
+    it is copied less than twice over, and less than twice its length is held while it moves.
     """
 
     def __init__(self, limit_bytes: int = MAX_FRAME_BYTES) -> None:

@@ -32,8 +32,8 @@ JOB_WINDOW_BYTES = 8 * 1024 * 1024
 LISTED_ARGV_BYTES = 4096
 MESSAGES_OF_ENDS = 4
 """Ranks of one report that ended in more different ways are told to the client in one long message."""
-MAX_REASONS = 4
-"""So many different words on one job are kept."""
+MAX_NOTES = 4
+"""So many different words of nodes on one job are kept."""
 
 
 class Ended(Struct, frozen=True, gc=False):
@@ -99,8 +99,10 @@ class Job:
     over: int = 0
     released: bool = False
     """Everything is collected: whoever still holds something of it may forget it."""
-    reasons: list[str] = field(default_factory=list)
-    """Why the job was ended, if it did not end by itself, and what else its nodes have to say to its user."""
+    end_reason: str = ""
+    """Why the head ends the job, if it does."""
+    notes: list[str] = field(default_factory=list)
+    """What its nodes have to say to its user."""
     ending: bool = False
     """Nobody will collect it: it is released as soon as it is over."""
     stdin: StdinFeed = field(default_factory=StdinFeed)
@@ -136,14 +138,14 @@ class Job:
 
     @property
     def text(self) -> str:
-        """All reasons as one line."""
-        return "; ".join(self.reasons)
+        """All that its user should know, as one line."""
+        return "; ".join([self.end_reason, *self.notes] if self.end_reason else self.notes)
 
-    def add_reason(self, text: str) -> None:
+    def add_note(self, text: str) -> None:
         """Let the user know. Nodes that say the same say it once; of very many different words the first ones do."""
-        if text in self.reasons or len(self.reasons) > MAX_REASONS:
+        if text in self.notes or len(self.notes) > MAX_NOTES:
             return
-        self.reasons.append(text if len(self.reasons) < MAX_REASONS else "other nodes say more of this kind")
+        self.notes.append(text if len(self.notes) < MAX_NOTES else "other nodes say more of this kind")
 
     @property
     def done(self) -> bool:

@@ -65,7 +65,7 @@ class JobReports:
         check(report)
         self._require_valid(job, report)
         for note in report.notes:
-            job.add_reason(note.text)
+            job.add_note(note.text)
         if report.started_runs or report.exited_runs:
             report = self._take_runs(job, mask, report)
         failed_news: list[tuple[int, int, str]] = []

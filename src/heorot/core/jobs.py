@@ -368,7 +368,7 @@ class Jobs:
         job.detached = detached
         if job.ending:
             job.ending = False
-            job.reasons = [reason for reason in job.reasons if reason != HUNG_UP]
+            job.end_reason = ""
         self._input.resume(job, stdin)
         self.attend(job, client, request, False)
 
@@ -411,7 +411,7 @@ class Jobs:
         if job.done:
             self.release(job)
             return
-        job.add_reason(HUNG_UP)
+        job.end_reason = HUNG_UP
         self._signal(job.live_nodes(), job.id, None, SIGHUP)
         self._context.set_timer(f"kill:{job.id}", self._context.config.kill_grace_ms)
 

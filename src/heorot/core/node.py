@@ -57,9 +57,21 @@ from heorot.core.machine import (
     TimerFired,
     ViewMade,
 )
+from heorot.core.message_tags import (
+    BULK_TAGS,
+    FIRST_COMMAND_TAG,
+    LAST_COMMAND_TAG,
+    OWN_TAGS,
+    TAG_ADMIT,
+    TAG_INVENTORY,
+    TAG_LAUNCH,
+    TAG_PLACE,
+    TAG_RELEASE,
+    TAG_REPORT,
+)
 from heorot.core.neighbours import incompatibility
 from heorot.core.node_config import NodeConfig
-from heorot.core.node_context import BULK_TAGS, NodeContext
+from heorot.core.node_context import NodeContext
 from heorot.core.node_images import NodeImages
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.own_launches import OwnLaunches
@@ -67,16 +79,6 @@ from heorot.core.peers import KEY as PEER_KEY
 from heorot.core.subtree_reports import TIMER as REPORT_TIMER
 from heorot.core.subtree_reports import SubtreeReports
 from heorot.core.tickets import Verify, open_placement
-
-_TAG_REPORT = 7
-_TAG_PLACE = 34
-_TAG_LAUNCH = 48
-_TAG_RELEASE = 52
-_TAG_ADMIT = 57
-_TAG_LAST_COMMAND = 79
-_OWN_TAGS = (58, 59, 60)
-"""Of commands that only the agent itself, or somebody on the node, gives to bpinit."""
-_TAG_INVENTORY = 80
 
 HEADLESS_AFTER_MS = 200
 """How long an agent looks for another way up before it counts as headless: one that moves to another parent is not."""
@@ -92,20 +94,19 @@ class NodeMachine:
         self.context = context = NodeContext(config, verify)
         self.uplink = context.uplink
         self.space = KnownSpace(context)
-        below = Children(config, verify)
-        self.children = below.by_link
-        self.reports = SubtreeReports(context, below)
+        self.children = children = Children(config, verify)
+        self.reports = SubtreeReports(context, children)
         self.epochs = EpochKeeping(context, self._epoch_raised)
         self.images = NodeImages(
             context,
-            below,
+            children,
             lambda image: self.programs.nodes_of(image),
             lambda image: self.programs.complete(image),
             lambda image, why: self.programs.failed(image, why),
         )
         self.launches = OwnLaunches(context, self.space, self.epochs, self.reports, self.images.transfers)
         self.programs = self.launches.programs
-        self._below = ChildLinks(context, below, self.reports, self.images)
+        self._child_links = ChildLinks(context, children, self.reports, self.images)
         self._attach_order = 0
         self._handlers: dict[type, Callable[..., None]] = {
             Received: self._received,
@@ -171,10 +172,10 @@ class NodeMachine:
 
     def _from_space(self, event: FromSpace) -> None:
         tag = m.tag_of(event.payload)
-        if tag == _TAG_REPORT:
+        if tag == TAG_REPORT:
             self._own_report(event.payload)
             return
-        if self.space.incarnation is None and tag == _TAG_INVENTORY:
+        if self.space.incarnation is None and tag == TAG_INVENTORY:
             inventory = m.decode_space_answer(event.payload)
             assert isinstance(inventory, m.Inventory)
             self.space.introduced(inventory)
@@ -206,7 +207,7 @@ class NodeMachine:
             if self.uplink.link == event.link:
                 self.context.emit(Send(event.link, self.context.hello()))
         else:
-            self._below.opened(event)
+            self._child_links.opened(event)
 
     def _link_closed(self, event: LinkClosed) -> None:
         if event.link == self.uplink.link:
@@ -215,7 +216,7 @@ class NodeMachine:
         elif self.images.peers.has_link(event.link):
             self.images.peers.closed(event.link, event.reason)
         else:
-            self._below.closed(event.link)
+            self._child_links.closed(event.link)
 
     def _connect_failed(self, event: ConnectFailed) -> None:
         if event.key.startswith(PEER_KEY):
@@ -229,7 +230,7 @@ class NodeMachine:
             return
         self.context.headless = headless
         self.space.tell_of_head()
-        self._below.tell_all(m.Pong(headless))
+        self._child_links.tell_all(m.Pong(headless))
 
     def _received(self, event: Received) -> None:
         if event.link == self.uplink.link:
@@ -237,7 +238,7 @@ class NodeMachine:
         elif self.images.peers.has_link(event.link):
             self.images.peers.received(event.link, event.message, self.context.now_ms)
         else:
-            self._below.received(event.link, event.message)
+            self._child_links.received(event.link, event.message)
 
     # ------------------------------------------------------------------ downward
 
@@ -308,7 +309,7 @@ class NodeMachine:
         self.programs.drop_all()
         self.space.inventorize()
         self.reports.expect_no_more(1 << config.node)
-        self._below.tell_all(m.Reattached(self.context.epoch))
+        self._child_links.tell_all(m.Reattached(self.context.epoch))
 
     def _down(self, down: m.Down) -> None:
         if down.epoch < self.context.epoch:
@@ -319,30 +320,30 @@ class NodeMachine:
             return
         nodes = NodeSet.from_ranges(down.nodes)
         tag = m.tag_of(down.payload)
-        if tag == _TAG_LAUNCH:
+        if tag == TAG_LAUNCH:
             self.reports.expect(nodes, down.payload)
-        elif tag == _TAG_RELEASE and self.reports.accumulators:
+        elif tag == TAG_RELEASE and self.reports.accumulators:
             release = m.decode_head_command(down.payload)
             assert isinstance(release, m.Release)
             self.reports.expect_no_more(nodes.mask, release.job)
         here = 1 << self.config.node
         rest = nodes.mask & ~here
         if rest:
-            self._below.send_down(down, rest, tag in BULK_TAGS)
+            self._child_links.send_down(down, rest, tag in BULK_TAGS)
         if nodes.mask & here:
             self._deliver(tag, down.payload)
 
     def _deliver(self, tag: int, payload: bytes) -> None:
-        if tag == _TAG_LAUNCH:
+        if tag == TAG_LAUNCH:
             self.launches.launch(payload)
-        elif tag == _TAG_PLACE:
+        elif tag == TAG_PLACE:
             place = m.decode_head_command(payload)
             assert isinstance(place, m.Place)
             self._place(place.placement)
-        elif tag == _TAG_ADMIT:
+        elif tag == TAG_ADMIT:
             self.space.admit(payload)
-        elif _TAG_LAUNCH < tag <= _TAG_LAST_COMMAND and tag not in _OWN_TAGS:
-            if tag == _TAG_RELEASE and (self.programs.held or self.programs.starting):
+        elif FIRST_COMMAND_TAG <= tag <= LAST_COMMAND_TAG and tag not in OWN_TAGS:
+            if tag == TAG_RELEASE and (self.programs.held or self.programs.starting):
                 release = m.decode_head_command(payload)
                 assert isinstance(release, m.Release)
                 self.programs.drop(release.job)
@@ -401,7 +402,7 @@ class NodeMachine:
     def _heartbeat(self) -> None:
         self.context.emit(SetTimer("heartbeat", self.context.now_ms + self.config.heartbeat_ms))
         deadline_ms = self.context.now_ms - self.config.link_timeout_ms
-        self._below.close_silent(deadline_ms)
+        self._child_links.close_silent(deadline_ms)
         uplink = self.uplink
         if uplink.link is None:
             return
@@ -426,4 +427,4 @@ class NodeMachine:
 
     def _ping(self) -> None:
         if self.uplink.attached:
-            self.context.send_up(m.Ping(1 + self._below.reached, self.uplink.answered_at_ms))
+            self.context.send_up(m.Ping(1 + self._child_links.reached, self.uplink.answered_at_ms))

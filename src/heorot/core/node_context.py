@@ -8,9 +8,6 @@ from heorot.core.node_config import NodeConfig
 from heorot.core.tickets import Verify
 from heorot.core.uplink import Uplink
 
-BULK_TAGS = (49, 81)
-"""Of input and output, which wait for everything else on a link."""
-
 
 class NodeContext:
     """Shared by the parts of one `heorot.core.node.NodeMachine`."""

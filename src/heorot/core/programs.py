@@ -48,8 +48,6 @@ class Programs:
         """By image: the jobs that wait for it."""
         self.unannounced: dict[str, None] = {}
         """Jobs of which bpinit knows nothing yet."""
-        self._laid_out: set[bytes] = set()
-        """Images that are all here, and whose view is being made."""
         self.starting: dict[str, bytes] = {}
         """Jobs that were handed over with their image, which stays until bpinit has started all ranks, which then hold
         the files themselves, or the job is released."""
@@ -74,15 +72,19 @@ class Programs:
         if entry is None:
             return
         _, ticket = entry
+        if event.job in self._waiting.get(ticket.image, ()):
+            # A launch that was dropped and has come again is compared twice, and its file may change in between: once
+            # its image is fetched, this is how it starts.
+            return
         if event.same:
             self._hand_over(self._take(event.job))
         elif event.same is None:
             self.announce(event.job)
-        elif event.job not in self._waiting.get(ticket.image, ()):
+        else:
             self._fetch(ticket)
 
     def announce(self, job: str) -> None:
-        """Tell bpinit of a job whose program is still being looked for, if it does not know it yet.
+        """Tell bpinit of a job whose program is being looked for or on its way, if it does not know it yet.
 
         What comes for a job after its launch would otherwise be for one that bpinit has never heard of.
         """
@@ -93,15 +95,14 @@ class Programs:
     def _fetch(self, ticket: m.Ticket) -> None:
         self._waiting.setdefault(ticket.image, []).append(ticket.job)
         self._transfers.need(ticket.image)
-        if not self._transfers.is_examining(ticket.image):
-            self._announce_waiting(ticket.image)
+        self._announce_waiting(ticket.image)
 
     def examined(self, event: Examined) -> None:
         """The cache has been looked at, and the transfers know of it: what is not there has to come."""
         self._announce_waiting(event.image)
 
     def _announce_waiting(self, image: bytes) -> None:
-        if image not in self._laid_out:
+        if self._transfers.has_to_come(image):
             for job in self._waiting.get(image, ()):
                 self.announce(job)
 
@@ -114,12 +115,10 @@ class Programs:
 
     def complete(self, image: bytes) -> None:
         """All of an image is in the cache."""
-        self._laid_out.add(image)
         self._emit(MakeView(image))
 
     def view_made(self, event: ViewMade) -> None:
         """The image's files are laid out, or cannot be."""
-        self._laid_out.discard(event.image)
         if event.error:
             self.failed(event.image, event.error)
         else:

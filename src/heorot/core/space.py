@@ -80,7 +80,7 @@ class Space:
             e.AgentConnected: self._agent_connected,
             e.AgentLost: self._agent_lost,
             e.FromAgent: self._from_agent,
-            e.Remarked: self._remarked,
+            e.Caveat: self._caveat,
             e.Started: self._started,
             e.StartFailed: self._start_failed,
             e.Wrote: self._wrote,
@@ -306,7 +306,7 @@ class Space:
             return f"the node holds {len(self.jobs)} jobs, which is its limit; release some of them"
         return ""
 
-    def _remarked(self, event: e.Remarked) -> None:
+    def _caveat(self, event: e.Caveat) -> None:
         job = self.jobs.get(event.job)
         if job is not None:
             job.caveat = event.text[:MAX_FAILURE_CHARACTERS]

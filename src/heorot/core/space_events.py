@@ -64,9 +64,9 @@ class FromAgent(Struct, gc=False):
     command: SpaceCommand
 
 
-class Remarked(Struct, gc=False):
-    """There is something to say to the user of a job if a rank of it fails. Nodes that say the same use the same words:
-    it is shown once.
+class Caveat(Struct, gc=False):
+    """The user of a job should know this as soon as a rank of it exits with another status than 0. Nodes that say the
+    same use the same words: it is shown once.
     """
 
     job: str
@@ -159,7 +159,7 @@ SpaceEvent: TypeAlias = (
     AgentConnected
     | AgentLost
     | FromAgent
-    | Remarked
+    | Caveat
     | Started
     | StartFailed
     | Wrote

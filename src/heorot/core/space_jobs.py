@@ -123,6 +123,7 @@ class Job:
     """One job on this node."""
 
     __slots__ = (
+        "all_notes",
         "attended",
         "broadcast",
         "caveat",
@@ -142,7 +143,6 @@ class Job:
         "over_told",
         "ranks",
         "reading",
-        "remarks",
         "sending",
         "started",
         "started_told",
@@ -187,20 +187,20 @@ class Job:
         self.notes: list[Failure] = []
         self.started_told = False
         self.over_told = False
-        self.remarks: list[Failure] = []
-        """All notes so far: a new head is told all of them."""
+        self.all_notes: list[Failure] = []
+        """Those that were reported, too: a new head is told all of them."""
         self.caveat = ""
-        """What its user should know if a rank of it fails."""
+        """Held back until a rank exits with another status than 0: then it becomes a note."""
 
     def note(self, note: Failure) -> None:
         """Let the user know."""
-        self.remarks.append(note)
+        self.all_notes.append(note)
         self.notes.append(note)
 
     def repeat_everything(self, node: int) -> None:
         """Let the next report say everything again."""
         self.started, self.exited, self.failed = [], [], []
-        self.notes = list(self.remarks)
+        self.notes = list(self.all_notes)
         self.started_told = self.over_told = False
         for rank in self.ranks.values():
             if rank.state == FAILED and rank.failure is not None:
@@ -237,7 +237,7 @@ class Job:
             elif rank.state != QUEUED:
                 running += (rank.number, rank.pid)
         self.started, self.exited, self.failed = [], [], []
-        self.notes = list(self.remarks)
+        self.notes = list(self.all_notes)
         return JobInventory(self.id, running, exited, failed, self.stdin_offset())
 
     def stdin_offset(self) -> int:

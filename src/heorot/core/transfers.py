@@ -128,10 +128,10 @@ class Transfers:
             return False
         return transfer.flows or transfer.is_whole
 
-    def is_examining(self, image: bytes) -> bool:
-        """Say whether `Examined` is still to come for an image."""
+    def has_to_come(self, image: bytes) -> bool:
+        """Say whether an image is on its way: the cache has been looked at, and does not have all of it."""
         transfer = self.transfers.get(image)
-        return transfer is not None and transfer.examining
+        return transfer is not None and not transfer.examining and not transfer.is_whole
 
     def requesters(self, image: bytes) -> list[int]:
         """Return the links that ask for an image and understand `Swarm`."""

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from heorot.core.errors import HeorotError
+from heorot.daemon_mark import daemon_mark
 from heorot.daemons.layout import Layout
 
 ANSWER_TIMEOUT_S = 60.0
@@ -140,7 +141,7 @@ def read_record(layout: Layout) -> dict[str, Any]:
 def find_processes(layout: Layout, cluster: str) -> list[int]:
     """Return the daemons of this directory and the processes of the cluster's jobs that can be seen from here."""
     # `heorot.procs.system.set_title` leaves this part of their command line as it was.
-    daemon = b"\0heorot.daemons.warden\0" + os.fsencode(layout.root) + b"\0"
+    daemon = daemon_mark(layout.root)
     marker = b"HEOROT_SPACE=" + cluster.encode() + b"-n"
     found = []
     for name in os.listdir("/proc"):

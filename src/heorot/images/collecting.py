@@ -10,7 +10,7 @@ from heorot import short_msgpack
 from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.images.closure import closure
 from heorot.images.files import FileDigest, open_file
-from heorot.images.find import plain
+from heorot.images.find import may_be_sent, plain
 from heorot.images.identity import ImageError, shown
 
 TYPE_CHECKING = False
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 50_000
 MAX_MANIFEST_BYTES = 6 * 1024 * 1024
-_FORBIDDEN_ROOTS = (b"/proc", b"/sys", b"/dev")
 
 
 def collect(
@@ -87,7 +86,7 @@ def _entries(paths: list[bytes], program: bytes) -> tuple[list[list[object]], by
     entries: list[list[object]] = []
     program_id = b""
     for path in paths:
-        if b"/" + path.split(b"/")[1] in _FORBIDDEN_ROOTS:
+        if not may_be_sent(path):
             raise ImageError(f"{shown(path)} may not be sent: every node has its own {shown(path.split(b'/')[1])}")
         kind = os.lstat(path).st_mode if _within(path, needed) else os.stat(path).st_mode
         if stat.S_ISDIR(kind):

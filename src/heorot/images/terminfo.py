@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from heorot.images.find import may_be_sent, plain
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,7 +14,10 @@ FOLDERS = (b"/etc/terminfo", b"/lib/terminfo", b"/usr/share/terminfo", b"/usr/li
 
 
 def entry(environment: Sequence[bytes]) -> bytes | None:
-    """Return the path of the file that describes the terminal TERM; None if there is none here."""
+    """Return the path of the file that describes the terminal TERM, as an image can hold it.
+
+    None: there is none here that can be sent. A program without it is still better than none, so this never fails.
+    """
     variables = dict(item.partition(b"=")[::2] for item in environment)
     name = variables.get(b"TERM", b"")
     if not name or b"/" in name or name.startswith(b"."):
@@ -24,5 +29,7 @@ def entry(environment: Sequence[bytes]) -> bytes | None:
         for initial in (name[:1], b"%x" % name[0]):
             path = os.path.join(folder, initial, name)
             if folder.startswith(b"/") and os.path.isfile(path) and os.access(path, os.R_OK):
-                return path
+                path = plain(path)
+                if may_be_sent(path):
+                    return path
     return None

@@ -348,9 +348,9 @@ class Daemon:
         self._pids.before_start()
         results = self._starter.start(plan, [rank for _, rank in batch])
         ticket = plan.ticket
-        if plan.remark and not all(isinstance(result, StartError) for result in results):
-            self._do(e.Remarked(plan.job, plan.remark))
-            plan.remark = ""
+        if plan.caveat and not all(isinstance(result, StartError) for result in results):
+            self._do(e.Caveat(plan.job, plan.caveat))
+            plan.caveat = ""
         for (slot, rank), result in zip(batch, results, strict=True):
             if isinstance(result, StartError):
                 self._do(e.StartFailed(slot, result.error, result.text))

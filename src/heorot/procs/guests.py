@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
+from heorot.core.message_tags import TAG_LOOK
 from heorot.procs.clock import now_ms
 from heorot.procs.link import AgentLink
 from heorot.procs.pipes import Watcher
@@ -19,7 +20,6 @@ SPEAK_MS = 60_000
 """An agent that starts on a busy machine takes its time between connecting and its first word."""
 READ_MS = 10_000
 """How long a guest may take to read its answer."""
-_TAG_LOOK = 59
 
 
 class Guest:
@@ -96,7 +96,7 @@ class Guests:
             return
         try:
             frames = guest.link.receive()
-            if frames and m.tag_of(frames[0]) == _TAG_LOOK:
+            if frames and m.tag_of(frames[0]) == TAG_LOOK:
                 m.decode_look(frames[0])
                 self._answer(guest)
                 return

@@ -50,8 +50,8 @@ class Plan:
         self.view = view
         """Where the files of the image are; empty: the node's own are run."""
         self.failure: StartError | None = None
-        self.remark = ""
-        """What the user should know of how they were started, once."""
+        self.caveat = ""
+        """What the user should know of how they were started, should one exit with another status than 0."""
         self.directory = ticket.directory or b"/"
         """Where they are started."""
         self.path: bytes | None = ticket.program or None
@@ -261,7 +261,7 @@ class Starter:
                 raise StartError(0, f"cannot enter the directory {name}: {_reason(error)}") from error
             # Nothing of the user's is there that a relative path could mean instead.
             plan.directory = b"/"
-            plan.remark = f"nodes with an empty file system (heorot up --bare) have no directory {name}: it ran in /"
+            plan.caveat = f"nodes with an empty file system (heorot up --bare) have no directory {name}: it ran in /"
             os.chdir(b"/")
 
     def _find(self, plan: Plan) -> None:

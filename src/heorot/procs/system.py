@@ -6,6 +6,8 @@ import ctypes
 import os
 import struct
 
+from heorot.daemon_mark import EMBEDDED
+
 CLONE_NEWNS = 0x00020000
 CLONE_NEWPID = 0x20000000
 _MS_REC = 0x4000
@@ -15,9 +17,6 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
-
-EMBEDDED = b"\0heorot.daemons.warden\0"
-"""In the command line of every daemon of an embedded cluster; the cluster's directory follows."""
 _MS_RDONLY = 1
 _MS_BIND = 4096
 _MNT_DETACH = 2

@@ -15,6 +15,7 @@ from heorot.core.client_messages import Error, HeadMessage, decode_client
 from heorot.core.errors import HeorotError, ProtocolError
 from heorot.core.framing import MAX_FRAME_BYTES
 from heorot.core.machine import ClientClosed, ClientOpened, FromClient, HeadHeard
+from heorot.core.message_tags import TAG_HELLO
 from heorot.core.messages import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode, tag_of
 from heorot.core.nodeset import HEAD
 from heorot.core.pass_messages import LEFT, PASS_VERSION, PassAccepted, PassOn, decode_pass
@@ -25,7 +26,6 @@ from heorot.runtime.sockets import Acceptor, listen_unix
 
 INTRODUCTION_TIMEOUT_S = 10.0
 """How long a head that has connected may take to say whom it passes on."""
-_TAG_HELLO = 1
 
 
 class Clients:
@@ -216,7 +216,7 @@ class PassedOn:
             else:
                 self._clients.received(self._number, payload)
             return
-        if tag_of(payload) == _TAG_HELLO:
+        if tag_of(payload) == TAG_HELLO:
             hello = decode_link(payload)
             assert isinstance(hello, Hello)
             self._clients.announced(self, hello)

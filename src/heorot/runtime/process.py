@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import resource
@@ -14,9 +13,6 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from heorot.procs import system
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def set_name(name: str) -> None:
@@ -31,9 +27,7 @@ def set_name(name: str) -> None:
 
 def die_with_parent(parent: int) -> None:
     """Be killed as soon as the process `parent`, which must be the parent, is gone."""
-    if _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    system.set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent:
         # It was gone before we asked.
         os._exit(1)

@@ -9,6 +9,7 @@ from heorot.core import messages as m
 from heorot.core.head import HeadMachine
 from heorot.core.job import Ended, Job, LostRank
 from heorot.core.machine import ClientClosed, FromClient, HeadEvent, TimerFired
+from heorot.core.message_tags import TAG_LAUNCH
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.requests import MAX_QUERIES
 from heorot.core.space_jobs import MAX_TOMBSTONES
@@ -68,7 +69,7 @@ class Checks:
         seen = host.seen_epoch
         if host.obeying_epoch is not None and host.obeying_epoch < seen:
             self.world.violated("OneHead", f"n{host.node} obeys epoch {host.obeying_epoch} and has seen {seen}")
-        if m.tag_of(payload) == 48:
+        if m.tag_of(payload) == TAG_LAUNCH:
             launch = m.decode_space_command(payload)
             assert isinstance(launch, m.Launch)
             ticket = m.decode_ticket(launch.ticket)
@@ -318,7 +319,7 @@ class Checks:
                 return "Bounded", f"n{host.node} has {images.peers.links} peers without an image"
             if host.agent.reports.accumulators:
                 return "Bounded", f"n{host.node} has accumulators left: {list(host.agent.reports.accumulators)}"
-            for child in host.agent.children.values():
+            for child in host.agent.children.by_link.values():
                 if child.mask & ~living.mask:
                     return "TableTrue", f"n{host.node} believes to reach {NodeSet(child.mask)} through n{child.node}"
         return self._unsettled_head(machine) or self._unsettled_clients()

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from heorot.core import messages as m
 from heorot.core.head import HeadMachine
+from heorot.core.message_tags import TAG_INVENTORIZE
 from heorot.core.node import NodeMachine
 from heorot.core.space import Space
 from heorot.sim import mutants_failover as failover
@@ -64,9 +65,6 @@ def _waits_for_reports_forever(node: Any) -> None:
     node.reports.expect_no_more = lambda mask, job=None: None
 
 
-_TAG_INVENTORIZE = 54
-
-
 def _asks_no_inventory(node: Any) -> None:
     """A new way to the head is no reason to hand over the snapshot again."""
     honest = node._attach
@@ -74,7 +72,7 @@ def _asks_no_inventory(node: Any) -> None:
     def attach() -> None:
         honest()
         out = node.context.out
-        out[:] = [item for item in out if m.tag_of(getattr(item, "payload", b"")) != _TAG_INVENTORIZE]
+        out[:] = [item for item in out if m.tag_of(getattr(item, "payload", b"")) != TAG_INVENTORIZE]
 
     node._attach = attach
 

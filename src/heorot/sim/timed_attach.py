@@ -51,8 +51,9 @@ def _attach(cluster: TimedCluster, node: TimedNode, mask: int) -> None:
     else:
         upper = cluster.nodes[parent].machine
         upper.handle(LinkOpened(theirs, number), 0)
-        upper.children[theirs].greeted = True
-        upper.children[theirs].mask = mask
+        child = upper.children.by_link[theirs]
+        child.greeted = True
+        child.mask = mask
     record = cluster.head.machine.members.record(number)
     record.state = "up"
     record.parent = record.placed_under = parent

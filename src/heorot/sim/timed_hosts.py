@@ -37,6 +37,7 @@ from heorot.core.machine import (
     ToClient,
     ToSpace,
 )
+from heorot.core.message_tags import TAG_LAUNCH
 from heorot.core.node import NodeMachine
 from heorot.core.nodeset import HEAD
 from heorot.core.space import Space
@@ -45,8 +46,6 @@ from heorot.sim.timeline import Cores, Port, Process
 
 if TYPE_CHECKING:
     from heorot.sim.timed_cluster import TimedCluster
-
-_TAG_LAUNCH = 48
 
 
 class Unexpected(Exception):
@@ -220,7 +219,7 @@ class TimedNode(Daemon):
         if isinstance(event, Received):
             if isinstance(event.message, m.Report):
                 self.take_ranks(event.message)
-            elif isinstance(event.message, m.Down) and m.tag_of(event.message.payload) == _TAG_LAUNCH:
+            elif isinstance(event.message, m.Down) and m.tag_of(event.message.payload) == TAG_LAUNCH:
                 self.launch()
         self.perform(self.machine.handle(event, self.cluster.timeline.now_ms))
 
