@@ -86,6 +86,17 @@ def test_a_launch_with_an_image_is_held_until_its_program_is_here() -> None:
     assert [(launch.job, launch.waits) for launch in node.to_space(m.Launch)] == [("1.6", True)]
 
 
+def test_no_image_is_fetched_for_a_launch_of_others() -> None:
+    node = NodeRig(0, shows_images=True)
+    node.attach()
+    node.looked()
+    launch = seal_ticket(sign, ticket("1.6", [1, 2], image=IMAGE, program=PROGRAM))
+    node.down([0], launch)
+    assert [item for item in node.sent if isinstance(item, Examine)] == []
+    assert node.machine.programs.held == {}
+    assert node.to_space(m.Launch) == []
+
+
 def test_a_space_of_an_older_release_runs_what_its_node_has_or_says_that_it_cannot_be_sent_it() -> None:
     node = NodeRig(0)
     node.attach()

@@ -64,7 +64,11 @@ class OwnLaunches:
             context.log("error", f"launch {launch.job} refused: {problem}")
             self._fail(launch, self._refusal(problem))
         elif ticket.image and space.shows_images:
-            self.programs.hold(launch, ticket)
+            if m.ranks_on(ticket, context.config.node):
+                self.programs.hold(launch, ticket)
+            else:
+                # Somebody repeats a launch of others: bpinit would say nothing of it, and the image would stay.
+                context.log("warning", f"the ticket of job {ticket.job} names no rank on node {context.config.node}")
         elif ticket.image and not ticket.program_id:
             self._fail(launch, f"the bpinit of n{context.config.node} is of a release that cannot be sent programs")
         else:
