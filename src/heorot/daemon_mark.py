@@ -6,6 +6,8 @@ import os
 
 WARDEN_MODULE = "heorot.daemons.warden"
 """What python runs; all other daemons are forks of that process."""
+WARDEN_NAME = "heorot-warden"
+"""What ps(1) shows of it."""
 EMBEDDED = b"\0" + WARDEN_MODULE.encode() + b"\0"
 """In the command line of every daemon of an embedded cluster; the cluster's directory follows."""
 

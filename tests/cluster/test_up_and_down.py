@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import uuid
 from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, host_pids, is_alive
 from tests.support.etcd import free_ports
@@ -67,6 +70,36 @@ def test_down_without_a_cluster_says_so(tmp_path: Path) -> None:
     result = Cluster(tmp_path / "nothing").run("heorot", "down")
     assert result.returncode == 125
     assert b"no cluster" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["log", "nodes", "ca", "cluster.toml"])
+def test_what_is_called_as_a_clusters_files_stays_if_no_cluster_made_it(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "c" / name / "app.log" if "." not in name else tmp_path / "c" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("precious")
+    made = Cluster(tmp_path / "c")
+    for command in ("up", "down"):
+        result = made.run("heorot", command)
+        assert result.returncode == 125
+        assert name.encode() in result.stderr
+        assert b"heorot down" not in result.stderr.partition(b": ")[2]
+    assert file.read_text() == "precious"
+    assert os.listdir(tmp_path / "c") == [name]
+
+
+def test_down_ends_a_cluster_whose_directory_is_gone(tmp_path: Path) -> None:
+    marker = uuid.uuid4().hex
+    made = Cluster(tmp_path / "c")
+    made.up(3)
+    made.detach("-a", "/bin/sh", "-c", "trap '' TERM INT HUP; while :; do sleep 600; done", marker)
+    await_that(lambda: len(host_pids(marker)) == 3, "the job running")
+    status = made.status()
+    daemons = [node[key] for node in status["nodes"] for key in ("agent_pid", "init_pid")] + [made.head_pid()]
+    shutil.rmtree(made.directory)
+    made.check("heorot", "down")
+    assert not [pid for pid in daemons if is_alive(pid)]
+    assert not host_pids(marker)
+    assert made.run("heorot", "down").returncode == 125
 
 
 def test_up_without_an_etcd_says_at_once_what_is_lacking(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.cli.request import run, show_help
 from heorot.core.errors import HeorotError
 from heorot.daemons import control
-from heorot.daemons.layout import Layout
+from heorot.daemons.layout import LOCK, Layout
 from heorot.endpoint import cluster_directory
 
 WARDEN_TIMEOUT_S = 60.0
@@ -42,9 +42,12 @@ def _body(arguments: list[str]) -> int:
     if parsed.operands:
         raise UsageError(f"unexpected operand {parsed.operands[0]!r}")
     layout = Layout(cluster_directory(parsed.get("dir") or None))
-    if not layout.remains():
-        raise HeorotError(f"there is no cluster in {layout.root}")
-    bring_down(layout)
+    remains = layout.remains()
+    if LOCK in remains:
+        bring_down(layout)
+    elif not _end_what_runs(layout):
+        what = f", and {', '.join(remains[:4])} there are of something else: nothing was removed" if remains else ""
+        raise HeorotError(f"there is no cluster of 'heorot up' in {layout.root}{what}")
     if not parsed.has("quiet"):
         sys.stdout.write(f"the cluster in {layout.root} is down\n")
     return 0
@@ -89,6 +92,14 @@ def bring_down(layout: Layout) -> None:
     except OSError as error:
         where = error.filename if isinstance(error.filename, str) else layout.root
         raise HeorotError(f"cannot remove {where}: {error.strerror or error}") from error
+
+
+def _end_what_runs(layout: Layout) -> bool:
+    """End the daemons of a cluster whose directory somebody has removed; return whether there were any."""
+    if not control.end_warden(layout, WARDEN_TIMEOUT_S):
+        return False
+    control.sweep(layout, "")
+    return True
 
 
 def _remove_if_empty(directory: str) -> None:

@@ -18,7 +18,7 @@ from heorot.config import StoreSection, TimersSection, check_store
 from heorot.core.errors import HeorotError, ProtocolError, RequestError
 from heorot.daemon_mark import WARDEN_MODULE
 from heorot.daemons import control
-from heorot.daemons.layout import Layout
+from heorot.daemons.layout import LOCK, Layout
 from heorot.endpoint import cluster_directory
 
 MAX_NODES = 4096
@@ -213,6 +213,11 @@ def _claim(layout: Layout) -> tuple[int, bool]:
         except FileExistsError:
             pass
         remains = layout.remains()
+        if remains and LOCK not in remains:
+            raise HeorotError(
+                f"{layout.root} is in use by something else: it holds {', '.join(remains[:4])}, and no cluster of"
+                " 'heorot up'; name a directory of its own with --dir or HEOROT_DIR"
+            )
         lock = control.lock(layout)
     except OSError as error:
         hint = "; name one of your own with --dir or HEOROT_DIR" if isinstance(error, PermissionError) else ""
@@ -224,7 +229,7 @@ def _claim(layout: Layout) -> tuple[int, bool]:
         )
     if remains:
         os.close(lock)
-        if remains == ["warden.lock"]:
+        if remains == [LOCK]:
             return _claim_again(layout)
         raise HeorotError(
             f"{layout.root} holds what is left of a cluster that does not run any more "

@@ -14,8 +14,8 @@ import time
 from typing import Any
 
 from heorot.core.errors import HeorotError
-from heorot.daemon_mark import daemon_mark
-from heorot.daemons.layout import Layout
+from heorot.daemon_mark import WARDEN_NAME, daemon_mark
+from heorot.daemons.layout import LOCK, Layout
 
 ANSWER_TIMEOUT_S = 60.0
 KEEPER_TIMEOUT_S = 10.0
@@ -119,7 +119,7 @@ def _receive(sock: socket.socket, count: int) -> bytes:
 
 def lock(layout: Layout) -> int | None:
     """Take the directory's lock, which a running warden holds; return its descriptor, or None if it is held."""
-    fd = os.open(layout.path("warden.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(layout.path(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -149,6 +149,23 @@ def find_processes(layout: Layout, cluster: str) -> list[int]:
             continue
         if daemon in _read(name, "cmdline") or (cluster and marker in _read(name, "environ")):
             found.append(int(name))
+    return found
+
+
+def end_warden(layout: Layout, timeout_s: float) -> bool:
+    """Let a warden that cannot be reached, its directory being gone, bring its cluster down; return whether there was
+    any process of the cluster. What does not end in time is left to `sweep`.
+    """
+    left = find_processes(layout, "")
+    for pid in left:
+        if _read(str(pid), "comm").rstrip() == WARDEN_NAME.encode():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGTERM)
+    deadline_s = time.monotonic() + timeout_s
+    found = bool(left)
+    while left and time.monotonic() < deadline_s:
+        time.sleep(SWEEP_PAUSE_S)
+        left = find_processes(layout, "")
     return found
 
 

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DIRECTORIES = ("ca", "coord", "heads", "log", "nodes", "tokens", "cache")
-FILES = ("cluster.toml", "head.sock", "registry.json", "registry.lock", "warden.sock", "warden.json", "warden.lock")
-"""What a cluster keeps in its directory, in the order in which it is removed: the lock goes last."""
+LOCK = "warden.lock"
+"""Made before anything else, and removed last: without it, what is in a directory is not of an embedded cluster."""
+FILES = ("cluster.toml", "head.sock", "registry.json", "registry.lock", "warden.sock", "warden.json", LOCK)
+"""What a cluster keeps in its directory, in the order in which it is removed."""
 
 
 class Layout:
@@ -37,7 +39,7 @@ class Layout:
         return os.path.join(self.root, "log", f"{name}.log")
 
     def remains(self) -> list[str]:
-        """Return which of a cluster's files and directories are there."""
+        """Return what is there that is called as a cluster's files and directories are; see `LOCK` for whose it is."""
         try:
             present = set(os.listdir(self.root))
         except (FileNotFoundError, NotADirectoryError):

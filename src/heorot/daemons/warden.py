@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from heorot.core.errors import HeorotError
+from heorot.daemon_mark import WARDEN_NAME
 from heorot.daemons import bphead, bpnode
 from heorot.daemons.embedded import HOST, ClusterPlan, Embedded, HeadSlot, NodeSlot
 from heorot.procs import bpinit as _preloaded  # noqa: F401  (the forked bpinits need it)
@@ -418,7 +419,7 @@ def main() -> int:
             told["open"] = False
             os.dup2(0, 1)
 
-    set_name("heorot-warden")
+    set_name(WARDEN_NAME)
     raise_descriptor_limit()
     warden = Warden(plan, report)
     try:
