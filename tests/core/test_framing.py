@@ -63,17 +63,21 @@ def test_large_frames_may_be_put_at_their_place(sizes: list[int], places: list[i
 
 
 @pytest.mark.parametrize("into_place", [True, False])
-@pytest.mark.parametrize("length", [EAGER_BYTES, EAGER_BYTES + 1, 3 * EAGER_BYTES, MAX_FRAME_BYTES])
-def test_memory_is_taken_for_what_has_come_and_not_for_what_is_announced(length: int, into_place: bool) -> None:
+@pytest.mark.parametrize("eager_bytes", [LARGE_BYTES, EAGER_BYTES])
+@pytest.mark.parametrize("length", [LARGE_BYTES, EAGER_BYTES, EAGER_BYTES + 1, 3 * EAGER_BYTES, MAX_FRAME_BYTES])
+def test_memory_is_taken_for_what_has_come_and_not_for_what_is_announced(
+    length: int, eager_bytes: int, into_place: bool
+) -> None:
     payload = bytes(range(256)) * (length // 256) + bytes(length % 256)
     stream = memoryview(encode_frame(payload) + encode_frame(b"next"))
     decoder = FrameDecoder()
+    decoder.eager_bytes = eager_bytes
     received: list[bytes] = []
     came = 0
     while stream:
         rest = decoder.rest()
         if rest is not None:
-            assert came + len(rest) <= max(EAGER_BYTES, 2 * came)
+            assert came + len(rest) <= max(eager_bytes, 2 * came)
         if rest is not None and into_place:
             count = min(len(rest), 100_000, len(stream))
             rest[:count] = stream[:count]

@@ -12,7 +12,8 @@ MAX_GREETING_BYTES = 64 * 1024
 LARGE_BYTES = 64 * 1024
 """From this size on, a frame that is cut in two is put together at its place."""
 EAGER_BYTES = 1024 * 1024
-"""So much memory is taken for a large frame on its announcement alone; more, when so much of it has come."""
+"""So much memory is taken for a large frame of a peer that has said who it is on its announcement alone, and of any
+other one `LARGE_BYTES`; more, when so much of it has come."""
 
 
 def encode_frame(payload: bytes) -> bytes:
@@ -32,12 +33,13 @@ class FrameDecoder:
     """Cuts a byte stream into frames. Holds at most one incomplete frame, bounded by `limit_bytes`.
 
     Whoever can have received bytes written to a place of his choice asks `rest` for one first: of a large frame of up
-    to `EAGER_BYTES` only what came with its header is then copied. One that is larger moves whenever its room is full:
+    to `eager_bytes` only what came with its header is then copied. One that is larger moves whenever its room is full:
     it is copied less than twice over, and less than twice its length is held while it moves.
     """
 
     def __init__(self, limit_bytes: int = MAX_FRAME_BYTES) -> None:
         self.limit_bytes = limit_bytes
+        self.eager_bytes = LARGE_BYTES
         self._buffer = bytearray()
         """The beginning of a small frame, or of a header."""
         self._large = memoryview(b"")
@@ -117,7 +119,7 @@ class FrameDecoder:
     def _begin_large(self, length: int, beginning: memoryview) -> None:
         self._length = length
         self._filled = len(beginning)
-        self._take_room(max(EAGER_BYTES, 2 * self._filled), beginning)
+        self._take_room(max(self.eager_bytes, 2 * self._filled), beginning)
 
     def _take_room(self, size: int, beginning: memoryview) -> None:
         self._large = memoryview(bytearray(min(self._length, size)))

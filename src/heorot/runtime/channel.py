@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from heorot.core.errors import HeorotError
-from heorot.core.framing import HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder
+from heorot.core.framing import EAGER_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder
 from heorot.runtime.loop import Loop, Timer
 
 READ_BYTES = 256 * 1024
@@ -166,8 +166,9 @@ class Channel:
             self._loop.add_reader(self._fd, self._readable)
 
     def allow_frames_of(self, limit_bytes: int) -> None:
-        """Set the largest frame that is accepted from now on."""
+        """Set the largest frame that is accepted from now on: the peer has said who it is."""
         self._decoder.limit_bytes = limit_bytes
+        self._decoder.eager_bytes = EAGER_BYTES
 
     # ------------------------------------------------------------------ out
 
