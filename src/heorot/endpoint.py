@@ -74,14 +74,14 @@ def connect_head(directory: str) -> _socket.socket:
         connection.close()
         if cluster_mark(directory) is not None:
             # One head has gone in good order, or the first is still to come.
-            raise _no_head(directory) from error
+            raise no_head(directory) from error
         raise RequestError(
             "no-cluster",
             f"no cluster at {directory}: start one with 'heorot up --dir {directory} --nodes 4', or set HEOROT_DIR",
         ) from error
     except ConnectionRefusedError as error:
         connection.close()
-        raise _no_head(directory) from error
+        raise no_head(directory) from error
     except PermissionError as error:
         connection.close()
         raise RequestError("permission", f"no permission to connect to {path}") from error
@@ -91,8 +91,10 @@ def connect_head(directory: str) -> _socket.socket:
     return connection
 
 
-def _no_head(directory: str) -> RequestError:
+def no_head(directory: str) -> RequestError:
+    """Return the error that no head serves the cluster in this directory."""
     return RequestError(
         "no-head",
-        f"no head is running at {directory}: 'heorot up --dir {directory} --nodes 4' starts one; or set HEOROT_DIR",
+        f"no head is running at {directory}; for a cluster of 'heorot up', 'heorot head start h0' starts one, and"
+        " 'heorot down' removes what is left of it",
     )

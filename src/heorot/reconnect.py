@@ -6,7 +6,7 @@ import os
 from time import monotonic, sleep
 
 from heorot.core.errors import RequestError
-from heorot.endpoint import cluster_mark, connect_head
+from heorot.endpoint import cluster_mark, connect_head, no_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class HeadSearch:
         # Nor without end: this counts what was connected in vain, too.
         late = self._limit_s is not None and now - self.since >= self._limit_s
         if late and self._attempts:
-            raise RequestError("no-head", f"no head is running at {self._directory}")
+            raise no_head(self._directory)
         self._attempts += 1
         try:
             return connect_head(self._directory)

@@ -334,7 +334,7 @@ def test_bpjob_shows_statuses_of_all_kinds(trio: Cluster) -> None:
         "exit status 5",
         "killed by SIGKILL",
     ]
-    assert "Ranks:    3: 1 exited with 0, 1 exited with another status, 1 killed by a signal\n" in text
+    assert "Ranks:    3: 1 exited with 0, 1 exited with another status than 0, 1 killed by a signal\n" in text
     waited = trio.run("bpjob", "wait", job)
     assert waited.returncode == 137
     assert waited.stderr.decode() == f"bpjob: job {job}: rank 2 on n2: killed by SIGKILL\n"
@@ -432,6 +432,7 @@ def test_bpjob_says_what_is_wrong(trio: Cluster, words: tuple[str, ...], status:
     ("words", "said"),
     [
         ("bpjob list -s asleep", "'asleep' is not a state of a job; the states are launching, running, done"),
+        ("bpps -j foo", "'foo' is not a job: an id is EPOCH.SEQUENCE, for example 1.42"),
         ("bpps -s RQ", "'Q' is not a state; the states are R running, S sleeping, "),
         ("bpps -u root,no-such-user", "there is no user 'no-such-user' on this host; "),
     ],

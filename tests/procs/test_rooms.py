@@ -216,5 +216,5 @@ def test_without_root_a_program_cannot_be_shown() -> None:
     sample = Sample({b"/usr/bin/true": (ECHO, 0o755)}, b"/usr/bin/true")
     agent.send(launch(rig, sample, "1.1", uid=rig.uid))
     agent.until(lambda: agent.failed("1.1"), "the failure")
-    assert "runs without root" in agent.failed("1.1")[0].text
+    assert "that needs root" in agent.failed("1.1")[0].text
     rig.end()

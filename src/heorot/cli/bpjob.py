@@ -225,7 +225,7 @@ def description(job: Job, columns: int) -> str:
 def counts(job: Job) -> str:
     """Return how many ranks are in which state, each counted once."""
     fates = dict.fromkeys(
-        ("never ran", "exited with 0", "exited with another status", "killed by a signal", "lost with a node"), 0
+        ("never ran", "exited with 0", "exited with another status than 0", "killed by a signal", "lost with a node"), 0
     )
     for status in job["statuses"].values():
         if "lost" in status:
@@ -235,7 +235,7 @@ def counts(job: Job) -> str:
         elif status.get("error"):
             fates["never ran"] += 1
         else:
-            fates["exited with another status" if status["code"] else "exited with 0"] += 1
+            fates["exited with another status than 0" if status["code"] else "exited with 0"] += 1
     starting = job["ranks"] - job["running"] - len(job["statuses"])
     alive = {"starting": starting, "running": job["running"]}
     return ", ".join(f"{count} {state}" for state, count in {**alive, **fates}.items() if count)

@@ -220,8 +220,8 @@ class Starter:
         if self.rooms is None:
             raise StartError(
                 0,
-                f"this node has another {_shown(plan.ticket.program)}, or none, and runs without root: it cannot show"
-                " processes the one of the head; --image path runs its own",
+                f"this node cannot show processes the head's {_shown(plan.ticket.program)}: that needs root, and its"
+                " daemons run without; --image path runs the node's own",
             )
         try:
             self.rooms.enter(
