@@ -10,7 +10,7 @@ import pytest
 
 from heorot.core.image import decode_manifest
 from heorot.images.offer import offer_command
-from heorot.images.terminfo import FOLDERS, entry
+from heorot.images.terminfo import FOLDERS, MAX_BYTES, entry
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,26 @@ def test_a_path_that_an_image_cannot_hold_as_it_is_written_is_straightened(tmp_p
     offer = offer_command(b"true", environment, b"/", terminal=True)
     assert offer is not None
     assert path in [held.path for held in decode_manifest(offer.manifest).entries]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "large"])
+def test_what_cannot_be_a_description_is_passed_over(tmp_path: Path, kind: str) -> None:
+    path = Path(os.fsdecode(described(tmp_path / "own")))
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        # It takes no room on the disk; to send it would take hours.
+        with path.open("wb") as file:
+            file.truncate(3 << 30)
+    environment = [b"PATH=/bin:/usr/bin", b"TERM=odd-terminal", os.fsencode(f"TERMINFO={tmp_path / 'own'}")]
+    assert entry(environment) is None
+    assert offer_command(b"true", environment, b"/", terminal=True) is not None
+    later = described(tmp_path / "later")
+    os.truncate(later, MAX_BYTES)
+    assert entry([*environment, os.fsencode(f"TERMINFO_DIRS={tmp_path / 'later'}")]) == later
 
 
 def test_a_link_to_a_folder_is_followed_before_what_leads_out_of_it(tmp_path: Path) -> None:

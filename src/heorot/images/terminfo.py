@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from heorot.images.find import may_be_sent, plain
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FOLDERS = (b"/etc/terminfo", b"/lib/terminfo", b"/usr/share/terminfo", b"/usr/lib/terminfo")
+MAX_BYTES = 32_768
+"""ncurses reads no longer one, so nothing longer is one."""
 
 
 def entry(environment: Sequence[bytes]) -> bytes | None:
@@ -28,8 +31,16 @@ def entry(environment: Sequence[bytes]) -> bytes | None:
         # Below its first letter, or that letter's number where file systems do not tell capitals from small letters.
         for initial in (name[:1], b"%x" % name[0]):
             path = os.path.join(folder, initial, name)
-            if folder.startswith(b"/") and os.path.isfile(path) and os.access(path, os.R_OK):
+            if folder.startswith(b"/") and _may_be_one(path):
                 path = plain(path)
                 if may_be_sent(path):
                     return path
     return None
+
+
+def _may_be_one(path: bytes) -> bool:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES and os.access(path, os.R_OK)
