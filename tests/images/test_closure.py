@@ -27,7 +27,7 @@ def needs(program: Path | bytes, environment: list[bytes] | None = None) -> list
 
 
 def script(path: Path, line: str) -> Path:
-    path.write_text(line + "\n")
+    path.write_text(line + "\n", newline="")
     path.chmod(0o755)
     return path
 
@@ -78,6 +78,10 @@ def test_a_script_without_an_interpreter_needs_the_shell(tmp_path: Path) -> None
         ("#!/no/such/interpreter -x", "needs the interpreter /no/such/interpreter, which does not exist"),
         ("#!/usr/bin/env nosuch", "needs the interpreter nosuch, which is not in PATH"),
         ("#!", "names no interpreter"),
+        ("#! \t", "names no interpreter"),
+        # The kernel takes a carriage return for a part of the name, and finds nothing either.
+        ("#!/bin/sh\r", r"needs the interpreter '/bin/sh\\r', which does not exist \(.* line ends of Windows"),
+        ("#!/usr/bin/env sh\r", r"needs the interpreter 'sh\\r', which is not in PATH \(.* line ends of Windows"),
     ],
 )
 def test_a_missing_interpreter_is_named(tmp_path: Path, line: str, message: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from heorot.images.files import open_file
-from heorot.images.find import DEFAULT_PATH, find, plain
+from heorot.images.find import DEFAULT_PATH, find, interpreter_line, line_ends_of, plain
 from heorot.images.identity import ImageError, shown
 
 TYPE_CHECKING = False
@@ -76,15 +76,16 @@ def _head(path: bytes) -> bytes:
 
 def _interpreters(path: bytes, head: bytes, variables: dict[bytes, bytes], directory: bytes) -> list[bytes]:
     """Return what runs a script."""
-    if not head.startswith(b"#!"):
+    words = interpreter_line(head)
+    if words is None:
         # execvp(3) gives it to the shell.
         return [b"/bin/sh"]
-    words = head[2:].partition(b"\n")[0].split()
     if not words:
         raise ImageError(f"{shown(path)} names no interpreter after #!")
     interpreter = os.path.join(directory, words[0])
     if not os.path.isfile(interpreter):
-        raise ImageError(f"{shown(path)} needs the interpreter {shown(words[0])}, which does not exist")
+        text = f"{shown(path)} needs the interpreter {shown(words[0])}, which does not exist{line_ends_of(words[0])}"
+        raise ImageError(text)
     needed = [plain(interpreter)]
     if os.path.basename(interpreter) == b"env":
         # env(1) runs the first word that is neither an option nor an assignment.
@@ -92,7 +93,8 @@ def _interpreters(path: bytes, head: bytes, variables: dict[bytes, bytes], direc
         if named:
             runs = find(named[0], variables.get(b"PATH", DEFAULT_PATH), directory)
             if runs is None:
-                raise ImageError(f"{shown(path)} needs the interpreter {shown(named[0])}, which is not in PATH")
+                text = f"{shown(path)} needs the interpreter {shown(named[0])}, which is not in PATH"
+                raise ImageError(text + line_ends_of(named[0]))
             needed.append(runs)
     return needed
 

@@ -57,6 +57,22 @@ def why_not_executable(mode: int) -> str:
     return f"{os.strerror(errno.EACCES)}: it is a {kind}"
 
 
+def interpreter_line(head: bytes) -> list[bytes] | None:
+    """Return the words of a script's first line after ``#!``, as execve(2) parts them; None: there is no such line.
+
+    `head` is how the file begins.
+    """
+    if not head.startswith(b"#!"):
+        return None
+    # To the kernel only these two part words: a carriage return belongs to the interpreter's name.
+    return [word for word in head[2:].partition(b"\n")[0].replace(b"\t", b" ").split(b" ") if word]
+
+
+def line_ends_of(word: bytes) -> str:
+    """Return what people should know of a script in whose first line a program of this name was not found."""
+    return " (the script has the line ends of Windows: sed -i 's/\\r$//' removes them)" if word.endswith(b"\r") else ""
+
+
 def _candidates(command: bytes, search: bytes, directory: bytes) -> list[bytes]:
     if not command:
         return []

@@ -18,7 +18,8 @@ from collections.abc import Callable
 
 from heorot.core.messages import Ticket
 from heorot.core.space_events import SpaceConfig
-from heorot.images.find import why_not_executable
+from heorot.images.find import interpreter_line, line_ends_of, why_not_executable
+from heorot.images.identity import shown
 from heorot.procs import builtins
 from heorot.procs.rooms import RoomError, Rooms
 from heorot.procs.terminal import set_size
@@ -28,6 +29,8 @@ _RESET_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP
 """Python ignores some, and every handler is reset by execve anyway. Of those that are not named here, posix_spawn(3)
 asks the kernel first, one by one."""
 _CAP_SYS_RESOURCE = 24
+_HEAD_BYTES = 256
+"""So much the kernel looks at."""
 Spawned = tuple[int, int, int, int]
 """PID, and our ends of stdin, stdout and stderr (-1: there is none)."""
 
@@ -481,13 +484,26 @@ def _open(path: bytes, flags: int, purpose: str) -> int:
         raise StartError(0, f"cannot {purpose} {_shown(path)}: {_reason(error)}") from error
 
 
-def _is_binary(path: bytes) -> bool:
-    """Say whether this is an ELF file: then it is for another architecture, and nothing for a shell."""
+def _head(path: bytes) -> bytes:
+    """Return how a file begins, if it can be read."""
     try:
         with open(path, "rb") as file:
-            return file.read(4) == b"\x7fELF"
+            return file.read(_HEAD_BYTES)
     except OSError:
-        return False
+        return b""
+
+
+def _is_binary(path: bytes) -> bool:
+    """Say whether this is an ELF file: then it is for another architecture, and nothing for a shell."""
+    return _head(path).startswith(b"\x7fELF")
+
+
+def _no_interpreter(path: bytes) -> str:
+    """Return what execve(2) did not find of what this program needs, in words."""
+    words = interpreter_line(_head(path))
+    if not words:
+        return "its interpreter does not exist"
+    return f"its interpreter {shown(words[0])} does not exist{line_ends_of(words[0])}"
 
 
 def _spawn_error(error: OSError, path: bytes) -> StartError:
@@ -495,7 +511,7 @@ def _spawn_error(error: OSError, path: bytes) -> StartError:
     number = error.errno or 0
     if number == errno.ENOENT:
         if os.path.exists(path):
-            return StartError(errno.ENOEXEC, f"cannot execute {name}: its interpreter does not exist")
+            return StartError(errno.ENOEXEC, f"cannot execute {name}: {_no_interpreter(path)}")
         return StartError(number, f"no such command: {name}")
     if number == errno.EACCES:
         with contextlib.suppress(OSError):
