@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -186,6 +187,16 @@ def test_a_program_that_was_damaged_where_it_only_runs_is_fetched_anew(bare: Clu
     assert bare.check("bpsh", "n8", program, "x") == b"x\n"
     assert damaged.read_bytes() == content
     assert f"{damaged} was changed by somebody" in (bare.directory / "log" / "n8.log").read_text()
+
+
+@pytest.mark.parametrize("folder", ["manifests", "files", "partial", "views", "stage"])
+def test_a_directory_of_a_cache_may_be_removed_while_the_daemons_run(bare: Cluster, place: Path, folder: str) -> None:
+    old, new = large(place / "old", 200_000), large(place / "new", 200_000)
+    assert bare.check("bpsh", "n5", old, "x") == b"x\n"
+    for images in (caches(bare)[5], bare.directory / "heads" / "h0" / "images"):
+        shutil.rmtree(images / folder)
+    for program in (old, new):
+        assert bare.check("bpsh", "n5", program, "x") == b"x\n"
 
 
 def test_a_file_that_changes_after_it_was_digested_is_said(bare: Cluster, place: Path) -> None:

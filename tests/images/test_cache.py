@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,143 @@ def test_a_cache_that_was_removed_is_made_anew(cache: Cache) -> None:
     assert cache.used_bytes == 0
     fill(cache, sample)
     assert (Path(cache.make_view(sample.image)) / "0").read_bytes() == content(1, 200_000)
+
+
+def arrive(cache: Cache, sample: Sample) -> Path:
+    """Do what a launch does, and return the view."""
+    encoded, have = cache.examine(sample.image)
+    if not encoded:
+        encoded, have = cache.keep_manifest(sample.image, sample.encoded)
+    here = {chunk for first, count in zip(have[::2], have[1::2], strict=True) for chunk in range(first, first + count)}
+    for number in range(sample.layout.chunks):
+        if number not in here:
+            cache.keep_chunks(sample.image, number, [sample.chunk(number)])
+    return Path(cache.make_view(sample.image))
+
+
+def assert_right(view: Path, sample: Sample) -> None:
+    assert {item.name for item in view.iterdir()} == {"manifest", *map(str, range(len(sample.contents)))}
+    assert (view / "manifest").read_bytes() == sample.encoded
+    for number, expected in enumerate(sample.contents):
+        assert (view / str(number)).read_bytes() == expected
+        assert (view / str(number)).stat().st_mode & 0o777 == 0o444
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["at rest", "in use"])
+@pytest.mark.parametrize("folder", ["manifests", "files", "partial", "views", "stage"])
+def test_each_directory_of_a_cache_may_be_removed(cache: Cache, folder: str, held: bool) -> None:
+    log: list[str] = []
+    cache = Cache(cache.directory, LIMIT, "n7", lambda level, text: log.append(text))
+    sample, new = Sample({b"/a": content(1, 200_000), b"/b": b""}), Sample({b"/c": content(3, 100_000)})
+    arrive(cache, sample)
+    if not held:
+        cache.forget(sample.image)
+    shutil.rmtree(Path(cache.directory) / folder)
+    for one in (sample, new):
+        assert_right(arrive(cache, one), one)
+    assert (Path(cache.directory) / folder).is_dir()
+    assert [line for line in log if line.startswith(f"{cache.directory} has lost {folder}: ")]
+    assert cache.used_bytes == 300_000
+    cache.close()
+
+
+@pytest.mark.parametrize("folder", ["manifests", "files", "partial", "views"])
+def test_a_directory_that_goes_in_the_middle_costs_one_transfer(cache: Cache, folder: str) -> None:
+    sample = Sample({b"/a": content(1, 200_000), b"/b": content(2, 200_000)})
+    fill(cache, sample, range(6))
+    shutil.rmtree(Path(cache.directory) / folder)
+    # Whatever becomes of it, it is said in words.
+    with contextlib.suppress(ImageError):
+        for number in range(6, sample.layout.chunks):
+            cache.keep_chunks(sample.image, number, [sample.chunk(number)])
+        cache.make_view(sample.image)
+    cache.lose_chunks(sample.image, 0, 1)
+    cache.forget(sample.image)
+    assert_right(arrive(cache, sample), sample)
+
+
+def junk(path: Path) -> None:
+    """Write into a file as a shell does."""
+    path.write_bytes(b"junk")
+
+
+def exchange(path: Path) -> None:
+    path.unlink()
+    path.write_bytes(b"junk")
+
+
+def to_directory(path: Path) -> None:
+    path.unlink()
+    (path / "deep").mkdir(parents=True)
+    (path / "deep" / "file").write_text("")
+
+
+def to_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def to_link(path: Path) -> None:
+    path.rename(path.parent.parent / "moved")
+    path.symlink_to("../moved")
+
+
+@pytest.mark.parametrize("damage", [junk, exchange, Path.unlink, to_directory, to_pipe, to_link])
+@pytest.mark.parametrize("place", ["manifests/{image}", "files/{file}", "views/{image}/manifest", "views/{image}/0"])
+def test_what_people_put_in_the_place_of_a_file_is_removed(
+    cache: Cache, place: str, damage: Callable[[Path], None]
+) -> None:
+    sample = Sample({b"/a": content(1, 200_000)})
+    arrive(cache, sample)
+    cache.forget(sample.image)
+    damage(Path(cache.directory) / place.format(image=sample.image.hex(), file=sample.layout.id_of(0).hex()))
+    assert_right(arrive(cache, sample), sample)
+    for _ in range(2):
+        # And it stays so, without that anything is made once more.
+        cache.forget(sample.image)
+        before = (Path(cache.directory) / "views" / sample.image.hex()).stat().st_ino
+        view = arrive(cache, sample)
+        assert view.stat().st_ino == before
+        assert_right(view, sample)
+
+
+@pytest.mark.parametrize("damage", [to_directory, to_pipe, to_link])
+def test_what_is_put_in_the_place_of_an_incomplete_file_is_removed(
+    cache: Cache, damage: Callable[[Path], None]
+) -> None:
+    sample = Sample({b"/a": content(1, 200_000)})
+    fill(cache, sample, range(2))
+    cache.forget(sample.image)
+    cache.close()
+    damage(next((Path(cache.directory) / "partial").iterdir()))
+    assert_right(arrive(cache, sample), sample)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o644, 0o4755])
+def test_a_file_whose_mode_was_changed_gets_its_own_again(cache: Cache, mode: int) -> None:
+    sample = Sample({b"/a": content(1, 200_000)})
+    view = arrive(cache, sample)
+    cache.forget(sample.image)
+    (view / "0").chmod(mode)
+    # Its content is what it was: nothing comes anew.
+    assert cache.examine(sample.image)[1] == [0, sample.layout.chunks]
+    assert (view / "0").stat().st_mode & 0o7777 == 0o444
+    assert arrive(cache, sample) == view
+
+
+@pytest.mark.parametrize("damage", [to_directory, to_link])
+def test_another_boot_passes_over_what_is_no_file(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+) -> None:
+    sample = Sample({b"/a": content(1, 200_000)})
+    arrive(cache, sample)
+    for name in ("boot", f"files/{sample.layout.id_of(0).hex()}"):
+        damage(Path(cache.directory) / name)
+    monkeypatch.setattr(cache_module, "BOOT_ID", str(tmp_path / "boot"))
+    (tmp_path / "boot").write_text("another\n")
+    later = again(cache)
+    assert_right(arrive(later, sample), sample)
+    later.close()
 
 
 def test_on_a_disk_that_is_full_what_nobody_uses_goes_first(tmp_path: Path) -> None:

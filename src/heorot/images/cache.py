@@ -11,8 +11,12 @@
 
 Nothing is flushed to the disk: after another boot every file counts as partial, and its chunks are looked at again
 before they are used. So are those of a whole file whose size or modification time is not the one that it was given:
-something, with root's rights, has written to it. A program that is evicted while a process runs it stays with that
-process; an image that is being copied from is not evicted.
+something, with root's rights, has written to it. A view in which names have come or gone is made anew for the same
+reason. A program that is evicted while a process runs it stays with that process; an image that is being copied from is
+not evicted.
+
+People may remove any part of this at any time. A directory that is gone is seen by the one that it was in, and whatever
+stands where a file belongs and is none is removed.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -29,6 +34,16 @@ from heorot.core.chunks import DIGEST_BYTES, FILE, chunk_bytes_of
 from heorot.core.errors import ProtocolError
 from heorot.core.image import Layout, decode_manifest, image_id, ranges_of
 from heorot.core.message_base import Chunk
+from heorot.images.disk import (
+    is_spoilt,
+    look_of,
+    make_directory,
+    names_in,
+    read_file,
+    remove,
+    size_on_disk,
+    write_parts,
+)
 from heorot.images.files import read_exactly
 from heorot.images.identity import ImageError
 
@@ -36,8 +51,11 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024 * 1024
 MAX_OPEN_FILES = 16
 SEALED_NS = 1_000_000_000 * 10**9
-"""The modification time of every whole file: whatever is written to it later changes that."""
+"""The modification time of every whole file and view: whatever is written to it later changes that."""
 _PLAIN_MODE, _EXECUTABLE_MODE = 0o444, 0o555
+_VIEW_MODE = 0o711
+"""A copy runs as its user, and opens the files through a descriptor of this directory."""
+_FOLDERS = ("manifests", "files", "partial", "views", "stage")
 
 
 class _Pinned:
@@ -82,7 +100,8 @@ class Cache:
         self.owner = owner
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
-        self._ready = False
+        self._seen: list[int] | None = None
+        """What the directory looked like when all that belongs in it was there."""
         self._pinned: dict[bytes, _Pinned] = {}
         self._too_large: set[bytes] = set()
         """Pinned images for which the disk had no room: what has come of them is of no use."""
@@ -106,18 +125,20 @@ class Cache:
         self._prepare()
         path = self._path("manifests", image.hex())
         try:
-            with open(path, "rb") as stream:
-                encoded = stream.read()
+            encoded = read_file(path)
         except FileNotFoundError:
             return b"", []
         except OSError as error:
-            raise self._failure(error, path) from error
+            if not is_spoilt(path, error):
+                raise self._failure(error, path) from error
+            remove(path)
+            return b"", []
         try:
             if image_id(encoded) != image:
                 raise ProtocolError("it was changed")
             layout = Layout(decode_manifest(encoded))
         except ProtocolError:
-            self._remove(path)
+            remove(path)
             return b"", []
         with contextlib.suppress(OSError):
             os.utime(path)
@@ -125,6 +146,9 @@ class Cache:
         have = 0
         for file, name in enumerate(pinned.names):
             have |= self._chunks[name] << layout.chunks_of(file)[0]
+        if have != (1 << layout.chunks) - 1:
+            # Of a file that comes anew it would go on showing the former one.
+            remove(self._path("views", image.hex()))
         return encoded, ranges_of(have)
 
     def _pin(self, image: bytes, layout: Layout) -> _Pinned:
@@ -141,18 +165,9 @@ class Cache:
 
     def _chunks_of(self, layout: Layout, file: int, name: str) -> int:
         """Return a mask of the chunks of a file that are on the disk."""
-        count = layout.chunks_of(file)[1]
-        path = self._path("files", name)
         try:
-            status = os.stat(path)
-            if status.st_size == layout.manifest.entries[layout.files[file]].size:
-                if status.st_mtime_ns == SEALED_NS:
-                    return (1 << count) - 1
-                if self._check(layout, file, name) == (1 << count) - 1:
-                    os.utime(path, ns=(status.st_atime_ns, SEALED_NS))
-                    return (1 << count) - 1
-            self._log("warning", f"{path} was changed by somebody: it is fetched anew")
-            self._lose(name)
+            if self._is_whole(layout, file, name):
+                return (1 << layout.chunks_of(file)[1]) - 1
         except OSError:
             pass
         try:
@@ -160,7 +175,30 @@ class Cache:
         except FileNotFoundError:
             return 0
         except OSError as error:
-            raise self._failure(error, self._path("partial", name)) from error
+            path = self._path("partial", name)
+            if not is_spoilt(path, error):
+                raise self._failure(error, path) from error
+            self._lose(name)
+            return 0
+
+    def _is_whole(self, layout: Layout, file: int, name: str) -> bool:
+        """Say whether a file is here as it came; one that is not is dropped. Raises OSError."""
+        path = self._path("files", name)
+        entry = layout.manifest.entries[layout.files[file]]
+        status = os.lstat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_size == entry.size:
+            if stat.S_IMODE(status.st_mode) != _mode_of(entry.mode):
+                # Says nothing of the content; but nobody, or everybody, could open it.
+                self._log("warning", f"the mode of {path} was changed by somebody: it is set anew")
+                os.chmod(path, _mode_of(entry.mode))
+            if status.st_mtime_ns == SEALED_NS:
+                return True
+            if self._check(layout, file, name) == (1 << layout.chunks_of(file)[1]) - 1:
+                os.utime(path, ns=(status.st_atime_ns, SEALED_NS))
+                return True
+        self._log("warning", f"{path} was changed by somebody: it is fetched anew")
+        self._lose(name)
+        return False
 
     def _check_partial(self, layout: Layout, file: int, name: str) -> int:
         """Return a mask of the chunks of an incomplete file that are right; if all are, it is whole."""
@@ -207,10 +245,12 @@ class Cache:
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
-                _write(fd, [encoded], 0)
+                write_parts(fd, [encoded], 0)
             finally:
                 os.close(fd)
             os.rename(temporary, path)
+            # There the former one is linked, and that was lost because it was changed.
+            remove(self._path("views", image.hex()))
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
@@ -259,20 +299,20 @@ class Cache:
 
     def _write_chunks(self, name: str, chunks: Sequence[Chunk], offset: int) -> None:
         try:
-            _write(self._file(name, os.O_RDWR | os.O_CREAT), chunks, offset)
+            write_parts(self._file(name, os.O_RDWR | os.O_CREAT), chunks, offset)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             # The disk is smaller than the limit, or others use it: what nobody needs now has to go.
             self._evict(self.limit_bytes)
-            _write(self._file(name, os.O_RDWR | os.O_CREAT), chunks, offset)
+            write_parts(self._file(name, os.O_RDWR | os.O_CREAT), chunks, offset)
 
     def _finish(self, name: str, mode: int) -> None:
         """All chunks of a file are there."""
         self._close(name)
         path = self._path("partial", name)
         try:
-            os.chmod(path, _EXECUTABLE_MODE if mode & 0o111 else _PLAIN_MODE)
+            os.chmod(path, _mode_of(mode))
             os.utime(path, ns=(SEALED_NS, SEALED_NS))
             os.rename(path, self._path("files", name))
         except OSError as error:
@@ -284,8 +324,7 @@ class Cache:
         """Return an image's encoded manifest."""
         path = self._path("manifests", image.hex())
         try:
-            with open(path, "rb") as file:
-                return file.read()
+            return read_file(path)
         except OSError as error:
             raise self._failure(error, path) from error
 
@@ -333,19 +372,19 @@ class Cache:
         inodes: set[int] = set()
         for kind in ("files", "partial"):
             with contextlib.suppress(OSError):
-                status = os.stat(self._path(kind, name))
+                status = os.lstat(self._path(kind, name))
                 inodes.add(status.st_ino)
-                self.used_bytes -= _size_on_disk(status)
-                self._remove(self._path(kind, name))
+                self.used_bytes -= size_on_disk(status)
+                remove(self._path(kind, name))
         self._remove_views_of(inodes)
 
     def _remove_views_of(self, inodes: set[int]) -> None:
         """Drop every view in which these files are linked: it would go on showing them."""
-        for view in os.listdir(self._path("views")):
+        for view in names_in(self._path("views")):
             path = self._path("views", view)
             with contextlib.suppress(OSError), os.scandir(path) as entries:
                 if any(entry.inode() in inodes for entry in entries):
-                    self._remove_tree(path)
+                    remove(path)
 
     # ------------------------------------------------------------------ views
 
@@ -358,25 +397,25 @@ class Cache:
             self._chunks[name] != (1 << pinned.layout.chunks_of(file)[1]) - 1 for file, name in enumerate(pinned.names)
         ):
             raise ImageError("the image is not complete")
-        if os.path.isdir(path):
+        if _is_sealed(path):
             return path
         temporary = f"{path}.{os.getpid()}"
+        for former in (path, temporary):
+            remove(former)
         try:
-            with contextlib.suppress(FileExistsError):
-                # A copy runs as its user, and opens the files through a descriptor of this directory.
-                os.mkdir(temporary, 0o711)
-                os.chmod(temporary, 0o711)
+            os.mkdir(temporary, _VIEW_MODE)
+            os.chmod(temporary, _VIEW_MODE)
             links = [(self._path("manifests", image.hex()), "manifest")]
             for file, index in enumerate(pinned.layout.files):
                 links.append((self._path("files", pinned.names[file]), str(index)))
             for source, name in links:
-                with contextlib.suppress(FileExistsError):
-                    os.link(source, f"{temporary}/{name}")
+                os.link(source, f"{temporary}/{name}")
             for index, entry in enumerate(pinned.layout.manifest.entries):
                 if entry.kind == FILE and not entry.size:
-                    mode = _EXECUTABLE_MODE if entry.mode & 0o111 else _PLAIN_MODE
-                    os.close(os.open(f"{temporary}/{index}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode))
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+                    os.close(os.open(f"{temporary}/{index}", flags, _mode_of(entry.mode)))
             os.rename(temporary, path)
+            os.utime(path, ns=(SEALED_NS, SEALED_NS))
         except OSError as error:
             raise self._failure(error, path) from error
         return path
@@ -398,35 +437,34 @@ class Cache:
         wanted_bytes = max(0, self.limit_bytes - size - self.limit_bytes // 16)
         images: list[tuple[int, str, list[str]]] = []
         holders = Counter(name for pinned in self._pinned.values() for name in pinned.names)
-        for image in os.listdir(self._path("manifests")):
+        for image in names_in(self._path("manifests")):
             path = self._path("manifests", image)
             try:
                 if bytes.fromhex(image) in self._pinned:
                     continue
-                with open(path, "rb") as file:
-                    layout = Layout(decode_manifest(file.read()))
+                layout = Layout(decode_manifest(read_file(path)))
                 names = [_name_of(layout, file) for file in range(len(layout.files))]
                 used_at_ns = os.stat(path).st_mtime_ns
                 holders.update(names)
                 if only in ("", image):
                     images.append((used_at_ns, image, names))
             except (OSError, ValueError, ProtocolError):
-                self._remove(path)
+                remove(path)
         self._drop_files_without(holders)
         for _, image, names in sorted(images):
             if self.used_bytes <= wanted_bytes:
                 return
             if self.is_used(image):
                 continue
-            self._remove_tree(self._path("views", image))
-            self._remove(self._path("manifests", image))
+            remove(self._path("views", image))
+            remove(self._path("manifests", image))
             holders.subtract(names)
             self._drop_files_without(+holders)
 
     def is_used(self, image: str) -> bool:
         """Say whether a copy reads from an image's view: it holds a lock on the manifest there."""
         try:
-            fd = os.open(self._path("views", image, "manifest"), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self._path("views", image, "manifest"), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return False
         try:
@@ -442,58 +480,70 @@ class Cache:
         """Drop every file that no image holds, and count the rest."""
         self.used_bytes = 0
         for kind in ("files", "partial"):
-            for name in os.listdir(self._path(kind)):
+            for name in names_in(self._path(kind)):
                 path = self._path(kind, name)
-                with contextlib.suppress(OSError):
-                    if name in holders:
-                        self.used_bytes += _size_on_disk(os.stat(path))
-                    else:
-                        self._close(name)
-                        os.unlink(path)
+                if name in holders:
+                    with contextlib.suppress(OSError):
+                        self.used_bytes += size_on_disk(os.lstat(path))
+                else:
+                    self._close(name)
+                    remove(path)
 
     # ------------------------------------------------------------------ files
 
     def _prepare(self) -> None:
-        """Make the directories, and find out what is there."""
-        if self._ready:
-            if os.path.isdir(self._path("manifests")):
-                return
-            # Somebody has cleared it.
-            self.close()
-            self._chunks = dict.fromkeys(self._chunks, 0)
-            self.used_bytes = 0
+        """Make the directories, and find out what is there; later, only if one of them has come or gone."""
+        if self._seen is not None and self._seen == look_of(self.directory):
+            return
+        cleared = self._seen is not None
+        self._seen = None
+        self.close()
+        self.used_bytes = 0
         try:
             os.makedirs(self.directory, 0o700, exist_ok=True)
-            for name in ("manifests", "files", "partial", "views", "stage"):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(self._path(name), 0o700)
+            made = [name for name in _FOLDERS if make_directory(self._path(name))]
+            if cleared and made:
+                self._log("warning", f"{self.directory} has lost {', '.join(made)}: what is needed comes anew")
             self._doubt_former_boot()
             for kind in ("files", "partial"):
-                for name in os.listdir(self._path(kind)):
+                for name in names_in(self._path(kind)):
                     with contextlib.suppress(OSError):
-                        self.used_bytes += _size_on_disk(os.stat(self._path(kind, name)))
+                        self.used_bytes += size_on_disk(os.lstat(self._path(kind, name)))
         except OSError as error:
             raise self._failure(error, self.directory) from error
-        self._ready = True
+        self._chunks = dict.fromkeys(self._chunks, 0)
+        counted: set[str] = set()
+        for pinned in self._pinned.values():
+            for file, name in enumerate(pinned.names):
+                if name not in counted:
+                    counted.add(name)
+                    self._chunks[name] = self._chunks_of(pinned.layout, file, name)
+        self._seen = look_of(self.directory)
 
     def _doubt_former_boot(self) -> None:
         with open(BOOT_ID, "rb") as file:
             boot = file.read().strip()
         path = self._path("boot")
         try:
-            with open(path, "rb") as file:
-                if file.read() == boot:
-                    return
-        except FileNotFoundError:
+            if read_file(path) == boot:
+                return
+        except OSError:
             pass
+        # It need not be a file that can be written.
+        remove(path)
         for name in os.listdir(self._path("views")):
-            self._remove_tree(self._path("views", name))
+            remove(self._path("views", name))
         for name in os.listdir(self._path("files")):
-            os.chmod(self._path("files", name), 0o600)
-            os.rename(self._path("files", name), self._path("partial", name))
+            whole, partial = self._path("files", name), self._path("partial", name)
+            remove(partial)
+            if stat.S_ISREG(os.lstat(whole).st_mode):
+                os.chmod(whole, 0o600)
+                os.rename(whole, partial)
+            else:
+                remove(whole)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            _write(fd, [boot], 0)
+            write_parts(fd, [boot], 0)
         finally:
             os.close(fd)
 
@@ -507,7 +557,7 @@ class Cache:
             if len(self._open) >= MAX_OPEN_FILES:
                 self._close(next(iter(self._open)))
             try:
-                fd = os.open(self._path("files", name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                fd = os.open(self._path("files", name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             except FileNotFoundError:
                 flags = os.O_RDWR | flags & os.O_CREAT
                 fd = os.open(self._path("partial", name), flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -519,16 +569,6 @@ class Cache:
         if fd is not None:
             os.close(fd)
 
-    def _remove(self, path: str) -> None:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-
-    def _remove_tree(self, path: str) -> None:
-        with contextlib.suppress(OSError):
-            for name in os.listdir(path):
-                os.unlink(f"{path}/{name}")
-            os.rmdir(path)
-
     def _failure(self, error: OSError, path: str) -> ImageError:
         cache = f"the image cache of {self.owner}"
         if error.errno == errno.EROFS:
@@ -538,19 +578,14 @@ class Cache:
         return ImageError(f"{cache} fails at {path}: {error.strerror or error}")
 
 
-def _size_on_disk(status: os.stat_result) -> int:
-    # A partial file has holes.
-    return min(status.st_size, status.st_blocks * 512)
+def _mode_of(mode: int) -> int:
+    return _EXECUTABLE_MODE if mode & 0o111 else _PLAIN_MODE
 
 
-def _write(fd: int, parts: Sequence[Chunk], offset: int) -> None:
-    written = os.pwritev(fd, parts, offset)
-    for part in parts:
-        # Nearly always all of it was written at once.
-        view = memoryview(part)[written:]
-        offset += min(written, len(part))
-        written = max(0, written - len(part))
-        while view:
-            count = os.pwrite(fd, view, offset)
-            view = view[count:]
-            offset += count
+def _is_sealed(view: str) -> bool:
+    """Say whether a view is here, and as it was made."""
+    try:
+        status = os.lstat(view)
+    except OSError:
+        return False
+    return status.st_mode == stat.S_IFDIR | _VIEW_MODE and status.st_mtime_ns == SEALED_NS
