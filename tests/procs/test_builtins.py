@@ -51,6 +51,16 @@ def errors(rig: SpaceRig, job: str) -> bytes:
 
 
 @needs_root
+def test_a_copy_whose_view_is_gone_says_so(space: SpaceRig) -> None:
+    agent = space.agent()
+    made = put(space, Sample({b"/copy/a": b"x"}), "1.1", b"d", Path(space.work), 0)
+    Path(os.fsdecode(made.view), "manifest").unlink()
+    agent.send(made)
+    agent.until(lambda: agent.failed("1.1"), "the failure")
+    assert "changed this node's image cache while the program was started" in agent.failed("1.1")[0].text
+
+
+@needs_root
 @pytest.mark.parametrize("uid", [0, NOBODY])
 def test_files_are_put_as_the_user(space: SpaceRig, uid: int) -> None:
     agent = space.agent()

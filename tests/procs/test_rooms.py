@@ -180,6 +180,25 @@ def test_what_stands_in_the_way_is_said(space: SpaceRig, place: Path) -> None:
     assert agent.run("1.2", b"echo", b"still here") == b"still here\n"
 
 
+@pytest.mark.parametrize("lost", ["manifest", "junk"])
+def test_a_view_that_goes_at_the_last_moment_is_said_in_words(space: SpaceRig, lost: str) -> None:
+    agent = space.agent()
+    made = launch(space, Sample({b"/usr/bin/true": (ECHO, 0o755)}, b"/usr/bin/true"), "1.1")
+    manifest = Path(os.fsdecode(made.view), "manifest")
+    manifest.unlink()
+    if lost == "junk":
+        manifest.write_text("junk")
+    agent.send(made)
+    agent.until(lambda: agent.failed("1.1"), "the failure")
+    text = agent.failed("1.1")[0].text
+    why = "not a valid manifest" if lost == "junk" else "No such file or directory"
+    told = f"somebody changed this node's image cache while the program was started ({manifest}: {why}"
+    assert text.startswith(told)
+    assert text.endswith("run it again, and what lacks there is made anew")
+    agent.send(launch(space, Sample({b"/usr/bin/true": (ECHO, 0o755)}, b"/usr/bin/true"), "1.2", b"hello"))
+    assert agent.wait_over("1.2") == {0: 0}
+
+
 def test_a_program_for_another_machine_is_no_shell_script(space: SpaceRig) -> None:
     agent = space.agent()
     foreign = bytearray(ECHO)

@@ -26,6 +26,7 @@ from heorot.core.chunks import DIRECTORY, FILE
 from heorot.core.errors import ProtocolError
 from heorot.core.image import Entry, Manifest, decode_manifest
 from heorot.core.messages import Ticket
+from heorot.images.identity import shown
 from heorot.procs import system
 
 MAX_SHOWN_DIRECTORIES = 512
@@ -84,8 +85,10 @@ class Rooms:
             if ticket.uid != 0:
                 system.forbid_set_user_id()
             room.namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        except (OSError, ProtocolError) as error:
-            raise RoomError(f"cannot show the program's files on this node: {error}") from error
+        except OSError as error:
+            place = f"{shown(error.filename)}: " if isinstance(error.filename, bytes) else ""
+            text = f"cannot show the program's files on this node: {place}{error.strerror or error}"
+            raise RoomError(text) from error
 
     def leave(self) -> None:
         """Go back to where everything is as it always was."""
@@ -160,8 +163,20 @@ class Rooms:
 
 
 def _read(view: bytes) -> Manifest:
-    with open(view + b"/manifest", "rb") as file:
-        return decode_manifest(file.read())
+    try:
+        with open(view + b"/manifest", "rb") as file:
+            return decode_manifest(file.read())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ProtocolError) as error:
+        raise RoomError(lost_view(view, error)) from error
+
+
+def lost_view(view: bytes, error: OSError | ProtocolError) -> str:
+    """Return in words that the files of an image are not where the cache had just put them."""
+    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    return (
+        f"somebody changed this node's image cache while the program was started ({shown(view)}/manifest: {reason}):"
+        " run it again, and what lacks there is made anew"
+    )
 
 
 def _exists(entry: Entry) -> bool:
@@ -183,8 +198,7 @@ def _bind(source: bytes, target: bytes) -> None:
     try:
         system.bind_mount(source, target)
     except OSError as error:
-        shown = target.decode("utf-8", "backslashreplace")
-        raise OSError(error.errno, f"{shown}: {os.strerror(error.errno or 0)}") from error
+        raise OSError(error.errno, os.strerror(error.errno or 0), target) from error
 
 
 def _unmake(path: bytes, inode: int) -> None:

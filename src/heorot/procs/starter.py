@@ -21,7 +21,7 @@ from heorot.core.space_events import SpaceConfig
 from heorot.images.find import interpreter_line, line_ends_of, why_not_executable
 from heorot.images.identity import shown
 from heorot.procs import builtins
-from heorot.procs.rooms import RoomError, Rooms
+from heorot.procs.rooms import RoomError, Rooms, lost_view
 from heorot.procs.terminal import set_size
 
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
@@ -134,7 +134,7 @@ class Starter:
                 plan.limits = self._plan_limits(plan)
             if plan.builtin:
                 if plan.view and not plan.given:
-                    plan.given = builtins.open_view(plan.view)
+                    plan.given = _open_view(plan.view)
             elif plan.view:
                 moved = True
                 self._enter_room(plan)
@@ -482,6 +482,13 @@ def _open(path: bytes, flags: int, purpose: str) -> int:
         return fd
     except (OSError, ValueError) as error:
         raise StartError(0, f"cannot {purpose} {_shown(path)}: {_reason(error)}") from error
+
+
+def _open_view(view: bytes) -> list[int]:
+    try:
+        return builtins.open_view(view)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StartError(0, lost_view(view, error)) from error
 
 
 def _head(path: bytes) -> bytes:
