@@ -77,6 +77,59 @@ def test_a_launch_that_was_not_acknowledged_is_asked_for_again(cluster: LocalClu
     assert len(first[16]) == 16
 
 
+def test_a_program_that_a_lost_head_was_to_keep_goes_to_the_next(cluster: LocalCluster, tmp_path: Path) -> None:
+    """Nothing was started, so the next head is asked as if it were the first."""
+    heads = 0
+
+    def stage(message: list[Any]) -> Any:
+        nonlocal heads
+        heads += 1
+        return b"" if heads < 3 else ["result", message[1], None]
+
+    with FakeHead(tmp_path, {"stage": stage, "spawn": spawned()}) as head:
+        result = bpsh(cluster, head, "--detach", "--image", "send", "3", "/bin/true")
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"7.1\n", b"")
+    assert [request[0] for request in head.requests] == [*["hello", "stage"] * 3, "spawn"]
+    (launch,) = [request for request in head.requests if request[0] == "spawn"]
+    assert launch[18] is False
+
+
+def test_a_program_is_not_kept_for_a_cluster_that_was_taken_down(cluster: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "cluster.toml").write_text("")
+
+    def die_with_the_cluster(message: list[Any]) -> bytes:
+        (tmp_path / "cluster.toml").unlink()
+        return b""
+
+    with FakeHead(tmp_path, {"stage": die_with_the_cluster}) as head:
+        result = bpsh(cluster, head, "--detach", "--image", "send", "3", "/bin/true")
+    assert result.returncode == 125
+    assert result.stderr == f"bpsh: the cluster at {tmp_path} was taken down\n".encode()
+
+
+def test_a_head_that_does_not_take_a_program_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
+    with FakeHead(tmp_path, {"stage": refused("image", "the cache is full")}) as head:
+        result = bpsh(cluster, head, "--detach", "--image", "send", "3", "/bin/true")
+    assert (result.returncode, result.stderr) == (125, b"bpsh: the cache is full\n")
+
+
+def test_a_head_that_stays_away_while_a_program_is_handed_over_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
+    answers: dict[str, Answer] = {"stage": lambda message: b""}
+    with FakeHead(tmp_path, answers) as head:
+        words = ("--dir", str(tmp_path), "--detach", "--image", "send", "3", "/bin/true")
+        process = cluster.start("bpsh", *words, stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        with process:
+            try:
+                eventually(lambda: any(request[0] == "stage" for request in head.requests), "the program to be offered")
+                # From now on it takes connections and is silent.
+                answers["hello"] = answers["stage"] = lambda message: None
+                said = process.stderr.readline()
+                assert said == b"bpsh: the head is gone; waiting for the next one (nothing was started yet)\n"
+            finally:
+                process.kill()
+
+
 def test_a_launch_that_cannot_be_known_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
     unknown = refused("launch-unknown", "see 'bpjob list'")
     with FakeHead(tmp_path, {"spawn": lambda message: unknown(message) if message[18] else b""}) as head:

@@ -329,6 +329,23 @@ def test_the_head_is_replaced_in_the_middle(place: Path) -> None:
         assert (output, errors) == (b"survived\n" * 4, b"")
 
 
+def test_the_head_is_replaced_while_a_detached_program_is_handed_to_it(place: Path) -> None:
+    program = large(place / "program", 20_000_000)
+    with away_from_home(), cluster(4, "--fanout", "2", "--heads", "2", "--bare") as made:
+        head = made.head_pid()
+        os.kill(head, signal.SIGSTOP)
+        with made.start("bpsh", "--detach", "-a", program, "survived") as process:
+            # It has asked the head to keep the program, and gets no answer.
+            waits = Path(f"/proc/{process.pid}/wchan")
+            await_that(lambda: waits.read_text().startswith("unix_stream_"), "bpsh to wait")
+            kill_hard(head)
+            output, errors = process.communicate(timeout=DEADLINE_S)
+        assert (process.returncode, errors) == (0, b"")
+        job = output.decode().strip()
+        made.await_job(job, lambda shown: shown["state"] == "done", "done")
+        assert made.check("bpjob", "attach", job) == b"survived\n" * 4
+
+
 def test_an_image_that_is_larger_than_the_cache_is_refused(place: Path) -> None:
     program = large(place / "program", 3_000_000)
     small = large(place / "small", 100)

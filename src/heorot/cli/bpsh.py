@@ -54,6 +54,10 @@ def run(words: list[str]) -> int:
             _say_time()
 
 
+def _say(text: str) -> None:
+    sys.stderr.write(f"bpsh: {text}\n")
+
+
 def _is_null_device(fd: int) -> bool:
     status = os.fstat(fd)
     return status.st_mode & 0o170000 == 0o020000 and status.st_rdev == os.makedev(1, 3)
@@ -76,7 +80,10 @@ def _run_job(options: BpshOptions) -> int:
         connection = reach_head(directory)
         offer = _offer(options, session, environment)
         if offer is not None and options.detach:
-            _stage(session, connection, offer)
+            from heorot.cli.staging import stage
+
+            # We shall be gone when a node asks for the program.
+            connection = stage(session, connection, directory, offer.image, _say)
         job = session.spawn(
             nodes=options.nodes,
             select=options.select,
@@ -106,7 +113,7 @@ def _run_job(options: BpshOptions) -> int:
         if not isinstance(error, CommandError):
             return EXIT_REFUSED
         if error.exit_status == EXIT_NO_COMMAND:
-            _hint(options, directory, lambda text: sys.stderr.write(f"bpsh: {text}\n"))
+            _hint(options, directory, _say)
         return error.exit_status
     connection.setblocking(False)
     try:
@@ -135,26 +142,6 @@ def _offer(options: BpshOptions, session: Session, environment: list[bytes]) -> 
     if offer is not None:
         session.offer(Upload(offer), offer.image)
     return offer
-
-
-def _stage(session: Session, connection: _socket.socket, offer: Offer) -> None:
-    """Hand the image over to the head: we shall be gone when a node asks for it."""
-    from heorot.core.errors import RequestError
-    from heorot.session import ConnectionLost
-
-    request = session.stage(offer.image)
-    try:
-        while not request.finished:
-            while session.outgoing:
-                del session.outgoing[: connection.send(session.outgoing)]
-            data = connection.recv(65536)
-            if not data:
-                raise ConnectionLost("the head closed the connection before it had the program")
-            session.receive(data)
-    except OSError as error:
-        raise ConnectionLost(f"the head is gone: {error.strerror}") from error
-    if request.error is not None:
-        raise RequestError(request.error.code, request.error.message)
 
 
 def _terminal_size() -> list[int]:

@@ -20,12 +20,26 @@ SAY_S = 2.0
 
 
 class Takeover:
-    """The time from the loss of a head until the next one has greeted us."""
+    """The time from the loss of a head until the next one has greeted us.
 
-    def __init__(self, directory: str, mark: tuple[int, int] | None, job: JobState, say: Callable[[str], None]) -> None:
+    Parameters
+    ----------
+    unlaunched:
+        What to say of a job that has no id yet.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        mark: tuple[int, int] | None,
+        job: JobState,
+        say: Callable[[str], None],
+        unlaunched: str = "the launch was not acknowledged yet",
+    ) -> None:
         self._search = HeadSearch(directory, mark)
         self._job = job
         self._say = say
+        self._unlaunched = unlaunched
         self._said = False
         self._told_to_end = False
 
@@ -50,7 +64,7 @@ class Takeover:
         """Say that there is no head, once, if that takes long."""
         if not self._said and monotonic() >= self._search.since + SAY_S:
             self._said = True
-            runs_on = f"job {self._job.id} runs on" if self._job.id else "the launch was not acknowledged yet"
+            runs_on = f"job {self._job.id} runs on" if self._job.id else self._unlaunched
             self._say(f"the head is gone; waiting for the next one ({runs_on})")
 
     def over(self, session: Session) -> None:
