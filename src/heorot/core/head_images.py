@@ -125,7 +125,11 @@ class HeadImages:
         for job in self._jobs.jobs.values():
             if job.ticket.image == image and not job.done and not job.detached and not job.ending:
                 return []  # its client was lost with another head and comes back, or is given up
-        return "no client that has the program is connected any more, and the head does not keep it"
+        # A detached job's program was handed to one head alone, which may be the one that was lost.
+        return (
+            "no client that has the program is connected any more, and this head does not keep it: "
+            "launch it again on these nodes"
+        )
 
     def _ask(self, client: int, message: i.Want | i.Took) -> None:
         if isinstance(message, i.Took):
