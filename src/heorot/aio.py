@@ -290,7 +290,7 @@ class Cluster:
     async def _job(self, state: JobState, detached: bool) -> Job:
         job = self._jobs[id(state)] = Job(self, self._link, state, detached)
         try:
-            await self._link.until(lambda: bool(state.id) or state.error is not None)
+            await self._link.until(lambda: state.launched or state.error is not None)
             if state.error is not None:
                 raise state.error
         except BaseException:

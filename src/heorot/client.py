@@ -187,7 +187,7 @@ class Cluster:
         # Before its first output can arrive.
         self._jobs[id(state)] = job
         try:
-            self._connection.wait_until(lambda: bool(state.id) or state.error is not None)
+            self._connection.wait_until(lambda: state.launched or state.error is not None)
             if state.error is not None:
                 raise state.error
         except BaseException:

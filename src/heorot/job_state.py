@@ -11,6 +11,7 @@ from heorot.core.errors import ProtocolError, RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from heorot.session import Request
     from heorot.status import Status
 
 STDOUT = 1
@@ -122,8 +123,8 @@ class JobState:
 
     __slots__ = (
         "acknowledge_bytes", "cut_off", "detached", "done", "done_text", "error", "from_attach", "id", "leaving",
-        "missing_streams", "nodes", "pids", "released", "request", "resuming", "statuses", "stdin", "streams",
-        "unwanted",
+        "missing_streams", "nodes", "pids", "released", "request", "resuming", "staging", "statuses", "stdin",
+        "streams", "unwanted",
     )  # fmt: skip
 
     def __init__(self, request: int) -> None:
@@ -149,10 +150,17 @@ class JobState:
         """Somebody else may have read the beginning of its output."""
         self.detached = False
         """It was started to go on without us, and we do not follow it."""
+        self.staging: Request | None = None
+        """The next head's word that it has the program, too: one that was lost had it before the launch."""
         self.resuming = False
         """Its head was lost, and the next one has not said yet that it goes on."""
         self.leaving = False
         """It is to be released as soon as a head goes on with it."""
+
+    @property
+    def launched(self) -> bool:
+        """Whether the head has acknowledged it, and has what we must leave behind if we go."""
+        return bool(self.id) and (self.staging is None or self.staging.finished)
 
     @property
     def complete(self) -> bool:

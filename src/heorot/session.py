@@ -325,8 +325,17 @@ class Session:
                     self._refused(number, ConnectionLost("the head was lost before it acknowledged the launch"), [])
                     continue
                 fields[wire.SPAWN_AGAIN] = True
+                self._stage_again(request)
                 continue
             self.outgoing += wire.encode(request.message)
+
+    def _stage_again(self, launch: Request) -> None:
+        """A head was lost that had a detached job's program: the next one is to have it before we go."""
+        fields, job = launch.message, launch.job
+        if job is None or not fields[wire.SPAWN_DETACHED] or fields[wire.SPAWN_IMAGE] not in self._uploads:
+            return
+        if job.staging is None or job.staging.finished:
+            job.staging = self.stage(fields[wire.SPAWN_IMAGE])
 
     def _ask_again(self, head_ms: int) -> None:
         """Ask the head, whose clock says this, for the launches that no head has acknowledged."""

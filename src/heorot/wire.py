@@ -30,7 +30,7 @@ MANY_MESSAGES = 300
 KEY_BYTES = 16
 """The length of the key of a launch."""
 MAX_HEADLESS_S = 10 * 365 * 86400
-SPAWN_KEY, SPAWN_AGAIN, SPAWN_ASKED_AT = 16, 18, 19
+SPAWN_DETACHED, SPAWN_KEY, SPAWN_AGAIN, SPAWN_ASKED_AT, SPAWN_IMAGE = 13, 16, 18, 19, 20
 """Where these fields are in a ``spawn``."""
 _OUTPUT_PREFIX = b"\xa6output"
 

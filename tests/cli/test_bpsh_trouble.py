@@ -94,6 +94,19 @@ def test_a_program_that_a_lost_head_was_to_keep_goes_to_the_next(cluster: LocalC
     assert launch[18] is False
 
 
+def test_a_program_that_was_lost_before_the_launch_was_acknowledged_goes_to_the_next(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    answers: dict[str, Answer] = {
+        "stage": lambda message: ["result", message[1], None],
+        "spawn": lambda message: ["spawned", message[1], "7.1", [3, 1], 65536] if message[18] else b"",
+    }
+    with FakeHead(tmp_path, answers) as head:
+        result = bpsh(cluster, head, "--detach", "--image", "send", "3", "/bin/true")
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"7.1\n", b"")
+    assert [request[0] for request in head.requests] == ["hello", "stage", "spawn"] * 2
+
+
 def test_a_program_is_not_kept_for_a_cluster_that_was_taken_down(cluster: LocalCluster, tmp_path: Path) -> None:
     (tmp_path / "cluster.toml").write_text("")
 

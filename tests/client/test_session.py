@@ -10,6 +10,7 @@ from heorot.core import client_messages as c
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.framing import FrameDecoder, encode_frame
 from heorot.core.messages import Message, encode
+from heorot.images.offer import Offer, Upload
 from heorot.job_state import JobState
 from heorot.session import ConnectionLost, Ended, Output, Session
 
@@ -273,6 +274,7 @@ def test_more_ranks_than_the_job_has_are_ignored(session: Session, job: JobState
 
 KEY = b"k" * wire.KEY_BYTES
 HEAD_MS = 50_000
+IMAGE = bytes(range(32))
 
 
 def next_head(session: Session) -> list[Message]:
@@ -391,6 +393,22 @@ def test_a_launch_that_was_not_acknowledged_is_asked_for_again(session: Session)
     assert HEAD_MS - 60_000 < again.asked_at_ms < HEAD_MS
     hear(session, c.Spawned(job.request, "7.1", [4, 2], WINDOW_BYTES))
     assert session.jobs == {"7.1": job}
+
+
+def test_the_next_head_is_given_the_program_of_a_detached_launch_once(session: Session) -> None:
+    offer = Offer(IMAGE, b"/bin/x", b"", b"")
+    session.offer(Upload(offer), IMAGE)
+    job = session.spawn(**{**SPAWN, "detached": True}, key=KEY, image=IMAGE)
+    said(session)
+    stage, launch = next_head(session)
+    assert isinstance(stage, c.Stage)
+    assert isinstance(launch, c.Spawn)
+    # It is lost before it has answered: the same question goes to the one after it.
+    assert next_head(session)[0] == stage
+    hear(session, c.Spawned(job.request, "7.1", [4, 2], WINDOW_BYTES))
+    assert (job.id, job.launched) == ("7.1", False)
+    hear(session, c.Result(stage.request, None))
+    assert job.launched
 
 
 def test_a_launch_without_a_key_is_not_repeated(session: Session) -> None:

@@ -149,8 +149,8 @@ class Relay:
             pass  # nobody listens
 
     def run_until_acknowledged(self) -> int | None:
-        """Wait until the job exists; return None, or the status to exit with."""
-        while not self._job.id and self._leave is None:
+        """Wait until the job exists, and may be left if it is detached; return None, or the status to exit with."""
+        while not self._job.launched and self._leave is None:
             self._turn()
         return self._leave
 
