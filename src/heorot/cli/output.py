@@ -2,13 +2,14 @@
 
 A *form* takes the bytes of ranks as they come and hands them to *sinks* in the order and shape that the user wants.
 Bytes are reported as consumed, and so acknowledged to the node, when they are written, or are held within a bound.
+What is not reported stays on the node for whoever reads the job next.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from select import POLLOUT, poll
+from select import POLLHUP, POLLOUT, poll
 
 from heorot.job_state import STDERR, STDOUT
 
@@ -104,6 +105,12 @@ class Sink:
     def _wait(self) -> None:
         self.writable(-1)
 
+    def hung_up(self) -> bool:
+        """Whether the file is a terminal whose window is closed: what it took last was perhaps never shown."""
+        poller = poll()
+        poller.register(self.fd, 0)
+        return any(events & POLLHUP for _fd, events in poller.poll(0))
+
     def writable(self, timeout_ms: int) -> bool:
         """Whether the file takes more, or has an error to tell."""
         poller = poll()
@@ -138,6 +145,10 @@ class Sink:
                 self._consumed(stream, consumed_bytes)
         if count:
             data, stream, consumed_bytes = self._pending[done]
+            if stream is not None and consumed_bytes == len(data):
+                # The rank's own bytes and no others: whoever leaves now knows to the byte what was written.
+                self._consumed(stream, count)
+                consumed_bytes -= count
             self._pending[done] = (data[count:], stream, consumed_bytes)
         del self._pending[:done]
 
@@ -164,6 +175,12 @@ class LineForm:
     A line is held until its end comes. One that is longer than `line_bytes` is written in pieces; if another rank
     writes in between, or a rank ends without a newline, a newline is put in, so that a line of the output is always
     of one rank.
+
+    Parameters
+    ----------
+    keep_held:
+        What is held counts as consumed only when it is written: nothing of it is lost with us. Only for lines much
+        shorter than the head's windows, or waiting for a line's end would stop the rank.
     """
 
     def __init__(
@@ -172,11 +189,14 @@ class LineForm:
         consumed: Callable[[InboundStream, int], None],
         prefixes: Sequence[bytes],
         line_bytes: int,
+        *,
+        keep_held: bool = False,
     ) -> None:
         self._sinks = sinks
         self._consumed = consumed
         self._prefixes = prefixes
         self._line_bytes = line_bytes
+        self._keep_held = keep_held
         self._partial: dict[InboundStream, list[bytes]] = {}
         self._partial_bytes: dict[InboundStream, int] = {}
         self._open: dict[int, InboundStream | None] = {STDOUT: None, STDERR: None}
@@ -186,9 +206,10 @@ class LineForm:
         end = data.rfind(b"\n") + 1
         if end:
             held = self._partial.pop(stream, None)
-            self._partial_bytes.pop(stream, None)
+            held_bytes = self._partial_bytes.pop(stream, 0)
             whole = data[:end]
-            self._write(stream, b"".join([*held, whole]) if held else whole, end)
+            count = end + held_bytes if self._keep_held else end
+            self._write(stream, b"".join([*held, whole]) if held else whole, count)
             if end == len(data):
                 return
             data = data[end:]
@@ -196,7 +217,8 @@ class LineForm:
         size = self._partial_bytes[stream] = self._partial_bytes.get(stream, 0) + len(data)
         # A held piece counts as consumed: it is bounded by `line_bytes`, and waiting for its end must not stop the
         # rank.
-        self._consumed(stream, len(data))
+        if not self._keep_held:
+            self._consumed(stream, len(data))
         if size > self._line_bytes:
             self._flush_partial(stream)
 
@@ -212,8 +234,8 @@ class LineForm:
                 self._sinks[number].write(b"\n")
 
     def _flush_partial(self, stream: InboundStream) -> None:
-        del self._partial_bytes[stream]
-        self._write(stream, b"".join(self._partial.pop(stream)), 0)
+        held_bytes = self._partial_bytes.pop(stream)
+        self._write(stream, b"".join(self._partial.pop(stream)), held_bytes if self._keep_held else 0)
 
     def _write(self, stream: InboundStream, text: bytes, count: int) -> None:
         opened = self._open[stream.stream]
