@@ -167,6 +167,11 @@ class JobState:
         """Whether every rank is over and every byte of its output has arrived."""
         return self.done and not self.missing_streams
 
+    @property
+    def all_consumed(self) -> bool:
+        """Whether every byte that has arrived is where it belongs."""
+        return all(stream.consumed == stream.received for stream in self.streams.values())
+
     def rank_complete(self, rank: int) -> bool:
         """Whether this rank is over and all of its output has arrived."""
         if rank not in self.statuses:

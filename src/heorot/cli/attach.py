@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def attach(directory: str, job_id: str, from_start: bool, style: str) -> int:
-    """Relay a job's output and our signals until it is over; return the status to exit with.
+    """Relay a job's output and our signals until it is over, or we leave it; return the status to exit with.
+
+    The job is released only when all of its output was written. Whatever else ends us, what was not written is kept for
+    the next who attaches, and so is the status.
 
     Input is not relayed: that of a detached job ended when it was started, and how much of an abandoned job's was read
     by its former client cannot be known here.
@@ -49,17 +52,20 @@ def attach(directory: str, job_id: str, from_start: bool, style: str) -> int:
             prefixes = [b"%3d: " % node for node in job.nodes]
         elif style == "label":
             prefixes = [f"{table.node_name(node)}: ".encode() for node in job.nodes]
-        return LineForm(sinks, consumed, prefixes, DEFAULT_LINE_BYTES)
+        # The windows of a job of very many ranks are no larger than a line.
+        keep_held = job.acknowledge_bytes > DEFAULT_LINE_BYTES
+        return LineForm(sinks, consumed, prefixes, DEFAULT_LINE_BYTES, keep_held=keep_held)
 
     relay = Relay("bpjob", directory, session, connection, job, sinks, make_form, read_stdin=False, joined=True)
     refused = relay.run_until_acknowledged()
-    if refused is not None:
+    # Its first output may come with the acknowledgement, and find nobody who takes it.
+    if refused is not None and not job.id:
         return refused
     if relay.leaves_at_end and not job.done:
         relay.say(f"Ctrl-D leaves job {job.id} running; Ctrl-C, Ctrl-Z and Ctrl-\\ go to it")
     status = relay.run()
-    if job.complete:
-        relay.release()
-    elif relay.left:
-        return relay.leave_running()
-    return status
+    if not relay.all_written:
+        return relay.leave()
+    relay.release()
+    # Who left by Ctrl-D while the last of it was written has got it all, and so the status, too.
+    return job.exit_status if relay.left else status

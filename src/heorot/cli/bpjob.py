@@ -40,7 +40,7 @@ COMMANDS = {
     "attach": Command(
         "bpjob attach",
         "[OPTION]... JOB",
-        "Take part in a job as the bpsh that started it would: its output, its input, its signals, its exit status.",
+        "Take part in a job as the bpsh that started it would: its output, its signals, its exit status.",
         [
             Option("-f --from-start", "show the output again from the first byte that is still kept"),
             Option("-L --lines", "whole lines, never mixed"),
@@ -48,7 +48,10 @@ COMMANDS = {
             Option("--label", "the name of the node before each line"),
         ],
         "At a terminal, Ctrl-D leaves the job running; Ctrl-C, Ctrl-Z and Ctrl-\\ go to it, as with bpsh.\n"
-        "The job must be detached, or have lost its client. Exit status: as bpsh; 0 after Ctrl-D.",
+        "If whatever reads the output closes it, the job runs on as well. What was not written is kept for the\n"
+        "next attach. Standard input is not passed on.\n"
+        "The job must be detached, or have lost its client. Exit status: as bpsh, also after Ctrl-D if all of the\n"
+        "job was written; 0 if Ctrl-D left it; 141 if the output was closed.",
         completes="jobs",
     ),
     "wait": Command(

@@ -65,7 +65,8 @@ class Relay:
     forward_size:
         Whether to tell the job about a new size of the terminal.
     joined:
-        The job was there before us: Ctrl-D at a terminal leaves it running, and a hang-up is not passed on.
+        The job was there before us: Ctrl-D at a terminal and output that nobody takes leave it running, and a hang-up
+        is not passed on.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Relay:
         self.leaves_at_end = joined and os.isatty(0) and os.isatty(1)
         """Ctrl-D leaves the job."""
         self.left = False
-        """The user has left the job, which shall go on."""
+        """The user has left the job, which shall go on, or nobody reads it here any more."""
         self._stdin_is_terminal = (read_stdin or self.leaves_at_end) and os.isatty(0)
         self._raw_mode = raw_mode
         self._forward_size = forward_size
@@ -184,20 +185,46 @@ class Relay:
             except OSError:
                 pass
 
-    def leave_running(self) -> int:
+    @property
+    def all_written(self) -> bool:
+        """Whether the job is over and all of its output was written; not what we have thrown away."""
+        return self._job.complete and not self._abandoned and self._job.all_consumed
+
+    def leave(self) -> int:
+        """End without all of the job, which keeps what was not written; return the status to exit with."""
+        if self.left or (self._job.done and self._abandoned):
+            return self._leave_kept()
+        # A hang-up, or nobody answers: the end of the connection says the rest.
+        self._acknowledge_written()
+        self._flush_connection()
+        return EXIT_UNKNOWN if self._leave is None else self._leave
+
+    def _acknowledge_written(self) -> None:
+        """Have the job keep what was not written and no more. A closed window may not have shown what it took: rather
+        twice than never.
+        """
+        if self._session.closed is None and not any(sink.hung_up() for sink in self._sinks.values()):
+            self._session.acknowledge_all(self._job)
+
+    def _leave_kept(self) -> int:
         """Tell the head that the job shall go on without us, and wait for its word as long as it is there; return the
         status to exit with.
         """
         job = self._job.id
         why = ""
         if self._session.closed is None:  # else it was said why
-            self._session.acknowledge_all(self._job)
+            self.left = True
+            self._abandoned = False  # from now on: do not wait for the answer
+            self._acknowledge_written()
             request = self._session.ask(wire.detach, job)
             while not request.finished and self._session.connected and not self._abandoned:
                 self._turn()
             if request.finished and request.error is None:
-                self.say(f"job {job} runs on: 'bpjob attach {job}' joins it again")
-                return 0
+                if self._job.done:
+                    self.say(f"job {job} is over: 'bpjob attach {job}' shows what was not written, and its status")
+                else:
+                    self.say(f"job {job} runs on: 'bpjob attach {job}' joins it again")
+                return self._leave or 0
             if self._session.closed is None:
                 why = request.error.message if request.error is not None else "no head has answered"
                 why += "; "
@@ -435,13 +462,19 @@ class Relay:
         return flushed
 
     def _output_failed(self, error: OSError) -> None:
-        """Our output has nowhere to go: as for a local command, the job hears of it, and we end."""
+        """Our output has nowhere to go: as for a local command, the job hears of it, and we end. One that was there
+        before us did not begin with this output and does not end with it.
+        """
         if isinstance(error, BrokenPipeError):
             self._leave = EXIT_BROKEN_PIPE
         else:
             self.say(f"cannot write {error.filename or 'output'}: {error.strerror}")
             self._leave = EXIT_REFUSED
         self._abandon()
+        if self._joined:
+            # A terminal whose window is closed says EIO, and is a hang-up.
+            self.left = self.left or error.errno != EIO
+            return
         self._signal_job(signals.SIGPIPE)
         self._flush_connection()
 
@@ -465,6 +498,8 @@ class Relay:
             self._leave = EXIT_SIGNAL_BASE + number
             self._abandon()
             return
+        if self._abandoned and number not in signals.DEADLY:
+            return  # a shell sends SIGCONT after SIGHUP, which is not for a job that we have left
         if number in signals.DEADLY:
             self._told_to_end = True
             if self._job.done or self._leave is not None:
