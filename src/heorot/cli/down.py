@@ -46,8 +46,10 @@ def _body(arguments: list[str]) -> int:
     if LOCK in remains:
         bring_down(layout)
     elif not _end_what_runs(layout):
-        what = f", and {', '.join(remains[:4])} there are of something else: nothing was removed" if remains else ""
-        raise HeorotError(f"there is no cluster of 'heorot up' in {layout.root}{what}")
+        what = f" of 'heorot up', and holds {', '.join(remains[:4])} of something else: nothing was removed"
+        raise HeorotError(
+            f"there is no cluster in {layout.root}" if not remains else f"{layout.root} is no cluster{what}"
+        )
     if not parsed.has("quiet"):
         sys.stdout.write(f"the cluster in {layout.root} is down\n")
     return 0
