@@ -28,12 +28,15 @@ def launch_asynchronously(directory: Path) -> str:
     return asyncio.run(spawn())
 
 
-@pytest.mark.parametrize("spawn", [launch, launch_asynchronously])
-def test_the_next_head_is_to_keep_the_program(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawn: Callable[[Path], str]
-) -> None:
-    """The first head dies before it has the program, the second before it acknowledges the launch."""
+@pytest.fixture(autouse=True)
+def no_offer_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client has found out about programs is kept below this directory."""
     monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("spawn", [launch, launch_asynchronously])
+def test_the_next_head_is_to_keep_the_program(tmp_path: Path, spawn: Callable[[Path], str]) -> None:
+    """The first head dies before it has the program, the second before it acknowledges the launch."""
     kept = 0
 
     def stage(message: list[Any]) -> Any:
@@ -51,10 +54,9 @@ def test_the_next_head_is_to_keep_the_program(
 
 @pytest.mark.parametrize("spawn", [launch, launch_asynchronously])
 def test_an_acknowledged_job_is_not_left_before_the_head_has_its_program(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawn: Callable[[Path], str]
+    tmp_path: Path, spawn: Callable[[Path], str]
 ) -> None:
     """The last head is lost, too, after it has acknowledged the launch and before it has the program."""
-    monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "cache"))
     kept = 0
 
     def stage(message: list[Any]) -> Any:

@@ -116,9 +116,7 @@ def _body(arguments: list[str]) -> int:
     if name in ("show", "attach") and len(parsed.operands) > 1:
         raise UsageError(f"{name} takes one job")
     for operand in parsed.operands:
-        job = operand.partition(":")[0] if name == "kill" else operand
-        if not bpkill.is_job(job):
-            raise UsageError(f"'{operand}' is not a job: an id is EPOCH.SEQUENCE, for example 1.42")
+        bpkill.require_job(operand.partition(":")[0] if name == "kill" else operand, operand)
     return _kill(parsed, signal) if name == "kill" else actions[name](parsed)
 
 

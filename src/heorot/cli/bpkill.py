@@ -132,6 +132,12 @@ def is_job(text: str) -> bool:
     return bool(dot) and text.isascii() and epoch.isdecimal() and sequence.isdecimal() and len(text) <= 40
 
 
+def require_job(text: str, operand: str) -> None:
+    """Raise UsageError if this part of an operand is not a job's id."""
+    if not is_job(text):
+        raise UsageError(f"'{operand}' is not a job: an id is EPOCH.SEQUENCE, for example 1.42")
+
+
 def parse_ranks(text: str, target: str) -> list[int]:
     """Return the ranks of ``0,4-7``.
 

@@ -6,7 +6,7 @@ import sys
 
 from heorot.cli import request, table
 from heorot.cli.arguments import Command, Option, Parsed, UsageError, parse
-from heorot.cli.bpkill import is_job
+from heorot.cli.bpkill import require_job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,9 +60,8 @@ def _body(arguments: list[str]) -> int:
         raise UsageError(
             f"'{parsed.operands[0]}' is not an option; nodes are selected with -n, users with -u, jobs with -j"
         )
-    job = parsed.get("job")
-    if job and not is_job(job):
-        raise UsageError(f"'{job}' is not a job: an id is EPOCH.SEQUENCE, for example 1.42")
+    if job := parsed.get("job"):
+        require_job(job, job)
     sort_keys(parsed.get("sort"))
     chosen_states(parsed.get("state"))
     request.chosen_users(parsed.get("user"))
