@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from heorot.core import messages as m
-from tests.core.rigs import LEFT, RIGHT, NodeRig, relay
+from heorot.core.errors import ProtocolError
+from tests.core.rigs import LEFT, RIGHT, NodeRig, placement, relay
 
 
 def test_a_child_that_the_head_did_not_place_here_is_refused() -> None:
@@ -24,6 +28,32 @@ def test_a_child_without_a_placement_is_refused() -> None:
     node.looked()
     node.from_child(LEFT, m.Up(2, m.encode(m.Attach(2, 7, "host2", 1, b""))))
     assert node.closed(LEFT)
+
+
+@pytest.mark.parametrize("fields", [14, 15, 70_000])
+def test_a_child_of_a_later_release_with_more_fields_is_admitted(fields: int) -> None:
+    node = NodeRig(0)
+    node.attach()
+    node.child(2, LEFT)
+    node.looked()
+    attach = msgspec.msgpack.decode(m.encode(m.Attach(2, 7, "host2", 1, placement(2, [0]), parent=0, order=1)))
+    payload = msgspec.msgpack.encode([*attach, *[None] * (1 + fields - len(attach))])
+    node.from_child(LEFT, m.Up(2, payload))
+    assert [up.payload for up in node.to(node.uplink)] == [payload]
+
+
+def test_a_child_cannot_hide_from_its_parent_that_a_node_attaches() -> None:
+    node = relay()
+    attach = m.encode(m.Attach(2, 7, "host2", 1, b"", parent=0, order=2))
+    node.from_child(LEFT, m.Up(2, attach[:1] + b"\xcc" + attach[1:]))
+    assert node.closed(LEFT)
+    assert not [up for up in node.to(node.uplink) if isinstance(up, m.Up)]
+
+
+def test_what_has_no_tag_is_refused_and_not_dropped_in_silence() -> None:
+    node = relay()
+    with pytest.raises(ProtocolError, match="without a tag"):
+        node.from_child(LEFT, m.Up(2, b"\xc0"))
 
 
 def test_a_node_stays_admitted_when_its_ancestor_moves_below_another_one() -> None:

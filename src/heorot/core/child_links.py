@@ -152,6 +152,8 @@ class ChildLinks:
         if tag == TAG_ATTACH:
             if not self._admit(child, up):
                 return
+        elif tag < 0:
+            raise ProtocolError("a payload without a tag")
         elif not child.mask >> up.node & 1:
             # Not yet admitted, or moved elsewhere: its inventory will say it again on the new way.
             return

@@ -564,9 +564,35 @@ def encode(message: Message) -> bytes:
 def tag_of(payload: bytes) -> int:
     """Return the tag of an encoded tagged message without decoding it, or -1 if it has none.
 
-    An array of at most 15 fields starts with one byte, and our tags are below 128: the second byte is the tag.
+    A relay that misread it would drop the message or take it for another: whatever a decoder takes for a tag is one.
     """
-    return payload[1] if len(payload) > 1 and payload[0] & 0xF0 == 0x90 and payload[1] < 128 else -1
+    # An array of at most 15 elements starts with one byte, and our tags are below 128.
+    if len(payload) > 1 and 0x90 < payload[0] <= 0x9F and payload[1] < 128:
+        return payload[1]
+    return _long_tag(payload)
+
+
+def _long_tag(payload: bytes) -> int:
+    """Return the tag of a message with more fields than today's, or written less shortly than it could be."""
+    start = _ARRAY_HEADERS.get(payload[:1], 1 if payload[:1] and 0x90 <= payload[0] <= 0x9F else 0)
+    if not start or not (payload[0] & 0x0F if start == 1 else any(payload[1:start])):
+        return -1
+    kind = payload[start : start + 1]
+    if kind and kind[0] < 128:
+        return kind[0]
+    size, signed = _INTEGERS.get(kind, (0, False))
+    digits = payload[start + 1 : start + 1 + size]
+    if not size or len(digits) < size:
+        return -1
+    return max(int.from_bytes(digits, "big", signed=signed), -1)
+
+
+_ARRAY_HEADERS = {b"\xdc": 3, b"\xdd": 5}
+"""How many bytes stand before the first element of a longer array."""
+_INTEGERS = {bytes([0xCC + size]): (1 << size, False) for size in range(4)} | {
+    bytes([0xD0 + size]): (1 << size, True) for size in range(4)
+}
+"""How many bytes the number behind this one has, and whether it has a sign."""
 
 
 T = TypeVar("T")
