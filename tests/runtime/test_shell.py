@@ -14,6 +14,7 @@ import pytest
 from heorot.core.client_messages import ClientHello, Status, Welcome
 from heorot.core.errors import ProtocolError
 from heorot.core.framing import FrameDecoder, encode_frame
+from heorot.core.head import HeadConfig, HeadMachine
 from heorot.core.machine import (
     ClientClosed,
     ClientOpened,
@@ -32,6 +33,7 @@ from heorot.runtime.log import Log as LogFile
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.shell import Shell
 from heorot.security import tls
+from tests.core.rigs import sign, verify
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -64,7 +66,7 @@ class Scripted:
 class Rig:
     """A shell with a scripted machine that serves clients."""
 
-    def __init__(self, loop: EpollLoop, directory: Path, cluster: Path) -> None:
+    def __init__(self, loop: EpollLoop, directory: Path, cluster: Path, head: HeadMachine | None = None) -> None:
         self.machine = Scripted()
         self.path = directory / "head.sock"
         self.log_path = directory / "head.log"
@@ -76,7 +78,7 @@ class Rig:
             loop, "test", tls.client_context(identity), lambda: tls.server_context(identity), self.shell.feed, log
         )
         self.clients = Clients(loop, self.path, self.shell.feed, log)
-        self.shell.attach(self.machine, self.links, clients=self.clients)
+        self.shell.attach(head or self.machine, self.links, clients=self.clients)
         self.clients.listen()
         self.shell.start()
 
@@ -225,3 +227,36 @@ def test_a_client_that_does_not_read_is_closed_at_a_bound(rig: Rig, until: Until
     client.send("status", 1)
     until(lambda: rig.machine.of(ClientClosed))
     assert client.socket.fileno() >= 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param([["hello", 99, "9"]], id="of-another-release"),
+        pytest.param([["status", 1]], id="without-a-greeting"),
+        pytest.param([["hello", 1, "0"], ["hello", 1, "0"]], id="greets-twice"),
+        pytest.param([["hello", 1, "0"], ["nosuch", 1]], id="says-nonsense"),
+        pytest.param([["hello", 1, "0"], ["status", 1]], id="leaves"),
+        pytest.param([], id="leaves-without-a-word"),
+    ],
+)
+def test_a_head_forgets_a_client_however_it_ends(
+    loop: EpollLoop, tmp_path: Path, cluster: Path, until: Until, said: list[list[Any]]
+) -> None:
+    # With the real machine: what a shell tells a machine, and what it expects to be told, must be the same.
+    head = HeadMachine(HeadConfig("test", "h0", "0", 1, "127.0.0.1", 1), sign, verify)
+    rig = Rig(loop, tmp_path, cluster, head)
+    try:
+        stays = Client(rig)
+        until(lambda: head.clients.connected == 1)
+        client = Client(rig)
+        until(lambda: head.clients.connected == 2)
+        for message in said:
+            client.send(*message)
+        until(lambda: client.poll() or len(client.received) == len(said))
+        client.socket.close()
+        until(lambda: head.clients.connected == 1)
+        stays.send("hello", 1, "0")
+        until(lambda: stays.poll() or stays.received)
+    finally:
+        rig.close()

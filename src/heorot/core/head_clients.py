@@ -55,6 +55,11 @@ class HeadClients:
             c.NotOffered: lambda caller, message: self._images.not_offered(caller.client, message),
         }
 
+    @property
+    def connected(self) -> int:
+        """How many clients are known to be there."""
+        return len(self._callers)
+
     def opened(self, event: ClientOpened) -> None:
         """A client has connected; the kernel says who it is."""
         self._callers[event.client] = Caller(event.client, event.user, event.uid, event.gid, event.groups)
@@ -103,6 +108,7 @@ class HeadClients:
             text = f"this head speaks client protocol {c.CLIENT_PROTOCOL_VERSION}, the client {message.version}"
             self._context.refuse(caller.client, 0, "version", f"{text}; use commands of release {config.release}")
             self._context.out.append(CloseClient(caller.client))
+            self.closed(ClientClosed(caller.client))
             return
         self._greeted.add(caller.client)
         welcome = c.Welcome(c.CLIENT_PROTOCOL_VERSION, config.release, config.name, config.epoch, self._context.now_ms)

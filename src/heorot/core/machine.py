@@ -134,7 +134,7 @@ class ClientOpened(Struct, frozen=True, gc=False):
 
 
 class ClientClosed(Struct, frozen=True, gc=False):
-    """The client is gone."""
+    """The client is gone (never sent for a client that the machine itself closed)."""
 
     client: int
     lost: bool = False
@@ -234,7 +234,7 @@ class ToClient(Struct, frozen=True, gc=False):
 
 
 class CloseClient(Struct, frozen=True, gc=False):
-    """Send what is queued, then close."""
+    """Send what is queued, then close. To the machine it is gone at once: no event says so."""
 
     client: int
 

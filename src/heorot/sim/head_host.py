@@ -332,7 +332,6 @@ class HeadHost:
                 end = self.clients.pop(item.client, None)
                 if end is not None:
                     network.close(end)
-                    self.feed(ClientClosed(item.client))
             else:
                 assert not isinstance(item, NODE_ONLY), f"a head may not ask for {item}"
                 self.cache.perform(item)
