@@ -69,6 +69,26 @@ def test_a_path_may_come_once_and_the_program_must_be_there() -> None:
         image.decode_manifest(image.encode_manifest(Manifest([prog], b"/bin/other")))
 
 
+@pytest.mark.parametrize(
+    ("above", "below"),
+    [
+        (Entry(b"/usr/zz", SYMLINK, 0o777, target=b"/srv/victim"), entry_of(b"/usr/zz/f", b"x")),
+        (
+            Entry(b"/usr/zz", SYMLINK, 0o777, target=b"/srv/victim"),
+            Entry(b"/usr/zz/l", SYMLINK, 0o777, target=b"/home/u/evil"),
+        ),
+        (Entry(b"/usr/zz", SYMLINK, 0o777, target=b"/srv/victim"), Entry(b"/usr/zz/d/sub", DIRECTORY, 0o755)),
+        (entry_of(b"/usr/zz", b"x"), entry_of(b"/usr/zz/a/b/c/d", b"x")),
+    ],
+)
+def test_nothing_lies_below_a_link_or_a_file(above: Entry, below: Entry) -> None:
+    for entries in ([above, below], [below, above]):
+        with pytest.raises(ProtocolError, match="which is no directory"):
+            image.decode_manifest(image.encode_manifest(Manifest(entries)))
+    beside = [above, Entry(above.path + b"z", DIRECTORY, 0o755), entry_of(above.path + b"z/f", b"x")]
+    image.decode_manifest(image.encode_manifest(Manifest(beside)))
+
+
 def test_a_manifest_has_a_bound() -> None:
     entries = [Entry(b"/data/%0100d" % number, DIRECTORY, 0o755) for number in range(60_000)]
     with pytest.raises(ProtocolError, match="fewer files"):

@@ -6,12 +6,14 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from heorot.core import messages as m
+from heorot.core.image import encode_manifest, image_id
 from heorot.images.cache import Cache
 from tests.images.samples import Sample
 from tests.procs.space_rig import NOBODY, Agent, SpaceRig
@@ -29,6 +31,12 @@ def space() -> Iterator[SpaceRig]:
     yield rig
     rig.end()
     assert Path("/proc/self/mounts").read_text() == mounts
+
+
+@pytest.fixture
+def without_the_first_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process that is forked from now on refuses an image that has something below a link."""
+    monkeypatch.setattr("heorot.core.image._check_ancestors", lambda entries, leaves: None)
 
 
 @pytest.fixture
@@ -166,6 +174,37 @@ def test_links_and_directories_of_an_image_are_there(space: SpaceRig, place: Pat
     agent.send(launch(space, sample, "1.1", uid=NOBODY))
     assert agent.wait_over("1.1") == {0: 0}, output(agent, "1.1", stream=2)
     assert output(agent, "1.1") == b"../empty\n" + sample.contents[0]
+
+
+def test_what_is_laid_out_follows_no_link_of_the_image(
+    without_the_first_lock: None, space: SpaceRig, place: Path
+) -> None:
+    agent = space.agent()
+    victim = place / "victim"
+    victim.mkdir()
+    zone = os.fsencode(place) + b"/zz"
+    path = os.fsencode(space.work) + b"/x.sh"
+    for number, (links, folders, files) in enumerate(
+        [
+            ({zone: os.fsencode(victim), zone + b"/planted": b"/evil.so"}, [], {}),
+            ({zone: os.fsencode(victim)}, [], {zone + b"/f": (b"", 0o644)}),
+            ({zone: os.fsencode(victim)}, [zone + b"/d/sub"], {}),
+        ]
+    ):
+        sample = Sample({path: (SCRIPT, 0o755)}, path).with_others([], links)
+        later = Sample({**files}).with_others(folders, {})
+        sample.manifest.entries.extend(later.manifest.entries)
+        sample.contents.extend([b""] * len(links) + later.contents)
+        sample.encoded = encode_manifest(sample.manifest)
+        sample.image = image_id(sample.encoded)
+        job = f"1.{number + 1}"
+        agent.send(launch(space, sample, job, uid=NOBODY))
+        agent.until(partial(agent.failed, job), "the failure")
+        assert "cannot show the program's files on this node" in agent.failed(job)[0].text
+        release(agent, job)
+    assert [item.name for item in place.iterdir()] == ["victim"]
+    assert list(victim.iterdir()) == []
+    assert agent.run("1.9", b"echo", b"still here") == b"still here\n"
 
 
 def test_what_stands_in_the_way_is_said(space: SpaceRig, place: Path) -> None:

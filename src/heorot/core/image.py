@@ -93,14 +93,32 @@ def decode_manifest(encoded: bytes) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
         raise ProtocolError(f"not a valid manifest: {error}") from error
     seen: set[bytes] = set()
+    leaves: set[bytes] = set()
     for entry in manifest.entries:
         _check(entry)
         if entry.path in seen:
             raise ProtocolError(f"the manifest names {entry.path!r} twice")
         seen.add(entry.path)
+        if entry.kind != DIRECTORY:
+            leaves.add(entry.path)
+    _check_ancestors(manifest.entries, leaves)
     if manifest.program and manifest.program not in seen:
         raise ProtocolError(f"the manifest's program {manifest.program!r} is not among its files")
     return manifest
+
+
+def _check_ancestors(entries: list[Entry], leaves: set[bytes]) -> None:
+    """Refuse what lies below a file or a link: made by its path, it would come to lie wherever the link leads."""
+    fine: set[bytes] = {b""}
+    for entry in entries:
+        above = entry.path.rpartition(b"/")[0]
+        checked: list[bytes] = []
+        while above not in fine:
+            if above in leaves:
+                raise ProtocolError(f"the manifest has {entry.path!r} below {above!r}, which is no directory")
+            checked.append(above)
+            above = above.rpartition(b"/")[0]
+        fine.update(checked)
 
 
 def _check(entry: Entry) -> None:

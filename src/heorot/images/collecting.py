@@ -15,7 +15,7 @@ from heorot.images.identity import ImageError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
 MAX_ENTRIES = 50_000
 MAX_MANIFEST_BYTES = 6 * 1024 * 1024
@@ -41,7 +41,7 @@ def collect(
     paths = dict.fromkeys(needed)
     for name in extra:
         _add(paths, plain(os.path.join(directory, name)))
-    return list(paths), needed
+    return _without_ways(paths), needed
 
 
 def _add(paths: dict[bytes, None], path: bytes) -> None:
@@ -101,7 +101,19 @@ def _entries(paths: list[bytes], program: bytes) -> tuple[list[list[object]], by
     return entries, program_id
 
 
-def _within(path: bytes, paths: set[bytes]) -> bool:
+def _without_ways(paths: dict[bytes, None]) -> list[bytes]:
+    """Leave out links in directories that are sent by which the program finds another file that is sent.
+
+    An image has nothing below a link; so for the program such a link is a directory with those files.
+    """
+    above: set[bytes] = set()
+    for path in paths:
+        while (path := os.path.dirname(path)) not in above:
+            above.add(path)
+    return [path for path in paths if not (path in above and _within(path, paths) and os.path.islink(path))]
+
+
+def _within(path: bytes, paths: Container[bytes]) -> bool:
     """Say whether this path was found in a directory that is sent as a whole: there a link stays a link."""
     return os.path.dirname(path) in paths
 

@@ -229,8 +229,12 @@ def _cover(missing: list[Entry], view: bytes) -> None:
     for number, (directory, entries) in enumerate(sorted(groups.items())):
         names = stage + b"/%d" % number
         os.mkdir(names, 0o755)
-        for entry in entries:
-            _put(names, os.path.relpath(entry.path, directory), entry)
+        fd = os.open(names, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for entry in entries:
+                lay_out(fd, os.path.relpath(entry.path, directory), entry)
+        finally:
+            os.close(fd)
         _cover_directory(directory, names)
 
 
@@ -241,13 +245,30 @@ def _nearest(path: bytes) -> bytes:
             return path
 
 
-def _put(names: bytes, relative: bytes, entry: Entry) -> None:
-    path = names + b"/" + relative
-    os.makedirs(path if entry.kind == DIRECTORY else os.path.dirname(path), 0o755, exist_ok=True)
-    if entry.kind == FILE:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-    elif entry.kind != DIRECTORY:
-        os.symlink(entry.target, path)
+def lay_out(names: int, relative: bytes, entry: Entry) -> None:
+    """Make one entry of an image below a directory of ours, given by a descriptor.
+
+    Nothing on the way is followed, and nothing that is there already is used but directories: whatever earlier entries
+    have made of these names, nothing comes to lie anywhere else. Raises OSError.
+    """
+    *above, name = relative.split(b"/")
+    at = os.dup(names)
+    try:
+        for part in [*above, name] if entry.kind == DIRECTORY else above:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=at)
+            inner = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+            os.close(at)
+            at = inner
+        if entry.kind == FILE:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(name, flags, 0o644, dir_fd=at))
+        elif entry.kind != DIRECTORY:
+            os.symlink(entry.target, name, dir_fd=at)
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), entry.path) from error
+    finally:
+        os.close(at)
 
 
 def _cover_directory(directory: bytes, names: bytes) -> None:
