@@ -20,7 +20,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from heorot import wire
-from heorot.copying import Copied, Get, Put
+from heorot.copying import Copied
+from heorot.copying_get import Get
+from heorot.copying_put import Put
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.endpoint import cluster_directory, cluster_mark, connect_head
 from heorot.images.offer import Upload
@@ -322,6 +324,10 @@ class Cluster:
         put = Put(path_list(sources), os.fsencode(destination), recursive=recursive, preserve=preserve)
         if put.empty:
             return Copied([], put.problems, 0)
+        if put.has_to_look(node_list(nodes)):
+            async with await self._job(self._link.session.spawn(**put.look_fields(node_list(nodes))), False) as job:
+                await job.wait()
+                put.looked(job._state)
         self._link.session.offer(put.upload, put.offer.image)
         async with await self._job(self._link.session.spawn(**put.fields(node_list(nodes))), False) as job:
             return await _copy(put, job)

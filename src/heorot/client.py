@@ -15,7 +15,9 @@ from typing import Any, TypeAlias
 
 from heorot import wire
 from heorot.connection import Connection
-from heorot.copying import Copied, Get, Put
+from heorot.copying import Copied
+from heorot.copying_get import Get
+from heorot.copying_put import Put
 from heorot.core.errors import RequestError
 from heorot.endpoint import cluster_directory
 from heorot.images.offer import Upload
@@ -229,8 +231,8 @@ class Cluster:
         preserve:
             Keep mode and modification time, and as root the owner.
         progress:
-            Called now and then with the bytes that have left this host, how many nodes are done, and how many there
-            are.
+            Called now and then, and at the end, with the bytes that have left this host, how many nodes are done, and
+            how many there are.
 
         Raises
         ------
@@ -242,6 +244,12 @@ class Cluster:
         put = Put(path_list(sources), os.fsencode(destination), recursive=recursive, preserve=preserve)
         if put.empty:
             return Copied([], put.problems, 0)
+        if put.has_to_look(node_list(nodes)):
+            with self._connection.lock:
+                job = self._job(self._connection.session.spawn(**put.look_fields(node_list(nodes))), False)
+            with job:
+                job.wait()
+                put.looked(job._state)
         with self._connection.lock:
             self._connection.session.offer(put.upload, put.offer.image)
             job = self._job(self._connection.session.spawn(**put.fields(node_list(nodes))), False)
@@ -277,6 +285,8 @@ class Cluster:
                 try:
                     chunk = job.read(None if progress is None else PROGRESS_S)
                     if chunk is None:
+                        if progress is not None:
+                            progress(copy.done_bytes, len(job.statuses), len(job.nodes))
                         return copy.finish(job._state)
                     copy.take(*chunk)
                 except TimeoutError:

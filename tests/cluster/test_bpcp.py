@@ -132,7 +132,8 @@ def test_several_files_need_a_directory(bare: Cluster, place: Path, there: str) 
     bare.check("bpcp", place / "a", place / "b", f"all:{there}")
     assert names(bare, there) == {b"a", b"b"}
     lines = problems(bare, place / "a", place / "b", f"all:{there}/a")
-    assert lines == [f"bpcp: n[0-8]: cannot write {there}/a: Not a directory"]
+    why = "Not a directory; several files need a directory: name or make one"
+    assert lines == [f"bpcp: n[0-8]: cannot write into {there}/a: {why}"]
     assert problems(bare, place / "a", f"n1:{there}/none/") == [
         f"bpcp: n1: cannot write {there}/none/: No such file or directory"
     ]
@@ -207,7 +208,8 @@ def test_files_of_several_nodes_get_the_names_of_the_nodes(bare: Cluster, place:
     bare.check("bpcp", "-r", f"n[3,4]:{there}/d", place)
     assert (place / "d.n3" / "x").exists()
     lines = problems(bare, f"n[0,8]:{there}/file", place / "none", expected=125)
-    assert lines == [f"bpcp: cannot write {place}/none: No such file or directory"]
+    why = "No such file or directory; several files need a directory: name or make one"
+    assert lines == [f"bpcp: cannot write into {place}/none: {why}"]
     assert problems(bare, f"n[1-2]:{there}/none", place) == [
         f"bpcp: n[1-2]: cannot read {there}/none: No such file or directory"
     ]

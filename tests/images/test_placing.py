@@ -406,8 +406,23 @@ def test_a_file_that_grows_is_read_to_the_size_that_it_had(
     monkeypatch.setattr(os, "read", growing)
     data = send(tmp_path / "x", tmp_path / "stream", said)
     monkeypatch.undo()
-    assert reads == [100]
-    assert len(said) == 1
+    # And one byte more, which shows that it has grown.
+    assert reads == ([size, 1] if size else [1])
+    assert said == [f"{tmp_path}/x has changed while it was read"]
+    back = receiver(tmp_path / "back", said)
+    back.feed(data)
+    assert back.ended
+    assert not (tmp_path / "back").exists()
+
+
+def test_a_file_that_has_no_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copy_stream, "MAX_UNSIZED_BYTES", 1000)
+    (tmp_path / "x").write_bytes(bytes(100))
+    said: list[str] = []
+    monkeypatch.setattr(os, "read", lambda fd, length: bytes(min(length, 300)))
+    data = send(tmp_path / "x", tmp_path / "stream", said)
+    monkeypatch.undo()
+    assert said == [f"{tmp_path}/x says that it has 100 bytes, and has 1301 or more"]
     back = receiver(tmp_path / "back", said)
     back.feed(data)
     assert back.ended

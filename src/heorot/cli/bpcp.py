@@ -108,19 +108,50 @@ def _between(
     import _signal  # type: ignore[import-not-found]  # signal wraps these in enums: 3 ms
     from tempfile import TemporaryDirectory
 
+    from heorot.copying_put import name_of
+
     for number in (_signal.SIGTERM, _signal.SIGHUP):
         if _signal.getsignal(number) != _signal.SIG_IGN:
             # Or the directory would be left.
             _signal.signal(number, _end)
-    with TemporaryDirectory(prefix="bpcp.") as folder:
-        came = cluster.copy_from(nodes, paths, folder, progress=show, **options)
-        names = sorted(os.listdir(os.fsencode(folder)))
-        if not names:
-            return came
-        found = [os.path.join(os.fsencode(folder), name) for name in names]
-        went = cluster.copy_to(found, destination.nodes, destination.path, progress=show, **options)
-        went.problems[:0] = came.problems
-        return went
+    went: Copied | None = None
+    several = len(paths) > 1
+    for group in _apart(paths):
+        contents = len(group) == 1 and not name_of(group[0])
+        with TemporaryDirectory(prefix="bpcp.") as name:
+            folder = os.fsencode(name)
+            came = cluster.copy_from(
+                nodes, group, os.path.join(folder, b"contents") if contents else folder, progress=show, **options
+            )
+            names = sorted(os.listdir(folder))
+            if not names:
+                went = _joined(went, came)
+                continue
+            found = [os.path.join(folder, name) for name in names]
+            if contents:
+                found = [found[0] + b"/."]
+            path = destination.path + b"/" if several else destination.path
+            more = cluster.copy_to(found, destination.nodes, path, progress=show, **options)
+            more.problems[:0] = came.problems
+            went = _joined(went, more)
+    assert went is not None
+    return went
+
+
+def _apart(paths: Sequence[bytes]) -> list[list[bytes]]:
+    """Return these paths in groups: on the way each directory whose contents are meant needs one of its own."""
+    from heorot.copying_put import name_of
+
+    named = [path for path in paths if name_of(path)]
+    return ([named] if named else []) + [[path] for path in paths if not name_of(path)]
+
+
+def _joined(one: Copied | None, other: Copied) -> Copied:
+    if one is None:
+        return other
+    other.problems[:0] = one.problems
+    other.size_bytes += one.size_bytes
+    return other
 
 
 def _end(number: int, frame: FrameType | None) -> None:

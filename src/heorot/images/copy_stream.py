@@ -29,7 +29,7 @@ MAX_HEADER_BYTES = 16 * 1024
 GIVE_UP = 0xFFFF_FFFF
 MAX_DEPTH = 200
 MAX_UNSIZED_BYTES = 64 * 1024 * 1024
-"""What is read at most of a file that says it has no bytes: those of /proc have some nevertheless."""
+"""What is read at most of a file beyond the bytes that it says it has: those of /proc say that they have none."""
 MAX_ENTRIES = 1 << 20
 MAX_NAMES_BYTES = 64 * 1024 * 1024
 """Of one stream: how many files, directories and links it may have, and how long all their paths may be together."""
@@ -116,16 +116,8 @@ class Sender:
                 return
             self._header(FILE, name, status, b"")
             why = ""
-            left = status.st_size or MAX_UNSIZED_BYTES
             try:
-                while left and (data := os.read(fd, min(PIECE_BYTES, left))):
-                    left -= len(data)
-                    write_all(self._fd, len(data).to_bytes(4, "big"))
-                    write_all(self._fd, data)
-                if not status.st_size and not left:
-                    why = f"{shown(path)} says that it is empty, and has {MAX_UNSIZED_BYTES} bytes or more"
-                elif identity(os.fstat(fd)) != identity(status):
-                    why = f"{shown(path)} has changed while it was read"
+                why = self._pieces(fd, path, status)
             except OSError as error:
                 if isinstance(error, BrokenPipeError):
                     raise
@@ -135,6 +127,21 @@ class Sender:
                 self._complain(why)
         finally:
             os.close(fd)
+
+    def _pieces(self, fd: int, path: bytes, status: os.stat_result) -> str:
+        """Send an open file to its end; return why that was not possible. Raises OSError."""
+        said, read = status.st_size, 0
+        while True:
+            # One byte more than it says: there is none, unless the file has grown or never says what it has.
+            data = os.read(fd, min(PIECE_BYTES, said - read) if read < said else PIECE_BYTES if read > said else 1)
+            if not data or (read >= said and identity(os.fstat(fd)) != identity(status)):
+                break
+            read += len(data)
+            if read >= said + MAX_UNSIZED_BYTES:
+                return f"{shown(path)} says that it has {said} bytes, and has {read} or more"
+            write_all(self._fd, len(data).to_bytes(4, "big"))
+            write_all(self._fd, data)
+        return f"{shown(path)} has changed while it was read" if identity(os.fstat(fd)) != identity(status) else ""
 
 
 class Receiver:

@@ -11,6 +11,10 @@ from heorot.core.chunks import MAX_FILE_BYTES, chunk_bytes_of, file_id
 from heorot.images.identity import ImageError, identity, shown
 
 
+class SizeError(ImageError):
+    """A file has not changed, and has more or fewer bytes than it says: those of /proc and /sys, and some of FUSE."""
+
+
 def open_file(path: bytes, opener: Callable[[bytes, int], int] = os.open) -> tuple[int, os.stat_result]:
     """Open a regular file for reading.
 
@@ -53,19 +57,30 @@ class FileDigest:
         ------
         ImageError
             If it cannot be read, or has changed meanwhile.
+        SizeError
+            If it has not, and its size is not what it has.
         """
         read = 0
         while self._offset < self.size and (not read or read < limit_bytes):
             length = min(self._step, self.size - self._offset)
-            data = read_exactly(self._fd, self.path, self._offset, length)
+            data = read_up_to(self._fd, self.path, self._offset, length)
+            if len(data) < length:
+                self._check_identity()
+                raise SizeError(f"{shown(self.path)} says that it has {self.size} bytes, and has fewer")
             self._parts.append(sha256(data).digest())
             self._offset += length
             read += length
         if self._offset < self.size:
             return False
+        more = read_up_to(self._fd, self.path, self.size, 1)
+        self._check_identity()
+        if more:
+            raise SizeError(f"{shown(self.path)} says that it has {self.size} bytes, and has more")
+        return True
+
+    def _check_identity(self) -> None:
         if identity(os.fstat(self._fd)) != self._identity:
             raise ImageError(f"{shown(self.path)} has changed while it was read")
-        return True
 
     @property
     def digests(self) -> bytes:
@@ -86,6 +101,14 @@ def read_exactly(fd: int, path: bytes, offset: int, length: int) -> bytes:
     ImageError
         If it cannot be read, or is shorter.
     """
+    data = read_up_to(fd, path, offset, length)
+    if len(data) < length:
+        raise ImageError(f"{shown(path)} has changed while it was read: it is shorter")
+    return data
+
+
+def read_up_to(fd: int, path: bytes, offset: int, length: int) -> bytes:
+    """Return these bytes of a file: fewer only if it ends before. Raises ImageError if it cannot be read."""
     try:
         data = os.pread(fd, length, offset)
         while data and len(data) < length:
@@ -95,8 +118,6 @@ def read_exactly(fd: int, path: bytes, offset: int, length: int) -> bytes:
             data += more
     except OSError as error:
         raise ImageError(f"cannot read {shown(path)}: {_reason(error)}") from error
-    if len(data) < length:
-        raise ImageError(f"{shown(path)} has changed while it was read: it is shorter")
     return data
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
+    from heorot.images.taken import Taken
+
 WINDOW_BYTES = 1024 * 1024
 """What may be on its way to the head unacknowledged."""
 PIECE_BYTES = 512 * 1024
@@ -196,11 +198,12 @@ class Upload:
         self,
         offer: Offer,
         read: Callable[[int], bytes] | None = None,
-        sources: Mapping[bytes, bytes] | None = None,
+        sources: Mapping[bytes, bytes | Taken] | None = None,
     ) -> None:
         self._offer = offer
         self._sources = sources
-        """Where files are here that are called otherwise in the image; None: each is called there as it is here."""
+        """Where files are here that are called otherwise in the image, or what was read of them; None: each is called
+        there as it is here."""
         self.sent_bytes = 0
         self._read = read or self._read_file
         """Returns the bytes of a chunk; raises ImageError."""
@@ -260,18 +263,22 @@ class Upload:
             self._files = _files_of(self._offer.manifest)
         index = bisect_right(self._files, chunk, key=_first_of) - 1
         first, path, size, digests = self._files[index]
-        if self._sources is not None:
-            path = self._sources[path]
+        source = path if self._sources is None else self._sources[path]
         at = (chunk - first) * DIGEST_BYTES
         if not 0 <= at < len(digests):
             raise ImageError(f"the head asks for chunk {chunk} of an image that has none")
         step = chunk_bytes_of(size)
         offset = (chunk - first) * step
-        fd, _ = open_file(path)
-        try:
-            data = read_exactly(fd, path, offset, min(step, size - offset))
-        finally:
-            os.close(fd)
+        length = min(step, size - offset)
+        if isinstance(source, bytes):
+            path = source
+            fd, _ = open_file(path)
+            try:
+                data = read_exactly(fd, path, offset, length)
+            finally:
+                os.close(fd)
+        else:
+            data = read_exactly(source.file.fileno(), path, source.offset + offset, length)
         if sha256(data).digest() != digests[at : at + DIGEST_BYTES]:
             raise ImageError(f"{shown(path)} has changed while it was read")
         return data

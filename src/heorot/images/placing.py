@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 COPY_BYTES = 1 << 30
 READ_BYTES = 256 * 1024
+CONTENTS = b"."
+"""As the first part of an item's path: it is in the destination itself, which is made if it is not there."""
 _SET_ID = 0o6000
 _PATH_BYTES = 4095
 _FOLDER = os.O_DIRECTORY | os.O_CLOEXEC
@@ -45,7 +47,7 @@ class Item:
     Parameters
     ----------
     path:
-        Relative to the destination; the first part is the name of what was copied.
+        Relative to the destination; the first part is the name of what was copied, or `CONTENTS`.
     attributes:
         Empty, or mode, uid, gid and modification time in nanoseconds: keep them.
     """
@@ -72,7 +74,7 @@ class _Spot:
     @property
     def path(self) -> bytes:
         """What people call it."""
-        return os.path.join(self._root, *self.names)
+        return os.path.join(self._root, *(name for name in self.names if name != CONTENTS))
 
     @property
     def name(self) -> bytes:
@@ -152,6 +154,8 @@ class Placer:
         then is the name of the one that is copied.
     several:
         There is more than one: the destination has to be a directory.
+    inside:
+        Whether it was a directory before anybody began; None: look.
 
     Raises
     ------
@@ -159,18 +163,24 @@ class Placer:
         If it has to be a directory, and is none.
     """
 
-    def __init__(self, destination: bytes, several: bool) -> None:
+    def __init__(self, destination: bytes, several: bool, inside: bool | None = None) -> None:
         self._destination = destination or b"."
+        self._several = several
         self._umask = os.umask(0o077)
         os.umask(self._umask)
-        try:
-            self._inside = stat.S_ISDIR(os.stat(self._destination).st_mode)
-        except OSError as error:
-            if error.errno != ENOENT or several or destination.endswith(b"/"):
-                raise _failure(self._destination, error) from error
-            self._inside = False
+        why = os.strerror(ENOTDIR)
+        self._inside = inside if inside is not None and not several else False
+        if inside is None or several:
+            try:
+                self._inside = stat.S_ISDIR(os.stat(self._destination).st_mode)
+            except OSError as error:
+                if error.errno != ENOENT:
+                    raise _failure(self._destination, error) from error
+                why = os.strerror(ENOENT)
         if not self._inside and (several or destination.endswith(b"/")):
-            raise PlacingError(f"cannot write {shown(destination)}: {os.strerror(ENOTDIR)}")
+            if several:
+                why += "; several files need a directory: name or make one"
+            raise PlacingError(f"cannot write {'into ' if several else ''}{shown(destination)}: {why}")
         self._directories: dict[bytes, tuple[_Spot, Item, os.stat_result, bool]] = {}
         """By path of the item: where it is, the item, which directory that was, and whether we have made it."""
         self._seen: set[bytes] = set()
@@ -222,7 +232,8 @@ class Placer:
             If it may not be put anywhere.
         """
         parts = item.path.split(b"/")
-        if any(part in (b"", b".", b"..") for part in parts) or b"\0" in item.path:
+        named = parts[1:] if parts[0] == CONTENTS and (len(parts) > 1 or item.kind == DIRECTORY) else parts
+        if any(part in (b"", b".", b"..") for part in named) or b"\0" in item.path:
             raise PlacingError(f"a copy may not be called {shown(item.path)}")
         if item.path in self._seen:
             raise PlacingError(f"{shown(item.path)} comes twice")
@@ -416,6 +427,9 @@ def _open_new(parent: int, name: bytes) -> tuple[int, bytes]:
     try:
         return os.open(b".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=parent), b""
     except OSError as error:
+        if error.errno == EPERM and not os.fstat(parent).st_nlink:
+            # A working directory that somebody has removed.
+            raise OSError(ENOENT, os.strerror(ENOENT)) from error
         if error.errno not in (ENOTSUP, EISDIR, EINVAL):
             raise
     hidden = _hidden(name)

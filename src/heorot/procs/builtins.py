@@ -16,13 +16,15 @@ from typing import NoReturn
 from heorot.core.chunks import DIRECTORY, FILE
 from heorot.core.errors import HeorotError
 from heorot.core.image import Entry, decode_manifest
+from heorot.core.nodeset import NodeSet
 from heorot.images.copy_stream import MAX_COMPLAINTS, Sender
 from heorot.images.identity import shown
-from heorot.images.placing import Item, Placer, PlacingError, copy_from
+from heorot.images.placing import CONTENTS, Item, Placer, PlacingError, copy_from
 from heorot.procs import system
 
 PUT = b"heorot:put"
 GET = b"heorot:get"
+LOOK = b"heorot:look"
 IMAGE_ROOT = b"/copy/"
 """Below it an image that is copied has its files."""
 
@@ -69,7 +71,9 @@ def open_view(view: bytes) -> list[int]:
     return [directory, manifest]
 
 
-def fork(argv: list[bytes], streams: tuple[int, int, int], given: list[int], identity: tuple[int, int] | None) -> int:
+def fork(
+    argv: list[bytes], streams: tuple[int, int, int], given: list[int], identity: tuple[int, int] | None, node: int
+) -> int:
     """Start a built-in command in a child and return its PID; we are the user already, and can turn back.
 
     Parameters
@@ -80,15 +84,17 @@ def fork(argv: list[bytes], streams: tuple[int, int, int], given: list[int], ide
         The descriptors of `open_view`.
     identity:
         uid and gid from which there shall be no way back for the child; None: it keeps ours.
+    node:
+        Our number.
     """
     pid = os.fork()
     if pid == 0:
-        _child(argv, streams, given, identity)
+        _child(argv, streams, given, identity, node)
     return pid
 
 
 def _child(
-    argv: list[bytes], streams: tuple[int, int, int], given: list[int], identity: tuple[int, int] | None
+    argv: list[bytes], streams: tuple[int, int, int], given: list[int], identity: tuple[int, int] | None, node: int
 ) -> NoReturn:
     status = 1
     try:
@@ -112,7 +118,7 @@ def _child(
             if int(name) >= len(moved):
                 with contextlib.suppress(OSError):
                     os.close(int(name))
-        status = _COMMANDS[argv[0]](argv[1:])
+        status = _COMMANDS[argv[0]](argv[1:], node)
     except HeorotError as error:
         _say(str(error))
     except OSError as error:
@@ -133,19 +139,25 @@ def _above(fd: int, limit: int) -> int:
 # ------------------------------------------------------------------ the commands
 
 
-def _put(arguments: list[bytes]) -> int:
-    """``heorot:put FLAGS DESTINATION``: put the files of the image at their place; ``d``: it has to be a directory."""
+def _put(arguments: list[bytes], node: int) -> int:
+    """``heorot:put FLAGS DESTINATION``: put the files of the image at their place; ``d``: it has to be a directory;
+    ``iFIRST,LAST,...``, at the end: the ranges of nodes on which it was one before the copy."""
     flags, destination = arguments
+    flags, decided, nodes = flags.partition(b"i")
     complain = Complaints()
     with os.fdopen(4, "rb") as file:
         manifest = decode_manifest(file.read())
-    placer = Placer(destination, b"d" in flags)
+    inside = None
+    if decided:
+        inside = node in NodeSet.from_ranges([int(bound) for bound in nodes.split(b",") if bound])
+    placer = Placer(destination, b"d" in flags, inside)
     failed: set[bytes] = set()
     """Directories that are not there, each named once: what is below has no place, and is not worth a line."""
+    contents = any(entry.path == IMAGE_ROOT[:-1] for entry in manifest.entries)
     for index, entry in enumerate(manifest.entries):
         try:
             if entry.path.rpartition(b"/")[0] not in failed:
-                _place(placer, index, entry)
+                _place(placer, index, entry, contents)
                 continue
         except PlacingError as error:
             complain(str(error))
@@ -156,10 +168,16 @@ def _put(arguments: list[bytes]) -> int:
     return complain.status()
 
 
-def _place(placer: Placer, index: int, entry: Entry) -> None:
-    if not entry.path.startswith(IMAGE_ROOT):
+def _place(placer: Placer, index: int, entry: Entry, contents: bool) -> None:
+    if entry.path + b"/" == IMAGE_ROOT:
+        path = CONTENTS
+    elif entry.path.startswith(IMAGE_ROOT):
+        path = entry.path[len(IMAGE_ROOT) :]
+        if contents:
+            path = CONTENTS + b"/" + path
+    else:
         return
-    item = Item(entry.path[len(IMAGE_ROOT) :], entry.kind, entry.mode, entry.target, entry.attributes)
+    item = Item(path, entry.kind, entry.mode, entry.target, entry.attributes)
     if entry.kind != FILE:
         placer.place(item)
     elif not entry.size:
@@ -177,7 +195,13 @@ def _place(placer: Placer, index: int, entry: Entry) -> None:
             os.close(source)
 
 
-def _get(arguments: list[bytes]) -> int:
+def _look(arguments: list[bytes], node: int) -> int:
+    """``heorot:look PATH``: end with 0 if it is a directory, else with 1."""
+    (path,) = arguments
+    return 0 if os.path.isdir(path) else 1
+
+
+def _get(arguments: list[bytes], node: int) -> int:
     """``heorot:get FLAGS FILE...``: write files to stdout; ``r``: directories, too. Each is called by its number."""
     flags, *paths = arguments
     complain = Complaints()
@@ -188,5 +212,5 @@ def _get(arguments: list[bytes]) -> int:
     return complain.status()
 
 
-_COMMANDS: dict[bytes, Callable[[list[bytes]], int]] = {PUT: _put, GET: _get}
+_COMMANDS: dict[bytes, Callable[[list[bytes], int], int]] = {PUT: _put, GET: _get, LOOK: _look}
 NAMES = frozenset(_COMMANDS)

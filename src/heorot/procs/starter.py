@@ -406,7 +406,7 @@ class Starter:
         )
         identity = (ticket.uid, ticket.gid) if self._uid == 0 else None
         try:
-            pid = builtins.fork(ticket.argv, streams, plan.given, identity)
+            pid = builtins.fork(ticket.argv, streams, plan.given, identity, self.config.node)
         except OSError as error:
             raise StartError(error.errno or 0, f"cannot start the copy: {_reason(error)}") from error
         self._limit_child(plan, pid)
