@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket  # the socket module costs 6 ms for enums that nobody here needs
 import os
+import sys
 
 from heorot.core.errors import RequestError
 
@@ -56,7 +57,7 @@ def connect_head(directory: str) -> _socket.socket:
     ------
     RequestError
         Code ``no-cluster`` if there is none, ``no-head`` if nothing listens now, ``permission`` if the caller may not
-        connect.
+        connect, ``untrusted`` if whoever listens is neither root nor the caller.
     """
     path = os.path.join(directory, SOCKET_NAME)
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
@@ -88,7 +89,39 @@ def connect_head(directory: str) -> _socket.socket:
     except OSError as error:
         connection.close()
         raise RequestError("no-cluster", f"cannot connect to {path}: {error.strerror or error}") from error
+    try:
+        check_server(connection, path)
+    except RequestError:
+        connection.close()
+        raise
     return connection
+
+
+def check_server(connection: _socket.socket, path: str) -> None:
+    """Make sure that root or the caller serves the socket at `path`, to which `connection` is connected.
+
+    What we send is for a head, and what it answers is believed: another user's program at this path gets neither.
+
+    Raises
+    ------
+    RequestError
+        Code ``untrusted``.
+    """
+    # The kernel has kept who called listen(2): struct ucred is pid, uid, gid.
+    uid = int.from_bytes(connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
+    if not uid or uid == os.geteuid():
+        return
+    import pwd
+
+    try:
+        user = f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        user = f"uid {uid}"
+    raise RequestError(
+        "untrusted",
+        f"{path} is served by {user}, who is neither root nor you: nothing was sent; name your cluster's directory with"
+        " HEOROT_DIR, or run this command as that user",
+    )
 
 
 def no_head(directory: str) -> RequestError:

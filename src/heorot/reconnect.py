@@ -55,8 +55,8 @@ class HeadSearch:
         Raises
         ------
         RequestError
-            ``no-cluster`` if the cluster was taken down, or another one is in its place; ``no-head`` if the limit is
-            over; there is one attempt in any case.
+            ``no-cluster`` if the cluster was taken down, or another one is in its place; ``untrusted`` if another
+            user's program is; ``no-head`` if the limit is over; there is one attempt in any case.
         """
         now = monotonic()
         # A head that takes connections and drops them must not be asked any faster.
@@ -72,8 +72,9 @@ class HeadSearch:
         self._attempts += 1
         try:
             return connect_head(self._directory)
-        except RequestError:
-            if late:
+        except RequestError as error:
+            # Somebody else at the head's place is no head that is late.
+            if late or error.code == "untrusted":
                 raise
             return None
 

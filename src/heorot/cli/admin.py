@@ -10,7 +10,9 @@ from pathlib import Path
 
 from heorot.config import DEFAULT_DIRECTORY, DEFAULT_HEAD_PATH, load_head
 from heorot.core.errors import HeorotError
+from heorot.trusted_path import check_directory, make_directory
 
+CLUSTER_DIRECTORY_MODE = 0o711
 UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -34,7 +36,20 @@ def add_directory(parser: argparse.ArgumentParser) -> None:
 
 
 def cluster_directory(given: Path | None) -> Path:
-    """Return the cluster directory that a command on the head's host is about. Raises HeorotError."""
+    """Return the cluster directory that a command on the head's host is about.
+
+    Raises
+    ------
+    HeorotError
+        If somebody else could change what is in it, or the configuration that names it cannot be read.
+    """
+    directory = _named(given)
+    if directory.exists():
+        check_directory(directory)
+    return directory
+
+
+def _named(given: Path | None) -> Path:
     if given is not None:
         return given.absolute()
     if os.environ.get("HEOROT_DIR"):
@@ -42,6 +57,22 @@ def cluster_directory(given: Path | None) -> Path:
     if DEFAULT_HEAD_PATH.exists():
         return Path(load_head(DEFAULT_HEAD_PATH).cluster.directory)
     return Path(DEFAULT_DIRECTORY)
+
+
+def make_places(config: Path, directory: Path) -> None:
+    """Make where a configuration, and where keys and state go, if they are not there.
+
+    Raises
+    ------
+    HeorotError
+        If somebody else could change what is there.
+    OSError
+        If they cannot be made.
+    """
+    make_directory(config.parent, 0o755, parents=True)
+    # Users must get through to head.sock if it is in here; what is private has its own 0700 below.
+    if not make_directory(directory, CLUSTER_DIRECTORY_MODE, parents=True):
+        directory.chmod(CLUSTER_DIRECTORY_MODE)
 
 
 def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:

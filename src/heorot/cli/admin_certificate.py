@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from heorot.cli.admin import duration_ms, run
 from heorot.config import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, HeadFile, NodeFile, load_head, load_node
 from heorot.core.errors import HeorotError, SecurityError
+from heorot.trusted_path import check_directory
 
 if TYPE_CHECKING:
     from heorot.security.authority import Identity
@@ -54,6 +55,8 @@ def _roles(arguments: argparse.Namespace) -> list[tuple[HeadFile | NodeFile, Pat
     if arguments.node_config.exists():
         node = load_node(arguments.node_config)
         roles.append((node, Path(node.cluster.directory) / "nodes" / f"n{node.node.number}"))
+    for config, _ in roles:
+        check_directory(config.cluster.directory)
     if not roles:
         missing = f"there is no {arguments.head_config} and no {arguments.node_config}"
         raise HeorotError(f"this host is neither a head nor a node: {missing}")

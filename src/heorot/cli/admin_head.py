@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from heorot.cli.admin import add_directory, cluster_directory, run
+from heorot.cli.admin import add_directory, cluster_directory, make_places, run
 from heorot.config import (
     DEFAULT_CAPACITY,
     DEFAULT_DIRECTORY,
@@ -29,7 +29,6 @@ from heorot.core.errors import HeorotError
 from heorot.daemons import control
 
 CONFIG_MODE = 0o644
-CLUSTER_DIRECTORY_MODE = 0o711
 SWITCH_TIMEOUT_S = 10.0
 SWITCH_POLL_S = 0.005
 
@@ -104,10 +103,7 @@ def _init(arguments: argparse.Namespace) -> int:
     addresses = [parse_address(text, listen.port) for text in arguments.address or []] or [_own_address(listen)]
     if config.exists():
         raise ConfigError(f"{config} exists already; remove it, or name another with --config")
-    config.parent.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    # Users must get through to head.sock if it is in here; what is private has its own 0700 below.
-    directory.chmod(CLUSTER_DIRECTORY_MODE)
+    make_places(config, directory)
     authority = Authority.create(directory / "ca", arguments.cluster)
     authority.issue_head(arguments.name).write(directory / "heads" / arguments.name, durable=True)
     _write_config(

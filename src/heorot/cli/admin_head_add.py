@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heorot.cli.admin import run
+from heorot.cli.admin import CLUSTER_DIRECTORY_MODE, run
 from heorot.config import (
     DEFAULT_DIRECTORY,
     DEFAULT_HEAD_PATH,
@@ -24,12 +24,12 @@ from heorot.config import (
 )
 from heorot.config_text import render_head, shared_settings, with_address
 from heorot.core.errors import HeorotError
+from heorot.trusted_path import check_directory, make_directory
 
 if TYPE_CHECKING:
     from heorot.security.bundle import HeadBundle
 
 CONFIG_MODE = 0o644
-CLUSTER_DIRECTORY_MODE = 0o711
 
 
 def main(argv: list[str]) -> int:
@@ -92,6 +92,7 @@ def _add(arguments: argparse.Namespace) -> int:
     from heorot.security.registry import FILE_NAME
 
     config = load_head(arguments.config)
+    check_directory(config.cluster.directory)
     check_head_name(arguments.name)
     address = parse_address(arguments.address, DEFAULT_HEAD_PORT)
     if config.store.kind != "etcd":
@@ -180,11 +181,8 @@ def _join(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{path} exists already; remove it, or name another with --config")
     for present in _foreign(directory, bundle):
         raise HeorotError(f"{directory} holds a head already: {present} exists; remove it, or give another --dir")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not directory.exists():
-        directory.mkdir(parents=True)
-        # Users must get through to head.sock if it is in here; what is private has its own 0700 below.
-        directory.chmod(CLUSTER_DIRECTORY_MODE)
+    make_directory(path.parent, 0o755, parents=True)
+    make_directory(directory, CLUSTER_DIRECTORY_MODE, parents=True)
     bundle.authority.write(directory / "ca")
     identity.write(directory / "heads" / bundle.name, durable=True)
     if bundle.registry:

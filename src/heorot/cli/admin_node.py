@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from heorot.cli.admin import add_directory, cluster_directory, run
+from heorot.cli.admin import add_directory, cluster_directory, make_places, run
 from heorot.config import (
     DEFAULT_DIRECTORY,
     DEFAULT_HEAD_PORT,
@@ -26,7 +26,6 @@ from heorot.config_text import render_node
 from heorot.core.errors import HeorotError
 
 CONFIG_MODE = 0o644
-CLUSTER_DIRECTORY_MODE = 0o711
 TOKEN_VARIABLE = "HEOROT_TOKEN"
 
 
@@ -98,9 +97,7 @@ def _join(arguments: argparse.Namespace) -> int:
     if config.exists() and not arguments.force:
         raise ConfigError(f"this host is a node already: {config} exists; use --force to join anew")
     # All that can fail for a local reason fails before the token is spent.
-    config.parent.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(CLUSTER_DIRECTORY_MODE)
+    make_places(config, directory)
     make_private_directory(directory / "nodes")
     for place in (config.parent, directory / "nodes"):
         if not os.access(place, os.W_OK):

@@ -15,6 +15,7 @@ from heorot.core.errors import HeorotError
 from heorot.daemons import control
 from heorot.daemons.layout import LOCK, Layout
 from heorot.endpoint import cluster_directory
+from heorot.trusted_path import check_directory
 
 WARDEN_TIMEOUT_S = 60.0
 
@@ -44,6 +45,7 @@ def _body(arguments: list[str]) -> int:
     layout = Layout(cluster_directory(parsed.get("dir") or None))
     remains = layout.remains()
     if LOCK in remains:
+        check_directory(layout.root)
         bring_down(layout)
     elif not _end_what_runs(layout):
         what = f" of 'heorot up', and holds {', '.join(remains[:4])} of something else: nothing was removed"

@@ -20,6 +20,7 @@ from heorot.daemon_mark import WARDEN_MODULE
 from heorot.daemons import control
 from heorot.daemons.layout import LOCK, Layout
 from heorot.endpoint import cluster_directory
+from heorot.trusted_path import make_directory
 
 MAX_NODES = 4096
 MAX_HEADS = 8
@@ -205,13 +206,8 @@ def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, 
 
 def _claim(layout: Layout) -> tuple[int, bool]:
     """Create the directory if need be and take its lock. Returns the lock and whether the directory is new."""
-    created = False
     try:
-        try:
-            os.mkdir(layout.root, 0o755)
-            created = True
-        except FileExistsError:
-            pass
+        created = make_directory(layout.root, 0o755)
         remains = layout.remains()
         if remains and LOCK not in remains:
             raise HeorotError(

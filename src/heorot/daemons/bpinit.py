@@ -7,8 +7,10 @@ import signal
 import sys
 from typing import NoReturn
 
-from heorot.procs.namespace import SpaceError, pid_range, spawn_space
+from heorot.core.errors import HeorotError
+from heorot.procs.namespace import pid_range, spawn_space
 from heorot.procs.space_socket import listen
+from heorot.trusted_path import check_file, make_directory
 
 _USAGE = """usage: bpinit --config PATH
        bpinit --dir DIR --node N [--capacity NODES]
@@ -31,11 +33,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         base, size = pid_range(node, max(node + 1, int(options.get("--capacity", "1023"))))
         spool = os.path.join(directory, "spool")
-        os.makedirs(spool, mode=0o700, exist_ok=True)
+        make_directory(directory, 0o700, parents=True)
+        make_directory(spool, 0o700)
         listener = listen(os.path.join(directory, "init.sock"))
         config = SpaceConfig(node=node, base_pid=base, range_size=size, spool_dir=spool, die_with_parent=True)
         pid = spawn_space(config, listener)
-    except (OSError, SpaceError) as error:
+    except (OSError, HeorotError) as error:
         sys.stderr.write(f"bpinit: {error}\n")
         sys.exit(1)
     listener.close()
@@ -72,11 +75,12 @@ def _configured(path: str) -> dict[str, str]:
     """Return the options that the node's configuration file stands for."""
     from pathlib import Path
 
-    from heorot.config import ConfigError, load_node
+    from heorot.config import load_node
 
     try:
+        check_file(path)
         config = load_node(Path(path))
-    except ConfigError as error:
+    except (OSError, HeorotError) as error:
         sys.stderr.write(f"bpinit: {error}\n")
         sys.exit(1)
     return {

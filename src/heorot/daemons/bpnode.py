@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heorot import __version__
-from heorot.core.errors import HeorotError
+from heorot.core.errors import HeorotError, SecurityError
 from heorot.core.machine import FromSpace, Remember, SpaceClosed, SpaceConnected
 from heorot.core.node import NodeConfig, NodeMachine
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
@@ -174,7 +174,12 @@ def _connect_space(path: Path, loop: EpollLoop, init_pid: int) -> socket.socket:
     deadline = loop.time() + SPACE_TIMEOUT_S
     while True:
         try:
-            return connect_unix(path)
+            sock = connect_unix(path)
+            uid = peer_credentials(sock)[1]
+            if uid in (0, os.geteuid()):
+                return sock
+            sock.close()
+            raise SecurityError(f"{path} is served by uid {uid}, which is neither root nor this agent's user")
         except OSError as error:
             # Waiting for a bpinit that is dead would keep the nodes below on our listening socket.
             if loop.time() > deadline or (init_pid and not _is_running(init_pid)):

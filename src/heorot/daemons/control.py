@@ -13,9 +13,10 @@ import socket
 import time
 from typing import Any
 
-from heorot.core.errors import HeorotError
+from heorot.core.errors import HeorotError, RequestError
 from heorot.daemon_mark import WARDEN_NAME, daemon_mark
 from heorot.daemons.layout import LOCK, Layout
+from heorot.endpoint import check_server
 
 ANSWER_TIMEOUT_S = 60.0
 KEEPER_TIMEOUT_S = 10.0
@@ -33,11 +34,14 @@ class NoKeeper(HeorotError):
 
 
 def connect(layout: Layout) -> socket.socket:
-    """Return a connection to the warden. Raises NoWarden."""
+    """Return a connection to the warden. Raises NoWarden, and RequestError if another user serves its socket."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     sock.settimeout(ANSWER_TIMEOUT_S)
     try:
         _connect(sock, layout.root, "warden.sock")
+    except RequestError:
+        sock.close()
+        raise
     except OSError as error:
         sock.close()
         raise NoWarden(f"no cluster runs in {layout.root} ({error.strerror or error})") from error
@@ -45,23 +49,33 @@ def connect(layout: Layout) -> socket.socket:
 
 
 def connect_space(directory: str) -> socket.socket:
-    """Return a connection to the bpinit of the node with this directory. Raises OSError."""
+    """Return a connection to the bpinit of the node with this directory.
+
+    Raises
+    ------
+    OSError
+        If it does not run, or may not be asked.
+    RequestError
+        If another user serves its socket.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         _connect(sock, directory, "init.sock")
-    except OSError:
+    except BaseException:
         sock.close()
         raise
     return sock
 
 
 def _connect(sock: socket.socket, directory: str, name: str) -> None:
+    """Connect to a daemon of root or ourselves. Raises OSError, RequestError."""
     # The directory's descriptor makes a path of any length short enough.
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         sock.connect(f"/proc/self/fd/{fd}/{name}")
     finally:
         os.close(fd)
+    check_server(sock, os.path.join(directory, name))
 
 
 def ask(

@@ -11,6 +11,7 @@ from heorot import __version__
 from heorot.config import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, HeadFile, load_head, load_node
 from heorot.core.errors import HeorotError
 from heorot.daemons.layout import Layout
+from heorot.trusted_path import check_directory, check_file, make_directory
 
 
 def _arguments(name: str, default: Path, arguments: list[str]) -> Path:
@@ -41,11 +42,13 @@ def head_main(arguments: list[str]) -> int:
     set_name("bphead-keeper")
     raise_descriptor_limit()
     try:
+        check_file(path)
         config = load_head(path)
         layout = Layout(config.cluster.directory)
         root = Path(layout.root)
+        check_directory(root)
         (root / "log").mkdir(exist_ok=True)
-        Path(config.head.socket).parent.mkdir(mode=0o755, exist_ok=True)
+        make_directory(Path(config.head.socket).parent, 0o755)
         join = None
         if (root / "ca").exists():
             addresses = [str(address) for address in config.head.addresses]
@@ -110,11 +113,13 @@ def node_main(arguments: list[str]) -> int:
     path = _arguments("bpnode", DEFAULT_NODE_PATH, arguments)
     raise_descriptor_limit()
     try:
+        check_file(path)
         config = load_node(path)
         number = config.node.number
         set_name(f"bpnode n{number}")
         layout = Layout(config.cluster.directory)
         directory = Path(layout.node(number))
+        check_directory(directory)
         (Path(layout.root) / "log").mkdir(exist_ok=True)
         (directory / "state").mkdir(mode=0o700, exist_ok=True)
         settings = bpnode.NodeSettings(

@@ -30,6 +30,7 @@ from heorot.runtime.log import Log
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.process import fork_daemon, raise_descriptor_limit, set_name
 from heorot.runtime.sockets import Acceptor, listen_unix, peer_credentials
+from heorot.trusted_path import check_directory
 
 STANDBY_WAIT_S = 5.0
 """How long the standby heads wait for the first one to become active."""
@@ -69,6 +70,7 @@ class Warden:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self.loop.add_reader(wake_read, self._signalled, wake_read)
         layout = self.embedded.layout
+        check_directory(layout.root)
         self.embedded.create()
         control = listen_unix(Path(layout.path("warden.sock")), 0o666)
         Acceptor(self.loop, control, self._controller)

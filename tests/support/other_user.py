@@ -1,0 +1,133 @@
+"""A second real user: code that runs with the rights of somebody who is neither root nor the cluster's owner.
+
+It runs in forks of the test process, because the Python that runs the tests may be out of another user's reach.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+OTHER = 54321
+"""The user's number and group; no account has it."""
+DEADLINE_S = 60.0
+
+
+def _fork(body: Callable[[int, int], Any], uid: int) -> tuple[int, socket.socket]:
+    """Run `body(read, write)` as the other user in a child; return its pid and our end of its socket."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    status = 1
+    try:
+        ours.close()
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        os.chdir("/")
+        body(theirs.fileno(), theirs.fileno())
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def as_other(action: Callable[[], Any], uid: int = OTHER) -> Any:
+    """Return what `action` returns, which JSON can hold, or ``["OSError", errno]`` if it was refused."""
+
+    def body(_read: int, write: int) -> None:
+        try:
+            value = action()
+        except OSError as error:
+            value = ["OSError", error.errno]
+        os.write(write, json.dumps(value).encode())
+
+    pid, ours = _fork(body, uid)
+    with ours:
+        ours.settimeout(DEADLINE_S)
+        data = b""
+        try:
+            while piece := ours.recv(65536):
+                data += piece
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            raise
+        finally:
+            status = os.waitpid(pid, 0)[1]
+    assert status == 0
+    return json.loads(data)
+
+
+@contextmanager
+def other_holding(action: Callable[[], Any], uid: int = OTHER) -> Iterator[Any]:
+    """Have the other user keep what `action` returns (sockets, say) as long as the block lasts; gives their number."""
+
+    def body(read: int, write: int) -> None:
+        kept = action()
+        os.write(write, b"%d\n" % len(kept))
+        os.read(read, 1)
+
+    pid, ours = _fork(body, uid)
+    with ours:
+        try:
+            ours.settimeout(DEADLINE_S)
+            yield int(ours.recv(64))
+        finally:
+            ours.close()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+class Impostor:
+    """Another user's program that serves a socket; `heard` is what it was sent, once the block has ended."""
+
+    heard: bytes = b""
+
+
+@contextmanager
+def impostor(path: Path, uid: int = OTHER) -> Iterator[Impostor]:
+    """Serve a unix socket at `path` as the other user, who may write into its directory."""
+
+    def body(read: int, write: int) -> None:
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(str(path))
+        os.chmod(path, 0o666)
+        server.listen(64)
+        os.write(write, b"r")
+        heard = b""
+        while True:
+            ready = select.select([server.fileno(), read], [], [], DEADLINE_S)[0]
+            if server.fileno() not in ready:
+                break
+            connection, _ = server.accept()
+            with connection:
+                connection.settimeout(DEADLINE_S)
+                heard += connection.recv(65536)
+        os.unlink(path)
+        os.write(write, b"heard:" + heard)
+
+    made = Impostor()
+    pid, ours = _fork(body, uid)
+    with ours:
+        try:
+            ours.settimeout(DEADLINE_S)
+            assert ours.recv(1) == b"r"
+            yield made
+            ours.shutdown(socket.SHUT_WR)
+            data = ours.recv(65536)
+            assert data.startswith(b"heard:")
+            made.heard = data[6:]
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
