@@ -20,6 +20,7 @@ from pathlib import Path
 
 from heorot.config import Address
 from heorot.config_text import render_head, render_node
+from heorot.runtime import state
 from heorot.security.authority import Authority
 from heorot.security.registry import NodeRecord, Registry
 from tests.cluster.harness import Cluster, await_that, is_alive
@@ -81,7 +82,7 @@ class HeadHost:
     def head_pid(self) -> int:
         """Return the PID of the head's process if it leads, or thinks so; else 0."""
         with suppress(OSError, ValueError):
-            known = json.loads((self.directory / "keeper.json").read_text())
+            known = json.loads(state.recall(self.directory, "keeper.json"))
             pid = int(known["head_pid"])
             if known["role"] == "active" and pid in self.pids() and is_alive(pid):
                 return pid
@@ -89,9 +90,7 @@ class HeadHost:
 
     def epoch(self) -> int:
         """Return the last epoch that this head has led in."""
-        with suppress(OSError, ValueError):
-            return int((self.directory / "epoch").read_text())
-        return 0
+        return int(state.recall(self.directory, "epoch") or 0)
 
 
 class HostsCluster:
@@ -233,9 +232,7 @@ class HostsCluster:
 
     def node_epoch(self, number: int) -> int:
         """Return the highest epoch that a node has seen, as it is on its disk."""
-        with suppress(OSError, ValueError):
-            return int((self.nodes[number].directory / "nodes" / f"n{number}" / "state" / "epoch").read_text())
-        return 0
+        return int(state.recall(self.nodes[number].directory / "nodes" / f"n{number}" / "state", "epoch") or 0)
 
     def lacks(self) -> str:
         """Say what is not whole; empty: everything is."""

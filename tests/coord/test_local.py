@@ -7,15 +7,18 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from heorot.coord.local import LocalStore
 from heorot.coord.port import LeaseLost, StoreRefused, Term
+from tests.support.disks import fill, small_disk
 
 CANDIDATE = """
 import os, select, sys
+from collections.abc import Iterator
 from pathlib import Path
 from heorot.coord.local import LocalStore
 store = LocalStore(Path(sys.argv[1]), sys.argv[2])
@@ -163,4 +166,59 @@ def test_a_process_that_has_only_the_number_of_the_leader_is_not_taken_for_it(tm
     store = LocalStore(tmp_path, "h1")
     (tmp_path / "leader").write_text(f"h0 {os.getpid()} 1\n")
     assert store.look().leader == ""
+    store.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "128k") as made:
+        yield made
+
+
+def test_on_a_disk_that_has_become_full_heads_are_elected_and_hand_over(disk: Path) -> None:
+    stores = [LocalStore(disk / "coord", name) for name in ("h0", "h1")]
+    for store in stores:
+        store.look()
+    fill(disk)
+    for epoch in range(1, 6):
+        store = stores[epoch % 2]
+        assert elect(store).epoch == epoch
+        store.handed_over(os.getpid())
+        assert [other.look().leader for other in stores] == [f"h{epoch % 2}"] * 2
+        store.prefer(f"h{1 - epoch % 2}")
+        assert stores[1 - epoch % 2].look().preferred == f"h{1 - epoch % 2}"
+    # A candidate that was here before comes back.
+    stores[1].close()
+    stores[1] = LocalStore(disk / "coord", "h1")
+    assert stores[1].look().candidates == ("h0", "h1")
+    for store in stores:
+        store.close()
+
+
+def test_a_store_that_has_no_room_asks_for_it_and_says_so_if_there_is_none(disk: Path) -> None:
+    spare = disk / "spare"
+    spare.write_bytes(bytes(8 * 4096))
+    fill(disk)
+    with pytest.raises(StoreRefused, match="No space left"):
+        LocalStore(disk / "coord", "h0").look()
+
+    def make_room() -> bool:
+        spare.unlink()
+        return True
+
+    store = LocalStore(disk / "coord", "h0", make_room)
+    assert store.look().candidates == ("h0",)
+    store.close()
+
+
+def test_a_store_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "candidates").mkdir()
+    (tmp_path / "epoch").write_text("41\n")
+    (tmp_path / "leader").write_text("h0 1 1\n")
+    store = LocalStore(tmp_path, "h1")
+    assert store.look().epoch == 41
+    # Somebody of that release may lead: only who has the lock changes the file.
+    assert (tmp_path / "epoch").read_text() == "41\n"
+    assert elect(store).epoch == 42
+    assert LocalStore(tmp_path, "h2").last_epoch() == 42
     store.close()

@@ -3,34 +3,44 @@
 The lock says who is head, and the head's own process holds it: the kernel gives it up when that process is dead,
 whatever killed it, and not before. The epoch is a number in a file that only the holder of the lock may write, and that
 only grows. Each candidate holds a lock of its own on ``candidates/NAME``, which tells the others that it is there.
+
+An election needs no free block: the files own theirs from the first candidate on, and are written in place
+(`heorot.slot_file`); the names of locks stay when those who held them are gone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import select
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from heorot.coord.port import HOLD_BACK_S, LeaseLost, StoreRefused, Term, View
 from heorot.core.errors import HeorotError
+from heorot.slot_file import SlotFile, no_room, with_room
 
 MAX_CANDIDATES = 64
 
 
 class LocalStore:
-    """One candidate's view of the store in `directory`."""
+    """One candidate's view of the store in `directory`. `make_room` is asked for room when the disk has none; it says
+    whether it has freed any.
+    """
 
     kind = "local"
     lease_s = float("inf")
     renew_every_s = 0.5
     look_every_s = 0.1
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, make_room: Callable[[], bool] = no_room) -> None:
         self._directory = directory
         self._name = name
+        self._make_room = make_room
+        self._epoch_file = SlotFile(directory / "epoch", durable=True)
+        self._leader_file = SlotFile(directory / "leader")
+        self._preferred_file = SlotFile(directory / "preferred")
         self._lock = -1
         self._lock_inode = 0
         self._candidate = -1
@@ -41,7 +51,7 @@ class LocalStore:
     def look(self) -> View:
         """See `heorot.coord.port.Store`."""
         try:
-            self._announce()
+            with_room(self._announce, self._make_room)
             found = self.leader()
             candidates = self._candidates()
         except OSError as error:
@@ -59,8 +69,7 @@ class LocalStore:
     def campaign(self, floor: int) -> Term | None:
         """See `heorot.coord.port.Store`."""
         try:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
-            self._lock = os.open(self._directory / "leader.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = with_room(self._open_lock, self._make_room)
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -73,10 +82,10 @@ class LocalStore:
             last = self.last_epoch()
             epoch = max(last, floor) + 1
             # On disk before anybody hears of it: after a power cut the epoch must not be given out again.
-            self._write("epoch", str(epoch))
+            self._write(self._epoch_file, str(epoch))
             self._write_leader(os.getpid())
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._directory / "preferred")
+            if self._preferred():
+                self._write(self._preferred_file, "")
         except OSError as error:
             self.resign()
             raise self._failed(error) from error
@@ -112,7 +121,7 @@ class LocalStore:
         """See `heorot.coord.port.Store`."""
         try:
             # The monotonic clock is the same for all processes of a host.
-            self._write("preferred", f"{name} {int((time.monotonic() + HOLD_BACK_S) * 1000)}")
+            self._write(self._preferred_file, f"{name} {int((time.monotonic() + HOLD_BACK_S) * 1000)}")
         except OSError as error:
             raise self._failed(error) from error
 
@@ -121,8 +130,6 @@ class LocalStore:
         self.resign()
         self._forget_leader()
         if self._candidate >= 0:
-            with contextlib.suppress(OSError):
-                os.unlink(self._directory / "candidates" / self._name)
             os.close(self._candidate)
             self._candidate = -1
 
@@ -136,34 +143,38 @@ class LocalStore:
         StoreRefused
             If the file is there but holds no number: guessing could repeat an epoch.
         """
-        path = self._directory / "epoch"
+        path = self._epoch_file.path
         try:
-            text = path.read_text("ascii").strip()
-            return int(text)
-        except FileNotFoundError:
-            return 0
-        except (OSError, ValueError) as error:
-            raise StoreRefused(f"cannot read the epoch from {path}: {error}") from error
+            value = self._epoch_file.read()
+            return 0 if value is None else int(value.decode("ascii"))
+        except (OSError, ValueError, HeorotError) as error:
+            raise StoreRefused(
+                f"cannot read the epoch from {path}: {error}; write the cluster's highest epoch into it"
+            ) from error
 
     def leader(self) -> tuple[str, int] | None:
         """Return the name and pid of the head that was elected last, if any was."""
         try:
-            name, pid, _started = (self._directory / "leader").read_text("utf-8").split()
+            name, pid, _started = self._read(self._leader_file)
             return name, int(pid)
-        except (OSError, ValueError):
+        except ValueError:
             return None
 
     def _write_leader(self, pid: int) -> None:
-        self._write("leader", f"{self._name} {pid} {_start_time(pid)}")
+        self._write(self._leader_file, f"{self._name} {pid} {_start_time(pid)}")
 
     def _preferred(self) -> str:
         try:
-            name, until_ms = (self._directory / "preferred").read_text("utf-8").split()
+            name, until_ms = self._read(self._preferred_file)
             left_s = int(until_ms) / 1000 - time.monotonic()
-        except (OSError, ValueError):
+        except ValueError:
             return ""
         # One that lies further ahead is of before a reboot.
         return name if 0 < left_s <= HOLD_BACK_S else ""
+
+    def _open_lock(self) -> int:
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        return os.open(self._directory / "leader.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _announce(self) -> None:
         if self._candidate >= 0:
@@ -171,6 +182,8 @@ class LocalStore:
         directory = self._directory / "candidates"
         self._directory.mkdir(mode=0o700, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
+        for file in (self._epoch_file, self._leader_file, self._preferred_file):
+            file.reserve()
         fd = os.open(directory / self._name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -182,10 +195,10 @@ class LocalStore:
 
     def _candidates(self) -> tuple[str, ...]:
         found = []
-        for name in sorted(os.listdir(self._directory / "candidates"))[:MAX_CANDIDATES]:
+        for name in sorted(os.listdir(self._directory / "candidates")):
             if name == self._name or self._is_held(self._directory / "candidates" / name):
                 found.append(name)
-        return tuple(found)
+        return tuple(found[:MAX_CANDIDATES])
 
     def _is_held(self, path: Path) -> bool:
         try:
@@ -209,7 +222,7 @@ class LocalStore:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         # The number may be another process's by now; that one was started at another time.
-        if poll.poll(0) or (self._directory / "leader").read_text("utf-8").split()[2:] != [_start_time(pid)]:
+        if poll.poll(0) or self._read(self._leader_file)[2:] != [_start_time(pid)]:
             os.close(fd)
             return False
         self._leader_process = fd
@@ -229,25 +242,15 @@ class LocalStore:
     def _failed(self, error: OSError) -> StoreRefused:
         return StoreRefused(f"the coordination store {self._directory} failed: {error.strerror or error}")
 
-    def _write(self, name: str, text: str) -> None:
-        temporary = self._directory / f".{name}.{self._name}"
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    def _read(self, file: SlotFile) -> list[str]:
+        """Return the words of a file; none, if there is nothing to read: who leads is then found out by the lock."""
         try:
-            os.write(fd, text.encode() + b"\n")
-            if name == "epoch":
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(temporary, self._directory / name)
-        if name != "epoch":
-            return
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            return (file.read() or b"").decode("utf-8").split()
+        except (OSError, UnicodeDecodeError, HeorotError):
+            return []
+
+    def _write(self, file: SlotFile, text: str) -> None:
+        with_room(lambda: file.write(text.encode() + b"\n"), self._make_room)
 
 
 def _start_time(pid: int) -> str:

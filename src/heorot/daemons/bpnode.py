@@ -26,9 +26,12 @@ from heorot.runtime.shell import Shell
 from heorot.runtime.sockets import bind_tcp, connect_unix, peer_credentials
 from heorot.security import tls
 from heorot.security.signing import Verifier
+from heorot.slot_file import no_room
 
 INIT_END_TIMEOUT_S = 0.5
 """How long a bpinit that has closed its connection may take to end; if it takes longer, the head notices by itself."""
+KEPT = ("epoch", "placement")
+"""What an agent keeps on disk: it must be able to when that is full."""
 SPACE_TIMEOUT_S = 10.0
 """How long a starting agent waits for its bpinit to listen."""
 
@@ -91,6 +94,8 @@ def _serve(settings: NodeSettings, log: Log) -> str:
                 raise
             listener = bind_tcp(settings.host, 0)
     host, port = listener.getsockname()[:2]
+    for name in KEPT:
+        state.reserve(directory / "state", name, log, no_room)
     config = NodeConfig(
         cluster=settings.cluster,
         node=settings.node,

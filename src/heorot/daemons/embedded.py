@@ -29,6 +29,7 @@ from heorot.runtime.channel import TlsCodec
 from heorot.runtime.sockets import bind_tcp, listen_unix
 from heorot.security import tls
 from heorot.security.authority import Authority
+from heorot.slot_file import SlotFile
 
 HOST = "127.0.0.1"
 CONNECT_TIMEOUT_MS = 10_000
@@ -147,6 +148,7 @@ class Embedded:
             for name in ("state", "spool"):
                 (directory / name).mkdir(mode=0o700)
             self._write_placement(node)
+            SlotFile(directory / "state" / "epoch").reserve()
         except OSError as error:
             raise disk_error(error, self.layout.root) from error
         self._issued.add(node.number)
@@ -158,9 +160,7 @@ class Embedded:
         ]
         assert self._authority is not None
         sealed = seal_placement(self._authority.signer.sign, Placement(self.cluster, node.number, hops, 1, 0))
-        path = Path(self.layout.node(node.number)) / "state" / "placement"
-        path.write_bytes(sealed)
-        path.chmod(0o600)
+        SlotFile(os.path.join(self.layout.node(node.number), "state", "placement")).write(sealed)
 
     def store(self, head: HeadSlot) -> Store:
         """Return the coordination store as this head uses it."""

@@ -32,6 +32,7 @@ from heorot.runtime import state
 from heorot.runtime.loop import boot_time
 from heorot.runtime.process import how_ended
 from heorot.runtime.sockets import listen_unix, peer_credentials
+from heorot.slot_file import no_room
 
 QUICK_END_S = 0.5
 """A head that dies sooner after its election has probably met what kills it in any term: it is not started at once."""
@@ -57,7 +58,8 @@ it lives (see `heorot.daemons.watchdog`); returns its pid."""
 
 class Keeper:
     """Keeps one head. `directory` is the head's own, next to its identity. `start_passing` serves the clients of this
-    host while the head is on standby. `hang_ms` is how long the head may be silent.
+    host while the head is on standby. `hang_ms` is how long the head may be silent. `make_room` is asked for room when
+    the disk has none.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Keeper:
         log: Callable[[str, str], None],
         start_passing: StartPassing | None = None,
         hang_ms: int = 10_000,
+        make_room: Callable[[], bool] = no_room,
     ) -> None:
         self._name = name
         self._directory = directory
@@ -76,6 +79,7 @@ class Keeper:
         self._start = start
         self._hang_s = hang_ms / 1000
         self._log = log
+        self._make_room = make_room
         self._passing = StandIn(start_passing, log)
         self._role = "standby"
         self._view = View("", 0, (), "")
@@ -106,6 +110,7 @@ class Keeper:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, lambda number, frame: None)
+        state.reserve(self._directory, EPOCH_NAME, self._log, self._make_room)
         self._control = listen_unix(self._directory / SOCKET_NAME, 0o600)
         self._control.setblocking(False)
         try:
@@ -185,21 +190,19 @@ class Keeper:
             self._seen_epoch = max(epoch, self._floor())
             with self._logged("cannot note the epoch"):
                 try:
-                    state.remember_durably(self._directory, EPOCH_NAME, str(self._seen_epoch).encode())
+                    self._keep_epoch(self._seen_epoch)
                 except OSError as error:
                     raise HeorotError(f"{self._directory / EPOCH_NAME}: {error.strerror or error}") from error
 
     def _floor(self) -> int:
         """Return the highest epoch that this host has ever led in, or seen in the store."""
-        path = self._directory / EPOCH_NAME
         try:
-            return max(self._seen_epoch, int(path.read_text("ascii")))
-        except FileNotFoundError:
-            return self._seen_epoch
-        except (OSError, ValueError) as error:
-            raise StoreRefused(
-                f"cannot read the last epoch from {path}: {error}; write the highest epoch of the cluster into it"
-            ) from error
+            return max(self._seen_epoch, state.recall_epoch(self._directory, EPOCH_NAME))
+        except HeorotError as error:
+            raise StoreRefused(str(error)) from error
+
+    def _keep_epoch(self, epoch: int) -> None:
+        state.remember_durably(self._directory, EPOCH_NAME, str(epoch).encode(), self._make_room)
 
     # ------------------------------------------------------------------ lead
 
@@ -212,7 +215,7 @@ class Keeper:
             self._log("warning", term.warning)
         try:
             try:
-                state.remember_durably(self._directory, EPOCH_NAME, str(term.epoch).encode())
+                self._keep_epoch(term.epoch)
                 self._epoch = term.epoch
                 self._head_pid = self._start(term, read, write)
             except (HeorotError, OSError) as error:
