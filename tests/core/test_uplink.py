@@ -13,7 +13,9 @@ from heorot.core.machine import (
     SetTimer,
     TimerFired,
 )
-from tests.core.rigs import HEAD, NodeRig, hello, placement
+from heorot.core.tickets import seal_heads
+from heorot.core.uplink import PASSED_ON_AFTER_ROUNDS
+from tests.core.rigs import CLUSTER, HEAD, NodeRig, hello, placement, sign
 
 
 def keys(node: NodeRig) -> list[str]:
@@ -199,3 +201,36 @@ def test_a_parent_that_is_silent_for_too_long_is_given_up() -> None:
     node.now = 31_000
     node.give(TimerFired("heartbeat"))
     assert node.closed(link)
+
+
+def test_heads_on_standby_are_asked_to_pass_a_node_on_only_after_some_rounds_in_vain() -> None:
+    node = NodeRig(0, heads=2)
+    asked = []
+    for _ in range(PASSED_ON_AFTER_ROUNDS + 2):
+        wants = [item for item in node.sent if isinstance(item, Connect)]
+        node.looked()
+        asked.append([item.passed_on for item in wants])
+        for item in wants:
+            node.give(ConnectFailed(item.key, "refused"))
+        second = [item for item in node.sent if isinstance(item, Connect)]
+        node.looked()
+        for item in second:
+            node.give(ConnectFailed(item.key, "refused"))
+        node.now += 1_000
+        node.give(TimerFired("retry"))
+    assert asked == [[False]] * PASSED_ON_AFTER_ROUNDS + [[True]] * 2
+    # Whom it comes to then greets it as any other; it goes there directly once it has been told where that is.
+    node.give(LinkOpened(5, HEAD, node.wanted().key))
+    node.give(Received(5, hello(HEAD, 1)))
+    assert node.machine.uplink.attached
+    node.looked()
+    told = seal_heads(sign, m.HeadList(CLUSTER, 1, 1, [m.HeadAddress("h1", "fresh", 2)]))
+    node.give(Received(5, m.Down(1, [0, 0], m.encode(told))))
+    assert node.closed(5)
+    assert (node.wanted().host, node.wanted().passed_on) == ("fresh", False)
+    node.give(LinkOpened(6, HEAD, node.wanted().key))
+    node.give(Received(6, hello(HEAD, 1)))
+    node.looked()
+    again = seal_heads(sign, m.HeadList(CLUSTER, 1, 2, [m.HeadAddress("h2", "another", 2)]))
+    node.give(Received(6, m.Down(1, [0, 0], m.encode(again))))
+    assert not node.closed(6)

@@ -25,6 +25,8 @@ DECODERS: list[tuple[Decode, tuple[type[Message], ...]]] = [
     (messages.decode_ticket, (messages.Ticket,)),
     (messages.decode_placement, (messages.Placement,)),
     (messages.decode_signed_placement, (messages.SignedPlacement,)),
+    (messages.decode_head_list, (messages.HeadList,)),
+    (messages.decode_tell_heads, (messages.TellHeads,)),
     (client_messages.decode_client, get_args(client_messages.ClientMessage)),
     (join_messages.decode_join, get_args(join_messages.JoinMessage)),
 ]

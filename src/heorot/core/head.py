@@ -17,6 +17,7 @@ from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.head_clients import HeadClients
 from heorot.core.head_context import HeadConfig, HeadContext
 from heorot.core.head_images import HeadImages
+from heorot.core.head_list import ListedHeads
 from heorot.core.jobs import Jobs
 from heorot.core.machine import (
     CacheFailed,
@@ -67,6 +68,7 @@ class HeadMachine:
         self._rebalance_armed = False
         self._doubt_was_told = False
         self.rivals = Rivals(self.context)
+        self.listed = ListedHeads(self.context)
         self.clients = HeadClients(self.context, self.jobs, self.requests, self.images)
         self.settling = self.clients.settling
         self._handlers: dict[type, Callable[..., None]] = {
@@ -220,6 +222,8 @@ class HeadMachine:
             self._inventory(self.members.records[up.node], payload)
         elif isinstance(payload, m.Reply):
             self.requests.reply(up.node, payload)
+        elif isinstance(payload, m.HeadsKept):
+            self.listed.kept(self.members.records[up.node], payload)
         elif isinstance(payload, m.LaunchCopy):
             self.jobs.adoptions.take(up.node, payload)
             self.settling.heard()
@@ -249,6 +253,7 @@ class HeadMachine:
         record.host, record.port = attach.host, attach.port
         record.release = attach.release
         record.agent_pid, record.init_pid = attach.agent_pid, attach.init_pid
+        self.listed.attached(record, attach)
         if record.state != "up":
             self.members.set_state(record, "boot")
         if shown_epoch(attach.placement) != self.config.epoch:
@@ -336,6 +341,8 @@ class HeadMachine:
     def _heads_known(self, event: HeadsKnown) -> None:
         self.context.tenure.heard(event, self.context.now_ms)
         self._doubt_was_told = False
+        self.listed.heard(event)
+        self.rivals.know(event.listed)
 
     def _rebalance(self) -> None:
         self._rebalance_armed = False

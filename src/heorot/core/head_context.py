@@ -74,6 +74,8 @@ class HeadContext:
         self.verify = verify
         self.members = Membership(config.fanout, config.nodes)
         self.tenure = Tenure(bool(config.others))
+        self.listed: tuple[m.HeadAddress, ...] = ()
+        """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head_list`."""
         self.out: list[Instruction] = []
         self.now_ms = 0
         self._placements = 0

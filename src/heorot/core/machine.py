@@ -13,6 +13,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from heorot.core.client_messages import ClientMessage, HeadMessage
+from heorot.core.head_messages import HeadAddress
 from heorot.core.message_base import Chunk
 from heorot.core.messages import LinkMessage
 
@@ -162,6 +163,8 @@ class HeadsKnown(Struct, frozen=True, gc=False):
     """Until then, on the machine's clock, no other head is elected; None: not as long as this one lives."""
     problem: str = ""
     """What is wrong with the store, for people; empty while it is reachable."""
+    listed: tuple[HeadAddress, ...] = ()
+    """All heads that the cluster is to have, alive or not; empty: not known."""
 
 
 class HeadHeard(Struct, frozen=True, gc=False):
@@ -202,6 +205,8 @@ class Connect(Struct, frozen=True, gc=False):
     host: str
     port: int
     timeout_ms: int
+    passed_on: bool = False
+    """If a head on standby is there, it is to pass the connection on to the active one."""
 
 
 class SetTimer(Struct, frozen=True, gc=False):

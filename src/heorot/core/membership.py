@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from heorot.core.head_messages import HeadAddress
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.tree import is_ancestor, living_path
 
@@ -48,6 +49,8 @@ class NodeRecord:
     """Jobs up to this one were launched before this incarnation was known."""
     began_ms: int = 0
     """When this incarnation began, or later; on the head's clock."""
+    heads: tuple[HeadAddress, ...] | None = None
+    """The heads that it keeps on its disk; None: it cannot be told."""
     mode: int = 0o111
     uid: int = 0
     gid: int = 0

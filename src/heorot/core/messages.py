@@ -16,6 +16,11 @@ import msgspec
 from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
+from heorot.core.head_messages import HeadAddress as HeadAddress
+from heorot.core.head_messages import HeadList as HeadList
+from heorot.core.head_messages import Heads as Heads
+from heorot.core.head_messages import HeadsKept as HeadsKept
+from heorot.core.head_messages import TellHeads as TellHeads
 from heorot.core.image_messages import ImageManifest as ImageManifest
 from heorot.core.image_messages import Piece as Piece
 from heorot.core.image_messages import Swarm as Swarm
@@ -168,6 +173,9 @@ class Attach(Message, tag=32, frozen=True):
     """The neighbour through which the node attaches."""
     order: Count = 0
     """Grows with each `Attach` of an incarnation: one that was overtaken by a newer one on another way is ignored."""
+    heads: Heads | None = None
+    """The heads that the node keeps on its disk; empty also while it is about to keep others; None: it does not
+    understand `TellHeads`."""
 
 
 class SpaceGone(Message, tag=33, frozen=True):
@@ -526,12 +534,12 @@ LinkMessage: TypeAlias = (
     | Want | ImageManifest | Piece | Took | Unavailable | Swarm
 )  # fmt: skip
 HeadCommand: TypeAlias = (
-    Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place
+    Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place | TellHeads
 )  # fmt: skip
 SpaceCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Alone | RefuseLaunch
 )  # fmt: skip
-NodePayload: TypeAlias = Attach | SpaceGone | Inventory | Output | StdinAck | Reply | LaunchCopy
+NodePayload: TypeAlias = Attach | SpaceGone | HeadsKept | Inventory | Output | StdinAck | Reply | LaunchCopy
 SpaceAnswer: TypeAlias = Report | Inventory | Output | StdinAck | Reply | LaunchCopy
 
 _encoder = msgspec.msgpack.Encoder()
@@ -545,6 +553,8 @@ _view_decoder: msgspec.msgpack.Decoder[View] = msgspec.msgpack.Decoder(View)
 _ticket_decoder: msgspec.msgpack.Decoder[Ticket] = msgspec.msgpack.Decoder(Ticket)
 _placement_decoder: msgspec.msgpack.Decoder[Placement] = msgspec.msgpack.Decoder(Placement)
 _signed_placement_decoder: msgspec.msgpack.Decoder[SignedPlacement] = msgspec.msgpack.Decoder(SignedPlacement)
+_head_list_decoder: msgspec.msgpack.Decoder[HeadList] = msgspec.msgpack.Decoder(HeadList)
+_tell_heads_decoder: msgspec.msgpack.Decoder[TellHeads] = msgspec.msgpack.Decoder(TellHeads)
 
 
 def encode(message: Message) -> bytes:
@@ -654,6 +664,16 @@ def decode_placement(payload: bytes) -> Placement:
 def decode_signed_placement(payload: bytes) -> SignedPlacement:
     """Decode a signed placement. Raises only ProtocolError."""
     return _decode(_signed_placement_decoder, payload, "signed placement")
+
+
+def decode_head_list(payload: bytes) -> HeadList:
+    """Decode a list of heads whose signature was verified. Raises only ProtocolError."""
+    return _decode(_head_list_decoder, payload, "list of heads")
+
+
+def decode_tell_heads(payload: bytes) -> TellHeads:
+    """Decode a signed list of heads that was kept. Raises only ProtocolError."""
+    return _decode(_tell_heads_decoder, payload, "signed list of heads")
 
 
 def ranks_on(ticket: Ticket, node: int) -> list[int]:

@@ -32,6 +32,8 @@ from heorot.core.child_links import ChildLinks
 from heorot.core.children import Children
 from heorot.core.epoch_keeping import EpochKeeping
 from heorot.core.errors import ProtocolError, SecurityError
+from heorot.core.known_heads import NAME as HEADS_NAME
+from heorot.core.known_heads import KnownHeads
 from heorot.core.known_space import KnownSpace
 from heorot.core.machine import (
     CacheFailed,
@@ -68,6 +70,7 @@ from heorot.core.message_tags import (
     TAG_PLACE,
     TAG_RELEASE,
     TAG_REPORT,
+    TAG_TELL_HEADS,
 )
 from heorot.core.neighbours import incompatibility
 from heorot.core.node_config import NodeConfig
@@ -97,6 +100,7 @@ class NodeMachine:
         self.children = children = Children(config, verify)
         self.reports = SubtreeReports(context, children)
         self.epochs = EpochKeeping(context, self._epoch_raised)
+        self.heads = KnownHeads(context, self.epochs)
         self.images = NodeImages(
             context,
             children,
@@ -117,7 +121,7 @@ class NodeMachine:
             ConnectFailed: self._connect_failed,
             SpaceConnected: self._space_connected,
             SpaceClosed: self._space_closed,
-            Kept: self.epochs.answered,
+            Kept: self._kept,
             Compared: self.programs.compared,
             ViewMade: self.programs.view_made,
             Examined: self._examined,
@@ -304,6 +308,7 @@ class NodeMachine:
             config.init_pid,
             self.uplink.parent,
             self._attach_order,
+            self.heads.certain,
         )
         self.context.send_up(m.Up(config.node, m.encode(attach)))
         self.programs.drop_all()
@@ -340,6 +345,10 @@ class NodeMachine:
             place = m.decode_head_command(payload)
             assert isinstance(place, m.Place)
             self._place(place.placement)
+        elif tag == TAG_TELL_HEADS:
+            told = m.decode_head_command(payload)
+            assert isinstance(told, m.TellHeads)
+            self.heads.told(told)
         elif tag == TAG_ADMIT:
             self.space.admit(payload)
         elif FIRST_COMMAND_TAG <= tag <= LAST_COMMAND_TAG and tag not in OWN_TAGS:
@@ -370,6 +379,12 @@ class NodeMachine:
         self.context.emit(Remember("placement", sealed))
         self.context.out += self.uplink.move(placement, sealed, self.context.now_ms)
 
+    def _kept(self, event: Kept) -> None:
+        if event.name == HEADS_NAME:
+            self.heads.answered(event)
+        else:
+            self.epochs.answered(event)
+
     def _epoch_raised(self) -> None:
         self.programs.drop_older(self.context.epoch)
         self.space.tell_of_head()
@@ -388,6 +403,8 @@ class NodeMachine:
         elif event.key == "headless":
             if not self.uplink.attached:
                 self._set_headless(True)
+        elif event.key == HEADS_NAME:
+            self.heads.keep()
         elif event.key == "peers":
             self.images.look()
         elif event.key == "pace":

@@ -11,8 +11,9 @@ from heorot.core.swarms import GAIN_MS
 class NodeConfig:
     """What an agent knows when it starts.
 
-    `wall_offset_ms` is the wall clock minus the monotonic clock that `handle` is given. `placement` and `epoch` are
-    what an earlier agent of this node was told to `Remember`.
+    `wall_offset_ms` is the wall clock minus the monotonic clock that `handle` is given. `heads` is the
+    seed: where to look for a head before one has told all of them. `placement`, `epoch` and `head_list` are what an
+    earlier agent of this node was told to `Remember`.
     """
 
     cluster: str
@@ -32,3 +33,4 @@ class NodeConfig:
     connect_timeout_ms: int = 2_000
     merge_ms: int = 50
     swarm_gain_ms: int = GAIN_MS
+    head_list: bytes = b""

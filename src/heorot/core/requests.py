@@ -15,6 +15,7 @@ from heorot.core import messages as m
 from heorot.core import nodelist
 from heorot.core.errors import NodeListError, RequestError
 from heorot.core.head_context import HeadContext
+from heorot.core.head_list import head_list_json, heads_json
 from heorot.core.job import Job
 from heorot.core.jobs import Jobs
 from heorot.core.nodeset import HEAD, NodeSet
@@ -164,16 +165,15 @@ class Requests:
     def status_json(self) -> dict[str, Any]:
         """Return the object of ``heorot status --json``."""
         config = self._context.config
-        heads: list[dict[str, Any]] = [{"name": config.name, "role": "active", "pid": config.pid}]
         known = self._context.tenure.known
-        heads += [{"name": name, "role": role} for name, role in known.heads if name != config.name]
         since_s = max(0, self._context.now_ms - known.since_ms) / 1000
         return {
             "cluster": config.cluster,
             "epoch": config.epoch,
             "release": config.release,
             "fanout": config.fanout,
-            "heads": sorted(heads, key=lambda head: str(head["name"])),
+            "heads": heads_json(self._context),
+            "head_list": head_list_json(self._context),
             "store": {
                 "kind": known.store,
                 "reachable": known.reachable,

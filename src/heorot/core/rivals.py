@@ -24,13 +24,26 @@ class Rivals:
         self._context = context
         self._attempt = 0
         self._others = context.config.others
+        self._own: set[tuple[str, int]] = set()
+        """Addresses at which this head itself has answered."""
+        self._armed = False
         self._asked: dict[str, tuple[str, int]] = {}
         """The addresses of this round, by the key of the connection."""
         self._links: dict[int, tuple[str, int]] = {}
         self._told: list[str] = []
 
+    def know(self, listed: tuple[m.HeadAddress, ...]) -> None:
+        """The cluster has these heads now; empty: nobody has said."""
+        config = self._context.config
+        if listed:
+            others = [(head.host, head.port) for head in listed if head.name != config.name]
+            self._others = tuple(other for other in others if other not in self._own)
+            if not self._armed:
+                self.announce()
+
     def announce(self) -> None:
         """Tell all others, and again later."""
+        self._armed = bool(self._others)
         if not self._others:
             return
         for link in sorted(self._links):
@@ -77,6 +90,7 @@ class Rivals:
             self.heard(message.epoch)
             if message.epoch == self._context.config.epoch:
                 # Nobody else leads in this epoch: one of the addresses is this head's own, by another name.
+                self._own.add(address)
                 self._others = tuple(other for other in self._others if other != address)
 
     def heard(self, epoch: int) -> None:

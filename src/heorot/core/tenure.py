@@ -36,7 +36,8 @@ class Tenure:
             self._certain_since_ms = now_ms
         self._doubted_since_ms = None
         self.known = event
-        self._alone = self._alone and len(event.heads) <= 1
+        # One that is listed may begin at any moment, whether it was seen or not.
+        self._alone = self._alone and len(event.heads) <= 1 and len(event.listed) <= 1
 
     def is_certain(self, now_ms: int) -> bool:
         """Say whether nobody else can lead at this moment."""

@@ -1,4 +1,4 @@
-"""What the head signs: launch tickets and placements. Pure: the signature itself is a callable.
+"""What the head signs: launch tickets, placements and the list of heads. Pure: the signature itself is a callable.
 
 The word in front of the signed bytes keeps one kind from being passed off as the other.
 """
@@ -10,10 +10,13 @@ from typing import TypeAlias
 
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.messages import (
+    HeadList,
     Launch,
     Placement,
     SignedPlacement,
+    TellHeads,
     Ticket,
+    decode_head_list,
     decode_placement,
     decode_signed_placement,
     decode_ticket,
@@ -30,6 +33,7 @@ CLOCK_TOLERANCE_MS = 300_000
 
 _TICKET_DOMAIN = b"heorot ticket\0"
 _PLACEMENT_DOMAIN = b"heorot placement\0"
+_HEADS_DOMAIN = b"heorot heads\0"
 
 
 def seal_ticket(sign: Sign, ticket: Ticket) -> Launch:
@@ -104,3 +108,27 @@ def shown_epoch(payload: bytes) -> int:
         return decode_placement(decode_signed_placement(payload).placement).epoch if payload else 0
     except ProtocolError:
         return 0
+
+
+def seal_heads(sign: Sign, listing: HeadList) -> TellHeads:
+    """Encode and sign a list of heads."""
+    encoded = encode(listing)
+    return TellHeads(encoded, sign(_HEADS_DOMAIN + encoded))
+
+
+def open_heads(verify: Verify, sealed: TellHeads, *, cluster: str) -> HeadList:
+    """Return a list of heads after checking its signature and cluster.
+
+    Raises
+    ------
+    SecurityError
+        If it was not signed by this cluster's head, or is for another cluster.
+    ProtocolError
+        If the bytes are no such list.
+    """
+    if not verify(_HEADS_DOMAIN + sealed.listing, sealed.signature):
+        raise SecurityError("the list of heads is not signed by this cluster's head")
+    listing = decode_head_list(sealed.listing)
+    if listing.cluster != cluster:
+        raise SecurityError(f"the list of heads is of the cluster {listing.cluster!r}, not of {cluster!r}")
+    return listing

@@ -7,6 +7,9 @@ the start. It never gives up: processes do not notice, and a head will come.
 All are tried side by side, each a little after the one before (as RFC 8305 does with addresses): a host that is gone
 says nothing, and must not delay the way to another. An ancestor has more time than a head, because it is the better
 parent, and is busy when many come to it at once.
+
+Heads on standby refuse: so the search is quick. A node that was away while heads were added may know none but these.
+After some rounds in vain it asks them to pass it on to the active head, which tells it of all heads.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ LONGEST_PAUSE_MS = 2_000
 EARLY_PAUSE_MS = 200
 EARLY_ROUNDS = 80
 """For so many rounds the pause stays below `EARLY_PAUSE_MS`: for about as long as a lease may run."""
+PASSED_ON_AFTER_ROUNDS = 20
+"""After so many rounds in vain, about four seconds, heads on standby are asked to pass us on."""
 SHORT_LIFE_MS = 1_000
 """A link that is lost sooner after it was greeted is not replaced at once: a parent may take us and drop us again."""
 NEXT_HEAD_MS = 250
@@ -37,6 +42,8 @@ class Uplink:
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
+        self.heads = config.heads
+        """Host and port of all heads to try, in this order; see `heorot.core.known_heads`."""
         self.link: int | None = None
         """The link upward while it is being greeted or attached."""
         self.attached = False
@@ -56,6 +63,10 @@ class Uplink:
         self._attempt = 0
         self._connecting: dict[str, tuple[int, str, int]] = {}
         """Connections on their way, by key."""
+        self._asked_to_pass: set[str] = set()
+        """Keys of those of them that a head on standby may pass on."""
+        self.passed_on = False
+        """The link may lead through a head on standby."""
         self._pause_ms = FIRST_PAUSE_MS
         self._rounds = 0
         self._epoch = 0
@@ -91,7 +102,7 @@ class Uplink:
             return []
         ancestors = list(reversed(self._placement.path)) if self._placement else []
         self._candidates = [(hop.node, hop.host, hop.port) for hop in ancestors if hop.node != HEAD]
-        self._candidates += [(HEAD, host, port) for host, port in self._config.heads]
+        self._candidates += [(HEAD, host, port) for host, port in self.heads]
         on_their_way = list(self._connecting.values())
         self._candidates = [candidate for candidate in self._candidates if candidate not in on_their_way]
         self._next = 0
@@ -117,8 +128,11 @@ class Uplink:
         self._attempt += 1
         key = f"up:{self._attempt}"
         self._connecting[key] = (parent, host, port)
+        passed_on = parent == HEAD and self._rounds >= PASSED_ON_AFTER_ROUNDS
+        if passed_on:
+            self._asked_to_pass.add(key)
         return [
-            Connect(key, host, port, self._config.connect_timeout_ms),
+            Connect(key, host, port, self._config.connect_timeout_ms, passed_on),
             SetTimer("another", now_ms + (NEXT_HEAD_MS if parent == HEAD else NEXT_ANCESTOR_MS)),
         ]
 
@@ -134,6 +148,8 @@ class Uplink:
     def opened(self, event: LinkOpened, now_ms: int) -> list[Instruction]:
         """A connection stands; it is `link` from now on if it is the one that is waited for."""
         parent = self._connecting.pop(event.connected_for, (None,))[0]
+        passed_on = event.connected_for in self._asked_to_pass
+        self._asked_to_pass.discard(event.connected_for)
         if parent is None or self.link is not None:
             return [CloseLink(event.link, "no longer needed")]
         if event.peer != parent:
@@ -141,6 +157,7 @@ class Uplink:
             return [CloseLink(event.link, f"it is not {_name_of(parent)}"), *self._try_next(now_ms)]
         self.parent = parent
         self.link = event.link
+        self.passed_on = passed_on
         self._resting = False
         self.heard_at_ms = now_ms
         self.answered_at_ms = 0
@@ -148,6 +165,7 @@ class Uplink:
 
     def failed(self, event: ConnectFailed, now_ms: int) -> list[Instruction]:
         """A connection could not be made: try the next candidate."""
+        self._asked_to_pass.discard(event.key)
         if self._connecting.pop(event.key, None) is None or self.link is not None:
             return []
         newest, _, _ = self._connecting.get(f"up:{self._attempt}", (HEAD, "", 0))
@@ -205,6 +223,14 @@ class Uplink:
         pause_ms = min(FIRST_PAUSE_MS << self._short_lives, LONGEST_PAUSE_MS)
         self._short_lives = min(self._short_lives + 1, 8)
         return self._retry(now_ms, pause_ms)
+
+    def go_direct(self, now_ms: int) -> list[Instruction]:
+        """The heads are known now: do without the one on standby that has passed us on."""
+        if not self.attached or not self.passed_on:
+            return []
+        assert self.link is not None
+        link, self.link, self.attached = self.link, None, False
+        return [CloseLink(link, "going to the head directly"), *self.connect(now_ms)]
 
     def given_up(self, why: str, now_ms: int) -> list[Instruction]:
         """We cannot go on with this parent (the caller closes the link): try the next candidate, and this one later."""

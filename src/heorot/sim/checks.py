@@ -33,6 +33,7 @@ INVARIANTS = (
     "ExitOnce",
     "OneAnswer",
     "TableTrue",
+    "HeadsTold",
     "Bounded",
     "ImageExact",
     "NoStray",
@@ -41,6 +42,7 @@ INVARIANTS = (
 )
 """`AtMostOnceLaunch`: of the jobs with one client's key, one at most ever starts a process.
 `ImageExact`: what a cache keeps, and what a process is started from, is what the client offered.
+`HeadsTold`: after the network heals, every node keeps the list of the heads that there are to be.
 `OneAnswer`: a request gets exactly one answer. `Peace`: no honest message is taken for a breach of the protocol.
 `NoCrash`: no machine raises anything."""
 
@@ -305,6 +307,9 @@ class Checks:
                 return "TableTrue", f"n{host.node} belongs below {wanted}: {parents}"
             if host.agent.epoch != machine.config.epoch:
                 return "OneHead", f"n{host.node} has seen epoch {host.agent.epoch} only, not {machine.config.epoch}"
+            wanted_heads, kept = list(cluster.store.listed[1]), host.kept_heads()
+            if kept != wanted_heads or record.heads is None or [head.name for head in record.heads] != wanted_heads:
+                return "HeadsTold", f"n{host.node} keeps {kept}, the head says {record.heads}, not {wanted_heads}"
             if host.table_alive:
                 return "NoStray", f"{host.table_alive} processes are left on n{host.node}"
             if host.space.machine.jobs:

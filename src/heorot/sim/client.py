@@ -88,6 +88,10 @@ class Client:
 
     def connect(self) -> bool:
         """Connect to the head, if there is one."""
+        if self.home.retired:
+            # The user has nothing left there, and logs in elsewhere.
+            homes = [head for head in self.cluster.heads if not head.retired]
+            self.home = homes[self.world.between(0, len(homes) - 1)]
         if not self.home.up or self.home.paused is not None:
             return False
         head = self.home

@@ -93,6 +93,12 @@ class Cluster:
         self.images = {virtual.image: virtual for virtual in made}
         self.store = self.mutate(Store(self, settings.lease_ms))
         self.heads = [HeadHost(self, f"head{number}") for number in range(1, settings.heads + 1)]
+        self.seeds = tuple(head.name for head in self.heads)
+        """What the nodes' configurations name."""
+        last = settings.heads + settings.spare_heads
+        self.spares = [HeadHost(self, f"head{number}") for number in range(settings.heads + 1, last + 1)]
+        """Hosts that are no heads yet."""
+        self.store.list_heads(self.seeds)
         self.head = self.heads[0]
         """Of those that served, the one with the highest epoch."""
         self.hosts = [NodeHost(self, node) for node in range(settings.nodes)]
@@ -100,7 +106,7 @@ class Cluster:
         self.faults = Faults(self)
         self.calm = False
         self._until_bounds = BOUNDS_EVERY
-        for head in self.heads:
+        for head in [*self.heads, *self.spares]:
             self.network.listeners[head.name] = (-1, head)
         for host in self.hosts:
             self.network.listeners[host.name] = (host.node, host)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "ambush", "keeper", "host", "pause", "switch",
-    "wall", "store_wall", "store", "ghost", "client",
+    "wall", "store_wall", "store", "ghost", "client", "add_head", "remove_head",
 )  # fmt: skip
 
 
@@ -68,6 +68,8 @@ class Faults:
             "store": self._lose_store,
             "ghost": self._ghost,
             "client": self._kill_client,
+            "add_head": self._add_head,
+            "remove_head": self._remove_head,
         }
         acts[kind]()
 
@@ -153,6 +155,29 @@ class Faults:
         # Mostly the one that serves: a fault elsewhere changes little.
         return self.cluster.head if self.world.chance(0.7) else heads[self.world.between(0, len(heads) - 1)]
 
+    def _add_head(self) -> None:
+        """Make another host a head."""
+        cluster = self.cluster
+        if cluster.spares:
+            head = cluster.spares.pop(0)
+            cluster.heads.append(head)
+            cluster.store.list_heads((*cluster.store.listed[1], head.name))
+            self._after_ms(0, 5_000, head.boot)
+
+    def _remove_head(self) -> None:
+        """Remove a head that does not lead; not the last one that a node, which may be away, knows of."""
+        cluster = self.cluster
+        leader = cluster.leader()
+        left = [head for head in cluster.heads if head is not leader and head.name in cluster.store.listed[1]]
+        if not left:
+            return
+        gone = left[self.world.between(0, len(left) - 1)]
+        names = tuple(name for name in cluster.store.listed[1] if name != gone.name)
+        if names and all(host.known_heads().intersection(names) for host in cluster.hosts):
+            cluster.store.list_heads(names)
+            gone.retired = True
+            self._after_ms(0, 5_000, gone.lose)
+
     def _kill_head(self) -> None:
         self._head().kill(self.world.between(50, 3_000))
 
@@ -220,6 +245,11 @@ class Faults:
                     host.haunt(m.Down(epoch, [host.node, host.node], payload))
                     break
 
+            if host.agent is not None and host.overheard_lists and self.world.chance(0.5):
+                # A rogue relay puts an old list into a command of today.
+                listing = self.world.random.choice(list(host.overheard_lists))
+                host.haunt(m.Down(host.agent.epoch, [host.node, host.node], listing))
+
     def _kill_client(self) -> None:
         clients = [client for client in self.cluster.clients if client.end is not None]
         if clients:
@@ -244,7 +274,10 @@ class Faults:
         for head in self.cluster.heads:
             head.ambush = None
             head.wake()
-            head.boot()
+            if head.retired:
+                head.lose()
+            else:
+                head.boot()
         for host in self.cluster.hosts:
             host.isolated = False
             if host.space is None:

@@ -16,6 +16,7 @@ from heorot.core.machine import (
     CloseLink,
     Compare,
     Connect,
+    ConnectFailed,
     FromClient,
     HeadEvent,
     HeadsKnown,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
 
 
-NODE_ONLY = (Connect, Remember, ToSpace, SendEncoded, Stop, Compare, MakeView)
+NODE_ONLY = (Remember, ToSpace, SendEncoded, Stop, Compare, MakeView)
 
 
 class HeadHost:
@@ -56,6 +57,8 @@ class HeadHost:
         self.world = cluster.world
         self.name = name
         self.up = False
+        self.retired = False
+        """It was removed from the cluster, and does not come back."""
         self.clock = cluster.draw_clock()
         self.paused: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
         """What waits for a paused host to wake up; None: it is awake."""
@@ -74,7 +77,7 @@ class HeadHost:
 
     def boot(self) -> None:
         """Switch it on."""
-        if not self.up:
+        if not self.up and not self.retired:
             self.world.tell(self.name, "boots")
             self.up = True
             self._start_keeper()
@@ -231,6 +234,11 @@ class HeadHost:
         self.world.after(0, self._accepted, end, peer)
         return end
 
+    def passes_to(self) -> str:
+        """While it is on standby: to the leader, if it knows one."""
+        leader = self.cluster.leader()
+        return leader.name if self.machine is None and leader is not None else ""
+
     def _accepted(self, end: End, peer: int) -> None:
         if end.open:
             self.feed(LinkOpened(end.number, peer))
@@ -303,6 +311,10 @@ class HeadHost:
             latest_us = self.world.random.choice((0, 500, 5_000, 100_000))
             self.world.after(self.world.between(0, latest_us), self._fall, self.epoch)
 
+    def _refused(self, machine: HeadMachine, key: str) -> None:
+        if machine is self.machine:
+            self.feed(ConnectFailed(key, "refused"))
+
     def _fall(self, epoch: int) -> None:
         if epoch == self.epoch:
             self.kill(self.world.between(50, 3_000))
@@ -320,6 +332,9 @@ class HeadHost:
                     network.send(end, m.encode(item.message))
             elif isinstance(item, SetTimer):
                 self.timers.set(item.key, item.at_ms)
+            elif isinstance(item, Connect):
+                # To another head: on standby it accepts nothing, and a deposed one learns from the store.
+                self.world.after(network.delay_us[1] * 2, self._refused, self.machine, item.key)
             elif isinstance(item, Log):
                 self.world.tell(self.name, f"[{item.level}] %s", item.text)
             elif isinstance(item, CloseLink):

@@ -36,6 +36,7 @@ from heorot.core.machine import (
     ToClient,
     ToSpace,
 )
+from heorot.core.message_tags import TAG_TELL_HEADS
 from heorot.core.node import NodeConfig, NodeMachine
 from heorot.core.nodeset import HEAD
 from heorot.core.space import Space
@@ -155,6 +156,8 @@ class NodeHost:
         self.timers = Timers(self.world, lambda: self.clock, self._timer)
         self.overheard: deque[tuple[int, bytes]] = deque(maxlen=20)
         """The last commands that came by."""
+        self.overheard_lists: deque[bytes] = deque(maxlen=20)
+        """The last lists of heads."""
         self._local: End | None = None
         self._agents = 0
         self._incarnations = 0
@@ -193,7 +196,7 @@ class NodeHost:
             release="sim",
             host=self.name,
             port=1,
-            heads=tuple((head.name, 1) for head in self.cluster.heads),
+            heads=tuple((name, 1) for name in self.cluster.seeds),
             placement=self.remembered.get("placement", b""),
             epoch=int(self.remembered.get("epoch", b"0")),
             agent_pid=self._agents,
@@ -204,6 +207,7 @@ class NodeHost:
             link_timeout_ms=settings.link_timeout_ms,
             connect_timeout_ms=1_000,
             swarm_gain_ms=settings.swarm_gain_ms,
+            head_list=self.remembered.get("heads", b""),
         )
         self.world.tell(self.name, "agent starts")
         self.agent = self.cluster.mutate(NodeMachine(config, verify))
@@ -280,6 +284,15 @@ class NodeHost:
         """How many virtual processes there are."""
         return self.space.table.alive if self.space is not None else 0
 
+    def kept_heads(self) -> list[str]:
+        """Return the list of heads on its disk."""
+        kept = self._on_disk.get("heads")
+        return [head.host for head in m.decode_head_list(m.decode_tell_heads(kept).listing).heads] if kept else []
+
+    def known_heads(self) -> set[str]:
+        """Return the heads that this node can look for, whatever becomes of it."""
+        return {*self.cluster.seeds, *self.kept_heads()}
+
     # ------------------------------------------------------------------ connections
 
     def reachable(self) -> bool:
@@ -295,6 +308,10 @@ class NodeHost:
         self.peers[end.number] = peer
         self.world.after(0, self._accepted, end, peer)
         return end
+
+    def passes_to(self) -> str:
+        """Nowhere: it is no head."""
+        return ""
 
     def _accepted(self, end: End, peer: int) -> None:
         if end.open:
@@ -319,6 +336,8 @@ class NodeHost:
         if isinstance(message, m.Down):
             self.obeying_epoch = message.epoch
             self.overheard.append((message.epoch, message.payload))
+            if m.tag_of(message.payload) == TAG_TELL_HEADS:
+                self.overheard_lists.append(message.payload)
         self.feed(Received(end.number, message))
         self.obeying_epoch = None
 
@@ -381,6 +400,7 @@ class NodeHost:
                 attempt = Attempt(
                     f"{self._agents}|{item.key}", self.node, 0, self._opened, self._failed, self._received, self._closed
                 )
+                attempt.passed_on = item.passed_on
                 network.connect(item.host, attempt, item.timeout_ms, not self.isolated)
             elif isinstance(item, Remember):
                 self._remember(item)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from heorot.core.machine import HeadsKnown
-from heorot.sim.store import Alive, Answer, Campaign, Elected, Gone, KeepAlive, Resign
+from heorot.core.messages import HeadAddress
+from heorot.sim.store import Alive, Answer, Campaign, Elected, Gone, KeepAlive, Listed, Resign
 
 if TYPE_CHECKING:
     from heorot.sim.head_host import HeadHost
@@ -34,6 +35,8 @@ class Keeper:
         self.lease = 0
         self.sure_until_ms = 0
         """Up to here, by the host's clock, nobody else can be elected."""
+        self.listed: Listed = 0, ()
+        """The newest list of heads that it has seen; it outlives the keeper, on the host's disk."""
         self._life = 0
         self._resigning: dict[int, int] = {}
 
@@ -73,7 +76,15 @@ class Keeper:
 
     # ------------------------------------------------------------------ becoming the head
 
+    @property
+    def is_removed(self) -> bool:
+        """This head is to be none any more: it does not campaign."""
+        version, names = self.listed
+        return version > 0 and self.host.name not in names
+
     def _campaign(self, lease: int) -> None:
+        if self.is_removed:
+            return
         if lease == self.lease and not self.holding:
             self._ask(Campaign, lease)
             self._in_ms(ASK_AGAIN_MS, self._campaign, lease)
@@ -81,6 +92,8 @@ class Keeper:
     def _answered(self, answer: Answer) -> None:
         if isinstance(answer, Gone):
             self._resigning.pop(answer.lease, None)
+        elif answer.listed > self.listed:
+            self.listed = answer.listed
         if answer.lease != self.lease:
             if isinstance(answer, Elected):
                 self._resign(answer.lease)
@@ -106,9 +119,10 @@ class Keeper:
 
     def _tell_head(self) -> None:
         """Tell the head until when nobody else can be elected."""
-        heads = self.host.cluster.heads
+        heads = [head for head in self.host.cluster.heads if head.up]
+        listed = tuple(HeadAddress(name, name, 1) for name in self.listed[1])
         roles = tuple((head.name, "active" if head is self.host else "standby") for head in heads)
-        self.host.tell_head(HeadsKnown(roles, "simulated", True, 0, self.sure_until_ms))
+        self.host.tell_head(HeadsKnown(roles, "simulated", True, 0, self.sure_until_ms, "", listed))
 
     def _keep(self, lease: int) -> None:
         if lease == self.lease and self.holding:

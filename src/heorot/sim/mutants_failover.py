@@ -180,7 +180,58 @@ def _lets_nodes_stay_unplaced(head: Any) -> None:
     head._rebalance = rebalance
 
 
+def _tells_of_heads_only_who_attaches(head: Any) -> None:
+    """A head that is added or removed while nodes live is no news for those that are attached."""
+    honest = head.listed.heard
+
+    def heard(event: Any) -> None:
+        send_down, head.context.send_down = head.context.send_down, lambda nodes, command: nodes
+        honest(event)
+        head.context.send_down = send_down
+
+    head.listed.heard = heard
+
+
+def _does_not_keep_the_heads(node: Any) -> None:
+    """An agent that is restarted knows the heads of its configuration only."""
+    heads = node.heads
+
+    def keep() -> None:
+        heads.kept, heads._sealed = heads.known, None
+        heads._tell_kept()
+
+    heads.keep = keep
+
+
+def _takes_any_list_of_heads(node: Any) -> None:
+    """A list of heads that a relay has kept for later replaces a newer one."""
+    heads = node.heads
+    honest = heads.told
+
+    def told(sealed: m.TellHeads) -> None:
+        heads.known = heads.kept = heads._sealed = None
+        honest(sealed)
+
+    heads.told = told
+
+
+def _never_asks_a_standby(node: Any) -> None:
+    """A node that knows none but heads on standby goes on asking them for themselves."""
+    honest = node.uplink._try_next
+
+    def try_next(now_ms: int) -> Any:
+        rounds, node.uplink._rounds = node.uplink._rounds, 0
+        out = honest(now_ms)
+        node.uplink._rounds += rounds
+        return out
+
+    node.uplink._try_next = try_next
+
+
 NODE: dict[str, Callable[[Any], None]] = {
+    "node-does-not-keep-the-heads": _does_not_keep_the_heads,
+    "node-takes-any-list-of-heads": _takes_any_list_of_heads,
+    "node-never-asks-a-standby": _never_asks_a_standby,
     "node-does-not-keep-its-epoch": _does_not_keep_its_epoch,
     "node-keeps-its-epoch-late": _keeps_its_epoch_late,
 }
@@ -193,6 +244,7 @@ HEAD: dict[str, Callable[[Any], None]] = {
     "head-hangs-up-what-it-adopts": _hangs_up_what_it_adopts,
     "head-adopts-on-one-node-only": _adopts_on_one_node_only,
     "head-lets-nodes-stay-unplaced": _lets_nodes_stay_unplaced,
+    "head-tells-of-heads-only-who-attaches": _tells_of_heads_only_who_attaches,
 }
 STORE: dict[str, Callable[[Any], None]] = {
     "store-gives-the-epoch-out-again": _gives_the_epoch_out_again,
@@ -210,7 +262,12 @@ _CHANGES = {
     "detached_rate": 0.1,
 }
 _INPUT = {"faults": 40, "head_weight": 12, "jobs": 25, "job_span_ms": 15_000, "detached_rate": 0.1, "reader_rate": 0.8}
+_HEADS = {"spare_heads": 6, "add_head_weight": 8, "remove_head_weight": 8, "head_weight": 4, "faults": 40}
 FOCUS: dict[str, dict[str, Any]] = {
+    "node-does-not-keep-the-heads": _HEADS,
+    "node-takes-any-list-of-heads": {**_HEADS, "ghost_weight": 12},
+    "node-never-asks-a-standby": {**_HEADS, "node_weight": 8, "heads": 1},
+    "head-tells-of-heads-only-who-attaches": _HEADS,
     "node-does-not-keep-its-epoch": {"agent_weight": 8, "head_weight": 4, "ghost_weight": 8, "faults": 150},
     "node-keeps-its-epoch-late": {
         "agent_weight": 8, "head_weight": 4, "ghost_weight": 8, "disk_ms": 3_000, "faults": 150,

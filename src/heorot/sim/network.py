@@ -69,6 +69,9 @@ class Listener(Protocol):
     def accept(self, peer: int, link: Link) -> End | None:
         """Take a connection from this node; None: nobody listens."""
 
+    def passes_to(self) -> str:
+        """Return the host to which this one passes connections on; empty: none."""
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -82,6 +85,8 @@ class Attempt:
     on_failed: Callable[[Attempt, str], None]
     on_received: Received
     on_closed: Closed
+    passed_on: bool = False
+    """A head on standby is to pass it on."""
 
 
 class Network:
@@ -155,6 +160,12 @@ class Network:
         if not listener.reachable() or blocked_us > world.now_us:
             world.at(attempt.deadline_us, attempt.on_failed, attempt, "timeout")
             return
+        if attempt.passed_on:
+            host = listener.passes_to() or host
+            number, listener = self.listeners[host]
+            if not listener.reachable():
+                world.at(attempt.deadline_us, attempt.on_failed, attempt, "timeout")
+                return
         link = Link(f"n{attempt.peer}-{host}", self.delay_us, self.us_per_kib)
         link.left = End(self.number(), link, attempt.on_received, attempt.on_closed)
         link.left.open = False

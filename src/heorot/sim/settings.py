@@ -14,6 +14,8 @@ class Settings:
     """How long the run takes, up to when everything must come right; 0: one burst of faults and jobs, and then calm."""
     nodes: int = 8
     heads: int = 2
+    spare_heads: int = 0
+    """Hosts that can be made heads while the nodes live."""
     lease_ms: int = 2_000
     store_loss_rate: float = 0.0
     store_repeat_rate: float = 0.0
@@ -80,6 +82,10 @@ class Settings:
     """The store answers nobody."""
     ghost_weight: int = 0
     """Commands of a deposed head arrive late."""
+    add_head_weight: int = 0
+    """Another host becomes a head."""
+    remove_head_weight: int = 0
+    """A head that does not lead is removed for good."""
     client_weight: int = 2
     """A client dies."""
     stay_away_rate: float = 0.2
@@ -135,4 +141,7 @@ def draw(seed: int) -> Settings:
     settings.image_rate = random.choice((0.0, 0.3, 0.7))
     settings.swarm_gain_ms = random.choice((0, 0, 200))
     settings.cache_full_rate = random.choice((0.0, 0.0, 0.1))
+    settings.spare_heads = random.choice((0, 1, 2, 4))
+    if settings.spare_heads:
+        settings.add_head_weight, settings.remove_head_weight = random.choice((1, 2)), random.choice((0, 1, 2))
     return settings

@@ -47,6 +47,10 @@ class Resign:
     sent_ms: int
 
 
+Listed: TypeAlias = tuple[int, tuple[str, ...]]
+"""Which heads the cluster is to have, behind a number that grows with each change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Elected:
     """You are the head."""
@@ -54,6 +58,7 @@ class Elected:
     lease: int
     epoch: int
     sent_ms: int
+    listed: Listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Taken:
 
     lease: int
     sent_ms: int
+    listed: Listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class Alive:
 
     lease: int
     sent_ms: int
+    listed: Listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,8 @@ class Store:
         """The last one that was given out."""
         self.leader: tuple[str, int, int] | None = None
         """Name, lease, epoch."""
+        self.listed: Listed = 0, ()
+        """Heads read it whenever they ask; who writes it is an administrator, on the host of any of them."""
         self.up = True
         self.delay_us = (100, 3_000)
         self.loss_rate = cluster.settings.store_loss_rate
@@ -139,13 +148,18 @@ class Store:
             if lease not in self._until_us:
                 return Gone(lease, sent_ms)
             self._renew(lease)
-            return Alive(lease, sent_ms)
+            return Alive(lease, sent_ms, self.listed)
         if self.leader is None:
             self._renew(lease)
             self.leader = request.name, lease, self.next_epoch()
         if self.leader[1] == lease:
-            return Elected(lease, self.leader[2], sent_ms)
-        return Taken(lease, sent_ms)
+            return Elected(lease, self.leader[2], sent_ms, self.listed)
+        return Taken(lease, sent_ms, self.listed)
+
+    def list_heads(self, names: tuple[str, ...]) -> None:
+        """Have the cluster consist of these heads."""
+        self.world.tell(NAME, "the heads are %s", " ".join(names))
+        self.listed = self.listed[0] + 1, names
 
     def next_epoch(self) -> int:
         """Return an epoch that was never given out."""
