@@ -11,14 +11,7 @@ from pathlib import Path
 import pytest
 
 from heorot.trusted_path import UntrustedPath, check_directory, check_file, make_directory, open_directory
-from tests.support.other_user import OTHER, as_other
-
-
-def open_to_all(path: Path) -> None:
-    """Let everybody go through to a directory of a test."""
-    for place in (path, *path.parents):
-        if not place.stat().st_mode & 0o005:
-            place.chmod(0o755)
+from tests.support.other_user import OTHER, as_other, open_to_all
 
 
 def test_ones_own_directory_is_trusted_and_opened(tmp_path: Path) -> None:

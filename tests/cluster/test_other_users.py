@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -20,15 +21,13 @@ from heorot.daemons.layout import Layout
 from heorot.reconnect import HeadSearch
 from heorot.runtime.loop import EpollLoop
 from tests.cluster.harness import Cluster
-from tests.support.other_user import OTHER, as_other, impostor
+from tests.support.other_user import OTHER, as_other, impostor, open_to_all, other_holding
 
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Path:
     """A directory of the other user, which everybody can reach."""
-    for place in (tmp_path, *tmp_path.parents):
-        if not place.stat().st_mode & 0o005:
-            place.chmod(0o755)
+    open_to_all(tmp_path)
     place = tmp_path / "theirs"
     place.mkdir()
     os.chown(place, OTHER, OTHER)
@@ -187,9 +186,7 @@ def test_nor_does_root_speak_to_another_users_warden_keeper_or_bpinit(theirs: Pa
 
 
 def test_another_user_works_with_roots_cluster_and_cannot_touch_its_directory(shared: Cluster) -> None:
-    for place in (shared.directory, *shared.directory.parents):
-        if not place.stat().st_mode & 0o005:
-            place.chmod(0o755)
+    open_to_all(shared.directory)
 
     def work() -> list[object]:
         with heorot.connect(shared.directory) as cluster:
@@ -202,3 +199,34 @@ def test_another_user_works_with_roots_cluster_and_cannot_touch_its_directory(sh
         assert as_other(partial(os.rename, path, f"{path}.old")) == ["OSError", errno.EACCES], name
         assert as_other(partial(os.unlink, path)) == ["OSError", errno.EACCES], name
     assert as_other(lambda: os.close(os.open(shared.directory / "new", os.O_CREAT))) == ["OSError", errno.EACCES]
+
+
+def test_a_user_who_fills_the_wardens_socket_does_not_keep_root_from_it(shared: Cluster) -> None:
+    open_to_all(shared.directory)
+    path = str(shared.directory / "warden.sock")
+
+    def flood() -> list[socket.socket]:
+        held = []
+        for _ in range(200):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(path)
+            held.append(sock)
+        return held
+
+    with other_holding(flood) as count:
+        assert count == 200
+        shared.check("heorot", "node", "stop", "n7")
+        shared.check("heorot", "node", "start", "n7")
+        assert shared.status()["warden_pid"]
+    shared.await_up(7)
+
+
+def test_no_other_socket_of_a_cluster_can_be_reached_by_a_user(shared: Cluster) -> None:
+    open_to_all(shared.directory)
+    sockets = [str(path) for path in shared.directory.rglob("*.sock") if path.is_socket()]
+    names = {Path(path).name for path in sockets}
+    assert names == {"head.sock", "warden.sock", "keeper.sock", "init.sock"}
+    for path in sockets:
+        if Path(path).name not in ("head.sock", "warden.sock"):
+            with socket.socket(socket.AF_UNIX) as sock:
+                assert as_other(partial(sock.connect, path)) == ["OSError", errno.EACCES], path

@@ -21,6 +21,13 @@ OTHER = 54321
 DEADLINE_S = 60.0
 
 
+def open_to_all(path: Path) -> None:
+    """Let everybody go through to a directory of a test."""
+    for place in (path, *path.parents):
+        if not place.stat().st_mode & 0o005:
+            place.chmod(0o755)
+
+
 def _fork(body: Callable[[int, int], Any], uid: int) -> tuple[int, socket.socket]:
     """Run `body(read, write)` as the other user in a child; return its pid and our end of its socket."""
     ours, theirs = socket.socketpair()

@@ -109,7 +109,9 @@ def ask_keeper(directory: str, command: dict[str, str]) -> dict[str, Any]:
 def _ask(sock: socket.socket, who: str, command: dict[str, Any]) -> dict[str, Any]:
     request = json.dumps(command).encode()
     try:
-        sock.sendall(len(request).to_bytes(4, "big") + request)
+        # It may have closed the connection already, and have said why.
+        with contextlib.suppress(BrokenPipeError):
+            sock.sendall(len(request).to_bytes(4, "big") + request)
         length = int.from_bytes(_receive(sock, 4), "big")
         if length > MAX_ANSWER_BYTES:
             raise HeorotError(f"{who} announced an answer of {length} bytes")

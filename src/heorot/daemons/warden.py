@@ -22,14 +22,14 @@ from typing import Any
 from heorot.core.errors import HeorotError
 from heorot.daemon_mark import WARDEN_NAME
 from heorot.daemons import bphead, bpnode
+from heorot.daemons.controllers import Controllers
 from heorot.daemons.embedded import HOST, ClusterPlan, Embedded, HeadSlot, NodeSlot
 from heorot.procs import bpinit as _preloaded  # noqa: F401  (the forked bpinits need it)
 from heorot.procs.namespace import spawn_space
-from heorot.runtime.channel import Channel
 from heorot.runtime.log import Log
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.process import fork_daemon, raise_descriptor_limit, set_name
-from heorot.runtime.sockets import Acceptor, listen_unix, peer_credentials
+from heorot.runtime.sockets import listen_unix
 from heorot.trusted_path import check_directory
 
 STANDBY_WAIT_S = 5.0
@@ -39,8 +39,6 @@ LONGEST_PAUSE_S = 2.0
 """Well below the grace of a node: an agent that ends again and again must not cost its node the jobs."""
 GRACE_S = 3.0
 """How long process spaces may take to end in good order before they are killed."""
-MAX_CONTROLLERS = 16
-CONTROL_FRAME_BYTES = 64 * 1024
 
 
 class Warden:
@@ -52,7 +50,7 @@ class Warden:
         self._report = report
         self._log = Log(Path(self.embedded.layout.log("warden")), "warden", plan.log_level)
         self._by_pid: dict[int, tuple[str, NodeSlot | HeadSlot]] = {}
-        self._controllers: set[Channel] = set()
+        self._controllers: Controllers | None = None
         # The kernel ends a PID namespace with its bpinit; without one, bpinit needs time to kill what it started.
         self._end_signal = signal.SIGKILL if self.embedded.isolated else signal.SIGTERM
         self._boot_next = 0
@@ -73,7 +71,7 @@ class Warden:
         check_directory(layout.root)
         self.embedded.create()
         control = listen_unix(Path(layout.path("warden.sock")), 0o666)
-        Acceptor(self.loop, control, self._controller)
+        self._controllers = Controllers(self.loop, control, "the warden", self._command, self._log)
         self.embedded.warm_up()
         gc.collect()
         gc.freeze()
@@ -244,34 +242,11 @@ class Warden:
 
     # ------------------------------------------------------------------ control
 
-    def _controller(self, sock: socket.socket) -> None:
-        if len(self._controllers) >= MAX_CONTROLLERS:
-            sock.close()
-            return
-        # Everybody may ask; to change something is for root and the cluster's owner.
-        master = peer_credentials(sock)[1] in (0, os.geteuid())
-        channel = Channel(
-            self.loop,
-            sock,
-            on_frame=lambda payload: self._command(channel, payload, master),
-            on_closed=lambda reason: self._controllers.discard(channel),
-            limit_bytes=CONTROL_FRAME_BYTES,
-        )
-        self._controllers.add(channel)
-        channel.start()
-
-    def _command(self, channel: Channel, payload: bytes, master: bool) -> None:
-        try:
-            request = json.loads(payload)
-            if request["do"] != "status" and not master:
-                raise HeorotError("only root and the cluster's owner may do that")
-            numbers = [int(number) for number in request.get("nodes", ())]
-            answer = self._obey(request["do"], numbers, [str(name) for name in request.get("heads", ())])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            answer = {"error": f"not a command: {error}"}
-        except (HeorotError, OSError) as error:
-            answer = {"error": str(error)}
-        channel.send(json.dumps(answer).encode())
+    def _command(self, request: dict[str, Any], master: bool) -> dict[str, Any]:
+        if request["do"] != "status" and not master:
+            raise HeorotError("only root and the cluster's owner may do that")
+        numbers = [int(number) for number in request.get("nodes", ())]
+        return self._obey(request["do"], numbers, [str(name) for name in request.get("heads", ())])
 
     def _obey(self, what: str, numbers: list[int], names: list[str]) -> dict[str, Any]:
         unknown = [number for number in numbers if not 0 <= number < len(self.embedded.nodes)]
@@ -353,6 +328,8 @@ class Warden:
         if self._ending:
             return
         self._ending = True
+        if self._controllers is not None:
+            self._controllers.leaving = True
         for pid, (kind, _) in list(self._by_pid.items()):
             # Agents keep nothing that matters; keepers give their leases up.
             _kill(pid, {"init": self._end_signal, "head": signal.SIGTERM}.get(kind, signal.SIGKILL))

@@ -1,0 +1,182 @@
+"""The door of a control socket that every user of the host may knock at: who is let in, how long, and what is said.
+
+Commands come and answers go as JSON, a frame each. Anybody may ask how things stand; to change something is for root
+and for the daemon's own user. So that nobody can shut these out, each other user has a quota of connections, all others
+together have less than there is room for, and a connection on which no command comes is closed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from heorot.core.errors import HeorotError
+from heorot.runtime.channel import Channel
+from heorot.runtime.loop import EpollLoop, Timer
+from heorot.runtime.sockets import Acceptor, peer_credentials
+
+MAX_CONNECTIONS = 64
+MAX_OF_OTHERS = 48
+"""Of all users but root and the owner together: the rest is kept for these two."""
+MAX_OF_USER = 8
+"""Of one user other than root and the owner."""
+SILENCE_S = 30.0
+"""A connection on which no whole command has come for so long, since it began or since the last one, is closed."""
+FRAME_BYTES = 64 * 1024
+REFUSALS_AGAIN_S = 60.0
+"""How often the log says at most that connections were refused."""
+
+Obey = Callable[[dict[str, Any], bool], dict[str, Any]]
+"""Carries a command out and returns the answer. The second argument: whether it comes from root or the owner. Raises
+HeorotError or OSError if it is refused, and ValueError, TypeError or KeyError if it is none.
+"""
+
+
+@dataclass(slots=True)
+class _Visitor:
+    uid: int
+    channel: Channel
+    heard_s: float
+    """When it came, or when its last command did."""
+    limit: Timer | None = None
+
+
+class Controllers:
+    """Serves one control socket.
+
+    Parameters
+    ----------
+    who:
+        What the daemon is called in messages: ``the warden``.
+    silence_s:
+        As `SILENCE_S`.
+    """
+
+    def __init__(
+        self,
+        loop: EpollLoop,
+        sock: socket.socket,
+        who: str,
+        obey: Obey,
+        log: Callable[[str, str], None],
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        self._loop = loop
+        self._who = who
+        self._obey = obey
+        self._log = log
+        self._silence_s = silence_s
+        self._owner = os.geteuid()
+        self._visitors: dict[int, _Visitor] = {}
+        self._number = 0
+        self._refused = 0
+        self._told_s: float | None = None
+        self.leaving = False
+        """The daemon ends: whoever waits for that is not sent away."""
+        self._acceptor = Acceptor(loop, sock, self._accept)
+
+    def close(self) -> None:
+        """Close the socket and all connections."""
+        self._acceptor.close()
+        for number in list(self._visitors):
+            channel = self._visitors[number].channel
+            self._closed(number)
+            channel.close()
+
+    def _accept(self, sock: socket.socket) -> None:
+        try:
+            uid = peer_credentials(sock)[1]
+        except OSError:
+            sock.close()
+            return
+        self._number += 1
+        number = self._number
+        channel = Channel(
+            self._loop,
+            sock,
+            on_frame=lambda payload: self._command(number, payload),
+            on_closed=lambda reason: self._closed(number),
+            limit_bytes=FRAME_BYTES,
+        )
+        reason = self._crowd(uid)
+        if reason:
+            self._say_refused(reason)
+            self._send_away(channel, f"{reason}; try again later")
+            return
+        self._visitors[number] = _Visitor(uid, channel, self._loop.time())
+        self._await_command(number)
+        channel.start()
+
+    def _crowd(self, uid: int) -> str:
+        """Return why one more connection of this user is too many; empty if it is not."""
+        uids = [visitor.uid for visitor in self._visitors.values()]
+        if not self._is_master(uid):
+            if uids.count(uid) >= MAX_OF_USER:
+                return f"{_name(uid)} has {MAX_OF_USER} connections to {self._who}, as many as one user may have"
+            others = sum(not self._is_master(other) for other in uids)
+            if others >= MAX_OF_OTHERS:
+                kept = "the rest is kept for root and the cluster's owner"
+                return f"{MAX_OF_OTHERS} connections of users to {self._who} are open, and {kept}"
+        if len(uids) >= MAX_CONNECTIONS:
+            return f"{MAX_CONNECTIONS} connections to {self._who} are open"
+        return ""
+
+    def _is_master(self, uid: int) -> bool:
+        return uid in (0, self._owner)
+
+    def _await_command(self, number: int) -> None:
+        visitor = self._visitors[number]
+        due_s = visitor.heard_s + self._silence_s
+        if self._loop.time() < due_s or self.leaving:
+            later_s = max(due_s, self._loop.time() + self._silence_s / 30)
+            visitor.limit = self._loop.call_at(later_s, self._await_command, number)
+            return
+        self._closed(number)
+        self._send_away(visitor.channel, f"no command has come to {self._who} for {self._silence_s:g} s")
+
+    def _closed(self, number: int) -> None:
+        visitor = self._visitors.pop(number)
+        if visitor.limit is not None:
+            visitor.limit.cancel()
+
+    def _send_away(self, channel: Channel, reason: str) -> None:
+        channel.send(json.dumps({"error": reason}).encode())
+        channel.finish()
+
+    def _command(self, number: int, payload: bytes) -> None:
+        visitor = self._visitors.get(number)
+        if visitor is None:
+            return
+        if visitor.channel.backlog_bytes:
+            # Whoever asks again and again without reading would have us keep all the answers.
+            self._closed(number)
+            self._send_away(visitor.channel, f"{self._who} takes one command at a time: read the answer first")
+            return
+        visitor.heard_s = self._loop.time()
+        try:
+            request = json.loads(payload)
+            answer = self._obey(request, self._is_master(visitor.uid))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            answer = {"error": f"not a command: {error}"}
+        except (HeorotError, OSError) as error:
+            answer = {"error": str(error)}
+        visitor.channel.send(json.dumps(answer).encode())
+
+    def _say_refused(self, reason: str) -> None:
+        self._refused += 1
+        now_s = self._loop.time()
+        if self._told_s is None or now_s - self._told_s >= REFUSALS_AGAIN_S:
+            self._log("warning", f"refused {self._refused} connections since this was last said: {reason}")
+            self._refused, self._told_s = 0, now_s
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

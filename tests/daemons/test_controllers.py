@@ -1,0 +1,155 @@
+"""Nobody shuts root and the owner out of a control socket, and whoever is refused is told which limit it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heorot.core.errors import HeorotError
+from heorot.daemons import control
+from heorot.daemons.controllers import MAX_CONNECTIONS, MAX_OF_OTHERS, MAX_OF_USER, Controllers
+from heorot.daemons.layout import Layout
+from heorot.runtime.loop import EpollLoop
+from heorot.runtime.sockets import listen_unix
+from tests.support.other_user import OTHER, as_other, open_to_all, other_holding
+
+SILENCE_S = 1.0
+FLOOD = 200
+
+
+class Door:
+    """A control socket that a thread serves."""
+
+    def __init__(self, directory: Path) -> None:
+        self.layout = Layout(str(directory))
+        self.path = str(directory / "warden.sock")
+        self.log: list[str] = []
+        self._loop = EpollLoop()
+        sock = listen_unix(directory / "warden.sock", 0o666)
+        self._controllers = Controllers(self._loop, sock, "the warden", self._obey, self._note, SILENCE_S)
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def _note(self, _level: str, text: str) -> None:
+        self.log.append(text)
+
+    def _obey(self, request: dict[str, Any], master: bool) -> dict[str, Any]:
+        if request["do"] == "end":
+            self._loop.stop()
+        return {"long": "x" * 4_000_000} if request["do"] == "long" else {"master": master}
+
+    def connected(self) -> socket.socket:
+        """Return a new connection, which has not said anything."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(60)
+        sock.connect(self.path)
+        return sock
+
+    def ask(self, what: str = "status") -> dict[str, Any]:
+        """Give a command on a connection of its own."""
+        with self.connected() as sock:
+            return control.ask(sock, what)
+
+    def close(self) -> None:
+        """End it."""
+        self.ask("end")
+        self._thread.join(60)
+        self._controllers.close()
+        os.unlink(self.path)
+        self._loop.close()
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    """A control socket that everybody can reach."""
+    open_to_all(tmp_path)
+    made = Door(tmp_path)
+    yield made
+    made.close()
+
+
+def told(sock: socket.socket) -> str:
+    """Return the error that a connection is closed with; everything that was sent is read."""
+    data = b""
+    while piece := sock.recv(65536):
+        data += piece
+    return str(json.loads(data[4:])["error"])
+
+
+def test_a_flood_of_one_user_shuts_nobody_else_out(door: Door) -> None:
+    with other_holding(lambda: [door.connected() for _ in range(FLOOD)]) as count:
+        assert count == FLOOD
+        assert door.ask() == {"master": True}
+        assert as_other(door.ask, OTHER + 1) == {"master": False}
+
+        def one_more() -> str:
+            with door.connected() as sock:
+                try:
+                    control.ask(sock, "status")
+                except HeorotError as error:
+                    return str(error)
+            return ""
+
+        said = as_other(one_more)
+    limit = f"{MAX_OF_USER} connections to the warden, as many as one user may have"
+    assert said == f"uid {OTHER} has {limit}; try again later"
+    # One line for the whole flood.
+    assert len(door.log) == 1
+    assert f"uid {OTHER}" in door.log[0]
+
+
+def test_all_other_users_together_leave_room_for_root(door: Door) -> None:
+    holders = [other_holding(lambda: [door.connected() for _ in range(MAX_OF_USER)], OTHER + n) for n in range(8)]
+    counts = [holder.__enter__() for holder in holders]
+    try:
+        assert counts == [MAX_OF_USER] * 8
+        said = as_other(lambda: told(door.connected()), OTHER + 99)
+        assert "the rest is kept for root and the cluster's owner" in said
+        kept = [door.connected() for _ in range(MAX_CONNECTIONS - MAX_OF_OTHERS)]
+        assert [control.ask(sock, "status") for sock in kept] == [{"master": True}] * len(kept)
+        with door.connected() as too_many:
+            assert told(too_many) == f"{MAX_CONNECTIONS} connections to the warden are open; try again later"
+        for sock in kept:
+            sock.close()
+    finally:
+        for holder in holders:
+            holder.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("begun", [b"", b"\0\0\0\x10{"], ids=["silent", "begun"])
+def test_a_connection_on_which_no_command_comes_is_closed_and_told_why(door: Door, begun: bytes) -> None:
+    with door.connected() as sock:
+        sock.sendall(begun)
+        assert told(sock) == f"no command has come to the warden for {SILENCE_S:g} s"
+
+
+def test_answers_that_nobody_reads_are_not_kept(door: Door) -> None:
+    request = b'{"do": "long"}'
+    with door.connected() as sock:
+        for _ in range(3):
+            sock.sendall(len(request).to_bytes(4, "big") + request)
+        data = b""
+        while piece := sock.recv(1 << 20):
+            data += piece
+    answers = []
+    while data:
+        end = 4 + int.from_bytes(data[:4], "big")
+        answers.append(json.loads(data[4:end]))
+        data = data[end:]
+    assert ["error" in answer for answer in answers] == [False, True]
+    assert "one command at a time" in answers[1]["error"]
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"nonsense", b"[" * 60_000, b'{"do": 1}x'])
+def test_what_is_no_command_is_answered(door: Door, payload: bytes) -> None:
+    with door.connected() as sock:
+        sock.sendall(len(payload).to_bytes(4, "big") + payload)
+        length = int.from_bytes(sock.recv(4), "big")
+        assert json.loads(sock.recv(length))["error"].startswith("not a command")
