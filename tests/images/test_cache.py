@@ -213,7 +213,8 @@ def test_no_more_files_are_open_than_the_bound(cache: Cache) -> None:
     before = len(os.listdir("/proc/self/fd"))
     fill(cache, sample)
     cache.read_chunks(sample.image, 0, 100, check=True)
-    assert len(os.listdir("/proc/self/fd")) - before <= cache_module.MAX_OPEN_FILES
+    # And one that holds the image against others who need room.
+    assert len(os.listdir("/proc/self/fd")) - before <= cache_module.MAX_OPEN_FILES + 1
 
 
 def test_a_view_does_not_outlive_a_file_that_was_damaged(cache: Cache) -> None:

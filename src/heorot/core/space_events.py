@@ -45,6 +45,8 @@ class SpaceConfig(Struct, frozen=True, kw_only=True):
     """The only directory that processes see, beside an empty root with /proc, /dev and /tmp; empty: they see all."""
     log_path: str = ""
     """Empty: the standard error stream as it is."""
+    cluster_dir: str = ""
+    """The directory whose caches give room to a spool that has none; empty: none do."""
 
 
 # ------------------------------------------------------------------ events

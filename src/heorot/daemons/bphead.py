@@ -22,6 +22,7 @@ from heorot.core.machine import HeadsKnown
 from heorot.daemons.keeper import Keeper
 from heorot.daemons.watchdog import say_alive
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
+from heorot.images.reclaim import Reclaimer
 from heorot.runtime.clients import Clients
 from heorot.runtime.images import Images
 from heorot.runtime.links import JoinSession, Links
@@ -66,8 +67,9 @@ class HeadSettings:
     because another head on this host may listen on `socket_path`."""
 
 
-def run(settings: HeadSettings, store: Store) -> None:
-    """Keep this head: whenever the store elects it, run its process. Returns after SIGTERM.
+def run(settings: HeadSettings, open_store: Callable[[Callable[[], bool]], Store]) -> None:
+    """Keep this head: whenever the store elects it, run its process. Returns after SIGTERM. `open_store` gives the
+    store, and is given what to ask when the disk has no room.
 
     Raises
     ------
@@ -79,7 +81,10 @@ def run(settings: HeadSettings, store: Store) -> None:
         check_head_identity(settings.directory, settings.cluster, settings.name)
         start_passing = _passing_starter(settings, log) if settings.pass_to else None
         start = _Starter(settings, log)
-        Keeper(settings.name, settings.directory, store, start, log, start_passing, settings.hang_ms).run()
+        make_room = _reclaimer(settings, log)
+        store = open_store(make_room)
+        name, directory, hang_ms = settings.name, settings.directory, settings.hang_ms
+        Keeper(name, directory, store, start, log, start_passing, hang_ms, make_room).run()
         _remove_left(settings.socket_path)
         log("info", "the keeper ends: stopped")
     except HeorotError as error:
@@ -88,6 +93,11 @@ def run(settings: HeadSettings, store: Store) -> None:
     except BaseException:
         log.exception("the keeper ends because of an error in it")
         raise
+
+
+def _reclaimer(settings: HeadSettings, log: Log) -> Reclaimer:
+    # Of the whole cluster's directory, in which this is ``heads/NAME``.
+    return Reclaimer(settings.directory.parent.parent, log)
 
 
 def _remove_left(path: Path) -> None:
@@ -171,7 +181,8 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
         join=settings.join,
         take_head=clients.passed_on,
     )
-    cache = Cache(str(settings.directory / "images"), settings.image_cache_bytes, f"the head {settings.name}", log)
+    owner, make_room = f"the head {settings.name}", _reclaimer(settings, log)
+    cache = Cache(str(settings.directory / "images"), settings.image_cache_bytes, owner, log, make_room)
     images = Images(loop, cache, shell.feed, log)
     shell.attach(machine, links, clients=clients, images=images)
     shell.start()

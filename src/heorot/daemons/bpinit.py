@@ -36,7 +36,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         make_directory(directory, 0o700, parents=True)
         make_directory(spool, 0o700)
         listener = listen(os.path.join(directory, "init.sock"))
-        config = SpaceConfig(node=node, base_pid=base, range_size=size, spool_dir=spool, die_with_parent=True)
+        config = SpaceConfig(
+            node=node,
+            base_pid=base,
+            range_size=size,
+            spool_dir=spool,
+            die_with_parent=True,
+            cluster_dir=os.path.dirname(os.path.dirname(os.path.abspath(directory))),
+        )
         pid = spawn_space(config, listener)
     except (OSError, HeorotError) as error:
         sys.stderr.write(f"bpinit: {error}\n")

@@ -7,6 +7,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from heorot.core.errors import HeorotError, SecurityError
 from heorot.core.machine import FromSpace, Remember, SpaceClosed, SpaceConnected
 from heorot.core.node import NodeConfig, NodeMachine
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
+from heorot.images.reclaim import Reclaimer
 from heorot.runtime import state
 from heorot.runtime.channel import Channel
 from heorot.runtime.images import Images
@@ -26,7 +28,6 @@ from heorot.runtime.shell import Shell
 from heorot.runtime.sockets import bind_tcp, connect_unix, peer_credentials
 from heorot.security import tls
 from heorot.security.signing import Verifier
-from heorot.slot_file import no_room
 
 INIT_END_TIMEOUT_S = 0.5
 """How long a bpinit that has closed its connection may take to end; if it takes longer, the head notices by itself."""
@@ -94,8 +95,10 @@ def _serve(settings: NodeSettings, log: Log) -> str:
                 raise
             listener = bind_tcp(settings.host, 0)
     host, port = listener.getsockname()[:2]
+    # Of the whole cluster's directory, in which this is ``nodes/nN``.
+    make_room = Reclaimer(directory.parent.parent, log)
     for name in KEPT:
-        state.reserve(directory / "state", name, log, no_room)
+        state.reserve(directory / "state", name, log, make_room)
     config = NodeConfig(
         cluster=settings.cluster,
         node=settings.node,
@@ -113,7 +116,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     )
     machine = NodeMachine(config, Verifier.load(directory / "signing.pub").verify)
     shell = Shell(loop, log)
-    cache = Cache(str(directory / "images"), settings.image_cache_bytes, f"n{settings.node}", log)
+    cache = Cache(str(directory / "images"), settings.image_cache_bytes, f"n{settings.node}", log, make_room)
     images = Images(loop, cache, shell.feed, log, init_pid)
     links = Links(
         loop, settings.cluster, tls.client_context(directory), lambda: tls.server_context(directory), shell.feed, log
@@ -137,7 +140,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
         machine,
         links,
         to_space=space.send,
-        remember=lambda item: _remember(directory / "state", item, log),
+        remember=lambda item: _remember(directory / "state", item, log, make_room),
         images=images,
     )
     links.listen(listener)
@@ -159,12 +162,12 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     return reason
 
 
-def _remember(directory: Path, item: Remember, log: Log) -> str:
+def _remember(directory: Path, item: Remember, log: Log, make_room: Callable[[], bool]) -> str:
     if not item.durable:
-        state.remember(directory, item.name, item.value, log)
+        state.remember(directory, item.name, item.value, log, make_room)
         return ""
     try:
-        state.remember_durably(directory, item.name, item.value)
+        state.remember_durably(directory, item.name, item.value, make_room)
     except OSError as error:
         return f"{directory / item.name}: {error.strerror or error}"
     return ""

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ class Embedded:
         sealed = seal_placement(self._authority.signer.sign, Placement(self.cluster, node.number, hops, 1, 0))
         SlotFile(os.path.join(self.layout.node(node.number), "state", "placement")).write(sealed)
 
-    def store(self, head: HeadSlot) -> Store:
+    def store(self, head: HeadSlot, make_room: Callable[[], bool]) -> Store:
         """Return the coordination store as this head uses it."""
         section = StoreSection(
             kind="etcd" if self.plan.etcd else "local",
@@ -170,7 +171,7 @@ class Embedded:
             lease_ms=self.plan.lease_ms,
         )
         local, identity = Path(self.layout.path("coord")), Path(self.layout.head(head.name))
-        return open_store(section, local, self.cluster, identity, head.name)
+        return open_store(section, local, self.cluster, identity, head.name, make_room=make_room)
 
     def head_state(self, head: HeadSlot) -> dict[str, Any]:
         """Return what the head's keeper has last written down about itself; empty if there is nothing."""
@@ -220,6 +221,7 @@ class Embedded:
             base_pid=first,
             range_size=size,
             spool_dir=os.path.join(self.layout.node(node.number), "spool"),
+            cluster_dir=self.layout.root,
             marker=f"{self.cluster}-n{node.number}",
             die_with_parent=True,
             log_path=self.layout.log(f"n{node.number}-init"),

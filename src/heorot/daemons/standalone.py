@@ -91,8 +91,12 @@ def head_main(arguments: list[str]) -> int:
         name = config.head.name
         check_head_identity(settings.directory, config.cluster.id, name)
         shared = SharedRecords(root, Signer.load(settings.directory / "signing.key"))
-        store = open_store(config.store, root / "coord", config.cluster.id, settings.directory, name, shared)
-        bphead.run(settings, store)
+        bphead.run(
+            settings,
+            lambda make_room: open_store(
+                config.store, root / "coord", config.cluster.id, settings.directory, name, shared, make_room
+            ),
+        )
     except (HeorotError, OSError) as error:
         return _failed("bphead", error)
     return 0

@@ -6,6 +6,7 @@ import hashlib
 import os
 import ssl
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from heorot.config import ConfigError, StoreSection
@@ -13,6 +14,7 @@ from heorot.coord.etcd import EtcdStore
 from heorot.coord.etcd_client import EtcdSettings
 from heorot.coord.local import LocalStore
 from heorot.coord.port import Shared, Store, StoreRefused
+from heorot.slot_file import no_room
 
 MAX_PASSWORD_BYTES = 1024
 
@@ -24,10 +26,12 @@ def open_store(
     identity: Path,
     name: str,
     shared: Shared | None = None,
+    make_room: Callable[[], bool] = no_room,
 ) -> Store:
     """Return the store for the head `name`, whose identity lies in `identity`; `local` is the local store's directory.
 
-    `shared` are the records of nodes and tokens, which heads on other hosts are to have, too. Nothing is connected yet.
+    `shared` are the records of nodes and tokens, which heads on other hosts are to have, too; `make_room` is asked when
+    the local store's disk has no room. Nothing is connected yet.
 
     Raises
     ------
@@ -35,7 +39,7 @@ def open_store(
         If a file that it needs cannot be used.
     """
     if section.kind == "local":
-        return LocalStore(local, name)
+        return LocalStore(local, name, make_room)
     settings = EtcdSettings(
         endpoints=section.endpoints,
         ca=section.ca,

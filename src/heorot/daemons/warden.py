@@ -157,7 +157,7 @@ class Warden:
             head.pid = fork_daemon(
                 f"bphead-keeper {head.name}",
                 {listener.fileno()},
-                lambda: _quietly(bphead.run, settings, self.embedded.store(head)),
+                lambda: _quietly(bphead.run, settings, lambda make_room: self.embedded.store(head, make_room)),
             )
         head.started_s = self.loop.time()
         self._by_pid[head.pid] = ("head", head)

@@ -46,6 +46,8 @@ from heorot.images.disk import (
 )
 from heorot.images.files import read_exactly
 from heorot.images.identity import ImageError
+from heorot.images.reclaim import hold, release, undisturbed
+from heorot.slot_file import no_room, with_room
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024 * 1024
@@ -61,9 +63,10 @@ _FOLDERS = ("manifests", "files", "partial", "views", "stage")
 class _Pinned:
     """An image that is in use by a transfer."""
 
-    __slots__ = ("layout", "names")
+    __slots__ = ("hold", "layout", "names")
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, manifest: str) -> None:
+        self.hold = hold(manifest)
         self.layout = layout
         self.names = [_name_of(layout, file) for file in range(len(layout.files))]
 
@@ -86,6 +89,8 @@ class Cache:
         Whose cache it is, for people: what is too small here is told on other hosts.
     log
         Takes level and text of what an administrator should know.
+    make_room
+        Is asked for room when the disk has none and nothing of this cache can go; says whether it has freed any.
     """
 
     def __init__(
@@ -94,8 +99,10 @@ class Cache:
         limit_bytes: int,
         owner: str,
         log: Callable[[str, str], None] = lambda level, text: None,
+        make_room: Callable[[], bool] = no_room,
     ) -> None:
         self._log = log
+        self._reclaim = make_room
         self.directory = directory
         self.owner = owner
         self.limit_bytes = limit_bytes
@@ -111,6 +118,12 @@ class Cache:
 
     def close(self) -> None:
         """Close all files."""
+        for pinned in self._pinned.values():
+            release(pinned.hold)
+            pinned.hold = -1
+        self._close_files()
+
+    def _close_files(self) -> None:
         for fd in self._open.values():
             os.close(fd)
         self._open.clear()
@@ -123,6 +136,10 @@ class Cache:
         What is here is not evicted until `forget`.
         """
         self._prepare()
+        with undisturbed(self.directory):
+            return self._examine(image)
+
+    def _examine(self, image: bytes) -> tuple[bytes, list[int]]:
         path = self._path("manifests", image.hex())
         try:
             encoded = read_file(path)
@@ -157,7 +174,10 @@ class Cache:
                 f"the image has {layout.size} bytes; the image cache of {self.owner} ({self.directory}) holds at most"
                 f" {self.limit_bytes}: send less, or raise [images] cache_bytes there"
             )
-        pinned = self._pinned[image] = _Pinned(layout)
+        former = self._pinned.get(image)
+        pinned = self._pinned[image] = _Pinned(layout, self._path("manifests", image.hex()))
+        if former is not None:
+            release(former.hold)
         for file, name in enumerate(pinned.names):
             if name not in self._chunks:
                 self._chunks[name] = self._chunks_of(layout, file, name)
@@ -223,6 +243,7 @@ class Cache:
         """The image may be evicted; it is, if the disk was too full for it: others need the room more."""
         pinned = self._pinned.pop(image, None)
         if pinned is not None:
+            release(pinned.hold)
             held = self._held()
             for name in pinned.names:
                 if name not in held:
@@ -240,14 +261,14 @@ class Cache:
     def keep_manifest(self, image: bytes, encoded: bytes) -> tuple[bytes, list[int]]:
         """Store a manifest that was checked; return what `examine` would."""
         self._prepare()
+        with undisturbed(self.directory):
+            return self._keep_manifest(image, encoded)
+
+    def _keep_manifest(self, image: bytes, encoded: bytes) -> tuple[bytes, list[int]]:
         path = self._path("manifests", image.hex())
         temporary = f"{path}.{os.getpid()}"
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                write_parts(fd, [encoded], 0)
-            finally:
-                os.close(fd)
+            with_room(lambda: _write_file(temporary, encoded), self._reclaim)
             os.rename(temporary, path)
             # There the former one is linked, and that was lost because it was changed.
             remove(self._path("views", image.hex()))
@@ -255,7 +276,7 @@ class Cache:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise self._failure(error, path) from error
-        return self.examine(image)
+        return self._examine(image)
 
     def keep_chunks(self, image: bytes, first: int, chunks: Sequence[Chunk]) -> None:
         """Store consecutive chunks that were checked."""
@@ -305,7 +326,10 @@ class Cache:
                 raise
             # The disk is smaller than the limit, or others use it: what nobody needs now has to go.
             self._evict(self.limit_bytes)
-            write_parts(self._file(name, os.O_RDWR | os.O_CREAT), chunks, offset)
+            with_room(
+                lambda: write_parts(self._file(name, os.O_RDWR | os.O_CREAT), chunks, offset),
+                self._reclaim,
+            )
 
     def _finish(self, name: str, mode: int) -> None:
         """All chunks of a file are there."""
@@ -497,7 +521,7 @@ class Cache:
             return
         cleared = self._seen is not None
         self._seen = None
-        self.close()
+        self._close_files()
         self.used_bytes = 0
         try:
             os.makedirs(self.directory, 0o700, exist_ok=True)
@@ -541,11 +565,7 @@ class Cache:
                 os.rename(whole, partial)
             else:
                 remove(whole)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            write_parts(fd, [boot], 0)
-        finally:
-            os.close(fd)
+        with_room(lambda: _write_file(path, boot), self._reclaim)
 
     def _path(self, *parts: str) -> str:
         return "/".join((self.directory, *parts))
@@ -576,6 +596,14 @@ class Cache:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return ImageError(f"{cache} cannot write {path}: {os.strerror(error.errno)}")
         return ImageError(f"{cache} fails at {path}: {error.strerror or error}")
+
+
+def _write_file(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        write_parts(fd, [data], 0)
+    finally:
+        os.close(fd)
 
 
 def _mode_of(mode: int) -> int:

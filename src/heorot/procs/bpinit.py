@@ -12,6 +12,7 @@ import struct
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
@@ -74,6 +75,7 @@ class Daemon:
         self._events: deque[e.SpaceEvent] = deque()
         self._busy = False
         self._link: AgentLink | None = None
+        self._reclaimer: Callable[[], bool] | None = None
         self._plans: dict[str, Plan] = {}
         self._starts: deque[tuple[Plan, int, int]] = deque()
         os.chdir("/")
@@ -85,7 +87,7 @@ class Daemon:
         self._signals()
         self._census = Census(config.isolated)
         self._pids = PidRange(config)
-        self._space = Space(config, FileSpool(config.spool_dir))
+        self._space = Space(config, FileSpool(config.spool_dir, self._make_room))
         self._starter = Starter(config, self._rearm)
         self._watcher = Watcher()
         self._pipes = Pipes(self._census, self._watcher, self._do)
@@ -196,6 +198,17 @@ class Daemon:
     def _log(self, instruction: e.SpaceLog) -> None:
         with contextlib.suppress(OSError):
             os.write(2, f"bpinit n{self.config.node}: {instruction.level}: {instruction.text}\n".encode())
+
+    def _make_room(self) -> bool:
+        """The spool's disk is full: let images that nobody uses go."""
+        if not self.config.cluster_dir:
+            return False
+        if self._reclaimer is None:
+            # Seldom needed, and this process imports next to nothing.
+            from heorot.images.reclaim import Reclaimer
+
+            self._reclaimer = Reclaimer(self.config.cluster_dir, lambda level, text: self._log(e.SpaceLog(level, text)))
+        return self._reclaimer()
 
     def _complain(self, text: str) -> None:
         self._log(e.SpaceLog("warning", text))

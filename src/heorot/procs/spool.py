@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+
+from heorot.slot_file import no_room, with_room
 
 
 class FileSpool:
     """One unlinked file per stream; see `heorot.core.streams.Spool`.
 
-    A full disk, like any other error of the file system, means "no room now": the bytes stay with the caller.
+    A full disk, like any other error of the file system, means "no room now": the bytes stay with the caller. Before
+    that `make_room` is asked, which says whether it has freed any.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, make_room: Callable[[], bool] = no_room) -> None:
         self.directory = directory
+        self._make_room = make_room
         self._files: dict[int, tuple[int, int]] = {}
         """Descriptor and length."""
 
@@ -23,9 +28,9 @@ class FileSpool:
         try:
             entry = self._files.get(key)
             if entry is None:
-                entry = self._files[key] = (self._open(), 0)
+                entry = self._files[key] = (with_room(self._open, self._make_room), 0)
             descriptor, length = entry
-            stored = os.pwrite(descriptor, data, length)
+            stored = with_room(lambda: os.pwrite(descriptor, data, length), self._make_room)
         except OSError:
             if key in self._files and self._files[key][1] == 0:
                 self.drop(key)
