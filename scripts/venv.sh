@@ -29,5 +29,7 @@ $pip install --require-hashes --only-binary :all: -r constraints.txt ||
         "pip needs a package index: check the network, or PIP_INDEX_URL and pip's configuration."
 # The build tools are in constraints.txt too, so that nothing is fetched without a hash.
 $pip install --no-deps --no-build-isolation --editable .
+# pip drops the options of Python from the first lines of the commands. This also warns of a Python that others cannot run.
+"$venv/bin/python" -m heorot.first_lines
 # Users who may not write here would otherwise compile Heorot again at each start of a command.
 "$venv/bin/python" -m compileall -q src

@@ -6,6 +6,8 @@ named here is loaded when it is first used: the commands import this package too
 
 from __future__ import annotations
 
+from posix import environ as _environ
+
 __version__ = "0.1.0"
 
 TYPE_CHECKING = False
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from heorot.job_base import DEVNULL, PIPE, Chunk, Completed, JobFailed
     from heorot.session import ConnectionLost
     from heorot.status import Status
+
+LC_CTYPE_AT_IMPORT = _environ.get(b"LC_CTYPE")
+"""Python may have put it there; `heorot.caller` tells by it that the program has not set it since."""
 
 _HOMES = {
     "Chunk": "heorot.job_base",

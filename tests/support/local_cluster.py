@@ -38,10 +38,9 @@ class LocalCluster:
         self.directory = base / "cluster"
         programs = base / "bin"
         programs.mkdir()
-        for name in ("heorot", "bpsh", "bpps", "bpjob", "bpcp"):
-            program = programs / name
-            program.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/bin/{name} "$@"\n')
-            program.chmod(0o755)
+        for name in ("heorot", "bpsh", "bpps", "bpjob", "bpcp", "bpstat", "bpkill"):
+            # As installed: a shell before it would change the environment that goes along.
+            (programs / name).symlink_to(Path(sys.executable).parent / name)
         self.environment = {
             **os.environ,
             "HEOROT_DIR": str(self.directory),

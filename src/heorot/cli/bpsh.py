@@ -75,7 +75,7 @@ def _run_job(options: BpshOptions) -> int:
         options.stdin = None
     session = Session()
     directory = cluster_directory(options.directory)
-    environment = caller.environment()
+    environment = caller.environment_at_start()
     try:
         connection = reach_head(directory)
         offer = _offer(options, session, environment)

@@ -90,10 +90,28 @@ def examine(nodes: int) -> list[Check]:
             required=False,
         ),
         Check("pidfds", hasattr(os, "pidfd_open"), "os.pidfd_open", required=True),
+        *_installation(root),
     ]
     problems = cluster_limits.problems(nodes, 1)
     text = "; ".join(problems) or "memory, processes and open files suffice"
     checks.append(Check(f"{nodes} nodes", not problems, text))
+    return checks
+
+
+def _installation(root: bool) -> list[Check]:
+    """Return findings about the commands and the Python that runs them."""
+    from heorot import first_lines
+
+    directory, name = os.path.split(sys.executable)
+    scripts = list(first_lines.scripts(directory))
+    checks = []
+    if scripts and first_lines.is_virtual(directory):
+        slow = [script for script in scripts if not first_lines.is_complete(script)]
+        text = f"pip has dropped Python's options: run '{directory}/{name} -m heorot.first_lines'"
+        checks.append(Check("commands", not slow, text if slow else "start without a shell", required=False))
+    if root:
+        text = first_lines.unreachable(sys.executable)
+        checks.append(Check("other users", not text, text or "can run this Python", required=False))
     return checks
 
 
