@@ -214,7 +214,7 @@ def test_an_answer_for_a_launch_that_was_dropped_is_for_nobody() -> None:
     rig.compared("1.1", False)
     rig.examined([])
     assert rig.handed_over == []
-    assert rig.take()[-1] is Forget
+    assert Forget in rig.take()
 
 
 def test_launches_of_former_heads_are_forgotten() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from heorot.core import image_messages as i
 from heorot.core.chunks import CHUNK_BYTES, FILE
+from heorot.core.copies import TIMER as COPIES_TIMER
 from heorot.core.errors import ProtocolError
 from heorot.core.image import Entry, Layout, Manifest, encode_manifest, image_id, mask_of, ranges_of
 from heorot.core.image_fetcher import Source
@@ -17,6 +18,8 @@ from heorot.core.image_sender import WINDOW_BYTES
 from heorot.core.machine import (
     CacheFailed,
     ChunksGone,
+    CopiesDropped,
+    DropCopies,
     Examine,
     Examined,
     Forget,
@@ -35,14 +38,14 @@ from heorot.core.transfers import MAX_IMAGES, Transfers
 class Sample:
     """An image with its bytes."""
 
-    def __init__(self, random: Random, sizes: list[int]) -> None:
+    def __init__(self, random: Random, sizes: list[int], program: bytes = b"") -> None:
         self.contents = [random.randbytes(size) for size in sizes]
         entries = []
         for number, content in enumerate(self.contents):
             pieces = [content[at : at + CHUNK_BYTES] for at in range(0, len(content), CHUNK_BYTES)]
             digests = b"".join(sha256(piece).digest() for piece in pieces)
             entries.append(Entry(b"/f%d" % number, FILE, 0o644, len(content), digests))
-        manifest = Manifest(entries)
+        manifest = Manifest(entries, program)
         self.encoded = encode_manifest(manifest)
         self.layout = Layout(manifest)
         self.image = image_id(self.encoded)
@@ -69,6 +72,8 @@ class Hop:
         self.pinned = 0
         self.timers: list[int] = []
         """When they are due."""
+        self.copies_due_ms: int | None = None
+        """When it is to be seen which copies have to go."""
         self.transfers = Transfers(
             self.perform,
             self.ask,
@@ -112,7 +117,15 @@ class Hop:
         elif isinstance(item, SendChunks):
             self.send_chunks(item)
         elif isinstance(item, SetTimer):
-            self.timers.append(item.at_ms)
+            if item.key == COPIES_TIMER:
+                self.copies_due_ms = item.at_ms
+            else:
+                self.timers.append(item.at_ms)
+        elif isinstance(item, DropCopies):
+            if not self.pinned and sample.image not in item.keep:
+                self.chunks.clear()
+                self.manifest = b""
+            self.transfers.copies.dropped(CopiesDropped(used=False))
         elif isinstance(item, Send):
             assert isinstance(item.message, i.Unavailable)
             tree.send(self.name, item.link, item.message)
@@ -205,7 +218,13 @@ class Tree:
             self.now_ms = max(self.now_ms, *hop.timers)
             hop.timers.clear()
             hop.transfers.waited()
-        return bool(waiting)
+        if waiting:
+            return True
+        idle = [hop for hop in self.hops if hop.copies_due_ms is not None and self.has_clock]
+        for hop in idle:
+            self.now_ms, hop.copies_due_ms = max(self.now_ms, hop.copies_due_ms or 0), None
+            hop.transfers.copies.look()
+        return bool(idle)
 
     def run(self) -> None:
         for _ in range(200_000):
@@ -233,9 +252,9 @@ class Tree:
             assert hop.pinned == 0
 
 
-def make(seed: int, hops: int = 10, fanout: int = 3, sizes: list[int] | None = None) -> Tree:
+def make(seed: int, hops: int = 10, fanout: int = 3, sizes: list[int] | None = None, program: bytes = b"/f0") -> Tree:
     random = Random(seed)
-    return Tree(random, Sample(random, sizes or [500_000, 1, 0, 3_000_000, 70_000]), hops, fanout)
+    return Tree(random, Sample(random, sizes or [500_000, 1, 0, 3_000_000, 70_000], program), hops, fanout)
 
 
 def assert_all_have_it(tree: Tree, hops: list[Hop]) -> None:

@@ -9,9 +9,12 @@ from heorot.core.image import Entry, Layout, Manifest, encode_manifest, image_id
 
 
 class Sample:
-    """An image made of these files; a mode may be given beside the content."""
+    """An image made of these files; a mode may be given beside the content.
 
-    def __init__(self, files: dict[bytes, bytes | tuple[bytes, int]], program: bytes = b"") -> None:
+    Its program is the first of them, if none is named. One whose files are below ``/copy`` has none: it is a copy.
+    """
+
+    def __init__(self, files: dict[bytes, bytes | tuple[bytes, int]], program: bytes | None = None) -> None:
         self.contents: list[bytes] = []
         entries = []
         for path, value in files.items():
@@ -20,6 +23,8 @@ class Sample:
             digests = b"".join(sha256(content[at : at + step]).digest() for at in range(0, len(content), step))
             entries.append(Entry(path, FILE, mode, len(content), digests))
             self.contents.append(content)
+        if program is None:
+            program = b"" if entries[0].path.startswith(b"/copy/") else entries[0].path
         self.manifest = Manifest(entries, program)
         self.encoded = encode_manifest(self.manifest)
         self.layout = Layout(self.manifest)

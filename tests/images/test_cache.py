@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from heorot.images import cache as cache_module
+from heorot.images import content as content_module
 from heorot.images.cache import Cache
 from heorot.images.identity import ImageError
+from heorot.procs.builtins import open_view
 from tests.images.samples import Sample
 
 LIMIT = 4_000_000
@@ -214,7 +216,7 @@ def test_no_more_files_are_open_than_the_bound(cache: Cache) -> None:
     fill(cache, sample)
     cache.read_chunks(sample.image, 0, 100, check=True)
     # And one that holds the image against others who need room.
-    assert len(os.listdir("/proc/self/fd")) - before <= cache_module.MAX_OPEN_FILES + 1
+    assert len(os.listdir("/proc/self/fd")) - before <= content_module.MAX_OPEN_FILES + 1
 
 
 def test_a_view_does_not_outlive_a_file_that_was_damaged(cache: Cache) -> None:
@@ -265,7 +267,7 @@ def test_a_file_that_only_looks_written_to_is_looked_at_once(cache: Cache, monke
     # Also by a cache of a release that did not set the time.
     assert cache.examine(sample.image)[1] == [0, sample.layout.chunks]
     cache.forget(sample.image)
-    monkeypatch.setattr(cache, "_check", lambda *arguments: pytest.fail("it is looked at again"))
+    monkeypatch.setattr(cache._content, "_check", lambda *arguments: pytest.fail("it is looked at again"))
     assert cache.examine(sample.image)[1] == [0, sample.layout.chunks]
     assert os.path.isdir(view)
 
@@ -437,3 +439,79 @@ def test_on_a_disk_that_is_full_what_nobody_uses_goes_first(tmp_path: Path) -> N
         cache.close()
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+# ------------------------------------------------------------------ copies
+
+
+def names(cache: Cache, folder: str) -> list[str]:
+    return sorted(os.listdir(os.path.join(cache.directory, folder)))
+
+
+def test_a_copy_goes_when_nobody_uses_it_and_a_program_stays(cache: Cache) -> None:
+    program = Sample({b"/a": content(1, 200_000), b"/both": content(2, 70_000)})
+    copy = Sample({b"/copy/x": content(3, 300_000), b"/copy/both": content(2, 70_000)})
+    for sample in (program, copy):
+        fill(cache, sample)
+        cache.make_view(sample.image)
+    assert names(cache, "copies") == [copy.image.hex()]
+    # Used by a transfer; kept by the core; and read by a process.
+    assert not cache.drop_copies(())
+    cache.forget(copy.image)
+    cache.forget(program.image)
+    assert not cache.drop_copies([copy.image])
+    given = open_view(os.fsencode(os.path.join(cache.directory, "views", copy.image.hex())))
+    try:
+        assert cache.drop_copies(())
+        assert cache.used_bytes == 570_000
+    finally:
+        for fd in given:
+            os.close(fd)
+    assert not cache.drop_copies(())
+    assert cache.used_bytes == 270_000
+    assert names(cache, "views") == names(cache, "manifests") == [program.image.hex()]
+    assert cache.examine(copy.image) == (b"", [])
+    # What both had is still right.
+    assert cache.examine(program.image)[1] == [0, program.layout.chunks]
+    assert_right(Path(cache.make_view(program.image)), program)
+
+
+def test_a_part_of_a_copy_that_an_agent_has_left_goes(cache: Cache) -> None:
+    copy = Sample({b"/copy/x": content(3, 300_000)})
+    fill(cache, copy, range(2))
+    later = again(cache)
+    assert not later.drop_copies(())
+    assert names(later, "copies") == names(later, "partial") == names(later, "files") == []
+    assert later.used_bytes == 0
+    later.close()
+
+
+def test_copies_go_before_programs_when_room_is_needed(cache: Cache) -> None:
+    program, copy, other = (
+        Sample({b"/a": content(1, 1_500_000)}),
+        Sample({b"/copy/a": content(2, 1_500_000)}),
+        Sample({b"/b": content(3, 1_500_000)}),
+    )
+    for sample in (program, copy, other):
+        fill(cache, sample)
+        cache.forget(sample.image)
+    os.utime(os.path.join(cache.directory, "manifests", program.image.hex()), (1, 1))
+    assert names(cache, "copies") == []
+    assert len(names(cache, "manifests")) == 2
+
+
+def test_a_cache_that_was_never_used_has_no_copies_to_drop(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path / "none" / "images"), LIMIT, "n7")
+    assert not cache.drop_copies(())
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_no_copy_among_the_copies_is_removed(cache: Cache) -> None:
+    fill(cache, Sample({b"/copy/x": content(3, 10)}))
+    folder = Path(cache.directory) / "copies"
+    (folder / "no name").write_text("x")
+    (folder / ("00" * 32)).write_text("no manifest")
+    later = again(cache)
+    assert not later.drop_copies(())
+    assert not list(folder.iterdir())
+    later.close()

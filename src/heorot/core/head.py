@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from heorot.core import messages as m
+from heorot.core.copies import TIMER as COPIES_TIMER
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.head_clients import HeadClients
 from heorot.core.head_context import HeadConfig, HeadContext
@@ -26,6 +27,8 @@ from heorot.core.machine import (
     ClientOpened,
     CloseLink,
     ConnectFailed,
+    CopiesDropped,
+    CopiesFound,
     Examined,
     FromClient,
     HeadEvent,
@@ -85,6 +88,8 @@ class HeadMachine:
             Examined: self.images.transfers.examined,
             ChunksGone: self.images.transfers.chunks_gone,
             CacheFailed: self.images.transfers.cache_failed,
+            CopiesFound: self.images.transfers.copies.found,
+            CopiesDropped: self.images.transfers.copies.dropped,
         }
 
     def start(self, now_ms: int) -> list[Instruction]:
@@ -420,6 +425,8 @@ class HeadMachine:
             self.rivals.announce()
         elif kind == "pace":
             self.images.transfers.waited()
+        elif kind == COPIES_TIMER:
+            self.images.transfers.copies.look()
         elif kind == "settle":
             self.settling.due()
 

@@ -51,6 +51,11 @@ class Manifest(Message, tag="heorot-image", frozen=True):
     program: bytes = b""
     """The path of what is to be executed; empty: the image is only data."""
 
+    @property
+    def is_copy(self) -> bool:
+        """Whether this is data on its way to its place, which nobody needs once it is there (`heorot.core.copies`)."""
+        return not self.program
+
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Manifest] = msgspec.msgpack.Decoder(Manifest)

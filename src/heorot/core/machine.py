@@ -115,6 +115,17 @@ class CacheFailed(Struct, frozen=True, gc=False):
     error: str
 
 
+class CopiesFound(Struct, frozen=True, gc=False):
+    """The cache holds copies of a former daemon."""
+
+
+class CopiesDropped(Struct, frozen=True, gc=False):
+    """The cache has dropped the copies that nobody needs."""
+
+    used: bool
+    """A process of this host reads from one that was to go."""
+
+
 class ViewMade(Struct, frozen=True, gc=False):
     """The answer to `MakeView`."""
 
@@ -313,6 +324,13 @@ class SendChunks(Struct, frozen=True, gc=False):
     """See first whether they still are what they should be."""
 
 
+class DropCopies(Struct, frozen=True, gc=False):
+    """Drop every copy (`heorot.core.image.Manifest.is_copy`) from the cache, but for these, those between `Examine` and
+    `Forget`, and those that a process of this host reads from; answered by `CopiesDropped`."""
+
+    keep: list[bytes]
+
+
 class MakeView(Struct, frozen=True, gc=False):
     """Lay out the files of an image for the process space; answered by `ViewMade`."""
 
@@ -320,11 +338,11 @@ class MakeView(Struct, frozen=True, gc=False):
 
 
 LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | TimerFired
-CacheEvent: TypeAlias = Examined | ChunksGone | CacheFailed
+CacheEvent: TypeAlias = Examined | ChunksGone | CacheFailed | CopiesFound | CopiesDropped
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept | CacheEvent | Compared | ViewMade
 HeadEvent: TypeAlias = LinkEvent | ClientOpened | ClientClosed | FromClient | HeadsKnown | HeadHeard | CacheEvent
 CacheInstruction: TypeAlias = (
-    Compare | Examine | Forget | KeepManifest | KeepChunks | SendManifest | SendChunks | MakeView
+    Compare | Examine | Forget | KeepManifest | KeepChunks | SendManifest | SendChunks | DropCopies | MakeView
 )
 Instruction: TypeAlias = (
     Send | SendEncoded | CloseLink | Connect | SetTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop

@@ -30,6 +30,7 @@ from collections.abc import Callable
 from heorot.core import messages as m
 from heorot.core.child_links import ChildLinks
 from heorot.core.children import Children
+from heorot.core.copies import TIMER as COPIES_TIMER
 from heorot.core.epoch_keeping import EpochKeeping
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.known_heads import NAME as HEADS_NAME
@@ -41,6 +42,8 @@ from heorot.core.machine import (
     CloseLink,
     Compared,
     ConnectFailed,
+    CopiesDropped,
+    CopiesFound,
     Examined,
     FromSpace,
     Instruction,
@@ -127,6 +130,8 @@ class NodeMachine:
             Examined: self._examined,
             ChunksGone: self.images.transfers.chunks_gone,
             CacheFailed: self.images.transfers.cache_failed,
+            CopiesFound: self.images.transfers.copies.found,
+            CopiesDropped: self.images.transfers.copies.dropped,
         }
         if config.placement:
             try:
@@ -409,6 +414,8 @@ class NodeMachine:
             self.images.look()
         elif event.key == "pace":
             self.images.transfers.waited()
+        elif event.key == COPIES_TIMER:
+            self.images.transfers.copies.look()
         elif event.key == "pulse":
             self._pulse()
         elif event.key == "another":

@@ -60,6 +60,7 @@ class NodeImages:
             self._ended,
             self.swarms.pace,
             lambda: context.now_ms,
+            lambda: self._up is not None,
         )
 
     @property
@@ -108,11 +109,11 @@ class NodeImages:
 
     def parent_changed(self, former: int | None, *, is_new: bool) -> None:
         """The link to the parent is another one than `former`; `is_new`: the way up is open again."""
-        if self.transfers:
-            if former is not None and former != self._uplink.link:
-                self.transfers.source_lost(former)
-            if is_new:
-                self.transfers.source_found()
+        if self.transfers and former is not None and former != self._uplink.link:
+            self.transfers.source_lost(former)
+        if is_new:
+            self.transfers.copies.way_up_found()
+            self.transfers.source_found()
 
     # ------------------------------------------------------------------ swarms
 

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from heorot.core import image_messages as i
+from heorot.core.copies import Copies
 from heorot.core.errors import ProtocolError
 from heorot.core.image import Layout, decode_manifest, image_id, mask_of
 from heorot.core.image_fetcher import Ask, ImageFetcher, Sources
@@ -72,6 +73,8 @@ class Transfers:
         Which plan this hop follows for an image; empty: none.
     ended
         Called when there is nothing left to do for an image.
+    may_drop
+        Whether copies that nobody needs may leave the cache now (`heorot.core.copies`).
     """
 
     def __init__(
@@ -87,12 +90,14 @@ class Transfers:
         ended: Callable[[bytes], None] = lambda image: None,
         pace: Pace | None = None,
         now_ms: Callable[[], int] = lambda: 0,
+        may_drop: Callable[[], bool] = lambda: True,
     ) -> None:
         self._emit = emit
         self._complete = complete
         self._failed = failed
         self._ended = ended
         self.transfers: dict[bytes, Transfer] = {}
+        self.copies = Copies(emit, now_ms, may_drop)
         self.fetcher = ImageFetcher(ask, sources, parent, plan)
         self.sender = ImageSender(emit, self.transfers, consider, pace or Pace(), now_ms)
 
@@ -191,6 +196,7 @@ class Transfers:
         transfer = self.transfers.get(image)
         if transfer is None and len(self.transfers) < MAX_IMAGES:
             transfer = self.transfers[image] = Transfer(image)
+            self.copies.needed(image)
             self._emit(Examine(image))
         return transfer
 
@@ -388,8 +394,7 @@ class Transfers:
         self.fetcher.call_off(transfer)
         for requester in transfer.requesters.values():
             self.sender.lost(requester)
-        self._emit(Forget(image))
-        self._ended(image)
+        self._forget(transfer)
         if transfer.everything:
             self._failed(image, why)
 
@@ -403,5 +408,14 @@ class Transfers:
         if not transfer.requesters and self.transfers.get(transfer.image) is transfer:
             del self.transfers[transfer.image]
             self.fetcher.call_off(transfer)
-            self._emit(Forget(transfer.image))
-            self._ended(transfer.image)
+            self._forget(transfer)
+
+    def _forget(self, transfer: Transfer) -> None:
+        """Nobody needs this image any more."""
+        self._emit(Forget(transfer.image))
+        if transfer.layout is None:
+            # It may be a copy of which the manifest alone has come.
+            self.copies.look_later()
+        elif transfer.layout.manifest.is_copy:
+            self.copies.idle(transfer.image)
+        self._ended(transfer.image)

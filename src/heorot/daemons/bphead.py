@@ -186,6 +186,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
     images = Images(loop, cache, shell.feed, log)
     shell.attach(machine, links, clients=clients, images=images)
     shell.start()
+    images.begin()
     links.listen(listener)
     clients.listen()
     loop.add_reader(news, _News(loop, news, shell).read)
@@ -197,7 +198,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
     # What passes clients on comes next.
     clients.close(leave_path=bool(settings.pass_to))
     links.close()
-    images.close()
+    images.end()
     loop.close()
     return reason
 

@@ -146,6 +146,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     links.listen(listener)
     space.start()
     shell.start()
+    images.begin()
     shell.feed(SpaceConnected())
     loop.run_forever()
     reason = shell.stopped or "stopped"

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 
 from heorot.core.message_base import Chunk
+from heorot.images.identity import ImageError
 
 
 def look_of(directory: str) -> list[int] | None:
@@ -90,3 +91,22 @@ def write_parts(fd: int, parts: Sequence[Chunk], offset: int) -> None:
             count = os.pwrite(fd, view, offset)
             view = view[count:]
             offset += count
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Make this all of a file. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        write_parts(fd, [data], 0)
+    finally:
+        os.close(fd)
+
+
+def cache_failure(owner: str, error: OSError, path: str) -> ImageError:
+    """Return what is said when the cache of `owner` cannot do something on its disk."""
+    cache = f"the image cache of {owner}"
+    if error.errno == errno.EROFS:
+        return ImageError(f"{cache} cannot write {path}: the file system is read-only")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ImageError(f"{cache} cannot write {path}: {os.strerror(error.errno)}")
+    return ImageError(f"{cache} fails at {path}: {error.strerror or error}")

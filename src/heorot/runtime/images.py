@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -12,6 +13,9 @@ from heorot.core.machine import (
     ChunksGone,
     Compare,
     Compared,
+    CopiesDropped,
+    CopiesFound,
+    DropCopies,
     Examine,
     Examined,
     Forget,
@@ -53,7 +57,7 @@ class Images:
         self,
         loop: Loop,
         cache: Cache,
-        feed: Callable[[Compared | Examined | ChunksGone | CacheFailed | ViewMade], None],
+        feed: Callable[[Compared | Examined | ChunksGone | CacheFailed | CopiesFound | CopiesDropped | ViewMade], None],
         log: Callable[[str, str], None],
         process: int = 0,
     ) -> None:
@@ -79,14 +83,27 @@ class Images:
             SendManifest: self._send_manifest,
             SendChunks: self._send_chunks,
             MakeView: self._make_view,
+            DropCopies: self._drop_copies,
         }
 
     def attach(self, links: Links) -> None:
         """Say on which links images are sent."""
         self._links = links
 
+    def begin(self) -> None:
+        """The machine has begun: tell it what it does not know."""
+        if self._cache.has_copies():
+            self._feed(CopiesFound())
+
     def close(self) -> None:
         """Close the files of the cache."""
+        self._cache.close()
+
+    def end(self) -> None:
+        """Nobody has anything of this host any more: what is only on its way elsewhere goes from the cache."""
+        with contextlib.suppress(ImageError):
+            self._cache.forget_all()
+            self._cache.drop_copies(())
         self._cache.close()
 
     def _open(self, path: bytes, flags: int) -> int:
@@ -213,6 +230,14 @@ class Images:
     def _drop_encoded(self, image: bytes) -> None:
         for key in [key for key in self._encoded if key[0] == image]:
             self._encoded_bytes -= len(self._encoded.pop(key))
+
+    def _drop_copies(self, item: DropCopies) -> None:
+        used = False
+        try:
+            used = self._cache.drop_copies(item.keep)
+        except ImageError as error:
+            self._log("warning", f"copies that nobody needs stay for now: {error}")
+        self._feed(CopiesDropped(used))
 
     def _make_view(self, item: MakeView) -> None:
         try:

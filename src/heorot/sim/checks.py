@@ -320,6 +320,8 @@ class Checks:
             if images.transfers.transfers or host.agent.programs.held or host.cache.pinned:
                 held = list(host.agent.programs.held)
                 return "Bounded", f"n{host.node} has {len(images.transfers)} images under way, launches {held}"
+            if host.cache.copies:
+                return "Bounded", f"n{host.node} has {host.cache.copies} copies that nobody needs in its cache"
             if images.peers or images.peers.links:
                 return "Bounded", f"n{host.node} has {images.peers.links} peers without an image"
             if host.agent.reports.accumulators:

@@ -89,7 +89,11 @@ class Cluster:
         self.network = Network(self.world, settings.delay_us, settings.us_per_kib, settings.refuse_rate)
         self.checks = Checks(self)
         self._mutate = mutate
-        made = [VirtualImage(self.world.random) for _ in range(IMAGES)] if settings.image_rate else []
+        made = (
+            [VirtualImage(self.world.random, bool(number % 2)) for number in range(IMAGES)]
+            if settings.image_rate
+            else []
+        )
         self.images = {virtual.image: virtual for virtual in made}
         self.store = self.mutate(Store(self, settings.lease_ms))
         self.heads = [HeadHost(self, f"head{number}") for number in range(1, settings.heads + 1)]

@@ -15,6 +15,9 @@ from heorot.core.machine import (
     CacheInstruction,
     Compare,
     Compared,
+    CopiesDropped,
+    CopiesFound,
+    DropCopies,
     Examine,
     Examined,
     Forget,
@@ -43,7 +46,9 @@ SAME_RATE = 0.4
 class VirtualImage:
     """A program with its files, and all of their bytes."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, is_copy: bool) -> None:
+        self.is_copy = is_copy
+        """Nobody needs it afterwards."""
         self.contents = [random.randbytes(random.choice((0, 10, 70_000, 300_000))) for _ in range(3)]
         self.contents.append(random.randbytes(random.choice((1, 500_000, 1_500_000))))
         entries = []
@@ -52,7 +57,7 @@ class VirtualImage:
             digests = b"".join(sha256(piece).digest() for piece in pieces)
             path = PROGRAM if number == 3 else b"/lib/%d" % number
             entries.append(Entry(path, FILE, 0o755, len(content), digests))
-        manifest = Manifest(entries, PROGRAM)
+        manifest = Manifest(entries, b"" if is_copy else PROGRAM)
         self.encoded = encode_manifest(manifest)
         self.layout = Layout(manifest)
         self.image = image_id(self.encoded)
@@ -83,6 +88,8 @@ class VirtualCache:
         self._manifests: set[bytes] = set()
         self._chunks: dict[bytes, dict[int, bytes]] = {}
         self.pinned: set[bytes] = set()
+        self._read: set[bytes] = set()
+        """Copies that a process of this host reads from for a while."""
         self._feed: Callable[[Any], None] = lambda event: None
         self._send: Callable[[int, LinkMessage], None] = lambda link, message: None
         self._daemon = 0
@@ -96,6 +103,8 @@ class VirtualCache:
         self._daemon += 1
         self._feed, self._send = feed, send
         self.pinned.clear()
+        if self.copies:
+            self._later(CopiesFound())
 
     def lose_power(self) -> None:
         """What was not flushed may be gone; what is left is looked at again."""
@@ -112,6 +121,25 @@ class VirtualCache:
         return image in self._manifests and all(
             chunks.get(number) == virtual.chunk(number) for number in range(virtual.layout.chunks)
         )
+
+    @property
+    def copies(self) -> int:
+        """How many copies are here, or parts of them."""
+        here = {*self._manifests, *(image for image, chunks in self._chunks.items() if chunks)}
+        return sum(self._cluster.images[image].is_copy for image in here)
+
+    def _drop_copies(self, keep: list[bytes]) -> None:
+        used = False
+        for image in sorted({*self._manifests, *self._chunks}):
+            if not self._cluster.images[image].is_copy or image in self.pinned or image in keep:
+                continue
+            if image in self._read:
+                used = True
+                self._read.discard(image)
+            else:
+                self._manifests.discard(image)
+                self._chunks.pop(image, None)
+        self._later(CopiesDropped(used))
 
     def perform(self, item: CacheInstruction) -> None:
         """Do what the daemon wants."""
@@ -132,6 +160,8 @@ class VirtualCache:
                 if data != self._cluster.images[item.image].chunk(chunk):
                     world.violated("ImageExact", f"{self._name} keeps wrong bytes as chunk {chunk}")
                 self._chunks.setdefault(item.image, {})[chunk] = bytes(data)
+        elif isinstance(item, DropCopies):
+            self._drop_copies(item.keep)
         elif isinstance(item, SendManifest):
             self._send(item.link, ImageManifest(item.image, self._cluster.images[item.image].encoded))
         elif isinstance(item, SendChunks):
@@ -142,6 +172,8 @@ class VirtualCache:
             assert isinstance(item, MakeView)
             if not self.whole(item.image):
                 world.violated("ImageExact", f"{self._name} lays out an image that is not complete")
+            if world.chance(0.3):
+                self._read.add(item.image)
             self._later(ViewMade(item.image, b"/view/" + item.image.hex().encode(), ""))
 
     def _has_program(self, item: Compare) -> bool:
@@ -163,9 +195,13 @@ class VirtualCache:
         mask = sum(1 << number for number in self._chunks.get(image, {}))
         return Examined(image, self._cluster.images[image].encoded, ranges_of(mask))
 
-    def _later(self, event: Compared | Examined | CacheFailed | ViewMade, delay_us: int = 0) -> None:
+    def _later(
+        self, event: Compared | Examined | CacheFailed | CopiesFound | CopiesDropped | ViewMade, delay_us: int = 0
+    ) -> None:
         self._cluster.world.after(delay_us, self._deliver, self._daemon, event)
 
-    def _deliver(self, daemon: int, event: Compared | Examined | CacheFailed | ViewMade) -> None:
+    def _deliver(
+        self, daemon: int, event: Compared | Examined | CacheFailed | CopiesFound | CopiesDropped | ViewMade
+    ) -> None:
         if daemon == self._daemon:
             self._feed(event)

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from heorot.core import messages as m
+from heorot.core.machine import CopiesDropped
 
 
 def _starts_before_its_program_is_there(node: Any) -> None:
@@ -43,12 +44,24 @@ def _waits_in_a_ring(node: Any) -> None:
     node.images.transfers.fetcher._parent = lambda: None
 
 
+def _keeps_copies(node: Any) -> None:
+    """What a copy has brought is never dropped."""
+    node.images.transfers.copies.look = lambda: None
+
+
+def _forgets_copies_that_are_read(node: Any) -> None:
+    """A copy from which a process still reads when it is to go is not looked at again."""
+    node._handlers[CopiesDropped] = lambda event: None
+
+
 NODE: dict[str, Callable[[Any], None]] = {
     "node-starts-before-its-program-is-there": _starts_before_its_program_is_there,
     "node-keeps-what-waits-to-itself": _keeps_what_waits_to_itself,
     "node-asks-nobody-else": _asks_nobody_else,
     "node-serves-those-who-went": _serves_those_who_went,
     "node-waits-in-a-ring": _waits_in_a_ring,
+    "node-keeps-copies": _keeps_copies,
+    "node-forgets-copies-that-are-read": _forgets_copies_that_are_read,
 }
 FOCUS: dict[str, dict[str, Any]] = {
     name: {"image_rate": 1.0, "cut_weight": 8, "agent_weight": 8, "faults": 40, "us_per_kib": 400} for name in NODE

@@ -1,0 +1,166 @@
+"""The room that a host's cache of images takes: a bound, and what goes first.
+
+Programs stay as long as there is room, and what was used longest ago goes first. A *copy* is data on its way to its
+place (`heorot.core.image.Manifest.is_copy`): it goes as soon as the core says that no hop needs it any more
+(`heorot.core.copies`), and nothing but the core's word keeps it. What is in use stays in any case: an image of a
+transfer, and one that a process of this host copies from, which holds a lock on the manifest in its view.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from heorot.core.errors import ProtocolError
+from heorot.core.image import Layout, decode_manifest
+from heorot.images.content import Content, content_name
+from heorot.images.disk import names_in, read_file, remove
+from heorot.images.identity import ImageError
+
+
+class Room:
+    """Decides for a cache what has to go.
+
+    Parameters
+    ----------
+    pinned
+        Returns the images that transfers use, with the names of their files.
+    """
+
+    def __init__(
+        self,
+        content: Content,
+        limit_bytes: int,
+        owner: str,
+        pinned: Callable[[], Mapping[bytes, Sequence[str]]],
+    ) -> None:
+        self._content = content
+        self.limit_bytes = limit_bytes
+        self._owner = owner
+        self._pinned = pinned
+        self._copies: set[str] = set()
+        """The images here that are copies."""
+
+    # ------------------------------------------------------------------ where manifests are
+
+    def look(self) -> None:
+        """See which images are copies."""
+        self._copies = set(names_in(self._content.path("copies")))
+
+    def admit(self, image: str, is_copy: bool) -> None:
+        """An image comes."""
+        if is_copy:
+            self._copies.add(image)
+
+    def manifest_path(self, image: str) -> str:
+        """Return where the manifest of an image is."""
+        return self._content.path("copies" if image in self._copies else "manifests", image)
+
+    def _images(self) -> list[str]:
+        return names_in(self._content.path("manifests")) + names_in(self._content.path("copies"))
+
+    def _remove(self, image: str) -> None:
+        remove(self._content.path("views", image))
+        remove(self.manifest_path(image))
+        self._copies.discard(image)
+
+    # ------------------------------------------------------------------ room
+
+    def check_size(self, size: int) -> None:
+        """Raise ImageError if an image of so many bytes never fits."""
+        if size > self.limit_bytes:
+            raise ImageError(
+                f"the image has {size} bytes; the image cache of {self._owner} ({self._content.path()}) holds at most"
+                f" {self.limit_bytes}: send less, or raise [images] cache_bytes there"
+            )
+
+    def make(self, size: int) -> None:
+        """Make room for so many bytes. Raises ImageError if everything is in use."""
+        if self._content.used_bytes + size <= self.limit_bytes:
+            return
+        self.evict(size)
+        if self._content.used_bytes + size > self.limit_bytes:
+            raise ImageError(
+                f"the image cache of {self._owner} ({self._content.path()}) is full: all {self.limit_bytes} bytes are"
+                " in use; try again later, or raise [images] cache_bytes there"
+            )
+
+    def evict(self, size: int, only: str = "") -> None:
+        """Drop images that nobody uses until there is room for so many bytes: copies first, then those that were used
+        longest ago; or `only` one."""
+        wanted_bytes = max(0, self.limit_bytes - size - self.limit_bytes // 16)
+        images, holders = self._survey()
+        self._content.drop_without(holders)
+        order = [(image not in self._copies, used_at_ns, image) for image, (used_at_ns, _) in images.items()]
+        for _, _, image in sorted(order):
+            if self._content.used_bytes <= wanted_bytes:
+                return
+            if only not in ("", image) or self.is_used(image):
+                continue
+            self._remove(image)
+            holders.subtract(images[image][1])
+            self._content.drop_without(+holders)
+
+    def evict_all(self) -> None:
+        """Drop every image that nobody uses: somebody else needs the room more."""
+        self.evict(self.limit_bytes)
+
+    def drop_copies(self, keep: Collection[bytes]) -> bool:
+        """Drop every copy that nobody uses, but for these; return whether a process copies from one of the others."""
+        used = False
+        going: list[str] = []
+        pinned = self._pinned()
+        for image in sorted(self._copies):
+            try:
+                name = bytes.fromhex(image)
+            except ValueError:
+                remove(self._content.path("copies", image))
+                continue
+            if name in pinned or name in keep:
+                continue
+            if self.is_used(image):
+                used = True
+            else:
+                going.append(image)
+        if going:
+            for image in going:
+                self._remove(image)
+            self._content.drop_without(self._survey()[1])
+        return used
+
+    def _survey(self) -> tuple[dict[str, tuple[int, list[str]]], Counter[str]]:
+        """Return the images that no transfer uses, each with the time of its last use and its files; and how many
+        images hold each file. What is no image is removed."""
+        pinned = self._pinned()
+        holders = Counter(name for names in pinned.values() for name in names)
+        images: dict[str, tuple[int, list[str]]] = {}
+        for image in self._images():
+            path = self.manifest_path(image)
+            try:
+                if bytes.fromhex(image) in pinned:
+                    continue
+                layout = Layout(decode_manifest(read_file(path)))
+                names = [content_name(layout, file) for file in range(len(layout.files))]
+                images[image] = os.stat(path).st_mtime_ns, names
+                holders.update(names)
+            except (OSError, ValueError, ProtocolError):
+                remove(path)
+        return images, holders
+
+    def is_used(self, image: str) -> bool:
+        """Say whether a copy reads from an image's view: it holds a lock on the manifest there."""
+        try:
+            path = self._content.path("views", image, "manifest")
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # Locked; or nobody can say.
+            return True
+        finally:
+            os.close(fd)
+        return False
