@@ -46,7 +46,7 @@ def test_it_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
         assert daemon.wait(DEADLINE_S) == 0
         agent.close()
     assert not Path(f"/proc/{inventory.init_pid}").exists()
-    assert os.listdir(directory) == ["spool"]
+    assert sorted(os.listdir(directory)) == ["bpinit.lock", "spool"]
 
 
 @pytest.mark.parametrize(

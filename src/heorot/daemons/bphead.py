@@ -20,6 +20,7 @@ from heorot.core.errors import HeorotError
 from heorot.core.head import HeadConfig, HeadMachine
 from heorot.core.machine import HeadsKnown
 from heorot.daemons.keeper import Keeper
+from heorot.daemons.single import hold
 from heorot.daemons.watchdog import say_alive
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.images.reclaim import Reclaimer
@@ -79,6 +80,8 @@ def run(settings: HeadSettings, open_store: Callable[[Callable[[], bool]], Store
     log = Log(settings.log_path, f"bphead {settings.name}", settings.log_level)
     try:
         check_head_identity(settings.directory, settings.cluster, settings.name)
+        # Held until this process ends, by it alone: a second keeper would take the first one's socket and its clients.
+        hold(settings.directory, "keeper", f"the head {settings.name}")
         start_passing = _passing_starter(settings, log) if settings.pass_to else None
         start = _Starter(settings, log)
         make_room = _reclaimer(settings, log)

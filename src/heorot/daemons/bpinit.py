@@ -8,6 +8,7 @@ import sys
 from typing import NoReturn
 
 from heorot.core.errors import HeorotError
+from heorot.daemons.single import hold
 from heorot.procs.namespace import pid_range, spawn_space
 from heorot.procs.space_socket import listen
 from heorot.trusted_path import check_file, make_directory
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         spool = os.path.join(directory, "spool")
         make_directory(directory, 0o700, parents=True)
         make_directory(spool, 0o700)
+        # The space's own process has it, too: without root it outlives this one by the time that it takes to end all.
+        hold(directory, "bpinit", f"bpinit of n{node}")
         listener = listen(os.path.join(directory, "init.sock"))
         config = SpaceConfig(
             node=node,

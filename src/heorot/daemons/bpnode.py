@@ -16,6 +16,7 @@ from heorot import __version__
 from heorot.core.errors import HeorotError, SecurityError
 from heorot.core.machine import FromSpace, Remember, SpaceClosed, SpaceConnected
 from heorot.core.node import NodeConfig, NodeMachine
+from heorot.daemons.single import hold
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.images.reclaim import Reclaimer
 from heorot.runtime import state
@@ -71,6 +72,9 @@ def run(settings: NodeSettings) -> str:
     log = Log(settings.log_path, f"bpnode n{settings.node}", settings.log_level)
     try:
         return _serve(settings, log)
+    except OSError as error:
+        log("error", str(error))
+        raise
     except HeorotError as error:
         log("error", str(error))
         raise
@@ -81,6 +85,8 @@ def run(settings: NodeSettings) -> str:
 
 def _serve(settings: NodeSettings, log: Log) -> str:
     directory = settings.directory
+    # Held until the process ends: two agents would take the node's bpinit from each other for ever.
+    hold(directory, "bpnode", f"the agent of n{settings.node}")
     loop = EpollLoop()
     space_socket = _connect_space(directory / "init.sock", loop, settings.init_pid)
     init_pid = settings.init_pid or peer_credentials(space_socket)[0]

@@ -24,6 +24,7 @@ from heorot.daemon_mark import WARDEN_NAME
 from heorot.daemons import bphead, bpnode
 from heorot.daemons.controllers import Controllers
 from heorot.daemons.embedded import HOST, ClusterPlan, Embedded, HeadSlot, NodeSlot
+from heorot.daemons.single import hold, note
 from heorot.procs import bpinit as _preloaded  # noqa: F401  (the forked bpinits need it)
 from heorot.procs.namespace import spawn_space
 from heorot.runtime.log import Log
@@ -126,8 +127,7 @@ class Warden:
         try:
             self.embedded.issue(node)
             if not node.init_pid:
-                with self.embedded.listen_space(node) as space:
-                    node.init_pid = spawn_space(self.embedded.space_config(node), space, self._descriptors(space))
+                self._fork_space(node)
                 self._by_pid[node.init_pid] = ("init", node)
             if not node.agent_pid:
                 listener = listener or self.embedded.bind_agent(node)
@@ -136,10 +136,21 @@ class Warden:
             if listener is not None:
                 listener.close()
 
-    def _descriptors(self, keep: socket.socket) -> list[int]:
+    def _fork_space(self, node: NodeSlot) -> None:
+        # The space's process alone keeps the lock. What had it before was reaped: there is nothing to wait for.
+        lock = hold(self.embedded.layout.node(node.number), "bpinit", f"bpinit of n{node.number}", ending_s=0.0)
+        try:
+            with self.embedded.listen_space(node) as space:
+                others = self._descriptors({space.fileno(), lock})
+                node.init_pid = spawn_space(self.embedded.space_config(node), space, others)
+            note(lock, node.init_pid)
+        finally:
+            os.close(lock)
+
+    def _descriptors(self, keep: set[int]) -> list[int]:
         """Return the warden's own descriptors, which no child may keep."""
         own = [int(name) for name in os.listdir("/proc/self/fd")]
-        return [fd for fd in own if fd > 2 and fd != keep.fileno() and _is_open(fd)]
+        return [fd for fd in own if fd > 2 and fd not in keep and _is_open(fd)]
 
     def _fork_agent(self, node: NodeSlot, listener: socket.socket) -> None:
         # Listening from now on: the nodes below may come before the agent is ready.
