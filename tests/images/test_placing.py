@@ -372,8 +372,10 @@ def test_a_file_that_became_a_link_is_not_followed(tmp_path: Path, monkeypatch: 
 
     def exchanging(path: bytes) -> os.stat_result:
         status = real(path)
-        os.unlink(path)
-        os.symlink(tmp_path / "secret", path)
+        # This file alone: whoever reports a failure asks for those of Python's own library.
+        if path == os.fsencode(tmp_path / "tree" / "x"):
+            os.unlink(path)
+            os.symlink(tmp_path / "secret", path)
         return status
 
     said: list[str] = []
