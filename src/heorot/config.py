@@ -128,9 +128,20 @@ class LimitsSection:
     max_processes: int = _ranged(4096, 1, 1 << 22)
     """Processes of one job on one node, unless the job says otherwise."""
     max_jobs: int = _ranged(4096, 1, 1 << 20)
-    """Jobs that are not over."""
+    """Jobs that are not over, or are read. This and what follows `max_finished_jobs` are shared by all users: see
+    `heorot.core.quota`."""
     max_finished_jobs: int = _ranged(1024, 0, 1 << 20)
     """Jobs that are over and still listed."""
+    max_questions: int = _ranged(1024, 16, 1 << 20)
+    """Questions to nodes that are on their way, such as those of bpps and bpkill."""
+    max_waits: int = _ranged(4096, 16, 1 << 20)
+    """Requests that wait for the end of a job."""
+    max_stages: int = _ranged(256, 16, 1 << 20)
+    """Programs that are being handed over to the head."""
+    max_clients: int = _ranged(1024, 16, 1 << 16)
+    """Connections of clients."""
+    max_client_bytes: int = _ranged(512 << 20, 64 << 20, 1 << 50)
+    """Memory of the head for frames that clients have begun, and for answers that they have not read."""
 
 
 @dataclass(frozen=True, slots=True)

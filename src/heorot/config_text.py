@@ -56,8 +56,14 @@ socket = "{socket}"
 
 [limits]
 # max_processes = {limits.max_processes}                  # of one job on one node, unless the job says otherwise
-# max_jobs = {limits.max_jobs}
 # max_finished_jobs = {limits.max_finished_jobs}              # jobs that are over and still listed
+# All users share the following: none may have more of it than is left for others, and a sixteenth is for root alone.
+# max_jobs = {limits.max_jobs}                       # jobs that run or are read
+# max_questions = {limits.max_questions}                  # of bpps and bpkill, on their way to nodes
+# max_waits = {limits.max_waits}                      # requests that wait for the end of a job
+# max_stages = {limits.max_stages}                      # programs that are being handed over to the head
+# max_clients = {limits.max_clients}                    # connections to head.sock
+# max_client_bytes = {limits.max_client_bytes}          # memory for frames begun and answers not read
 
 [timers]
 # heartbeat_ms = {timers.heartbeat_ms}                  # a quiet link says so this often

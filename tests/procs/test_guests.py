@@ -12,7 +12,7 @@ import pytest
 from heorot.core import messages as m
 from heorot.core.framing import FrameDecoder, encode_frame
 from heorot.core.space_view import ROWS_PER_VIEW
-from heorot.procs import guests
+from heorot.procs import guests, link
 from heorot.procs.space_socket import connect
 from tests.procs.conftest import MODES
 from tests.procs.space_rig import DEADLINE_S, NODE, Agent, SpaceRig, launch, peer_closed
@@ -222,3 +222,22 @@ if os.getuid() == 0:
         os.close(writer)
         assert "refused a connection of uid 43210" in rig.log_text()
         rig.end()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_agent_that_stops_in_the_middle_of_a_frame_is_disconnected(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "PROGRESS_MS", 100)
+    rig = SpaceRig(mode)
+    agent = rig.agent()
+    agent.send(rig.launch("1.1", b"sleep", b"1000"))
+    agent.wait_started("1.1")
+    agent.socket.sendall((8 << 20).to_bytes(4, "big") + b"begun")
+    end = select.poll()
+    end.register(agent.socket, select.POLLRDHUP)
+    assert end.poll(DEADLINE_S * 1000)
+    # Its processes are there for the next one.
+    assert rig.agent().ask(m.Query(1, "1.1", None, None, 0, False)).matched == 1
+    assert "a frame was begun, and nothing more came" in rig.log_text()
+    rig.end()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from heorot.runtime import loop as loops
 from heorot.runtime.loop import EpollLoop
 from heorot.security.authority import Authority
 
@@ -44,3 +45,30 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
         authority.issue_node(number).write(directory / f"n{number}")
     Authority.create(directory / "ca2", "other").issue_node(5).write(directory / "stranger")
     return directory
+
+
+class Clock:
+    """The loop's clock, which a test can put forward."""
+
+    def __init__(self) -> None:
+        self._real = loops.boot_time
+        self._skipped_s = 0.0
+
+    def time(self) -> float:
+        """Return the time, seconds."""
+        return self._real() + self._skipped_s
+
+    def skip(self, time_s: float, loop: EpollLoop) -> None:
+        """Put the clock forward, and let the loop do what is due now."""
+        self._skipped_s += time_s
+        for _ in range(3):
+            loop.run_once(0)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock for all loops of the test."""
+    made = Clock()
+    monkeypatch.setattr(loops, "boot_time", made.time)
+    monkeypatch.setattr(EpollLoop, "time", staticmethod(made.time))
+    return made

@@ -14,10 +14,12 @@ from heorot.core.framing import encode_frame
 from heorot.core.image_messages import Piece
 from heorot.core.machine import ConnectFailed, LinkClosed, LinkOpened, Received
 from heorot.core.messages import Down, Hello, Ping, Up
+from heorot.runtime import links as links_module
 from heorot.runtime.links import Links
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.sockets import bind_tcp
 from heorot.security import tls
+from tests.runtime.conftest import Clock
 
 Until = Callable[[Callable[[], object]], None]
 HELLO = Hello(1, 1, "test", 0, 1, "0")
@@ -37,7 +39,7 @@ class Daemon:
             tls.client_context(identity),
             lambda: tls.server_context(identity, allow_anonymous=join is not None),
             self.events.append,
-            lambda level, text: self.log.append(text),
+            lambda level, text: self.log.append(f"{level} {text}"),
             join=join,
         )
 
@@ -259,3 +261,34 @@ def test_a_peer_without_certificate_may_only_ask_to_join(loop: EpollLoop, until:
     until(lambda: sessions[0].closed)
     assert not head.events
     head.links.close()
+
+
+def test_strangers_keep_no_node_out_and_fill_no_log(
+    pair: tuple[Daemon, Daemon], until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links_module, "MAX_HANDSHAKES", 8)
+    head, node = pair
+    crowd = [socket.create_connection(("127.0.0.1", head.port)) for _ in range(100)]
+    until(lambda: len(head.links._pending) == 8)
+    open_link(head, node, until)
+    until(lambda: len(head.links._pending) < 8)
+    for stranger in crowd:
+        stranger.close()
+    until(lambda: not head.links._pending)
+    told = [line for line in head.log if line.startswith("warning")]
+    assert len(told) <= 2, told
+
+
+def test_a_link_whose_frame_stands_still_is_closed(
+    loop: EpollLoop, pair: tuple[Daemon, Daemon], until: Until, clock: Clock
+) -> None:
+    head, node = pair
+    up, _ = open_link(head, node, until)
+    channel = node.links._links[up].channel
+    assert channel.tls is not None
+    channel.tls.object.write(bytes((0, 1, 0, 0)) + b"begun")
+    channel._send_now(channel.tls.pending())
+    until(lambda: any(link.channel._decoder.buffered_bytes for link in head.links._links.values()))
+    clock.skip(31, loop)
+    until(lambda: head.of(LinkClosed))
+    assert "a frame was begun" in head.of(LinkClosed)[0].reason

@@ -204,7 +204,7 @@ def test_a_side_that_does_not_read_stops_the_other_and_costs_no_memory(
 
     def stuck() -> bool:
         # What is on its way inside the kernel is not ours to count; what waits in the relay is.
-        assert relay._channel.backlog_bytes <= PAUSE_BYTES + 3 * len(output.data)
+        assert relay.channel.backlog_bytes <= PAUSE_BYTES + 3 * len(output.data)
         assert relay._head is not None
         return relay._head._paused and to_head.backlog_bytes + len(to_head._unsent) > 0
 

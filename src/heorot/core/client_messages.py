@@ -164,7 +164,8 @@ class AttachJob(Message, tag="attach", frozen=True):
 
 
 class Wait(Message, tag="wait", frozen=True):
-    """Answered by `Result` with the job (as `ShowJob`) once all of its ranks are over."""
+    """Answered by `Result` with the job (as `ShowJob`) once all of its ranks are over. Only root may wait for the
+    jobs of others."""
 
     request: Count
     job: JobId

@@ -11,6 +11,8 @@ MAX_GREETING_BYTES = 64 * 1024
 """The limit until the peer has said who it is."""
 LARGE_BYTES = 64 * 1024
 """From this size on, a frame that is cut in two is put together at its place."""
+PROGRESS_MS = 30_000
+"""A frame that was begun, and of which nothing more has come for so long, ends its connection."""
 EAGER_BYTES = 1024 * 1024
 """So much memory is taken for a large frame of a peer that has said who it is on its announcement alone, and of any
 other one `LARGE_BYTES`; more, when so much of it has come."""
@@ -48,6 +50,11 @@ class FrameDecoder:
         """Of the large frame: how long its payload is."""
         self._filled = 0
         """And how much of it has come."""
+
+    @property
+    def room_bytes(self) -> int:
+        """How much memory a large frame that is under way takes; 0: none is."""
+        return len(self._large)
 
     @property
     def buffered_bytes(self) -> int:

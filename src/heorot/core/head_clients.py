@@ -17,9 +17,6 @@ from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.requests import Caller, Requests
 from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling
 
-MAX_WAITING = 4_096
-"""Requests that wait for the end of one job."""
-
 
 class HeadClients:
     """The clients of this head, and their requests."""
@@ -49,7 +46,7 @@ class HeadClients:
             c.ListProcesses: self._list_processes,
             c.ListJobs: self._list_jobs,
             c.ShowJob: self._show_job,
-            c.Stage: lambda caller, ask: self._images.stage(caller.client, ask),
+            c.Stage: lambda caller, ask: self._images.stage(caller, ask),
             c.OfferedManifest: lambda caller, message: self._images.manifest(caller.client, message),
             c.OfferedPiece: lambda caller, message: self._images.piece(caller.client, message),
             c.NotOffered: lambda caller, message: self._images.not_offered(caller.client, message),
@@ -244,13 +241,14 @@ class HeadClients:
             self._jobs.attend(job, caller.client, ask.request, ask.from_start)
 
     def _wait(self, caller: Caller, ask: c.Wait) -> None:
-        job = self._requests.job(ask.job)
+        job = self._requests.owned_job(caller, ask.job)
         if job.done:
             self._context.to_client(caller.client, c.Result(ask.request, job.to_json(full=True)))
-        elif len(job.waiting) >= MAX_WAITING:
-            raise RequestError("busy", f"{MAX_WAITING} requests wait for job {job.id} already")
-        else:
-            job.waiting.append((caller.client, ask.request))
+            return
+        why = self._context.waits_quota.refusal(caller.uid, self._jobs.waits.held, name=caller.user)
+        if why:
+            raise RequestError("busy", why)
+        self._jobs.wait(job, caller.client, caller.uid, ask.request)
 
     def _signal(self, caller: Caller, ask: c.Signal) -> None:
         self._requests.signal(caller, ask)

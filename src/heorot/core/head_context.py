@@ -11,6 +11,7 @@ from heorot.core import messages as m
 from heorot.core.machine import Instruction, Log, Send, SetTimer, ToClient
 from heorot.core.membership import Membership, NodeRecord
 from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.quota import Quota
 from heorot.core.swarms import GAIN_MS
 from heorot.core.tenure import Tenure
 from heorot.core.tickets import Sign, Verify, seal_placement
@@ -59,10 +60,22 @@ class HeadConfig:
     swarm_gain_ms: int = GAIN_MS
     """By how much nodes must have an image sooner for them to have it from each other."""
     max_processes: int = 4_096
+    owner: int = 0
+    """The uid that the head runs as: like root, its clients may use all of each limit (`heorot.core.quota`)."""
     max_jobs: int = 4_096
     """Jobs that are not over, or that a client still reads, at most."""
     max_finished_jobs: int = 1_024
-    """Jobs that are over and still listed, at most; the oldest go first."""
+    """Jobs that are over and still listed, at most; the oldest of the user who has most of them go first."""
+    max_questions: int = 1_024
+    """Questions to nodes, signals among them, that are on their way."""
+    max_waits: int = 4_096
+    """Requests that wait: for the end of a job, or for a new head to know its nodes."""
+    max_clients: int = 1_024
+    """Connections of clients."""
+    max_client_bytes: int = 512 * 1024 * 1024
+    """What the head holds in memory for them: frames that were begun, and answers that were not read."""
+    max_stages: int = 256
+    """Programs that clients hand over and that are not all here yet."""
 
 
 class HeadContext:
@@ -78,6 +91,11 @@ class HeadContext:
         """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head_list`."""
         self.out: list[Instruction] = []
         self.now_ms = 0
+        self.jobs_quota = self._quota("jobs that run or are read", "max_jobs")
+        self.questions_quota = self._quota("questions that are on their way to nodes", "max_questions")
+        self.waits_quota = self._quota("requests that wait for a job's end", "max_waits")
+        self.early_quota = self._quota("requests that wait for the head to know its nodes", "max_waits")
+        self.stages_quota = self._quota("programs that are being handed over", "max_stages")
         self._placements = 0
         self._readings = config.epoch << 32
 
@@ -85,6 +103,9 @@ class HeadContext:
     def wall_ms(self) -> int:
         """Milliseconds since 1970."""
         return self.now_ms + self.config.wall_offset_ms
+
+    def _quota(self, what: str, setting: str) -> Quota:
+        return Quota(what, getattr(self.config, setting), setting, self.config.owner)
 
     def next_reading(self) -> int:
         """Return a number for a new reader of a job: no two heads use the same."""

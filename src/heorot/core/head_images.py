@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from heorot.core import client_messages as c
 from heorot.core import image_messages as i
 from heorot.core import messages as m
@@ -11,12 +13,12 @@ from heorot.core.image_fetcher import Source
 from heorot.core.jobs import Jobs
 from heorot.core.machine import Send
 from heorot.core.membership import NodeLink
+from heorot.core.requests import Caller
 from heorot.core.swarms import Below, Swarms
 from heorot.core.transfers import Transfers
 
 MAX_OFFERS = 256
 """Of one client."""
-MAX_STAGING = 256
 
 
 class HeadImages:
@@ -28,7 +30,7 @@ class HeadImages:
         self._offers: dict[bytes, dict[int, None]] = {}
         """By image: the clients that have it."""
         self._offered_by: dict[int, dict[bytes, None]] = {}
-        self._staging: dict[bytes, list[tuple[int, int]]] = {}
+        self._staging: dict[bytes, list[tuple[Caller, int]]] = {}
         """By image: client and request that wait until it is here."""
         self.swarms = Swarms(
             context.emit,
@@ -75,13 +77,13 @@ class HeadImages:
             if not clients:
                 del self._offers[image]
         for image, waiting in list(self._staging.items()):
-            waiting[:] = [entry for entry in waiting if entry[0] != client]
+            waiting[:] = [entry for entry in waiting if entry[0].client != client]
             if not waiting:
                 del self._staging[image]
                 self.transfers.dismiss(image)
         self.transfers.source_lost(client)
 
-    def stage(self, client: int, ask: c.Stage) -> None:
+    def stage(self, caller: Caller, ask: c.Stage) -> None:
         """Fetch an image from a client.
 
         Raises
@@ -89,20 +91,22 @@ class HeadImages:
         RequestError
             ``busy`` or ``too-many-images``.
         """
-        if len(self._staging) >= MAX_STAGING:
-            raise RequestError("busy", f"{MAX_STAGING} images are being fetched already; try again")
-        self.offer(client, ask.image)
-        self._staging.setdefault(ask.image, []).append((client, ask.request))
+        held = Counter(other.uid for waiting in self._staging.values() for other, _ in waiting)
+        why = self._context.stages_quota.refusal(caller.uid, held, name=caller.user)
+        if why:
+            raise RequestError("busy", why)
+        self.offer(caller.client, ask.image)
+        self._staging.setdefault(ask.image, []).append((caller, ask.request))
         self.transfers.need(ask.image)
 
     def _complete(self, image: bytes) -> None:
-        for client, request in self._staging.pop(image, ()):
-            self._context.to_client(client, c.Result(request, None))
+        for caller, request in self._staging.pop(image, ()):
+            self._context.to_client(caller.client, c.Result(request, None))
         self.transfers.dismiss(image)
 
     def _failed(self, image: bytes, why: str) -> None:
-        for client, request in self._staging.pop(image, ()):
-            self._context.refuse(client, request, "image", why)
+        for caller, request in self._staging.pop(image, ()):
+            self._context.refuse(caller.client, request, "image", why)
 
     def manifest(self, client: int, message: c.OfferedManifest) -> None:
         """A client sends a manifest. Raises ProtocolError."""

@@ -107,8 +107,8 @@ class Job:
     """Nobody will collect it: it is released as soon as it is over."""
     stdin: StdinFeed = field(default_factory=StdinFeed)
     rank_stdin: dict[int, StdinFeed] = field(default_factory=dict)
-    waiting: list[tuple[int, int]] = field(default_factory=list)
-    """Clients and their request numbers that wait for the end."""
+    waiting: list[tuple[int, int, int]] = field(default_factory=list)
+    """Client, its uid and the request: who waits for the end."""
     node_set: NodeSet = field(default_factory=NodeSet)
     one_rank_a_node: bool = True
     awaited_until_ms: int = 0

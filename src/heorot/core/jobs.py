@@ -7,6 +7,8 @@ ask for the launch of a job that an earlier head started.
 
 from __future__ import annotations
 
+from collections import Counter, deque
+
 from msgspec.structs import replace
 
 from heorot.core import client_messages as c
@@ -20,6 +22,7 @@ from heorot.core.job_reports import JobReports
 from heorot.core.launch_keys import LaunchKeys
 from heorot.core.membership import NodeRecord
 from heorot.core.nodeset import NodeSet
+from heorot.core.quota import Ledger
 from heorot.core.releases import Releases
 from heorot.core.report_runs import flat
 from heorot.core.stdin_feed import StdinFeed
@@ -37,6 +40,8 @@ class Jobs:
         self.jobs: dict[str, Job] = {}
         self.clients: dict[int, set[str]] = {}
         """The unfinished or unreleased jobs that each client attends."""
+        self.waits = Ledger[int]()
+        """How many requests of each user wait for a job's end."""
         self._keys = LaunchKeys()
         self.releases = Releases(context)
         self._input = JobInput(context)
@@ -67,12 +72,7 @@ class Jobs:
         former = self.by_key(uid, ask.key)
         if former is not None:
             raise RequestError("bad-request", f"the key of this launch is that of job {former.id}")
-        if len(self.jobs) >= config.max_jobs:
-            # What a client does not release counts, too: nodes and head hold it.
-            active = sum(not job.done or job.client is not None for job in self.jobs.values())
-            if active >= config.max_jobs:
-                text = f"{active} jobs are running or being read already; wait for some or raise max_jobs"
-                raise RequestError("too-many-jobs", text)
+        self._require_room(user, uid)
         self._sequence += 1
         ticket = m.Ticket(
             cluster=config.cluster,
@@ -120,6 +120,17 @@ class Jobs:
             self.feed(job, c.ClientStdin(job.id, -1, 0, b"", True))
         self._forget_oldest()
         return job
+
+    def _require_room(self, user: str, uid: int) -> None:
+        """See that the user may have one more job. Raises RequestError."""
+        quota = self._context.jobs_quota
+        if 2 * len(self.jobs) < quota.limit - quota.kept:
+            return  # so few jobs that nobody can have too many of them
+        # What a client does not release counts, too: nodes and head hold it.
+        held = Counter(job.ticket.uid for job in self.jobs.values() if not job.done or job.client is not None)
+        why = quota.refusal(uid, held, name=user)
+        if why:
+            raise RequestError("too-many-jobs", why)
 
     def by_key(self, uid: int, key: bytes) -> Job | None:
         """Return the job that this user's client has launched with this key, if there is one."""
@@ -291,12 +302,18 @@ class Jobs:
 
     # ------------------------------------------------------------------ end
 
+    def wait(self, job: Job, client: int, uid: int, request: int) -> None:
+        """Answer this request of a client of that user when the job is over."""
+        job.waiting.append((client, uid, request))
+        self.waits.add(uid, 1)
+
     def _done(self, job: Job) -> None:
         context = self._context
         if job.client is not None:
             context.to_client(job.client, c.Done(job.id, job.text))
-        for client, request in job.waiting:
+        for client, uid, request in job.waiting:
             context.to_client(client, c.Result(request, job.to_json(full=True)))
+            self.waits.add(uid, -1)
         job.waiting.clear()
         if job.ending:
             self.release(job)
@@ -395,7 +412,11 @@ class Jobs:
                 self.hang_up(job)
         for job in self.jobs.values():
             if job.waiting:
-                job.waiting = [(waiter, request) for waiter, request in job.waiting if waiter != client]
+                stay = [waiter for waiter in job.waiting if waiter[0] != client]
+                if len(stay) < len(job.waiting):
+                    uid = next(uid for waiter, uid, _ in job.waiting if waiter == client)
+                    self.waits.add(uid, len(stay) - len(job.waiting))
+                    job.waiting = stay
 
     def client_stays_away(self, job_id: str) -> None:
         """The grace for a lost client is over."""
@@ -432,7 +453,10 @@ class Jobs:
         self._context.send_down(nodes, m.Query(self._actions, job_id, ranks, None, signal, False))
 
     def _forget_oldest(self) -> None:
-        """Keep the list of jobs that are over short: collected ones go first, the oldest first."""
+        """Keep the list of jobs that are over short: collected ones go first, then those of whoever has most of them.
+
+        So nobody's short jobs can push out those of others before they are collected.
+        """
         limit = self._context.config.max_finished_jobs
         if len(self.jobs) <= limit:
             return
@@ -442,9 +466,22 @@ class Jobs:
             for job in self.jobs.values()
             if job.done and job.client is None and (job.released or now_ms >= job.awaited_until_ms)
         ]
-        finished.sort(key=lambda job: not job.released)
-        for job in finished[: max(0, len(finished) - limit)]:
+        for job in _least_missed(finished, len(finished) - limit):
             del self.jobs[job.id]
             self._keys.drop(job)
             self._close(job)
             self.releases.forget(job)
+
+
+def _least_missed(finished: list[Job], count: int) -> list[Job]:
+    """Return so many of these jobs, oldest first as given: collected ones, then the oldest of who has the most."""
+    if count <= 0:
+        return []
+    chosen = [job for job in finished if job.released][:count]
+    of_user: dict[int, deque[Job]] = {}
+    for job in finished:
+        if not job.released:
+            of_user.setdefault(job.ticket.uid, deque()).append(job)
+    while len(chosen) < count:
+        chosen.append(max(of_user.values(), key=len).popleft())
+    return chosen

@@ -6,6 +6,7 @@ answered, when those that have not are gone, or at the latest after `query_timeo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +21,8 @@ from heorot.core.job import Job
 from heorot.core.jobs import Jobs
 from heorot.core.nodeset import HEAD, NodeSet
 
-MAX_QUERIES = 1_024
 MAX_PIDS = 16_384
 """In one request: every node that may have one of them gets the list."""
-"""Of one job: what a node holds of it must fit into a frame even if all of it is on that node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ class PendingQuery:
     """A question that is on its way."""
 
     client: int
+    uid: int
     request: int
     query: m.Query
     waiting: int
@@ -218,7 +218,7 @@ class Requests:
         nodes = NodeSet.of(node for node in selected if node != HEAD)
         if ask.job is not None:
             nodes &= self.job(ask.job).node_set
-        self._ask(caller.client, ask.request, nodes, ask.job, None, None, 0, True, -1)
+        self._ask(caller, ask.request, nodes, ask.job, None, None, 0, True, -1)
 
     def signal(self, caller: Caller, ask: c.Signal) -> None:
         """Signal the ranks of a job, or processes by PID.
@@ -236,7 +236,7 @@ class Requests:
                 if any(not 0 <= rank < len(job.nodes) for rank in ask.ranks):
                     raise RequestError("bad-request", f"job {job.id} has the ranks 0 to {len(job.nodes) - 1}")
                 nodes = NodeSet.of(job.nodes[rank] for rank in ask.ranks)
-            self._ask(caller.client, ask.request, nodes, ask.job, ask.ranks, None, ask.signal, False, uid)
+            self._ask(caller, ask.request, nodes, ask.job, ask.ranks, None, ask.signal, False, uid)
         elif ask.pids:
             if len(ask.pids) > MAX_PIDS:
                 raise RequestError("bad-request", f"{len(ask.pids)} PIDs are too many at once; at most {MAX_PIDS}")
@@ -246,7 +246,7 @@ class Requests:
             else:
                 for pid in ask.pids:
                     nodes |= self._nodes_of_pid(abs(pid))
-            self._ask(caller.client, ask.request, nodes, None, None, ask.pids, ask.signal, False, uid)
+            self._ask(caller, ask.request, nodes, None, None, ask.pids, ask.signal, False, uid)
         else:
             raise RequestError("bad-request", "a signal needs a job or at least one PID")
 
@@ -260,7 +260,7 @@ class Requests:
 
     def _ask(
         self,
-        client: int,
+        caller: Caller,
         request: int,
         nodes: NodeSet,
         job: str | None,
@@ -270,9 +270,11 @@ class Requests:
         detail: bool,
         uid: int,
     ) -> None:
-        if len(self.queries) >= MAX_QUERIES:
-            raise RequestError("busy", f"{MAX_QUERIES} questions are on their way already; try again")
         context = self._context
+        held = Counter(pending.uid for pending in self.queries.values())
+        why = context.questions_quota.refusal(caller.uid, held, name=caller.user)
+        if why:
+            raise RequestError("busy", why)
         query = m.Query(self._next_query, job, ranks, pids, signal, detail, uid)
         self._next_query += 2
         up = nodes & context.members.up
@@ -281,7 +283,7 @@ class Requests:
             # A signal misses nothing on a node that is down, unless the job is known to have live ranks there.
             known = self._jobs.jobs.get(job) if job is not None else None
             absent = absent & known.live_nodes() if known is not None and not known.done else NodeSet()
-        pending = PendingQuery(client, request, query, up.mask, missing=list(absent))
+        pending = PendingQuery(caller.client, caller.uid, request, query, up.mask, missing=list(absent))
         self.queries[query.id] = pending
         context.set_timer(f"query:{query.id}", context.config.query_timeout_ms)
         # A node within its grace gets the question when it is back.

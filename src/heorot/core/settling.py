@@ -20,13 +20,12 @@ from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head_context import HeadContext
 from heorot.core.jobs import Jobs
 from heorot.core.nodeset import NodeSet
+from heorot.core.quota import Ledger, Quota
 from heorot.core.requests import Caller
 
 CHECK_MS = 100
-MAX_WAITING = 4_096
-"""Messages of all clients that wait."""
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""Input among them."""
+"""Input among what waits."""
 UNSETTLED = "unsettled"
 LAUNCH_UNKNOWN = "launch-unknown"
 IN_DOUBT = "in-doubt"
@@ -42,7 +41,12 @@ class Settling:
         self._jobs = jobs
         self._handle = handle
         self._waiting: list[tuple[Caller, c.ClientMessage]] = []
-        self._waiting_bytes = 0
+        self._held = Ledger[int]()
+        """By user: how many messages wait, and how many bytes of input."""
+        self._held_bytes = Ledger[int]()
+        self._bytes = Quota(
+            "bytes of input for jobs that the head does not know yet", MAX_WAITING_BYTES, "", context.config.owner
+        )
         self._started_ms = 0
         self._heard_ms: int | None = None
         self._settled = False
@@ -118,19 +122,23 @@ class Settling:
         RequestError, ProtocolError
             ``busy``, if too much waits already.
         """
-        size = len(message.data) if isinstance(message, c.ClientStdin) else 0
-        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+        size = _size(message)
+        why = self._context.early_quota.refusal(caller.uid, self._held.held, name=caller.user)
+        if not why and size:
+            why = self._bytes.refusal(caller.uid, self._held_bytes.held, size, caller.user)
+        if why:
             if not hasattr(message, "request"):
-                raise ProtocolError("too much waits for the head to know its nodes")
-            raise RequestError("busy", f"{len(self._waiting)} requests wait for the head to know its nodes already")
-        self._waiting.append((caller, message))
-        self._waiting_bytes += size
+                raise ProtocolError(why)
+            raise RequestError("busy", why)
+        self._keep(caller, message)
         self._arm()
 
     def client_gone(self, client: int) -> None:
         """Its messages wait for nothing."""
         if self._waiting:
-            self._keep([item for item in self._waiting if item[0].client != client])
+            for caller, message in self._take():
+                if caller.client != client:
+                    self._keep(caller, message)
 
     def heard(self) -> None:
         """A node has said what it holds, or a job was taken over."""
@@ -151,14 +159,24 @@ class Settling:
             self._context.set_timer("settle", CHECK_MS)
 
     def _try_again(self) -> None:
-        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        waiting = self._take()
         for caller, message in waiting:
             # What still cannot be done comes back into the list, and whatever depends on it after it.
             self._handle(caller, message)
 
-    def _keep(self, items: list[tuple[Caller, c.ClientMessage]]) -> None:
-        self._waiting = items
-        self._waiting_bytes = sum(len(message.data) for _, message in items if isinstance(message, c.ClientStdin))
+    def _keep(self, caller: Caller, message: c.ClientMessage) -> None:
+        self._waiting.append((caller, message))
+        self._held.add(caller.uid, 1)
+        self._held_bytes.add(caller.uid, _size(message))
+
+    def _take(self) -> list[tuple[Caller, c.ClientMessage]]:
+        waiting, self._waiting = self._waiting, []
+        self._held, self._held_bytes = Ledger(), Ledger()
+        return waiting
+
+
+def _size(message: c.ClientMessage) -> int:
+    return len(message.data) if isinstance(message, c.ClientStdin) else 0
 
 
 def _same(caller: Caller, message: c.ClientMessage, other: Caller, earlier: c.ClientMessage) -> bool:

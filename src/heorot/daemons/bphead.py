@@ -24,6 +24,7 @@ from heorot.daemons.single import hold
 from heorot.daemons.watchdog import say_alive
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.images.reclaim import Reclaimer
+from heorot.runtime.callers import MAX_CLIENT_BYTES, MAX_CLIENTS, Company
 from heorot.runtime.clients import Clients
 from heorot.runtime.images import Images
 from heorot.runtime.links import JoinSession, Links
@@ -167,13 +168,15 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
         fanout=settings.fanout,
         nodes=settings.nodes(),
         pid=os.getpid(),
+        owner=os.geteuid(),
         wall_offset_ms=int((time.time() - loop.time()) * 1000),
         **settings.machine,
     )
     signer = Signer.load(settings.directory / "signing.key")
     machine = HeadMachine(config, signer.sign, Verifier.load(settings.directory / "signing.pub").verify)
     shell = Shell(loop, log)
-    clients = Clients(loop, settings.socket_path, shell.feed, log, settings.name, term.epoch, settings.cluster)
+    company = Company(config.owner, config.max_clients, config.max_client_bytes)
+    clients = Clients(loop, settings.socket_path, shell.feed, log, settings.name, term.epoch, settings.cluster, company)
     links = Links(
         loop,
         settings.cluster,
@@ -217,7 +220,13 @@ def _pass_on(settings: HeadSettings, log: Log, leader: str) -> None:
     try:
         loop = EpollLoop()
         context = tls.client_context(settings.directory)
-        passing = Passing(loop, settings.socket_path, settings.cluster, settings.pass_to, leader, context, log)
+        limits = settings.machine
+        company = Company(
+            os.geteuid(),
+            limits.get("max_clients", MAX_CLIENTS),
+            limits.get("max_client_bytes", MAX_CLIENT_BYTES),
+        )
+        passing = Passing(loop, settings.socket_path, settings.cluster, settings.pass_to, leader, context, log, company)
         passing.listen()
         log("info", f"passing clients of this host on to {leader or 'the active head'}")
         with contextlib.suppress(SystemExit):

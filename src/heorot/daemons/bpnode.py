@@ -141,6 +141,8 @@ def _serve(settings: NodeSettings, log: Log) -> str:
         space_socket,
         on_frame=lambda payload: shell.feed(FromSpace(payload)),
         on_closed=space_closed,
+        # It belongs to this node alone. Stopped in the middle of a frame, it goes on with it when it goes on.
+        progress_ms=None,
     )
     shell.attach(
         machine,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -69,9 +70,7 @@ def head_main(arguments: list[str]) -> int:
                 "groups": config.groups,
                 # Without root, nodes hold plain processes, and a PID does not tell its node.
                 "pid_range": pid_range(0, config.cluster.capacity)[1] if os.geteuid() == 0 else 0,
-                "max_processes": config.limits.max_processes,
-                "max_jobs": config.limits.max_jobs,
-                "max_finished_jobs": config.limits.max_finished_jobs,
+                **dataclasses.asdict(config.limits),
                 "heartbeat_ms": config.timers.heartbeat_ms,
                 "link_timeout_ms": config.timers.link_timeout_ms,
                 # Heads on one host share its fate: only a host can vanish without a word.

@@ -20,6 +20,7 @@ import msgspec
 from heorot.core import messages as m
 from heorot.core import space_events as e
 from heorot.core.errors import ProtocolError
+from heorot.core.framing import PROGRESS_MS
 from heorot.core.space import Space
 from heorot.core.space_events import SpaceConfig
 from heorot.procs import system
@@ -172,12 +173,15 @@ class Daemon:
                 self._do(e.Tick())
             self._flush()
             self._guests.turn(now_ms())
+            if self._link is not None and self._link.due_ms is not None and self._link.due_ms <= now_ms():
+                self._disconnect(ProtocolError(f"a frame was begun, and nothing more came for {PROGRESS_MS // 1000} s"))
 
     def _timeout(self) -> float:
         if self._starts:
             return 0
         due = self._space.deadline_ms
-        for at in (self._reaper.due_ms, self._guests.due_ms):
+        link_due_ms = self._link.due_ms if self._link is not None else None
+        for at in (self._reaper.due_ms, self._guests.due_ms, link_due_ms):
             if at is not None and (due is None or at < due):
                 due = at
         return -1 if due is None else max(0, due - now_ms()) / 1000

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from collections import deque
 
-from heorot.core.framing import FrameDecoder, encode_frame
+from heorot.core.framing import PROGRESS_MS, FrameDecoder, encode_frame
+from heorot.procs.clock import now_ms
 
 _RECEIVE_BYTES = 64 * 1024
 _SEND_BYTES = 512 * 1024
@@ -24,6 +25,8 @@ class AgentLink:
         self.dirty = False
         """Something was queued since the last look."""
         self._decoder = FrameDecoder()
+        self.due_ms: int | None = None
+        """When more must have come of the frame that was begun; None: none was."""
         self._first: deque[bytes] = deque()
         self._first_bytes = 0
         self._bulk: deque[bytes] = deque()
@@ -83,7 +86,11 @@ class AgentLink:
             return []
         except OSError:
             return None
-        return self._decoder.feed(data) if data else None
+        if not data:
+            return None
+        frames = self._decoder.feed(data)
+        self.due_ms = now_ms() + PROGRESS_MS if self._decoder.buffered_bytes else None
+        return frames
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,18 +1,20 @@
-"""Who a client is, as the kernel and this host's user database say, and how many clients one user may have."""
+"""Who a client is, as the kernel and this host's user database say, and what the clients of one user may take."""
 
 from __future__ import annotations
 
 import os
 import pwd
 import socket
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from heorot.core.quota import Quota
+from heorot.runtime.channel import Channel
 from heorot.runtime.sockets import peer_credentials
 
 MAX_CLIENTS = 1024
-MAX_CLIENTS_OF_USER = 512
-"""Of one user other than root: nobody alone can keep the others, and the administrator, out."""
+MAX_CLIENT_BYTES = 512 * 1024 * 1024
 IDENTITY_CACHE_S = 60.0
 MAX_CACHED_IDENTITIES = 1024
 
@@ -53,11 +55,51 @@ class Identities:
         return identity
 
 
-def crowd(uids: Iterable[int], identity: Identity) -> str:
-    """Return why one more client is too many beside those of `uids`; empty if it is not."""
-    present = list(uids)
-    if len(present) >= MAX_CLIENTS:
-        return f"{MAX_CLIENTS} clients are connected to the head"
-    if identity.uid != 0 and present.count(identity.uid) >= MAX_CLIENTS_OF_USER:
-        return f"{MAX_CLIENTS_OF_USER} clients of {identity.user} are connected to the head"
-    return ""
+class Company:
+    """The clients that are connected, and what they take together: nobody alone can keep the others out.
+
+    Parameters
+    ----------
+    owner
+        The uid that the head runs as.
+    max_clients, max_bytes
+        Connections, and memory for frames that were begun and for answers that were not read.
+    """
+
+    def __init__(self, owner: int, max_clients: int = MAX_CLIENTS, max_bytes: int = MAX_CLIENT_BYTES) -> None:
+        self._clients = Quota("clients that are connected to the head", max_clients, "max_clients", owner)
+        what = "bytes that the head holds of frames that were begun and of answers that were not read"
+        self._bytes = Quota(what, max_bytes, "max_client_bytes", owner)
+        self._present: dict[Channel, Identity] = {}
+
+    @property
+    def limit(self) -> int:
+        """How many clients there may be."""
+        return self._clients.limit
+
+    def refusal(self, identity: Identity) -> str:
+        """Return why one more client of this user is too many; empty if it is not."""
+        held = Counter(other.uid for other in self._present.values())
+        return self._clients.refusal(identity.uid, held, name=identity.user)
+
+    def join(self, channel: Channel, identity: Identity, close: Callable[[str], None]) -> None:
+        """A client is connected from now on; `close` ends it, with a reason, when it takes too much."""
+        self._present[channel] = identity
+        channel.on_growth = lambda: self._weigh(identity, close)
+
+    def user_of(self, channel: Channel) -> str:
+        """Return the name of the user whose client this is."""
+        return self._present[channel].user
+
+    def leave(self, channel: Channel) -> None:
+        """A client is gone."""
+        self._present.pop(channel, None)
+        channel.on_growth = None
+
+    def _weigh(self, identity: Identity, close: Callable[[str], None]) -> None:
+        held = Counter[int]()
+        for channel, other in self._present.items():
+            held[other.uid] += channel.held_bytes
+        why = self._bytes.refusal(identity.uid, held, 0, identity.user)
+        if why:
+            close(why)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from heorot.core.errors import HeorotError
-from heorot.core.framing import EAGER_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder
+from heorot.core.framing import EAGER_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, PROGRESS_MS, FrameDecoder
 from heorot.runtime.loop import Loop, Timer
 
 READ_BYTES = 256 * 1024
@@ -25,6 +25,8 @@ DRAINED_BYTES = 512 * 1024
 """`Channel.on_drained` is called while no more than this waits."""
 BACKLOG_BYTES = 64 * 1024 * 1024
 """Close a channel on which more than this waits. Windows bound every stream, so an honest peer never gets here."""
+GROWTH_BYTES = 1024 * 1024
+"""`Channel.on_growth` is called whenever so much more waits to be sent."""
 CLOSE_TIMEOUT_S = 5.0
 """How long a closing channel may take to send what is queued."""
 
@@ -105,6 +107,9 @@ class Channel:
         Called once TLS is established, before any frame; with plain sockets never.
     on_large_frame
         Called instead of `on_frame` for large frames under TLS, most of which are never copied then.
+    progress_ms
+        How long a begun frame may make no progress before the channel is closed; None: for ever, for a peer that is
+        trusted and may be stopped.
     """
 
     def __init__(
@@ -119,6 +124,7 @@ class Channel:
         limit_bytes: int = MAX_FRAME_BYTES,
         explain: Callable[[BaseException], str] = str,
         on_large_frame: Callable[[memoryview], None] | None = None,
+        progress_ms: int | None = PROGRESS_MS,
     ) -> None:
         self._loop = loop
         self._sock = sock
@@ -132,8 +138,15 @@ class Channel:
         self.closed = False
         self.on_drained: Callable[[], None] | None = None
         """Called, again and again, while little waits to be sent: whoever paused another channel may resume it."""
+        self.on_growth: Callable[[], None] | None = None
+        """Called when `held_bytes` has grown, by steps. It may close or finish the channel."""
         self._paused = False
         self._decoder = FrameDecoder(limit_bytes)
+        self._room_bytes = 0
+        self._backlog_step = 0
+        self._progress_s = progress_ms / 1000 if progress_ms is not None else None
+        self._progressed_at = 0.0
+        self._progress_timer: Timer | None = None
         self._control: list[bytes] = []
         self._bulk: deque[bytes] = deque()
         self._begun: memoryview | None = None
@@ -163,6 +176,7 @@ class Channel:
         """Read again."""
         if not self.closed and self._paused:
             self._paused = False
+            self._progressed_at = self._loop.time()
             self._loop.add_reader(self._fd, self._readable)
 
     def allow_frames_of(self, limit_bytes: int) -> None:
@@ -185,6 +199,10 @@ class Channel:
             self._fail(f"the peer does not read: more than {BACKLOG_BYTES >> 20} MiB wait for it")
             return
         (self._bulk if bulk else self._control).append(payload)
+        if self.backlog_bytes >= self._backlog_step + GROWTH_BYTES:
+            self._backlog_step = self.backlog_bytes
+            if self.on_growth is not None:
+                self.on_growth()
         if not self._flush_planned and not self._writer_watched:
             self._flush_planned = True
             self._loop.call_soon(self._flush)
@@ -222,6 +240,7 @@ class Channel:
         if small:
             parts.append(b"".join(small))
         self.backlog_bytes -= sum(map(len, parts))
+        self._backlog_step = min(self._backlog_step, self.backlog_bytes)
         if self.on_drained is not None and self.backlog_bytes <= DRAINED_BYTES:
             self._loop.call_soon(self.on_drained)
         return parts
@@ -289,10 +308,13 @@ class Channel:
                 else "the peer closed the connection before TLS was established"
             )
             return
+        if self._finishing is not None:
+            return
         tls = self.tls
         try:
             if tls is None:
                 self._deliver(_view[:count])
+                self._look_at_begun()
                 return
             tls.feed(_view[:count])
             if not tls.established:
@@ -307,6 +329,7 @@ class Channel:
                 if self._control or self._bulk:
                     self._flush()
             self._read_records(tls)
+            self._look_at_begun()
         except ssl.SSLError as error:
             if tls is not None:
                 self._send_now(tls.pending())
@@ -328,6 +351,34 @@ class Channel:
             elif (payload := decoder.advance(count)) is not None and self._finishing is None:
                 self._on_large_frame(payload)
 
+    def _look_at_begun(self) -> None:
+        """Something has come: watch a frame that is not complete, and say when it takes more memory."""
+        decoder = self._decoder
+        if self.closed or not decoder.buffered_bytes:
+            self._room_bytes = 0
+            return
+        self._progressed_at = self._loop.time()
+        if self._progress_timer is None and self._progress_s is not None:
+            self._progress_timer = self._loop.call_at(self._progressed_at + self._progress_s, self._look_at_progress)
+        room_bytes = decoder.room_bytes
+        has_grown, self._room_bytes = room_bytes > self._room_bytes, room_bytes
+        if has_grown and self.on_growth is not None:
+            self.on_growth()
+
+    def _look_at_progress(self) -> None:
+        self._progress_timer = None
+        if self._progress_s is None or not self._decoder.buffered_bytes:
+            return
+        now_s = self._loop.time()
+        if self._paused:
+            # We do not read: it may have come long ago.
+            self._progressed_at = now_s
+        due_s = self._progressed_at + self._progress_s
+        if due_s <= now_s:
+            self._fail(f"a frame was begun, and nothing more of it came for {self._progress_s:g} s")
+        else:
+            self._progress_timer = self._loop.call_at(due_s, self._look_at_progress)
+
     def _deliver(self, data: bytes | memoryview) -> None:
         for payload in self._decoder.feed(data):
             # Keep nothing back for a peer that was told to go, and nothing of one that said something wrong.
@@ -343,6 +394,11 @@ class Channel:
     # ------------------------------------------------------------------ end
 
     @property
+    def held_bytes(self) -> int:
+        """How much memory the peer takes: of a large frame that it has begun, and of what it has not read."""
+        return self._room_bytes + self.backlog_bytes
+
+    @property
     def finishing(self) -> bool:
         """Whether it sends what is queued before it closes by itself."""
         return self._finishing is not None and not self.closed
@@ -352,6 +408,7 @@ class Channel:
         if self.closed or self._finishing is not None:
             return
         self._finishing = self._loop.call_at(self._loop.time() + CLOSE_TIMEOUT_S, self.close)
+        self._drop_begun()
         if not self._writer_watched:
             self._write()
 
@@ -360,6 +417,7 @@ class Channel:
         if self.closed:
             return
         self.closed = True
+        self._drop_begun()
         if self._finishing is not None:
             self._finishing.cancel()
         self._loop.remove_reader(self._fd)
@@ -379,7 +437,15 @@ class Channel:
         # later collection that does not even know of them.
         self.tls = None
         self._on_frame = self._on_large_frame = self._on_closed = _ignore
-        self._on_established = self.on_drained = None
+        self._on_established = self.on_drained = self.on_growth = None
+
+    def _drop_begun(self) -> None:
+        """Nothing of what still comes is wanted."""
+        self._decoder = FrameDecoder(self._decoder.limit_bytes)
+        self._room_bytes = 0
+        if self._progress_timer is not None:
+            self._progress_timer.cancel()
+            self._progress_timer = None
 
     def _fail(self, reason: str) -> None:
         if not self.closed:

@@ -6,6 +6,7 @@ Of a client on this host the kernel says who it is; of one that is passed on, th
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,10 @@ from heorot.core.message_tags import TAG_HELLO
 from heorot.core.messages import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode, tag_of
 from heorot.core.nodeset import HEAD
 from heorot.core.pass_messages import LEFT, PASS_VERSION, PassAccepted, PassOn, decode_pass
-from heorot.runtime.callers import MAX_CLIENTS, Identities, Identity, crowd
-from heorot.runtime.channel import Channel
+from heorot.runtime.callers import Company, Identities, Identity
+from heorot.runtime.channel import GROWTH_BYTES, Channel
 from heorot.runtime.loop import Loop
+from heorot.runtime.refusals import Refusals
 from heorot.runtime.sockets import Acceptor, listen_unix
 
 INTRODUCTION_TIMEOUT_S = 10.0
@@ -29,7 +31,7 @@ INTRODUCTION_TIMEOUT_S = 10.0
 
 
 class Clients:
-    """Serves ``head.sock``. `name` and `epoch` are those of the active head."""
+    """Serves ``head.sock``. `name` and `epoch` are those of the active head; `company` bounds what users take."""
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class Clients:
         name: str = "",
         epoch: int = 0,
         cluster: str = "",
+        company: Company | None = None,
     ) -> None:
         self._hello = encode(Hello(PROTOCOL_VERSION, OLDEST_PROTOCOL_VERSION, cluster, HEAD, epoch, __version__))
         self._loop = loop
@@ -48,10 +51,11 @@ class Clients:
         self._log = log
         self._accepted = encode(PassAccepted(PASS_VERSION, name, epoch))
         self._channels: dict[int, Channel] = {}
-        self._user_of: dict[int, int] = {}
+        self._company = company or Company(os.geteuid())
         self._arriving: set[PassedOn] = set()
         self._number = 0
         self._identities = Identities(loop.time)
+        self._refusals = Refusals(loop, log)
         self._acceptor: Acceptor | None = None
         self._inode = 0
 
@@ -78,14 +82,29 @@ class Clients:
         if channel is not None:
             channel.finish()
 
-    def fail_client(self, client: int, reason: str) -> None:
+    def fail_client(self, client: int, reason: str, code: str = "protocol") -> None:
         """Close a client because of what it sent, and tell it why."""
-        channel = self._forget(client)
+        channel = self._channels.get(client)
         if channel is not None:
-            self._log("warning", f"closed client {client}: {reason}")
-            channel.send(encode(Error(0, "protocol", reason)))
+            user = self._company.user_of(channel)
+            self._forget(client)
+            why = "they took too much memory" if code == "busy" else "they broke the protocol"
+            self._refusals.say(user, why, f"closed client {client}, of {user}: {reason}")
+            channel.send(encode(Error(0, code, reason)))
             channel.finish()
             self._feed(ClientClosed(client))
+
+    def _takes_too_much(self, number: int, why: str) -> None:
+        channel = self._channels[number]
+        if channel.backlog_bytes < GROWTH_BYTES:
+            self.fail_client(number, why, "busy")
+            return
+        # It does not read, and would not read why.
+        user = self._company.user_of(channel)
+        text = f"closed client {number}, of {user}, which does not read: {why}"
+        self._refusals.say(user, "they took too much memory", text)
+        self._closed(number)
+        channel.close()
 
     def close(self, *, leave_path: bool = False) -> None:
         """Close everything at once and remove the socket. `leave_path`: somebody else is about to serve it, and clients
@@ -102,12 +121,14 @@ class Clients:
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()
+        self._refusals.close()
 
     def _accept(self, sock: socket.socket) -> None:
         try:
             identity = self._identities.of(sock)
         except OSError as error:
-            self._log("warning", f"refused a client: {error.strerror or error}")
+            why = error.strerror or str(error)
+            self._refusals.say("somebody", why, f"refused a client: {why}")
             sock.close()
             return
         self._number += 1
@@ -123,14 +144,14 @@ class Clients:
             self._opened(number, identity)
 
     def _admit(self, number: int, channel: Channel, identity: Identity) -> bool:
-        reason = crowd(self._user_of.values(), identity)
+        reason = self._company.refusal(identity)
         if reason:
-            self._log("warning", f"refused a client of {identity.user}: {reason}")
-            channel.send(encode(Error(0, "busy", f"{reason}; try again later")))
+            self._refusals.say(identity.user, "too many clients", f"refused a client of {identity.user}: {reason}")
+            channel.send(encode(Error(0, "busy", reason)))
             channel.finish()
             return False
         self._channels[number] = channel
-        self._user_of[number] = identity.uid
+        self._company.join(channel, identity, lambda why: self._takes_too_much(number, why))
         return True
 
     def _opened(self, number: int, identity: Identity) -> None:
@@ -148,8 +169,10 @@ class Clients:
         self._feed(FromClient(number, message))
 
     def _forget(self, number: int) -> Channel | None:
-        self._user_of.pop(number, None)
-        return self._channels.pop(number, None)
+        channel = self._channels.pop(number, None)
+        if channel is not None:
+            self._company.leave(channel)
+        return channel
 
     def _closed(self, number: int, lost: bool = False) -> None:
         if self._forget(number) is not None:
@@ -162,7 +185,7 @@ class Clients:
 
         The channel is ours from then on; what comes over it goes to the returned object.
         """
-        if len(self._arriving) + len(self._channels) >= MAX_CLIENTS + MAX_CLIENTS // 4:
+        if len(self._arriving) + len(self._channels) >= self._company.limit + self._company.limit // 4:
             return None
         passed = PassedOn(self, channel, name)
         self._arriving.add(passed)

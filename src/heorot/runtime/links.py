@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from heorot.core.messages import Hello, LinkMessage, decode_link, encode
 from heorot.runtime.channel import Channel, TlsCodec
 from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
+from heorot.runtime.refusals import Refusals
 from heorot.runtime.sockets import Acceptor, tune_tcp
 from heorot.security import tls
 
@@ -21,8 +23,9 @@ HANDSHAKE_TIMEOUT_S = 10.0
 JOIN_TIMEOUT_S = 10.0
 MAX_LINKS = 4096
 """Links of one daemon, those in their handshake included."""
-REFUSAL_AGAIN_S = 600.0
-MAX_REFUSALS = 256
+MAX_HANDSHAKES = 1024
+"""Of neighbours that have connected and have not shown yet who they are. One more, and the oldest of the host that has
+most of them goes: whoever is honest needs a moment, and nobody's silence keeps others out."""
 
 
 class JoinSession(Protocol):
@@ -76,11 +79,11 @@ class Links:
         self._join = join
         self._take_head = take_head
         self._links: dict[int, _Link] = {}
-        self._pending: set[_Link | _Attempt] = set()
+        self._pending: dict[_Link | _Attempt, None] = {}
+        """The oldest first."""
         self._names = Names(loop)
         self._finishing: list[_Link] = []
-        self._refused: dict[tuple[str, str], float] = {}
-        """Host and reason of refusals, and when they were logged."""
+        self._refusals = Refusals(loop, log)
         self._number = 0
         self._acceptor: Acceptor | None = None
         self._encoded: tuple[LinkMessage | None, bytes] = (None, b"")
@@ -135,19 +138,22 @@ class Links:
         self._links.clear()
         self._pending.clear()
         self._names.close()
+        self._refusals.close()
 
     # ------------------------------------------------------------------ for the links
 
     def _accept(self, sock: socket.socket) -> None:
-        if len(self._links) + len(self._pending) >= MAX_LINKS:
-            self._log("warning", f"refused a connection: {MAX_LINKS} links are open")
-            sock.close()
-            return
         try:
             name = "{} port {}".format(*sock.getpeername()[:2])
         except OSError:
             sock.close()
             return
+        if len(self._links) + len(self._pending) >= MAX_LINKS:
+            self._say_refused(name, f"{MAX_LINKS} links are open")
+            sock.close()
+            return
+        if len(self._pending) >= MAX_HANDSHAKES:
+            self._make_room()
         if self._server_context is None:
             # Made for the first neighbour that comes: most nodes are leaves of the tree and never need one.
             try:
@@ -158,28 +164,36 @@ class Links:
                 return
         _Link(self, sock, name, "", self._server_context, HANDSHAKE_TIMEOUT_S).begin()
 
+    def _make_room(self) -> None:
+        shaking = [link for link in self._pending if isinstance(link, _Link) and not link.key]
+        if len(shaking) >= MAX_HANDSHAKES:
+            of_host = Counter(link.host for link in shaking)
+            oldest = max(shaking, key=lambda link: of_host[link.host])
+            oldest.abandon()
+            self.closed(oldest, f"it has not shown who it is, and is the oldest of {MAX_HANDSHAKES}")
+
     def connected(self, attempt: _Attempt, sock: socket.socket, timeout_s: float) -> None:
         """Somebody answers at the address."""
-        self._pending.discard(attempt)
+        self._pending.pop(attempt, None)
         _Link(self, sock, attempt.name, attempt.key, self._client_context, timeout_s).begin()
 
     def not_connected(self, attempt: _Attempt, reason: str) -> None:
         """Nobody answers at the address."""
-        self._pending.discard(attempt)
+        self._pending.pop(attempt, None)
         self._feed(ConnectFailed(attempt.key, f"{attempt.name}: {reason}"))
 
     def established(self, link: _Link) -> None:
         """TLS is up: find out who it is."""
         assert link.channel.tls is not None
         peer = tls.peer_of(link.channel.tls.object, self._cluster)
-        self._pending.discard(link)
+        self._pending.pop(link, None)
         if peer.kind == "anonymous":
             if self._join is None or link.key:
                 raise SecurityError("the peer showed no certificate")
             session = self._join()
             if session is None:
                 raise SecurityError("too many hosts ask to join at this moment")
-            self._pending.add(link)
+            self._pending[link] = None
             link.serve_join(session)
             return
         if peer.kind == "head" and self._take_head is not None and not link.key:
@@ -203,7 +217,7 @@ class Links:
 
     def closed(self, link: _Link, reason: str) -> None:
         """The link failed or ended."""
-        self._pending.discard(link)
+        self._pending.pop(link, None)
         if link.number:
             if self._links.pop(link.number, None) is not None:
                 self._feed(LinkClosed(link.number, reason))
@@ -213,14 +227,7 @@ class Links:
             self._say_refused(link.name, reason)
 
     def _say_refused(self, name: str, reason: str) -> None:
-        """Log a refusal: the same one of the same host only once in a while, because it comes again and again."""
-        host, now_s = name.partition(" ")[0], self._loop.time()
-        told_s = self._refused.pop((host, reason), None)
-        is_news = told_s is None or now_s - told_s >= REFUSAL_AGAIN_S
-        self._refused[host, reason] = now_s if told_s is None or is_news else told_s
-        if len(self._refused) > MAX_REFUSALS:
-            del self._refused[next(iter(self._refused))]
-        self._log("warning" if is_news else "debug", f"refused a connection from {name}: {reason}")
+        self._refusals.say(f"the host {_host_of(name)}", reason, f"refused a connection from {name}: {reason}")
 
     def fail_link(self, link: int, reason: str) -> None:
         """Close a link because of what came over it."""
@@ -229,6 +236,10 @@ class Links:
             self._log("warning", f"closed the link to {target.name}: {reason}")
             target.abandon()
             self.closed(target, reason)
+
+
+def _host_of(name: str) -> str:
+    return name.partition(" ")[0]
 
 
 class _Attempt:
@@ -242,7 +253,7 @@ class _Attempt:
         self._ends_at = loop.time() + timeout_s
         self._limit = loop.call_at(self._ends_at, self._timed_out)
         self._dial = Dial(links._names, host, port, self._connected, self._failed)
-        links._pending.add(self)
+        links._pending[self] = None
 
     def begin(self) -> None:
         self._dial.begin()
@@ -277,7 +288,8 @@ class _Link:
         self.taker: Taker | None = None
         """Whose connection this is; none of the links' any more."""
         self.sock = sock
-        links._pending.add(self)
+        self.host = _host_of(name)
+        links._pending[self] = None
         loop = links._loop
         self.channel = Channel(
             loop,

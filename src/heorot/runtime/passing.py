@@ -8,6 +8,7 @@ the other one. When there is no active head, the client's connection is closed, 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -18,10 +19,11 @@ from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.framing import MAX_FRAME_BYTES, MAX_GREETING_BYTES
 from heorot.core.messages import encode
 from heorot.core.pass_messages import LEFT, MAX_GROUPS, PASS_VERSION, PassAccepted, PassOn, decode_pass
-from heorot.runtime.callers import Identities, Identity, crowd
+from heorot.runtime.callers import Company, Identities, Identity
 from heorot.runtime.channel import Channel, TlsCodec
 from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
+from heorot.runtime.refusals import Refusals
 from heorot.runtime.sockets import Acceptor, listen_unix, tune_tcp
 from heorot.security import tls
 
@@ -56,6 +58,7 @@ class Passing:
         leader: str,
         context: ssl.SSLContext,
         log: Callable[[str, str], None],
+        company: Company | None = None,
     ) -> None:
         self.loop = loop
         self.cluster = cluster
@@ -66,7 +69,9 @@ class Passing:
         self._path = path
         self._heads = heads
         self._identities = Identities(loop.time)
-        self._clients: dict[_Client, Identity] = {}
+        self._clients: set[_Client] = set()
+        self._refusals = Refusals(loop, log)
+        self._company = company or Company(os.geteuid())
         self._acceptor: Acceptor | None = None
         self._inode = 0
         self._said = ""
@@ -88,28 +93,32 @@ class Passing:
         for client in list(self._clients):
             client.close()
         self.names.close()
+        self._refusals.close()
 
     def _accept(self, sock: socket.socket) -> None:
         try:
             identity = self._identities.of(sock)
         except OSError as error:
-            self.log("warning", f"refused a client: {error.strerror or error}")
+            why = error.strerror or str(error)
+            self._refusals.say("somebody", why, f"refused a client: {why}")
             sock.close()
             return
-        reason = crowd((other.uid for other in self._clients.values()), identity)
+        reason = self._company.refusal(identity)
         if not reason and len(identity.groups) > MAX_GROUPS:
             reason = f"{identity.user} is in more than {MAX_GROUPS} groups"
         client = _Client(self, sock, identity, self._heads)
         if reason:
-            self.log("warning", f"refused a client of {identity.user}: {reason}")
-            client.refuse(encode(Error(0, "busy", f"{reason}; try again later")))
+            self._refusals.say(identity.user, "too many clients", f"refused a client of {identity.user}: {reason}")
+            client.refuse(encode(Error(0, "busy", reason)))
             return
-        self._clients[client] = identity
+        self._clients.add(client)
+        self._company.join(client.channel, identity, client.close_with)
         client.look()
 
     def gone(self, client: _Client) -> None:
         """A client's connection has ended."""
-        self._clients.pop(client, None)
+        self._clients.discard(client)
+        self._company.leave(client.channel)
 
     def found(self, address: Address) -> None:
         """The active head is at this address: the next client begins there."""
@@ -137,11 +146,16 @@ class _Client:
         self._limit: Timer | None = None
         self._head: Channel | None = None
         # Not read before a head was found: what the client has to say waits in its socket.
-        self._channel = Channel(passing.loop, sock, on_frame=self._from_client, on_closed=self._client_ended)
+        self.channel = Channel(passing.loop, sock, on_frame=self._from_client, on_closed=self._client_ended)
+
+    def close_with(self, reason: str) -> None:
+        """It takes too much."""
+        self.refuse(encode(Error(0, "busy", reason)))
+        self._client_ended(reason)
 
     def refuse(self, payload: bytes) -> None:
-        self._channel.send(payload)
-        self._channel.finish()
+        self.channel.send(payload)
+        self.channel.finish()
 
     # ------------------------------------------------------------------ the search
 
@@ -175,9 +189,9 @@ class _Client:
         self.passing.found(attempt.address)
         self._head = channel
         channel.allow_frames_of(MAX_FRAME_BYTES)
-        channel.on_drained = self._channel.resume
-        self._channel.on_drained = channel.resume
-        self._channel.start()
+        channel.on_drained = self.channel.resume
+        self.channel.on_drained = channel.resume
+        self.channel.start()
 
     def _in_vain(self) -> None:
         self.passing.not_found(self._reasons)
@@ -201,11 +215,11 @@ class _Client:
         # All frames are of one kind: none overtakes another.
         self._head.send(payload, True)
         if self._head.backlog_bytes > PAUSE_BYTES:
-            self._channel.pause()
+            self.channel.pause()
 
     def from_head(self, payload: bytes) -> None:
-        self._channel.send(payload, True)
-        if self._head is not None and self._channel.backlog_bytes > PAUSE_BYTES:
+        self.channel.send(payload, True)
+        if self._head is not None and self.channel.backlog_bytes > PAUSE_BYTES:
             self._head.pause()
 
     def _client_ended(self, reason: str) -> None:
@@ -220,8 +234,8 @@ class _Client:
     def head_ended(self, reason: str) -> None:
         self.passing.log("debug", f"the connection to the active head has ended: {reason}")
         self._head = None
-        self._channel.resume()
-        self._channel.finish()
+        self.channel.resume()
+        self.channel.finish()
         self.close()
 
     def close(self) -> None:
@@ -230,8 +244,8 @@ class _Client:
         if self._head is not None:
             self._head.close()
         self._head = None
-        if not self._channel.finishing:
-            self._channel.close()
+        if not self.channel.finishing:
+            self.channel.close()
         self.passing.gone(self)
 
 

@@ -11,7 +11,6 @@ from heorot.core.job import Ended, Job, LostRank
 from heorot.core.machine import ClientClosed, FromClient, HeadEvent, TimerFired
 from heorot.core.message_tags import TAG_LAUNCH
 from heorot.core.nodeset import HEAD, NodeSet
-from heorot.core.requests import MAX_QUERIES
 from heorot.core.space_jobs import MAX_TOMBSTONES
 from heorot.core.tree import living_path
 from heorot.sim.hosts import NodeHost
@@ -268,7 +267,7 @@ class Checks:
         live = 0
         if machine is not None:
             live = sum(not job.released for job in machine.jobs.jobs.values())
-            if len(machine.requests.queries) > MAX_QUERIES:
+            if len(machine.requests.queries) > machine.config.max_questions:
                 self.world.violated("Bounded", f"{len(machine.requests.queries)} questions at the head")
             if len(machine.jobs.jobs) > machine.config.max_finished_jobs + live + 1:
                 self.world.violated("Bounded", f"{len(machine.jobs.jobs)} jobs at the head, {live} not released")
