@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from typing import Any
 
 from heorot.config import (
@@ -36,7 +35,8 @@ capacity = {capacity}
 [head]
 name = "{name}"
 listen = "{listen}"
-# How nodes reach every head of the cluster; joining nodes are told these.
+# How nodes reach the heads of the cluster: those that it begins with. 'heorot head add' and 'heorot head remove' change
+# that, and every head and node is told of it: this line stays as it is.
 addresses = [{addresses}]
 socket = "{socket}"
 
@@ -142,23 +142,6 @@ def shared_settings(config: HeadFile) -> Settings:
             if (value := getattr(values, item.name)) != item.default
         }
     return {section: values for section, values in found.items() if values}
-
-
-def with_address(text: str, address: Address) -> str | None:
-    """Return the text of a ``head.toml`` with one more of the heads' addresses.
-
-    None: it is not written in a way that can be changed without risk, on one line of its own.
-    """
-    line = re.compile(r"^(addresses *= *\[[^\n#]*?),? *\]( *(?:#[^\n]*)?)$", re.MULTILINE)
-    changed, count = line.subn(lambda found: f'{found[1]}, "{_escape(str(address))}"]{found[2]}', text)
-    if count != 1:
-        return None
-    try:
-        expected = tomllib.loads(text)
-        expected["head"]["addresses"].append(str(address))
-        return changed if tomllib.loads(changed) == expected else None
-    except (tomllib.TOMLDecodeError, KeyError):
-        return None
 
 
 def render_node(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from heorot.config import Address, load_head
-from heorot.config_text import with_address
 from heorot.core.errors import SecurityError
 from heorot.security.authority import Authority, Identity
 from heorot.security.bundle import read_bundle
+from heorot.security.head_registry import HeadRegistry
 from heorot.security.registry import FILE_NAME, NodeRecord, Registry
 from tests.cli.test_admin import command
 
@@ -45,12 +45,17 @@ class Host:
         return {path: path.read_bytes() for path in self.directory.rglob("*") if path.is_file()}
 
 
+def listed(host: Host) -> list[tuple[str, str, int]]:
+    """Return the heads that are to be, as that host knows them."""
+    return [(head.name, head.host, head.port) for head in HeadRegistry(host.state).listed()]
+
+
 @pytest.fixture
 def first(tmp_path: Path) -> Host:
     host = Host(tmp_path / "first")
     done = command(
         "head", "init", "--dir", host.state, "--cluster", "den", "--listen", "10.0.0.1:7999", "--config", host.config,
-        "--capacity", 77,
+        "--capacity", 77, "--socket", host.state / "head.sock",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     text = host.config.read_text().replace("[store]\n", STORE).replace("[groups]\n", "")
@@ -70,7 +75,7 @@ def test_a_second_host_becomes_a_head_of_the_cluster(first: Host, second: Host) 
     assert (done.returncode, done.stderr) == (0, "")
     assert stat.S_IMODE(first.bundle.stat().st_mode) == 0o600
     both = (Address("10.0.0.1", 7999), Address("10.0.0.2", 7733))
-    assert load_head(first.config).head.addresses == both
+    assert load_head(first.config).head.addresses == both[:1]
     joined = second.join(first.bundle)
     assert (joined.returncode, joined.stderr) == (0, "")
     assert f"rm {first.bundle}" in joined.stdout
@@ -93,7 +98,7 @@ def test_a_second_host_becomes_a_head_of_the_cluster(first: Host, second: Host) 
         assert key not in done.stdout + joined.stdout
     third = second.add("h2", "--address", "10.0.0.3:1")
     assert third.returncode == 0, third.stderr
-    assert 'On the hosts of the other heads: add "10.0.0.3:1" to addresses' in third.stdout
+    assert listed(second) == [("h1", "10.0.0.2", 7733), ("h2", "10.0.0.3", 1), ("", "10.0.0.1", 7999)]
 
 
 def test_nothing_is_overwritten(first: Host, second: Host) -> None:
@@ -168,35 +173,62 @@ def test_heads_on_several_hosts_need_etcd(first: Host) -> None:
     assert not first.bundle.exists()
 
 
-def test_a_configuration_that_is_written_otherwise_is_left_alone(first: Host) -> None:
-    text = first.config.read_text().replace('addresses = ["10.0.0.1:7999"]', 'addresses = [\n  "10.0.0.1:7999",\n]')
-    first.config.write_text(text)
-    done = first.add("h1", "--address", "10.0.0.2")
-    assert done.returncode == 0
-    assert f'Change in {first.config}, [head]:\n  addresses = ["10.0.0.1:7999", "10.0.0.2:7733"]\n' in done.stdout
+def test_the_new_head_is_in_the_registry_and_the_configuration_stays(first: Host, second: Host) -> None:
+    text = first.config.read_text()
+    assert first.add("h1", "--address", "[fe80::1]:2").returncode == 0
     assert first.config.read_text() == text
+    assert listed(first) == [("h0", "10.0.0.1", 7999), ("h1", "fe80::1", 2)]
+    assert stat.S_IMODE((first.state / "heads.json").stat().st_mode) == 0o600
+    assert second.join(first.bundle).returncode == 0
+    assert load_head(second.config).head.addresses == (Address("10.0.0.1", 7999), Address("fe80::1", 2))
+    # A bundle that was lost is made again.
+    first.bundle.unlink()
+    assert first.add("h1", "--address", "[fe80::1]:2").returncode == 0
+    first.bundle.unlink()
+    for name, address, why in (
+        ("h1", "10.0.0.9", "there is a head h1 at [fe80::1]:2"),
+        ("h2", "[fe80::1]:2", "[fe80::1]:2 is the address of the head h1"),
+    ):
+        done = first.add(name, "--address", address)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert why in done.stderr
+        assert not first.bundle.exists()
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '[other]\naddresses = ["a:1"]\n[head]\n',
-        '[head]\n"addresses" = ["a:1"]\n',
-        '[head]\naddresses = ["a:1"] # ]\n[x]\naddresses = ["b:1"]\n',
-        '[head]\naddresses = ["a:1"]\nnote = """\naddresses = ["c:1"]\n"""\n',
-        '[head]\naddresses = ["a#:1"]\n',
-    ],
-)
-def test_only_the_one_line_of_addresses_is_changed(text: str) -> None:
-    assert with_address(text, Address("b", 2)) is None
+def test_add_says_that_nobody_tells_the_nodes_while_no_head_runs(first: Host) -> None:
+    done = first.add("h1", "--address", "10.0.0.2")
+    assert (
+        "The nodes are told of 10.0.0.2:7733 as soon as a head is active: no head runs on this host now." in done.stdout
+    )
 
 
-@pytest.mark.parametrize("end", [', "[fe80::2]:2"]', "]", ",]", " ]   # both"])
-def test_an_address_is_added_to_the_line(end: str) -> None:
-    changed = with_address(f'[head]\nname = "h"\naddresses = ["a:1"{end}\n', Address("fe80::1", 2))
-    assert changed is not None
-    assert '"a:1"' in changed
-    assert ', "[fe80::1]:2"]' in changed
+def remove(host: Host, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return command("head_remove", "remove", "--config", host.config, *arguments)
+
+
+def test_a_head_is_removed_by_its_name_or_address_and_stays_removed(first: Host) -> None:
+    for name, address in (("h1", "10.0.0.2"), ("h2", "10.0.0.3")):
+        assert first.add(name, "--address", address).returncode == 0
+        first.bundle.unlink()
+    done = remove(first, "h1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nobody can say whether all nodes know another head than h1: " in done.stderr
+    assert "or use --force" in done.stderr
+    done = remove(first, "--force", "h1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("h1 at 10.0.0.2:7733 is removed")
+    assert f"rm -r {first.state}/ca {first.state}/heads " in done.stdout
+    assert listed(first) == [("h0", "10.0.0.1", 7999), ("h2", "10.0.0.3", 7733)]
+    done = remove(first, "--force", "h1")
+    assert (done.returncode, done.stderr) == (1, "heorot: there is no head h1; there is h0, h2\n")
+    assert remove(first, "--force", "10.0.0.3:7733").returncode == 0
+    # What the configuration names is the beginning, and does not bring a removed head back.
+    assert remove(first, "--force", "h0").returncode == 1
+    assert first.add("h1", "--address", "10.0.0.2").returncode == 0
+    assert listed(first) == [("h0", "10.0.0.1", 7999), ("h1", "10.0.0.2", 7733)]
+    assert remove(first, "--force", "h0").returncode == 0
+    assert remove(first, "--force", "h1").returncode == 1
+    assert listed(first) == [("h1", "10.0.0.2", 7733)]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])

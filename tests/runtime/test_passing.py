@@ -83,7 +83,7 @@ class Standby:
             loop,
             self.path,
             "test",
-            tuple(("127.0.0.1", port) for port in ports),
+            lambda: tuple(("127.0.0.1", port) for port in ports),
             leader,
             tls.client_context(identity),
             lambda level, text: self.log.append(text),
@@ -229,7 +229,7 @@ def test_only_the_head_that_leads_is_used_and_others_are_tried_until_it_is_found
         standby = Standby(loop, tmp_path, heads / "h1", ports, "h0")
         first = passed_on(loop, standby, active, until)
         second = passed_on(loop, standby, active, until)
-        assert standby.passing._heads[0] == ("127.0.0.1", active.port)
+        assert standby.passing._last == (("127.0.0.1", active.port),)
         assert not stale.events
         for client in (first, second):
             client.channel.close()

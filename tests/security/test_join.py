@@ -50,7 +50,13 @@ class Head:
         self.drop_answers = 0
         self.requests: list[bytes] = []
         self.server = JoinServer(
-            self.authority, directory, ["10.0.0.1:7733"], 16, 8, wall_clock=lambda: self.now, monotonic=lambda: self.now
+            self.authority,
+            directory,
+            lambda: ["10.0.0.1:7733"],
+            16,
+            8,
+            wall_clock=lambda: self.now,
+            monotonic=lambda: self.now,
         )
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heorot.config import Address
 from heorot.core.errors import SecurityError
+from heorot.core.head_messages import MAX_HEADS
 from heorot.security import shared
+from heorot.security.head_registry import MAX_REMOVED, HeadRecord, HeadRegistry, merged
 from heorot.security.registry import NodeRecord, Registry, RegistryContent
 from heorot.security.shared import Records, SharedRecords
 from heorot.security.signing import Signer
@@ -33,6 +36,7 @@ class Host:
         self.now_ms = NOW_MS
         self.registry = Registry(directory)
         self.tokens = TokenStore(directory)
+        self.heads = HeadRegistry(directory)
         self.shared = SharedRecords(directory, signer, lambda: self.now_ms / 1000)
 
     def join(self, number: int) -> None:
@@ -75,6 +79,51 @@ def test_nodes_that_joined_anywhere_are_known_everywhere_and_removed_ones_stay_a
     first.remove(0)
     exchange(first, second)
     assert list(second.registry.nodes()) == [1]
+
+
+A, B = Address("10.0.0.1", 1), Address("10.0.0.2", 2)
+
+
+def test_heads_that_were_added_or_removed_anywhere_are_so_everywhere(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    first.heads.seed((A,), A, "h0")
+    first.heads.add("h1", B, NOW_MS)
+    # The other one has both in its configuration, and does not know who is at the first address.
+    second.heads.seed((A, B), B, "h1")
+    exchange(first, second)
+    for host in hosts:
+        assert [(head.name, head.host) for head in host.heads.listed()] == [("h0", A.host), ("h1", B.host)]
+        assert not host.heads.is_removed("h0")
+    assert second.heads.remove("h0", NOW_MS - 60_000).address == str(A)
+    exchange(first, second)
+    for host in hosts:
+        assert host.heads.addresses() == ((B.host, B.port),)
+        assert host.heads.is_removed("h0")
+        # A configuration that names it still does not bring it back.
+        host.heads.seed((A, B), A, "h0")
+        assert host.heads.addresses() == ((B.host, B.port),)
+    first.heads.add("h0", Address("10.0.0.9", 9), NOW_MS - 60_000)
+    exchange(first, second)
+    assert [head.host for head in second.heads.listed()] == ["10.0.0.9", B.host]
+    assert not second.heads.is_removed("h0")
+
+
+def test_a_cluster_keeps_one_head_and_has_no_more_than_nodes_can_be_told(tmp_path: Path) -> None:
+    heads = HeadRegistry(tmp_path)
+    heads.seed((A,), A, "h0")
+    with pytest.raises(SecurityError, match="h0 is the only head"):
+        heads.remove("h0", NOW_MS)
+    for number in range(MAX_HEADS - 1):
+        heads.add(f"a{number}", Address("10.1.0.1", number + 1), NOW_MS)
+    with pytest.raises(SecurityError, match=f"a cluster has {MAX_HEADS} heads at most"):
+        heads.add("more", B, NOW_MS)
+    for number in range(MAX_REMOVED + 5):
+        heads.remove("a0", NOW_MS)
+        heads.add("a0", Address("10.2.0.1", number + 1), NOW_MS)
+    assert len(heads.records()) == MAX_HEADS + MAX_REMOVED
+    heads.path.write_text('{"version": 1, "heads": [{"address": "x"}]}')
+    with pytest.raises(SecurityError, match="is damaged; restore it from another head's host"):
+        heads.listed()
 
 
 def test_a_token_is_good_at_every_head_as_often_as_it_says_and_no_more(hosts: tuple[Host, Host]) -> None:
@@ -160,7 +209,12 @@ contents = st.builds(
 tokens = st.dictionaries(st.sampled_from("xy"), st.tuples(st.integers(0, 3), st.booleans()), max_size=2).map(
     lambda found: {name: TokenRecord(name, "00", 0, 9, uses, -1, revoked) for name, (uses, revoked) in found.items()}
 )
-records = st.builds(Records, contents, tokens)
+heads = st.dictionaries(
+    st.sampled_from(["a:1", "b:2"]),
+    st.tuples(st.sampled_from(["", "h0", "h1"]), st.integers(0, 3), st.booleans(), st.integers(0, 3)),
+    max_size=2,
+).map(lambda found: {address: HeadRecord(address, *rest) for address, rest in found.items()})
+records = st.builds(Records, contents, tokens, heads.map(lambda found: merged(found, {})))
 
 
 @given(st.tuples(records, records, records))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import stat
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,9 @@ from heorot.config import (
     parse_address,
     read_head,
 )
-from heorot.config_text import render_head, shared_settings, with_address
+from heorot.config_text import render_head, shared_settings
 from heorot.core.errors import HeorotError
-from heorot.trusted_path import check_directory, make_directory
+from heorot.trusted_path import make_directory
 
 if TYPE_CHECKING:
     from heorot.security.bundle import HeadBundle
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     add = commands.add_parser(
         "add",
         help="write the bundle that makes another host a head",
-        description="Write a bundle that makes another host a head of this cluster, and note that head's address. "
+        description="Write a bundle that makes another host a head of this cluster, and tell all nodes its address. "
         "Whoever has the bundle is the cluster: move it safely, and delete it when the host has joined.",
     )
     add.add_argument("name", metavar="NAME", help="the new head's name, which no other head has")
@@ -87,12 +87,13 @@ def main(argv: list[str]) -> int:
 
 
 def _add(arguments: argparse.Namespace) -> int:
+    from heorot.daemons.listed_heads import open_registry
     from heorot.security.authority import Authority, check_head_name
     from heorot.security.bundle import HeadBundle
     from heorot.security.registry import FILE_NAME
+    from heorot.security.tokens import TokenStore
 
     config = load_head(arguments.config)
-    check_directory(config.cluster.directory)
     check_head_name(arguments.name)
     address = parse_address(arguments.address, DEFAULT_HEAD_PORT)
     if config.store.kind != "etcd":
@@ -102,13 +103,14 @@ def _add(arguments: argparse.Namespace) -> int:
     directory = Path(config.cluster.directory)
     if arguments.name == config.head.name or (directory / "heads" / arguments.name).exists():
         raise HeorotError(f"the head on this host is called {arguments.name} itself; give the new one another name")
-    addresses = list(dict.fromkeys([*config.head.addresses, address]))
+    heads = open_registry(config)
+    addresses = [str(Address(host, port)) for host, port in heads.addresses()]
     registry = directory / FILE_NAME
     bundle = HeadBundle(
         authority=Authority.load(directory / "ca"),
         name=arguments.name,
         address=str(address),
-        addresses=[str(one) for one in addresses],
+        addresses=list(dict.fromkeys([*addresses, str(address)])),
         capacity=config.cluster.capacity,
         settings=shared_settings(config),
         registry=registry.read_text() if registry.exists() else "",
@@ -118,33 +120,33 @@ def _add(arguments: argparse.Namespace) -> int:
         bundle.write(output)
     except FileExistsError:
         raise HeorotError(f"{output} exists already; remove it, or name another file with --output") from None
+    try:
+        with TokenStore(directory).lock():
+            heads.add(arguments.name, address, int(time.time() * 1000))
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
     print(f"{output} makes a host the head {arguments.name} of cluster {config.cluster.id}.")
     print("Whoever has it is the cluster: move it safely, and delete it when the host has joined.")
-    _note_address(arguments.config, config, address)
+    _say_who_is_told(config, arguments.config, address)
     print("Next:")
     print(f"  heorot head join {output.name}      # on the new host")
     print(f"  rm {output}      # here and there")
-    print("  systemctl restart heorot-head      # here: the nodes are told the address; jobs do not notice")
-    others = [str(one) for one in config.head.addresses if one != address]
-    if len(others) > 1:
-        print(f'On the hosts of the other heads: add "{address}" to addresses in [head], and restart heorot-head.')
     return 0
 
 
-def _note_address(path: Path, config: HeadFile, address: Address) -> None:
-    """Add the new head's address to our configuration, or say how."""
-    from heorot.security.files import write_atomically
+def _say_who_is_told(config: HeadFile, path: Path, address: Address) -> None:
+    """Say how the nodes learn of the new head, as things are now."""
+    from heorot.daemons import control
 
-    if address in config.head.addresses:
+    try:
+        keeper = control.ask_keeper(str(Path(config.cluster.directory) / "heads" / config.head.name), {"do": "status"})
+    except HeorotError:
+        print(f"The nodes are told of {address} as soon as a head is active: no head runs on this host now.")
         return
-    # The file may be a link that an administrator's tools have made: it is left alone.
-    text = None if path.is_symlink() else with_address(path.read_text("utf-8"), address)
-    if text is None:
-        every = ", ".join(f'"{one}"' for one in (*config.head.addresses, address))
-        print(f"Change in {path}, [head]:\n  addresses = [{every}]")
-        return
-    write_atomically(path, text.encode(), mode=stat.S_IMODE(path.stat().st_mode), durable=True)
-    print(f"{path}: {address} is one of the addresses now.")
+    if keeper["store"]["kind"] != config.store.kind:
+        print(f"The head on this host does not use the store of {path} yet: systemctl restart heorot-head")
+    print(f"The active head tells the nodes of {address} now; 'heorot status' names those that do not know it.")
 
 
 # ---------------------------------------------------------------------- join
@@ -153,7 +155,9 @@ def _note_address(path: Path, config: HeadFile, address: Address) -> None:
 def _join(arguments: argparse.Namespace) -> int:
     from heorot.security.bundle import read_bundle
     from heorot.security.files import write_atomically
+    from heorot.security.head_registry import HeadRegistry
     from heorot.security.registry import FILE_NAME
+    from heorot.security.tokens import TokenStore
 
     directory: Path = arguments.dir.absolute()
     path: Path = arguments.config.absolute()
@@ -185,6 +189,8 @@ def _join(arguments: argparse.Namespace) -> int:
     make_directory(directory, CLUSTER_DIRECTORY_MODE, parents=True)
     bundle.authority.write(directory / "ca")
     identity.write(directory / "heads" / bundle.name, durable=True)
+    with TokenStore(directory).lock():
+        HeadRegistry(directory).seed(config.head.addresses, address, bundle.name)
     if bundle.registry:
         write_atomically(directory / FILE_NAME, bundle.registry.encode(), durable=True)
     write_atomically(path, data, mode=CONFIG_MODE, durable=True)

@@ -20,6 +20,7 @@ COMMANDS = {
     ("head", "init"): ("admin_head", "make this host the head of a new cluster"),
     ("head", "add"): ("admin_head_add", "write the bundle that makes another host a head"),
     ("head", "join"): ("admin_head_add", "make this host a further head"),
+    ("head", "remove"): ("admin_head_remove", "take a head out of the cluster"),
     ("head", "switch"): ("admin_head", "hand over to a standby head"),
     ("node", "list"): ("admin_node", "list the nodes that have joined"),
     ("node", "remove"): ("admin_node", "take a node out of the registry"),

@@ -55,7 +55,11 @@ def _summary(status: dict[str, Any]) -> str:
     """Return the heads, and the nodes folded by state."""
     nodes, heads, store = status["nodes"], status["heads"], status.get("store", {})
     lines = [f"cluster {status.get('cluster', '')}: epoch {status['epoch']}, {len(nodes)} nodes\n\n"]
-    lines.append(render(("HEAD", "ROLE", "PID"), [(h["name"], h["role"], h.get("pid", "")) for h in heads], "PID"))
+    if status.get("head_list", {}).get("heads"):
+        table = [(head["name"], head["role"], head.get("pid", ""), head.get("address", "")) for head in heads]
+        lines.append(render(("HEAD", "ROLE", "PID", "ADDRESS"), table, "PID"))
+    else:
+        lines.append(render(("HEAD", "ROLE", "PID"), [(h["name"], h["role"], h.get("pid", "")) for h in heads], "PID"))
     if store.get("kind") and not store["reachable"]:
         lines.append(
             f"\nThe {store['kind']} store does not answer as it should since {store['since_s']:.0f} s: "
@@ -63,12 +67,31 @@ def _summary(status: dict[str, Any]) -> str:
         )
         if store.get("problem"):
             lines.append(f"{store['problem']}\n")
+    lines += _head_list(status.get("head_list", {}))
     by_state: dict[str, list[int]] = {}
     for node in nodes:
         by_state.setdefault(node["state"], []).append(node["id"])
     rows = [(state, len(numbers), fold_nodes(numbers)) for state, numbers in sorted(by_state.items(), reverse=True)]
     lines.append("\n" + render(("STATE", "COUNT", "NODES"), rows, "COUNT"))
     return "".join(lines)
+
+
+def _head_list(known: dict[str, Any]) -> list[str]:
+    """Return a line for all nodes that keep the same list of heads, and not the present one."""
+    wanted = {head["address"]: head["name"] or head["address"] for head in known.get("heads", ())}
+    lines: list[str] = []
+    for group in known.get("others", ()):
+        if group["heads"] is None:
+            text = "of a release that cannot be told which heads there are: see heads in node.toml there"
+        else:
+            kept = {head["address"]: head["name"] or head["address"] for head in group["heads"]}
+            lacking = [name for address, name in wanted.items() if address not in kept]
+            surplus = [name for address, name in kept.items() if address not in wanted]
+            words = [f"not yet told of {', '.join(lacking)}"] if lacking else []
+            words += [f"not yet told that {', '.join(surplus)} was removed"] if surplus else []
+            text = ", and ".join(words) or "about to be told the names of the heads"
+        lines.append(f"\nHeads: {fold_nodes(group['nodes'])} {'is' if len(group['nodes']) == 1 else 'are'} {text}.\n")
+    return lines
 
 
 def _tree(status: dict[str, Any]) -> str:

@@ -67,13 +67,14 @@ def heads_json(context: HeadContext) -> list[dict[str, Any]]:
 
 
 def head_list_json(context: HeadContext) -> dict[str, Any]:
-    """Return which heads there are to be, and which attached nodes keep another list of them, folded by that list.
+    """Return which heads there are to be, and which nodes keep another list of them, folded by that list; of those that
+    have attached to this head.
 
     ``heads`` of such nodes is None if they cannot be told: they know what their configuration names.
     """
     others: dict[tuple[m.HeadAddress, ...] | None, list[int]] = {}
     for record in context.members.records.values():
-        if context.listed and record.link is not None and record.heads != context.listed:
+        if context.listed and record.order and record.heads != context.listed:
             others.setdefault(record.heads, []).append(record.node)
     return {
         "heads": [_head_json(head) for head in context.listed],

@@ -18,8 +18,10 @@ from heorot import __version__
 from heorot.coord.port import Store, Term
 from heorot.core.errors import HeorotError
 from heorot.core.head import HeadConfig, HeadMachine
+from heorot.core.head_messages import HeadAddress
 from heorot.core.machine import HeadsKnown
 from heorot.daemons.keeper import Keeper
+from heorot.daemons.listed_heads import ListedHeads
 from heorot.daemons.single import hold
 from heorot.daemons.watchdog import say_alive
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
@@ -36,6 +38,7 @@ from heorot.runtime.shell import Shell
 from heorot.runtime.sockets import bind_tcp, connect_unix
 from heorot.security import tls
 from heorot.security.head_identity import check_head_identity
+from heorot.security.head_registry import HeadRegistry
 from heorot.security.signing import Signer, Verifier
 
 
@@ -64,9 +67,11 @@ class HeadSettings:
     """The keeper ends a head whose event loop gives no sign of life for so long."""
     log_level: str = "info"
     image_cache_bytes: int = DEFAULT_LIMIT_BYTES
-    pass_to: tuple[tuple[str, int], ...] = ()
-    """Where the heads of the cluster are, for passing this host's clients on while on standby; empty: that is not done,
-    because another head on this host may listen on `socket_path`."""
+    heads: HeadRegistry | None = None
+    """Which heads the cluster is to have, and where; None: that never changes."""
+    passes_on: bool = False
+    """Pass this host's clients on while on standby, to one of `heads`; not where another head on this host may listen
+    on `socket_path`."""
 
 
 def run(settings: HeadSettings, open_store: Callable[[Callable[[], bool]], Store]) -> None:
@@ -83,12 +88,13 @@ def run(settings: HeadSettings, open_store: Callable[[Callable[[], bool]], Store
         check_head_identity(settings.directory, settings.cluster, settings.name)
         # Held until this process ends, by it alone: a second keeper would take the first one's socket and its clients.
         hold(settings.directory, "keeper", f"the head {settings.name}")
-        start_passing = _passing_starter(settings, log) if settings.pass_to else None
+        start_passing = _passing_starter(settings, log) if settings.passes_on else None
         start = _Starter(settings, log)
         make_room = _reclaimer(settings, log)
         store = open_store(make_room)
         name, directory, hang_ms = settings.name, settings.directory, settings.hang_ms
-        Keeper(name, directory, store, start, log, start_passing, hang_ms, make_room).run()
+        listed = ListedHeads(settings.heads, log) if settings.heads is not None else None
+        Keeper(name, directory, store, start, log, start_passing, hang_ms, make_room, listed).run()
         _remove_left(settings.socket_path)
         log("info", "the keeper ends: stopped")
     except HeorotError as error:
@@ -202,7 +208,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
     reason = shell.stopped or "stopped"
     log("info", f"the head ends: {reason}")
     # What passes clients on comes next.
-    clients.close(leave_path=bool(settings.pass_to))
+    clients.close(leave_path=settings.passes_on)
     links.close()
     images.end()
     loop.close()
@@ -226,7 +232,9 @@ def _pass_on(settings: HeadSettings, log: Log, leader: str) -> None:
             limits.get("max_clients", MAX_CLIENTS),
             limits.get("max_client_bytes", MAX_CLIENT_BYTES),
         )
-        passing = Passing(loop, settings.socket_path, settings.cluster, settings.pass_to, leader, context, log, company)
+        assert settings.heads is not None
+        heads = ListedHeads(settings.heads, log).addresses
+        passing = Passing(loop, settings.socket_path, settings.cluster, heads, leader, context, log, company)
         passing.listen()
         log("info", f"passing clients of this host on to {leader or 'the active head'}")
         with contextlib.suppress(SystemExit):
@@ -267,8 +275,9 @@ class _News:
             heads = tuple((head["name"], head["role"]) for head in news["heads"])
             store = news["store"]
             lease = news["lease_until_ms"]
+            listed = tuple(HeadAddress(*head) for head in news["listed"])
             self._shell.feed(
-                HeadsKnown(heads, store["kind"], store["reachable"], store["since_ms"], lease, store["problem"])
+                HeadsKnown(heads, store["kind"], store["reachable"], store["since_ms"], lease, store["problem"], listed)
             )
 
 

@@ -32,7 +32,7 @@ from heorot.security.signing import Verifier
 
 INIT_END_TIMEOUT_S = 0.5
 """How long a bpinit that has closed its connection may take to end; if it takes longer, the head notices by itself."""
-KEPT = ("epoch", "placement")
+KEPT = ("epoch", "placement", "heads")
 """What an agent keeps on disk: it must be able to when that is full."""
 SPACE_TIMEOUT_S = 10.0
 """How long a starting agent waits for its bpinit to listen."""
@@ -114,6 +114,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
         heads=settings.heads,
         placement=state.recall(directory / "state", "placement"),
         epoch=state.recall_epoch(directory / "state"),
+        head_list=state.recall(directory / "state", "heads"),
         agent_pid=os.getpid(),
         init_pid=init_pid,
         wall_offset_ms=int((time.time() - loop.time()) * 1000),

@@ -26,6 +26,7 @@ from typing import Any
 
 from heorot.coord.port import LeaseLost, Store, StoreForeign, StoreRefused, StoreUnavailable, Term, View
 from heorot.core.errors import HeorotError
+from heorot.daemons.listed_heads import ListedHeads
 from heorot.daemons.stand_in import StandIn, StartPassing
 from heorot.daemons.watchdog import PULSE_S, Watchdog
 from heorot.runtime import state
@@ -59,7 +60,7 @@ it lives (see `heorot.daemons.watchdog`); returns its pid."""
 class Keeper:
     """Keeps one head. `directory` is the head's own, next to its identity. `start_passing` serves the clients of this
     host while the head is on standby. `hang_ms` is how long the head may be silent. `make_room` is asked for room when
-    the disk has none.
+    the disk has none. `listed` knows which heads the cluster is to have; None: that never changes.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Keeper:
         start_passing: StartPassing | None = None,
         hang_ms: int = 10_000,
         make_room: Callable[[], bool] = no_room,
+        listed: ListedHeads | None = None,
     ) -> None:
         self._name = name
         self._directory = directory
@@ -80,6 +82,7 @@ class Keeper:
         self._hang_s = hang_ms / 1000
         self._log = log
         self._make_room = make_room
+        self._listed = listed
         self._passing = StandIn(start_passing, log)
         self._role = "standby"
         self._view = View("", 0, (), "")
@@ -174,7 +177,12 @@ class Keeper:
         """Return how long to wait before looking again; 0: campaign now."""
         now_s = boot_time()
         view = self._view
-        others = [name for name in view.candidates if name != self._name]
+        others = self._others()
+        if self._is_removed(self._name):
+            self._complain(
+                f"{self._name} was removed from the cluster (heorot head remove) and does not stand for head"
+            )
+            return self._store.look_every_s
         if view.leader:
             return self._store.look_every_s
         if view.preferred and view.preferred != self._name and view.preferred in others:
@@ -288,6 +296,9 @@ class Keeper:
                 return f"was ended ({self._end_head(process, signal.SIGKILL)})"
             if ready:
                 next_s = 0.0
+            elif self._is_removed(self._name) and self._others():
+                with self._logged("was removed, and cannot hand over"):
+                    self._hand_over("")
             if self._switch_asked:
                 self._switch_asked = False
                 with self._logged("cannot hand over"):
@@ -312,10 +323,17 @@ class Keeper:
         self._not_before_s = now_s + pause_s
         self._others_first_until_s = now_s + HOLD_BACK_AFTER_END_S
 
+    def _is_removed(self, name: str) -> bool:
+        return self._listed is not None and self._listed.is_removed(name)
+
+    def _others(self) -> list[str]:
+        """Return the other heads that are alive and may lead."""
+        return [name for name in self._view.candidates if name != self._name and not self._is_removed(name)]
+
     def _hand_over(self, name: str) -> str:
         """Prefer the head of this name, or any other one, and have ours ended. Raises HeorotError."""
-        view = self._store.look()
-        others = [other for other in view.candidates if other != self._name]
+        self._view = self._store.look()
+        others = self._others()
         if name == self._name:
             raise HeorotError(f"{name} is the active head already")
         if not others:
@@ -370,7 +388,9 @@ class Keeper:
     def _tell(self) -> None:
         """Tell the head who else there is, how the store is, and until when nobody else can lead."""
         until_s = self._lease_until_s
+        listed = self._listed.read() if self._listed is not None else ()
         news = {
+            "listed": [[head.name, head.host, head.port] for head in listed],
             "lease_until_ms": None if math.isinf(until_s) else int(until_s * 1000),
             "heads": self._heads(),
             "store": {

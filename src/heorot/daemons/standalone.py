@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from heorot import __version__
-from heorot.config import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, HeadFile, load_head, load_node
+from heorot.config import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, Address, HeadFile, load_head, load_node
 from heorot.core.errors import HeorotError
 from heorot.daemons.layout import Layout
 from heorot.trusted_path import check_directory, check_file, make_directory
@@ -29,6 +29,7 @@ def _arguments(name: str, default: Path, arguments: list[str]) -> Path:
 def head_main(arguments: list[str]) -> int:
     """Run a head from its configuration file; return the exit status."""
     from heorot.daemons import bphead
+    from heorot.daemons.listed_heads import open_registry
     from heorot.daemons.stores import open_store
     from heorot.procs.namespace import pid_range
     from heorot.runtime.process import raise_descriptor_limit, set_name
@@ -50,11 +51,11 @@ def head_main(arguments: list[str]) -> int:
         check_directory(root)
         (root / "log").mkdir(exist_ok=True)
         make_directory(Path(config.head.socket).parent, 0o755)
+        heads = open_registry(config)
         join = None
         if (root / "ca").exists():
-            addresses = [str(address) for address in config.head.addresses]
-            join = JoinServer(Authority.load(root / "ca"), root, addresses, config.tree.fanout, config.cluster.capacity)
-        heads = tuple((address.host, address.port) for address in config.head.addresses)
+            tell = lambda: [str(Address(host, port)) for host, port in heads.addresses()]  # noqa: E731
+            join = JoinServer(Authority.load(root / "ca"), root, tell, config.tree.fanout, config.cluster.capacity)
         settings = bphead.HeadSettings(
             directory=Path(layout.head(config.head.name)),
             socket_path=Path(config.head.socket),
@@ -85,7 +86,8 @@ def head_main(arguments: list[str]) -> int:
             log_level=config.cluster.log_level,
             image_cache_bytes=config.images.cache_bytes,
             # With the local store all heads are on this host, and the active one serves its clients.
-            pass_to=heads if config.store.kind == "etcd" else (),
+            passes_on=config.store.kind == "etcd",
+            heads=heads,
         )
         name = config.head.name
         check_head_identity(settings.directory, config.cluster.id, name)

@@ -43,8 +43,8 @@ class Passing:
     Parameters
     ----------
     heads
-        Where heads of the cluster accept connections. This host's own may be among them: it accepts none while it is
-        on standby.
+        Returns where heads of the cluster accept connections. This host's own may be among them: it takes no client
+        while it is on standby.
     leader
         The name of the active head, to which clients must come and to no other; empty: not known.
     """
@@ -54,7 +54,7 @@ class Passing:
         loop: Loop,
         path: Path,
         cluster: str,
-        heads: tuple[Address, ...],
+        heads: Callable[[], tuple[Address, ...]],
         leader: str,
         context: ssl.SSLContext,
         log: Callable[[str, str], None],
@@ -68,6 +68,8 @@ class Passing:
         self.names = Names(loop)
         self._path = path
         self._heads = heads
+        self._last: tuple[Address, ...] = ()
+        """Where the active head was found last."""
         self._identities = Identities(loop.time)
         self._clients: set[_Client] = set()
         self._refusals = Refusals(loop, log)
@@ -106,7 +108,7 @@ class Passing:
         reason = self._company.refusal(identity)
         if not reason and len(identity.groups) > MAX_GROUPS:
             reason = f"{identity.user} is in more than {MAX_GROUPS} groups"
-        client = _Client(self, sock, identity, self._heads)
+        client = _Client(self, sock, identity, tuple(dict.fromkeys((*self._last, *self._heads()))))
         if reason:
             self._refusals.say(identity.user, "too many clients", f"refused a client of {identity.user}: {reason}")
             client.refuse(encode(Error(0, "busy", reason)))
@@ -123,7 +125,7 @@ class Passing:
     def found(self, address: Address) -> None:
         """The active head is at this address: the next client begins there."""
         self._said = ""
-        self._heads = (address, *(other for other in self._heads if other != address))
+        self._last = (address,)
 
     def not_found(self, reasons: list[str]) -> None:
         """Say, once for each cause, why a client was turned away."""

@@ -57,7 +57,7 @@ class JoinServer:
     directory
         The cluster directory, which holds ``tokens/`` and ``registry.json``.
     heads
-        ``HOST:PORT`` of every head, for the node's configuration.
+        Returns ``HOST:PORT`` of every head, for the node's configuration.
     fanout
         The tree's.
     capacity
@@ -72,7 +72,7 @@ class JoinServer:
         self,
         authority: Authority,
         directory: Path,
-        heads: list[str],
+        heads: Callable[[], list[str]],
         fanout: int = 32,
         capacity: int = 1023,
         *,
@@ -155,7 +155,7 @@ class JoinServer:
             node=number,
             certificate=self.authority.certify_node(number, public_key),
             signing_public=self.authority.signer.verifier().public_key,
-            heads=self.heads,
+            heads=self.heads(),
             fanout=self.fanout,
             capacity=self.capacity,
         )

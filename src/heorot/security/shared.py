@@ -1,9 +1,9 @@
-"""The records that all heads of a cluster share: which nodes have joined or were removed, and the tokens for joining.
+"""The records that all heads of a cluster share: nodes that have joined or were removed, heads, and join tokens.
 
 Every head's host has them in files, and changes them there. Two versions are brought together record by record, and it
-does not matter in which order: for a node the later of joining and removal counts, a token has as many uses left as
-where it has fewest, and is revoked if it is so anywhere. What is exchanged is signed with the cluster's signing key,
-which only heads have; tokens go as the hashes of their secrets.
+does not matter in which order: for a node or a head the later of joining and removal counts, a token has as many uses
+left as where it has fewest, and is revoked if it is so anywhere. What is exchanged is signed with the cluster's signing
+key, which only heads have; tokens go as the hashes of their secrets.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import json
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from heorot.config import ConfigError
 from heorot.core.errors import SecurityError
+from heorot.security.head_registry import HeadRecords, HeadRegistry, parse_records
+from heorot.security.head_registry import merged as merged_heads
 from heorot.security.registry import NodeRecord, Registry, RegistryContent
 from heorot.security.signing import SIGNATURE_BYTES, Signer
 from heorot.security.tokens import TokenRecord, TokenStore
@@ -34,13 +37,14 @@ class Records:
 
     nodes: RegistryContent
     tokens: dict[str, TokenRecord]
+    heads: HeadRecords = field(default_factory=dict)
 
     def merged(self, other: Records) -> Records:
         """Return what is newest in either; commutative, associative and idempotent."""
         tokens = dict(self.tokens)
         for name, token in other.tokens.items():
             tokens[name] = tokens[name].merged(token) if name in tokens else token
-        return Records(self.nodes.merged(other.nodes), tokens)
+        return Records(self.nodes.merged(other.nodes), tokens, merged_heads(self.heads, other.heads))
 
     def encode(self, signer: Signer) -> bytes:
         """Return the signed form. Raises SecurityError if it is too long to be exchanged."""
@@ -48,6 +52,7 @@ class Records:
             "nodes": [asdict(self.nodes.nodes[number]) for number in sorted(self.nodes.nodes)],
             "removed": sorted(self.nodes.removed.items()),
             "tokens": [asdict(self.tokens[name]) for name in sorted(self.tokens)],
+            "heads": [asdict(self.heads[address]) for address in sorted(self.heads)],
         }
         data = zlib.compress(json.dumps(value).encode())
         if len(data) > MAX_BYTES:
@@ -68,11 +73,15 @@ class Records:
             nodes = [NodeRecord(**record) for record in value["nodes"]]
             removed = {int(number): int(at_ms) for number, at_ms in value["removed"]}
             tokens = [TokenRecord(**record) for record in value["tokens"]]
-        except (ValueError, TypeError, KeyError, zlib.error):
+            # An earlier release says nothing of heads.
+            heads = parse_records(value.get("heads", []))
+        except (ValueError, TypeError, KeyError, ConfigError, zlib.error):
             # Of a head of a later release, perhaps.
             return None
         return cls(
-            RegistryContent({node.number: node for node in nodes}, removed), {token.id: token for token in tokens}
+            RegistryContent({node.number: node for node in nodes}, removed),
+            {token.id: token for token in tokens},
+            heads,
         )
 
 
@@ -82,13 +91,14 @@ class SharedRecords:
     Parameters
     ----------
     directory
-        The cluster's, with ``registry.json`` and ``tokens/``.
+        The cluster's, with ``registry.json``, ``heads.json`` and ``tokens/``.
     wall_clock
         Seconds since 1970.
     """
 
     def __init__(self, directory: Path, signer: Signer, wall_clock: Callable[[], float] = time.time) -> None:
         self._registry = Registry(directory)
+        self._heads = HeadRegistry(directory)
         self._store = TokenStore(directory)
         self._signer = signer
         self._wall_clock = wall_clock
@@ -111,6 +121,8 @@ class SharedRecords:
             merged = ours if found is None else self._without_old(ours.merged(found))
             if merged.nodes != ours.nodes:
                 self._registry.replace(merged.nodes)
+            if merged.heads != ours.heads:
+                self._heads.replace(merged.heads)
             for name, token in merged.tokens.items():
                 if token != ours.tokens.get(name):
                     self._store.replace(token)
@@ -120,18 +132,19 @@ class SharedRecords:
         return data
 
     def _load(self) -> Records:
-        return self._without_old(Records(self._registry.content(), {token.id: token for token in self._store.all()}))
+        tokens = {token.id: token for token in self._store.all()}
+        return self._without_old(Records(self._registry.content(), tokens, self._heads.records()))
 
     def _without_old(self, records: Records) -> Records:
         now_ms = int(self._wall_clock() * 1000)
         tokens = {name: token for name, token in records.tokens.items() if not token.is_forgotten(now_ms)}
-        return Records(records.nodes, tokens)
+        return Records(records.nodes, tokens, records.heads)
 
     def _state(self) -> object:
         # Files are replaced, never written into: each change gives the file another inode, and its directory another
         # time.
         found = []
-        for path in (self._registry.path, self._store.directory):
+        for path in (self._registry.path, self._heads.path, self._store.directory):
             try:
                 status = path.stat()
                 found.append((status.st_ino, status.st_mtime_ns))

@@ -1,0 +1,182 @@
+"""The registry of heads: which heads a cluster of many machines is to have, and where nodes reach each.
+
+One JSON file on every head's host, ``DIR/heads.json``, replaced as a whole; changes happen under the lock of the token
+store. `heorot.security.shared` keeps it alike everywhere. It begins with the addresses in each head's configuration;
+``heorot head add`` and ``heorot head remove`` change it, while heads and nodes live.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from heorot.config import Address, ConfigError, parse_address
+from heorot.core.errors import SecurityError
+from heorot.core.head_messages import MAX_HEADS, HeadAddress
+from heorot.security.files import write_atomically
+
+FILE_NAME = "heads.json"
+_VERSION = 1
+MAX_REMOVED = 64
+"""Removed heads that are remembered."""
+
+
+@dataclass(frozen=True)
+class HeadRecord:
+    """A head that was added or removed."""
+
+    address: str
+    """``HOST:PORT``; what tells two heads apart."""
+    name: str
+    """Empty: nobody has said yet."""
+    at_ms: int
+    """When, in milliseconds since 1970; 0: a configuration names it."""
+    removed: bool = False
+    named_at_ms: int = 0
+    """When the name was given: it is known apart from the rest."""
+
+    def merged(self, other: HeadRecord) -> HeadRecord:
+        """Return what is newest of the same address."""
+        at_ms, removed = max((self.at_ms, self.removed), (other.at_ms, other.removed))
+        named_at_ms, name = max((self.named_at_ms, self.name), (other.named_at_ms, other.name))
+        return HeadRecord(self.address, name, at_ms, removed, named_at_ms)
+
+
+HeadRecords = dict[str, HeadRecord]
+"""By address."""
+
+
+def merged(ours: HeadRecords, theirs: HeadRecords) -> HeadRecords:
+    """Return what is newest in either, in order, and not too many of the removed."""
+    found = dict(ours)
+    for address, record in theirs.items():
+        found[address] = found[address].merged(record) if address in found else record
+    removed = sorted((one for one in found.values() if one.removed), key=lambda one: (one.at_ms, one.address))
+    forgotten = {one.address for one in removed[:-MAX_REMOVED]}
+    return {address: found[address] for address in sorted(found) if address not in forgotten}
+
+
+class HeadRegistry:
+    """Reads and changes the registry. `listed` and `is_removed` read the file again when it is another one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = Path(directory) / FILE_NAME
+        self._seen: tuple[tuple[int, int], HeadRecords] = (0, 0), {}
+
+    def records(self) -> HeadRecords:
+        """Return all records. Raises SecurityError if the file is damaged."""
+        try:
+            status = self.path.stat()
+            seen = status.st_ino, status.st_mtime_ns
+            if self._seen[0] != seen:
+                self._seen = seen, _parse(self.path, self.path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise SecurityError(f"cannot read the registry of heads {self.path}: {error.strerror}") from error
+        return self._seen[1]
+
+    def listed(self) -> tuple[HeadAddress, ...]:
+        """Return the heads that the cluster is to have, in order of their names. Raises SecurityError."""
+        found = []
+        for record in self.records().values():
+            if not record.removed:
+                address = parse_address(record.address)
+                found.append(HeadAddress(record.name, address.host, address.port))
+        # Those without a name last.
+        return tuple(sorted(found, key=lambda one: (not one.name, one.name, one.host, one.port)))
+
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Return host and port of each head that the cluster is to have. Raises SecurityError."""
+        return tuple((head.host, head.port) for head in self.listed())
+
+    def is_removed(self, name: str) -> bool:
+        """Say whether the head of this name was removed, and not added again. Raises SecurityError."""
+        known = [record for record in self.records().values() if record.name == name]
+        return bool(known) and all(record.removed for record in known)
+
+    def replace(self, records: HeadRecords) -> None:
+        """Write all of it; the lock of the token store is held."""
+        value = {"version": _VERSION, "heads": [asdict(record) for record in records.values()]}
+        write_atomically(self.path, json.dumps(value, indent=0).encode(), durable=True)
+
+    def seed(self, addresses: tuple[Address, ...], own: Address | None, name: str) -> None:
+        """Enter what the configuration of the head `name` says, unless more is known; the lock is held."""
+        known = self.records()
+        found = merged(
+            known,
+            {str(one): HeadRecord(str(one), name if one == own else "", 0) for one in addresses},
+        )
+        if found != known:
+            self.replace(found)
+
+    def add(self, name: str, address: Address, now_ms: int) -> None:
+        """Enter a head, later than whatever was known of its address or name; the lock is held.
+
+        Raises
+        ------
+        SecurityError
+            If another head has that name or address, or there are too many.
+        """
+        known = self.records()
+        for record in known.values():
+            if record.removed or (record.name in ("", name) and record.address == str(address)):
+                continue
+            if name == record.name:
+                raise SecurityError(f"there is a head {name} at {record.address}; give the new one another name")
+            if record.address == str(address):
+                raise SecurityError(f"{address} is the address of the head {record.name}; give the new one another")
+        if len([record for record in known.values() if not record.removed]) >= MAX_HEADS:
+            raise SecurityError(f"a cluster has {MAX_HEADS} heads at most; remove one first: heorot head remove")
+        at_ms = self._later(known, now_ms)
+        self.replace(merged(known, {str(address): HeadRecord(str(address), name, at_ms, False, at_ms)}))
+
+    def remove(self, name: str, now_ms: int) -> HeadRecord:
+        """Take a head out, by its name or address, and return it; the lock is held.
+
+        Raises
+        ------
+        SecurityError
+            If there is none, or it is the last one.
+        """
+        known = self.records()
+        present = [record for record in known.values() if not record.removed]
+        gone = [record for record in present if name in (record.name, record.address)]
+        if not gone:
+            there = ", ".join(record.name or record.address for record in present)
+            raise SecurityError(f"there is no head {name}; there is {there or 'none'}")
+        if len(present) == len(gone):
+            raise SecurityError(f"{name} is the only head: add another one first (heorot head add)")
+        at_ms = self._later(known, now_ms)
+        record = replace(gone[0], at_ms=at_ms, removed=True)
+        self.replace(merged(known, {one.address: replace(one, at_ms=at_ms, removed=True) for one in gone}))
+        return record
+
+    def _later(self, known: HeadRecords, now_ms: int) -> int:
+        # Later than what it replaces, whatever the clocks of the heads say.
+        return max([now_ms, *(record.at_ms + 1 for record in known.values())])
+
+
+def _parse(path: Path, data: bytes) -> HeadRecords:
+    try:
+        value = json.loads(data)
+        if value["version"] != _VERSION:
+            raise SecurityError(f"{path} is of another release (version {value['version']})")
+        return parse_records(value["heads"])
+    except (ValueError, TypeError, KeyError, ConfigError) as error:
+        raise SecurityError(f"the registry of heads {path} is damaged; restore it from another head's host") from error
+
+
+def parse_records(rows: list[dict[str, object]]) -> HeadRecords:
+    """Return records by address. Raises ValueError, TypeError or ConfigError if they are none."""
+    found: HeadRecords = {}
+    for row in rows:
+        address, name, removed = row["address"], row["name"], row["removed"]
+        at_ms, named_at_ms = row["at_ms"], row["named_at_ms"]
+        if not (isinstance(address, str) and isinstance(name, str) and isinstance(removed, bool)):
+            raise TypeError("not a record of a head")
+        if not (isinstance(at_ms, int) and isinstance(named_at_ms, int) and str(parse_address(address)) == address):
+            raise TypeError("not a record of a head")
+        found[address] = HeadRecord(address, name, at_ms, removed, named_at_ms)
+    return found
