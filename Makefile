@@ -21,8 +21,8 @@ help: ## This list
 demo: $(STAMP) ## A cluster of 64 nodes on this machine, in under a minute
 	@$(BIN)/python -m heorot.demo
 
-test: $(STAMP) ## Run the tests: a quarter of an hour; some of them with PYTEST_OPTIONS="-k streams -x"
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+test: $(STAMP) ## Run the tests, two at a time on each core; some of them with PYTEST_OPTIONS="-k streams -x"
+	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_OPTIONS)
 
 check: $(STAMP) ## Format, lint, strict types, layers
 	@failed=; run() { echo "$$*"; "$$@" || failed=yes; }; \

@@ -20,9 +20,15 @@ command -v "$python" >/dev/null ||
     fail "$("$python" --version 2>&1) cannot make a virtual environment: its modules venv and ensurepip are missing." \
         "On Debian and Ubuntu run (as root): apt-get install python3-venv" "Then run make again."
 
-rm -rf "$venv"
-echo "heorot: installing into $venv (once; about a minute, and 350 MB when it is done)" >&2
-"$python" -m venv "$venv"
+# What was complete once, of this very Python, is brought up to date; anything else starts over.
+version='import sys; print(sys.version)'
+if [ -e "$venv/.complete" ] && [ "$("$venv/bin/python" -c "$version" 2>&1)" = "$("$python" -c "$version")" ]; then
+    echo "heorot: bringing $venv up to date" >&2
+else
+    rm -rf "$venv"
+    echo "heorot: installing into $venv (once; about a minute, and 350 MB when it is done)" >&2
+    "$python" -m venv "$venv"
+fi
 pip="$venv/bin/python -m pip -qq --no-input"
 $pip install --require-hashes --only-binary :all: -r constraints.txt ||
     fail "the packages of constraints.txt could not be installed; pip says above why." \

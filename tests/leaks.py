@@ -1,6 +1,8 @@
 """A test that leaves something behind fails.
 
 That is a process, thread, descriptor, mount, network namespace, socket, or a file outside the test's own directory.
+Only what came through this process counts, whatever others do on the machine: files below its TMPDIR, and mounts, named
+network namespaces and files in `/run` and `/dev/shm` where these are its own (`tests.surroundings`).
 Every process of a test is recognised by a variable that it inherits in its environment, whoever its parent is by then,
 or by being a descendant of the test process. What a fixture of a wider scope started before the test (a cluster for a
 whole module, say), and what that starts in turn, is examined when the module is over. Processes left behind are killed,
@@ -9,13 +11,10 @@ so that one bad test does not spoil the next.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
-import shutil
 import signal
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,41 +24,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.surroundings import HOME, KEPT_BY_TOOLS, NAMESPACES, OWN_DIRECTORIES, PRIVATE, PYTEST_FILES, is_marked
+
 MARKER = "HEOROT_TEST"
 GRACE_S = float(os.environ.get("HEOROT_TEST_GRACE_S", "3"))
 """How long something that is on its way out may take."""
-SHARED_DIRECTORIES = ("/run", "/dev/shm")
-"""Where programs put files that are not under TMPDIR; only names with ``heorot`` in them are looked at."""
-NAMESPACES = "/run/netns"
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x00020000, 0x4000, 1 << 18
 
 
 def pytest_configure() -> None:
-    """Mark this process's environment and name a directory for temporary files; all that tests start inherits both."""
+    """Mark this process's environment; all that tests start inherits it."""
     os.environ[MARKER] = f"{os.getpid()}.{time.time_ns()}"
-    # A short name: the path of a unix socket has 107 bytes at most, and pytest adds much to this.
-    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="ht.")
-    _own_mounts()
-
-
-def pytest_unconfigure() -> None:
-    """Remove the temporary files, those of pytest's own too."""
-    shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
-
-
-def _own_mounts() -> None:
-    """Give this process, if it is root, mounts and names of network namespaces of its own.
-
-    Then none that another run of the tests makes at the same time is taken for ours, and all end with this process.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if os.geteuid() != 0 or libc.unshare(CLONE_NEWNS) != 0:
-        return
-    os.makedirs(NAMESPACES, exist_ok=True)
-    for arguments in ((b"none", b"/", None, MS_REC | MS_PRIVATE), (b"none", NAMESPACES.encode(), b"tmpfs", 0)):
-        source, target, kind, flags = arguments
-        if libc.mount(source, target, kind, ctypes.c_ulong(flags), None) != 0:
-            raise OSError(ctypes.get_errno(), f"cannot make the mounts of the tests private: {target.decode()}")
 
 
 def _listed(directory: str) -> set[str]:
@@ -90,9 +64,11 @@ def _mounts() -> set[str]:
 
 
 def _files() -> set[str]:
+    # Directories that others share are not ours to judge.
+    private = OWN_DIRECTORIES if PRIVATE in os.environ else ()
     own = os.environ["TMPDIR"]
-    found = {f"{own}/{name}" for name in _listed(own) if not name.startswith("pytest-of-")}
-    return found | {f"{where}/{name}" for where in SHARED_DIRECTORIES for name in _listed(where) if "heorot" in name}
+    found = {f"{where}/{name}" for where in (own, *private) for name in _listed(where)}
+    return found - {f"{own}/{HOME}", f"{own}/{PYTEST_FILES}", *KEPT_BY_TOOLS}
 
 
 def _parent(pid: int) -> int:
@@ -101,14 +77,6 @@ def _parent(pid: int) -> int:
             return int(file.read().rpartition(b")")[2].split()[1])
     except (OSError, IndexError):
         return 0
-
-
-def _is_marked(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return f"{MARKER}={os.environ.get(MARKER)}".encode() in file.read().split(b"\0")
-    except OSError:
-        return False
 
 
 def _described(pid: int) -> str:
@@ -135,11 +103,11 @@ class Belongings:
         own = os.getpid()
         found = []
         for pid in sorted(_pids() - self.pids):
-            marked = _is_marked(pid)
+            marked = is_marked(pid, MARKER)
             ancestor = _parent(pid)
             while ancestor > 1 and ancestor not in self.pids:
                 ancestor = _parent(ancestor)
-            older_owner = ancestor > 1 and ancestor != own and _is_marked(ancestor)
+            older_owner = ancestor > 1 and ancestor != own and is_marked(ancestor, MARKER)
             if (marked and not older_owner) or ancestor == own:
                 found.append(pid)
         return found
@@ -173,7 +141,7 @@ def _kill(pids: list[int]) -> None:
         with suppress(OSError):
             descriptor = os.pidfd_open(pid)
             try:
-                if _is_marked(pid) or _parent(pid) == os.getpid():
+                if is_marked(pid, MARKER) or _parent(pid) == os.getpid():
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             finally:
                 os.close(descriptor)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.inner import run_inner
 
 INNER = """
     import os, socket, subprocess, tempfile, threading, pytest
@@ -102,17 +99,6 @@ AS_ROOT = """
 """
 
 
-def run_inner(directory: Path, source: str) -> str:
-    """Run the tests of `source` in a pytest of their own; return what it prints."""
-    (directory / "test_inner.py").write_text(textwrap.dedent(source))
-    (directory / "pytest.ini").write_text("[pytest]\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HEOROT_TEST_GRACE_S": "0.2"}
-    command = [sys.executable, "-m", "pytest", "-p", "tests.leaks", "-p", "no:cacheprovider", "-vv", "--color=no", "."]
-    result = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 1, result.stdout + result.stderr
-    return result.stdout
-
-
 def outcomes(output: str) -> tuple[set[str], set[str]]:
     """Return the names of all tests and of those that had an error in their end."""
     return set(re.findall(r"::(test_\w+) PASSED", output)), set(re.findall(r"::(test_\w+) ERROR", output))
@@ -149,7 +135,7 @@ def test_exactly_the_bad_tests_are_caught(output: str) -> None:
         r"descriptor \d+ -> /dev/null",
         r"thread lazy",
         r"socket /\S+/s",
-        r"file /tmp/ht\.\w+/ht\.\w+/forgotten\w+",
+        r"file /tmp/ht\.[\w.]+/ht\.\w+/forgotten\w+",
         r"file /dev/shm/heorot-leak-\d+",
     ],
 )

@@ -179,8 +179,7 @@ def test_the_end_of_input_leaves_a_job_that_was_joined_running(
     script = f"echo early; while [ ! -e {go_on} ]; do sleep 0.02; done; echo late; exit 3"
     job = cluster.bpsh("--detach", "0", "sh", "-c", script).stdout.decode().strip()
     shell.type(f"bpjob attach {job}\n")
-    shell.expect(f"bpjob: Ctrl-D leaves job {job} running; ")
-    shell.expect("early\r\n")
+    shell.expect_all(f"bpjob: Ctrl-D leaves job {job} running; ", "early\r\n")
     shell.type("typed in vain\n" + END_OF_INPUT)
     shell.expect(f"bpjob: job {job} runs on: 'bpjob attach {job}' joins it again\r\n")
     shell.expect(PROMPT)

@@ -72,6 +72,16 @@ class Shell:
         self._seen = at + len(text)
         return before
 
+    def expect_all(self, *texts: str) -> None:
+        """Wait until all of these have shown up after what was expected before, in whatever order."""
+        start = self._seen
+        ends = []
+        for text in texts:
+            self._seen = start
+            self.expect(text)
+            ends.append(self._seen)
+        self._seen = max(ends)
+
     def run(self, command: str) -> str:
         """Type a command, wait for the prompt, and return what was shown between."""
         self.type(command + "\n")
