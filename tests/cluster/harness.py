@@ -142,6 +142,16 @@ class Cluster:
         status: dict[str, Any] = json.loads(self.check("heorot", "status", "--json"))
         return status
 
+    def fetched_blocks(self, number: int) -> int:
+        """How much an embedded node has of the largest file that is on its way, in blocks of 512 bytes."""
+        found = [0]
+        # Before the first one there is no directory, and what is complete by now is elsewhere.
+        with suppress(FileNotFoundError):
+            for item in (self.directory / "nodes" / f"n{number}" / "images" / "partial").iterdir():
+                with suppress(FileNotFoundError):
+                    found.append(item.stat().st_blocks)
+        return max(found)
+
     def node(self, number: int) -> dict[str, Any]:
         """What ``heorot status`` says about a node."""
         node: dict[str, Any] = next(node for node in self.status()["nodes"] if node["id"] == number)

@@ -274,8 +274,7 @@ def test_an_agent_that_dies_in_the_middle_costs_no_copy(bare: Cluster, place: Pa
     data = os.urandom(12_000_000)
     (place / "data").write_bytes(data)
     with bare.start("bpcp", place / "data", f"all:{there}/x") as process:
-        partial = bare.directory / "nodes" / "n1" / "images" / "partial"
-        await_that(lambda: any(item.stat().st_blocks > 4_000 for item in partial.iterdir()), "a part of the file")
+        await_that(lambda: bare.fetched_blocks(1) > 4_000, "a part of the file")
         os.kill(bare.node(1)["agent_pid"], signal.SIGKILL)
         output, errors = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, output, errors) == (0, b"", b"")
@@ -288,11 +287,7 @@ def test_a_head_that_is_killed_in_the_middle_costs_nothing(place: Path) -> None:
     (place / "data").write_bytes(data)
     with away_from_home(), cluster(3, "--fanout", "1", "--heads", "2") as made:
         with made.start("bpcp", place / "data", f"n[0-2]:{place}/x") as process:
-            partial = made.directory / "nodes" / "n0" / "images" / "partial"
-            await_that(
-                lambda: partial.exists() and any(item.stat().st_blocks > 8_000 for item in partial.iterdir()),
-                "a part of the file",
-            )
+            await_that(lambda: made.fetched_blocks(0) > 8_000, "a part of the file")
             kill_hard(made.head_pid())
             output, errors = process.communicate(timeout=DEADLINE_S)
         assert (process.returncode, output, errors) == (0, b"", b"")
@@ -306,8 +301,7 @@ def test_a_node_that_is_lost_or_down_is_named(place: Path) -> None:
     (place / "data").write_bytes(os.urandom(20_000_000))
     with away_from_home(), cluster(3, "--fanout", "1") as made:
         with made.start("bpcp", place / "data", f"n[0-2]:{place}/x") as process:
-            partial = made.directory / "nodes" / "n2" / "images" / "partial"
-            await_that(lambda: partial.exists() and os.listdir(partial), "the file on its way")
+            await_that(lambda: made.fetched_blocks(2), "the file on its way")
             node = made.node(2)
             os.kill(node["agent_pid"], signal.SIGKILL)
             os.kill(node["init_pid"], signal.SIGKILL)
