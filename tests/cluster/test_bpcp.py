@@ -12,6 +12,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -344,12 +345,24 @@ def in_caches(made: Cluster) -> list[str]:
     return found
 
 
+def files_of_size(made: Cluster, size: int) -> list[Path]:
+    """What the caches hold that is as large as this."""
+    found = []
+    for path in made.directory.glob("*/*/images/*/*"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_size == size:
+                found.append(path)
+    return found
+
+
 def test_nothing_of_a_copy_stays_in_the_caches(bare: Cluster, place: Path, there: str) -> None:
     (place / "data").write_bytes(os.urandom(LARGE_BYTES))
     bare.check("bpcp", place / "data", f"all:{there}/")
     assert len(in_caches(bare)) > NODES
     await_that(lambda: not any("/copies/" in name for name in in_caches(bare)), "every copy to leave the caches")
-    assert not [path for path in bare.directory.glob("*/*/images/*/*") if path.stat().st_size == LARGE_BYTES]
+    await_that(
+        lambda: not files_of_size(bare, LARGE_BYTES), "the content to leave them, which is removed after the copy"
+    )
     assert (names(bare, there), len(bare.check("bpsh", "n8", "cat", f"{there}/data"))) == ({b"data"}, LARGE_BYTES)
 
 
