@@ -16,7 +16,7 @@ from tests.support.fake_head import Answer, FakeHead, result
 
 @pytest.fixture
 def _warden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Obey one command."""
+    """Obey one command, and say that h1 stands by as long as that is asked."""
     monkeypatch.chdir(tmp_path)  # a short path
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("warden.sock")
@@ -25,9 +25,12 @@ def _warden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         def obey() -> None:
             connection, _ = listener.accept()
+            known = {"heads": [{"name": "h1", "role": "standby", "keeper_pid": 7, "leader": "h0", "problem": ""}]}
             with connection, connection.makefile("rb") as asked:
-                json.loads(asked.read(int.from_bytes(asked.read(4), "big")))
-                connection.sendall(b"\0\0\0\2{}")
+                while length := asked.read(4):
+                    request = json.loads(asked.read(int.from_bytes(length, "big")))
+                    answer = json.dumps(known if request["do"] == "status" else {}).encode()
+                    connection.sendall(len(answer).to_bytes(4, "big") + answer)
 
         thread = threading.Thread(target=obey)
         thread.start()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,66 @@ def test_a_disk_that_caches_and_a_spool_have_filled_costs_no_head_and_no_byte(sm
     small.await_up(0, 1)
     # With room again, what was dropped comes again.
     send_programs(small, tmp_path, 1)
+
+
+@contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """Have nobody write to a directory for a while: it becomes a file system of its own."""
+    subprocess.run(["mount", "--bind", directory, directory], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", directory], check=True)
+
+
+def test_a_head_that_cannot_lead_says_why_and_so_does_whoever_starts_it(small: Cluster) -> None:
+    epoch = small.status()["epoch"]
+    coord = small.directory / "coord"
+    kept = (coord / "epoch").read_bytes()
+    small.check("heorot", "head", "stop", "h0", "h1")
+    (coord / "epoch").write_text("seven\n")
+    started = small.run("heorot", "head", "start", "h0", "h1")
+    assert started.returncode == 1
+    lines = started.stderr.decode().splitlines()
+    why = f"cannot read the epoch from {coord}/epoch: "
+    assert [
+        line.startswith(f"heorot head start: {name} cannot lead: {why}")
+        for line, name in zip(lines, ("h0", "h1"), strict=True)
+    ]
+    shown = small.run("heorot", "status")
+    assert shown.returncode == 125
+    assert f"\nh0: {why}" in shown.stdout.decode()
+    told = small.run("heorot", "status", "--json")
+    assert told.returncode == 125
+    answer = json.loads(told.stdout)
+    assert [(head["name"], head["role"], head["problem"].startswith(why)) for head in answer["heads"]] == [
+        ("h0", "standby", True),
+        ("h1", "standby", True),
+    ]
+    # Mended, one of them leads, without being started again.
+    (coord / "epoch").write_bytes(kept)
+    await_that(lambda: small.run("heorot", "status").returncode == 0, "a head that leads")
+    assert small.status()["epoch"] > epoch
+    await_that(lambda: not any(head["problem"] for head in small.status()["heads"]), "nothing wrong any more")
+
+
+def test_on_a_read_only_disk_heads_and_nodes_say_so(small: Cluster) -> None:
+    small.check("heorot", "head", "stop", "h1")
+    with read_only(small.directory / "heads" / "h1"):
+        # It does not come so far as to have a socket through which it could be asked: what started it knows.
+        started = small.run("heorot", "head", "start", "h1")
+        assert started.returncode == 1
+        assert b"heorot head start: h1 cannot lead: cannot make the lock" in started.stderr
+        assert b"Read-only file system" in started.stderr
+        assert b"h1: cannot make the lock" in small.check("heorot", "status")
+    small.check("heorot", "head", "start", "h1")
+    state = small.directory / "nodes" / "n1" / "state"
+    with read_only(state):
+        small.check("heorot", "head", "switch", "--dir", str(small.directory))
+        why = f"cannot keep what a head says, and so obeys none: {state}/"
+        await_that(lambda: small.node(1).get("problem", "").startswith(why), "n1 to say why it is down")
+        assert f"\nn1: {why.replace('/n1/', '/n*/')}" in small.check("heorot", "status").decode()
+    small.await_up(0, 1)
+    known = small.status()
+    assert not any(daemon["problem"] for daemon in [*known["heads"], *known["nodes"]])

@@ -15,6 +15,7 @@ import pytest
 
 from heorot.config import load_head
 from heorot.core import messages as m
+from heorot.core.errors import HeorotError
 from heorot.daemons.single import AlreadyRunning, hold, note
 from heorot.runtime.sockets import connect_unix
 from tests.procs.space_rig import NOBODY, Agent, launch
@@ -123,7 +124,7 @@ def test_what_a_killed_daemon_has_left_is_waited_for(tmp_path: Path) -> None:
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "x.lock").symlink_to("victim")
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(HeorotError, match="symbolic"):
         hold(tmp_path, "x", "the thing")
     assert (tmp_path / "victim").read_text() == "precious"
 

@@ -138,13 +138,14 @@ def with_processes(layout: Layout, status: dict[str, Any]) -> dict[str, Any]:
     status["heads"] = [
         {
             "name": head["name"],
-            "role": "active" if head["name"] in active else "standby",
+            "role": "active" if head["name"] in active else "standby" if head["keeper_pid"] else "down",
             "pid": head["pid"],
             "keeper_pid": head["keeper_pid"],
             "address": head["address"],
+            "problem": head.get("problem", ""),
         }
         for head in known["heads"]
-        if head["keeper_pid"]
+        if head["keeper_pid"] or head.get("problem")
     ]
     processes = {node["id"]: node for node in known["nodes"]}
     for node in status["nodes"]:
@@ -152,5 +153,6 @@ def with_processes(layout: Layout, status: dict[str, Any]) -> dict[str, Any]:
         if process is not None:
             node["agent_pid"] = process["agent_pid"] or None
             node["init_pid"] = process["init_pid"] or None
+            node["problem"] = process.get("problem", "")
     status["warden_pid"] = known["pid"]
     return status

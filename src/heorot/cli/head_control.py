@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 import time
 
 from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.cli.request import Head, run, show_help
+from heorot.cli.table import printable
 from heorot.core.errors import HeorotError
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
 from heorot.endpoint import cluster_directory
 
+START_TIMEOUT_S = 10.0
+"""How long a head that was started may take until it leads or stands by."""
+PROBLEM_S = 1.0
+"""What is wrong for so long is not about to pass."""
 LISTING_TIMEOUT_S = 2.0
 """How long the active head may take to list what was done; it has been done by then."""
 POLL_S = 0.02
@@ -46,10 +52,46 @@ def _body(what: str, arguments: list[str]) -> int:
     directory = cluster_directory(parsed.get("dir") or None)
     with control.connect(Layout(directory)) as warden:
         control.ask(warden, f"{what}-heads", heads=parsed.operands)
+        failures = _await_start(warden, parsed.operands) if what == "start" else []
+    for failure in failures:
+        print(f"heorot head {what}: {printable(failure)}", file=sys.stderr)
+    if failures:
+        return 1
     if not _await_listing(directory, set(parsed.operands), what == "start"):
         text = f"the active head does not list that yet: see 'heorot status --dir {directory}' in a moment"
         print(f"heorot head {what}: {text}", file=sys.stderr)
     return 0
+
+
+def _await_start(warden: socket.socket, names: list[str]) -> list[str]:
+    """Wait until each of these heads leads or stands by, or it is plain that it does not; return why not, one by one.
+
+    They go on trying: what is said here may be mended without starting them again.
+    """
+    began_s = time.monotonic()
+    since_s: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    waiting = set(names)
+    while waiting:
+        known = {head["name"]: head for head in control.ask(warden, "status").get("heads", ())}
+        now_s = time.monotonic()
+        for name in sorted(waiting):
+            head = known.get(name, {})
+            problem = head.get("problem", "")
+            if problem:
+                if now_s - since_s.setdefault(name, now_s) >= PROBLEM_S:
+                    failed[name] = f"{name} cannot lead: {problem}"
+            else:
+                since_s.pop(name, None)
+                if head.get("role") == "active" or (head.get("keeper_pid") and head.get("leader")):
+                    waiting.discard(name)
+                elif now_s - began_s >= START_TIMEOUT_S:
+                    why = "it neither leads nor stands by"
+                    failed[name] = f"{name}: after {START_TIMEOUT_S:g} s {why}, and does not say why; see its log"
+        waiting -= failed.keys()
+        if waiting:
+            time.sleep(POLL_S)
+    return [failed[name] for name in names if name in failed]
 
 
 def _await_listing(directory: str, names: set[str], wanted: bool) -> bool:

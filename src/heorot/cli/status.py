@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
 from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.cli.request import Head, run, show_help
 from heorot.cli.table import fold_nodes, render
+from heorot.core.errors import HeorotError, RequestError
 from heorot.daemons.layout import Layout
-from heorot.endpoint import cluster_directory
+from heorot.endpoint import cluster_directory, connect_head
 
 COMMAND = Command(
     "heorot status",
@@ -37,9 +39,11 @@ def _body(arguments: list[str]) -> int:
     from heorot.cli.down import with_processes
 
     directory = cluster_directory(parsed.get("dir") or None)
-    head = Head(directory)
-    status = with_processes(Layout(directory), head.ask("status"))
-    head.close()
+    try:
+        status = with_processes(Layout(directory), _ask(directory))
+    except HeorotError as error:
+        _show_without_head(directory, str(error), in_json=parsed.has("json"))
+        raise
     if parsed.has("json"):
         import json
 
@@ -49,6 +53,35 @@ def _body(arguments: list[str]) -> int:
         if parsed.has("tree"):
             sys.stdout.write("\n" + _tree(status))
     return 0
+
+
+def _ask(directory: str) -> dict[str, Any]:
+    """Return what the head says. One that is not there is waited for, unless the others of this host say why it will
+    not come. Raises HeorotError.
+    """
+    try:
+        connect_head(directory).close()
+    except RequestError as error:
+        from heorot.cli.local_daemons import ask_daemons
+
+        if error.code != "no-head" or any(head["problem"] for head in ask_daemons(directory)["heads"]):
+            raise
+    with contextlib.closing(Head(directory)) as head:
+        status: dict[str, Any] = head.ask("status")
+    return status
+
+
+def _show_without_head(directory: str, error: str, *, in_json: bool) -> None:
+    """Show what the daemons of this host say, if there are any: why no head leads, perhaps."""
+    from heorot.cli.local_daemons import ask_daemons, summary_of
+
+    known = ask_daemons(directory)
+    if not in_json:
+        sys.stdout.write(summary_of(known))
+    elif known["heads"]:
+        import json
+
+        sys.stdout.write(json.dumps({"error": error, **known}) + "\n")
 
 
 def _summary(status: dict[str, Any]) -> str:
@@ -68,6 +101,11 @@ def _summary(status: dict[str, Any]) -> str:
         if store.get("problem"):
             lines.append(f"{store['problem']}\n")
     lines += _head_list(status.get("head_list", {}))
+    from heorot.cli.local_daemons import problems_of
+
+    problems = problems_of(status)
+    if problems:
+        lines += ["\n", *problems]
     by_state: dict[str, list[int]] = {}
     for node in nodes:
         by_state.setdefault(node["state"], []).append(node["id"])

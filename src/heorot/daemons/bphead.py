@@ -34,6 +34,7 @@ from heorot.runtime.log import Log
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.passing import Passing
 from heorot.runtime.process import fork_daemon
+from heorot.runtime.shared_page import SharedPage
 from heorot.runtime.shell import Shell
 from heorot.runtime.sockets import bind_tcp, connect_unix
 from heorot.security import tls
@@ -72,6 +73,8 @@ class HeadSettings:
     passes_on: bool = False
     """Pass this host's clients on while on standby, to one of `heads`; not where another head on this host may listen
     on `socket_path`."""
+    page: SharedPage | None = None
+    """Where the process that has forked this one reads how it is."""
 
 
 def run(settings: HeadSettings, open_store: Callable[[Callable[[], bool]], Store]) -> None:
@@ -94,15 +97,25 @@ def run(settings: HeadSettings, open_store: Callable[[Callable[[], bool]], Store
         store = open_store(make_room)
         name, directory, hang_ms = settings.name, settings.directory, settings.hang_ms
         listed = ListedHeads(settings.heads, log) if settings.heads is not None else None
-        Keeper(name, directory, store, start, log, start_passing, hang_ms, make_room, listed).run()
+        publish = settings.page.write if settings.page is not None else None
+        Keeper(
+            name, directory, store, start, log, start_passing, hang_ms, make_room, listed, publish, start.last_words
+        ).run()
         _remove_left(settings.socket_path)
         log("info", "the keeper ends: stopped")
     except HeorotError as error:
         log("error", str(error))
+        _say(settings.page, str(error))
         raise
-    except BaseException:
+    except BaseException as error:
         log.exception("the keeper ends because of an error in it")
+        _say(settings.page, f"the keeper ends because of an error in it: {type(error).__name__}: {error}")
         raise
+
+
+def _say(page: SharedPage | None, problem: str) -> None:
+    if page is not None:
+        page.say(problem)
 
 
 def _reclaimer(settings: HeadSettings, log: Log) -> Reclaimer:
@@ -129,22 +142,30 @@ class _Starter:
         # Bound but not listening while on standby: nodes that try this head are refused at once and try the next.
         self._listener: socket.socket | None = settings.listener or bind_tcp(settings.host, settings.port)
         self._address = self._listener.getsockname()[:2]
+        self._page = SharedPage()
 
     def __call__(self, term: Term, news: int, pulse: int) -> int:
         # It may have expired since; then another head shall lead.
         check_head_identity(self._settings.directory, self._settings.cluster, self._settings.name)
         listener, self._listener = self._listener, None
+        self._page.say("")
         with listener or bind_tcp(*self._address) as listener:
             keep = {listener.fileno(), news, pulse, term.lock} - {-1}
             return fork_daemon(
                 f"bphead {self._settings.name}",
                 keep,
-                lambda: _head(self._settings, self._log, listener, term, news, pulse),
+                lambda: _head(self._settings, self._log, listener, term, news, pulse, self._page),
             )
 
+    def last_words(self) -> str:
+        """Return why the process that was started last has ended, if it has said so."""
+        return self._page.problem
 
-def _head(settings: HeadSettings, log: Log, listener: socket.socket, term: Term, news: int, pulse: int) -> None:
-    """The head's process."""
+
+def _head(
+    settings: HeadSettings, log: Log, listener: socket.socket, term: Term, news: int, pulse: int, page: SharedPage
+) -> None:
+    """The head's process. It says on `page` why it ends."""
     log.forget()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
@@ -152,11 +173,13 @@ def _head(settings: HeadSettings, log: Log, listener: socket.socket, term: Term,
         _serve(settings, log, listener, term, news, pulse)
     except HeorotError as error:
         log("error", str(error))
+        page.say(str(error))
         sys.exit(1)
     except SystemExit:
         raise
-    except BaseException:
+    except BaseException as error:
         log.exception("the head ends because of an error in it")
+        page.say(f"an error in it: {type(error).__name__}: {error}")
         raise
 
 

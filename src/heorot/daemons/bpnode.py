@@ -25,6 +25,7 @@ from heorot.runtime.images import Images
 from heorot.runtime.links import Links
 from heorot.runtime.log import Log
 from heorot.runtime.loop import EpollLoop
+from heorot.runtime.shared_page import SharedPage
 from heorot.runtime.shell import Shell
 from heorot.runtime.sockets import bind_tcp, connect_unix, peer_credentials
 from heorot.security import tls
@@ -59,6 +60,8 @@ class NodeSettings:
     """Overrides fields of `NodeConfig`."""
     image_cache_bytes: int = DEFAULT_LIMIT_BYTES
     log_level: str = "info"
+    page: SharedPage = field(default_factory=SharedPage)
+    """Where the process that has forked this one reads what is wrong."""
 
 
 def run(settings: NodeSettings) -> str:
@@ -77,9 +80,11 @@ def run(settings: NodeSettings) -> str:
         raise
     except HeorotError as error:
         log("error", str(error))
+        settings.page.say(str(error))
         raise
-    except BaseException:
+    except BaseException as error:
         log.exception("the agent ends because of an error in it")
+        settings.page.say(f"the agent ends because of an error in it: {type(error).__name__}: {error}")
         raise
 
 
@@ -145,15 +150,17 @@ def _serve(settings: NodeSettings, log: Log) -> str:
         # It belongs to this node alone. Stopped in the middle of a frame, it goes on with it when it goes on.
         progress_ms=None,
     )
+    memory = _Memory(directory / "state", log, make_room, settings.page)
     shell.attach(
         machine,
         links,
         to_space=space.send,
-        remember=lambda item: _remember(directory / "state", item, log, make_room),
+        remember=memory.keep,
         images=images,
     )
     links.listen(listener)
     space.start()
+    settings.page.say("")
     shell.start()
     images.begin()
     shell.feed(SpaceConnected())
@@ -172,15 +179,29 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     return reason
 
 
-def _remember(directory: Path, item: Remember, log: Log, make_room: Callable[[], bool]) -> str:
-    if not item.durable:
-        state.remember(directory, item.name, item.value, log, make_room)
-        return ""
-    try:
-        state.remember_durably(directory, item.name, item.value, make_room)
-    except OSError as error:
-        return f"{directory / item.name}: {error.strerror or error}"
-    return ""
+class _Memory:
+    """Keeps what the machine wants to be given back after a restart, and says on the page what cannot be kept."""
+
+    def __init__(self, directory: Path, log: Log, make_room: Callable[[], bool], page: SharedPage) -> None:
+        self._directory = directory
+        self._log = log
+        self._make_room = make_room
+        self._page = page
+        self._problems: dict[str, str] = {}
+
+    def keep(self, item: Remember) -> str:
+        """Keep a value; return what went wrong with one that must survive a power cut."""
+        if not item.durable:
+            state.remember(self._directory, item.name, item.value, self._log, self._make_room)
+            return ""
+        self._problems.pop(item.name, None)
+        try:
+            state.remember_durably(self._directory, item.name, item.value, self._make_room)
+        except OSError as error:
+            self._problems[item.name] = f"{self._directory / item.name}: {error.strerror or error}"
+        why = next(iter(self._problems.values()), "")
+        self._page.say(f"cannot keep what a head says, and so obeys none: {why}" if why else "")
+        return self._problems.get(item.name, "")
 
 
 def _has_ended(process: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import secrets
 import socket
@@ -19,14 +18,13 @@ from heorot.core.errors import HeorotError
 from heorot.core.messages import Hop, Placement
 from heorot.core.space_events import SpaceConfig
 from heorot.core.tickets import seal_placement
-from heorot.daemons import keeper
 from heorot.daemons.bphead import HeadSettings
 from heorot.daemons.bpnode import NodeSettings
 from heorot.daemons.layout import Layout
 from heorot.daemons.stores import open_store
 from heorot.procs.namespace import pid_range
-from heorot.runtime import state
 from heorot.runtime.channel import TlsCodec
+from heorot.runtime.shared_page import SharedPage
 from heorot.runtime.sockets import bind_tcp, listen_unix
 from heorot.security import tls
 from heorot.security.authority import Authority
@@ -70,6 +68,8 @@ class NodeSlot:
     agent_started_s: float = 0.0
     quick_ends: int = 0
     """How many times in a row the agent ended soon after its start."""
+    page: SharedPage = field(default_factory=SharedPage)
+    """What the agent says is wrong."""
 
 
 @dataclass(slots=True)
@@ -84,6 +84,8 @@ class HeadSlot:
     port: int = 0
     started_s: float = 0.0
     quick_ends: int = 0
+    page: SharedPage = field(default_factory=SharedPage)
+    """What the keeper says of itself and its head."""
 
 
 class Embedded:
@@ -94,8 +96,9 @@ class Embedded:
         self.layout = Layout(plan.root)
         self.isolated = os.geteuid() == 0
         self.cluster = f"embedded-{secrets.token_hex(6)}"
-        self.heads = [HeadSlot(f"h{index}") for index in range(plan.heads)]
-        self.nodes = [NodeSlot(number) for number in range(plan.nodes)]
+        pages = SharedPage.several(plan.heads + plan.nodes)
+        self.heads = [HeadSlot(f"h{index}", page=pages.pop()) for index in range(plan.heads)]
+        self.nodes = [NodeSlot(number, page=pages.pop()) for number in range(plan.nodes)]
         self._authority: Authority | None = None
         self._issued: set[int] = set()
 
@@ -174,14 +177,11 @@ class Embedded:
         return open_store(section, local, self.cluster, identity, head.name, make_room=make_room)
 
     def head_state(self, head: HeadSlot) -> dict[str, Any]:
-        """Return what the head's keeper has last written down about itself; empty if there is nothing."""
-        if not head.pid:
-            return {}
-        try:
-            value = json.loads(state.recall(Path(self.layout.head(head.name)), keeper.STATE_NAME))
-        except ValueError:
-            return {}
-        return value if isinstance(value, dict) else {}
+        """Return what the head's keeper has last said of itself. One that is gone has only its reason left."""
+        known = head.page.read()
+        if head.pid and known.get("pid") == head.pid:
+            return known
+        return {"problem": known.get("problem", "")} if head.wanted else {}
 
     # ------------------------------------------------------------------ sockets
 
@@ -246,6 +246,7 @@ class Embedded:
             machine=machine,
             log_level=self.plan.log_level,
             image_cache_bytes=self.plan.image_cache_bytes,
+            page=node.page,
         )
 
     def head_settings(self, head: HeadSlot, listener: socket.socket) -> HeadSettings:
@@ -269,6 +270,7 @@ class Embedded:
             hang_ms=self.plan.hang_ms,
             log_level=self.plan.log_level,
             image_cache_bytes=self.plan.image_cache_bytes,
+            page=head.page,
         )
 
 

@@ -60,7 +60,9 @@ it lives (see `heorot.daemons.watchdog`); returns its pid."""
 class Keeper:
     """Keeps one head. `directory` is the head's own, next to its identity. `start_passing` serves the clients of this
     host while the head is on standby. `hang_ms` is how long the head may be silent. `make_room` is asked for room when
-    the disk has none. `listed` knows which heads the cluster is to have; None: that never changes.
+    the disk has none. `listed` knows which heads the cluster is to have; None: that never changes. `publish` takes what
+    has changed, for the process that has started this one; without it that goes into a file. `last_words` gives why the
+    head's process has ended, if that has said so.
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class Keeper:
         hang_ms: int = 10_000,
         make_room: Callable[[], bool] = no_room,
         listed: ListedHeads | None = None,
+        publish: Callable[[dict[str, Any]], None] | None = None,
+        last_words: Callable[[], str] = str,
     ) -> None:
         self._name = name
         self._directory = directory
@@ -83,6 +87,9 @@ class Keeper:
         self._log = log
         self._make_room = make_room
         self._listed = listed
+        self._publish = publish or self._write_down
+        self._published: dict[str, Any] = {}
+        self._last_words = last_words
         self._passing = StandIn(start_passing, log)
         self._role = "standby"
         self._view = View("", 0, (), "")
@@ -100,6 +107,8 @@ class Keeper:
         self._reachable = True
         self._since_s = boot_time()
         self._problem = ""
+        self._failure = ""
+        """Why the head's process could not be started, or ended soon."""
         self._warned = ""
         self._ending = False
         self._switch_asked = False
@@ -184,6 +193,7 @@ class Keeper:
             )
             return self._store.look_every_s
         if view.leader:
+            self._failure = ""
             return self._store.look_every_s
         if view.preferred and view.preferred != self._name and view.preferred in others:
             return 0.02
@@ -229,6 +239,7 @@ class Keeper:
             except (HeorotError, OSError) as error:
                 self._log("error", f"cannot start the head: {error}")
                 self._ended(began_s)
+                self._failure = f"cannot start the head: {error}"
                 return
             finally:
                 os.close(read)
@@ -249,6 +260,8 @@ class Keeper:
             )
             if not (self._ending or self._handing_over):
                 self._ended(began_s)
+                said = self._last_words()
+                self._failure = f"the head {why}{': ' if said else ''}{said}" if self._quick_ends else ""
         finally:
             # The head is reaped, or was never started: nobody acts in this epoch any more.
             with self._logged("cannot give the lease up; it runs out by itself"):
@@ -265,7 +278,7 @@ class Keeper:
 
     def _keep(self, process: int, watchdog: Watchdog) -> str:
         """Keep the lease until the head ends or must be ended; return what became of it."""
-        next_s = boot_time()
+        began_s = next_s = boot_time()
         while True:
             now_s = boot_time()
             if now_s >= next_s:
@@ -291,6 +304,9 @@ class Keeper:
             ready = self._wait(min(next_s - boot_time(), PULSE_S), [process, *self._store.hints()])
             if process in ready:
                 return how_ended(os.waitpid(self._head_pid, 0)[1])
+            if self._failure and boot_time() - began_s >= QUICK_END_S:
+                self._failure = ""
+                self._save()
             if watchdog.is_silent(boot_time()):
                 self._log("error", f"the head hangs: it has given no sign of life for {watchdog.silent_s:.1f} s")
                 return f"was ended ({self._end_head(process, signal.SIGKILL)})"
@@ -416,6 +432,7 @@ class Keeper:
             "pid": os.getpid(),
             "head_pid": self._head_pid,
             "quick_ends": self._quick_ends,
+            "problem": self._why_not(),
             "heads": self._heads(),
             "store": {
                 "kind": self._store.kind,
@@ -425,9 +442,25 @@ class Keeper:
             },
         }
 
+    def _why_not(self) -> str:
+        """Return why this head does not lead, or could not if it had to; empty: nothing is wrong."""
+        return (self._failure or self._problem)[:MAX_PROBLEM_CHARACTERS]
+
     def _save(self) -> None:
-        known = {"role": self._role, "head_pid": self._head_pid, "quick_ends": self._quick_ends}
-        state.remember(self._directory, STATE_NAME, json.dumps(known).encode(), self._log)
+        known = {
+            "role": self._role,
+            "pid": os.getpid(),
+            "head_pid": self._head_pid,
+            "quick_ends": self._quick_ends,
+            "leader": self._name if self._role == "active" else self._view.leader,
+            "problem": self._why_not(),
+        }
+        if known != self._published:
+            self._published = known
+            self._publish(known)
+
+    def _write_down(self, known: dict[str, Any]) -> None:
+        state.remember(self._directory, STATE_NAME, json.dumps(known).encode(), self._log, self._make_room)
 
     # ------------------------------------------------------------------ waiting, and who speaks to us
 

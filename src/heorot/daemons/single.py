@@ -39,13 +39,16 @@ def hold(directory: str | os.PathLike[str], name: str, what: str, ending_s: floa
     ------
     AlreadyRunning
         Names the process that has it.
-    OSError
+    HeorotError
         If the file cannot be made.
     """
     path = Path(directory) / f"{name}.lock"
     deadline_s = time.monotonic() + ending_s
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise HeorotError(f"cannot make the lock {path}: {error.strerror or error}") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -315,7 +315,13 @@ class Warden:
             "pid": os.getpid(),
             "heads": [self._head_status(head) for head in self.embedded.heads],
             "nodes": [
-                {"id": node.number, "agent_pid": node.agent_pid, "init_pid": node.init_pid, "wanted": node.wanted}
+                {
+                    "id": node.number,
+                    "agent_pid": node.agent_pid,
+                    "init_pid": node.init_pid,
+                    "wanted": node.wanted,
+                    "problem": node.page.problem if node.wanted else "",
+                }
                 for node in self.embedded.nodes
             ],
         }
@@ -330,6 +336,8 @@ class Warden:
             "address": f"{HOST}:{head.port}",
             "quick_ends": max(head.quick_ends, known.get("quick_ends", 0)),
             "wanted": head.wanted,
+            "leader": known.get("leader", ""),
+            "problem": known.get("problem", ""),
         }
 
     # ------------------------------------------------------------------ end
