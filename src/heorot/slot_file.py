@@ -46,13 +46,15 @@ def no_room() -> bool:
 
 def with_room(action: Callable[[], T], make_room: Callable[[], bool]) -> T:
     """Do something that may need room on a disk. While it has none, `make_room` is asked for some, and it is done
-    again; `make_room` returns whether it has freed any. Raises OSError.
+    again; `make_room` returns whether it has freed any. Raises what `action` does; a HeorotError that an OSError has
+    caused is looked at as that.
     """
     for _ in range(_MAX_TRIES):
         try:
             return action()
-        except OSError as error:
-            if error.errno not in NO_ROOM or not make_room():
+        except (OSError, HeorotError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in NO_ROOM or not make_room():
                 raise
     return action()
 

@@ -23,8 +23,14 @@ SIZE_MIB = 16
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster of two heads and two nodes on a file system of its own."""
-    with small_disk(tmp_path / "disk", f"{SIZE_MIB}m") as disk:
+    with small_cluster(tmp_path / "disk", f"{SIZE_MIB}m") as made:
+        yield made
+
+
+@contextmanager
+def small_cluster(disk: Path, size: str) -> Iterator[Cluster]:
+    """Have a cluster of two heads and two nodes on a file system of its own."""
+    with small_disk(disk, size):
         made = Cluster(disk / "cluster")
         made.up(2, "--heads", "2")
         try:
@@ -146,3 +152,23 @@ def test_on_a_read_only_disk_heads_and_nodes_say_so(small: Cluster) -> None:
     small.await_up(0, 1)
     known = small.status()
     assert not any(daemon["problem"] for daemon in [*known["heads"], *known["nodes"]])
+
+
+def test_a_head_comes_where_no_name_is_left_but_those_of_the_caches(tmp_path: Path) -> None:
+    (tmp_path / "programs").mkdir()
+    with small_cluster(tmp_path / "disk", f"{SIZE_MIB}m,nr_inodes=400") as made:
+        send_programs(made, tmp_path / "programs", 1)
+        made.check("heorot", "head", "stop", "h0", "h1")
+        names = tmp_path / "disk" / "names"
+        names.mkdir()
+        with pytest.raises(OSError, match="No space left"):
+            touch_all(names)
+        made.check("heorot", "head", "start", "h0", "h1")
+        made.await_up(0, 1)
+        assert cached_bytes(made) == 0
+
+
+def touch_all(directory: Path) -> None:
+    """Make files until there can be no more."""
+    for number in range(100_000):
+        (directory / str(number)).touch()

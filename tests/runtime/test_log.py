@@ -9,6 +9,7 @@ import pytest
 
 from heorot.runtime import state
 from heorot.runtime.log import Log
+from tests.support.disks import fill, small_disk
 
 MakeLog = Callable[..., Log]
 
@@ -51,6 +52,24 @@ def test_a_log_is_bounded(tmp_path: Path, make_log: MakeLog) -> None:
     assert set(sizes) == {"x.log", "x.log.1"}
     assert all(0 < size <= 10_000 for size in sizes.values())
     assert "line 1999" in (tmp_path / "x.log").read_text()
+
+
+def test_on_a_disk_that_is_full_for_a_while_lines_are_lost_and_the_next_one_stands_alone(
+    tmp_path: Path, make_log: MakeLog
+) -> None:
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        log = make_log(disk / "x.log", "head")
+        log("info", "before")
+        fill(disk)
+        for _ in range(100):
+            log("info", "lost " * 20)
+        (disk / "filler").unlink()
+        log("info", "after")
+        lines = (disk / "x.log").read_text().splitlines()
+        log.close()
+    assert lines[0].endswith("info head: before")
+    assert lines[-1].endswith("info head: after")
+    assert len(lines[-1]) == len(lines[0]) - 1
 
 
 def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path, make_log: MakeLog) -> None:

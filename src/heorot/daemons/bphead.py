@@ -41,6 +41,7 @@ from heorot.security import tls
 from heorot.security.head_identity import check_head_identity
 from heorot.security.head_registry import HeadRegistry
 from heorot.security.signing import Signer, Verifier
+from heorot.slot_file import with_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
     shell.start()
     images.begin()
     links.listen(listener)
-    clients.listen()
+    with_room(clients.listen, make_room)
     loop.add_reader(news, _News(loop, news, shell).read)
     # SIGTERM raises this; then the head ends in order.
     with contextlib.suppress(SystemExit):

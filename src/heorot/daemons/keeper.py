@@ -33,7 +33,7 @@ from heorot.runtime import state
 from heorot.runtime.loop import boot_time
 from heorot.runtime.process import how_ended
 from heorot.runtime.sockets import listen_unix, peer_credentials
-from heorot.slot_file import no_room
+from heorot.slot_file import no_room, with_room
 
 QUICK_END_S = 0.5
 """A head that dies sooner after its election has probably met what kills it in any term: it is not started at once."""
@@ -123,7 +123,8 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, lambda number, frame: None)
         state.reserve(self._directory, EPOCH_NAME, self._log, self._make_room)
-        self._control = listen_unix(self._directory / SOCKET_NAME, 0o600)
+        # A name needs room, too, where files are counted.
+        self._control = with_room(lambda: listen_unix(self._directory / SOCKET_NAME, 0o600), self._make_room)
         self._control.setblocking(False)
         try:
             self._log("info", "on standby")

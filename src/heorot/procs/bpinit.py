@@ -55,9 +55,11 @@ def run(config: SpaceConfig, listener: socket.socket, parent: int | None = None)
         A pidfd of the process with which this one shall end (`SpaceConfig.die_with_parent`).
     """
     if config.log_path:
-        log = os.open(config.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        os.dup2(log, 2)
-        os.close(log)
+        # A disk that takes no log costs the log, not the node.
+        with contextlib.suppress(OSError):
+            log = os.open(config.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            os.dup2(log, 2)
+            os.close(log)
     incarnation = config.incarnation or int.from_bytes(os.urandom(6), "big") + 1
     config = msgspec.structs.replace(
         config,

@@ -24,6 +24,7 @@ class Log:
         self._limit_bytes = limit_bytes
         self._fd = -1
         self._bytes = 0
+        self._torn = False
 
     def __call__(self, level: str, text: str) -> None:
         """Write one line; characters that a terminal would obey are escaped."""
@@ -43,7 +44,10 @@ class Log:
                 os.replace(self._path, f"{self._path}.1")
                 self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
                 self._bytes = 0
-            self._bytes += os.write(self._fd, line)
+            written = os.write(self._fd, b"\n" + line if self._torn else line)
+            self._bytes += written
+            # What a full disk has cut short shall not run into the next line.
+            self._torn = written < len(line)
         except OSError:
             pass
 
