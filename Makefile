@@ -1,4 +1,5 @@
-# Everything is installed into .venv, from constraints.txt, whose hashes pip verifies. `make help` lists the targets.
+# Everything is installed into .venv, from constraints.txt, whose hashes pip verifies; on Debian and Ubuntu root gets what
+# the system lacks, too (scripts/setup.sh). `make help` lists the targets.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,13 +8,14 @@ STAMP := $(VENV)/.complete
 SEEDS ?= 200
 FIRST ?= 1
 LENGTH ?= 0
+SOAK_MINUTES ?= 60
 PYTEST_OPTIONS ?=
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench sim scale chaos lock clean
+.PHONY: help venv demo test soak check format bench sim scale chaos lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,8 +23,13 @@ help: ## This list
 demo: $(STAMP) ## A cluster of 64 nodes on this machine, in under a minute
 	@$(BIN)/python -m heorot.demo
 
-test: $(STAMP) ## Run the tests, two at a time on each core; some of them with PYTEST_OPTIONS="-k streams -x"
+test: ## Run the tests, two at a time on each core; some of them with PYTEST_OPTIONS="-k streams -x"
+	@PYTHON="$(PYTHON)" scripts/setup.sh test $(VENV)
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_OPTIONS)
+
+soak: ## Run the long forms of the tests by turns, for a given time (SOAK_MINUTES=60, SOAK_OPTIONS="--only hosts")
+	@PYTHON="$(PYTHON)" scripts/setup.sh test $(VENV)
+	@$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) $(SOAK_OPTIONS)
 
 check: $(STAMP) ## Format, lint, strict types, layers
 	@failed=; run() { echo "$$*"; "$$@" || failed=yes; }; \
@@ -61,7 +68,5 @@ clean: ## Remove .venv, caches and build output
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
 	find src tests bench scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-# The stamp comes last, so an interrupted installation starts over.
 $(STAMP): constraints.txt pyproject.toml scripts/venv.sh
-	@PYTHON="$(PYTHON)" scripts/venv.sh $(VENV)
-	@touch $@
+	@PYTHON="$(PYTHON)" scripts/setup.sh run $(VENV)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from heorot.demo import executable
+
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE_S = 240.0
 
@@ -26,6 +28,12 @@ def start() -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+
+
+def test_a_signal_needs_no_program_but_a_shell(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        subprocess.run([*executable("kill"), "-9", str(process.pid)], env={"PATH": str(tmp_path)}, check=True)
+        assert process.wait() == -signal.SIGKILL
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -77,3 +78,84 @@ def test_commands_manual_pages_and_completions_are_all_installed() -> None:
     assert sections == {
         Path(pattern).suffix for patterns in setuptools["data-files"].values() for pattern in patterns
     } & {f".{section}" for section in range(1, 9)}
+
+
+def scratch_project(directory: Path, path: dict[str, str]) -> Path:
+    """Lay out what the set-up reads, with a complete environment, and a PATH with these scripts and few programs."""
+    (directory / "scripts").mkdir()
+    for name in ("scripts/setup.sh", "scripts/venv.sh", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, directory / name)
+    (directory / ".venv").mkdir()
+    (directory / "sbin").mkdir()
+    (directory / ".venv" / ".complete").touch()
+    programs = directory / "bin"
+    programs.mkdir()
+    for name in ("sh", "id", "mktemp", "rm", "chmod", "cat", "find", "dirname", "make", "git"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    for name, script in path.items():
+        (programs / name).write_text("#!/bin/sh\n" + script)
+        (programs / name).chmod(0o755)
+    return programs
+
+
+def set_up(directory: Path, purpose: str, *wrapper: str) -> subprocess.CompletedProcess[str]:
+    """Run the set-up as somebody whose PATH has these programs alone."""
+    command = [*wrapper, "/bin/sh", str(directory / "scripts" / "setup.sh"), purpose]
+    environment = {"PATH": str(directory / "bin"), "HEOROT_SETUP_SBIN": str(directory / "sbin")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+PYTHON_WITHOUT_VENV = """
+case "$*" in *ensurepip*) [ -e {marker} ]; exit;; esac
+"""
+APT = """
+echo "$@" >>{log}
+case "$*" in *install*) [ ! -e {fail} ] && [ -x {policy} ] && : >{marker}; exit;; esac
+"""
+
+
+def scripts(directory: Path) -> dict[str, str]:
+    """Stand-ins that record what they are asked for."""
+    names = {name: directory / name for name in ("marker", "log", "fail")}
+    names["policy"] = directory / "sbin" / "policy-rc.d"
+    return {"python3": PYTHON_WITHOUT_VENV.format(**names), "apt-get": APT.format(**names)}
+
+
+def test_what_the_tests_need_is_installed_by_root_and_said_in_a_line(tmp_path: Path) -> None:
+    scratch_project(tmp_path, scripts(tmp_path))
+    line = "apt-get install --yes --no-install-recommends python3-venv iproute2 procps etcd-server"
+    done = set_up(tmp_path, "test")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", f"heorot: installing what is missing: {line}\n")
+    assert (
+        "install --yes --no-install-recommends python3-venv iproute2 procps etcd-server"
+        in (tmp_path / "log").read_text()
+    )
+    done = set_up(tmp_path, "run")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_what_is_missing_is_said_to_somebody_who_may_not_install_it(tmp_path: Path) -> None:
+    scratch_project(tmp_path, scripts(tmp_path))
+    tmp_path.chmod(0o755)
+    for directory in list(tmp_path.parents)[:2]:
+        directory.chmod(0o755)
+    done = set_up(tmp_path, "run", shutil.which("setpriv") or "", "--reuid=65534", "--regid=65534", "--clear-groups")
+    line = "apt-get install --yes --no-install-recommends python3-venv"
+    assert (done.returncode, done.stderr) == (1, f"heorot: something is missing; as root, please run: {line}\n")
+    assert not (tmp_path / "log").exists()
+
+
+def test_the_package_manager_is_quoted_when_it_fails(tmp_path: Path) -> None:
+    scratch_project(tmp_path, scripts(tmp_path))
+    (tmp_path / "fail").touch()
+    done = set_up(tmp_path, "run")
+    assert done.returncode == 1
+    assert done.stderr.endswith("heorot: apt-get says above why it could not install: python3-venv\n")
+    assert not any((tmp_path / "sbin").iterdir())
+
+
+def test_without_a_package_manager_the_packages_are_named(tmp_path: Path) -> None:
+    programs = scratch_project(tmp_path, scripts(tmp_path))
+    (programs / "apt-get").unlink()
+    done = set_up(tmp_path, "run")
+    assert (done.returncode, done.stderr) == (1, "heorot: please install what Debian calls: python3-venv\n")

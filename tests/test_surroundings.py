@@ -30,7 +30,8 @@ PLAIN = """
 
     def signals(line):
         text = subprocess.run(["grep", line, "/proc/self/status"], check=True, capture_output=True, text=True).stdout
-        return int(text.split()[1], 16)
+        # 32 and 33 are those of the C library itself, which lets nobody set them.
+        return int(text.split()[1], 16) & ~(1 << 31 | 1 << 32)
 
     def test_no_signal_is_ignored_or_blocked():
         assert (signals("SigIgn"), signals("SigBlk")) == (0, 0)

@@ -138,9 +138,12 @@ class Demo:
 
 
 def executable(name: str) -> list[str]:
-    """Return how to start a command: ours as it is installed beside this Python, or else as a module."""
+    """Return how to start a command: ours as it is installed beside this Python, or else as a module.
+
+    All others are those of the shell: a small installation has no kill(1).
+    """
     if name not in OURS:
-        return [name]
+        return ["/bin/sh", "-c", '"$@"', "sh", name]
     beside = os.path.join(os.path.dirname(sys.executable), name)
     if os.access(beside, os.X_OK):
         return [beside]
