@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
+
 DAEMONS = ("bphead", "bpnode", "bpinit")
 SHORT_COMMANDS = ("bpsh", "bpstat", "bpps", "bpkill", "bpjob", "bpctl", "bpcp")
 """Commands that own nothing which an exit handler must clean up."""
 
-OUTPUT_FAILURES = (5, 27, 28, 122)
-"""EIO, EFBIG, ENOSPC, EDQUOT: what a file that is our output may answer. A number costs no import."""
+OUTPUT_FAILURES = (5, 9, 27, 28, 122)
+"""EIO, EBADF, EFBIG, ENOSPC, EDQUOT: what a file that is our output may answer. A number costs no import."""
+EXIT_OUTPUT = 74
+"""Our output could not be written: EX_IOERR of sysexits.h."""
 
 
 def run(name: str) -> None:
@@ -18,7 +24,8 @@ def run(name: str) -> None:
     module_name = f"heorot.{package}.{name}"
     status = 1
     try:
-        _open_missing_descriptors()
+        _open_missing_descriptors(name in DAEMONS)
+        _show_any_bytes()
         __import__(module_name)
         status = sys.modules[module_name].main()
         sys.stdout.flush()
@@ -34,15 +41,18 @@ def run(name: str) -> None:
         if error.filename is not None or error.errno not in OUTPUT_FAILURES:
             raise
         sys.stderr.write(f"{name}: cannot write output: {error.strerror}\n")
-        status = 125
+        status = EXIT_OUTPUT
     # Nothing is left to do: taking the interpreter apart object by object would cost 2 ms more.
     import posix
 
     posix._exit(status)
 
 
-def _open_missing_descriptors() -> None:
-    """Put /dev/null where stdin, stdout or stderr are closed, lest a connection or a file take their place."""
+def _open_missing_descriptors(daemon: bool) -> None:
+    """Put /dev/null where stdin, stdout or stderr are closed, lest a connection or a file take their place.
+
+    Writing to a closed stdout or stderr is an error all the same, except for a daemon.
+    """
     import posix
 
     for fd in (0, 1, 2):
@@ -50,10 +60,53 @@ def _open_missing_descriptors() -> None:
             posix.fstat(fd)
         except OSError:
             # The lowest free number is this one.
-            posix.open("/dev/null", posix.O_RDWR)
+            posix.open("/dev/null", posix.O_RDONLY if fd and not daemon else posix.O_RDWR)
     # Python has none for a descriptor that was closed.
     sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+
+
+class _Messages:
+    """What commands write to stderr: arguments of any bytes are quoted there, and must not drive a terminal."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """Write text; progress, which drives the terminal on purpose, begins with a carriage return."""
+        if "\\udc" in text or not (text.startswith("\r") or text.replace("\n", "").isprintable()):
+            from heorot import safe_text
+
+            text = safe_text.lines(text)
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except OSError:
+            pass  # nobody listens
+        return len(text)
+
+    def flush(self) -> None:
+        """All is written."""
+
+
+def _show_any_bytes() -> None:
+    """Have stderr quote what could drive a terminal, and stdout show what it cannot encode instead of raising."""
+    from _codecs import register_error
+
+    def escaped(error: UnicodeError) -> tuple[str, int]:
+        from heorot import safe_text
+
+        assert isinstance(error, UnicodeEncodeError)
+        return "".join(map(safe_text.escape, error.object[error.start : error.end])), error.end
+
+    register_error("heorot.escape", escaped)
+    output: Any = sys.stdout
+    output.reconfigure(errors="heorot.escape")
+    messages: Any = _Messages(sys.stderr)
+    sys.stderr = messages
 
 
 def _end_by_signal(number: int) -> None:

@@ -8,7 +8,7 @@ What arrives is a list whose first element is the tag; its readers index into it
 from __future__ import annotations
 
 from heorot import short_msgpack
-from heorot.core.errors import ProtocolError
+from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.framing import HEADER_BYTES, MAX_FRAME_BYTES
 
 TYPE_CHECKING = False
@@ -53,8 +53,16 @@ def encode(message: Sequence[object]) -> bytes:
     ------
     ProtocolError
         If it is larger than a frame may be.
+    RequestError
+        If a text in it is not text.
     """
-    payload: bytes = _pack(message)
+    try:
+        payload: bytes = _pack(message)
+    except UnicodeEncodeError as error:
+        from heorot.safe_text import printable
+
+        text = f"'{printable(error.object)}' is not valid UTF-8, and no node, job or user is called so"
+        raise RequestError("not-text", text) from error
     if len(payload) > MAX_FRAME_BYTES:
         raise ProtocolError(
             f"the request has {len(payload)} bytes; the limit is {MAX_FRAME_BYTES}: shorten arguments or environment"

@@ -150,8 +150,9 @@ def test_a_rank_that_does_not_read_does_not_hold_up_the_others(cluster: LocalClu
 
 
 def test_closed_descriptors_are_no_trouble(cluster: LocalCluster) -> None:
-    result = cluster.run("sh", "-c", "bpsh 0 sh -c 'cat; echo out; echo err >&2' <&- >&-")
+    result = cluster.run("sh", "-c", "bpsh 0 sh -c 'cat; echo err >&2' <&- >&-")
     assert (result.returncode, result.stderr) == (0, b"err\n")
+    assert cluster.run("sh", "-c", "bpsh 0 echo out >&-").returncode == 74
 
 
 def test_the_surroundings_go_along(cluster: LocalCluster, tmp_path: Path) -> None:
@@ -195,7 +196,21 @@ def test_a_detached_job_runs_on(cluster: LocalCluster) -> None:
         (["0", "--image", "send", "nosuchcommand"], 127, "bpsh: no such command here: nosuchcommand\n"),
         (["1", "sh", "-c", "kill -KILL $$"], 137, "bpsh: n1 (rank 0): killed by SIGKILL\n"),
         (["0-2", "sh", "-c", "kill -TERM $$"], 143, "bpsh: n[0-2]: killed by SIGTERM\n"),
-        (["0-2", "sh", "-c", f"{RANK}; exit $((r + 4))"], 6, ""),
+        (["0-2", "sh", "-c", f"{RANK}; exit $((r + 4))"], 6, "bpsh: n0 (rank 0): exit status 4\nbpsh: n1 (rank 1): "),
+        (["0-2", "sh", "-c", f"{RANK}; exit $((r > 0))"], 1, "bpsh: n[1-2]: exit status 1\n"),
+        (["0,1,0", "sh", "-c", f"{RANK}; exit $((r == 2))"], 1, "bpsh: n0 (rank 2): exit status 1\n"),
+        (["0-2", "sh", "-c", "exit 3"], 3, ""),
+        (["0-2", "--json", "sh", "-c", f"{RANK}; exit $((r > 0))"], 1, ""),
+        (["0-2", "sh", "-c", f"{RANK}; [ $r = 2 ] || kill -9 $$; exit 3"], 137, "bpsh: n[0-1]: killed by SIGKILL\n"),
+        (["0", "{tmp}/none"], 127, "bpsh: {tmp}/none needs the interpreter /none, which does not exist\n"),
+        (
+            ["0", "{tmp}/closed"],
+            126,
+            "bpsh: {tmp}/closed needs the interpreter /etc/passwd, which cannot be executed: ",
+        ),
+        (["0", "{tmp}/env"], 127, "bpsh: {tmp}/env needs the interpreter nosuch, which is not in PATH\n"),
+        (["0", "--image", "path", "{tmp}/none"], 127, "bpsh: n0 (rank 0): cannot execute {tmp}/none: "),
+        (["0", "--image", "path", "{tmp}/closed"], 126, "bpsh: n0 (rank 0): cannot execute {tmp}/closed: "),
         (["n77", "true"], 125, "bpsh: 'n77': there is no node n77"),
         (["", "true"], 125, "bpsh: "),
         (["0", ""], 2, "bpsh: the command is empty\nusage: "),
@@ -204,9 +219,13 @@ def test_a_detached_job_runs_on(cluster: LocalCluster) -> None:
     ],
 )
 def test_statuses_and_what_is_said_about_them(
-    cluster: LocalCluster, words: list[str], status: int, message: str
+    cluster: LocalCluster, tmp_path: Path, words: list[str], status: int, message: str
 ) -> None:
-    result = cluster.bpsh(*words)
+    for name, line in {"none": "/none", "closed": "/etc/passwd", "env": "/usr/bin/env nosuch"}.items():
+        (tmp_path / name).write_text(f"#!{line}\n")
+        (tmp_path / name).chmod(0o755)
+    message = message.replace("{tmp}", str(tmp_path))
+    result = cluster.bpsh(*(word.replace("{tmp}", str(tmp_path)) for word in words))
     assert result.returncode == status
     assert result.stderr.decode().startswith(message)
     assert bool(result.stderr) == bool(message)
@@ -220,9 +239,30 @@ def test_help_and_version_need_no_cluster(cluster: LocalCluster) -> None:
     assert cluster.bpsh("-v", env=without).stdout.startswith(b"bpsh ")
 
 
+@pytest.mark.parametrize(("where", "why"), [("/dev/full", "No space left on device"), ("&-", "Bad file descriptor")])
+def test_a_detached_job_whose_id_cannot_be_printed_is_not_a_refused_one(
+    cluster: LocalCluster, tmp_path: Path, where: str, why: str
+) -> None:
+    ran = tmp_path / "ran"
+    result = cluster.run("sh", "-c", f"bpsh --detach n0 sh -c 'touch {ran}; exec sleep 1000' >{where}")
+    said = result.stderr.decode()
+    job = said.split()[2]
+    assert said == f"bpsh: job {job} runs, but its id could not be written: {why}; 'bpjob kill {job}' ends it\n"
+    assert result.returncode == 74
+    eventually(ran.exists, "the job to run")
+    assert cluster.run("bpjob", "kill", job).returncode == 0
+    cluster.await_idle()
+
+
+def test_a_divider_has_a_line_of_its_own(cluster: LocalCluster) -> None:
+    result = cluster.bpsh("-d", "0-2", "sh", "-c", f"{RANK}; printf x$r; [ $r = 1 ] && echo; printf e >&2")
+    rule = "-" * 72
+    assert result.stdout.decode() == f"  0 {rule}\nx0\n  1 {rule}\nx1\n  2 {rule}\nx2"
+
+
 def test_a_full_disk_is_said(cluster: LocalCluster) -> None:
     result = cluster.run("sh", "-c", "bpsh 0 yes > /dev/full")
-    assert result.returncode == 125
+    assert result.returncode == 74
     assert result.stderr == b"bpsh: cannot write output: No space left on device\n"
     cluster.await_idle()
 

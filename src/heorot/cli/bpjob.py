@@ -58,7 +58,7 @@ COMMANDS = {
         "bpjob wait",
         "JOB...",
         "Wait until all ranks of the jobs are over.",
-        [Option("-q --quiet", "do not say which ranks were killed or lost")],
+        [Option("-q --quiet", "do not say which ranks failed, were killed or lost")],
         "Exit status: the largest of the ranks', as bpsh: 128+N for a signal, 255 for a rank lost with its node;\n"
         "125 no cluster or refused; 2 usage.",
         completes="jobs",
@@ -275,10 +275,15 @@ def _wait(parsed: Parsed) -> int:
 
 
 def troubles(job: Job) -> list[str]:
-    """Return a line for each way in which ranks ended other than by exiting, ranks with the same fate on one line."""
+    """Return a line for each way in which ranks ended, ranks with the same fate on one line.
+
+    Not for those that exited with 0, nor if all exited with the same status.
+    """
+    plain = {status["code"] for status in job["statuses"].values() if "code" in status and not status.get("error")}
+    alike = len(plain) == 1 and all("code" in status and not status.get("error") for status in job["statuses"].values())
     fates: dict[str, list[int]] = {}
     for rank, status in job["statuses"].items():
-        if "code" not in status or status.get("error"):
+        if "code" not in status or status.get("error") or (status["code"] and not alike):
             fates.setdefault(status_text(status, True), []).append(int(rank))
     lines = []
     for fate, ranks in fates.items():

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from heorot.session import Session
 
 EXIT_USAGE = 2
+EXIT_OUTPUT = 74
 EXIT_REFUSED = 125
 MAX_HELD_BYTES = 1024 * 1024 * 1024
 """How much of the output of ranks whose turn has not come is held with -s; beyond, these ranks wait."""
@@ -164,13 +165,13 @@ def _follow(options: BpshOptions, directory: str, session: Session, connection: 
         "bpsh", directory, session, connection, job, sinks, lambda: _form(options, session, job, sinks),
         read_stdin=options.stdin == b"", raw_mode=raw_mode, forward_size=options.pty,
     )  # fmt: skip
+    relay.says_failures = not options.json
     try:
         status = relay.run_until_acknowledged()
         if status is not None:
             return status
         if options.detach:
-            sys.stdout.write(f"{job.id}\n")
-            return 0
+            return _print_id(job.id)
         status = relay.run()
         relay.release()
         if status:
@@ -184,6 +185,22 @@ def _follow(options: BpshOptions, directory: str, session: Session, connection: 
     finally:
         if raw_mode is not None:
             raw_mode.leave()
+
+
+def _print_id(job: str) -> int:
+    """Print the id of a detached job; return the status to exit with."""
+    try:
+        sys.stdout.write(f"{job}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # It runs, and whoever takes this for a refusal would start it twice.
+        _say(f"job {job} runs, but its id could not be written: {error.strerror}; 'bpjob kill {job}' ends it")
+        if isinstance(error, BrokenPipeError):
+            raise
+        # Python would try to write it again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+        return EXIT_OUTPUT
+    return 0
 
 
 def _hint(options: BpshOptions, directory: str, say: Callable[[str], object]) -> None:

@@ -48,7 +48,7 @@ The job:
   -v, --version         the version
 
 The exit status is the largest of the processes': 128+N for death by signal N, 127 no such command, 126 not executable,
-255 node lost, 125 refused, 2 wrong usage.
+255 node lost, 125 refused, 74 output not written, 2 wrong usage.
 """
 
 DEFAULT_LINE_BYTES = 4096

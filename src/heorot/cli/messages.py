@@ -50,15 +50,33 @@ def folded(job: JobState, ranks: list[int]) -> list[str]:
             groups.setdefault((text, detail), []).append(rank)
     lines = []
     for (text, detail), members in groups.items():
-        nodes = [job.nodes[rank] for rank in members]
-        if len(members) == 1:
-            who = f"{node_name(nodes[0])} (rank {members[0]})"
-            after = f"; rank {members[0]} has no exit status" if job.statuses[members[0]].lost else ""
-        else:
-            names = ["master"] if min(nodes) < 0 else []
-            listed = str(NodeSet.of(node for node in nodes if node >= 0))
-            who = ",".join([*names, listed] if listed else names)
-            after = f"; {len(members)} ranks have no exit status" if job.statuses[members[0]].lost else ""
+        after = ""
+        if job.statuses[members[0]].lost:
+            ranks_have = f"rank {members[0]} has" if len(members) == 1 else f"{len(members)} ranks have"
+            after = f"; {ranks_have} no exit status"
         # The head's own words about a lost node, where it has any, say more than ours.
-        lines.append(f"{who}: {text}{after}" + (f" ({detail})" if detail else ""))
+        lines.append(f"{_who(job, members)}: {text}{after}" + (f" ({detail})" if detail else ""))
     return lines
+
+
+def failures(job: JobState) -> list[str]:
+    """Return one line for each exit status other than 0 with which ranks of a job that is over have ended.
+
+    None if all ranks have the same: ours says it then, as that of a local command does.
+    """
+    groups: dict[int, list[int]] = {}
+    for rank, status in sorted(job.statuses.items()):
+        if status.code and status.error is None:
+            groups.setdefault(status.code, []).append(rank)
+    if any(len(members) == len(job.nodes) for members in groups.values()):
+        return []
+    return [f"{_who(job, members)}: exit status {code}" for code, members in sorted(groups.items())]
+
+
+def _who(job: JobState, ranks: list[int]) -> str:
+    nodes = [job.nodes[rank] for rank in ranks]
+    if len(ranks) == 1:
+        return f"{node_name(nodes[0])} (rank {ranks[0]})"
+    names = ["master"] if min(nodes) < 0 else []
+    listed = str(NodeSet.of(node for node in nodes if node >= 0))
+    return ",".join([*names, listed] if listed else names)

@@ -269,6 +269,21 @@ class SequentialForm:
         self._turn = -1
         self._held = held
         self._over: set[int] = set()
+        self._in_line = False
+        """What was given to the inner form last for stdout has no newline at its end."""
+
+    def _show(self, stream: InboundStream, data: bytes) -> None:
+        if stream.stream == STDOUT and data:
+            self._in_line = not data.endswith(b"\n")
+        self._inner.output(stream, data)
+
+    def _divide(self, rank: int) -> None:
+        if self._divider is None:
+            return
+        if self._in_line:
+            self._sinks[STDOUT].write(b"\n")
+            self._in_line = False
+        self._divider(rank)
 
     def _advance(self) -> None:
         while self._turn < 0 or self._turn in self._over:
@@ -277,10 +292,9 @@ class SequentialForm:
             self._turn += 1
             if self._turn >= len(self._job.nodes):
                 return
-            if self._divider is not None:
-                self._divider(self._turn)
+            self._divide(self._turn)
             for stream, data in self._held.take(self._turn):
-                self._inner.output(stream, data)
+                self._show(stream, data)
                 for sink in self._sinks.values():
                     sink.drain_beyond_bound()
 
@@ -288,7 +302,7 @@ class SequentialForm:
         if self._turn < 0:
             self._advance()
         if stream.rank == self._turn:
-            self._inner.output(stream, data)
+            self._show(stream, data)
         else:
             assert stream.rank > self._turn, "output of a rank that was over"
             self._held.add(stream, data)

@@ -42,6 +42,10 @@ STOP_ANSWER_S = 1.0
 """How long to wait for the nodes' word before stopping ourselves."""
 
 EXIT_REFUSED = 125
+EXIT_OUTPUT = 74
+"""Our output could not be written."""
+EXIT_UNREADABLE = 1
+"""Our input could not be read: the least that the job's status can be."""
 EXIT_UNKNOWN = 255
 """What became of the job, or of some of it, cannot be known."""
 EXIT_SIGNAL_BASE = 128
@@ -99,6 +103,8 @@ class Relay:
         self._form: Form | None = None
         self._read_stdin = read_stdin
         self._joined = joined
+        self.says_failures = True
+        """Say at the end on which nodes ranks have failed, if not on all in the same way."""
         # What reads our output, such as less(1), may read its keys from the same terminal.
         self.leaves_at_end = joined and os.isatty(0) and os.isatty(1)
         """Ctrl-D leaves the job."""
@@ -119,6 +125,7 @@ class Relay:
         self._abandoned = False
         """Do not even write what is here already."""
         self._told_to_end = False
+        self._unreadable = False
         self._give_up_at: float | None = None
         self._written_bytes = 0
         self._stop_request: Request | None = None
@@ -167,9 +174,14 @@ class Relay:
                 self._output_failed(error)
             while any(sink.pending_bytes for sink in self._sinks.values()):
                 self._turn()
+        if self.says_failures and self._leave is None and not self._told_to_end:
+            for line in messages.failures(self._job):
+                self.say(line)
         if self._job.done_text:
             self.say(f"job {self._job.id}: {self._job.done_text}")
-        return self._job.exit_status if self._leave is None else self._leave
+        if self._leave is not None:
+            return self._leave
+        return max(self._job.exit_status, EXIT_UNREADABLE if self._unreadable else 0)
 
     def release(self) -> None:
         """Say that we have all that we want of the job; a lost head will not hear it, and its successor keeps the job
@@ -445,6 +457,7 @@ class Relay:
                 return
             if error.errno != EIO:
                 self.say(f"cannot read stdin: {error.strerror}")
+                self._unreadable = True
             data = b""
         if not self.leaves_at_end:
             self._session.send_stdin(self._job, data, end=not data)
@@ -469,7 +482,7 @@ class Relay:
             self._leave = EXIT_BROKEN_PIPE
         else:
             self.say(f"cannot write {error.filename or 'output'}: {error.strerror}")
-            self._leave = EXIT_REFUSED
+            self._leave = EXIT_OUTPUT
         self._abandon()
         if self._joined:
             # A terminal whose window is closed says EIO, and is a hang-up.

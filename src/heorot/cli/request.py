@@ -228,9 +228,6 @@ def run(command: str, body: Callable[[list[str]], int], arguments: Sequence[str]
     except UsageError as error:
         print(f"{command}: {error}; try '{command} --help'", file=sys.stderr)
         return USAGE_STATUS
-    except UnicodeError:
-        print(f"{command}: an argument is not valid text in this locale", file=sys.stderr)
-        return USAGE_STATUS
     except HeorotError as error:
         print(f"{command}: {error}", file=sys.stderr)
         return REFUSED_STATUS

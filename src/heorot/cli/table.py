@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import os
 
+from heorot.safe_text import printable as printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 MIN_LAST_COLUMN_CHARS = 8
-
-
-def printable(text: str) -> str:
-    """Return the text with everything that could drive a terminal written as an escape, ``\\x1b``.
-
-    A process chooses its own arguments; they must not be able to move somebody's cursor or change a window's title.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in text
-    )
 
 
 def text_of(data: bytes) -> str:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 
 from heorot.images.files import open_file
-from heorot.images.find import DEFAULT_PATH, find, interpreter_line, line_ends_of, plain
-from heorot.images.identity import ImageError, shown
+from heorot.images.find import DEFAULT_PATH, find, interpreter_line, line_ends_of, plain, why_not_executable
+from heorot.images.identity import CommandError, ImageError, shown
+from heorot.status import EXIT_NO_COMMAND, EXIT_NOT_EXECUTABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ def closure(program: bytes, environment: Sequence[bytes], directory: bytes) -> l
 
     Raises
     ------
+    CommandError
+        If it is for another kind of machine, or an interpreter is missing or cannot be executed.
     ImageError
-        If it is for another kind of machine, or an interpreter or a library is missing or cannot be read.
+        If a library is missing or cannot be read.
     """
     variables = dict(entry.partition(b"=")[::2] for entry in environment)
     found: dict[bytes, None] = {}
@@ -81,11 +84,14 @@ def _interpreters(path: bytes, head: bytes, variables: dict[bytes, bytes], direc
         # execvp(3) gives it to the shell.
         return [b"/bin/sh"]
     if not words:
-        raise ImageError(f"{shown(path)} names no interpreter after #!")
+        raise CommandError(EXIT_NOT_EXECUTABLE, f"{shown(path)} names no interpreter after #!")
     interpreter = os.path.join(directory, words[0])
-    if not os.path.isfile(interpreter):
+    if not os.path.exists(interpreter):
         text = f"{shown(path)} needs the interpreter {shown(words[0])}, which does not exist{line_ends_of(words[0])}"
-        raise ImageError(text)
+        raise CommandError(EXIT_NO_COMMAND, text)
+    if not os.path.isfile(interpreter) or not os.access(interpreter, os.X_OK):
+        text = f"{shown(path)} needs the interpreter {shown(words[0])}, which cannot be executed: "
+        raise CommandError(EXIT_NOT_EXECUTABLE, text + why_not_executable(os.stat(interpreter).st_mode))
     needed = [plain(interpreter)]
     if os.path.basename(interpreter) == b"env":
         # env(1) runs the first word that is neither an option nor an assignment.
@@ -94,7 +100,7 @@ def _interpreters(path: bytes, head: bytes, variables: dict[bytes, bytes], direc
             runs = find(named[0], variables.get(b"PATH", DEFAULT_PATH), directory)
             if runs is None:
                 text = f"{shown(path)} needs the interpreter {shown(named[0])}, which is not in PATH"
-                raise ImageError(text + line_ends_of(named[0]))
+                raise CommandError(EXIT_NO_COMMAND, text + line_ends_of(named[0]))
             needed.append(runs)
     return needed
 
@@ -108,9 +114,10 @@ def _add_libraries(
     machine = int.from_bytes(head[18:20], _byte_order(head))
     own = _MACHINES.get(os.uname().machine)
     if own is not None and machine not in own:
-        raise ImageError(
+        raise CommandError(
+            EXIT_NOT_EXECUTABLE,
             f"{shown(path)} is a program for {_MACHINE_NAMES.get(machine, f'machine {machine}')};"
-            f" this is {os.uname().machine}"
+            f" this is {os.uname().machine}",
         )
     try:
         segments = _segments(head)
@@ -121,7 +128,8 @@ def _add_libraries(
     if loader is None:
         return
     if not os.path.isfile(loader):
-        raise ImageError(f"{shown(path)} needs the loader {shown(loader)}, which does not exist")
+        text = f"{shown(path)} needs the loader {shown(loader)}, which does not exist"
+        raise CommandError(EXIT_NO_COMMAND, text)
     for library in _libraries(path, loader, variables, directory):
         found[library] = None
     found[plain(loader)] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import time_ns
 
 from heorot.core.errors import HeorotError
+from heorot.safe_text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class CommandError(ImageError):
 
 def shown(path: bytes) -> str:
     """Return a path as text for people."""
-    text = path.decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else repr(text)
+    text = path.decode("utf-8", "surrogateescape")
+    return text if text.isprintable() else f"'{printable(text)}'"
 
 
 def identity(status: stat_result) -> list[int]:

@@ -518,7 +518,7 @@ def _spawn_error(error: OSError, path: bytes) -> StartError:
     number = error.errno or 0
     if number == errno.ENOENT:
         if os.path.exists(path):
-            return StartError(errno.ENOEXEC, f"cannot execute {name}: {_no_interpreter(path)}")
+            return StartError(number, f"cannot execute {name}: {_no_interpreter(path)}")
         return StartError(number, f"no such command: {name}")
     if number == errno.EACCES:
         with contextlib.suppress(OSError):
