@@ -14,6 +14,7 @@ import pytest
 
 from tests.cluster.harness import Cluster, await_that
 from tests.support.disks import fill, free_bytes, small_disk
+from tests.support.etcd import free_ports
 
 LINES = 3_000_000
 """What the talkative job says: more than the disk holds."""
@@ -172,3 +173,22 @@ def touch_all(directory: Path) -> None:
     """Make files until there can be no more."""
     for number in range(100_000):
         (directory / str(number)).touch()
+
+
+def test_a_head_under_a_service_manager_says_why_through_its_keeper(tmp_path: Path) -> None:
+    made = Cluster(tmp_path / "head")
+    config = str(tmp_path / "head.toml")
+    options = ["--listen", f"127.0.0.1:{free_ports(1)[0]}", "--socket", str(made.directory / "head.sock")]
+    made.check("heorot", "head", "init", "--config", config, *options)
+    (made.directory / "coord").mkdir()
+    (made.directory / "coord" / "epoch").write_text("seven\n")
+    with made.start("bphead", "--config", config) as head:
+        why = f"h0: cannot read the epoch from {made.directory}/coord/epoch: "
+        await_that(lambda: why in made.run("heorot", "status").stdout.decode(), "the keeper's reason")
+        answer = made.run("heorot", "status", "--json")
+        assert (answer.returncode, json.loads(answer.stdout)["heads"][0]["keeper_pid"]) == (125, head.pid)
+        (made.directory / "coord" / "epoch").write_text("7\n")
+        await_that(lambda: made.run("heorot", "status").returncode == 0, "the head leads")
+        assert made.status()["epoch"] == 8
+        head.terminate()
+        head.communicate()

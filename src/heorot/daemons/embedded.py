@@ -19,7 +19,7 @@ from heorot.core.messages import Hop, Placement
 from heorot.core.space_events import SpaceConfig
 from heorot.core.tickets import seal_placement
 from heorot.daemons.bphead import HeadSettings
-from heorot.daemons.bpnode import NodeSettings
+from heorot.daemons.bpnode import KEPT, NodeSettings
 from heorot.daemons.layout import Layout
 from heorot.daemons.stores import open_store
 from heorot.procs.namespace import pid_range
@@ -152,7 +152,9 @@ class Embedded:
             for name in ("state", "spool"):
                 (directory / name).mkdir(mode=0o700)
             self._write_placement(node)
-            SlotFile(directory / "state" / "epoch").reserve()
+            for name in KEPT:
+                # Not flushed, as the agent would: a cluster like this one does not outlive its machine.
+                SlotFile(directory / "state" / name).reserve()
         except OSError as error:
             raise disk_error(error, self.layout.root) from error
         self._issued.add(node.number)
