@@ -187,6 +187,29 @@ def test_a_command_as_pip_leaves_it_works_without_what_pythonpath_names(tmp_path
     assert (done.returncode, done.stdout) == (7, "hello a 0 0\n"), done.stderr
 
 
+def test_a_python_that_others_cannot_run_is_told(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    shutil.copy("/bin/true", closed / "python3")
+    (tmp_path / "python3").symlink_to(closed / "python3")
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.stat().st_mode & 0o005 == 0o005:
+            break  # everybody's
+        directory.chmod(0o755)
+    said = first_lines.unreachable(str(tmp_path / "python3"))
+    assert f"({closed}/python3): {closed} is closed to them" in said
+    script = tmp_path / "command"
+    script.write_bytes(first_lines.first_lines(str(tmp_path / "python3")))
+    script.chmod(0o755)
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    status, output = run(*other, "sh", "-c", f"{script}; exit $?")
+    assert status == 126
+    assert "Permission denied" in output
+    closed.chmod(0o755)
+    assert first_lines.unreachable(str(tmp_path / "python3")) == ""
+    assert run(*other, script) == (0, "")
+
+
 def test_pip_writes_the_interpreter_into_the_commands_of_a_wheel(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "README.md", "LICENSE", "bin", "man", "completions", "systemd"):
         source = ROOT / name

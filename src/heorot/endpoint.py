@@ -10,6 +10,7 @@ from heorot.core.errors import RequestError
 
 DEFAULT_DIRECTORY = "/run/heorot"
 SOCKET_NAME = "head.sock"
+WARDEN_SOCKET_NAME = "warden.sock"
 CLUSTER_FILE = "cluster.toml"
 MAX_PATH_BYTES = 107
 """The longest path that fits a unix socket address."""
@@ -56,8 +57,8 @@ def connect_head(directory: str) -> _socket.socket:
     Raises
     ------
     RequestError
-        Code ``no-cluster`` if there is none, ``no-head`` if nothing listens now, ``permission`` if the caller may not
-        connect, ``untrusted`` if whoever listens is neither root nor the caller.
+        Code ``no-cluster`` if there is none, ``no-head`` if nothing listens now, ``no-warden`` if nothing will,
+        ``permission`` if the caller may not connect, ``untrusted`` if whoever listens is neither root nor the caller.
     """
     path = os.path.join(directory, SOCKET_NAME)
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
@@ -125,9 +126,39 @@ def check_server(connection: _socket.socket, path: str) -> None:
 
 
 def no_head(directory: str) -> RequestError:
-    """Return the error that no head serves the cluster in this directory."""
+    """Return the error that no head serves the cluster in this directory.
+
+    Code ``no-head``, or ``no-warden`` if the cluster is an embedded one whose daemons are all gone: no head will come.
+    """
+    if _lost_its_warden(directory):
+        return RequestError(
+            "no-warden",
+            f"the cluster at {directory} is dead: its warden was ended, and with it all daemons and jobs;"
+            f" 'heorot down --dir {directory}' removes what is left, then 'heorot up' makes a new one",
+        )
     return RequestError(
         "no-head",
-        f"no head is running at {directory}; for a cluster of 'heorot up', 'heorot head start h0' starts one, and"
+        f"no head is running at {directory}; for a cluster of 'heorot up', 'heorot head start' starts one, and"
         " 'heorot down' removes what is left of it",
     )
+
+
+def _lost_its_warden(directory: str) -> bool:
+    """Whether the warden of an embedded cluster has left its socket and listens no more: none is started again."""
+    if cluster_mark(directory) is None:
+        return False
+    try:
+        directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
+    try:
+        connection.connect(f"/proc/self/fd/{directory_fd}/{WARDEN_SOCKET_NAME}")
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        pass  # there was none yet, or it is busy
+    finally:
+        connection.close()
+        os.close(directory_fd)
+    return False

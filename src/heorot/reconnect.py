@@ -55,7 +55,8 @@ class HeadSearch:
         Raises
         ------
         RequestError
-            ``no-cluster`` if the cluster was taken down, or another one is in its place; ``untrusted`` if another
+            ``no-cluster`` if the cluster was taken down, or another one is in its place; ``no-warden`` if it has lost
+            its warden; ``untrusted`` if another
             user's program is; ``no-head`` if the limit is over; there is one attempt in any case.
         """
         now = monotonic()
@@ -73,8 +74,8 @@ class HeadSearch:
         try:
             return connect_head(self._directory)
         except RequestError as error:
-            # Somebody else at the head's place is no head that is late.
-            if late or error.code == "untrusted":
+            # Somebody else at the head's place is no head that is late, and a cluster without its warden gets none.
+            if late or error.code in ("untrusted", "no-warden"):
                 raise
             return None
 

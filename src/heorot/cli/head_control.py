@@ -25,11 +25,12 @@ POLL_S = 0.02
 """How long to wait before it is asked again."""
 
 _OPTIONS = [Option("-d --dir", "the cluster's directory (default: HEOROT_DIR, or /run/heorot)", "DIR")]
-_FORM = "[OPTION]... NAME..."
-START = Command("heorot head start", _FORM, "Start heads that were stopped.", _OPTIONS)
+START = Command(
+    "heorot head start", "[OPTION]... [NAME]...", "Start heads that were stopped, or all that do not run.", _OPTIONS
+)
 STOP = Command(
     "heorot head stop",
-    _FORM,
+    "[OPTION]... NAME...",
     "Stop heads. Without any, the nodes keep their processes and wait for one.",
     _OPTIONS,
 )
@@ -47,17 +48,23 @@ def _body(what: str, arguments: list[str]) -> int:
     parsed = parse(command, arguments)
     if parsed.has("help") or parsed.has("version"):
         return show_help(command, parsed)
-    if not parsed.operands:
+    names = list(parsed.operands)
+    if not names and what == "stop":
         raise UsageError("which head? For example h0; heorot status names them")
     directory = cluster_directory(parsed.get("dir") or None)
     with control.connect(Layout(directory)) as warden:
-        control.ask(warden, f"{what}-heads", heads=parsed.operands)
-        failures = _await_start(warden, parsed.operands) if what == "start" else []
+        if not names:
+            names = [head["name"] for head in control.ask(warden, "status")["heads"] if not head["keeper_pid"]]
+            if not names:
+                sys.stderr.write(f"heorot head {what}: every head of {directory} runs already\n")
+                return 0
+        control.ask(warden, f"{what}-heads", heads=names)
+        failures = _await_start(warden, names) if what == "start" else []
     for failure in failures:
         print(f"heorot head {what}: {printable(failure)}", file=sys.stderr)
     if failures:
         return 1
-    if not _await_listing(directory, set(parsed.operands), what == "start"):
+    if not _await_listing(directory, set(names), what == "start"):
         text = f"the active head does not list that yet: see 'heorot status --dir {directory}' in a moment"
         print(f"heorot head {what}: {text}", file=sys.stderr)
     return 0

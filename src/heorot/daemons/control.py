@@ -16,7 +16,7 @@ from typing import Any
 from heorot.core.errors import HeorotError, RequestError
 from heorot.daemon_mark import WARDEN_NAME, daemon_mark
 from heorot.daemons.layout import LOCK, Layout
-from heorot.endpoint import check_server
+from heorot.endpoint import check_server, no_head
 
 ANSWER_TIMEOUT_S = 60.0
 KEEPER_TIMEOUT_S = 10.0
@@ -44,6 +44,8 @@ def connect(layout: Layout) -> socket.socket:
         raise
     except OSError as error:
         sock.close()
+        if isinstance(error, ConnectionRefusedError):
+            raise NoWarden(no_head(layout.root).message) from error
         raise NoWarden(f"no cluster runs in {layout.root} ({error.strerror or error})") from error
     return sock
 
