@@ -11,6 +11,8 @@ from heorot.core.errors import ProtocolError, RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from heorot.session import Request
     from heorot.status import Status
 
@@ -122,9 +124,9 @@ class JobState:
     """
 
     __slots__ = (
-        "acknowledge_bytes", "cut_off", "detached", "done", "done_text", "error", "from_attach", "id", "leaving",
-        "missing_streams", "nodes", "pids", "released", "request", "resuming", "staging", "statuses", "stdin",
-        "streams", "unwanted",
+        "acknowledge_bytes", "cut_off", "detached", "done", "done_text", "error", "from_attach", "id", "launch",
+        "leaving", "missing_streams", "nodes", "pids", "released", "request", "resuming", "staging", "statuses",
+        "stdin", "streams", "unwanted",
     )  # fmt: skip
 
     def __init__(self, request: int) -> None:
@@ -154,6 +156,8 @@ class JobState:
         """The next head's word that it has the program, too: one that was lost had it before the launch."""
         self.resuming = False
         """Its head was lost, and the next one has not said yet that it goes on."""
+        self.launch: list[Any] | None = None
+        """How to hand it over to a head that does not know it; None: there is no need any more."""
         self.leaving = False
         """It is to be released as soon as a head goes on with it."""
 
@@ -161,6 +165,16 @@ class JobState:
     def launched(self) -> bool:
         """Whether the head has acknowledged it, and has what we must leave behind if we go."""
         return bool(self.id) and (self.staging is None or self.staging.finished)
+
+    @property
+    def news(self) -> bool:
+        """Whether anything was heard of it, so that a node has it."""
+        return bool(self.pids or self.statuses or self.streams or not self.input_is_whole)
+
+    @property
+    def input_is_whole(self) -> bool:
+        """Whether all of its input can still be sent: nobody has acknowledged any."""
+        return not any(stream.acknowledged for stream in self.stdin.values())
 
     @property
     def complete(self) -> bool:
@@ -213,6 +227,12 @@ class JobState:
         self.id = job
         self.nodes = [node for i in range(0, len(runs), 2) for node in range(runs[i], runs[i] + runs[i + 1])]
         self.acknowledge_bytes = max(1, window_bytes // 2)
+
+    def keep_launch(self, launch: list[Any], runs: list[int], receipt: bytes) -> None:
+        """The head has acknowledged this launch with a receipt."""
+        launch[wire.SPAWN_AGAIN] = True
+        launch[wire.SPAWN_JOB], launch[wire.SPAWN_RUNS], launch[wire.SPAWN_RECEIPT] = self.id, runs, receipt
+        self.launch = launch
 
     def output(
         self, rank: int, number: int, offset: int, data: bytes, kept_from: int = 0

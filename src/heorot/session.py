@@ -14,10 +14,11 @@ streams.
 When the connection is lost the owner says so with `connection_lost`, connects to the next head, and calls
 `reconnected`: `outgoing` then holds the greeting and everything that takes up again what was under way. Jobs are
 resumed at their offsets; a launch that was not acknowledged is asked for once more under its key, which starts it at
-most once (it says when it was asked for first, on the clock of the head, and so waits for the welcome); questions are
-repeated; input that was not acknowledged is sent again. Meanwhile the owner may go on as if nothing had happened: what
-it wants is kept, within the same windows, until there is a head. A signal that may have arrived is not sent twice
-unless twice is as good as once.
+most once (it says when it was asked for first, on the clock of the head, and so waits for the welcome); one that was
+acknowledged, and of which nothing was heard since, is handed over with its receipt, because perhaps nobody else has
+it; questions are repeated; input that was not acknowledged is sent again. Meanwhile the owner may go on as if nothing
+had happened: what it wants is kept, within the same windows, until there is a head. A signal that may have arrived is
+not sent twice unless twice is as good as once.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from heorot.job_state import InboundStream, JobState
 from heorot.status import Status
 
 SIGKILL = 9
+MAX_NOTICES = 16
 MAX_UPLOADS = 128
 """Half of the images that a head lets one client offer."""
 
@@ -118,6 +120,8 @@ class Session:
         self._requests: dict[int, Request] = {}
         self._uploads: dict[bytes, Upload] = {}
         """By image: what we offer with our launches."""
+        self.notices: list[str] = []
+        """Why the head lets us wait, for people; the owner takes them away."""
         self._next_request = 1
 
     # -------------------------------------------------- what the owner wants
@@ -314,7 +318,9 @@ class Session:
         self.outgoing += wire.encode(wire.client_hello(__version__))
         waiting = list(self._requests.items())
         for job in self.jobs.values():
-            if job.resuming:
+            if job.resuming and job.launch is not None and not job.news:
+                self._hand_over(job)
+            elif job.resuming:
                 offsets = [number for rank in job.stdin for number in (rank, job.stdin[rank].acknowledged)]
                 # Whether a job that we only joined should end with us is not known here: it goes on.
                 self._send_request(Request(job), wire.resume_job, job.id, offsets, job.from_attach)
@@ -329,6 +335,15 @@ class Session:
                 continue
             self.outgoing += wire.encode(request.message)
 
+    def _hand_over(self, job: JobState) -> None:
+        """Give this head the launch of a job that a former one has acknowledged."""
+        assert job.launch is not None
+        request = Request(job)
+        number = self._number(request)
+        request.message = job.launch
+        job.launch[wire.SPAWN_REQUEST] = number
+        self.outgoing += wire.encode(job.launch)
+
     def _stage_again(self, launch: Request) -> None:
         """A head was lost that had a detached job's program: the next one is to have it before we go."""
         fields, job = launch.message, launch.job
@@ -341,7 +356,7 @@ class Session:
         """Ask the head, whose clock says this, for the launches that no head has acknowledged."""
         for request in self._requests.values():
             fields = request.message
-            if fields[0] == "spawn" and fields[wire.SPAWN_AGAIN]:
+            if fields[0] == "spawn" and fields[wire.SPAWN_AGAIN] and not fields[wire.SPAWN_RECEIPT]:
                 fields[wire.SPAWN_ASKED_AT] = head_ms - int((monotonic() - request.asked_s) * 1000) - 1
                 self.outgoing += wire.encode(fields)
 
@@ -423,6 +438,8 @@ class Session:
                 if request.job is None:
                     raise ProtocolError("the head answered a question with a job")
                 request.job.spawned(message[2], message[3], message[4])
+                if len(message) > 5 and message[5]:
+                    request.job.keep_launch(request.message, message[3], message[5])
                 if request.job.resuming:
                     self._resumed(request.job)
                 if request.job.unwanted:
@@ -431,6 +448,8 @@ class Session:
                     self.jobs[request.job.id] = request.job
         elif tag in ("image-wanted", "image-took"):
             self._upload(message)
+        elif tag == "paused":
+            self.notices = [*self.notices[1 - MAX_NOTICES :], message[2]]
         elif tag == "rows":
             self._requests[message[1]].rows += message[2]
         elif tag == "error":
@@ -461,12 +480,17 @@ class Session:
         request = self._requests.pop(number, None)
         if request is None:
             return
+        job = request.job
+        if job is not None and job.launch is not None and job.input_is_whole and error.code == "no-such-job":
+            # The nodes of which we had news are gone as well; what ran nowhere is still to run.
+            self._hand_over(job)
+            return
         request.finished = True
         request.error = error
-        if request.job is not None:
-            request.job.error = error
-            if request.job.id:
-                self._job_gone(request.job, error, events)
+        if job is not None:
+            job.error = error
+            if job.id:
+                self._job_gone(job, error, events)
 
     def _job_gone(self, job: JobState, error: RequestError, events: list[Event]) -> None:
         """The next head does not go on with this job."""
@@ -529,6 +553,7 @@ def _stdin_acknowledged(job: JobState, message: list[Any], events: list[Event]) 
 
 def _done(job: JobState, message: list[Any], events: list[Event]) -> None:
     job.done = True
+    job.launch = None
     job.done_text = message[2] if len(message) > 2 else ""
 
 

@@ -31,6 +31,7 @@ KEY_BYTES = 16
 """The length of the key of a launch."""
 MAX_HEADLESS_S = 10 * 365 * 86400
 SPAWN_DETACHED, SPAWN_KEY, SPAWN_AGAIN, SPAWN_ASKED_AT, SPAWN_IMAGE = 13, 16, 18, 19, 20
+SPAWN_REQUEST, SPAWN_JOB, SPAWN_RUNS, SPAWN_RECEIPT = 1, 23, 24, 25
 """Where these fields are in a ``spawn``."""
 _OUTPUT_PREFIX = b"\xa6output"
 
@@ -184,12 +185,15 @@ def spawn(
     image: bytes = b"",
     program: bytes = b"",
     program_id: bytes = b"",
+    job: str = "",
+    runs: Sequence[int] = (),
+    receipt: bytes = b"",
 ) -> list[object]:
     """Start a command; answered by ``spawned``."""
     return [
         "spawn", request, nodes, select, argv, environment, directory, umask, limits,
         stdin, stdout, stderr, terminal, detached, max_processes, tell_started,
-        key, headless_ms, again, asked_at_ms, image, program, program_id,
+        key, headless_ms, again, asked_at_ms, image, program, program_id, job, list(runs), receipt,
     ]  # fmt: skip
 
 

@@ -395,6 +395,63 @@ def test_a_launch_that_was_not_acknowledged_is_asked_for_again(session: Session)
     assert session.jobs == {"7.1": job}
 
 
+RECEIPT = b"r" * 32
+
+
+@pytest.fixture
+def receipted(session: Session) -> JobState:
+    """A job that the head has acknowledged with a receipt."""
+    job = session.spawn(**SPAWN, key=KEY)
+    said(session)
+    hear(session, c.Welcome(1, "0", "h", 7), c.Spawned(job.request, "7.1", [4, 2], WINDOW_BYTES, RECEIPT))
+    return job
+
+
+def test_a_launch_of_which_nothing_was_heard_is_handed_to_each_next_head(session: Session, receipted: JobState) -> None:
+    session.send_stdin(receipted, b"input")
+    said(session)
+    (launch,) = next_head(session)
+    assert isinstance(launch, c.Spawn)
+    assert (launch.again, launch.job, launch.runs, launch.receipt, launch.key) == (True, "7.1", [4, 2], RECEIPT, KEY)
+    (launch,) = next_head(session)
+    assert isinstance(launch, c.Spawn)
+    hear(session, c.Spawned(launch.request, "7.1", [4, 2], WINDOW_BYTES))
+    assert said(session) == [c.ClientStdin("7.1", -1, 0, b"input", False)]
+    assert (session.jobs, receipted.resuming) == ({"7.1": receipted}, False)
+
+
+def test_a_job_of_which_something_was_heard_is_asked_for_and_handed_over_if_it_is_not_known(
+    session: Session, receipted: JobState
+) -> None:
+    hear(session, c.Started("7.1", [0, 100]))
+    (resume,) = next_head(session)
+    assert isinstance(resume, c.AttachJob)
+    assert hear(session, c.Error(resume.request, "no-such-job", "there is no job 7.1")) == []
+    (launch,) = said(session)
+    assert isinstance(launch, c.Spawn)
+    assert launch.receipt == RECEIPT
+    # What cannot be gone on with is lost, once.
+    (ended,) = hear(session, c.Error(launch.request, "collected", "job 7.1 is over"))
+    assert isinstance(ended, Ended)
+    assert ended.ranks == [0, 1]
+
+
+def test_a_job_whose_input_was_taken_is_not_handed_over(session: Session, receipted: JobState) -> None:
+    session.send_stdin(receipted, b"input")
+    hear(session, c.ClientStdinAck("7.1", -1, 5, False))
+    (resume,) = next_head(session)
+    assert isinstance(resume, c.AttachJob)
+    (ended,) = hear(session, c.Error(resume.request, "no-such-job", "there is no job 7.1"))
+    assert isinstance(ended, Ended)
+    assert said(session) == []
+
+
+def test_why_the_head_lets_us_wait_is_kept_for_people(session: Session, receipted: JobState) -> None:
+    hear(session, *[c.Paused(1, f"reason {number}", []) for number in range(100)])
+    assert session.notices[-1] == "reason 99"
+    assert len(session.notices) <= 16
+
+
 def test_the_next_head_is_given_the_program_of_a_detached_launch_once(session: Session) -> None:
     offer = Offer(IMAGE, b"/bin/x", b"", b"")
     session.offer(Upload(offer), IMAGE)

@@ -175,7 +175,16 @@ class HeadRig:
         """Let a client start a job; return its id."""
         self.looked()
         self.ask(c.Spawn(request, nodes, "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], detached), client)
+        if detached:
+            self.confirm()
         return next(message.job for message in self.told(client) if isinstance(message, c.Spawned))
+
+    def confirm(self) -> None:
+        """Let the first node that was asked for its copy of a launch give it."""
+        where, fetch = self.commands(m.FetchLaunch)[-1]
+        launch = next(launch for _, launch in self.commands(m.Launch) if launch.job == fetch.job)
+        first = int(where.strip("n[").replace("-", " ").replace(",", " ").rstrip("]").split()[0])
+        self.up(first, m.LaunchCopy(launch.job, launch.ticket, launch.signature))
 
     # ------------------------------------------------------------------ what the head wants
 

@@ -376,7 +376,10 @@ def test_a_signal_says_which_nodes_it_could_not_reach() -> None:
     head.up(0, m.LaunchCopy("1.1", launch.ticket, launch.signature))
     head.client()
     head.ask(c.Signal(1, "1.1", None, None, 15))
+    assert not head.commands(m.Query), "n1 may be back in a moment"
+    head.wait(5_000, "settle")
     (query,) = [query for _, query in head.commands(m.Query)]
+    head.looked()
     head.up(0, m.Reply(query.id, 1, []))
     assert head.told() == [c.Signalled(1, 1, [1])]
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from heorot.core import client_messages as c
+from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
 from heorot.core.machine import ClientOpened, FromClient
 from tests.core.rigs import HeadRig
@@ -26,6 +27,8 @@ def launch(head: HeadRig, client: int, request: int = 1, **changes: Any) -> str:
     head.looked()
     fields = {"detached": True, **changes}
     head.ask(c.Spawn(request, "n0", "list", [b"prog"], [], b"/", 18, [], None, None, None, [], **fields), client)
+    if head.commands(m.FetchLaunch):
+        head.confirm()
     answer = next(message for message in head.told(client) if isinstance(message, c.Spawned | c.Error))
     return answer.job if isinstance(answer, c.Spawned) else answer.code
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
+from heorot.core.machine import ClientOpened
 from heorot.core.tickets import seal_ticket
 from tests.core.rigs import HeadRig, held, sign, ticket
 
 KEY = b"k" * 16
-UNREADY = {"settle_ms": 5_000}
+UNREADY = {"settle_ms": 2_000}
 
 
 def new_head(nodes: int) -> HeadRig:
@@ -32,6 +35,11 @@ def again(nodes: str = "n[0-1]", select: str = "list", request: int = 1, detache
     return c.Spawn(
         request, nodes, select, [b"prog"], [], b"/", 18, [], b"", b"", b"", [], detached, key=KEY, again=True
     )  # fmt: skip
+
+
+def answers(head: HeadRig) -> list[Any]:
+    """Return what the client was told, without words on why it waits."""
+    return [message for message in head.told() if not isinstance(message, c.Paused)]
 
 
 def refusals(head: HeadRig) -> list[str]:
@@ -70,7 +78,10 @@ def test_that_a_job_is_gone_is_only_said_when_all_nodes_have_spoken() -> None:
     head.ask(c.AttachJob(1, "1.1", False, True, []))
     head.attach(0)
     head.wait(5_000, "settle")
-    assert head.told() == []
+    assert head.told() == [c.Paused(1, "waiting for n1, of which the new head has not heard yet", [1, 1])]
+    head.looked()
+    head.wait(100, "settle")
+    assert head.told() == [], "it is said once"
     head.attach(1)
     assert refusals(head) == ["no-such-job"]
 
@@ -79,9 +90,10 @@ def test_a_job_whose_nodes_never_come_back_is_given_up_after_the_grace() -> None
     head = new_head(2)
     head.ask(c.AttachJob(1, "1.1", False, True, []))
     head.wait(59_999, "settle")
-    assert head.told() == []
+    assert answers(head) == []
     head.wait(1, "settle")
-    assert refusals(head) == ["no-such-job"]
+    (error,) = answers(head)
+    assert (error.code, "n[0-1] have not been heard of" in error.message) == ("no-such-job", True)
 
 
 def test_a_launch_that_was_started_is_not_started_again() -> None:
@@ -191,7 +203,7 @@ def test_a_launch_that_may_run_on_a_silent_node_is_refused() -> None:
     head.ask(again())
     head.attach(0)
     head.wait(4_999, "settle")
-    assert head.told() == []
+    assert answers(head) == []
     head.wait(1, "settle")
     assert refusals(head) == ["launch-unknown"]
     assert not head.commands(m.Launch)
@@ -222,14 +234,17 @@ def test_a_node_that_stays_away_holds_new_work_up_for_a_while() -> None:
     head.ask(c.Spawn(1, "", "up", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
     head.ask(c.Spawn(2, "n1", "list", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
     head.attach(0)
-    head.wait(999, "settle")
+    head.wait(1_999, "settle")
     assert head.told() == []
     head.wait(1, "settle")
-    assert [type(message) for message in head.told()] == [c.Spawned]
-    head.wait(3_999, "settle")
+    (spawned,) = answers(head)
+    assert "left out n1" in head.machine.jobs.jobs[spawned.job].text
+    head.wait(2_999, "settle")
     assert refusals(head) == []
     head.wait(1, "settle")
     assert refusals(head) == ["node-down"]
+    head.ask(c.Spawn(3, "", "up", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    assert head.machine.jobs.jobs["2.2"].text == "", "it is down, and that is nothing new"
 
 
 def test_a_question_about_no_node_is_answered_with_nothing_when_the_nodes_are_known() -> None:
@@ -330,3 +345,280 @@ def test_offsets_that_cannot_be_are_refused() -> None:
     for offsets in ([-1], [-2, 0], [1, 0], [0, -5]):
         with pytest.raises(ProtocolError):
             head.ask(c.AttachJob(5, job, False, True, offsets))
+
+
+# ------------------------------------------------------------------ a launch is the same launch under every head
+
+
+def launch_up(**changes: Any) -> c.Spawn:
+    """Return a launch on the nodes that are up, as the library asks for it."""
+    ask = c.Spawn(1, "up", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], False, key=KEY)
+    return replace(ask, **changes)
+
+
+def acknowledged(nodes: int, **changes: Any) -> tuple[c.Spawn, c.Spawned]:
+    """Let a first head acknowledge a launch; return how its client hands it to the next, and what it was told."""
+    former = HeadRig(nodes)
+    former.client()
+    for node in range(nodes):
+        former.attach(node)
+    former.ask(launch_up(**changes))
+    (spawned,) = former.told()
+    return launch_up(again=True, job=spawned.job, runs=spawned.runs, receipt=spawned.receipt, **changes), spawned
+
+
+@pytest.mark.parametrize("nodes", ["up", "n0,up", "!down"])
+def test_a_launch_by_states_is_not_started_again_while_any_node_may_have_it(nodes: str) -> None:
+    head = new_head(2)
+    head.ask(launch_up(nodes=nodes, again=True))
+    head.attach(0)
+    assert not head.commands(m.Launch), "n1, which was up for the former head, may run it"
+    launch = seal_ticket(sign, ticket("1.1", [0, 2], key=KEY, uid=0))
+    head.attach(1, [held("1.1", running=[1, 100])])
+    hand_over(head, 1, launch)
+    assert head.told()[0] == c.Spawned(1, "1.1", [0, 2], 4096)
+    assert [(where, launch.job) for where, launch in head.commands(m.Launch)] == [("n0", "1.1")]
+
+
+def test_a_launch_by_states_starts_without_the_nodes_that_are_given_up_and_says_so() -> None:
+    head = new_head(2)
+    head.ask(launch_up(again=True))
+    head.attach(0)
+    head.wait(4_999, "settle")
+    assert answers(head) == []
+    head.wait(1, "settle")
+    (spawned,) = answers(head)
+    assert (spawned.job, spawned.runs) == ("2.1", [0, 1])
+    assert "left out n1" in head.machine.jobs.jobs["2.1"].text
+    # What it ran after all has no place in the table: the same launch is another job by now.
+    launch = seal_ticket(sign, ticket("1.1", [0, 2], key=KEY, uid=0))
+    head.attach(1, [held("1.1", running=[1, 100])])
+    head.looked()
+    hand_over(head, 1, launch)
+    assert head.commands(m.Release) == [("n1", m.Release("1.1"))]
+    assert not head.commands(m.Launch)
+    head.close(1)
+    head.looked()
+    head.attach(1, [held("1.1", running=[1, 100])])
+    assert head.commands(m.Release) == [("n1", m.Release("1.1"))], "the word was lost with the link"
+    assert list(head.machine.jobs.jobs) == ["2.1"]
+
+
+def test_an_acknowledged_launch_that_no_node_has_is_started_under_its_id_at_once() -> None:
+    again, spawned = acknowledged(2)
+    head = new_head(2)
+    head.attach(0)
+    head.ask(again)
+    assert head.told()[0] == c.Spawned(1, spawned.job, [0, 2], spawned.window_bytes)
+    assert [(where, launch.job) for where, launch in head.commands(m.Launch)] == [("n0", spawned.job)]
+    head.looked()
+    head.attach(1)
+    assert [(where, launch.job) for where, launch in head.commands(m.Launch)] == [("n1", spawned.job)]
+
+
+def test_an_acknowledged_launch_that_some_nodes_have_is_completed() -> None:
+    again, spawned = acknowledged(3)
+    head = new_head(3)
+    head.attach(0, [held(spawned.job, running=[0, 100])])
+    head.attach(1)
+    head.looked()
+    head.ask(again)
+    assert [type(message) for message in head.told()] == [c.Spawned, c.Started]
+    assert [where for where, _ in head.commands(m.Launch)] == ["n1"]
+    head.looked()
+    head.attach(2, [held(spawned.job, exited=[2, 0, 0, 0])])
+    assert not head.commands(m.Launch)
+    assert head.machine.jobs.jobs[spawned.job].over == 1
+
+
+def test_an_acknowledged_launch_is_lost_with_a_node_that_stays_away() -> None:
+    again, spawned = acknowledged(2)
+    head = new_head(2)
+    head.attach(0)
+    head.ask(again)
+    head.report(0, spawned.job, [0, 100], [0, 0, 0, 0])
+    head.wait(60_000, "missing:1")
+    assert head.kinds()[-2:] == [c.Lost, c.Done]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"job": "1.2"}, {"runs": [0, 1]}, {"key": b"x" * 16}, {"receipt": b"x" * 32}, {"job": "no id"}]
+)
+def test_nobody_can_claim_another_job_or_other_nodes(changes: dict[str, Any]) -> None:
+    again, _ = acknowledged(2)
+    head = new_head(2)
+    head.attach(0)
+    head.attach(1)
+    head.ask(replace(again, **changes))
+    assert refusals(head) == ["bad-request"]
+
+
+def test_the_receipt_of_another_user_means_nothing() -> None:
+    again, _ = acknowledged(1)
+    head = new_head(1)
+    head.attach(0)
+    head.give(ClientOpened(2, "user", 1000, 1000, ()))
+    head.ask(c.ClientHello(1, "test"), client=2)
+    head.ask(again, client=2)
+    assert [message.code for message in head.told(2) if isinstance(message, c.Error)] == ["bad-request"]
+
+
+def test_a_receipt_is_of_no_use_under_the_head_that_gave_it() -> None:
+    head = HeadRig(1)
+    head.client()
+    head.attach(0)
+    head.ask(launch_up())
+    (spawned,) = head.told()
+    job = head.machine.jobs.jobs[spawned.job]
+    head.report(0, job.id, [0, 100], [0, 0, 0, 0])
+    head.ask(c.ClientRelease(job.id))
+    head.looked()
+    del head.machine.jobs.jobs[job.id]
+    head.machine.jobs._keys.drop(job)
+    head.ask(launch_up(again=True, job=spawned.job, runs=spawned.runs, receipt=spawned.receipt))
+    assert refusals(head) == ["collected"]
+
+
+def test_a_detached_launch_is_acknowledged_when_a_node_has_it() -> None:
+    head = HeadRig(4)
+    head.client()
+    for node in range(4):
+        head.attach(node)
+    head.ask(launch_up(detached=True))
+    assert head.told() == []
+    assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n0", "n2", "n3"]
+    head.up(2, m.LaunchCopy("1.1", b"", b""))
+    assert head.told() == [], "it has not come to n2"
+    head.confirm()
+    (spawned,) = head.told()
+    assert (spawned.job, spawned.runs, spawned.receipt) == ("1.1", [0, 4], b"")
+
+
+def test_a_detached_launch_asks_others_when_the_nodes_that_were_asked_are_gone() -> None:
+    head = HeadRig(2)
+    head.client()
+    head.attach(0)
+    head.attach(1)
+    head.close(1)
+    head.ask(launch_up(nodes="n[0-1]", detached=True))
+    assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n0"]
+    head.up(0, m.SpaceGone(7))
+    assert head.told() == []
+    head.looked()
+    head.attach(1)
+    assert [where for where, _ in head.commands(m.Launch)] == ["n1"]
+    assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n1"]
+    head.confirm()
+    assert [type(message) for message in head.told()] == [c.Spawned]
+
+
+def test_a_detached_launch_without_any_node_left_is_acknowledged_as_lost() -> None:
+    head = HeadRig(1)
+    head.client()
+    head.attach(0)
+    head.ask(launch_up(detached=True))
+    head.up(0, m.SpaceGone(7))
+    assert [type(message) for message in head.told()] == [c.Spawned]
+    assert head.machine.jobs.jobs["1.1"].done
+
+
+def test_words_for_states_wait_for_a_new_head_to_settle_and_name_the_silent() -> None:
+    head = new_head(2)
+    head.attach(0)
+    head.ask(c.ListNodes(1, ""))
+    head.ask(c.Resolve(2, "up", "list"))
+    head.ask(c.ListProcesses(3, "", None))
+    assert head.told() == []
+    head.wait(2_000, "settle")
+    rows, resolved = (message for message in head.told() if isinstance(message, c.Result))
+    assert [(row["name"], row["state"], row["silent"]) for row in rows.value] == [
+        ("n0", "up", False),
+        ("n1", "down", True),
+    ]
+    assert resolved.value == [0]
+    (query,) = [query for _, query in head.commands(m.Query)]
+    head.up(0, m.Reply(query.id, 0, []))
+    assert head.told()[-1] == c.Result(3, {"processes": [], "missing": [1]})
+    head.looked()
+    head.wait(3_000, "settle")
+    head.ask(c.ListNodes(1, ""))
+    assert [row["silent"] for row in head.told()[0].value] == [False, False]
+
+
+# ------------------------------------------------------------------ what a slow node holds is not denied
+
+
+def test_an_adoption_waits_for_a_holder_that_is_away_for_a_moment() -> None:
+    head = new_head(2)
+    launch = seal_ticket(sign, ticket("1.1", [0, 2], key=KEY, uid=0))
+    for node in (0, 1):
+        head.attach(node, [held("1.1", running=[node, 100])])
+    head.close(1)
+    head.looked()
+    head.up(0, m.LaunchCopy("1.1", b"", b""))
+    head.ask(c.Wait(1, "1.1"))
+    head.ask(again("n[0-1]", request=2))
+    assert head.told() == [], "n1 still holds it, and is waited for"
+    assert not head.commands(m.Launch)
+    head.attach(1, [held("1.1", running=[1, 100])])
+    assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n1"]
+    hand_over(head, 1, launch)
+    assert head.told()[0] == c.Spawned(2, "1.1", [0, 2], 4096)
+
+
+def test_another_holder_is_asked_when_the_link_of_the_first_is_lost() -> None:
+    head = new_head(2)
+    for node in (0, 1):
+        head.attach(node, [held("1.1", running=[node, 100])])
+    head.looked()
+    head.close(0)
+    assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n1"]
+
+
+def test_an_adoption_is_timed_from_its_offer() -> None:
+    head = new_head(2)
+    head.attach(1)
+    head.wait(59_000, "settle")
+    head.attach(0, [held("1.1", running=[0, 100])])
+    head.close(0)
+    head.now += 4_000
+    head.ask(c.Wait(1, "1.1"))
+    assert answers(head) == []
+    head.attach(0, [held("1.1", running=[0, 100])])
+    hand_over(head, 0, seal_ticket(sign, ticket("1.1", [0, 1])))
+    head.report(0, "1.1", exited=[0, 0x900, 0, 0])
+    (result,) = answers(head)
+    assert result.value["statuses"] == {"0": {"code": 9}}
+
+
+def test_an_adoption_ends_when_its_last_holder_is_gone() -> None:
+    head = new_head(1)
+    head.attach(0, [held("1.1", running=[0, 100])])
+    head.ask(c.Wait(1, "1.1"))
+    head.up(0, m.SpaceGone(7))
+    head.wait(100, "settle")
+    assert refusals(head) == ["no-such-job"]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        c.Wait(1, "1.1"),
+        c.ShowJob(1, "1.1"),
+        c.AttachJob(1, "1.1", False),
+        c.Signal(1, "1.1", None, None, 9),
+        c.ListProcesses(1, "", "1.1"),
+    ],
+)
+def test_a_job_of_an_earlier_head_is_not_denied_while_a_node_is_silent(ask: c.ClientMessage) -> None:
+    head = new_head(2)
+    head.attach(0)
+    head.ask(ask)
+    head.wait(8_000, "settle")
+    assert answers(head) == []
+    head.attach(1)
+    assert refusals(head) == ["no-such-job"]
+    head.looked()
+    head.machine.members.spoken_mask = 0
+    head.ask(replace(ask, job="2.7"))
+    assert refusals(head) == ["no-such-job"], "an id of its own is not of anybody else"

@@ -362,6 +362,10 @@ class Relay:
         except ProtocolError:
             self._refused()
             return
+        if self._session.notices:
+            for text in self._session.notices:
+                self.say(text)
+            self._session.notices = []
         if self._job.error is not None or self._session.closed is not None:
             self._refused()
             if self._job.error is not None:

@@ -6,6 +6,7 @@ before it has answered is looked for again, and what does no harm when it is ask
 
 from __future__ import annotations
 
+import os
 import sys
 
 from heorot import __version__, wire
@@ -144,7 +145,9 @@ class Head:
             if tag == "welcome" and self._noticed and self._notice is not None:
                 self._notice(f"head {message[3]} (epoch {message[4]}) has taken over")
                 self._noticed = False
-            if tag == "rows":
+            if tag == "paused":
+                (self._notice or _say)(message[2])
+            elif tag == "rows":
                 rows.setdefault(number, []).extend(message[2])
             elif tag in ("result", "error", "signalled", "spawned") and number in open_requests:
                 if tag == "error":
@@ -213,6 +216,10 @@ class Head:
 
     def _lost(self, why: str) -> HeadLost:
         return HeadLost(f"the head of {self.directory} is gone ({why}); try again when one is active")
+
+
+def _say(text: str) -> None:
+    print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr)
 
 
 def _may_be_repeated(request: tuple[object, ...]) -> bool:

@@ -74,6 +74,12 @@ class Spawn(Message, tag="spawn", frozen=True):
     """With `image`: the path of the program."""
     program_id: bytes = b""
     """With `image`: a node whose own file there has this content runs that; empty: none does."""
+    job: str = ""
+    """With `again`: the id under which a former head has acknowledged this launch, and ..."""
+    runs: list[int] = msgspec.field(default_factory=list)
+    """... its nodes, as in `Spawned`, and ..."""
+    receipt: bytes = b""
+    """... the receipt. The launch goes on under this id, and nodes of which no news had come are sent it."""
 
 
 class Stage(Message, tag="stage", frozen=True):
@@ -258,6 +264,9 @@ class Spawned(Message, tag="spawned", frozen=True):
     """Flat: first node, count; rank 0 is the first node of the first run, and so on."""
     window_bytes: Count
     """The client acknowledges each stream at the latest after half of this."""
+    receipt: bytes = b""
+    """Of an attended launch with a key: lets its client hand it to the next head (`Spawn.receipt`), as nobody else may
+    have it yet when this one is lost. A detached launch is acknowledged when a node has it."""
 
 
 class Started(Message, tag="started", frozen=True):
@@ -361,6 +370,16 @@ class Rows(Message, tag="rows", frozen=True):
     rows: list[Any]
 
 
+class Paused(Message, tag="paused", frozen=True):
+    """A request waits for more than a moment, because this head is new; its answer follows. Sent once for a request."""
+
+    request: Count
+    text: str
+    """Why, for people."""
+    silent: list[int]
+    """Flat ranges of the nodes that have not been heard of yet: first, last."""
+
+
 class Result(Message, tag="result", frozen=True):
     """The answer to a question: plain JSON types. `Rows` that came before go in front of its rows."""
 
@@ -375,7 +394,7 @@ ClientMessage: TypeAlias = (
 )  # fmt: skip
 HeadMessage: TypeAlias = (
     Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done
-    | Signalled | Rows | Result | ImageWanted | ImageTook
+    | Signalled | Rows | Result | ImageWanted | ImageTook | Paused
 )  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)

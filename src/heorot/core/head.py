@@ -230,7 +230,7 @@ class HeadMachine:
         elif isinstance(payload, m.HeadsKept):
             self.listed.kept(self.members.records[up.node], payload)
         elif isinstance(payload, m.LaunchCopy):
-            self.jobs.adoptions.take(up.node, payload)
+            self.jobs.take_copy(up.node, payload)
             self.settling.heard()
         else:
             self._space_gone(self.members.records[up.node], payload)
@@ -285,6 +285,7 @@ class HeadMachine:
             raise ProtocolError(f"n{record.node} attached with another incarnation than its inventory has")
         if record.state != "up":
             self.members.set_state(record, "up")
+        self.members.spoken_mask |= 1 << record.node
         # Late news make it look younger, never older.
         record.began_ms = self.context.now_ms - inventory.age_ms
         # Descendants may have gone elsewhere while it was away.
@@ -321,6 +322,7 @@ class HeadMachine:
                 self.context.set_timer(f"grace:{record.node}", self.config.node_grace_ms)
             elif record.state == "boot":
                 self.members.set_state(record, "down")
+        self.jobs.adoptions.detached(mask)
 
     def _grace_over(self, node: int) -> None:
         record = self.members.records[node]

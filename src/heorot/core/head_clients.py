@@ -8,13 +8,13 @@ from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.chunks import DIGEST_BYTES
 from heorot.core.errors import ProtocolError, RequestError
-from heorot.core.head_context import HeadContext
+from heorot.core.head_context import Caller, HeadContext
 from heorot.core.head_images import HeadImages
-from heorot.core.job import Job
+from heorot.core.job import Job, nodes_in
 from heorot.core.jobs import Jobs
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.nodeset import HEAD, NodeSet
-from heorot.core.requests import Caller, Requests
+from heorot.core.requests import Requests
 from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling
 
 
@@ -92,7 +92,7 @@ class HeadClients:
                 self._handlers[type(message)](caller, message)
             except RequestError as error:
                 if not self.settling.premature(message, error):
-                    raise
+                    raise self.settling.explained(error) from error
                 self.settling.wait(caller, message)
         except RequestError as error:
             self._context.refuse(caller.client, getattr(message, "request", 0), error.code, error.message)
@@ -112,33 +112,73 @@ class HeadClients:
         self._context.to_client(caller.client, welcome)
 
     def _spawn(self, caller: Caller, ask: c.Spawn) -> None:
+        if ask.again and self._knows_launch(caller, ask):
+            return
+        if ask.receipt:
+            self._take_back(caller, ask)
+            return
+        nodes, by_states = self._requests.select(ask.nodes, ask.select)
         if ask.again:
-            job = self._jobs.by_key(caller.uid, ask.key)
-            if job is not None:
-                self._go_on(caller, job, ask)
-                return
-            dropped = self._jobs.dropped(caller.uid, ask.key)
-            if dropped:
-                raise RequestError(
-                    "collected", f"job {dropped} was started, is over, and made room for others before it was collected"
-                )
-            addressed = self._members.known
-            if ask.select == "list":
-                addressed = NodeSet.of(node for node in self._requests.resolve(ask.nodes, "list") if node != HEAD)
-            if not self.settling.complete_on(addressed):
-                text = f"{self.settling.unheard or 'some node'} cannot be asked now whether it was started"
-                raise RequestError(
-                    LAUNCH_UNKNOWN, f"the head was lost before it acknowledged the launch, and {text}: see 'bpjob list'"
-                )
-            self._require_memory(addressed, ask.asked_at_ms)
-        if ask.select != "list":
+            # What was up for an earlier head is not known here: any node may have it.
+            addressed = self._members.known if by_states else NodeSet.of(node for node in nodes if node != HEAD)
+            self._require_unstarted(addressed, ask, may_leave_out=by_states)
+        if by_states:
             self.settling.require()
-        nodes = self._requests.runnable(caller, ask)
+        self._requests.check_launch(caller, ask, nodes, by_states)
         self._require_reach(nodes)
+        self._offer(caller, ask)
+        self._jobs.spawn(caller, ask, nodes, self._left_out(nodes, ask.again) if by_states else "")
+
+    def _knows_launch(self, caller: Caller, ask: c.Spawn) -> bool:
+        """Go on with the job of a launch that is asked for again, if it is known. Raises RequestError."""
+        job = self._jobs.by_key(caller.uid, ask.key)
+        if job is not None:
+            self._go_on(caller, job, ask)
+            return True
+        dropped = self._jobs.dropped(caller.uid, ask.key)
+        if dropped:
+            raise RequestError(
+                "collected", f"job {dropped} was started, is over, and made room for others before it was collected"
+            )
+        return False
+
+    def _take_back(self, caller: Caller, ask: c.Spawn) -> None:
+        """Go on with a launch that an earlier head has acknowledged, whether or not a node has it."""
+        if not self._context.receipts.holds(ask.receipt, ask.job, caller.uid, ask.key, ask.runs):
+            raise RequestError("bad-request", "the receipt is not that of this launch")
+        if m.job_order(ask.job)[0] >= self._context.config.epoch or ask.job in self._jobs.releases:
+            raise RequestError("collected", f"job {ask.job} is over and made room for others")
+        self._require_reach([node for node in nodes_in(ask.runs) if self._members.up_mask >> node & 1])
+        self._offer(caller, ask)
+        job = self._jobs.take_back(caller, ask)
+        # What its client has sent of its input was acknowledged by nobody.
+        stdin = [-1, 0] if ask.stdin == b"" else []
+        self._jobs.resume(job, caller.client, ask.request, stdin, ask.detached)
+
+    def _require_unstarted(self, addressed: NodeSet, ask: c.Spawn, may_leave_out: bool) -> None:
+        """See that no node can have started a launch that an earlier head did not acknowledge. Raises RequestError."""
+        settling = self.settling
+        if not settling.complete_on(addressed) and not (
+            may_leave_out and settling.given_up and not self._jobs.adoptions.pending
+        ):
+            text = f"{settling.silent & addressed or 'some node'} cannot be asked now whether it was started"
+            raise RequestError(
+                LAUNCH_UNKNOWN, f"the head was lost before it acknowledged the launch, and {text}: see 'bpjob list'"
+            )
+        self._require_memory(addressed, ask.asked_at_ms)
+
+    def _left_out(self, nodes: list[int], again: bool) -> str:
+        """Return what the user of a launch on nodes in a state should know of those whose state is not known."""
+        silent = self.settling.silent - NodeSet.of(nodes)
+        if not silent or (self.settling.given_up and not again):
+            return ""
+        verb = "has" if len(silent) == 1 else "have"
+        return f"left out {silent}, which {verb} not been heard of since the change of heads"
+
+    def _offer(self, caller: Caller, ask: c.Spawn) -> None:
         if ask.image:
             self._check_image(ask)
             self._images.offer(caller.client, ask.image)
-        self._jobs.spawn(caller.client, caller.user, caller.uid, caller.gid, list(caller.groups), ask, nodes)
 
     def _require_memory(self, nodes: NodeSet, asked_at_ms: int) -> None:
         """See that all nodes would know of a launch that was asked for at that time. Raises RequestError."""
@@ -182,8 +222,7 @@ class HeadClients:
         """The launch that is asked for again was started: the acknowledgement was lost."""
         self._offer_again(caller, job)
         if ask.detached:
-            spawned = c.Spawned(ask.request, job.id, job.ticket.runs, job.ticket.window_bytes)
-            self._context.to_client(caller.client, spawned)
+            self._jobs.holders.acknowledge(job, caller.client, ask.request)
         else:
             self._jobs.resume(job, caller.client, ask.request, [], False)
 
@@ -251,31 +290,38 @@ class HeadClients:
         self._jobs.wait(job, caller.client, caller.uid, ask.request)
 
     def _signal(self, caller: Caller, ask: c.Signal) -> None:
+        silent = self._requests.signal_nodes(caller, ask) & self.settling.unknown
+        if silent:
+            raise RequestError("node-down", f"{silent} cannot be asked yet: this head is new")
         self._requests.signal(caller, ask)
 
     def _resolve(self, caller: Caller, ask: c.Resolve) -> None:
+        if self._requests.select(ask.nodes, ask.select)[1]:
+            self.settling.require()
         self._context.to_client(caller.client, c.Result(ask.request, self._requests.resolve(ask.nodes, ask.select)))
 
     def _status(self, caller: Caller, ask: c.Status) -> None:
-        self._context.to_client(caller.client, c.Result(ask.request, self._requests.status_json()))
+        self._context.to_client(caller.client, c.Result(ask.request, self._requests.status_json(self.settling.unknown)))
 
     def _selected(self, nodes: str) -> list[int]:
-        """Return the nodes that a question is about: none is an answer, too, unless this head knows too little yet."""
-        try:
-            return self._requests.resolve(nodes, "list")
-        except RequestError as error:
-            if error.code != "no-nodes" or not self.settling.settled:
-                raise
-            return []
+        """Return the nodes that a question is about: none is an answer, too."""
+        return self._requests.select(nodes, "list")[0]
 
     def _list_nodes(self, caller: Caller, ask: c.ListNodes) -> None:
+        self.settling.require()
         nodes = self._selected(ask.nodes) if ask.nodes else list(self._members.records)
-        rows = self._context.send_rows(caller.client, ask.request, self._requests.nodes_json(nodes))
+        rows = self._context.send_rows(
+            caller.client, ask.request, self._requests.nodes_json(nodes, self.settling.unknown)
+        )
         self._context.to_client(caller.client, c.Result(ask.request, rows))
 
     def _list_processes(self, caller: Caller, ask: c.ListProcesses) -> None:
         self.settling.require()
-        self._requests.processes(caller, ask, self._selected(ask.nodes) if ask.nodes else self._members.up)
+        if ask.nodes:
+            nodes = NodeSet.of(node for node in self._selected(ask.nodes) if node != HEAD)
+        else:
+            nodes = self._members.up | self.settling.unknown
+        self._requests.processes(caller, ask, nodes)
 
     def _list_jobs(self, caller: Caller, ask: c.ListJobs) -> None:
         self.settling.require()

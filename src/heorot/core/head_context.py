@@ -12,6 +12,7 @@ from heorot.core.machine import Instruction, Log, Send, SetTimer, ToClient
 from heorot.core.membership import Membership, NodeRecord
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.quota import Quota
+from heorot.core.receipts import Receipts
 from heorot.core.swarms import GAIN_MS
 from heorot.core.tenure import Tenure
 from heorot.core.tickets import Sign, Verify, seal_placement
@@ -47,10 +48,9 @@ class HeadConfig:
     node_grace_ms: int = 5_000
     adoption_grace_ms: int = 60_000
     """How long a new head waits for the nodes of jobs that it takes over."""
-    settle_ms: int = 5_000
-    """How long a new head waits for its nodes before it answers that one of them is down, at most ..."""
-    settle_quiet_ms: int = 1_000
-    """... and for how long nothing must have come from any."""
+    settle_ms: int = 2_000
+    """How long a new head waits for silent nodes before words such as ``up`` mean those that have spoken; that a node
+    which somebody has named is down it says after `node_grace_ms`."""
     client_grace_ms: int = 30_000
     """How long a client that came through a head on standby may take to come back when the connection to that head is
     lost, before that is a hang-up. The two ends notice a lost connection up to ten seconds apart."""
@@ -78,6 +78,17 @@ class HeadConfig:
     """Programs that clients hand over and that are not all here yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the kernel says."""
+
+    client: int
+    user: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
 class HeadContext:
     """Shared by the parts of one `heorot.core.head.HeadMachine`."""
 
@@ -85,6 +96,7 @@ class HeadContext:
         self.config = config
         self.sign = sign
         self.verify = verify
+        self.receipts = Receipts(sign)
         self.members = Membership(config.fanout, config.nodes)
         self.tenure = Tenure(bool(config.others))
         self.listed: tuple[m.HeadAddress, ...] = ()

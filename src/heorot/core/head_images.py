@@ -8,12 +8,11 @@ from heorot.core import client_messages as c
 from heorot.core import image_messages as i
 from heorot.core import messages as m
 from heorot.core.errors import RequestError
-from heorot.core.head_context import HeadContext
+from heorot.core.head_context import Caller, HeadContext
 from heorot.core.image_fetcher import Source
 from heorot.core.jobs import Jobs
 from heorot.core.machine import Send
 from heorot.core.membership import NodeLink
-from heorot.core.requests import Caller
 from heorot.core.swarms import Below, Swarms
 from heorot.core.transfers import Transfers
 

@@ -312,9 +312,13 @@ def cut_short(argv: list[bytes]) -> list[bytes]:
 
 def nodes_of(ticket: Ticket) -> list[int]:
     """Return the node of each rank of a ticket."""
+    return nodes_in(ticket.runs)
+
+
+def nodes_in(runs: Sequence[int]) -> list[int]:
+    """Return the node of each rank of flat runs: first node, count."""
     nodes: list[int] = []
-    for index in range(0, len(ticket.runs), 2):
-        first, count = ticket.runs[index], ticket.runs[index + 1]
+    for first, count in zip(runs[0::2], runs[1::2], strict=True):
         nodes += range(first, first + count)
     return nodes
 

@@ -15,7 +15,8 @@ from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.adoption import Adoptions
 from heorot.core.errors import ProtocolError, RequestError
-from heorot.core.head_context import HeadContext
+from heorot.core.head_context import Caller, HeadContext
+from heorot.core.holders import Holders
 from heorot.core.job import PENDING, Ended, Job, LostRank, exits_of, runs_of, window_of
 from heorot.core.job_input import JobInput
 from heorot.core.job_reports import JobReports
@@ -50,6 +51,7 @@ class Jobs:
         # Nodes remember which questions they have answered: no two heads may use the same numbers.
         self._actions = context.config.epoch << 32
         self.adoptions = Adoptions(context, self)
+        self.holders = Holders(context)
 
     @property
     def latest(self) -> str:
@@ -58,32 +60,58 @@ class Jobs:
 
     # ------------------------------------------------------------------ launch
 
-    def spawn(
-        self, client: int, user: str, uid: int, gid: int, groups: list[int], ask: c.Spawn, nodes: list[int]
-    ) -> Job:
-        """Create a job and launch it on these nodes.
+    def spawn(self, caller: Caller, ask: c.Spawn, nodes: list[int], note: str = "") -> Job:
+        """Create a job and launch it on these nodes; `note` is for its user.
+
+        An attended one is acknowledged at once, and its client keeps the launch: see `take_back`. A detached one is
+        acknowledged when a node has it.
 
         Raises
         ------
         RequestError
             ``too-many-jobs``, or ``bad-request`` if the key was used before.
         """
-        context, config = self._context, self._context.config
-        former = self.by_key(uid, ask.key)
+        context, config, client = self._context, self._context.config, caller.client
+        former = self.by_key(caller.uid, ask.key)
         if former is not None:
             raise RequestError("bad-request", f"the key of this launch is that of job {former.id}")
-        self._require_room(user, uid)
+        self._require_room(caller)
         self._sequence += 1
-        ticket = m.Ticket(
+        ticket = self._ticket(f"{config.epoch}.{self._sequence}", caller, ask, runs_of(nodes))
+        job = Job(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
+        job.tell_started = ask.tell_started
+        job.launch = seal_ticket(context.sign, ticket)
+        if note:
+            job.add_note(note)
+        if ticket.stdin == b"":
+            job.stdin.open(list(job.node_set))
+        self.jobs[job.id] = job
+        self._keys.remember(job)
+        if job.client is not None:
+            self.clients.setdefault(client, set()).add(job.id)
+            receipt = context.receipts.give(job.id, caller.uid, ask.key, ticket.runs) if ask.key else b""
+            context.to_client(client, c.Spawned(ask.request, job.id, ticket.runs, ticket.window_bytes, receipt))
+        self.releases.send(within=job.node_set)
+        # A node that cannot be reached just now gets the launch after its next inventory.
+        context.send_down(job.node_set, job.launch)
+        if ask.detached:
+            self.feed(job, c.ClientStdin(job.id, -1, 0, b"", True))
+            self.holders.acknowledge(job, client, ask.request)
+        self._forget_oldest()
+        return job
+
+    def _ticket(self, job: str, caller: Caller, ask: c.Spawn, runs: list[int]) -> m.Ticket:
+        context, config = self._context, self._context.config
+        return m.Ticket(
             cluster=config.cluster,
             epoch=config.epoch,
-            job=f"{config.epoch}.{self._sequence}",
+            job=job,
             issued_at_ms=context.wall_ms,
             expires_at_ms=context.wall_ms + TICKET_VALIDITY_MS,
-            user=user,
-            uid=uid,
-            gid=gid,
-            groups=groups,
+            user=caller.user,
+            uid=caller.uid,
+            gid=caller.gid,
+            groups=list(caller.groups),
             argv=ask.argv,
             environment=ask.environment,
             directory=ask.directory,
@@ -93,8 +121,8 @@ class Jobs:
             stdout=ask.stdout,
             stderr=ask.stderr,
             terminal=ask.terminal,
-            runs=runs_of(nodes),
-            window_bytes=window_of(len(nodes)),
+            runs=runs,
+            window_bytes=window_of(sum(runs[1::2])),
             attended=not ask.detached,
             max_processes=ask.max_processes or config.max_processes,
             key=ask.key,
@@ -103,32 +131,26 @@ class Jobs:
             program=ask.program,
             program_id=ask.program_id,
         )
-        job = Job(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
+
+    def take_back(self, caller: Caller, ask: c.Spawn) -> Job:
+        """Take over a job that an earlier head has acknowledged, from its client's copy of the launch: perhaps no node
+        has it. Its receipt was checked. Raises RequestError (``too-many-jobs``).
+        """
+        self._require_room(caller)
+        ticket = self._ticket(ask.job, caller, ask, ask.runs)
+        job = self.adoptions.understood(ticket, seal_ticket(self._context.sign, ticket))
+        assert job is not None, "its key is of no other job: that was looked up before"
         job.tell_started = ask.tell_started
-        job.launch = seal_ticket(context.sign, ticket)
-        if ticket.stdin == b"":
-            job.stdin.open(list(job.node_set))
-        self.jobs[job.id] = job
-        self._keys.remember(job)
-        if job.client is not None:
-            self.clients.setdefault(client, set()).add(job.id)
-        context.to_client(client, c.Spawned(ask.request, job.id, ticket.runs, ticket.window_bytes))
-        self.releases.send(within=job.node_set)
-        # A node that cannot be reached just now gets the launch after its next inventory.
-        context.send_down(job.node_set, job.launch)
-        if ask.detached:
-            self.feed(job, c.ClientStdin(job.id, -1, 0, b"", True))
-        self._forget_oldest()
         return job
 
-    def _require_room(self, user: str, uid: int) -> None:
+    def _require_room(self, caller: Caller) -> None:
         """See that the user may have one more job. Raises RequestError."""
         quota = self._context.jobs_quota
         if 2 * len(self.jobs) < quota.limit - quota.kept:
             return  # so few jobs that nobody can have too many of them
         # What a client does not release counts, too: nodes and head hold it.
         held = Counter(job.ticket.uid for job in self.jobs.values() if not job.done or job.client is not None)
-        why = quota.refusal(uid, held, name=user)
+        why = quota.refusal(caller.uid, held, name=caller.user)
         if why:
             raise RequestError("too-many-jobs", why)
 
@@ -145,8 +167,8 @@ class Jobs:
         self.jobs = {job.id: job, **self.jobs}
         self._keys.remember(job)
 
-    def resend_launch(self, job: Job, node: int) -> None:
-        """Send the launch to a node again, and what followed it; what is there already is not started twice."""
+    def resend_launch(self, job: Job, nodes: NodeSet) -> None:
+        """Send the launch to nodes again, and what followed it; what is there already is not started twice."""
         context = self._context
         # Signed anew: the first ticket may have expired, or be of an earlier epoch.
         job.ticket = replace(
@@ -157,11 +179,12 @@ class Jobs:
             attended=job.attended,
         )
         job.launch = seal_ticket(context.sign, job.ticket)
-        here = NodeSet(1 << node)
-        context.send_down(here, job.launch)
+        context.send_down(nodes, job.launch)
         if job.reading or not job.attended:
-            context.send_down(here, m.Attend(job.id, job.attended, reading=job.reading))
-        self._input.feed_again(job, node)
+            context.send_down(nodes, m.Attend(job.id, job.attended, reading=job.reading))
+        for node in nodes:
+            self._input.feed_again(job, node)
+        self.holders.asked_again(job, nodes)
 
     def launching(self) -> NodeSet:
         """Return the nodes with ranks of which nothing was heard yet."""
@@ -182,6 +205,15 @@ class Jobs:
             self._unknown_report(mask, flat(report, mask))
             return
         self._reports.take(job, mask, report)
+        self.holders.heard(job)
+
+    def take_copy(self, node: int, copy: m.LaunchCopy) -> None:
+        """A node has given its copy of a launch, or has none."""
+        job = self.jobs.get(copy.job)
+        if job is None:
+            self.adoptions.take(node, copy)
+        else:
+            self.holders.copied(job, node, bool(copy.ticket))
 
     def _unknown_report(self, mask: int, report: m.Report) -> None:
         told = [item.node for item in (*report.failed, *report.notes)]
@@ -223,7 +255,7 @@ class Jobs:
                 self.adoptions.offer(record, item)
         for job in [job for job in self.jobs.values() if not job.done and record.node in job.node_set]:
             if job.id not in held:
-                self.reconcile_absent(job, record)
+                self.reconcile_absent(job, [record])
 
     def take_inventory(self, job: Job, record: NodeRecord, item: m.JobInventory) -> None:
         """Compare what a node holds of one job with what this head believes."""
@@ -241,23 +273,28 @@ class Jobs:
         if job.released:
             return
         if any(rank not in known and job.states[rank] == PENDING for rank in m.ranks_on(job.ticket, node)):
-            self.resend_launch(job, node)
+            self.resend_launch(job, here)
             return
+        self.holders.copied(job, node, True)
         if job.reading or not job.attended:
             self._context.send_down(here, m.Attend(job.id, job.attended, reading=job.reading))
         self._input.acked(job, node, -1, item.stdin_offset)
         self._input.feed_again(job, node)
 
-    def reconcile_absent(self, job: Job, record: NodeRecord) -> None:
-        """A node does not hold a job that has ranks there which are not over."""
-        ranks = job.live_ranks_on(record.node)
-        if not ranks:
-            return
-        launched_before = m.job_order(job.id) <= m.job_order(record.admitted_after)
-        if launched_before or any(job.states[rank] != PENDING for rank in ranks):
-            self._lose(job, record.node, f"n{record.node} was restarted: what ran on it is gone")
-        else:
-            self.resend_launch(job, record.node)
+    def reconcile_absent(self, job: Job, records: list[NodeRecord]) -> None:
+        """These nodes do not hold a job that has ranks there; some may not be over."""
+        to_launch = 0
+        for record in records:
+            ranks = job.live_ranks_on(record.node)
+            if not ranks:
+                continue
+            launched_before = m.job_order(job.id) <= m.job_order(record.admitted_after)
+            if launched_before or any(job.states[rank] != PENDING for rank in ranks):
+                self._lose(job, record.node, f"n{record.node} was restarted: what ran on it is gone")
+            else:
+                to_launch |= 1 << record.node
+        if to_launch:
+            self.resend_launch(job, NodeSet(to_launch))
 
     def node_gone(self, node: int, why: str) -> None:
         """Give up every rank of this node, and the output of those that have ended but was not collected."""
@@ -269,6 +306,7 @@ class Jobs:
                 self._context.to_client(job.client, c.Lost(job.id, [(rank, node, why) for rank in unread]))
             if not job.done:
                 self._lose(job, node, why)
+            self.holders.node_gone(job, node)
         self.adoptions.node_gone(node)
 
     def _lose(self, job: Job, node: int, why: str) -> None:
@@ -315,6 +353,7 @@ class Jobs:
             context.to_client(client, c.Result(request, job.to_json(full=True)))
             self.waits.add(uid, -1)
         job.waiting.clear()
+        self.holders.heard(job)
         if job.ending:
             self.release(job)
 
@@ -410,6 +449,7 @@ class Jobs:
                 self._context.set_timer(f"return:{job.id}", self._context.config.client_grace_ms)
             elif not job.detached:
                 self.hang_up(job)
+        self.holders.client_gone(client)
         for job in self.jobs.values():
             if job.waiting:
                 stay = [waiter for waiter in job.waiting if waiter[0] != client]

@@ -91,8 +91,11 @@ class Membership:
         self.fanout = fanout
         self.records: dict[int, NodeRecord] = {node: NodeRecord(node) for node in sorted(nodes)}
         self.links: dict[int, NodeLink] = {}
+        self.known_mask = NodeSet.of(self.records).mask
         self.up_mask = 0
         """Nodes whose state is up (attached or within the grace)."""
+        self.spoken_mask = 0
+        """Nodes that have said in this term of office what they hold."""
 
     def record(self, node: int) -> NodeRecord:
         """Return the record of a node; a node with a valid certificate that attaches for the first time gets one."""
@@ -100,18 +103,24 @@ class Membership:
         if record is None:
             record = NodeRecord(node)
             self.records[node] = record
+            self.known_mask |= 1 << node
             self.records = {number: self.records[number] for number in sorted(self.records)}
         return record
 
     @property
     def known(self) -> NodeSet:
         """Every registered node."""
-        return NodeSet.of(self.records)
+        return NodeSet(self.known_mask)
 
     @property
     def up(self) -> NodeSet:
         """Every node whose state is up."""
         return NodeSet(self.up_mask)
+
+    @property
+    def silent(self) -> NodeSet:
+        """Every registered node that has not said in this term of office what it holds."""
+        return NodeSet(self.known_mask & ~self.spoken_mask)
 
     @property
     def attached_mask(self) -> int:

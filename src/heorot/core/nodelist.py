@@ -66,9 +66,16 @@ def parse(text: str, view: NodeView) -> list[int]:
     NodeListError
         If the list cannot be read, or names nodes, states or groups that do not exist; says which part and what exists.
     """
+    return parse_noting(text, view)[0]
+
+
+def parse_noting(text: str, view: NodeView) -> tuple[list[int], bool]:
+    """Return what `parse` does, and whether it depends on the states of nodes, as with ``up``. Raises as `parse`."""
     if len(text) > MAX_TEXT:
         raise NodeListError(f"the node list has {len(text)} characters; at most {MAX_TEXT} are read")
-    return _Reader(view).read(text, ())
+    reader = _Reader(view)
+    nodes = reader.read(text, ())
+    return nodes, reader.looked_at_states
 
 
 def fold(nodes: NodeSet) -> str:
@@ -84,6 +91,7 @@ class _Reader:
         self._known = list(view.known)
         self._known_set = frozenset(self._known)
         self._work = 0
+        self.looked_at_states = False
 
     def read(self, text: str, path: tuple[str, ...]) -> list[int]:
         """Evaluate `text`; `path` names the groups that led here, outermost first."""
@@ -241,6 +249,7 @@ class _Reader:
         self._spend(len(self._known))
         if element == "all":
             return self._known
+        self.looked_at_states = True
         in_use = {view.state_of(node) for node in self._known}
         for prefix, wanted in (("", True), ("allnot", False), ("all", True), ("not", False)):
             state = element.removeprefix(prefix)

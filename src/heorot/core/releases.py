@@ -46,6 +46,10 @@ class Releases:
     def forget(self, job: Job) -> None:
         """This job leaves the head's list; one of this head's own is recognised by its epoch."""
         if job.adopted:
-            self._forgotten[job.id] = None
-            if len(self._forgotten) > MAX_FORGOTTEN:
-                del self._forgotten[next(iter(self._forgotten))]
+            self.disown(job.id)
+
+    def disown(self, job: str) -> None:
+        """Have nodes that still hold this job of an earlier head forget it when they say so."""
+        self._forgotten[job] = None
+        if len(self._forgotten) > MAX_FORGOTTEN:
+            del self._forgotten[next(iter(self._forgotten))]

@@ -7,7 +7,6 @@ answered, when those that have not are gone, or at the latest after `query_timeo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core import nodelist
 from heorot.core.errors import NodeListError, RequestError
-from heorot.core.head_context import HeadContext
+from heorot.core.head_context import Caller, HeadContext
 from heorot.core.head_list import head_list_json, heads_json
 from heorot.core.job import Job
 from heorot.core.jobs import Jobs
@@ -23,17 +22,6 @@ from heorot.core.nodeset import HEAD, NodeSet
 
 MAX_PIDS = 16_384
 """In one request: every node that may have one of them gets the list."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, as the kernel says."""
-
-    client: int
-    user: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -70,20 +58,33 @@ class Requests:
         RequestError
             ``bad-nodes`` or ``no-nodes``.
         """
-        members = self._context.members
-        if select == "up":
-            found = members.up.numbers()
-        elif select == "notdown":
-            found = [record.node for record in members.records.values() if record.state != "down"]
-        elif select == "list":
-            found = self._parse(nodes)
-        else:
-            raise RequestError("bad-request", f"unknown selection {select!r}: list, up or notdown")
-        if not found:
-            raise RequestError("no-nodes", f"no node is selected by {nodes!r}" if select == "list" else "no node is up")
+        found = self.select(nodes, select)[0]
+        self._require_some(found, nodes, select)
         return found
 
-    def _parse(self, text: str) -> list[int]:
+    @staticmethod
+    def _require_some(found: list[int], nodes: str, select: str) -> None:
+        if not found:
+            raise RequestError("no-nodes", f"no node is selected by {nodes!r}" if select == "list" else "no node is up")
+
+    def select(self, nodes: str, select: str) -> tuple[list[int], bool]:
+        """Return the nodes that a client names, which may be none, and whether that depends on the states of nodes.
+
+        Raises
+        ------
+        RequestError
+            ``bad-nodes`` or ``bad-request``.
+        """
+        members = self._context.members
+        if select == "up":
+            return members.up.numbers(), True
+        if select == "notdown":
+            return [record.node for record in members.records.values() if record.state != "down"], True
+        if select == "list":
+            return self._parse(nodes)
+        raise RequestError("bad-request", f"unknown selection {select!r}: list, up or notdown")
+
+    def _parse(self, text: str) -> tuple[list[int], bool]:
         members = self._context.members
         records = members.records
         view = nodelist.NodeView(
@@ -92,12 +93,12 @@ class Requests:
             groups=self._context.config.groups,
         )
         try:
-            return nodelist.parse(text, view)
+            return nodelist.parse_noting(text, view)
         except NodeListError as error:
             raise RequestError("bad-nodes", str(error)) from error
 
-    def runnable(self, caller: Caller, ask: c.Spawn) -> list[int]:
-        """Return the nodes of a launch after checking that each is up and may be used by the caller.
+    def check_launch(self, caller: Caller, ask: c.Spawn, nodes: list[int], by_states: bool) -> None:
+        """See that there are nodes for a launch, that each is up and that the caller may use it.
 
         Raises
         ------
@@ -106,7 +107,7 @@ class Requests:
         """
         if not ask.argv:
             raise RequestError("bad-request", "there is no command to run")
-        nodes = self.resolve(ask.nodes, ask.select)
+        self._require_some(nodes, ask.nodes, ask.select)
         if len(nodes) > m.MAX_RANKS:
             raise RequestError("bad-request", f"{len(nodes)} ranks are too many for one job; at most {m.MAX_RANKS}")
         if HEAD in nodes:
@@ -120,7 +121,6 @@ class Requests:
             barred = NodeSet.of(node for node in nodes if not self._may_execute(caller, node))
             if barred:
                 raise RequestError("not-permitted", f"{caller.user} may not start processes on {barred}")
-        return nodes
 
     def _may_execute(self, caller: Caller, node: int) -> bool:
         record = self._context.members.records[node]
@@ -130,8 +130,8 @@ class Requests:
             return bool(record.mode & 0o010)
         return bool(record.mode & 0o001)
 
-    def nodes_json(self, nodes: list[int]) -> list[dict[str, Any]]:
-        """Return the rows of ``bpstat --json``."""
+    def nodes_json(self, nodes: list[int], silent: NodeSet) -> list[dict[str, Any]]:
+        """Return the rows of ``bpstat --json``; of `silent` nodes this head, which is new, knows nothing yet."""
         busy: dict[int, int] = {}
         for job in self._jobs.jobs.values():
             if not job.done:
@@ -158,12 +158,13 @@ class Requests:
                     "group": "root" if record.gid == 0 else str(record.gid),
                     "release": record.release,
                     "ranks": busy.get(node, 0),
+                    "silent": node in silent,
                 }
             )
         return rows
 
-    def status_json(self) -> dict[str, Any]:
-        """Return the object of ``heorot status --json``."""
+    def status_json(self, silent: NodeSet) -> dict[str, Any]:
+        """Return the object of ``heorot status --json``; `silent` as for `nodes_json`."""
         config = self._context.config
         known = self._context.tenure.known
         since_s = max(0, self._context.now_ms - known.since_ms) / 1000
@@ -180,7 +181,7 @@ class Requests:
                 "since_s": since_s,
                 "problem": known.problem,
             },
-            "nodes": self.nodes_json(list(self._context.members.records)),
+            "nodes": self.nodes_json(list(self._context.members.records), silent),
         }
 
     # ------------------------------------------------------------------ jobs
@@ -213,9 +214,8 @@ class Requests:
 
     # ------------------------------------------------------------------ questions to nodes
 
-    def processes(self, caller: Caller, ask: c.ListProcesses, selected: Iterable[int]) -> None:
-        """Ask the selected nodes for their processes."""
-        nodes = NodeSet.of(node for node in selected if node != HEAD)
+    def processes(self, caller: Caller, ask: c.ListProcesses, nodes: NodeSet) -> None:
+        """Ask these nodes for their processes."""
         if ask.job is not None:
             nodes &= self.job(ask.job).node_set
         self._ask(caller, ask.request, nodes, ask.job, None, None, 0, True, -1)
@@ -229,26 +229,29 @@ class Requests:
             ``no-such-job``, ``not-permitted``, ``bad-request`` or ``bad-nodes``.
         """
         uid = -1 if caller.uid == 0 else caller.uid
+        nodes = self.signal_nodes(caller, ask)
+        ranks, pids = (ask.ranks, None) if ask.job is not None else (None, ask.pids)
+        self._ask(caller, ask.request, nodes, ask.job, ranks, pids, ask.signal, False, uid)
+
+    def signal_nodes(self, caller: Caller, ask: c.Signal) -> NodeSet:
+        """Return the nodes that a signal is for. Raises as `signal`."""
         if ask.job is not None:
             job = self.owned_job(caller, ask.job)
-            nodes = job.node_set
-            if ask.ranks is not None:
-                if any(not 0 <= rank < len(job.nodes) for rank in ask.ranks):
-                    raise RequestError("bad-request", f"job {job.id} has the ranks 0 to {len(job.nodes) - 1}")
-                nodes = NodeSet.of(job.nodes[rank] for rank in ask.ranks)
-            self._ask(caller, ask.request, nodes, ask.job, ask.ranks, None, ask.signal, False, uid)
-        elif ask.pids:
-            if len(ask.pids) > MAX_PIDS:
-                raise RequestError("bad-request", f"{len(ask.pids)} PIDs are too many at once; at most {MAX_PIDS}")
-            nodes = NodeSet()
-            if ask.nodes:
-                nodes = NodeSet.of(node for node in self.resolve(ask.nodes, "list") if node != HEAD)
-            else:
-                for pid in ask.pids:
-                    nodes |= self._nodes_of_pid(abs(pid))
-            self._ask(caller, ask.request, nodes, None, None, ask.pids, ask.signal, False, uid)
-        else:
+            if ask.ranks is None:
+                return job.node_set
+            if any(not 0 <= rank < len(job.nodes) for rank in ask.ranks):
+                raise RequestError("bad-request", f"job {job.id} has the ranks 0 to {len(job.nodes) - 1}")
+            return NodeSet.of(job.nodes[rank] for rank in ask.ranks)
+        if not ask.pids:
             raise RequestError("bad-request", "a signal needs a job or at least one PID")
+        if len(ask.pids) > MAX_PIDS:
+            raise RequestError("bad-request", f"{len(ask.pids)} PIDs are too many at once; at most {MAX_PIDS}")
+        if ask.nodes:
+            return NodeSet.of(node for node in self.resolve(ask.nodes, "list") if node != HEAD)
+        nodes = NodeSet()
+        for pid in ask.pids:
+            nodes |= self._nodes_of_pid(abs(pid))
+        return nodes
 
     def _nodes_of_pid(self, pid: int) -> NodeSet:
         size = self._context.config.pid_range
@@ -256,7 +259,8 @@ class Requests:
             node = pid // size - 1
             if node in self._context.members.records:
                 return NodeSet(1 << node)
-        return self._context.members.up
+        # A silent node may have it: its head waits for it.
+        return self._context.members.up | self._context.members.silent
 
     def _ask(
         self,

@@ -3,34 +3,47 @@
 A head begins its term with an empty table, and "no such job" or "the node is down" from such a head is no answer. Its
 knowledge grows in two steps::
 
-    fresh ── every registered node has spoken, or all is quiet, or `settle_ms` is over ──▶ settled
-      └───── every registered node has spoken and no launch is still to be fetched ──────▶ complete
+    fresh ── every registered node has spoken, or `settle_ms` is over ─────────────────────▶ settled
+      └───── every registered node has spoken and no launch is still to be fetched ────────▶ complete
 
-Settled is good enough for new work; a node that is named and silent is waited for until `settle_ms` is over. That
-something does *not* exist is only certain when the table is complete; who must know that (a client that goes on with
-its job, a launch that may have been started) waits longer, within bounds.
+Settled is good enough for words that mean nodes by their states: ``up`` is what has spoken, and the silent ones are
+named. A node that is named itself and silent is waited for until `node_grace_ms` is over, and so is a launch that may
+have been started: then silent nodes are *given up*. That a job of an earlier head does *not* exist is certain when the
+table is complete; whoever asks for one waits for that, `adoption_grace_ms` at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from heorot.core import client_messages as c
+from heorot.core import messages as m
 from heorot.core.errors import ProtocolError, RequestError
-from heorot.core.head_context import HeadContext
+from heorot.core.head_context import Caller, HeadContext
 from heorot.core.jobs import Jobs
 from heorot.core.nodeset import NodeSet
 from heorot.core.quota import Ledger, Quota
-from heorot.core.requests import Caller
 
 CHECK_MS = 100
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 """Input among what waits."""
+SAY_MS = 2_000
+"""Who has waited for so long is told why."""
 UNSETTLED = "unsettled"
 LAUNCH_UNKNOWN = "launch-unknown"
 IN_DOUBT = "in-doubt"
-PREMATURE = (UNSETTLED, "no-such-job", "no-nodes")
-"""Refusals that a head which has not settled does not give yet."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A message that waits."""
+
+    caller: Caller
+    message: c.ClientMessage
+    since_ms: int
+    told: bool = False
+    """Its client was told why it waits."""
 
 
 class Settling:
@@ -40,15 +53,16 @@ class Settling:
         self._context = context
         self._jobs = jobs
         self._handle = handle
-        self._waiting: list[tuple[Caller, c.ClientMessage]] = []
+        self._waiting: list[Waiting] = []
         self._held = Ledger[int]()
         """By user: how many messages wait, and how many bytes of input."""
         self._held_bytes = Ledger[int]()
         self._bytes = Quota(
             "bytes of input for jobs that the head does not know yet", MAX_WAITING_BYTES, "", context.config.owner
         )
+        self._again: Waiting | None = None
+        """What is tried again just now."""
         self._started_ms = 0
-        self._heard_ms: int | None = None
         self._settled = False
         self._armed = False
 
@@ -58,26 +72,34 @@ class Settling:
         self._arm()
 
     @property
-    def unheard(self) -> NodeSet:
-        """The registered nodes that have not said what they hold."""
-        return self._context.members.known - self._context.members.up
+    def silent(self) -> NodeSet:
+        """The registered nodes that have not said in this term what they hold."""
+        return self._context.members.silent
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nodes that are still silent count as lost, and what they hold with them."""
+        return self._passed(self._context.config.node_grace_ms)
+
+    @property
+    def unknown(self) -> NodeSet:
+        """The silent nodes, as long as they may come back as if nothing had happened."""
+        return NodeSet() if self.given_up else self.silent
 
     @property
     def complete(self) -> bool:
         """Whether everything that any node holds is known."""
-        return self.complete_on(self.unheard)
+        return self.complete_on(self.silent)
 
     def complete_on(self, nodes: NodeSet) -> bool:
         """Whether everything that any of these nodes holds is known."""
-        return not self.unheard & nodes and not self._jobs.adoptions.waiting
+        return not self.silent & nodes and not self._jobs.adoptions.pending
 
     @property
     def settled(self) -> bool:
-        """Whether enough is known for new work; once true, it stays so."""
+        """Whether enough is known for words that mean nodes by their states; once true, it stays so."""
         if not self._settled:
-            config, now_ms = self._context.config, self._context.now_ms
-            quiet = self._heard_ms is not None and now_ms - self._heard_ms >= config.settle_quiet_ms
-            self._settled = quiet or self._passed(config.settle_ms) or not self.unheard
+            self._settled = self._passed(self._context.config.settle_ms) or not self.silent
         return self._settled
 
     def _passed(self, time_ms: int) -> bool:
@@ -92,24 +114,28 @@ class Settling:
 
     def premature(self, message: c.ClientMessage, error: RequestError) -> bool:
         """Say whether this refusal could turn out to be wrong in a moment."""
-        config = self._context.config
+        config, adoptions = self._context.config, self._jobs.adoptions
         if error.code == IN_DOUBT:
             return self._context.tenure.doubt_ms(self._context.now_ms) < config.node_grace_ms
         if error.code == LAUNCH_UNKNOWN:
-            # A node that is silent for longer counts as lost, and what it holds with it.
-            return not self.complete and not self._passed(config.node_grace_ms)
-        if isinstance(message, c.AttachJob) and message.resume and error.code == "no-such-job":
-            return not self.complete and not self._passed(config.adoption_grace_ms)
+            return not self.complete and (not self.given_up or adoptions.fresh(config.node_grace_ms))
         if error.code == "node-down":
             # Somebody has named it: that it is silent is no answer as soon as for nodes that nobody has named.
-            return bool(self.unheard) and not self._passed(config.settle_ms)
-        if error.code == "no-such-job" and self._jobs.adoptions.waiting and not self._passed(config.node_grace_ms):
-            return True  # a node holds it, perhaps, and its launch is on its way
-        return error.code in PREMATURE and not self.settled
+            return bool(self.silent) and not self.given_up
+        if error.code == "no-such-job":
+            return self._may_exist(getattr(message, "job", None))
+        return error.code in (UNSETTLED, "no-nodes") and not self.settled
+
+    def _may_exist(self, job: str | None) -> bool:
+        """Say whether a job that is not known may be one of an earlier head, which some node still holds."""
+        if not job or m.job_order(job)[0] >= self._context.config.epoch or self.complete:
+            return False
+        grace_ms = self._context.config.adoption_grace_ms
+        return not self._passed(grace_ms) or self._jobs.adoptions.fresh(grace_ms, job)
 
     def queued(self, caller: Caller, message: c.ClientMessage) -> bool:
         """Put a message behind an earlier one of the same client about the same job, if that waits."""
-        if not self._waiting or not any(_same(caller, message, *other) for other in self._waiting):
+        if not self._waiting or not any(_same(caller, message, other) for other in self._waiting):
             return False
         self.wait(caller, message)
         return True
@@ -130,19 +156,20 @@ class Settling:
             if not hasattr(message, "request"):
                 raise ProtocolError(why)
             raise RequestError("busy", why)
-        self._keep(caller, message)
+        again = self._again
+        was_waiting = again is not None and again.message is message
+        self._keep(again if again is not None and was_waiting else Waiting(caller, message, self._context.now_ms))
         self._arm()
 
     def client_gone(self, client: int) -> None:
         """Its messages wait for nothing."""
         if self._waiting:
-            for caller, message in self._take():
-                if caller.client != client:
-                    self._keep(caller, message)
+            for item in self._take():
+                if item.caller.client != client:
+                    self._keep(item)
 
     def heard(self) -> None:
         """A node has said what it holds, or a job was taken over."""
-        self._heard_ms = self._context.now_ms
         if self._waiting:
             self._try_again()
 
@@ -150,6 +177,7 @@ class Settling:
         """Look again at what waits; the owner calls this when the timer ``settle`` has fired."""
         self._armed = False
         self._try_again()
+        self._tell()
         if self._waiting or not self.settled:
             self._arm()
 
@@ -159,17 +187,40 @@ class Settling:
             self._context.set_timer("settle", CHECK_MS)
 
     def _try_again(self) -> None:
-        waiting = self._take()
-        for caller, message in waiting:
+        for item in self._take():
             # What still cannot be done comes back into the list, and whatever depends on it after it.
-            self._handle(caller, message)
+            self._again = item
+            self._handle(item.caller, item.message)
+        self._again = None
 
-    def _keep(self, caller: Caller, message: c.ClientMessage) -> None:
-        self._waiting.append((caller, message))
-        self._held.add(caller.uid, 1)
-        self._held_bytes.add(caller.uid, _size(message))
+    def _tell(self) -> None:
+        """Say to whoever has waited for long what for."""
+        silent = self.silent
+        for item in self._waiting:
+            request = getattr(item.message, "request", None)
+            if item.told or request is None or self._context.now_ms - item.since_ms < SAY_MS:
+                continue
+            item.told = True
+            text = (
+                f"waiting for {silent}, of which the new head has not heard yet" if silent else "waiting for the head"
+            )
+            self._context.to_client(item.caller.client, c.Paused(request, text, silent.ranges()))
 
-    def _take(self) -> list[tuple[Caller, c.ClientMessage]]:
+    def explained(self, error: RequestError) -> RequestError:
+        """Return a refusal with the nodes that might know better, if there are any."""
+        silent = self.silent
+        if error.code != "no-such-job" or not silent:
+            return error
+        verb = "has" if len(silent) == 1 else "have"
+        text = f"{error.message}; {silent} {verb} not been heard of since the change of heads and may hold it"
+        return RequestError(error.code, text)
+
+    def _keep(self, item: Waiting) -> None:
+        self._waiting.append(item)
+        self._held.add(item.caller.uid, 1)
+        self._held_bytes.add(item.caller.uid, _size(item.message))
+
+    def _take(self) -> list[Waiting]:
         waiting, self._waiting = self._waiting, []
         self._held, self._held_bytes = Ledger(), Ledger()
         return waiting
@@ -179,6 +230,6 @@ def _size(message: c.ClientMessage) -> int:
     return len(message.data) if isinstance(message, c.ClientStdin) else 0
 
 
-def _same(caller: Caller, message: c.ClientMessage, other: Caller, earlier: c.ClientMessage) -> bool:
+def _same(caller: Caller, message: c.ClientMessage, earlier: Waiting) -> bool:
     job = getattr(message, "job", None)
-    return other.client == caller.client and job is not None and getattr(earlier, "job", None) == job
+    return earlier.caller.client == caller.client and bool(job) and getattr(earlier.message, "job", None) == job

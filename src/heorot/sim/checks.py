@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
+from heorot.core import nodelist
 from heorot.core.head import HeadMachine
 from heorot.core.job import Ended, Job, LostRank
 from heorot.core.machine import ClientClosed, FromClient, HeadEvent, TimerFired
@@ -146,7 +148,12 @@ class Checks:
 
     def _may_be_killed(self, job: str, rank: int) -> bool:
         known = self.truth.jobs[job]
-        return known.unwanted or known.released or (job, rank) in self.truth.lost
+        return known.unwanted or known.released or (job, rank) in self.truth.lost or self._superseded(known)
+
+    def _superseded(self, known: JobTruth) -> bool:
+        """Say whether the same launch was acknowledged as another job, without the nodes that were given up."""
+        others = (job for job in self.truth.jobs.values() if job.key == known.key and job is not known)
+        return not known.acknowledged and bool(known.key) and any(job.acknowledged for job in others)
 
     def _came_first(self, job: str, rank: int, status: int) -> bool:
         """Say whether a signal may have ended this rank before its program came: it must never run then."""
@@ -157,11 +164,28 @@ class Checks:
     def spawned(self, job: str, nodes: list[int], ask: c.Spawn) -> None:
         """A launch was acknowledged."""
         known = self.truth.jobs[job]
+        if not known.acknowledged and ask.again is False:
+            self._left_out(job, nodes, ask)
         known.acknowledged = True
         if known.nodes != nodes:
             self.world.violated(
                 "NoLostJob", f"{job} was asked for as {ask.nodes or ask.select}, its ranks are on {nodes}"
             )
+
+    def _left_out(self, job_id: str, nodes: list[int], ask: c.Spawn) -> None:
+        """NoLostJob: a launch on the nodes that are up leaves none out, unsaid, of which the head has not heard yet."""
+        machine = self.cluster.head.machine
+        job = machine.jobs.jobs.get(job_id) if machine is not None else None
+        if machine is None or job is None or m.job_order(job_id)[0] != machine.config.epoch:
+            return
+        if ask.select == "list" and not ask.nodes.startswith(("up", "!down")):
+            return
+        found = re.search(r"left out (n\S+), which", job.text)
+        named = nodelist.parse(found[1], nodelist.NodeView(machine.members.known)) if found else []
+        silent = machine.members.silent - NodeSet.of([*nodes, *named])
+        unseen = [node for node in silent if not self.cluster.hosts[node].retired]
+        if unseen and not machine.settling.given_up:
+            self.world.violated("NoLostJob", f"{job_id} leaves out {unseen}, of which the head has heard nothing yet")
 
     def exited(self, job: str, rank: int, status: int, size_1: int, size_2: int) -> None:
         """A client was told a status."""
@@ -237,18 +261,38 @@ class Checks:
             self.world.violated("OneAnswer", f"attaching to {job} is refused: {error.code} {error.message}")
         holders = [host.node for host in self.cluster.hosts if host.space and job in host.space.machine.jobs]
         if error.code == "no-such-job" and holders and not self._forgotten(job):
-            if self.cluster.calm:
+            if self.cluster.calm or any(self._should_be_known(holder) for holder in holders):
                 self.world.violated("NoLostJob", f"the head does not know {job}, which nodes {holders} hold")
             return True
+        unknown = error.code == "no-such-job" and known.acknowledged and not known.released
+        if unknown and self._must_exist(known):
+            self.world.violated("NoLostJob", f"{job} was acknowledged, and nobody knows it: {error.message}")
         if ask.resume and not known.released and self._could_go_on(job):
             self.world.violated("NoLostJob", f"its client may not go on with {job}: {error.code} {error.message}")
         known.released = True
         return False
 
+    def _should_be_known(self, holder: int) -> bool:
+        """Say whether the head has heard what this node holds, or must still wait for it."""
+        machine = self.cluster.head.machine
+        if machine is None:
+            return False
+        record = machine.members.records[holder]
+        if record.node in machine.members.silent:
+            return not machine.settling._passed(machine.config.adoption_grace_ms)
+        return record.link is not None
+
     def _forgotten(self, job: str) -> bool:
         """Say whether the head has let go of this job to keep its list short."""
         machine = self.cluster.head.machine
         return machine is not None and (m.job_order(job)[0] == machine.config.epoch or job in machine.jobs.releases)
+
+    def _must_exist(self, known: JobTruth) -> bool:
+        """Say whether a job that was acknowledged cannot be gone: none of its nodes has died since its launch."""
+        if self.cluster.settings.max_finished_jobs <= len(self.truth.jobs):
+            return False
+        spaces = {host.node: host.space.incarnation for host in self.cluster.hosts if host.space is not None}
+        return all(spaces.get(node) == incarnation for node, incarnation in known.incarnations.items())
 
     def _could_go_on(self, job: str) -> bool:
         """Say whether anything of the job must be left: a rank was started, and its node has not died since."""

@@ -74,6 +74,10 @@ class Client:
         """How often it has asked for its launch again."""
         self._launch: c.Spawn | None = None
         """What was asked for and not answered yet ..."""
+        self._receipted: c.Spawn | None = None
+        """How to hand the job over to a head that does not know it."""
+        self.handed_over = 0
+        """How often it did so."""
         self._asked_us = 0
         """... and when it was first."""
         self._epoch = 0
@@ -172,7 +176,14 @@ class Client:
             self.attach(self.job)
 
     def _resume(self, reading: Reading) -> None:
+        if self._receipted is not None and not reading.has_news and self._feeding.is_whole:
+            self._hand_over(self._receipted)
+            return
         self.ask(c.AttachJob(self._request(), reading.job, False, True, self._feeding.acknowledged(), False))
+
+    def _hand_over(self, launch: c.Spawn) -> None:
+        self.handed_over += 1
+        self.ask(replace(launch, request=self._request()))
 
     def attach(self, job: str) -> None:
         """Read this job as somebody new, from what is kept."""
@@ -207,7 +218,7 @@ class Client:
                 self._launch = replace(self._launch, asked_at_ms=message.at_ms - age_ms)
                 self.ask(self._launch)
             return
-        if isinstance(message, c.Rows):
+        if isinstance(message, (c.Rows, c.Paused)):
             return
         if isinstance(message, (c.ImageWanted, c.ImageTook)):
             self._send_image(message)
@@ -257,6 +268,9 @@ class Client:
             self._refused(asked, message)
 
     def _refused(self, asked: c.Spawn | c.AttachJob, error: c.Error) -> None:
+        if self._may_hand_over(asked, error) and self._receipted is not None:
+            self._hand_over(self._receipted)
+            return
         if isinstance(asked, c.AttachJob) and self.cluster.checks.attach_refused(asked, error):
             # A former reader may not be noticed to be gone, or the nodes may still be on their way to a new head.
             self.world.after(500_000, self._attach_again, asked.job)
@@ -264,6 +278,10 @@ class Client:
         self.finished = True
         self.world.tell(self.name, "is refused: %s %s", error.code, error.message)
         self.leave("gives up")
+
+    def _may_hand_over(self, asked: c.Spawn | c.AttachJob, error: c.Error) -> bool:
+        unknown = isinstance(asked, c.AttachJob) and asked.resume and error.code == "no-such-job"
+        return unknown and self._feeding.is_whole
 
     def _attach_again(self, job: str) -> None:
         if self.end is None:
@@ -285,11 +303,18 @@ class Client:
         if isinstance(asked, c.Spawn):
             self._launch = None
             self.cluster.checks.spawned(message.job, nodes, asked)
+            if message.receipt:
+                self._receipted = replace(
+                    asked, again=True, job=message.job, runs=message.runs, receipt=message.receipt
+                )
         if isinstance(asked, c.Spawn) and asked.detached:
             self._detached_now()
             return
         if isinstance(asked, c.AttachJob) and asked.resume:
-            self._resumed(asked, message, nodes)
+            self._resumed(asked.stdin, message, nodes)
+            return
+        if isinstance(asked, c.Spawn) and asked.receipt:
+            self._resumed(self._feeding.acknowledged(), message, nodes)
             return
         reading = self.reading = Reading(self.cluster, self._send, message.job, nodes, message.window_bytes, first)
         self._feeding.go_on_with_the_slowest()
@@ -310,14 +335,14 @@ class Client:
         if plan.stdin is not None:
             self._feeding.begin(message.job, [-1] if plan.input_to == "all" else list(range(len(nodes))))
 
-    def _resumed(self, asked: c.AttachJob, message: c.Spawned, nodes: list[int]) -> None:
+    def _resumed(self, stdin: list[int], message: c.Spawned, nodes: list[int]) -> None:
         reading = self.reading
         if reading is None or (reading.job, reading.nodes) != (message.job, nodes):
             self.world.violated("NoLostJob", f"{self.name} goes on with {reading}, and is given {message}")
         reading.go_on()
         reading.window_bytes = message.window_bytes
         self.resumed += 1
-        self._feeding.resume(asked.stdin)
+        self._feeding.resume(stdin)
 
     def _if_there(self, act: Any) -> None:
         """Do what was planned, if the head that it is to be asked of is there."""

@@ -165,6 +165,7 @@ class Cluster:
         storm_us = max(START_US + span_us, round(settings.minutes * 60_000_000) - CALM_AFTER_US)
         for at_us in self._bursts(storm_us, span_us):
             self._come(at_us, settings.jobs, settings.job_span_ms * 1000)
+            self._come(at_us, settings.rush, settings.job_span_ms * 1000, short=True)
             self.faults.plan(at_us, settings.faults, settings.fault_span_ms * 1000)
         if storm_us > START_US + span_us:
             # A few come alone, in the calm as well.
@@ -189,9 +190,9 @@ class Cluster:
             at_us += span_us + self.world.between(*BETWEEN_BURSTS_US)
         return bursts
 
-    def _come(self, from_us: int, users: int, within_us: int) -> None:
+    def _come(self, from_us: int, users: int, within_us: int, short: bool = False) -> None:
         for _ in range(users):
-            client = self.add_client(self._plan())
+            client = self.add_client(self._short_plan() if short else self._plan())
             self.world.at(from_us + self.world.between(0, within_us), client.begin)
 
     def _settle(self, deadline_us: int) -> None:
@@ -212,18 +213,31 @@ class Cluster:
 
     # ------------------------------------------------------------------ users
 
+    def _nodes(self) -> tuple[str, str]:
+        """Return a node list, and how it is to be read."""
+        world = self.world
+        if world.chance(0.4):
+            by_states = world.random.choice(("", "", "up", "!down", "up,up"))
+            return by_states, "list" if by_states else "up"
+        count = world.between(1, min(self.settings.nodes * 2, 12))
+        return ",".join(f"n{world.between(0, self.settings.nodes - 1)}" for _ in range(count)), "list"
+
+    def _short_plan(self) -> Plan:
+        """Return what a user wants who only starts something short."""
+        nodes, select = self._nodes()
+        argv = [b"true", b"%d" % self.world.between(0, 1 << 30), b"100"]
+        plan = Plan(nodes, select, argv, self.world.chance(self.settings.detached_rate), None)
+        if plan.detached:
+            plan.attach_ms = self.world.between(0, 3_000)
+        return plan
+
     def _plan(self) -> Plan:
         world, settings = self.world, self.settings
         random = world.random
         kind = random.choice(("true", "true", "writer", "writer", "sleeper", "parent", "missing"))
         if world.chance(settings.reader_rate):
             kind = "reader"
-        select, nodes = "list", ""
-        if world.chance(0.4):
-            select = "up"
-        else:
-            count = world.between(1, min(settings.nodes * 2, 12))
-            nodes = ",".join(f"n{world.between(0, settings.nodes - 1)}" for _ in range(count))
+        nodes, select = self._nodes()
         argv = [kind.encode(), b"%d" % world.between(0, 1 << 30), b"%d" % settings.largest_write_bytes]
         plan = Plan(nodes, select, argv, world.chance(settings.detached_rate), None)
         if kind == "reader":

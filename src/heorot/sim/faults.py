@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "ambush", "keeper", "host", "pause", "switch",
-    "wall", "store_wall", "store", "ghost", "client", "add_head", "remove_head",
+    "wall", "store_wall", "store", "ghost", "client", "add_head", "remove_head", "doze",
 )  # fmt: skip
 
 
@@ -70,6 +70,7 @@ class Faults:
             "client": self._kill_client,
             "add_head": self._add_head,
             "remove_head": self._remove_head,
+            "doze": self._doze,
         }
         acts[kind]()
 
@@ -124,6 +125,15 @@ class Faults:
         elif host.space is None:
             # Its agent has not noticed yet that bpinit has ended.
             self._after_ms(10, 500, self._start, host)
+
+    def _doze(self) -> None:
+        """Stop the agents of some nodes, and mostly kill the head meanwhile: they sleep through the takeover."""
+        for _ in range(self.world.between(1, 3)):
+            host = self._host()
+            host.doze()
+            self._after_ms(50, 8_000, host.wake)
+        if self.world.chance(0.7):
+            self._after_ms(0, 500, self._kill_head)
 
     def _isolate(self) -> None:
         host = self._host()
@@ -280,6 +290,7 @@ class Faults:
                 head.boot()
         for host in self.cluster.hosts:
             host.isolated = False
+            host.wake()
             if host.space is None:
                 if self.world.chance(self.cluster.settings.stay_away_rate / 2):
                     self.world.tell("fault", "%s stays away for good", host.name)

@@ -48,6 +48,11 @@ class Feeding:
         """Return what is known to be taken, flat: rank, offset."""
         return [value for to, (_, acked) in self._offsets.items() for value in (to, acked)]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it can still be sent: nothing was taken."""
+        return not any(acked for _, acked in self._offsets.values())
+
     def go_on_with_the_slowest(self) -> None:
         """The client reads the job anew: its input goes on from where the slowest node will be said to stand."""
         self._resuming = set(self._offsets)

@@ -139,6 +139,8 @@ class NodeHost:
         self.agent: NodeMachine | None = None
         self.space: SpaceHost | None = None
         self.isolated = False
+        self.dozing: list[tuple[NodeEvent, int | None]] | None = None
+        """What waits for an agent that was stopped, with the epochs of commands; None: it is awake."""
         self.retired = False
         """It does not come back."""
         self.obeying_epoch: int | None = None
@@ -236,7 +238,7 @@ class NodeHost:
         self._end_agent()
 
     def _end_agent(self) -> None:
-        self.agent = None
+        self.agent = self.dozing = None
         self.timers.clear()
         network = self.cluster.network
         for end in [*self.ends.values(), *([self._local] if self._local else [])]:
@@ -248,6 +250,22 @@ class NodeHost:
         self.ends.clear()
         self.peers.clear()
         self._local = None
+
+    def doze(self) -> None:
+        """Stop the agent in the middle of its work; its links stay."""
+        if self.agent is not None and self.dozing is None:
+            self.world.tell(self.name, "agent is stopped")
+            self.dozing = []
+
+    def wake(self) -> None:
+        """Let the agent go on as if nothing had happened."""
+        waiting, self.dozing = self.dozing, None
+        if waiting is not None:
+            self.world.tell(self.name, "agent goes on")
+            for event, epoch in waiting:
+                self.obeying_epoch = epoch
+                self.feed(event)
+            self.obeying_epoch = None
 
     def kill_space(self) -> None:
         """Kill -9 bpinit: every process ends with it, and the agent hears of it."""
@@ -268,7 +286,7 @@ class NodeHost:
         self.cache.lose_power()
         self.clock = self.cluster.draw_clock()
         if self.agent is not None:
-            self.agent = None
+            self.agent = self.dozing = None
             self.timers.clear()
             for end in list(self.ends.values()):
                 # A host that loses its power says nothing: neighbours notice by a reset later, or by silence.
@@ -343,8 +361,9 @@ class NodeHost:
 
     def haunt(self, down: m.Down) -> None:
         """Receive this command from the present parent."""
-        if self.agent is not None and self.agent.uplink.attached:
-            self._received(self.ends[self.agent.uplink.link or 0], m.encode(down))
+        end = self.ends.get(self.agent.uplink.link or 0) if self.agent is not None else None
+        if end is not None and self.agent is not None and self.agent.uplink.attached:
+            self._received(end, m.encode(down))
 
     def _closed(self, end: End, reason: str) -> None:
         self.world.tell(self.name, f"link {end.number} to {self._peer(end)} closed: %s", reason)
@@ -362,6 +381,9 @@ class NodeHost:
         """Give the agent's machine an event and do what it says."""
         agent = self.agent
         if agent is None:
+            return
+        if self.dozing is not None:
+            self.dozing.append((event, self.obeying_epoch))
             return
         try:
             instructions = agent.handle(event, self.clock.now_ms)

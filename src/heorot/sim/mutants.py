@@ -14,6 +14,7 @@ from heorot.core.node import NodeMachine
 from heorot.core.space import Space
 from heorot.sim import mutants_failover as failover
 from heorot.sim import mutants_images as images
+from heorot.sim import mutants_launches as launches
 from heorot.sim.keeper import Keeper
 from heorot.sim.store import Store
 
@@ -82,16 +83,17 @@ def _ignores_incarnations(head: Any) -> None:
 
     honest = head.jobs.reconcile_absent
 
-    def reconcile_absent(job: Any, record: Any) -> None:
-        record.admitted_after = "0.0"
-        honest(job, record)
+    def reconcile_absent(job: Any, records: list[Any]) -> None:
+        for record in records:
+            record.admitted_after = "0.0"
+        honest(job, records)
 
     head.jobs.reconcile_absent = reconcile_absent
 
 
 def _launches_only_once(head: Any) -> None:
     """A launch that did not arrive is not repeated."""
-    head.jobs.resend_launch = lambda job, node: None
+    head.jobs.resend_launch = lambda job, nodes: None
 
 
 def _gives_up_at_once(head: Any) -> None:
@@ -177,6 +179,7 @@ NAMES = (
     *failover.SPACE,
     *failover.NODE,
     *failover.HEAD,
+    *launches.HEAD,
     *failover.STORE,
     *failover.KEEPER,
 )
@@ -187,6 +190,7 @@ FOCUS: dict[str, dict[str, Any]] = {
     "node-obeys-any-epoch": {"head_weight": 8, "ghost_weight": 8, "faults": 40},
     "head-reuses-question-numbers": {"head_weight": 8, "signal_rate": 1.0, "jobs": 25},
     **failover.FOCUS,
+    **launches.FOCUS,
     **images.FOCUS,
     "head-lets-the-lost-live": {"isolate_weight": 20, "stall_weight": 8, "node_grace_ms": 1_500, "detached_rate": 0.6},
 }  # fmt: skip
@@ -207,7 +211,7 @@ def mutator(name: str) -> Callable[[object], None]:
             change = failover.KEEPER.get(name)
         else:
             assert isinstance(machine, HeadMachine)
-            change = HEAD.get(name) or failover.HEAD.get(name)
+            change = HEAD.get(name) or failover.HEAD.get(name) or launches.HEAD.get(name)
         if change is not None:
             change(machine)
 

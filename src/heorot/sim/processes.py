@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from heorot.core import messages as m
 from heorot.core import space_events as e
-from heorot.sim.truth import RankTruth, Truth, content
+from heorot.sim.truth import JobTruth, RankTruth, Truth, content
 from heorot.sim.world import World
 
 PIPE_BYTES = 64 * 1024
@@ -204,9 +204,8 @@ class ProcessTable:
             self.world.violated(
                 "AtMostOnceSpawn", f"{job} r{rank} was started on n{self.node}, where it does not belong"
             )
-        if known.key and self.truth.started_by_key.setdefault(known.key, job) != job:
-            other = self.truth.started_by_key[known.key]
-            self.world.violated("AtMostOnceLaunch", f"{job} r{rank} is started; it was launched before as {other}")
+        if known.key:
+            self._check_launch(known, rank)
         truth = self.truth.ranks[job, rank] = RankTruth(self.node, self.incarnation, pid)
         stubborn = ticket.argv[1][-1:] in b"13"
         process = Process(slot, job, rank, script_of(ticket.argv, rank), truth, stubborn, ticket.uid)
@@ -218,6 +217,17 @@ class ProcessTable:
         self._run(process)
 
     # ------------------------------------------------------------------ running
+
+    def _check_launch(self, known: JobTruth, rank: int) -> None:
+        """AtMostOnceLaunch: a launch that is asked for again may leave out nodes that were given up, and only those may
+        have started it under another id.
+        """
+        started = self.truth.started_by_key.setdefault(known.key, {})
+        started.setdefault(self.node, known.job)
+        for node, other in started.items():
+            if other != known.job and (node in known.nodes or self.node in self.truth.jobs[other].nodes):
+                text = f"{known.job} r{rank} is started; it was launched before as {other}, and n{node} started that"
+                self.world.violated("AtMostOnceLaunch", text)
 
     def _run(self, process: Process) -> None:
         """Take steps of the script until one has to wait."""

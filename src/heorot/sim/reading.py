@@ -52,6 +52,11 @@ class Reading:
         self.done = False
 
     @property
+    def has_news(self) -> bool:
+        """Whether anything was heard of the job."""
+        return bool(self.pids or self.ends or self.offsets)
+
+    @property
     def is_complete(self) -> bool:
         """Whether every status and every byte that there is has come."""
         return self.done and all(

@@ -88,6 +88,10 @@ class Settings:
     """A head that does not lead is removed for good."""
     client_weight: int = 2
     """A client dies."""
+    doze_weight: int = 0
+    """Agents are stopped for a while, and the head is killed meanwhile."""
+    rush: int = 0
+    """So many users more come in one burst, with short launches."""
     stay_away_rate: float = 0.2
     """Dead nodes that do not come back soon."""
     detached_rate: float = 0.25
@@ -144,4 +148,6 @@ def draw(seed: int) -> Settings:
     settings.spare_heads = random.choice((0, 1, 2, 4))
     if settings.spare_heads:
         settings.add_head_weight, settings.remove_head_weight = random.choice((1, 2)), random.choice((0, 1, 2))
+    settings.doze_weight = random.choice((0, 0, 1, 3))
+    settings.rush = random.choice((0, 0, 0, 80))
     return settings

@@ -71,8 +71,8 @@ class Truth:
     def __init__(self) -> None:
         self.ranks: dict[tuple[str, int], RankTruth] = {}
         self.jobs: dict[str, JobTruth] = {}
-        self.started_by_key: dict[bytes, str] = {}
-        """By a client's key: the job of that key that has started processes."""
+        self.started_by_key: dict[bytes, dict[int, str]] = {}
+        """By a client's key and node: the job of that key that has started processes there."""
         self.failures: set[tuple[str, int]] = set()
         """Ranks that could not be started; only looked up, never iterated."""
         self.deaths: dict[int, int] = {}

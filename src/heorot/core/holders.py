@@ -1,0 +1,98 @@
+"""Detached launches that nobody but the head has yet: they are acknowledged when a node has them.
+
+Whoever launches a detached job goes away once it is acknowledged. If the head were lost then, before a node has the
+launch, nobody would know of it. So a few of its nodes are asked for their copy right behind the launch, and the first
+that gives one, or says anything else that proves that it has it, lets the job be acknowledged: the next head takes it
+over from there, and completes it on the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heorot.core import client_messages as c
+from heorot.core import messages as m
+from heorot.core.head_context import HeadContext
+from heorot.core.job import Job
+from heorot.core.nodeset import NodeSet
+
+
+@dataclass(slots=True)
+class Unheld:
+    """A job that no node is known to have, and who waits for that."""
+
+    client: int
+    request: int
+    asked: int
+    """Mask of the nodes that were asked and have not answered."""
+
+
+class Holders:
+    """Acknowledges detached jobs."""
+
+    def __init__(self, context: HeadContext) -> None:
+        self._context = context
+        self._unheld: dict[str, Unheld] = {}
+
+    def acknowledge(self, job: Job, client: int, request: int) -> None:
+        """Acknowledge a job to this client, as soon as a node has it; if somebody waits for that already, instead."""
+        unheld = self._unheld.get(job.id)
+        if unheld is not None:
+            unheld.client, unheld.request = client, request
+        elif job.adopted or job.running or job.over:
+            self._tell(job, client, request)
+        else:
+            self._unheld[job.id] = Unheld(client, request, 0)
+            self._ask(job, self._unheld[job.id], job.node_set)
+
+    def _ask(self, job: Job, unheld: Unheld, nodes: NodeSet) -> None:
+        reached = NodeSet(nodes.mask & self._context.members.attached_mask).numbers()
+        # Three of them, far from each other in the tree: one that does not answer just now shall not hold this up.
+        chosen = NodeSet.of(reached[at] for at in (0, len(reached) // 2, -1) if reached)
+        unheld.asked |= chosen.mask
+        self._context.send_down(chosen, m.FetchLaunch(job.id))
+
+    def asked_again(self, job: Job, nodes: NodeSet) -> None:
+        """The launch was sent to these nodes once more."""
+        unheld = self._unheld.get(job.id)
+        if unheld is not None:
+            self._ask(job, unheld, nodes)
+
+    def copied(self, job: Job, node: int, has_it: bool) -> None:
+        """A node has given its copy of the launch, or says that it has none."""
+        unheld = self._unheld.get(job.id)
+        if unheld is not None and has_it:
+            self._acknowledge(job, unheld)
+        elif unheld is not None:
+            self._leave_out(job, unheld, node)
+
+    def heard(self, job: Job) -> None:
+        """There is news of this job: if a rank of it was started, or is over, a node has it or it needs none."""
+        if self._unheld and (job.running or job.over):
+            unheld = self._unheld.get(job.id)
+            if unheld is not None:
+                self._acknowledge(job, unheld)
+
+    def node_gone(self, job: Job, node: int) -> None:
+        """A node is gone for good."""
+        unheld = self._unheld.get(job.id)
+        if unheld is not None:
+            self._leave_out(job, unheld, node)
+
+    def _leave_out(self, job: Job, unheld: Unheld, node: int) -> None:
+        unheld.asked &= ~(1 << node)
+        if not unheld.asked:
+            self._ask(job, unheld, job.node_set - NodeSet(1 << node))
+
+    def client_gone(self, client: int) -> None:
+        """Nobody waits for these acknowledgements any more; a client that comes back asks with its key."""
+        for job in [job for job, unheld in self._unheld.items() if unheld.client == client]:
+            del self._unheld[job]
+
+    def _acknowledge(self, job: Job, unheld: Unheld) -> None:
+        del self._unheld[job.id]
+        self._tell(job, unheld.client, unheld.request)
+
+    def _tell(self, job: Job, client: int, request: int) -> None:
+        ticket = job.ticket
+        self._context.to_client(client, c.Spawned(request, job.id, ticket.runs, ticket.window_bytes))
