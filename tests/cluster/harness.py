@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,10 +16,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from tests.support.embedded import enter_user_namespace
+from tests.support.waiting import DEADLINE_S as DEADLINE_S
+from tests.support.waiting import await_that as await_that
 
-DEADLINE_S = 60.0
-"""How long anything may take before a test calls it hanging. Never a measure of speed: the machine may be busy."""
-PAUSE_S = 0.02
 NOTHING: Mapping[str, str] = {}
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,17 +42,6 @@ def command(name: str) -> list[str]:
     """Return how to run one of Heorot's commands with the Python that runs the tests."""
     installed = Path(sys.executable).parent / name
     return [str(installed)] if installed.exists() else [sys.executable, str(ROOT / "bin" / name)]
-
-
-def await_that(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
-    """Ask until the answer is true and return it; fail, naming `what` was awaited, when the time is over."""
-    end = time.monotonic() + deadline_s
-    while True:
-        answer = condition()
-        if answer:
-            return answer
-        assert time.monotonic() < end, f"waited {deadline_s:.0f} s in vain: {what}"
-        time.sleep(PAUSE_S)
 
 
 def is_alive(pid: int) -> bool:

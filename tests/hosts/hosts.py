@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any
 
 from tests.support.etcd import Etcd
+from tests.support.waiting import DEADLINE_S as DEADLINE_S
+from tests.support.waiting import await_that
 
-DEADLINE_S = 30.0
 NETWORK = "198.18"
 """From the range for benchmarks (RFC 2544): nobody's."""
 NOBODY = "02:00:00:00:00:01"
@@ -51,13 +52,7 @@ def argv_of(command: str) -> list[str]:
 
 def eventually(what: str, condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
     """Wait until `condition` gives something true and return it; fail with its last value otherwise."""
-    end = time.monotonic() + deadline_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"in {deadline_s} s it never came to this: {what}; last: {value!r}"
-        time.sleep(0.05)
+    return await_that(condition, what, deadline_s)
 
 
 class Host:

@@ -26,7 +26,7 @@ NODE = 3
 CAPACITY = 63
 BASE, SIZE = pid_range(NODE, CAPACITY)
 NOBODY = 65534
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 class Agent:

@@ -17,17 +17,15 @@ from heorot.procs import strays
 from heorot.procs.namespace import SpaceError, pid_range
 from tests.procs.conftest import MODES
 from tests.procs.space_rig import DEADLINE_S, NODE, Agent, SpaceRig, launch
+from tests.support.waiting import await_that
 
 BOMB_PROCESSES = int(os.environ.get("HEOROT_TEST_BOMB_PROCESSES", "1000"))
 FAMILY = b"sleep 1000 & setsid sleep 1001 & (setsid sh -c 'sleep 1002 & sleep 1003 & wait' &) ; echo up; wait"
 
 
 def poll(condition: object, what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
     assert callable(condition)
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+    await_that(condition, what)
 
 
 def test_the_table_shows_descendants_wherever_they_went(rig: SpaceRig, agent: Agent) -> None:

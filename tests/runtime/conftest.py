@@ -11,7 +11,7 @@ from heorot.runtime import loop as loops
 from heorot.runtime.loop import EpollLoop
 from heorot.security.authority import Authority
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

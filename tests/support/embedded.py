@@ -8,14 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from heorot.daemon_mark import daemon_mark
+from tests.support.waiting import DEADLINE_S as DEADLINE_S
+from tests.support.waiting import await_that
 
-DEADLINE_S = 60.0
 CLONE_NEWUSER = 0x10000000
 FAST = "heartbeat_ms=300,link_timeout_ms=1500,node_grace_ms=300"
 
@@ -51,13 +51,7 @@ def enter_user_namespace(namespace: int) -> None:
 
 def wait_for(condition: Callable[[], Any], what: str = "the condition") -> Any:
     """Poll until the condition holds; return what it returned."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"{what} did not come true in time"
-        time.sleep(0.02)
+    return await_that(condition, what)
 
 
 def alive(pid: int) -> bool:

@@ -8,15 +8,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.support.waiting import DEADLINE_S as DEADLINE_S
+from tests.support.waiting import await_that
+
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 60.0
-"""After this long a test calls something hanging; no measure of speed."""
 
 T = TypeVar("T")
 Finished = subprocess.CompletedProcess[bytes]
@@ -24,11 +24,7 @@ Finished = subprocess.CompletedProcess[bytes]
 
 def eventually(condition: Callable[[], T], what: str) -> T:
     """Ask until the answer is true, and return it."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.02)
-    return answer
+    return await_that(condition, what)
 
 
 class LocalCluster:

@@ -14,7 +14,7 @@ import termios
 import time
 from types import TracebackType
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 PROMPT = "ready> "
 
 
