@@ -74,9 +74,10 @@ def main(argv: list[str]) -> int:
     listing.set_defaults(command=_list)
     remove = commands.add_parser(
         "remove",
-        help="take a node out of the registry, on the host of any head",
-        description="Take a node out of the registry: its certificate is not renewed any more, and its number is free. "
-        "Its certificate stays valid until it ends.",
+        help="take a node out of the cluster, on the host of any head",
+        description="Take a node out of the cluster, at once: its ranks end as lost, its link is closed, and heads and "
+        "nodes refuse it from then on. Its certificate is not renewed any more. Its number is given anew when no other "
+        "one is left, or by a token that was made for it.",
     )
     add_directory(remove)
     remove.add_argument("number", type=_node_number, metavar="NODE", help="its number or name: 7 or n7")
@@ -152,7 +153,9 @@ def _remove(arguments: argparse.Namespace) -> int:
         record = Registry(directory).remove(arguments.number, int(time.time() * 1000))
     if record is None:
         raise HeorotError(f"there is no node n{arguments.number}; see: heorot node list")
-    print(f"node n{record.number} ({record.host!a}) is removed; restart heorot-head to take it out of its table")
+    print(
+        f"node n{record.number} ({record.host!a}) is removed: the active head ends its ranks and refuses it from now on"
+    )
     return 0
 
 

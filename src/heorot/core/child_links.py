@@ -71,6 +71,21 @@ class ChildLinks:
         self._context.emit(CloseLink(link, why))
         self.closed(link)
 
+    def bar(self, mask: int) -> None:
+        """Let these nodes, and no others, in no more, and those that are here go."""
+        self._children.barred = mask
+        for child in list(self._children.by_link.values()):
+            if mask >> child.node & 1:
+                self._context.refuse(child.link, "removed", f"n{child.node} was removed from the cluster")
+                self.closed(child.link)
+            elif child.mask & mask:
+                self._gone(child, child.mask & mask)
+
+    def _gone(self, child: Child, mask: int) -> None:
+        child.mask &= ~mask
+        self._reports.expect_no_more(mask)
+        self._context.send_up(m.Detached(NodeSet(mask).ranges()))
+
     def close_silent(self, deadline_ms: int) -> None:
         """Close the links over which nothing has come since then."""
         for child in list(self._children.by_link.values()):
@@ -111,9 +126,7 @@ class ChildLinks:
         elif isinstance(message, m.Detached):
             gone = NodeSet.from_ranges(message.nodes).mask & child.mask & ~(1 << child.node)
             if gone:
-                child.mask &= ~gone
-                self._reports.expect_no_more(gone)
-                context.send_up(m.Detached(NodeSet(gone).ranges()))
+                self._gone(child, gone)
         elif isinstance(message, m.Ping):
             context.emit(Send(child.link, m.Pong(context.headless)))
             child.doubted, again = differs(child.mask, message.nodes, child.doubted)
@@ -130,6 +143,8 @@ class ChildLinks:
         problem = incompatibility(hello, context.config.cluster)
         if problem is None and hello.node != child.node:
             problem = "wrong-node", f"the certificate says n{child.node}, the greeting n{hello.node}"
+        if problem is None and self._children.barred >> child.node & 1:
+            problem = "removed", f"n{child.node} was removed from the cluster"
         if problem:
             context.refuse(child.link, *problem)
             self.closed(child.link)

@@ -37,6 +37,8 @@ class Children:
         self.by_link: dict[int, Child] = {}
         self._config = config
         self._verify = verify
+        self.barred = 0
+        """Mask of the nodes that were removed from the cluster."""
         self._newest: dict[int, tuple[int, int]] = {}
         """The newest incarnation and order with which each node below was admitted."""
         self.addresses: dict[int, tuple[str, int]] = {}
@@ -63,6 +65,8 @@ class Children:
         here = self._config.node
         if attach.node != node:
             raise SecurityError(f"n{node} attaches as n{attach.node}")
+        if self.barred >> node & 1:
+            raise SecurityError(f"n{node} was removed from the cluster")
         placement = open_placement(self._verify, attach.placement, cluster=self._config.cluster, node=node)
         path = [hop.node for hop in placement.path]
         if child.node == node:

@@ -37,6 +37,7 @@ from heorot.core.machine import (
     Instruction,
     LinkClosed,
     LinkOpened,
+    NodesRemoved,
     Received,
     Send,
     TimerFired,
@@ -44,6 +45,8 @@ from heorot.core.machine import (
 from heorot.core.membership import NodeLink, NodeRecord
 from heorot.core.neighbours import differs, incompatibility
 from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.removals import CODE as REMOVED
+from heorot.core.removals import Removals, reason
 from heorot.core.requests import Requests
 from heorot.core.rivals import Rivals
 from heorot.core.tickets import Sign, Verify, open_placement, shown_epoch
@@ -72,6 +75,7 @@ class HeadMachine:
         self._doubt_was_told = False
         self.rivals = Rivals(self.context)
         self.listed = ListedHeads(self.context)
+        self.removals = Removals(self.context, self.jobs, self.requests, self._refuse, self._detach)
         self.clients = HeadClients(self.context, self.jobs, self.requests, self.images)
         self.settling = self.clients.settling
         self._handlers: dict[type, Callable[..., None]] = {
@@ -84,6 +88,7 @@ class HeadMachine:
             ClientClosed: self.clients.closed,
             HeadsKnown: self._heads_known,
             HeadHeard: self._head_heard,
+            NodesRemoved: self.removals.know,
             ConnectFailed: self._connect_failed,
             Examined: self.images.transfers.examined,
             ChunksGone: self.images.transfers.chunks_gone,
@@ -194,6 +199,8 @@ class HeadMachine:
             problem = "wrong-node", f"the certificate says n{link.peer}, the greeting n{hello.node}"
         if problem is None and hello.epoch > self.config.epoch:
             problem = "old-epoch", f"n{link.peer} has seen epoch {hello.epoch}; this head's is {self.config.epoch}"
+        if problem is None and self.removals.has(link.peer):
+            problem = REMOVED, reason(link.peer)
         if problem:
             self._refuse(link, *problem)
             return
@@ -231,6 +238,7 @@ class HeadMachine:
             self.listed.kept(self.members.records[up.node], payload)
         elif isinstance(payload, m.LaunchCopy):
             self.jobs.take_copy(up.node, payload)
+            self.removals.adopted(payload.job)
             self.settling.heard()
         else:
             self._space_gone(self.members.records[up.node], payload)
@@ -240,6 +248,9 @@ class HeadMachine:
     def _attach(self, link: NodeLink, node: int, attach: m.Attach) -> None:
         if attach.node != node or not self.members.may_speak_for(link, node):
             raise ProtocolError(f"n{link.peer} may not speak for n{attach.node}")
+        if self.removals.has(node):
+            self.removals.refused(link, node)
+            return
         if node not in self.members.records and node != link.peer:
             # Without a certificate of its own at hand, what vouches for an unknown node is an earlier head's placement.
             try:
@@ -259,6 +270,8 @@ class HeadMachine:
         record.release = attach.release
         record.agent_pid, record.init_pid = attach.agent_pid, attach.init_pid
         self.listed.attached(record, attach)
+        if self.members.removed:
+            self.removals.tell(1 << node)
         if record.state != "up":
             self.members.set_state(record, "boot")
         if shown_epoch(attach.placement) != self.config.epoch:

@@ -309,7 +309,7 @@ class HeadClients:
 
     def _list_nodes(self, caller: Caller, ask: c.ListNodes) -> None:
         self.settling.require()
-        nodes = self._selected(ask.nodes) if ask.nodes else list(self._members.records)
+        nodes = self._selected(ask.nodes) if ask.nodes else self._members.known.numbers()
         rows = self._context.send_rows(
             caller.client, ask.request, self._requests.nodes_json(nodes, self.settling.unknown)
         )

@@ -46,6 +46,17 @@ class TellHeads(Message, tag=36, frozen=True):
     """Ed25519 over `b"heorot heads\\0" + listing`."""
 
 
+class Barred(Message, tag=38, frozen=True):
+    """Downward: these nodes, and no others, were removed from the cluster: let none of them in, nor through.
+
+    It holds until the node that is told attaches again, and is told again if it must be. Only to nodes that understand
+    `TellHeads`, which are of the same release.
+    """
+
+    nodes: list[int]
+    """Flat ranges: first, last."""
+
+
 class HeadsKept(Message, tag=37, frozen=True):
     """Upward: this list is on the node's disk."""
 

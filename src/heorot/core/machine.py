@@ -178,6 +178,12 @@ class HeadsKnown(Struct, frozen=True, gc=False):
     """All heads that the cluster is to have, alive or not; empty: not known."""
 
 
+class NodesRemoved(Struct, frozen=True, gc=False):
+    """The registry of nodes says which were removed from the cluster; all of them, each time."""
+
+    nodes: tuple[int, ...]
+
+
 class HeadHeard(Struct, frozen=True, gc=False):
     """Another head of the cluster, with its certificate, says in which epoch it leads."""
 
@@ -340,7 +346,9 @@ class MakeView(Struct, frozen=True, gc=False):
 LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | TimerFired
 CacheEvent: TypeAlias = Examined | ChunksGone | CacheFailed | CopiesFound | CopiesDropped
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept | CacheEvent | Compared | ViewMade
-HeadEvent: TypeAlias = LinkEvent | ClientOpened | ClientClosed | FromClient | HeadsKnown | HeadHeard | CacheEvent
+HeadEvent: TypeAlias = (
+    LinkEvent | ClientOpened | ClientClosed | FromClient | HeadsKnown | HeadHeard | NodesRemoved | CacheEvent
+)
 CacheInstruction: TypeAlias = (
     Compare | Examine | Forget | KeepManifest | KeepChunks | SendManifest | SendChunks | DropCopies | MakeView
 )

@@ -92,6 +92,8 @@ class Membership:
         self.records: dict[int, NodeRecord] = {node: NodeRecord(node) for node in sorted(nodes)}
         self.links: dict[int, NodeLink] = {}
         self.known_mask = NodeSet.of(self.records).mask
+        self.removed = 0
+        """Mask of the nodes that were removed from the cluster; see `heorot.core.removals`."""
         self.up_mask = 0
         """Nodes whose state is up (attached or within the grace)."""
         self.spoken_mask = 0
@@ -110,7 +112,7 @@ class Membership:
     @property
     def known(self) -> NodeSet:
         """Every registered node."""
-        return NodeSet(self.known_mask)
+        return NodeSet(self.known_mask & ~self.removed)
 
     @property
     def up(self) -> NodeSet:
@@ -120,7 +122,7 @@ class Membership:
     @property
     def silent(self) -> NodeSet:
         """Every registered node that has not said in this term of office what it holds."""
-        return NodeSet(self.known_mask & ~self.spoken_mask)
+        return NodeSet(self.known_mask & ~self.spoken_mask & ~self.removed)
 
     @property
     def attached_mask(self) -> int:

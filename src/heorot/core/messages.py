@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
+from heorot.core.head_messages import Barred as Barred
 from heorot.core.head_messages import HeadAddress as HeadAddress
 from heorot.core.head_messages import HeadList as HeadList
 from heorot.core.head_messages import Heads as Heads
@@ -535,6 +536,7 @@ LinkMessage: TypeAlias = (
 )  # fmt: skip
 HeadCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place | TellHeads
+    | Barred
 )  # fmt: skip
 SpaceCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Alone | RefuseLaunch

@@ -68,6 +68,7 @@ from heorot.core.message_tags import (
     LAST_COMMAND_TAG,
     OWN_TAGS,
     TAG_ADMIT,
+    TAG_BARRED,
     TAG_INVENTORY,
     TAG_LAUNCH,
     TAG_PLACE,
@@ -300,6 +301,8 @@ class NodeMachine:
         """Offer this node, and have every descendant offer itself."""
         assert self.space.incarnation is not None
         config = self.config
+        # The head says it again; what another parent has said must not outlast it.
+        self.children.barred = 0
         # A clock that runs on through a restart of the agent.
         self._attach_order = max(self._attach_order + 1, self.context.now_ms)
         attach = m.Attach(
@@ -354,6 +357,10 @@ class NodeMachine:
             told = m.decode_head_command(payload)
             assert isinstance(told, m.TellHeads)
             self.heads.told(told)
+        elif tag == TAG_BARRED:
+            barred = m.decode_head_command(payload)
+            assert isinstance(barred, m.Barred)
+            self._child_links.bar(NodeSet.from_ranges(barred.nodes).mask)
         elif tag == TAG_ADMIT:
             self.space.admit(payload)
         elif FIRST_COMMAND_TAG <= tag <= LAST_COMMAND_TAG and tag not in OWN_TAGS:

@@ -79,7 +79,7 @@ class Requests:
         if select == "up":
             return members.up.numbers(), True
         if select == "notdown":
-            return [record.node for record in members.records.values() if record.state != "down"], True
+            return [node for node in members.known if members.records[node].state != "down"], True
         if select == "list":
             return self._parse(nodes)
         raise RequestError("bad-request", f"unknown selection {select!r}: list, up or notdown")
@@ -89,7 +89,7 @@ class Requests:
         records = members.records
         view = nodelist.NodeView(
             known=members.known,
-            states={node: record.state for node, record in records.items()},
+            states={node: records[node].state for node in members.known},
             groups=self._context.config.groups,
         )
         try:
@@ -181,7 +181,7 @@ class Requests:
                 "since_s": since_s,
                 "problem": known.problem,
             },
-            "nodes": self.nodes_json(list(self._context.members.records), silent),
+            "nodes": self.nodes_json(self._context.members.known.numbers(), silent),
         }
 
     # ------------------------------------------------------------------ jobs

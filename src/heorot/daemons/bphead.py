@@ -22,6 +22,7 @@ from heorot.core.head_messages import HeadAddress
 from heorot.core.machine import HeadsKnown
 from heorot.daemons.keeper import Keeper
 from heorot.daemons.listed_heads import ListedHeads
+from heorot.daemons.removed_nodes import RemovedNodes
 from heorot.daemons.single import hold
 from heorot.daemons.watchdog import say_alive
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
@@ -40,6 +41,7 @@ from heorot.runtime.sockets import bind_tcp, connect_unix
 from heorot.security import tls
 from heorot.security.head_identity import check_head_identity
 from heorot.security.head_registry import HeadRegistry
+from heorot.security.registry import Registry
 from heorot.security.signing import Signer, Verifier
 from heorot.slot_file import with_room
 
@@ -65,6 +67,8 @@ class HeadSettings:
     listener: socket.socket | None = None
     machine: dict[str, Any] = field(default_factory=dict)
     join: Callable[[], JoinSession | None] | None = None
+    registry: Registry | None = None
+    """Says which nodes were removed; None: none ever is."""
     hang_ms: int = 10_000
     """The keeper ends a head whose event loop gives no sign of life for so long."""
     log_level: str = "info"
@@ -222,6 +226,8 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
     images = Images(loop, cache, shell.feed, log)
     shell.attach(machine, links, clients=clients, images=images)
     shell.start()
+    if settings.registry is not None:
+        RemovedNodes(loop, settings.registry, shell.feed, log)
     images.begin()
     links.listen(listener)
     with_room(clients.listen, make_room)

@@ -82,6 +82,7 @@ def head_main(arguments: list[str]) -> int:
                 "swarm_gain_ms": config.images.swarm_gain_ms,
             },
             join=join.session if join else None,
+            registry=Registry(root),
             hang_ms=config.timers.hang_ms,
             log_level=config.cluster.log_level,
             image_cache_bytes=config.images.cache_bytes,

@@ -179,7 +179,7 @@ class JoinServer:
                 raise TokenRefused("node-number", f"this token is for node {token.node}, not for node {request.node}")
             return self._within(token.node)
         if request.node < 0:
-            return self._within(self.registry.next_free())
+            return self._within(self.registry.next_free(self.capacity))
         if request.node in nodes:
             raise TokenRefused(
                 "node-number",

@@ -89,11 +89,24 @@ class Registry:
             raise SecurityError(f"the registry of nodes {self.path} is damaged; restore it from a copy") from error
         return RegistryContent({record.number: record for record in records}, removed).tidy()
 
-    def next_free(self) -> int:
-        """Return the lowest number that no node has. Raises SecurityError if there is none."""
-        nodes = self.nodes()
-        for number in range(MAX_NODE_NUMBER + 1):
-            if number not in nodes:
+    def next_free(self, capacity: int = MAX_NODE_NUMBER + 1) -> int:
+        """Return the lowest number that no node has had, of `capacity`; if there is none, that of the node that was
+        removed first. Whose number is given anew is no longer refused, and its former certificate may still be valid.
+
+        Raises
+        ------
+        SecurityError
+            If there is none.
+        """
+        content = self.content()
+        for number in range(min(capacity, MAX_NODE_NUMBER + 1)):
+            if number not in content.nodes and number not in content.removed:
+                return number
+        left = [number for number in content.removed if number < capacity]
+        if left:
+            return min(left, key=lambda number: (content.removed[number], number))
+        for number in range(capacity, MAX_NODE_NUMBER + 1):
+            if number not in content.nodes:
                 return number
         raise SecurityError(f"the cluster is full: all numbers up to {MAX_NODE_NUMBER} are given")
 

@@ -1,0 +1,47 @@
+"""Tells the active head which nodes were removed, as soon as the registry on its host says so.
+
+``heorot node remove`` writes the registry here, or a keeper does that has read it in the store: the file is replaced as
+a whole, so a new one is seen by its inode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heorot.core.errors import SecurityError
+from heorot.core.machine import NodesRemoved
+from heorot.runtime.loop import Loop
+from heorot.security.registry import Registry
+
+LOOK_EVERY_S = 0.2
+
+
+class RemovedNodes:
+    """Looks at the registry again and again; the first time at once, before any node can come."""
+
+    def __init__(
+        self, loop: Loop, registry: Registry, feed: Callable[[NodesRemoved], None], log: Callable[[str, str], None]
+    ) -> None:
+        self._loop = loop
+        self._registry = registry
+        self._feed = feed
+        self._log = log
+        self._seen: object = None
+        self._look()
+
+    def _look(self) -> None:
+        self._loop.call_at(self._loop.time() + LOOK_EVERY_S, self._look)
+        try:
+            status = self._registry.path.stat()
+        except OSError:
+            return  # no node has joined yet; a file that is gone removes nobody and brings nobody back
+        seen = status.st_ino, status.st_mtime_ns, status.st_size
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            removed = self._registry.content().removed
+        except (SecurityError, OSError) as error:
+            self._log("error", f"cannot tell which nodes were removed: {error}")
+            return
+        self._feed(NodesRemoved(tuple(removed)))
