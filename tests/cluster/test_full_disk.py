@@ -93,14 +93,21 @@ def test_a_disk_that_caches_and_a_spool_have_filled_costs_no_head_and_no_byte(sm
 
 
 @contextmanager
-def read_only(directory: Path) -> Iterator[None]:
-    """Have nobody write to a directory for a while: it becomes a file system of its own."""
-    subprocess.run(["mount", "--bind", directory, directory], check=True)
+def read_only(directory: Path, *except_for: str) -> Iterator[None]:
+    """Have nobody write to a directory for a while, but to these below it: it becomes a file system of its own."""
+    for name in except_for:
+        subprocess.run(["mount", "--bind", directory / name, directory / name], check=True)
     try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True)
-        yield
+        subprocess.run(["mount", "--rbind", directory, directory], check=True)
+        try:
+            subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True)
+            yield
+        finally:
+            # Lazily: a daemon that was started meanwhile may have its lock there.
+            subprocess.run(["umount", "-R", "-l", directory], check=True)
     finally:
-        subprocess.run(["umount", directory], check=True)
+        for name in except_for:
+            subprocess.run(["umount", "-l", directory / name], check=True)
 
 
 def test_a_head_that_cannot_lead_says_why_and_so_does_whoever_starts_it(small: Cluster) -> None:
@@ -117,6 +124,8 @@ def test_a_head_that_cannot_lead_says_why_and_so_does_whoever_starts_it(small: C
         line.startswith(f"heorot head start: {name} cannot lead: {why}")
         for line, name in zip(lines, ("h0", "h1"), strict=True)
     ]
+    # They run, so there is none to start; that they lead is not said.
+    assert small.run("heorot", "head", "start").returncode == 1
     shown = small.run("heorot", "status")
     assert shown.returncode == 125
     assert f"\nh0: {why}" in shown.stdout.decode()
@@ -144,6 +153,15 @@ def test_on_a_read_only_disk_heads_and_nodes_say_so(small: Cluster) -> None:
         assert b"Read-only file system" in started.stderr
         assert b"h1: cannot make the lock" in small.check("heorot", "status")
     small.check("heorot", "head", "start", "h1")
+    small.check("heorot", "head", "stop", "h0", "h1")
+    with read_only(small.directory, "heads", "coord"):
+        # Now it is the head's process that ends, again and again, as soon as it was elected.
+        started = small.run("heorot", "head", "start", "h0")
+        assert started.returncode == 1
+        why = f"the head ended with status 1: cannot make the socket {small.directory}/head.sock: Read-only file system"
+        assert f"heorot head start: h0 cannot lead: {why}" in started.stderr.decode()
+        assert f"h0: {why}" in small.run("heorot", "status").stdout.decode()
+    small.check("heorot", "head", "start", "h0", "h1")
     state = small.directory / "nodes" / "n1" / "state"
     with read_only(state):
         small.check("heorot", "head", "switch", "--dir", str(small.directory))

@@ -53,21 +53,27 @@ def _body(what: str, arguments: list[str]) -> int:
         raise UsageError("which head? For example h0; heorot status names them")
     directory = cluster_directory(parsed.get("dir") or None)
     with control.connect(Layout(directory)) as warden:
+        failures: list[str] = []
         if not names:
-            names = [head["name"] for head in control.ask(warden, "status")["heads"] if not head["keeper_pid"]]
+            heads = control.ask(warden, "status")["heads"]
+            names = [head["name"] for head in heads if not head["keeper_pid"]]
             if not names:
-                sys.stderr.write(f"heorot head {what}: every head of {directory} runs already\n")
-                return 0
-        control.ask(warden, f"{what}-heads", heads=names)
-        failures = _await_start(warden, names) if what == "start" else []
+                # Which is not to say that they can lead.
+                failures = _await_start(warden, [head["name"] for head in heads])
+                if not failures:
+                    sys.stderr.write(f"heorot head {what}: every head of {directory} runs already\n")
+        if names:
+            control.ask(warden, f"{what}-heads", heads=names)
+            failures = _await_start(warden, names) if what == "start" else []
+            if not failures and not _await_listing(directory, set(names), what == "start"):
+                # One that was about to lead may have ended since.
+                failures = _await_start(warden, names) if what == "start" else []
+                if not failures:
+                    text = f"the active head does not list that yet: see 'heorot status --dir {directory}' in a moment"
+                    print(f"heorot head {what}: {text}", file=sys.stderr)
     for failure in failures:
         print(f"heorot head {what}: {printable(failure)}", file=sys.stderr)
-    if failures:
-        return 1
-    if not _await_listing(directory, set(names), what == "start"):
-        text = f"the active head does not list that yet: see 'heorot status --dir {directory}' in a moment"
-        print(f"heorot head {what}: {text}", file=sys.stderr)
-    return 0
+    return 1 if failures else 0
 
 
 def _await_start(warden: socket.socket, names: list[str]) -> list[str]:
