@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pytest
+
+from scripts.screen import SCRIPT
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -36,6 +39,13 @@ def test_every_command_is_in_the_readme_and_has_a_manual_page_if_people_type_it(
     assert {name for name in commands if f"`{name} " not in readme and f"`{name}`" not in readme} == set()
     pages = {page.name.partition(".")[0] for page in (ROOT / "man").iterdir()}
     assert commands - pages == set()
+
+
+def test_the_picture_of_the_readme_shows_the_commands_that_its_script_runs() -> None:
+    shown = (ROOT / "docs" / "screen.svg").read_text()
+    missing = [line for words in SCRIPT for line in words if escape(line) not in shown]
+    assert missing == []
+    assert "(docs/screen.svg)" in (ROOT / "README.md").read_text()
 
 
 def test_the_makefile_has_the_targets_that_the_readme_names() -> None:
