@@ -18,7 +18,7 @@ from heorot.images.taken import Taken, TakenFiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from heorot.job_state import JobState
@@ -133,36 +133,54 @@ class Put(CopyJob):
         if stat.S_ISDIR(status.st_mode) and not self._recursive:
             self.problems.append(Problem(None, f"{shown(source)} is a directory: copied only with -r"))
             return
-        self._add(source, path, status)
+        self._add(source, path, status, source, None)
 
-    def _add_file(self, source: bytes, path: bytes) -> None:
+    def _add_file(self, source: bytes, path: bytes, opener: Callable[[bytes, int], int]) -> None:
         try:
-            digest, status = digest_file(source)
+            digest, status = digest_file(source, opener)
             self._note(source, path, FILE, status, digest.size, digest.digests)
             self.size_bytes += digest.size
         except SizeError:
-            taken, status = self._taken.take(source)
+            taken, status = self._taken.take(source, opener)
             self._note(taken, path, FILE, status, taken.size, taken.digests)
             self.size_bytes += taken.size
 
-    def _add(self, source: bytes, path: bytes, status: os.stat_result) -> None:
+    def _add(self, source: bytes, path: bytes, status: os.stat_result, here: bytes, parent: int | None) -> None:
+        """Add what is called `here` in the directory `parent`, and `source` by people.
+
+        Only what was named itself may be a link. Whoever exchanges names below meanwhile, even where root copies, gets
+        nothing sent from elsewhere: when it is sent, a file must have the digest that it has now.
+        """
         if len(self._entries) >= MAX_ENTRIES:
             raise CopyError(f"more than {MAX_ENTRIES} files: copy fewer, or one archive of them")
+        follow = os.O_NOFOLLOW if parent is not None else 0
         try:
             if stat.S_ISDIR(status.st_mode):
-                names = sorted(os.listdir(source))
-                self._note(source, path, DIRECTORY, status)
-                for name in names:
-                    below = source + b"/" + name
-                    self._add(below, path + b"/" + name, os.lstat(below))
+                fd = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | follow, dir_fd=parent)
+                try:
+                    self._add_directory(source, path, fd)
+                finally:
+                    os.close(fd)
             elif stat.S_ISLNK(status.st_mode):
-                self._note(source, path, SYMLINK, status, target=os.readlink(source))
+                self._note(source, path, SYMLINK, status, target=os.readlink(here, dir_fd=parent))
             else:
-                self._add_file(source, path)
+                self._add_file(source, path, lambda _, flags: os.open(here, flags | follow, dir_fd=parent))
         except ImageError as error:
             self.problems.append(Problem(None, str(error)))
         except OSError as error:
             self.problems.append(Problem(None, f"cannot read {shown(source)}: {reason_of(error)}"))
+
+    def _add_directory(self, source: bytes, path: bytes, fd: int) -> None:
+        names = sorted(os.fsencode(name) for name in os.listdir(fd))
+        self._note(source, path, DIRECTORY, os.fstat(fd))
+        for name in names:
+            below = source + b"/" + name
+            try:
+                status = os.lstat(name, dir_fd=fd)
+            except OSError as error:
+                self.problems.append(Problem(None, f"cannot read {shown(below)}: {reason_of(error)}"))
+                continue
+            self._add(below, path + b"/" + name, status, name, fd)
 
     def _note(
         self,

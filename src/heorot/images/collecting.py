@@ -15,7 +15,7 @@ from heorot.images.identity import ImageError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Sequence
 
 MAX_ENTRIES = 50_000
 MAX_MANIFEST_BYTES = 6 * 1024 * 1024
@@ -118,9 +118,9 @@ def _within(path: bytes, paths: Container[bytes]) -> bool:
     return os.path.dirname(path) in paths
 
 
-def digest_file(path: bytes) -> tuple[FileDigest, os.stat_result]:
+def digest_file(path: bytes, opener: Callable[[bytes, int], int] = os.open) -> tuple[FileDigest, os.stat_result]:
     """Return the digests of a file, and what it looked like when it was opened. Raises ImageError."""
-    fd, status = open_file(path)
+    fd, status = open_file(path, opener)
     try:
         digest = FileDigest(path, fd, status)
         while not digest.advance(1 << 30):

@@ -54,7 +54,11 @@ class Sender:
         self._complain = complain
 
     def send(self, path: bytes, name: bytes, recursive: bool) -> None:
-        """Send a file, or with `recursive` a directory with all that is in it, under a name."""
+        """Send a file, or with `recursive` a directory with all that is in it, under a name.
+
+        A link is followed only if `path` itself is one. Below it each directory is opened in the one above: whoever
+        exchanges names meanwhile, even where root copies, gets nothing sent from elsewhere.
+        """
         try:
             status = os.stat(path)
         except OSError as error:
@@ -63,7 +67,7 @@ class Sender:
         if stat.S_ISDIR(status.st_mode) and not recursive:
             self._complain(f"{shown(path)} is a directory: copied only with -r")
             return
-        self._send(path, name, status, 0)
+        self._send(path, name, status, 0, path, None)
 
     def end(self) -> None:
         """Say that this was all."""
@@ -72,27 +76,42 @@ class Sender:
     def _fail(self, path: bytes, error: OSError) -> None:
         self._complain(f"cannot read {shown(path)}: {os.strerror(error.errno or 0)}")
 
-    def _send(self, path: bytes, name: bytes, status: os.stat_result, depth: int) -> None:
+    def _send(
+        self, path: bytes, name: bytes, status: os.stat_result, depth: int, here: bytes, parent: int | None
+    ) -> None:
+        """Send what is called `here` in the directory `parent`, and `path` by people."""
         try:
             if stat.S_ISDIR(status.st_mode):
-                names = sorted(os.listdir(path))
-                if depth >= MAX_DEPTH:
-                    self._complain(f"{shown(path)} is deeper than {MAX_DEPTH} directories")
-                    return
-                self._header(DIRECTORY, name, status, b"")
-                for below in names:
-                    inner = path + b"/" + below
-                    self._send(inner, name + b"/" + below, os.lstat(inner), depth + 1)
+                self._directory(path, name, depth, here, parent)
             elif stat.S_ISLNK(status.st_mode):
-                self._header(SYMLINK, name, status, os.readlink(path))
+                self._header(SYMLINK, name, status, os.readlink(here, dir_fd=parent))
             elif stat.S_ISREG(status.st_mode):
-                self._content(path, name, depth)
+                self._content(path, name, here, parent)
             else:
                 self._complain(f"{shown(path)} is not a regular file: left out")
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise
             self._fail(path, error)
+
+    def _directory(self, path: bytes, name: bytes, depth: int, here: bytes, parent: int | None) -> None:
+        fd = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | _links(parent), dir_fd=parent)
+        try:
+            names = sorted(os.fsencode(below) for below in os.listdir(fd))
+            if depth >= MAX_DEPTH:
+                self._complain(f"{shown(path)} is deeper than {MAX_DEPTH} directories")
+                return
+            self._header(DIRECTORY, name, os.fstat(fd), b"")
+            for below in names:
+                inner, called = path + b"/" + below, name + b"/" + below
+                try:
+                    status = os.lstat(below, dir_fd=fd)
+                except OSError as error:
+                    self._fail(inner, error)
+                    continue
+                self._send(inner, called, status, depth + 1, below, fd)
+        finally:
+            os.close(fd)
 
     def _header(self, kind: int, name: bytes, status: os.stat_result, target: bytes) -> None:
         fields = [kind, name, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, target]
@@ -105,10 +124,10 @@ class Sender:
             raise OSError(ENAMETOOLONG, os.strerror(ENAMETOOLONG))
         write_all(self._fd, len(header).to_bytes(4, "big") + header)
 
-    def _content(self, path: bytes, name: bytes, depth: int) -> None:
+    def _content(self, path: bytes, name: bytes, here: bytes, parent: int | None) -> None:
         # Opening a FIFO would wait for its other end. A link that has come into a tree meanwhile is not followed.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        fd = os.open(path, flags | os.O_NOFOLLOW if depth else flags)
+        fd = os.open(here, flags | _links(parent), dir_fd=parent)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
@@ -142,6 +161,11 @@ class Sender:
             write_all(self._fd, len(data).to_bytes(4, "big"))
             write_all(self._fd, data)
         return f"{shown(path)} has changed while it was read" if identity(os.fstat(fd)) != identity(status) else ""
+
+
+def _links(parent: int | None) -> int:
+    """Return how a link is opened: only what was named itself is followed."""
+    return os.O_NOFOLLOW if parent is not None else 0
 
 
 class Receiver:

@@ -15,6 +15,7 @@ from heorot.images.identity import ImageError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import IO
 
 MAX_UNSIZED_BYTES = 64 * 1024 * 1024
@@ -51,7 +52,7 @@ class TakenFiles:
         self._file: IO[bytes] | None = None
         self._used_bytes = 0
 
-    def take(self, path: bytes) -> tuple[Taken, os.stat_result]:
+    def take(self, path: bytes, opener: Callable[[bytes, int], int] = os.open) -> tuple[Taken, os.stat_result]:
         """Read a file to its end; return its content, and what it looked like when it was opened.
 
         Raises
@@ -59,7 +60,7 @@ class TakenFiles:
         ImageError
             If it cannot be read, or has too much.
         """
-        source, status = open_file(path)
+        source, status = open_file(path, opener)
         try:
             return self._take(source, path), status
         except OSError as error:
