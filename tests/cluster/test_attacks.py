@@ -83,3 +83,50 @@ def test_no_name_of_an_image_leads_root_elsewhere(made: Cluster, victim: Path, h
     assert list(victim.iterdir()) == []
     assert not os.path.lexists("/usr/zz-heorot")
     assert made.check("bpsh", "n0", "/bin/echo", "well") == b"well\n"
+
+
+def as_user(made: Cluster, *words: str | Path) -> str:
+    """Run a command as the user, and return what it says."""
+    done = subprocess.run(
+        words, env=made.environment, cwd="/", capture_output=True, text=True, timeout=60,
+        user=USER, group=USER, extra_groups=[],
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_a_user_writes_and_reads_nothing_of_the_cluster_s_directory(made: Cluster, home: Path) -> None:
+    program = home / "program"
+    program.write_bytes(Path("/bin/echo").read_bytes() + b"sent")
+    program.chmod(0o755)
+    assert made.check("bpsh", "-a", "--image", "send", program, "x") == b"x\n" * 2
+    made.check("bpsh", "--detach", "-a", "/bin/sh", "-c", "head -c 3000000 /dev/zero; sleep 1000")
+    everything = list(made.directory.rglob("*"))
+    assert len(everything) > 50
+    writable = as_user(made, "/usr/bin/find", made.directory, "-writable", "!", "-type", "l", "-printf", "%f\\n")
+    assert set(writable.split()) <= {"head.sock", "warden.sock"}
+    readable = as_user(made, "/usr/bin/find", made.directory, "-type", "f", "-readable", "-printf", "%P\\n")
+    assert "cache" not in readable
+    assert "key" not in readable
+    for node in made.status()["nodes"]:
+        pid = node["init_pid"]
+        assert as_user(made, "/bin/ls", f"/proc/{pid}/fd", f"/proc/{pid}/cwd/") == ""
+
+
+@pytest.mark.parametrize("image", ["path", "send"])
+def test_a_user_s_process_opens_its_own_streams(made: Cluster, image: str) -> None:
+    script = "cat /dev/stdin; echo out > /dev/stdout; echo err | tee /dev/stderr >/dev/null"
+    command = [sys.executable, "-c", STREAMS, str(made.directory), image, script]
+    done = subprocess.run(command, env=made.environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[b'in\\nout\\n'] [b'err\\n'] [0]\n", done
+
+
+STREAMS = """
+import os, sys
+import heorot
+with heorot.connect(sys.argv[1]) as connection:
+    connection.run(["/bin/true"], nodes="n0", directory="/")
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+with heorot.connect(sys.argv[1]) as connection:
+    done = connection.run(["/bin/sh", "-c", sys.argv[3]], nodes="n0", input=b"in\\n", directory="/", image=sys.argv[2])
+    print(done.stdout, done.stderr, [status.code for status in done.statuses])
+"""

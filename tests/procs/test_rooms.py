@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +14,8 @@ import pytest
 from msgspec.structs import replace
 
 from heorot.core import messages as m
-from heorot.core.image import encode_manifest, image_id
+from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
+from heorot.core.image import Entry, encode_manifest, image_id
 from heorot.images.cache import Cache
 from tests.images.samples import Sample
 from tests.procs.space_rig import NOBODY, Agent, SpaceRig
@@ -114,6 +116,106 @@ def test_a_user_goes_on_writing_where_the_program_seems_to_be(space: SpaceRig) -
     assert (work / "bin" / "result").stat().st_uid == NOBODY
 
 
+@pytest.fixture
+def mine() -> Iterator[Path]:
+    """A file system of its own that the user may write, and beside it one of root's, `victim`."""
+    with tempfile.TemporaryDirectory(prefix="heorot-mounts-") as base:
+        os.chmod(base, 0o755)
+        for name in ("mine", "victim"):
+            os.mkdir(f"{base}/{name}")
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "heorot-test", f"{base}/{name}"], check=True)
+        os.chown(f"{base}/mine", NOBODY, NOBODY)
+        try:
+            yield Path(base, "mine")
+        finally:
+            for name in ("mine", "victim"):
+                subprocess.run(["umount", f"{base}/{name}"], check=True)
+
+
+def link_with_inode(path: Path, inode: int) -> None:
+    """Make a symbolic link of root's with this inode number, which tmpfs counts up."""
+    for _ in range(10_000):
+        path.symlink_to("precious")
+        if path.lstat().st_ino == inode:
+            return
+        path.unlink()
+    raise AssertionError(f"the inode number {inode} did not come")
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_what_was_made_is_removed_where_it_was_made(mine: Path, space: SpaceRig, was_there: bool) -> None:
+    agent = space.agent()
+    victim = mine.parent / "victim"
+    if was_there:
+        (mine / "d").mkdir()
+        os.chown(mine / "d", NOBODY, NOBODY)
+    path = os.fsencode(space.work) + b"/x.sh"
+    exchange = f'cd "{mine}"; mv d d.old; ln -s "{victim}" d; echo exchanged; read line'
+    sample = Sample({path: (SCRIPT + exchange.encode(), 0o755)}, path)
+    sample.with_others([], {os.fsencode(mine / "d" / "bin"): b"nowhere"})
+    made = launch(space, sample, "1.1", uid=NOBODY)
+    agent.send(replace(made, ticket=m.encode(replace(m.decode_ticket(made.ticket), stdin=b""))))
+    agent.until(lambda: output(agent, "1.1"), "the exchange")
+    moved = mine / "d.old" / "bin"
+    assert os.path.lexists(moved)
+    assert moved.lstat().st_uid == NOBODY
+    link_with_inode(victim / "bin", moved.lstat().st_ino)
+    agent.send(m.Stdin("1.1", None, 0, b"", True))
+    agent.wait_over("1.1")
+    release(agent, "1.1")
+    assert os.path.lexists(victim / "bin")
+    # Through the descriptor it is found where it is now; below a directory that was made, too, it is nobody else's.
+    assert os.path.lexists(moved) is not was_there
+
+
+def test_a_name_is_removed_only_with_the_user_s_rights(mine: Path, space: SpaceRig) -> None:
+    agent = space.agent()
+    path = os.fsencode(space.work) + b"/x.sh"
+    sample = Sample({path: (SCRIPT + b"read line", 0o755)}, path)
+    sample.with_others([], {os.fsencode(mine / "bin"): b"nowhere", os.fsencode(mine / "other"): b"nowhere"})
+    made = launch(space, sample, "1.1", uid=NOBODY)
+    agent.send(replace(made, ticket=m.encode(replace(m.decode_ticket(made.ticket), stdin=b""))))
+    agent.wait_started("1.1")
+    # What comes to belong to root meanwhile is root's.
+    os.chown(mine, 0, 0)
+    agent.send(m.Stdin("1.1", None, 0, b"", True))
+    agent.wait_over("1.1")
+    release(agent, "1.1")
+    assert sorted(item.name for item in mine.iterdir()) == ["bin", "other"]
+
+
+def test_names_in_many_directories_are_made_and_removed(mine: Path, space: SpaceRig) -> None:
+    """More than descriptors are kept for: the others are known by device and inode."""
+    agent = space.agent()
+    other = mine.parent / "victim"
+    path = os.fsencode(space.work) + b"/x.sh"
+    files: dict[bytes, bytes | tuple[bytes, int]] = {path: (SCRIPT + b"read line", 0o755)}
+    for number in range(100):
+        for folder in (mine / str(number), other / str(number)):
+            folder.mkdir()
+            os.chown(folder, NOBODY, NOBODY)
+        files[os.fsencode(mine / str(number) / "new" / "file")] = b"content"
+    agent.run("1.9", b"true")
+    before = space.file_descriptors()
+    made = launch(space, Sample(files, path), "1.1", uid=NOBODY)
+    agent.send(replace(made, ticket=m.encode(replace(m.decode_ticket(made.ticket), stdin=b""))))
+    agent.wait_started("1.1")
+    for number in range(100):
+        (other / str(number) / "new").mkdir()
+        (other / str(number) / "new" / "file").touch()
+        for name in ("new", "new/file"):
+            os.chown(other / str(number) / name, NOBODY, NOBODY)
+            assert (other / str(number) / name).stat().st_ino == (mine / str(number) / name).stat().st_ino
+    (mine / "99").rename(mine / "99.old")
+    (mine / "99").symlink_to(other / "99")
+    agent.send(m.Stdin("1.1", None, 0, b"", True))
+    agent.wait_over("1.1")
+    release(agent, "1.1")
+    assert [str(item.relative_to(mine)) for item in mine.glob("[0-9]*/*/*")] == ["99/new/file", "99.old/new/file"]
+    assert len(list(other.glob("*/new/file"))) == 100
+    assert space.file_descriptors() == before
+
+
 def test_jobs_that_share_a_path_do_not_take_it_from_each_other(space: SpaceRig) -> None:
     agent = space.agent()
     path = os.fsencode(Path(space.work) / "prog")
@@ -184,17 +286,15 @@ def test_what_is_laid_out_follows_no_link_of_the_image(
     victim.mkdir()
     zone = os.fsencode(place) + b"/zz"
     path = os.fsencode(space.work) + b"/x.sh"
-    for number, (links, folders, files) in enumerate(
+    for number, entry in enumerate(
         [
-            ({zone: os.fsencode(victim), zone + b"/planted": b"/evil.so"}, [], {}),
-            ({zone: os.fsencode(victim)}, [], {zone + b"/f": (b"", 0o644)}),
-            ({zone: os.fsencode(victim)}, [zone + b"/d/sub"], {}),
+            Entry(zone + b"/planted", SYMLINK, 0o777, target=b"/evil.so"),
+            Entry(zone + b"/f", FILE, 0o755),
+            Entry(zone + b"/d/sub", DIRECTORY, 0o755),
         ]
     ):
-        sample = Sample({path: (SCRIPT, 0o755)}, path).with_others([], links)
-        later = Sample({**files}).with_others(folders, {})
-        sample.manifest.entries.extend(later.manifest.entries)
-        sample.contents.extend([b""] * len(links) + later.contents)
+        sample = Sample({path: (SCRIPT, 0o755)}, path).with_others([], {zone: os.fsencode(victim)})
+        sample.manifest.entries.append(entry)
         sample.encoded = encode_manifest(sample.manifest)
         sample.image = image_id(sample.encoded)
         job = f"1.{number + 1}"

@@ -91,7 +91,7 @@ class Daemon:
         self._census = Census(config.isolated)
         self._pids = PidRange(config)
         self._space = Space(config, FileSpool(config.spool_dir, self._make_room))
-        self._starter = Starter(config, self._rearm)
+        self._starter = Starter(config, self._pids.started)
         self._watcher = Watcher()
         self._pipes = Pipes(self._census, self._watcher, self._do)
         self._reaper = Reaper(self._census, self._pids, self._do, self._pipes.finish)
@@ -150,11 +150,6 @@ class Daemon:
 
     def _on_sigchld(self, *_: object) -> None:
         self._child_ended = True
-
-    def _rearm(self) -> None:
-        """A change of credentials has cleared the parent-death signal."""
-        if self.config.isolated and self.config.die_with_parent:
-            system.set_parent_death_signal(signal.SIGKILL)
 
     # ------------------------------------------------------------------ the loop
 
@@ -355,6 +350,7 @@ class Daemon:
             and job not in self._plans
             and not any(child.job == job for child in self._census.by_slot.values())
         ):
+            self._pids.before_start()
             rooms.over(job)
 
     def _start_some(self) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from heorot.core.chunks import DIRECTORY, FILE
 from heorot.core.errors import HeorotError
@@ -21,6 +22,7 @@ from heorot.images.copy_stream import MAX_COMPLAINTS, Sender
 from heorot.images.identity import shown
 from heorot.images.placing import CONTENTS, Item, Placer, PlacingError, copy_from
 from heorot.procs import system
+from heorot.procs.as_user import Identity
 
 PUT = b"heorot:put"
 GET = b"heorot:get"
@@ -71,10 +73,21 @@ def open_view(view: bytes) -> list[int]:
     return [directory, manifest]
 
 
-def fork(
-    argv: list[bytes], streams: tuple[int, int, int], given: list[int], identity: tuple[int, int] | None, node: int
-) -> int:
-    """Start a built-in command in a child and return its PID; we are the user already, and can turn back.
+class Settings(NamedTuple):
+    """What a child has besides its streams."""
+
+    identity: Identity | None
+    """Whose rights, from which there is no way back; None: ours."""
+    directory: bytes
+    umask: int
+    limits: list[tuple[int, int, int]]
+    """Number, soft, hard; those that cannot be set are left as they are."""
+    node: int
+    """Our number."""
+
+
+def fork(argv: list[bytes], streams: tuple[int, int, int], given: list[int], settings: Settings) -> int:
+    """Start a built-in command in a child and return its PID.
 
     Parameters
     ----------
@@ -82,32 +95,25 @@ def fork(
         What the child has as stdin, stdout and stderr.
     given:
         The descriptors of `open_view`.
-    identity:
-        uid and gid from which there shall be no way back for the child; None: it keeps ours.
-    node:
-        Our number.
     """
     pid = os.fork()
     if pid == 0:
-        _child(argv, streams, given, identity, node)
+        _child(argv, streams, given, settings)
     return pid
 
 
-def _child(
-    argv: list[bytes], streams: tuple[int, int, int], given: list[int], identity: tuple[int, int] | None, node: int
-) -> NoReturn:
+def _child(argv: list[bytes], streams: tuple[int, int, int], given: list[int], settings: Settings) -> NoReturn:
     status = 1
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        if identity is not None:
-            uid, gid = identity
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
-        # Its memory is a copy of bpinit's.
-        system.forbid_tracing()
+        os.umask(settings.umask)
+        for limit, soft, hard in settings.limits:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(limit, (soft, hard))
+        _become(settings.identity)
         # If bpinit is killed as a mere process, nobody else would know of this one.
         system.set_parent_death_signal(signal.SIGKILL)
         system.set_process_name(b"bpcp")
@@ -118,7 +124,8 @@ def _child(
             if int(name) >= len(moved):
                 with contextlib.suppress(OSError):
                     os.close(int(name))
-        status = _COMMANDS[argv[0]](argv[1:], node)
+        os.chdir(settings.directory)
+        status = _COMMANDS[argv[0]](argv[1:], settings.node)
     except HeorotError as error:
         _say(str(error))
     except OSError as error:
@@ -127,6 +134,18 @@ def _child(
         _say(f"the copy failed: {type(error).__name__}: {error}")
     finally:
         os._exit(status)
+
+
+def _become(identity: Identity | None) -> None:
+    # Its memory is a copy of bpinit's: nobody looks into it, neither now nor before we have said so.
+    if identity is not None:
+        uid, gid, groups = identity
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, 0)
+        system.forbid_tracing()
+        os.setresuid(uid, uid, uid)
+    system.forbid_tracing()
 
 
 def _above(fd: int, limit: int) -> int:

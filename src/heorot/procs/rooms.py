@@ -16,18 +16,20 @@ user: set-user-ID programs run as who starts them. For root there is nothing to 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat
-from collections import Counter
 from collections.abc import Callable
+from functools import partial
+
+import msgspec
 
 from heorot.core.chunks import DIRECTORY, FILE
 from heorot.core.errors import ProtocolError
 from heorot.core.image import Entry, Manifest, decode_manifest
 from heorot.core.messages import Ticket
 from heorot.images.identity import shown
-from heorot.procs import system
+from heorot.procs import as_user, system
+from heorot.procs.as_user import Identity, identity_of
+from heorot.procs.names import Anchor, Made, Name, exists, make, unmake
 
 MAX_SHOWN_DIRECTORIES = 512
 """Of a directory that is covered, so many of its own directories stay writable."""
@@ -42,23 +44,31 @@ class Room:
 
     def __init__(self) -> None:
         self.namespace = -1
-        self.made: list[tuple[bytes, int]] = []
-        """Names that were made in the node's own directories, and their inodes, in this order."""
+        self.made: list[bytes] = []
+        """Names that were made in the node's own directories, in this order."""
 
 
 class Rooms:
-    """All rooms of a process space, by job."""
+    """All rooms of a process space, by job.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    began:
+        Is told the PID of each process that is made.
+    complain:
+        Takes a line for the log.
+    """
+
+    def __init__(self, began: Callable[[int], None], complain: Callable[[str], None] = lambda text: None) -> None:
+        self._began = began
+        self._complain = complain
         self._rooms: dict[str, Room] = {}
-        self._users: Counter[bytes] = Counter()
-        """How many jobs use a name that was made."""
+        self._names: dict[bytes, Name] = {}
+        """What was made and is not removed yet."""
         self._home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
-    def enter(self, ticket: Ticket, view: bytes, become: Callable[[], object], return_: Callable[[], object]) -> None:
+    def enter(self, ticket: Ticket, view: bytes) -> None:
         """Move to the job's room, which is made if need be; `leave` brings us back, also after an error.
-
-        `become` and `return_` take on the rights of the user and give them up again.
 
         Raises
         ------
@@ -72,11 +82,7 @@ class Rooms:
                 return
             manifest = _read(view)
             room = self._rooms[ticket.job] = Room()
-            become()
-            try:
-                missing = self._make_names(room, manifest)
-            finally:
-                return_()
+            missing = self._make_names(room, manifest, ticket)
             system.unshare(system.CLONE_NEWNS)
             _cover(missing, view)
             for index, entry in enumerate(manifest.entries):
@@ -102,64 +108,63 @@ class Rooms:
             room.namespace = -1
 
     def over(self, job: str) -> None:
-        """Nothing of the job is left: take away the names that were made for it."""
+        """Nothing of the job is left: take away the names that were made for it, with the rights that made them."""
         room = self._rooms.pop(job, None)
         if room is None:
             return
         if room.namespace >= 0:
             os.close(room.namespace)
-        for path, inode in reversed(room.made):
-            self._users[path] -= 1
-            if self._users[path] <= 0:
-                del self._users[path]
-                _unmake(path, inode)
+        unused: dict[Identity, list[Name]] = {}
+        for path in reversed(room.made):
+            name = self._names[path]
+            name.users -= 1
+            if not name.users:
+                del self._names[path]
+                unused.setdefault(name.identity, []).append(name)
+        for identity, names in unused.items():
+            try:
+                as_user.call(identity, partial(unmake, names), self._began)
+            except OSError as error:
+                self._complain(f"names that were made for job {job} are left: {error.strerror}")
+            for name in names:
+                name.anchor.names -= 1
+                if not name.anchor.names and name.anchor.fd >= 0:
+                    os.close(name.anchor.fd)
 
     def __contains__(self, job: str) -> bool:
         return job in self._rooms
 
-    def _make_names(self, room: Room, manifest: Manifest) -> list[Entry]:
+    def _make_names(self, room: Room, manifest: Manifest, ticket: Ticket) -> list[Entry]:
         """Make, as the user, the names that are not there; return those entries for which the user may not."""
-        refused: list[Entry] = []
+        absent: list[Entry] = []
         for entry in manifest.entries:
-            if self._users[entry.path]:
-                self._share(room, entry.path)
-            elif not _exists(entry):
-                try:
-                    self._make(room, entry)
-                except OSError as error:
-                    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                        raise
-                    refused.append(entry)
-        return refused
-
-    def _share(self, room: Room, path: bytes) -> None:
-        for other in self._rooms.values():
-            for made in other.made:
-                if made[0] == path and other is not room:
-                    self._users[path] += 1
-                    room.made.append(made)
-                    return
-
-    def _make(self, room: Room, entry: Entry) -> None:
-        parents = []
-        parent = os.path.dirname(entry.path)
-        while not os.path.isdir(parent):
-            parents.append(parent)
-            parent = os.path.dirname(parent)
-        for directory in reversed(parents):
-            os.mkdir(directory, 0o755)
-            self._note(room, directory)
-        if entry.kind == FILE:
-            os.close(os.open(entry.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        elif entry.kind == DIRECTORY:
-            os.mkdir(entry.path, 0o755)
-        else:
-            os.symlink(entry.target, entry.path)
-        self._note(room, entry.path)
-
-    def _note(self, room: Room, path: bytes) -> None:
-        self._users[path] += 1
-        room.made.append((path, os.lstat(path).st_ino))
+            name = self._names.get(entry.path)
+            if name is not None:
+                name.users += 1
+                room.made.append(entry.path)
+            elif not exists(entry):
+                absent.append(entry)
+        if not absent:
+            return []
+        identity = identity_of(ticket)
+        answer, descriptors = as_user.call(identity, partial(make, absent, ticket.umask & 0o777), self._began)
+        made = msgspec.convert(answer, Made)
+        anchors = [Anchor(*place, -1) for place in made.anchors]
+        for anchor, fd in zip(anchors, descriptors, strict=False):
+            anchor.fd = fd
+        for path, number, device, inode in made.names:
+            anchor = anchors[number]
+            inside = path[len(anchor.path.rstrip(b"/")) + 1 :].split(b"/")
+            name = self._names[path] = Name(identity, anchor, inside, device, inode)
+            name.users = 1
+            anchor.names += 1
+            room.made.append(path)
+        for anchor in anchors:
+            if not anchor.names and anchor.fd >= 0:
+                os.close(anchor.fd)
+        if made.error:
+            raise OSError(made.error, os.strerror(made.error), made.culprit)
+        return [absent[number] for number in made.refused]
 
 
 def _read(view: bytes) -> Manifest:
@@ -179,38 +184,11 @@ def lost_view(view: bytes, error: OSError | ProtocolError) -> str:
     )
 
 
-def _exists(entry: Entry) -> bool:
-    try:
-        if entry.kind == FILE:
-            return stat.S_ISREG(os.stat(entry.path).st_mode)
-        if entry.kind == DIRECTORY:
-            return stat.S_ISDIR(os.stat(entry.path).st_mode)
-        os.lstat(entry.path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        # A directory on the way that the user may not search: it is there for root.
-        return error.errno != errno.EACCES or os.path.lexists(entry.path)
-    return True
-
-
 def _bind(source: bytes, target: bytes) -> None:
     try:
         system.bind_mount(source, target)
     except OSError as error:
         raise OSError(error.errno, os.strerror(error.errno or 0), target) from error
-
-
-def _unmake(path: bytes, inode: int) -> None:
-    """Remove a name that we made, unless somebody has put something else there, or something into it."""
-    with contextlib.suppress(OSError):
-        status = os.lstat(path)
-        if status.st_ino != inode:
-            return
-        if stat.S_ISDIR(status.st_mode):
-            os.rmdir(path)
-        elif stat.S_ISLNK(status.st_mode) or status.st_size == 0:
-            os.unlink(path)
 
 
 # ------------------------------------------------------------------ directories that nobody may write

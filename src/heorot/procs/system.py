@@ -26,6 +26,9 @@ _SYS_OPENAT2 = 437
 _RESOLVE_IN_ROOT = 16
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_NOSUID = 2
+_PROC_SUPER_MAGIC = 0x9FA0
+_STATFS_BYTES = 256
+"""More than the structure has on any machine; it begins with the kind of the file system."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -105,6 +108,13 @@ def open_below(root: int, path: bytes, flags: int) -> int:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error), path)
     return int(fd)
+
+
+def is_procfs(fd: int) -> bool:
+    """Say whether an open file is one of /proc, wherever that is mounted. Raises OSError."""
+    described = ctypes.create_string_buffer(_STATFS_BYTES)
+    _check(_libc.fstatfs(ctypes.c_int(fd), described), "fstatfs")
+    return ctypes.c_long.from_buffer(described).value == _PROC_SUPER_MAGIC
 
 
 def set_parent_death_signal(signal: int) -> None:

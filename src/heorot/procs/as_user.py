@@ -1,0 +1,148 @@
+"""What has to happen with the rights of a user, and is not worth a program of its own: a child does it.
+
+This process never takes on another identity itself: for as long as its real or its saved uid were a user's, or its
+effective one, that user might kill it, or change its priority, its scheduler and its processors, from anywhere on the
+host. The child has the user's effective ids alone, and keeps real and saved uid 0. So files are opened and made as by
+the user, and yet the user cannot stop or kill it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+import msgspec
+
+from heorot.core.messages import Ticket
+
+PATIENCE_MS = 30_000
+"""A child that takes longer is killed: a file system does not answer."""
+MAX_DESCRIPTORS = 64
+_MAX_RESULT_BYTES = 64 * 1024 * 1024
+_MAX_ID = 0xFFFF_FFFE
+"""The next one means 'as it is' to setresuid(2)."""
+
+
+class Identity(NamedTuple):
+    """Whose rights something has."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def identity_of(ticket: Ticket) -> Identity:
+    """Return whom a ticket names.
+
+    Raises
+    ------
+    ValueError
+        If these are no ids.
+    """
+    if not all(0 <= number <= _MAX_ID for number in (ticket.uid, ticket.gid, *ticket.groups)):
+        raise ValueError("a user, group or groups that nobody can have")
+    return Identity(ticket.uid, ticket.gid, tuple(ticket.groups))
+
+
+def call(
+    identity: Identity, function: Callable[[], tuple[object, list[int]]], began: Callable[[int], None]
+) -> tuple[object, list[int]]:
+    """Have a child, forked from this process, call a function with the user's rights.
+
+    The function returns something that msgpack can carry, and up to `MAX_DESCRIPTORS` descriptors, which become ours.
+    It finds what is imported already, and imports nothing: a user may have a say in what lies where Python looks.
+
+    Parameters
+    ----------
+    began:
+        Is told the PID of the child.
+
+    Raises
+    ------
+    OSError
+        Which the function raised; or if the child could not be made, did not end in time, or was killed.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        pid = os.fork()
+        if pid == 0:
+            _child(identity, function, theirs)
+        began(pid)
+        theirs.close()
+        descriptors: list[int] = []
+        try:
+            answer = _receive(ours, descriptors)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            for fd in descriptors:
+                os.close(fd)
+            raise
+        finally:
+            os.waitpid(pid, 0)
+    result, number, text, filename = answer
+    if number:
+        raise OSError(number, text, filename) if filename else OSError(number, text)
+    return result, descriptors
+
+
+def take_on(identity: Identity) -> None:
+    """Have the user's rights to files from now on, and stay out of their reach. Raises OSError."""
+    uid, gid, groups = identity
+    os.setgroups(groups)
+    os.setresgid(-1, gid, -1)
+    os.setresuid(-1, uid, -1)
+
+
+def _child(identity: Identity, function: Callable[[], tuple[object, list[int]]], connection: socket.socket) -> NoReturn:
+    try:
+        sys.meta_path.clear()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        connection.settimeout(PATIENCE_MS / 1000)
+        descriptors: list[int] = []
+        try:
+            take_on(identity)
+            result, descriptors = function()
+            answer: tuple[object, int, str, bytes] = result, 0, "", b""
+        except OSError as error:
+            name = error.filename if isinstance(error.filename, bytes) else b""
+            answer = None, error.errno or 5, error.strerror or str(error), name
+        socket.send_fds(connection, [b"!"], descriptors[:MAX_DESCRIPTORS])
+        connection.sendall(msgspec.msgpack.encode(answer))
+    finally:
+        os._exit(0)
+
+
+def _receive(connection: socket.socket, descriptors: list[int]) -> tuple[object, int, str, bytes]:
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    received = bytearray()
+    begun = False
+    while True:
+        if not poll.poll(max(0, deadline - time.monotonic()) * 1000):
+            raise TimeoutError(110, f"a file system gave no answer for {PATIENCE_MS // 1000} s")
+        if not begun:
+            mark, fds, _, _ = socket.recv_fds(connection, 1, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+            descriptors += fds
+            begun = True
+            if mark:
+                continue
+            break
+        data = connection.recv(1 << 18)
+        if not data:
+            break
+        received += data
+        if len(received) > _MAX_RESULT_BYTES:
+            raise OSError(90, "too much to say")
+    with contextlib.suppress(msgspec.DecodeError):
+        return msgspec.msgpack.decode(bytes(received), type=tuple[object, int, str, bytes])
+    raise ChildProcessError(10, "the process that did it as the user has ended")

@@ -1,0 +1,374 @@
+"""System calls that a child carries out, one after the other, the last of them mostly an execve(2).
+
+Theory of operation. The child shares this process's memory and runs no code of it: only a short loop of machine
+instructions that takes call after call from a table, and writes each result beside it. So it costs what vfork(2)
+costs, and may become another user before it executes a program, which posix_spawn(3) cannot. It has its own stack, and
+all signals are blocked. Unlike vfork(2), it does not stop this process: the kernel clears a word when the child leaves
+our memory (CLONE_CHILD_CLEARTID), and that is waited for as long as we like. A child that somebody stops, or that waits
+for a file system for ever, is killed.
+
+On machines for which there is no such loop here, or that allow no memory for it, the child is a copy of this process,
+which takes twice as long; the table is the same.
+
+docs/decisions/become-the-user.md says why it is like this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import select
+import signal
+import struct
+import time
+
+CALL_WORDS = 8
+"""Of one call in the table: number, five arguments, whether it may fail, its result. Then comes the next."""
+MAX_CALLS = 1024
+START_MS = 20_000
+"""A child that takes longer is killed: the file system that its program lies on may hang."""
+LOOK_MS = 50
+"""How often it is looked at whether somebody has stopped it."""
+GIVE_UP_MS = 5_000
+"""How long a child that was killed may take to end."""
+MAX_ABANDONED = 16
+"""So many may be left, waiting for their file systems, before nothing is started any more."""
+
+_FUTEX_WAIT = 0
+_CLONE_VM = 0x00000100
+CLONE_FILES = 0x00000400
+_CLONE_CHILD_CLEARTID = 0x00200000
+_STACK_BYTES = 16 * 1024
+_UNKNOWN = -(1 << 62)
+"""Stands as the result of a call that was not carried out."""
+_ZEROS = tuple((0,) * (5 - given) for given in range(6))
+
+_MACHINE = os.uname().machine
+_NUMBERS = {
+    "chdir": (80, 49),
+    "clone": (56, 220),
+    "dup3": (292, 24),
+    "execve": (59, 221),
+    "exit_group": (231, 94),
+    "futex": (202, 98),
+    "ioctl": (16, 29),
+    "openat": (257, 56),
+    "prctl": (157, 167),
+    "prlimit64": (302, 261),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "setgroups": (116, 159),
+    "setresgid": (119, 149),
+    "setresuid": (117, 147),
+    "setsid": (112, 157),
+    "umask": (95, 166),
+}
+"""Of x86-64, and those that all newer machines have in common."""
+NUMBER = {name: numbers[_MACHINE != "x86_64"] for name, numbers in _NUMBERS.items()}
+"""Of each system call that is used here: its number on this machine."""
+
+_CODE = {
+    "x86_64": bytes.fromhex(
+        "4889fb"  # mov rbx, rdi              the table
+        "488b03"  # next: mov rax, [rbx]      the number
+        "488b7b08 488b7310 488b5318 4c8b5320 4c8b4328"  # mov rdi, rsi, rdx, r10, r8 from [rbx+8] to [rbx+40]
+        "0f05"  # syscall
+        "48894338"  # mov [rbx+56], rax       the result
+        "4885c0 790d"  # test rax, rax; jns go_on
+        "48837b3000 740c"  # cmp qword [rbx+48], 0; je fail     may it fail?
+        "4883f8f8 7406"  # cmp rax, -ENOEXEC; je fail           not so: this file was found
+        "4883c340 ebcb"  # go_on: add rbx, 64; jmp next
+        "bf7f000000 b8e7000000 0f05"  # fail: mov edi, 127; mov eax, exit_group; syscall
+    ),
+    "aarch64": struct.pack(
+        "<17I",
+        0xAA0003F3,  # mov x19, x0                  the table
+        0xF9400268,  # next: ldr x8, [x19]          the number
+        0xA9408660,
+        0xA9418E62,
+        0xF9401664,  # ldp x0, x1, [x19, 8]; ldp x2, x3, [x19, 24]; ldr x4, [x19, 40]
+        0xD4000001,  # svc 0
+        0xF9001E60,  # str x0, [x19, 56]            the result
+        0xB6F800A0,  # tbz x0, 63, go_on
+        0xF9401A61,
+        0xB40000A1,  # ldr x1, [x19, 48]; cbz x1, fail      may it fail?
+        0xB100201F,
+        0x54000060,  # cmn x0, ENOEXEC; b.eq fail           not so: this file was found
+        0x91010273,
+        0x17FFFFF4,  # go_on: add x19, x19, 64; b next
+        0xD2800FE0,
+        0xD2800BC8,
+        0xD4000001,  # fail: mov x0, 127; mov x8, exit_group; svc 0
+    ),
+}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+_clone = _libc.clone
+_clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, *(ctypes.c_void_p,) * 4)
+_ALL_SIGNALS = ctypes.create_string_buffer(b"\xff" * 8, 8)
+_SET_MASK = (ctypes.c_long(NUMBER["rt_sigprocmask"]), ctypes.c_long(signal.SIG_SETMASK))
+_SIGSET_BYTES = ctypes.c_long(8)
+
+
+_RESULT = struct.Struct(f"{8 * CALL_WORDS - 8}xq")
+
+
+class ChildError(OSError):
+    """There was no child, or it had to be killed; the text says which."""
+
+
+class Calls:
+    """A table of calls, and what their pointers point to."""
+
+    def __init__(self) -> None:
+        self.words: list[int] = []
+        self._kept: list[object] = []
+
+    def __len__(self) -> int:
+        return len(self.words) // CALL_WORDS
+
+    def add(self, name: str, *arguments: int, may_fail: bool = False) -> int:
+        """Append a call, and return its place."""
+        words = self.words
+        place = len(words) // CALL_WORDS
+        words += (NUMBER[name], *arguments, *_ZEROS[len(arguments)], may_fail, _UNKNOWN)
+        return place
+
+    def add_execve(self, paths: list[bytes], arguments: int, environment: int) -> int:
+        """Append the execution of the first of these programs that can be; return the place of the first trial."""
+        place = len(self)
+        number = NUMBER["execve"]
+        for path in addresses(self.strings(paths)):
+            self.words += (number, path, arguments, environment, 0, 0, True, _UNKNOWN)
+        return place
+
+    def set(self, place: int, argument: int) -> None:
+        """Change the first argument of a call."""
+        self.words[place * CALL_WORDS + 1] = argument
+
+    def may_fail(self, place: int) -> bool:
+        """Say whether the next call is carried out even if this one fails."""
+        return self.words[place * CALL_WORDS + 6] != 0
+
+    def text(self, value: bytes) -> int:
+        """Return the address of a string, which has no zero byte in it."""
+        if b"\0" in value:
+            raise ValueError("a zero byte in a path")
+        return self.buffer(value)
+
+    def buffer(self, value: bytes) -> int:
+        """Return the address of these bytes, and one zero byte behind them."""
+        held = ctypes.create_string_buffer(value)
+        self._kept.append(held)
+        return ctypes.addressof(held)
+
+    def strings(self, values: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
+        """Return an array of strings that ends with a null pointer, as execve(2) wants it."""
+        if b"\0" in b"".join(values):
+            raise ValueError("a zero byte in an argument, in the environment or in a path")
+        held = (ctypes.c_char_p * (len(values) + 1))(*values, None)
+        self._kept.append(held)
+        return held
+
+
+def addresses(strings: ctypes.Array[ctypes.c_char_p]) -> list[int]:
+    """Return where the strings of such an array are."""
+    return memoryview(strings).cast("B").cast("L").tolist()[:-1]
+
+
+class Runner:
+    """Makes children that carry out such tables.
+
+    Parameters
+    ----------
+    copying:
+        Make each child a copy of this process, as on machines that `_CODE` does not name.
+    """
+
+    def __init__(self, copying: bool = False) -> None:
+        self._code = None if copying else _loaded(_CODE.get(_MACHINE, b""))
+        self._abandoned: list[object] = []
+        # Ready to be passed on, because this happens for every rank.
+        old_mask = ctypes.create_string_buffer(8)
+        self._block_signals = (*_SET_MASK, _ALL_SIGNALS, old_mask, _SIGSET_BYTES)
+        self._unblock_signals = (*_SET_MASK, old_mask, None, _SIGSET_BYTES)
+        self._allocate()
+
+    def _allocate(self) -> None:
+        size = MAX_CALLS * CALL_WORDS * 8
+        # Shared, so that we see the results of a child that is a copy.
+        self._table = mmap.mmap(-1, size + _STACK_BYTES)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._table))
+        self._word = word = ctypes.c_int()
+        flags = _CLONE_VM | _CLONE_CHILD_CLEARTID | signal.SIGCHLD
+        self._clone = (self._code, address + size + _STACK_BYTES, flags, address, None, None, ctypes.addressof(word))
+        patience = ctypes.create_string_buffer(struct.pack("2q", 0, LOOK_MS * 1_000_000), 16)
+        # The kernel wakes us without FUTEX_PRIVATE_FLAG.
+        number, operation, value = ctypes.c_long(NUMBER["futex"]), ctypes.c_long(_FUTEX_WAIT), ctypes.c_long(1)
+        self._await = (number, ctypes.byref(word), operation, value, patience, None, None)
+
+    @property
+    def copies(self) -> bool:
+        """Whether a child is a copy of this process."""
+        return self._code is None
+
+    def run(self, calls: Calls, share: int = 0) -> int:
+        """Have a child carry these calls out, and wait until it has executed a program or ended.
+
+        No handler of a signal runs meanwhile, here or there. The caller reaps the child.
+
+        Parameters
+        ----------
+        share:
+            CLONE_FILES: descriptors that the child opens are ours.
+
+        Returns
+        -------
+        int
+            Its PID. `results` tells what became of the calls.
+
+        Raises
+        ------
+        ChildError
+            If no child could be made, or it had to be killed; it is reaped then.
+        """
+        if len(calls) > MAX_CALLS:
+            raise ChildError(errno.E2BIG, f"{len(calls)} steps, and at most {MAX_CALLS} are possible")
+        if len(self._abandoned) >= MAX_ABANDONED:
+            raise ChildError(errno.EAGAIN, f"{MAX_ABANDONED} starts wait for file systems that do not answer")
+        struct.pack_into(f"{len(calls.words)}q", self._table, 0, *calls.words)
+        _syscall(*self._block_signals)
+        try:
+            return self._copy(share) if self._code is None else self._start(calls, share)
+        finally:
+            _syscall(*self._unblock_signals)
+
+    def results(self, count: int) -> list[int]:
+        """Return the results of the calls that were run last, so many there were; what is negative is an errno.
+
+        That of a call which failed, and may not, is the last; the one by which a program was executed has none.
+        """
+        results = [result for (result,) in _RESULT.iter_unpack(self._table[: count * _RESULT.size])]
+        return results[: results.index(_UNKNOWN)] if _UNKNOWN in results else results
+
+    # ------------------------------------------------------------------ in our own memory
+
+    def _start(self, calls: Calls, share: int) -> int:
+        self._word.value = 1
+        code, stack, flags, *others = self._clone
+        pid = int(_clone(code, stack, flags | share, *others))
+        if pid < 0:
+            raise _error(ctypes.get_errno())
+        if not self._left_memory(START_MS, pid):
+            os.kill(pid, signal.SIGKILL)
+            if not self._left_memory(GIVE_UP_MS):
+                # It may still write there when its file system answers.
+                self._abandoned.append((self._table, self._word, calls))
+                self._allocate()
+                raise _late()
+            os.waitpid(pid, 0)
+            raise _late()
+        return pid
+
+    def _left_memory(self, patience_ms: int, watched: int = 0) -> bool:
+        """Wait until the child has left our memory. False: it takes too long, or somebody has stopped it."""
+        word = self._word
+        deadline = 0.0
+        while word.value:
+            if _syscall(*self._await) != 0 and ctypes.get_errno() == errno.ETIMEDOUT:
+                now = time.monotonic()
+                deadline = deadline or now + patience_ms / 1000
+                if now > deadline or (watched and _is_stopped(watched)):
+                    return not word.value
+        return True
+
+    # ------------------------------------------------------------------ in a copy
+
+    def _copy(self, share: int) -> int:
+        """Do the same without sharing memory."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            flags = ctypes.c_long(share | signal.SIGCHLD)
+            pid = int(_syscall(ctypes.c_long(NUMBER["clone"]), flags, None, None, None, None))
+            if pid == 0:
+                self._carry_out(writer if share & CLONE_FILES else -1)
+            if pid < 0:
+                raise _error(ctypes.get_errno())
+            if not share & CLONE_FILES:
+                os.close(writer)
+                writer = -1
+            self._await_copy(reader, pid)
+        finally:
+            os.close(reader)
+            if writer >= 0:
+                os.close(writer)
+        return pid
+
+    def _carry_out(self, writer: int) -> None:
+        """Be the child."""
+        at = 0
+        while True:
+            number, first, second, third, fourth, fifth, may_fail, _ = struct.unpack_from("8q", self._table, at)
+            if number == NUMBER["exit_group"] and writer >= 0:
+                # Our copy of this descriptor is our parent's, too: our end does not close it.
+                os.write(writer, b"e")
+            result = _syscall(*(ctypes.c_long(word) for word in (number, first, second, third, fourth, fifth)))
+            result = result if result >= 0 else -ctypes.get_errno()
+            struct.pack_into("q", self._table, at + 56, result)
+            if result < 0 and (not may_fail or result == -errno.ENOEXEC):
+                if writer >= 0:
+                    os.write(writer, b"e")
+                os._exit(127)
+            at += CALL_WORDS * 8
+
+    def _await_copy(self, reader: int, pid: int) -> None:
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        deadline = time.monotonic() + START_MS / 1000
+        while not poll.poll(LOOK_MS):
+            if time.monotonic() > deadline or _is_stopped(pid):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise _late()
+
+
+def _loaded(code: bytes) -> int | None:
+    """Return the address of machine code in memory that can be executed and not written; None: there is none."""
+    if not code:
+        return None
+    try:
+        fd = os.memfd_create("heorot-calls", os.MFD_CLOEXEC)
+        try:
+            os.write(fd, code)
+            address = _map_code(fd, len(code))
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    return address
+
+
+def _map_code(fd: int, size: int) -> int | None:
+    call = _libc.mmap
+    call.restype = ctypes.c_void_p
+    protection = mmap.PROT_READ | mmap.PROT_EXEC
+    address = call(None, ctypes.c_size_t(size), protection, mmap.MAP_PRIVATE, fd, ctypes.c_long(0))
+    return None if address in (None, ctypes.c_void_p(-1).value) else int(address)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Say whether somebody has stopped a child (who has ended is not)."""
+    return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _error(number: int) -> ChildError:
+    return ChildError(number, os.strerror(number))
+
+
+def _late() -> ChildError:
+    text = f"it was stopped by somebody, or its file system gave no answer for {START_MS // 1000} s"
+    return ChildError(errno.ETIMEDOUT, text)

@@ -1,0 +1,105 @@
+"""What the ranks of one job on a node have in common."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from heorot.core.messages import Ticket
+from heorot.core.space_events import SpaceConfig
+from heorot.procs import builtins
+from heorot.procs.calls import Calls
+from heorot.procs.start_words import StartError
+
+_DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
+
+
+class Plan:
+    """What the ranks of one job on this node have in common, prepared once."""
+
+    def __init__(self, job: str, ticket: Ticket, size: int, ranks: int, config: SpaceConfig, view: bytes = b"") -> None:
+        self.job = job
+        self.ticket = ticket
+        self.view = view
+        """Where the files of the image are; empty: the node's own are run."""
+        self.failure: StartError | None = None
+        self.caveat = ""
+        """What the user should know of how they were started, should one exit with another status than 0."""
+        self.directory = ticket.directory or b"/"
+        """Where they are started."""
+        self.path: bytes | None = ticket.program or None
+        self.builtin = bool(ticket.argv) and ticket.argv[0] in builtins.NAMES
+        """bpinit carries it out itself: no program is looked for."""
+        self.given: list[int] = []
+        """Descriptors for a built-in command; with them its image stays in the cache."""
+        self.through_shell = False
+        self.limits: list[tuple[int, int, int]] | None = None
+        """Resource limits that differ from the daemon's own: number, soft, hard."""
+        self.shared_files: dict[int, int] = {}
+        """Redirected stdout and stderr: all ranks of one node write to one open file."""
+        # Sharing the offset is not enough for several writers: copy_file_range(2), which cat(1) uses, does not lock it.
+        append = os.O_APPEND if ranks > 1 else 0
+        self.write_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | append
+        environment: dict[bytes, bytes] = {}
+        for entry in ticket.environment:
+            name, found, value = entry.partition(b"=")
+            if name and found:
+                environment[name] = value
+        self.search = environment.get(b"PATH", _DEFAULT_PATH)
+        environment[b"BPROC_PROGNAME"] = ticket.argv[0] if ticket.argv else b""
+        environment[b"HEOROT_JOB"] = job.encode()
+        environment[b"HEOROT_SIZE"] = b"%d" % size
+        environment[b"HEOROT_NODE"] = b"%d" % config.node
+        environment[b"HEOROT_SPACE"] = config.marker.encode()
+        for of_the_rank in (b"BPROC_RANK", b"HEOROT_RANK"):
+            environment.pop(of_the_rank, None)
+        self.environment = [name + b"=" + value for name, value in environment.items()]
+        self.steps: Steps | None = None
+        """How a rank is started; None: to be worked out."""
+
+    def close(self) -> None:
+        """Close the files that the ranks shared."""
+        for fd in {*self.shared_files.values(), *self.given}:
+            os.close(fd)
+        self.shared_files = {}
+        self.given = []
+
+
+class Steps:
+    """The calls that start a rank, and where in them something is of interest."""
+
+    __slots__ = ("_environment", "_streams", "_terminal", "calls", "candidates", "enters", "first")
+
+    def __init__(
+        self,
+        calls: Calls,
+        streams: range,
+        terminal: int,
+        enters: int,
+        first: int,
+        candidates: list[bytes],
+        environment: ctypes.Array[ctypes.c_char_p],
+    ) -> None:
+        self.calls = calls
+        self._streams = streams
+        self._terminal = terminal
+        self.enters = enters
+        """Entering the directory."""
+        self.first = first
+        """Executing the first candidate."""
+        self.candidates = candidates
+        self._environment = environment
+
+    def for_rank(self, rank: int, stdin: int, stdout: int, stderr: int, terminal: int) -> None:
+        """Let them start this rank, with these streams."""
+        for place, fd in zip(self._streams, (stdin, stdout, stderr), strict=True):
+            self.calls.set(place, fd)
+        if self._terminal >= 0:
+            self.calls.set(self._terminal, terminal)
+        self._environment[-3] = b"BPROC_RANK=%07d" % rank
+        self._environment[-2] = b"HEOROT_RANK=%d" % rank
+
+    def has_failed(self, place: int, result: int) -> bool:
+        """Say whether the child ends with this result of this call."""
+        return result < 0 and (not self.calls.may_fail(place) or result == -errno.ENOEXEC)

@@ -1,0 +1,238 @@
+"""What a second, real user tries against bpinit, and what their processes find: the kernel decides, nobody else."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+
+import pytest
+
+from heorot.core import messages as m
+from heorot.procs import calls
+from tests.procs.space_rig import Agent, SpaceRig
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")
+USER = 54_321
+"""Nobody else's on this machine: one of them signals all that belongs to them."""
+
+
+@pytest.fixture(params=["shared", "copied"])
+def space(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[SpaceRig]:
+    """A bpinit; on a machine for which there is no machine code, too."""
+    if request.param == "copied":
+        monkeypatch.setattr(calls, "_CODE", {})
+    rig = SpaceRig("namespace")
+    yield rig
+    rig.end()
+
+
+@contextmanager
+def attacker(attack: Callable[[], int]) -> Iterator[Callable[[], tuple[int, int]]]:
+    """Run an attack again and again as the user, until told to end; what is yielded ends it.
+
+    It returns how often it was tried, and how often it had success.
+    """
+    reader, writer = os.pipe()
+    go, stop = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(stop)
+            os.set_blocking(go, False)
+            os.setgroups([])
+            os.setresgid(USER, USER, USER)
+            os.setresuid(USER, USER, USER)
+            tried = had = 0
+            while True:
+                had += attack()
+                tried += 1
+                if tried % 64 == 0:
+                    with suppress(BlockingIOError):
+                        if not os.read(go, 1):
+                            break
+            os.write(writer, f"{tried} {had}".encode())
+        finally:
+            os._exit(0)
+    os.close(go)
+    os.close(writer)
+    ended = False
+
+    def end() -> tuple[int, int]:
+        nonlocal ended
+        ended = True
+        os.close(stop)
+        tried, had = os.read(reader, 100).split()
+        return int(tried), int(had)
+
+    try:
+        yield end
+    finally:
+        if not ended:
+            os.close(stop)
+        os.waitpid(pid, 0)
+        os.close(reader)
+
+
+def succeeds(call: Callable[[], object]) -> int:
+    """Say whether a call is permitted."""
+    try:
+        call()
+    except PermissionError:
+        return 0
+    except ProcessLookupError:
+        return 0
+    return 1
+
+
+def start_many(agent: Agent, space: SpaceRig, ranks: int = 60) -> None:
+    for number in range(3):
+        job = f"1.{number + 1}"
+        agent.send(space.launch(job, b"true", uid=USER, gid=USER, ranks=ranks, stdin=b""))
+        assert agent.wait_over(job) == dict.fromkeys(range(ranks), 0)
+
+
+def test_bpinit_is_out_of_reach_of_the_user_whose_processes_it_starts(space: SpaceRig) -> None:
+    agent = space.agent()
+    pid = space.pid
+    numbers = [0, signal.SIGUSR1, signal.SIGHUP, signal.SIGSTOP, signal.SIGKILL]
+
+    def attack() -> int:
+        return (
+            sum(succeeds(partial(os.kill, pid, number)) for number in numbers)
+            + succeeds(lambda: os.setpriority(os.PRIO_PROCESS, pid, 19))
+            + succeeds(lambda: os.sched_setaffinity(pid, [0]))
+            + succeeds(lambda: os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0)))
+            + succeeds(lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE, (10, 10)))
+            + succeeds(lambda: os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY)))
+            + succeeds(lambda: os.close(os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY)))
+        )
+
+    with attacker(attack) as end:
+        start_many(agent, space)
+        # What else is done with the user's rights: a file is opened, a command is not found.
+        agent.run("1.7", b"echo", b"x", uid=USER, gid=USER, stdout=os.fsencode(space.work) + b"/out")
+        agent.send(space.launch("1.8", b"no-such-command", uid=USER, gid=USER))
+        agent.until(lambda: agent.failed("1.8"), "the failure")
+        tried, had = end()
+    assert tried > 100
+    assert had == 0
+    assert agent.run("1.9", b"echo", b"alive") == b"alive\n"
+
+
+def test_nobody_inside_signals_bpinit_either(space: SpaceRig) -> None:
+    agent = space.agent()
+    script = b"n=0; while [ $n -lt 3000 ]; do kill -USR1 1 && echo had; n=$((n+1)); done"
+    agent.send(space.launch("1.5", b"sh", b"-c", script, uid=USER, gid=USER, stderr=b"/dev/null"))
+    start_many(agent, space, 30)
+    agent.wait_over("1.5")
+    assert agent.output.get(("1.5", 0, 1), b"") == b""
+
+
+def test_a_process_that_is_stopped_while_it_starts_keeps_nobody_waiting(space: SpaceRig) -> None:
+    agent = space.agent()
+
+    def attack() -> int:
+        return succeeds(lambda: os.kill(-1, signal.SIGSTOP))
+
+    with attacker(attack) as end:
+        for number in range(4):
+            agent.send(space.launch(f"1.{number + 1}", b"true", uid=USER, gid=USER, ranks=8, stdin=b""))
+            assert agent.run(f"2.{number + 1}", b"echo", b"others") == b"others\n"
+        tried, had = end()
+    assert tried
+    assert had
+    # Those that had begun are stopped, as processes of theirs may be; those that had not are told as failed.
+    agent.send(m.Query(1, None, None, None, signal.SIGKILL, False, USER))
+    for number in range(4):
+        agent.until(partial(agent.over, f"1.{number + 1}"), "the end")
+
+
+OPENS = [
+    b"echo x > /dev/stdout",
+    b"(echo x | tee /dev/stderr > /dev/null) 2>&1",
+    b"echo x | dd of=/dev/stdout status=none",
+    b"cat /dev/stdin",
+    b"dd if=/dev/stdin status=none",
+    b"cat < /proc/self/fd/0 > /proc/self/fd/1",
+    b'/usr/bin/python3 -c \'open("/dev/stdout", "w").write(open("/dev/stdin").read())\'',
+]
+
+
+@pytest.mark.parametrize("script", OPENS)
+def test_a_process_can_open_its_own_streams(space: SpaceRig, script: bytes) -> None:
+    agent = space.agent()
+    script += b"; echo err > /dev/stderr"
+    agent.send(space.launch("1.1", b"sh", b"-c", script, uid=USER, gid=USER, stdin=b""))
+    agent.send(m.Stdin("1.1", None, 0, b"x\n", True))
+    assert agent.wait_over("1.1") == {0: 0}, agent.output
+    assert bytes(agent.output[("1.1", 0, 1)]) == b"x\n"
+    assert bytes(agent.output[("1.1", 0, 2)]) == b"err\n"
+
+
+def test_what_a_stream_is_redirected_to_is_opened_with_the_user_s_rights_alone(space: SpaceRig) -> None:
+    agent = space.agent()
+    refused: list[dict[str, bytes]] = [
+        {"stdin": b"/etc/shadow"},
+        {"stdin": b"/proc/1/environ"},
+        {"stdin": b"/proc/1/maps"},
+        {"stdin": b"/proc/1/root/etc/passwd"},
+        {"stdin": b"/proc/1/fd/2"},
+        {"stdout": b"/etc/heorot-planted"},
+        {"stderr": b"/proc/1/mem"},
+        {"stdout": b"/proc/sys/kernel/core_pattern"},
+        {"directory": b"/root"},
+    ]
+    for number, fields in enumerate(refused):
+        job = f"1.{number + 1}"
+        agent.send(space.launch(job, b"cat", uid=USER, gid=USER, **({"directory": b"/"} | fields)))
+        agent.until(partial(agent.failed, job), f"the failure with {fields}")
+        assert "Permission denied" in agent.failed(job)[0].text, fields
+    assert not os.path.lexists("/etc/heorot-planted")
+    out = os.fsencode(space.work) + b"/out"
+    before = space.file_descriptors()
+    agent.run("2.1", b"sh", b"-c", b"echo mine; echo err >&2", uid=USER, gid=USER, umask=0o27, stdout=out, stderr=out)
+    status = os.stat(out)
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (USER, USER, 0o640)
+    assert agent.run("2.2", b"cat", uid=USER, gid=USER, stdin=out) == b"mine\nerr\n"
+    assert space.file_descriptors() == before
+
+
+def test_why_a_start_failed_tells_nothing_that_the_user_may_not_see(space: SpaceRig) -> None:
+    agent = space.agent()
+    hidden = os.path.join(space.work, "hidden")
+    os.mkdir(hidden, 0o700)
+    for name, content in (("script", "#!/no/such/secret\n"), ("other", "#!/bin/sh\n")):
+        with open(os.path.join(hidden, name), "w", encoding="utf-8") as file:
+            file.write(content)
+        os.chmod(os.path.join(hidden, name), 0o755)
+    for number, name in enumerate(("script", "other", "none")):
+        job = f"1.{number + 1}"
+        path = os.fsencode(os.path.join(hidden, name))
+        agent.send(space.launch(job, path, uid=USER, gid=USER))
+        agent.until(partial(agent.failed, job), "the failure")
+        assert agent.failed(job)[0].text == f"cannot execute {os.fsdecode(path)}: Permission denied"
+
+
+def test_a_terminal_belongs_to_the_user(space: SpaceRig) -> None:
+    agent = space.agent()
+    script = b"stat -Lc '%u %a' /dev/stdin; echo typed > /dev/tty; cat < /dev/tty"
+    agent.send(space.launch("1.1", b"sh", b"-c", script, uid=USER, gid=USER, stdin=b"", terminal=[24, 80]))
+    agent.send(m.Stdin("1.1", None, 0, b"x\n", True))
+    assert agent.wait_over("1.1") == {0: 0}
+    lines = set(bytes(agent.output[("1.1", 0, 1)]).split(b"\r\n"))
+    assert lines & {b"%d 620" % USER, b"%d 600" % USER}
+    assert {b"typed", b"x"} <= lines
+
+
+@pytest.mark.parametrize("uid", [0xFFFF_FFFF, 1 << 32, (1 << 32) + USER])
+def test_ids_that_nobody_has_are_refused(space: SpaceRig, uid: int) -> None:
+    agent = space.agent()
+    for number, fields in enumerate(({"uid": uid, "gid": USER}, {"uid": USER, "gid": uid})):
+        job = f"1.{number + 1}"
+        agent.send(space.launch(job, b"id", **fields))
+        agent.until(partial(agent.failed, job), "the failure")
+        assert "cannot become user" in agent.failed(job)[0].text
