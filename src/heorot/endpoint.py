@@ -138,8 +138,8 @@ def no_head(directory: str) -> RequestError:
         )
     return RequestError(
         "no-head",
-        f"no head is running at {directory}; for a cluster of 'heorot up', 'heorot head start' starts one, and"
-        " 'heorot down' removes what is left of it",
+        f"no head is running at {directory}, or none can lead: 'heorot status' says why; for a cluster of 'heorot up',"
+        " 'heorot head start' starts one, and 'heorot down' removes what is left of it",
     )
 
 
