@@ -14,6 +14,9 @@ from heorot.images import reclaim
 from heorot.images.cache import Cache
 from heorot.images.identity import ImageError
 from heorot.images.reclaim import Reclaimer, drop_unused
+from heorot.security.head_registry import HeadRecord, HeadRegistry
+from heorot.security.registry import NodeRecord, Registry, RegistryContent
+from heorot.security.tokens import TokenStore
 from tests.images.samples import Sample
 from tests.support.disks import fill, small_disk
 
@@ -151,3 +154,26 @@ def test_a_cache_takes_room_from_the_others_and_whoever_finds_none_does_not_look
         assert kept(idle, sample(1)) == [True]
         for cache in (idle, busy):
             cache.close()
+
+
+def test_tokens_and_the_registries_take_room_from_the_caches(give: Give, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        tokens, nodes, heads = TokenStore(disk), Registry(disk), HeadRegistry(disk)
+        cache = give("heads/h0", disk)
+        actions: list[Callable[[], object]] = [
+            lambda: tokens.create(bytes(32), 0, ttl_ms=1000, uses=1, node=-1),
+            lambda: nodes.replace(RegistryContent({7: NodeRecord(7, "host", "00", "id", 1)}, {})),
+            lambda: heads.replace({"10.0.0.1:7733": HeadRecord("10.0.0.1:7733", "h0", 0)}),
+        ]
+        for number, action in enumerate(actions, 1):
+            keep(cache, sample(number), 100)
+            fill(disk)
+            action()
+            assert kept(cache, sample(number)) == [False]
+            (disk / "filler").unlink()
+        fill(disk)
+        with pytest.raises(OSError, match="No space left"):
+            actions[1]()
+        # What was there is there still.
+        assert list(nodes.nodes()) == [7]
+        cache.close()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from heorot.core.errors import SecurityError
+from heorot.slot_file import with_room
 
 PRIVATE_FILE_MODE = 0o600
 PRIVATE_DIRECTORY_MODE = 0o700
@@ -60,6 +61,19 @@ def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE_FILE_MODE, 
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def write_with_room(root: Path, path: Path, data: bytes) -> None:
+    """Replace a file as `write_atomically` does, durably; if the disk has no room, images that nobody uses go from the
+    caches of the cluster's directory `root`.
+    """
+
+    def make_room() -> bool:
+        from heorot.images.reclaim import WANTED_BYTES, drop_unused
+
+        return drop_unused(str(root), WANTED_BYTES)[1] > 0
+
+    with_room(lambda: write_atomically(path, data, durable=True), make_room)
 
 
 def read_file(path: Path, what: str) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 from heorot.config import Address, ConfigError, parse_address
 from heorot.core.errors import SecurityError
 from heorot.core.head_messages import MAX_HEADS, HeadAddress
-from heorot.security.files import write_atomically
+from heorot.security.files import write_with_room
 
 FILE_NAME = "heads.json"
 _VERSION = 1
@@ -99,7 +99,7 @@ class HeadRegistry:
     def replace(self, records: HeadRecords) -> None:
         """Write all of it; the lock of the token store is held."""
         value = {"version": _VERSION, "heads": [asdict(record) for record in records.values()]}
-        write_atomically(self.path, json.dumps(value, indent=0).encode(), durable=True)
+        write_with_room(self.path.parent, self.path, json.dumps(value, indent=0).encode())
 
     def seed(self, addresses: tuple[Address, ...], own: Address | None, name: str) -> None:
         """Enter what the configuration of the head `name` says, unless more is known; the lock is held."""

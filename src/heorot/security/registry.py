@@ -11,7 +11,7 @@ from pathlib import Path
 
 from heorot.core.errors import SecurityError
 from heorot.security.authority import MAX_NODE_NUMBER
-from heorot.security.files import write_atomically
+from heorot.security.files import write_with_room
 
 FILE_NAME = "registry.json"
 _VERSION = 1
@@ -137,4 +137,4 @@ class Registry:
         content = content.tidy()
         records = [asdict(record) for record in content.nodes.values()]
         value = {"version": _VERSION, "nodes": records, "removed": list(content.removed.items())}
-        write_atomically(self.path, json.dumps(value, indent=0).encode(), durable=True)
+        write_with_room(self.path.parent, self.path, json.dumps(value, indent=0).encode())

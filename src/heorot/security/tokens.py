@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from heorot.core.errors import SecurityError
-from heorot.security.files import locked, make_private_directory, write_atomically
+from heorot.security.files import locked, make_private_directory, write_with_room
 
 PREFIX = "heorot1."
 FINGERPRINT_BYTES = 32
@@ -234,7 +234,8 @@ class TokenStore:
                     (self.directory / f"{record.id}.json").unlink()
 
     def _write(self, record: TokenRecord) -> None:
-        write_atomically(self.directory / f"{record.id}.json", json.dumps(asdict(record)).encode(), durable=True)
+        path = self.directory / f"{record.id}.json"
+        write_with_room(self.directory.parent, path, json.dumps(asdict(record)).encode())
 
     def _read(self, token_id: str) -> TokenRecord | None:
         path = self.directory / f"{token_id}.json"
