@@ -65,9 +65,12 @@ def directory() -> bytes:
     try:
         return os.getcwdb()
     except OSError as error:
-        raise RequestError(
-            "no-directory", "the working directory does not exist any more: change to another one"
-        ) from error
+        raise no_directory() from error
+
+
+def no_directory() -> RequestError:
+    """Return the error that the working directory, to which a name is relative, was removed."""
+    return RequestError("no-directory", "the working directory does not exist any more: change to another one")
 
 
 def umask() -> int:

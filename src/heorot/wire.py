@@ -55,7 +55,7 @@ def encode(message: Sequence[object]) -> bytes:
     ProtocolError
         If it is larger than a frame may be.
     RequestError
-        If a text in it is not text.
+        If a text in it is not text, or a number too large for any message.
     """
     try:
         payload: bytes = _pack(message)
@@ -64,6 +64,8 @@ def encode(message: Sequence[object]) -> bytes:
 
         text = f"'{printable(error.object)}' is not valid UTF-8, and no node, job or user is called so"
         raise RequestError("not-text", text) from error
+    except OverflowError as error:
+        raise RequestError("bad-request", "a number has more than 64 bits") from error
     if len(payload) > MAX_FRAME_BYTES:
         raise ProtocolError(
             f"the request has {len(payload)} bytes; the limit is {MAX_FRAME_BYTES}: shorten arguments or environment"
@@ -217,6 +219,23 @@ def image_unavailable(image: bytes, text: str) -> list[object]:
     return ["image-unavailable", image, text]
 
 
+def is_job(text: str) -> bool:
+    """Say whether the text has the form of a job's id, ``EPOCH.SEQUENCE``."""
+    epoch, dot, sequence = text.partition(".")
+    return bool(dot) and text.isascii() and epoch.isdecimal() and sequence.isdecimal() and len(text) <= 40
+
+
+def _job(text: str) -> str:
+    """Return a job's id. Raises RequestError if it is none: the head would close the connection."""
+    if not is_job(text):
+        from heorot.safe_text import printable
+
+        raise RequestError(
+            "bad-request", f"'{printable(text)}' is not a job: an id is EPOCH.SEQUENCE, for example 1.42"
+        )
+    return text
+
+
 def client_stdin(job: str, rank: int, offset: int, data: bytes, end: bool) -> list[object]:
     """Input at an offset; `rank` -1 is broadcast."""
     return ["stdin", job, rank, offset, data, end]
@@ -244,7 +263,7 @@ def detach(request: int, job: str) -> list[object]:
 
 def attach_job(request: int, job: str, from_start: bool) -> list[object]:
     """Read a detached or unattended job; answered by ``spawned``."""
-    return ["attach", request, job, from_start, False, [], False]
+    return ["attach", request, _job(job), from_start, False, [], False]
 
 
 def resume_job(request: int, job: str, stdin: list[int], detached: bool) -> list[object]:
@@ -254,14 +273,14 @@ def resume_job(request: int, job: str, stdin: list[int], detached: bool) -> list
 
 def wait(request: int, job: str) -> list[object]:
     """Answered by ``result`` once all ranks of the job are over."""
-    return ["wait", request, job]
+    return ["wait", request, _job(job)]
 
 
 def signal(
     request: int, job: str | None, ranks: list[int] | None, pids: list[int] | None, number: int, nodes: str = ""
 ) -> list[object]:
     """Answered by ``signalled``."""
-    return ["signal", request, job, ranks, pids, number, nodes]
+    return ["signal", request, job if job is None else _job(job), ranks, pids, number, nodes]
 
 
 def resolve(request: int, nodes: str, select: str) -> list[object]:
@@ -281,7 +300,7 @@ def list_nodes(request: int, nodes: str) -> list[object]:
 
 def list_processes(request: int, nodes: str, job: str | None) -> list[object]:
     """Answered by ``result`` with processes and missing nodes."""
-    return ["processes", request, nodes, job]
+    return ["processes", request, nodes, job if job is None else _job(job)]
 
 
 def list_jobs(request: int) -> list[object]:
@@ -291,4 +310,4 @@ def list_jobs(request: int) -> list[object]:
 
 def show_job(request: int, job: str) -> list[object]:
     """Answered by ``result`` with one job."""
-    return ["job", request, job]
+    return ["job", request, _job(job)]

@@ -54,6 +54,20 @@ def test_an_argument_of_any_bytes_is_shown_as_it_is_elsewhere(cluster: LocalClus
         assert SHOWN in said
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "heorot up --dir x", "heorot down --dir x", "heorot status --dir x", "heorot head start --dir x",
+        "heorot node start 0 --dir x", "heorot node ps --dir x", "heorot token list --dir x",
+        "bpsh n0 true", "bpsh n0 ./x", "bpsh --dir x n0 true", "bpcp n0:/etc/hostname .", "bpcp x n0:/tmp/x",
+    ],
+)  # fmt: skip
+def test_a_directory_that_is_gone_is_said_in_one_line(cluster: LocalCluster, tmp_path: Path, line: str) -> None:
+    result = cluster.run("sh", "-c", f'cd "$0"; rmdir "$0"; exec {line}', str(tmp_path))
+    assert result.returncode in (1, 125)
+    assert (result.stdout, result.stderr.count(b"\n")) == (b"", 1), result.stderr
+
+
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
 def test_a_directory_of_any_bytes_can_be_a_clusters(tmp_path: Path, cluster: LocalCluster, locale: str) -> None:
     directory = bytes(tmp_path) + b"/\xff"
@@ -77,8 +91,17 @@ def test_the_library_raises_its_own_errors(cluster: LocalCluster, tmp_path: Path
             lambda: library.processes("\udcff"),
             lambda: library.job("\udcff"),
         ):
-            with pytest.raises(heorot.HeorotError, match=r"\\xff"):
+            with pytest.raises(heorot.RequestError, match=r"\\xff"):
                 ask()
+        for question in (
+            lambda: library.job("foo"),
+            lambda: library.attach("1.x"),
+            lambda: library.processes(job="1"),
+            lambda: library.signal([1 << 70], 9),
+            lambda: library.spawn(["true"], 0, max_processes=1 << 70),
+        ):
+            with pytest.raises(heorot.RequestError, match=r"is not a job|more than 64 bits"):
+                question()
         assert library.run(["true"], "n0").exit_status == 0, "the connection is as it was"
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from heorot.caller import no_directory
 from heorot.config import DEFAULT_DIRECTORY, DEFAULT_HEAD_PATH, load_head
 from heorot.core.errors import HeorotError
 from heorot.trusted_path import check_directory, make_directory
@@ -82,6 +83,8 @@ def run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namesp
     except HeorotError as error:
         print(f"heorot: {error}", file=sys.stderr)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not error.filename:
+            error = FileNotFoundError(str(no_directory()))  # what getcwd(2) says
         name = f" {error.filename}" if error.filename else ""
         hint = "; administration needs root" if isinstance(error, PermissionError) and os.geteuid() else ""
         print(f"heorot: {error.strerror or error}{name}{hint}", file=sys.stderr)

@@ -8,6 +8,7 @@ import sys
 from heorot.cli import request, table
 from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.core.errors import RequestError
+from heorot.wire import is_job
 
 COMMAND = Command(
     "bpkill",
@@ -124,12 +125,6 @@ def _pid(text: str, target: str) -> int:
     raise UsageError(
         f"'{target}' is not a target: give a cluster PID, -PGID, nN:PID, a job (1.42) or ranks of it (1.42:0-3)"
     )
-
-
-def is_job(text: str) -> bool:
-    """Say whether the text has the form of a job's id, ``EPOCH.SEQUENCE``."""
-    epoch, dot, sequence = text.partition(".")
-    return bool(dot) and text.isascii() and epoch.isdecimal() and sequence.isdecimal() and len(text) <= 40
 
 
 def require_job(text: str, operand: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 
+from heorot.caller import no_directory
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +22,10 @@ class Layout:
     """The paths of the cluster in `root`, as text: a short command uses them, too."""
 
     def __init__(self, root: str) -> None:
-        self.root = os.path.abspath(root)
+        try:
+            self.root = os.path.abspath(root)
+        except FileNotFoundError as error:
+            raise no_directory() from error
 
     def path(self, name: str) -> str:
         """Return the path of a file in the cluster directory."""
