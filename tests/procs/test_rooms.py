@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from heorot.core import messages as m
 from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.core.image import Entry, encode_manifest, image_id
 from heorot.images.cache import Cache
+from heorot.procs.as_user import Identity
+from heorot.procs.plan import Plan, Steps
+from heorot.procs.starter import Starter
 from tests.images.samples import Sample
 from tests.procs.space_rig import NOBODY, Agent, SpaceRig
 
@@ -305,6 +310,35 @@ def test_what_is_laid_out_follows_no_link_of_the_image(
     assert [item.name for item in place.iterdir()] == ["victim"]
     assert list(victim.iterdir()) == []
     assert agent.run("1.9", b"echo", b"still here") == b"still here\n"
+
+
+@pytest.fixture
+def that_imports(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """A bpinit that looks for a module wherever a user's image may have put one, while it starts something."""
+    work_out = Starter._work_out
+
+    def importing(self: Starter, plan: Plan, identity: Identity | None) -> Steps:
+        with suppress(ImportError):
+            importlib.import_module("heorot_planted")
+        return work_out(self, plan, identity)
+
+    monkeypatch.setattr(Starter, "_work_out", importing)
+    monkeypatch.syspath_prepend(str(place))
+
+
+def test_no_code_of_an_image_is_run_by_bpinit(that_imports: None, space: SpaceRig, place: Path) -> None:
+    agent = space.agent()
+    witness = os.path.join(space.work, "witness")
+    path = os.fsencode(space.work) + b"/x.sh"
+    planted = f"open({witness!r}, 'w').close()\n".encode()
+    sample = Sample({path: (SCRIPT + b"exit 0", 0o755), os.fsencode(place) + b"/heorot_planted.py": planted}, path)
+    agent.send(launch(space, sample, "1.1", uid=NOBODY, ranks=10))
+    assert agent.wait_over("1.1") == dict.fromkeys(range(10), 0)
+    assert not os.path.exists(witness)
+    # Elsewhere it imports as ever.
+    (place / "heorot_planted.py").write_bytes(planted)
+    agent.run("1.2", b"true")
+    assert os.path.exists(witness)
 
 
 def test_what_stands_in_the_way_is_said(space: SpaceRig, place: Path) -> None:

@@ -92,6 +92,27 @@ def call(
     return result, descriptors
 
 
+class _Refusal:
+    """Stands where Python looks for who finds a module."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> NoReturn:
+        raise ImportError(f"{name} is not imported here: a user may have a say in what it is", name=name)
+
+
+_finders = list(sys.meta_path)
+
+
+def forbid_imports() -> None:
+    """Import nothing that is not imported yet: where Python would look may be files of a user's, and we are root."""
+    sys.meta_path[:] = [_Refusal]
+
+
+def allow_imports() -> None:
+    """Undo `forbid_imports`."""
+    sys.meta_path[:] = _finders
+
+
 def take_on(identity: Identity) -> None:
     """Have the user's rights to files from now on, and stay out of their reach. Raises OSError."""
     uid, gid, groups = identity
@@ -102,7 +123,7 @@ def take_on(identity: Identity) -> None:
 
 def _child(identity: Identity, function: Callable[[], tuple[object, list[int]]], connection: socket.socket) -> NoReturn:
     try:
-        sys.meta_path.clear()
+        forbid_imports()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)

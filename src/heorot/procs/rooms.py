@@ -78,11 +78,13 @@ class Rooms:
         room = self._rooms.get(ticket.job)
         try:
             if room is not None:
+                as_user.forbid_imports()
                 system.setns(room.namespace, system.CLONE_NEWNS)
                 return
             manifest = _read(view)
             room = self._rooms[ticket.job] = Room()
             missing = self._make_names(room, manifest, ticket)
+            as_user.forbid_imports()
             system.unshare(system.CLONE_NEWNS)
             _cover(missing, view)
             for index, entry in enumerate(manifest.entries):
@@ -99,6 +101,7 @@ class Rooms:
     def leave(self) -> None:
         """Go back to where everything is as it always was."""
         system.setns(self._home, system.CLONE_NEWNS)
+        as_user.allow_imports()
 
     def started(self, job: str) -> None:
         """All processes of the job are started: its room is theirs now."""
