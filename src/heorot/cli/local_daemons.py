@@ -78,4 +78,5 @@ def summary_of(known: dict[str, Any]) -> str:
     if not known["heads"]:
         return ""
     rows = [(head["name"], head["role"], head["pid"] or "") for head in known["heads"]]
-    return "".join([render(("HEAD", "ROLE", "PID"), rows, "PID"), *problems_of(known)])
+    problems = problems_of(known)
+    return "".join([render(("HEAD", "ROLE", "PID"), rows, "PID"), *(["\n", *problems] if problems else [])])

@@ -42,7 +42,8 @@ def _body(arguments: list[str]) -> int:
     try:
         status = with_processes(Layout(directory), _ask(directory))
     except HeorotError as error:
-        _show_without_head(directory, str(error), in_json=parsed.has("json"))
+        if _show_without_head(directory, str(error), in_json=parsed.has("json")):
+            raise HeorotError(f"no head leads at {directory}, for the reasons that are shown") from error
         raise
     if parsed.has("json"):
         import json
@@ -71,8 +72,8 @@ def _ask(directory: str) -> dict[str, Any]:
     return status
 
 
-def _show_without_head(directory: str, error: str, *, in_json: bool) -> None:
-    """Show what the daemons of this host say, if there are any: why no head leads, perhaps."""
+def _show_without_head(directory: str, error: str, *, in_json: bool) -> bool:
+    """Show what the daemons of this host say, if there are any; return whether that has said why no head leads."""
     from heorot.cli.local_daemons import ask_daemons, summary_of
 
     known = ask_daemons(directory)
@@ -82,6 +83,7 @@ def _show_without_head(directory: str, error: str, *, in_json: bool) -> None:
         import json
 
         sys.stdout.write(json.dumps({"error": error, **known}) + "\n")
+    return any(head["problem"] for head in known["heads"])
 
 
 def _summary(status: dict[str, Any]) -> str:

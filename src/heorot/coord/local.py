@@ -22,6 +22,7 @@ from heorot.core.errors import HeorotError
 from heorot.slot_file import SlotFile, no_room, with_room
 
 MAX_CANDIDATES = 64
+_REPAIR = "write the cluster's highest epoch into it"
 
 
 class LocalStore:
@@ -146,11 +147,15 @@ class LocalStore:
         path = self._epoch_file.path
         try:
             value = self._epoch_file.read()
-            return 0 if value is None else int(value.decode("ascii"))
-        except (OSError, ValueError, HeorotError) as error:
-            raise StoreRefused(
-                f"cannot read the epoch from {path}: {error}; write the cluster's highest epoch into it"
-            ) from error
+        except (OSError, HeorotError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            raise StoreRefused(f"cannot read the epoch from {path}: {why}; {_REPAIR}") from error
+        if value is None:
+            return 0
+        text = value.strip()
+        if not (text.isdigit() and len(text) < 20):
+            raise StoreRefused(f"cannot read the epoch from {path}: it holds no number; {_REPAIR}")
+        return int(text)
 
     def leader(self) -> tuple[str, int] | None:
         """Return the name and pid of the head that was elected last, if any was."""
