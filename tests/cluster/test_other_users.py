@@ -108,6 +108,7 @@ def test_every_daemon_and_every_command_that_makes_keys_refuses_another_users_di
         ("bpinit", "--dir", theirs / "nodes" / "n0", "--node", "0"),
         ("heorot", "head", "init", "--dir", theirs, "--config", elsewhere, "--listen", "127.0.0.1:1"),
         ("heorot", "head", "add", "h1", "--address", "127.0.0.1:2", "--config", head, "--output", tmp_path / "b"),
+        ("heorot", "head", "remove", "h1", "--config", head),
         ("heorot", "token", "create", "--dir", theirs),
         ("heorot", "node", "join", "127.0.0.1:1", "--token", "x", "--dir", theirs, "--config", elsewhere),
         ("heorot", "node", "list", "--dir", theirs),
@@ -230,3 +231,35 @@ def test_no_other_socket_of_a_cluster_can_be_reached_by_a_user(shared: Cluster) 
         if Path(path).name not in ("head.sock", "warden.sock"):
             with socket.socket(socket.AF_UNIX) as sock:
                 assert as_other(partial(sock.connect, path)) == ["OSError", errno.EACCES], path
+
+
+def test_nothing_of_a_cluster_can_be_changed_by_a_user_and_nothing_secret_read(shared: Cluster) -> None:
+    open_to_all(shared.directory)
+    # Caches, spools and logs have something in them.
+    shared.check("bpsh", "--image", "send", "n[0-1]", "/bin/true")
+    as_other(partial(_run_sent, str(shared.directory)))
+    found = [os.fspath(path) for path in shared.directory.rglob("*")]
+    parts = {path.removeprefix(f"{shared.directory}/").partition("/")[0] for path in found}
+    assert {"ca", "coord", "heads", "log", "nodes"} <= parts
+    # By root's eyes there is something of each kind that the page on security names.
+    for name in ("ca.key", "signing.key", "epoch", "leader.lock", "h0.log", "placement", "keeper.lock"):
+        assert any(os.path.basename(path) == name for path in found), name
+    assert any("/images/" in path for path in found)
+
+    def looked() -> list[list[str]]:
+        writable = [path for path in found if os.access(path, os.W_OK)]
+        readable = [path for path in found if os.access(path, os.R_OK) and os.path.isfile(path)]
+        entered = [path for path in found if os.path.isdir(path) and os.access(path, os.X_OK)]
+        return [writable, readable, entered]
+
+    writable, readable, entered = (
+        sorted(path.removeprefix(f"{shared.directory}/") for path in paths) for paths in as_other(looked)
+    )
+    assert writable == ["head.sock", "warden.sock"]
+    assert readable == ["cluster.toml", "warden.json"]
+    assert entered == ["log"]
+
+
+def _run_sent(directory: str) -> int:
+    with heorot.connect(directory) as cluster:
+        return cluster.run(["true"], "n[0-1]").exit_status

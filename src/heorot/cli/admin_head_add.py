@@ -24,7 +24,7 @@ from heorot.config import (
 )
 from heorot.config_text import render_head, shared_settings
 from heorot.core.errors import HeorotError
-from heorot.trusted_path import make_directory
+from heorot.trusted_path import check_directory, make_directory
 
 if TYPE_CHECKING:
     from heorot.security.bundle import HeadBundle
@@ -94,6 +94,7 @@ def _add(arguments: argparse.Namespace) -> int:
     from heorot.security.tokens import TokenStore
 
     config = load_head(arguments.config)
+    check_directory(config.cluster.directory)
     check_head_name(arguments.name)
     address = parse_address(arguments.address, DEFAULT_HEAD_PORT)
     if config.store.kind != "etcd":

@@ -13,6 +13,7 @@ from heorot.cli.request import Head
 from heorot.cli.table import fold_nodes
 from heorot.config import DEFAULT_HEAD_PATH, HeadFile, load_head
 from heorot.core.errors import HeorotError, RequestError
+from heorot.trusted_path import check_directory
 
 TIMEOUT_S = 10.0
 
@@ -46,6 +47,7 @@ def _remove(arguments: argparse.Namespace) -> int:
     from heorot.security.tokens import TokenStore
 
     config = load_head(arguments.config)
+    check_directory(config.cluster.directory)
     heads = open_registry(config)
     named = [head for head in heads.listed() if arguments.name in (head.name, _address(head.host, head.port))]
     addresses = {_address(head.host, head.port) for head in named}

@@ -244,7 +244,7 @@ def _claim_again(layout: Layout) -> tuple[int, bool]:
 
 def _start_warden(layout: Layout, plan: dict[str, Any], lock: int) -> subprocess.Popen[bytes]:
     os.set_inheritable(lock, True)
-    with open(layout.log("warden-stderr"), "ab") as errors:
+    with open(layout.log("warden-stderr"), "ab", opener=lambda path, flags: os.open(path, flags, 0o640)) as errors:
         warden = subprocess.Popen(
             [sys.executable, "-m", WARDEN_MODULE, layout.root],
             stdin=subprocess.PIPE,

@@ -24,14 +24,18 @@ def open_file(path: bytes, opener: Callable[[bytes, int], int] = os.open) -> tup
         If it cannot be read, or is no regular file, or is too large.
     """
     try:
-        # Opening a FIFO would wait for its other end.
-        fd = opener(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        # To open a device is to use it (a watchdog begins to count), and that of a FIFO waits for its other end. A user
+        # may name any path to an agent that is root: so what is there is found out before it is opened.
+        place = opener(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(place).st_mode):
+                raise ImageError(f"{shown(path)} is not a regular file")
+            fd = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        finally:
+            os.close(place)
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot read {shown(path)}: {_reason(error)}") from error
     status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(fd)
-        raise ImageError(f"{shown(path)} is not a regular file")
     if status.st_size > MAX_FILE_BYTES:
         os.close(fd)
         raise ImageError(f"{shown(path)} has {status.st_size} bytes; a file that is sent has at most {MAX_FILE_BYTES}")

@@ -12,6 +12,7 @@ import stat
 from binascii import crc32
 
 from heorot import short_msgpack, wire
+from heorot.core.errors import SecurityError
 from heorot.images.identity import CommandError, ImageError, identity, is_settled, shown
 from heorot.status import EXIT_NO_COMMAND, EXIT_NOT_EXECUTABLE
 
@@ -138,8 +139,10 @@ def _recall(path: bytes | None, program: bytes, key: list[bytes]) -> Offer | Non
     if path is None:
         return None
     try:
-        with open(path, "rb", buffering=0) as file:
-            if os.fstat(file.fileno()).st_uid != os.geteuid():
+        # Root may have been given another user's HOME: neither wait for what is there, nor believe it.
+        with open(path, "rb", buffering=0, opener=_open_saved) as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
                 return None
             saved = short_msgpack.unpackb(memoryview(file.read(MAX_SAVED_BYTES + 1)))
         kind, saved_key, depends, image, program_id, manifest = saved
@@ -155,6 +158,10 @@ def _recall(path: bytes | None, program: bytes, key: list[bytes]) -> Offer | Non
         return None  # nothing was saved, or what was is of no use
 
 
+def _open_saved(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
 def _times(status: os.stat_result) -> list[int]:
     """Return what changes whenever a name in a directory appears or goes."""
     return [status.st_dev, status.st_ino, status.st_mtime_ns]
@@ -163,6 +170,8 @@ def _times(status: os.stat_result) -> list[int]:
 def _save(path: bytes | None, key: list[bytes], offer: Offer, files: Iterable[bytes]) -> None:
     if path is None:
         return
+    from heorot.trusted_path import make_directory
+
     try:
         depends: list[Any] = []
         names = list(dict.fromkeys(files))
@@ -176,7 +185,10 @@ def _save(path: bytes | None, key: list[bytes], offer: Offer, files: Iterable[by
         data = short_msgpack.packb([FORMAT, key, depends, offer.image, offer.program_id, offer.manifest])
         if len(data) > MAX_SAVED_BYTES:
             return
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        # Nor write where that user could lead us.
+        folder = os.path.dirname(path)
+        for place in (os.path.dirname(os.path.dirname(folder)), os.path.dirname(folder), folder):
+            make_directory(os.fsdecode(place), 0o700, parents=True)
         temporary = path + b".%d" % os.getpid()
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -184,7 +196,7 @@ def _save(path: bytes | None, key: list[bytes], offer: Offer, files: Iterable[by
         finally:
             os.close(fd)
         os.rename(temporary, path)
-    except OSError:
+    except (OSError, SecurityError):
         pass  # the next command looks for itself
 
 
