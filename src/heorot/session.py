@@ -448,7 +448,7 @@ class Session:
                     self.jobs[request.job.id] = request.job
         elif tag in ("image-wanted", "image-took"):
             self._upload(message)
-        elif tag == "paused":
+        elif tag == "notice":
             self.notices = [*self.notices[1 - MAX_NOTICES :], message[2]]
         elif tag == "rows":
             self._requests[message[1]].rows += message[2]

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.chaos.launches import ShortLaunches, Way
 from tests.chaos.run import Chaos, Result
 from tests.cluster.harness import cluster
 from tests.support.etcd import etcd
@@ -56,6 +57,14 @@ def main() -> int:
         action="store_true",
         help="on many hosts (network namespaces) over etcd: --rounds, --pauses, --switches",
     )
+    parser.add_argument(
+        "--launches", action="store_true", help="with short launches on all nodes: --select, --detach, --by-command"
+    )
+    parser.add_argument("--select", default="up", help="with --launches: a node list that means all nodes")
+    parser.add_argument("--detach", action="store_true", help="with --launches: detached, and attached to afterwards")
+    parser.add_argument("--by-command", action="store_true", help="with --launches: with bpsh, not the library")
+    parser.add_argument("--pause", type=float, default=2.0, help="with --launches: seconds between two kills")
+    parser.add_argument("--fanout", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=20, help="with --hosts: rounds of random faults")
     parser.add_argument("--pauses", type=int, default=0, help="with --hosts: heads that are paused beyond their lease")
     parser.add_argument("--switches", type=int, default=0, help="with --hosts: planned hand-overs")
@@ -66,10 +75,18 @@ def main() -> int:
         return run(options.rounds, options.pauses, options.switches, options.seed, options.workers)
     with ExitStack() as stack:
         directory, store = (Path(stack.enter_context(TemporaryDirectory(prefix="heorot-chaos-"))) for _ in range(2))
-        up = ["--heads", str(options.heads), "--fanout", "4"]
+        up = ["--heads", str(options.heads), "--fanout", str(options.fanout)]
         if options.etcd:
             up += ["--etcd", ",".join(stack.enter_context(etcd(store)).urls)]
         made = stack.enter_context(cluster(options.nodes, *up))
+        if options.launches:
+            way = Way(options.select, options.detach, options.by_command)
+            outcome = ShortLaunches(made, options.nodes, directory, way, options.workers).run(
+                options.kills, options.pause
+            )
+            print(f"{outcome.launches} launches, {outcome.kills} heads killed; findings: {len(outcome.findings)}")
+            print("\n".join(f"  {finding}" for finding in outcome.findings))
+            return 1 if outcome.findings else 0
         chaos = Chaos(made, options.nodes, directory, options.seed, options.workers)
         result = chaos.run(options.kills, planned=options.switch)
     _report(result)

@@ -447,7 +447,7 @@ def test_a_job_whose_input_was_taken_is_not_handed_over(session: Session, receip
 
 
 def test_why_the_head_lets_us_wait_is_kept_for_people(session: Session, receipted: JobState) -> None:
-    hear(session, *[c.Paused(1, f"reason {number}", []) for number in range(100)])
+    hear(session, *[c.Notice(1, f"reason {number}", []) for number in range(100)])
     assert session.notices[-1] == "reason 99"
     assert len(session.notices) <= 16
 

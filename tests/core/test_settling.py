@@ -39,7 +39,7 @@ def again(nodes: str = "n[0-1]", select: str = "list", request: int = 1, detache
 
 def answers(head: HeadRig) -> list[Any]:
     """Return what the client was told, without words on why it waits."""
-    return [message for message in head.told() if not isinstance(message, c.Paused)]
+    return [message for message in head.told() if not isinstance(message, c.Notice)]
 
 
 def refusals(head: HeadRig) -> list[str]:
@@ -78,7 +78,7 @@ def test_that_a_job_is_gone_is_only_said_when_all_nodes_have_spoken() -> None:
     head.ask(c.AttachJob(1, "1.1", False, True, []))
     head.attach(0)
     head.wait(5_000, "settle")
-    assert head.told() == [c.Paused(1, "waiting for n1, of which the new head has not heard yet", [1, 1])]
+    assert head.told() == [c.Notice(1, "waiting for n1, of which the new head has not heard yet", [1, 1])]
     head.looked()
     head.wait(100, "settle")
     assert head.told() == [], "it is said once"

@@ -168,7 +168,7 @@ def test_without_a_store_launches_go_on_where_nodes_listen_and_are_refused_elsew
     head = woken()
     launch(head)
     head.wait(GRACE_MS - 1, "settle")
-    assert head.kinds() == [c.Paused]
+    assert head.kinds() == [c.Notice]
     head.wait(1, "settle")
     _, error = head.told()
     assert (type(error), error.code) == (c.Error, "in-doubt")

@@ -145,7 +145,7 @@ class Head:
             if tag == "welcome" and self._noticed and self._notice is not None:
                 self._notice(f"head {message[3]} (epoch {message[4]}) has taken over")
                 self._noticed = False
-            if tag == "paused":
+            if tag == "notice":
                 (self._notice or _say)(message[2])
             elif tag == "rows":
                 rows.setdefault(number, []).extend(message[2])

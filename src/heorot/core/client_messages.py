@@ -370,12 +370,13 @@ class Rows(Message, tag="rows", frozen=True):
     rows: list[Any]
 
 
-class Paused(Message, tag="paused", frozen=True):
-    """A request waits for more than a moment, because this head is new; its answer follows. Sent once for a request."""
+class Notice(Message, tag="notice", frozen=True):
+    """What there is to know about a request before its answer comes: this head is new, and waits for nodes, or answers
+    without them."""
 
     request: Count
     text: str
-    """Why, for people."""
+    """For people."""
     silent: list[int]
     """Flat ranges of the nodes that have not been heard of yet: first, last."""
 
@@ -394,7 +395,7 @@ ClientMessage: TypeAlias = (
 )  # fmt: skip
 HeadMessage: TypeAlias = (
     Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done
-    | Signalled | Rows | Result | ImageWanted | ImageTook | Paused
+    | Signalled | Rows | Result | ImageWanted | ImageTook | Notice
 )  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)

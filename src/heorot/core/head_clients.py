@@ -298,6 +298,7 @@ class HeadClients:
     def _resolve(self, caller: Caller, ask: c.Resolve) -> None:
         if self._requests.select(ask.nodes, ask.select)[1]:
             self.settling.require()
+            self.settling.tell_unknown(caller, ask.request)
         self._context.to_client(caller.client, c.Result(ask.request, self._requests.resolve(ask.nodes, ask.select)))
 
     def _status(self, caller: Caller, ask: c.Status) -> None:
@@ -310,6 +311,7 @@ class HeadClients:
     def _list_nodes(self, caller: Caller, ask: c.ListNodes) -> None:
         self.settling.require()
         nodes = self._selected(ask.nodes) if ask.nodes else self._members.known.numbers()
+        self.settling.tell_unknown(caller, ask.request)
         rows = self._context.send_rows(
             caller.client, ask.request, self._requests.nodes_json(nodes, self.settling.unknown)
         )

@@ -204,7 +204,15 @@ class Settling:
             text = (
                 f"waiting for {silent}, of which the new head has not heard yet" if silent else "waiting for the head"
             )
-            self._context.to_client(item.caller.client, c.Paused(request, text, silent.ranges()))
+            self._context.to_client(item.caller.client, c.Notice(request, text, silent.ranges()))
+
+    def tell_unknown(self, caller: Caller, request: int) -> None:
+        """Name the nodes without which a question on nodes and their states is answered."""
+        unknown = self.unknown
+        if unknown:
+            verb = "has" if len(unknown) == 1 else "have"
+            text = f"{unknown} {verb} not been heard of since the change of heads"
+            self._context.to_client(caller.client, c.Notice(request, text, unknown.ranges()))
 
     def explained(self, error: RequestError) -> RequestError:
         """Return a refusal with the nodes that might know better, if there are any."""

@@ -218,7 +218,7 @@ class Client:
                 self._launch = replace(self._launch, asked_at_ms=message.at_ms - age_ms)
                 self.ask(self._launch)
             return
-        if isinstance(message, (c.Rows, c.Paused)):
+        if isinstance(message, (c.Rows, c.Notice)):
             return
         if isinstance(message, (c.ImageWanted, c.ImageTook)):
             self._send_image(message)
