@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
-from heorot.core.machine import CloseLink, LinkOpened, NodesRemoved, Received, Send
+from heorot.core.machine import CloseLink, LinkOpened, Log, NodesRemoved, Received, Send
 from heorot.core.nodeset import NodeSet
 from tests.core.rigs import LEFT, RIGHT, HeadRig, NodeRig, hello, placement, relay
 
@@ -65,6 +65,11 @@ def test_its_link_is_closed_and_no_new_one_is_taken() -> None:
     head.give(LinkOpened(900, 1))
     head.give(Received(900, hello(1)))
     assert refusals(head, 900) == ["removed"]
+    # It comes again and again; the log hears of it once.
+    head.give(LinkOpened(901, 1))
+    head.give(Received(901, hello(1)))
+    assert refusals(head, 901) == ["removed"]
+    assert [item.level for item in head.sent if isinstance(item, Log)] == ["warning", "debug"]
 
 
 def test_it_is_named_to_nobody_any_more() -> None:

@@ -144,7 +144,10 @@ class ChildLinks:
         if problem is None and hello.node != child.node:
             problem = "wrong-node", f"the certificate says n{child.node}, the greeting n{hello.node}"
         if problem is None and self._children.barred >> child.node & 1:
-            problem = "removed", f"n{child.node} was removed from the cluster"
+            # The log was told when the head said so; this one comes again and again.
+            context.refuse(child.link, "removed", f"n{child.node} was removed from the cluster", "debug")
+            self.closed(child.link)
+            return
         if problem:
             context.refuse(child.link, *problem)
             self.closed(child.link)

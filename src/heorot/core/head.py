@@ -156,8 +156,8 @@ class HeadMachine:
         self.context.out.append(CloseLink(link.link, reason))
         self._drop_link(link, reason)
 
-    def _refuse(self, link: NodeLink, code: str, text: str) -> None:
-        self.context.log("warning", f"n{link.peer} is refused: {text}")
+    def _refuse(self, link: NodeLink, code: str, text: str, level: str = "warning") -> None:
+        self.context.log(level, f"n{link.peer} is refused: {text}")
         self.context.out.append(Send(link.link, m.Refused(code, text)))
         self._close_link(link, text)
 
@@ -200,7 +200,9 @@ class HeadMachine:
         if problem is None and hello.epoch > self.config.epoch:
             problem = "old-epoch", f"n{link.peer} has seen epoch {hello.epoch}; this head's is {self.config.epoch}"
         if problem is None and self.removals.has(link.peer):
-            problem = REMOVED, reason(link.peer)
+            # It comes again and again: that is news once.
+            self._refuse(link, REMOVED, reason(link.peer), self.removals.news(link.peer))
+            return
         if problem:
             self._refuse(link, *problem)
             return

@@ -42,9 +42,9 @@ class NodeContext:
             assert self.uplink.link is not None
             self.out.append(Send(self.uplink.link, message, bulk))
 
-    def refuse(self, link: int, code: str, text: str) -> None:
+    def refuse(self, link: int, code: str, text: str, level: str = "warning") -> None:
         """Tell a neighbour why it is not wanted, and close its link."""
-        self.log("warning", text)
+        self.log(level, text)
         self.out += (Send(link, m.Refused(code, text)), CloseLink(link, text))
 
     def give_up_parent(self, why: str) -> None:

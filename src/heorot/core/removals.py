@@ -33,10 +33,18 @@ class Removals:
         self._requests = requests
         self._refuse = refuse
         self._detach = detach
+        self._told = 0
+        """Mask of the nodes of whose refusal the log tells."""
 
     def has(self, node: int) -> bool:
         """Say whether a node was removed."""
         return bool(self._context.members.removed >> node & 1)
+
+    def news(self, node: int) -> str:
+        """Return the level at which the log is told that a node is refused."""
+        known = self._told >> node & 1
+        self._told |= 1 << node
+        return "debug" if known else "warning"
 
     def know(self, event: NodesRemoved) -> None:
         """These nodes, and no others, are removed now: one whose number was given anew is no longer among them."""
@@ -46,6 +54,7 @@ class Removals:
             return
         new = mask & ~members.removed
         members.removed = mask
+        self._told &= mask
         gone = [members.records[node] for node in NodeSet(new) if node in members.records]
         for record in gone:
             members.set_state(record, "down")
