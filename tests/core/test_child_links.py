@@ -85,6 +85,26 @@ def test_an_attachment_that_was_overtaken_on_another_way_is_ignored() -> None:
     assert len(node.to(53)) == 1
 
 
+def test_no_order_keeps_a_node_out_once_the_way_that_it_came_on_is_gone() -> None:
+    node = relay()
+    node.admit(RIGHT, 6, [0, 3], order=1 << 62, parent=3)
+    node.from_child(RIGHT, m.Detached([6, 6]))
+    node.looked()
+    node.admit(LEFT, 6, [0, 2], order=9, parent=2)
+    node.down([6], m.Attend("1.1", True))
+    assert len(node.to(LEFT)) == 1
+
+
+def test_a_newer_placement_counts_whatever_order_a_child_has_said() -> None:
+    node = relay()
+    node.admit(RIGHT, 6, [0, 3], order=1 << 62, parent=3)
+    node.looked()
+    moved = m.Attach(6, 7, "host6", 1, placement(6, [0, 2], serial=2), parent=2, order=9)
+    node.from_child(LEFT, m.Up(6, m.encode(moved)))
+    node.down([6], m.Attend("1.1", True))
+    assert len(node.to(LEFT)) == 1
+
+
 def test_a_word_that_nodes_are_gone_does_not_count_after_they_have_come_another_way() -> None:
     node = relay()
     node.admit(RIGHT, 6, [0, 3], order=2, parent=3)

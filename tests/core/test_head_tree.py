@@ -111,12 +111,12 @@ def test_a_node_that_comes_before_what_its_parent_holds_is_placed_once_the_paren
     assert placed(head) == [("n2", [0])]
 
 
-@pytest.mark.parametrize("shown", [placement(2, [0], epoch=2), b"no placement"])
-def test_a_node_that_has_not_received_its_placement_is_placed_again(shown: bytes) -> None:
+def test_a_node_that_has_not_received_its_placement_is_placed_again() -> None:
     head = HeadRig(6, fanout=2, epoch=3)
     head.attach(0)
     head.attach(2, below=[0], placed_in=2)
     head.looked()
+    shown = placement(2, [0], epoch=2)
     head.up(2, m.Attach(2, 7, "host2", 1, shown, parent=0, order=9), head.links[0])
     assert placed(head) == [("n2", [0])]
 

@@ -157,7 +157,7 @@ def test_the_next_head_is_not_blamed_for_the_short_life_of_the_last_one() -> Non
 def test_a_node_that_cannot_reach_its_parent_is_moved_less_and_less_often() -> None:
     head = a_head()
     for node in (0, 2):
-        head.handle(attach(node, placement(node, 1, 1)), 0)
+        head.handle(attach(node, placement(node, 1, 1, *[0][:node])), 0)
         head.handle(Received(1, m.Up(node, m.encode(m.Inventory(7, [], after="0.0")))), 0)
     head.members.records[2].parent = HEAD
     placed = 0

@@ -39,8 +39,8 @@ class Children:
         self._verify = verify
         self.barred = 0
         """Mask of the nodes that were removed from the cluster."""
-        self._newest: dict[int, tuple[int, int]] = {}
-        """The newest incarnation and order with which each node below was admitted."""
+        self._newest: dict[int, tuple[int, int, tuple[int, int]]] = {}
+        """Incarnation, order, and epoch and serial of the placement with which each node below was admitted."""
         self.addresses: dict[int, tuple[str, int]] = {}
         """Where each node below accepts neighbours."""
 
@@ -76,16 +76,29 @@ class Children:
             # Its ancestors are admitted before it. One of them may have moved below others since it was placed: so
             # what its placement must name is any node that is admitted through this child.
             raise SecurityError(f"the head did not place n{node} below n{child.node}")
-        incarnation, order = self._newest.get(node, (attach.incarnation, 0))
-        if incarnation == attach.incarnation and order > attach.order:
+        placed = placement.epoch, placement.serial
+        if self._is_overtaken(child, node, attach, placed):
             return False
-        self._newest[node] = (attach.incarnation, attach.order)
+        self._newest[node] = (attach.incarnation, attach.order, placed)
         self.addresses[node] = (attach.host, attach.port)
         bit = 1 << node
         for other in self.by_link.values():
             other.mask &= ~bit
         child.mask |= bit
         return True
+
+    def _is_overtaken(self, child: Child, node: int, attach: m.Attach, placed: tuple[int, int]) -> bool:
+        """Whether a newer attachment counts: a node that was broken into must not keep one out with a high order.
+
+        So no order counts against a newer placement, nor after the way that it was said on (`heorot.core.attachments`).
+        """
+        known = self._newest.get(node)
+        if known is None:
+            return False
+        incarnation, order, newest = known
+        if not any(other.mask >> node & 1 for other in self.by_link.values() if other is not child):
+            return False
+        return incarnation == attach.incarnation and order > attach.order and placed <= newest
 
 
 def speakable(child: Child, report: m.Report) -> m.Report | None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from heorot.core import attachments
 from heorot.core import messages as m
 from heorot.core.copies import TIMER as COPIES_TIMER
-from heorot.core.errors import ProtocolError, SecurityError
+from heorot.core.errors import ProtocolError
 from heorot.core.head_clients import HeadClients
 from heorot.core.head_context import HeadConfig, HeadContext
 from heorot.core.head_images import HeadImages
@@ -49,7 +50,7 @@ from heorot.core.removals import CODE as REMOVED
 from heorot.core.removals import Removals, reason
 from heorot.core.requests import Requests
 from heorot.core.rivals import Rivals
-from heorot.core.tickets import Sign, Verify, open_placement, shown_epoch
+from heorot.core.tickets import Sign, Verify, shown_epoch
 from heorot.core.tree import ancestors_of, living_path
 
 __all__ = ["HeadConfig", "HeadMachine"]
@@ -73,6 +74,7 @@ class HeadMachine:
         self.images = HeadImages(self.context, self.jobs)
         self._rebalance_armed = False
         self._doubt_was_told = False
+        self.attachments = attachments.Attachments(self.context)
         self.rivals = Rivals(self.context)
         self.listed = ListedHeads(self.context)
         self.removals = Removals(self.context, self.jobs, self.requests, self._refuse, self._detach)
@@ -129,7 +131,9 @@ class HeadMachine:
         if event.connected_for:
             self.rivals.opened(event)
             return
-        self.members.links[event.link] = NodeLink(event.link, event.peer, self.context.now_ms)
+        self.members.links[event.link] = NodeLink(
+            event.link, event.peer, self.context.now_ms, self.members.next_event()
+        )
 
     def _link_closed(self, event: LinkClosed) -> None:
         self.rivals.closed(event.link)
@@ -253,16 +257,9 @@ class HeadMachine:
         if self.removals.has(node):
             self.removals.refused(link, node)
             return
-        if node not in self.members.records and node != link.peer:
-            # Without a certificate of its own at hand, what vouches for an unknown node is an earlier head's placement.
-            try:
-                open_placement(self.context.verify, attach.placement, cluster=self.config.cluster, node=node)
-            except SecurityError as error:
-                raise ProtocolError(f"n{link.peer} speaks for a node that nobody knows: {error}") from error
-        record = self.members.record(node)
-        if record.incarnation == attach.incarnation and record.order > attach.order:
-            return  # overtaken by a newer one on another way
-        record.order = attach.order
+        if not self.attachments.take(link, attach):
+            return
+        record = self.members.records[node]
         if record.incarnation not in (None, attach.incarnation):
             self._gone(record, f"n{node} was restarted: what ran on it is gone")
         self.members.route(record, link)
@@ -333,6 +330,7 @@ class HeadMachine:
 
     def _detach(self, mask: int) -> None:
         for record in self.members.detach(mask, self.context.now_ms):
+            self.attachments.way_lost(record.node)
             if record.state == "up":
                 self.context.set_timer(f"grace:{record.node}", self.config.node_grace_ms)
             elif record.state == "boot":
@@ -444,6 +442,10 @@ class HeadMachine:
             self.images.transfers.waited()
         elif kind == COPIES_TIMER:
             self.images.transfers.copies.look()
+        elif kind == attachments.TIMER:
+            silent = self.attachments.silent(int(rest))
+            if silent is not None:
+                self._close_link(silent, f"n{rest} has come another way, and nothing comes over its own link")
         elif kind == "settle":
             self.settling.due()
 

@@ -169,6 +169,7 @@ class HeadContext:
         """Tell an attached node where it belongs."""
         self._placements += 1
         record.placed_under = path[-1].node if path else HEAD
+        record.placed_serial = self._placements
         hops = [m.Hop(hop.node, hop.host, hop.port) for hop in path]
         placement = m.Placement(self.config.cluster, record.node, hops, self.config.epoch, self._placements)
         self.send_down(NodeSet(1 << record.node), m.Place(seal_placement(self.sign, placement)))

@@ -42,6 +42,13 @@ class NodeRecord:
     """Since when it is known to belong elsewhere; None: it is where it belongs."""
     order: int = 0
     """Of its newest `Attach`."""
+    shown: tuple[int, int] = (0, 0)
+    """Epoch and serial of the newest placement that it has shown; zeros: of none."""
+    placed_serial: int = 0
+    """Of the newest placement of this head; 0: it has not placed it."""
+    attached_at_ms: int = 0
+    taken: int = 0
+    """When, in the sequence of events, its newest `Attach` was taken."""
     detached_at_ms: int = 0
     admitted: int | None = None
     """The incarnation that `admitted_after` is about."""
@@ -76,6 +83,8 @@ class NodeLink:
     link: int
     peer: int
     heard_at_ms: int
+    opened: int = 0
+    """When, in the sequence of events."""
     present_at_ms: int | None = None
     """The child is known to have been there at this time of our clock, or later."""
     greeted: bool = False
@@ -94,10 +103,16 @@ class Membership:
         self.known_mask = NodeSet.of(self.records).mask
         self.removed = 0
         """Mask of the nodes that were removed from the cluster; see `heorot.core.removals`."""
+        self._events = 0
         self.up_mask = 0
         """Nodes whose state is up (attached or within the grace)."""
         self.spoken_mask = 0
         """Nodes that have said in this term of office what they hold."""
+
+    def next_event(self) -> int:
+        """Return a number that says what comes after what."""
+        self._events += 1
+        return self._events
 
     def record(self, node: int) -> NodeRecord:
         """Return the record of a node; a node with a valid certificate that attaches for the first time gets one."""
