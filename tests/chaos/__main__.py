@@ -68,10 +68,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20, help="with --hosts: rounds of random faults")
     parser.add_argument("--pauses", type=int, default=0, help="with --hosts: heads that are paused beyond their lease")
     parser.add_argument("--switches", type=int, default=0, help="with --hosts: planned hand-overs")
+    parser.add_argument(
+        "--grow", type=int, default=0, help="with --hosts, in place of the others: rounds that add and remove heads"
+    )
     options = parser.parse_args()
     if options.hosts:
-        from tests.chaos.hosts_report import run
+        from tests.chaos.hosts_report import grown, run
 
+        if options.grow:
+            return grown(options.grow, options.seed, options.workers)
         return run(options.rounds, options.pauses, options.switches, options.seed, options.workers)
     with ExitStack() as stack:
         directory, store = (Path(stack.enter_context(TemporaryDirectory(prefix="heorot-chaos-"))) for _ in range(2))

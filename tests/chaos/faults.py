@@ -248,6 +248,24 @@ class Switched(Fault):
         self.active.clients.check("heorot", "head", "switch")
 
 
+class HeadAdded(Fault):
+    """Another host becomes a head."""
+
+    def strike(self) -> None:
+        self.cluster.add_head(self.active)
+
+
+class HeadRemoved(Fault):
+    """A head that does not lead is removed for good, from the active one's host: the oldest but the first of all."""
+
+    def strike(self) -> None:
+        self.gone = next(head for head in self.cluster.heads[1:] if head is not self.active)
+        self.cluster.remove_head(self.active, self.gone)
+
+    def heal(self) -> None:
+        self.cluster.switch_off(self.gone)
+
+
 LOSSES: list[type[Fault]] = [HeadKilled, KeeperKilled, HostCrashed, HostPaused, HostCut, HostMute, HostDeaf]
 OTHERS: list[type[Fault]] = [
     CutFromNodes, MuteToNodes, DeafToNodes, NodesCut, AgentsKilled, StandbyKilled, StandbyCut, MemberKilled,

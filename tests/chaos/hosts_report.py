@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from tests.chaos.deposed import PausedHeads
 from tests.chaos.faults import Switched
-from tests.chaos.network import hosts_cluster
+from tests.chaos.network import HostsCluster, hosts_cluster
 from tests.chaos.rounds import HostsChaos, Seen
 
 NAMES = {
@@ -46,6 +46,33 @@ def report(seen: Seen, pauses: PausedHeads | None) -> None:
     print(f"findings: {len(tally.findings)}")
     for finding in tally.findings:
         print(f"  {finding}")
+
+
+def grown(rounds: int, seed: int, workers: int) -> int:
+    """Run so many rounds in which heads are added or removed, on nodes that joined when there was none of these."""
+    with (
+        TemporaryDirectory(prefix="heorot-net-") as network,
+        TemporaryDirectory(prefix="heorot-chaos-") as work,
+        hosts_cluster(Path(network), heads=1) as cluster,
+    ):
+        outlive_the_first_head(cluster)
+        with HostsChaos(cluster, Path(work), seed, workers, cluster.heads[:1]) as chaos:
+            for _ in range(rounds):
+                chaos.grow()
+        report(chaos.seen, None)
+    return 1 if chaos.seen.tally.findings else 0
+
+
+def outlive_the_first_head(cluster: HostsCluster) -> None:
+    """Add heads and remove the only one that the nodes' configurations name."""
+    (first,) = cluster.heads
+    for _ in range(3):
+        cluster.add_head(first)
+    cluster.await_calm()
+    first.clients.check("heorot", "head", "switch")
+    cluster.remove_head(cluster.await_calm(), first)
+    cluster.switch_off(first)
+    cluster.await_calm()
 
 
 def run(rounds: int, pauses: int, switches: int, seed: int, workers: int) -> int:

@@ -101,6 +101,7 @@ class HostsCluster:
         self.etcds = [network.host(f"e{number}") for number in range(ETCD_MEMBERS)]
         self.heads = [HeadHost(network.host(f"h{number}"), f"h{number}") for number in range(heads)]
         self.nodes = [network.host(f"n{number}") for number in range(nodes)]
+        self._heads_made = heads
         self._held: set[tuple[str, str]] = set()
         self._ended_s: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
@@ -192,6 +193,42 @@ class HostsCluster:
         for host in self.network.hosts.values():
             host.daemons.clear()
 
+    # ------------------------------------------------------------------ growing and shrinking
+
+    def add_head(self, by: HeadHost) -> HeadHost:
+        """Make another host a head, as an administrator does on the host of `by`; nothing is restarted."""
+        name = f"h{self._heads_made}"
+        self._heads_made += 1
+        with self._lock:
+            host = self.network.host(name)
+        host.config, bundle = host.directory / "head.toml", host.directory / "bundle"
+        arguments = ("--address", host.address, "--config", by.host.config, "--output", bundle)
+        self._administer(by.host, "add", name, *arguments)
+        arguments = ("--listen", f"{host.address}:{HEAD_PORT}", "--dir", host.directory, "--config", host.config)
+        self._administer(host, "join", bundle, *arguments, "--socket", host.directory / "head.sock")
+        with self._lock:
+            host.start("bphead")
+        head = HeadHost(host, name)
+        self.heads.append(head)
+        return head
+
+    def remove_head(self, by: HeadHost, gone: HeadHost) -> None:
+        """Take a head out, on the host of `by`; its daemons run on until `switch_off`."""
+        self._administer(by.host, "remove", gone.name, "--config", by.host.config)
+        self.heads.remove(gone)
+
+    def switch_off(self, gone: HeadHost) -> None:
+        """End what runs on the host of a head that was removed, and cut its cable."""
+        with self._lock:
+            process = gone.host.daemons.pop("bphead")
+        process.terminate()
+        process.wait(END_S)
+        self.network.unplug(gone.host)
+
+    def _administer(self, host: Host, what: str, *arguments: object) -> None:
+        done = host.run("heorot", "head", what, *arguments)
+        assert done.returncode == 0, f"heorot head {what} on {host.directory.name}: {done.stderr}"
+
     # ------------------------------------------------------------------ supervision
 
     def _supervise(self) -> None:
@@ -250,6 +287,8 @@ class HostsCluster:
         wanted = {head.name: "active" if head is active else "standby" for head in self.heads}
         if roles != wanted:
             return f"heads: {roles}"
+        if status["head_list"]["others"]:
+            return f"nodes that know other heads than {roles}: {status['head_list']['others']}"
         if not status["store"]["reachable"]:
             return "the store cannot be reached"
         young = [host.namespace for host in self.nodes if time.monotonic() - host.started_s["bpinit"] < YOUNG_S]

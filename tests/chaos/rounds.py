@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.chaos.faults import LOSSES, OTHERS, Fault
+from tests.chaos.faults import LOSSES, OTHERS, Fault, HeadAdded, HeadRemoved
 from tests.chaos.network import HeadHost, HostsCluster
 from tests.chaos.work import Tally, Worker
 from tests.cluster.harness import Running, await_that, host_pids
 
 PROBE_EVERY_S = 0.25
 MAX_PROBES = 12
+FEWEST_HEADS, MOST_HEADS = 3, 5
+"""In rounds that add and remove them."""
 PROBE_DEADLINE_S = 30.0
 SECONDS = 86_300
 """The argument of the sleeping processes of the sentinel, by which they are found in /proc."""
@@ -42,13 +44,17 @@ class Seen:
 
 
 class HostsChaos:
-    """Lets faults strike `cluster` while `workers` users run jobs on its nodes, started on all of its heads' hosts."""
+    """Lets faults strike `cluster` while `workers` users run jobs on its nodes, started on all of its heads' hosts,
+    or on those of `homes`.
+    """
 
-    def __init__(self, cluster: HostsCluster, directory: Path, seed: int, workers: int) -> None:
+    def __init__(
+        self, cluster: HostsCluster, directory: Path, seed: int, workers: int, homes: Sequence[HeadHost] = ()
+    ) -> None:
         self.cluster = cluster
         self.random = Random(seed)
         self.seen = Seen()
-        heads = itertools.cycle(cluster.heads)
+        heads = itertools.cycle(homes or cluster.heads)
         self._workers = [
             Worker(next(heads).clients, len(cluster.nodes), number, seed, directory, self.seen.tally)
             for number in range(workers)
@@ -93,6 +99,12 @@ class HostsChaos:
         if self.random.random() < 0.3:
             kinds.append(self.random.choice(OTHERS))
         self.strike(kinds)
+
+    def grow(self) -> None:
+        """Add a head, or remove one; and let a fault strike just then, most often one that loses the active head."""
+        many = len(self.cluster.heads) > FEWEST_HEADS and self.random.random() < 0.7
+        change = HeadRemoved if many or len(self.cluster.heads) >= MOST_HEADS else HeadAdded
+        self.strike([change, self.random.choice(LOSSES if self.random.random() < 0.7 else OTHERS)])
 
     def strike(self, kinds: Sequence[type[Fault]]) -> None:
         """Let these faults strike together, and heal them."""
