@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.hosts.hosts import DEADLINE_S, Host, Network, argv_of, environment, etcd_on, eventually, status_of
-from tests.hosts.test_head_hosts import roles
+from tests.hosts.test_head_hosts import joined, roles
 from tests.hosts.test_many_hosts import add_nodes, join, make_token, states
 from tests.support.etcd import Etcd
 
@@ -162,18 +162,42 @@ def lacking(head: Host) -> list[int]:
     return [node for group in heads_listed(head)[1] for node in group["nodes"]]
 
 
-def test_hosts_join_through_any_head_and_are_told_all(grown: Grown) -> None:
-    first = grown.first
+def test_a_head_on_standby_passes_on_who_joins_who_renews_and_who_knows_no_other(grown: Grown) -> None:
+    first, network, (one, two) = grown.first, grown.network, grown.nodes
+    network.unplug(two)
+    eventually("the node is away", lambda: states(first) == {"n0": "up", "n1": "down"})
     second = grown.add(first, "h1")
+    both = [f"h0 {first.address}:7733", f"h1 {second.address}:7733"]
     eventually("the second head stands by", lambda: roles(first) == {"h0": "active", "h1": "standby"})
     done = first.run("heorot", "head", "switch", "--dir", first.directory)
     assert done.returncode == 0, done.stderr
-    token = make_token(first)
-    three = grown.network.host("three")
-    eventually("the second host has the token", lambda: tokens(second) == tokens(first))
-    status, text = join(three, second, token)
-    assert status == 0, text
-    assert {f"{host.address}:7733" for host in (first, second)} <= set(three.config.read_text().split('"'))
+    eventually("the first head stands by", lambda: roles(second) == {"h0": "standby", "h1": "active"})
+    # A node that was away all the time knows the first head alone, which does not lead any more.
+    network.unplug(two, back=True)
+    eventually("it is back, and knows both", lambda: states(second) == UP and heads_listed(second) == (both, []))
+    # A token of one head's host is good at any, and a host that joins is told of all of them.
+    for number, by, through in ((2, second, first), (3, first, second)):
+        token = make_token(by)
+        eventually("all hosts have the token", lambda: tokens(second) == tokens(first))
+        host = network.host(f"n{number}")
+        status, text = join(host, through, token)
+        assert status == 0, text
+        assert f"node n{number} of cluster" in text
+        assert {f"{head.address}:7733" for head in (first, second)} <= set(host.config.read_text().split('"'))
+        eventually("all hosts know the node", lambda: joined(first) == joined(second))
+        assert joined(first) == list(range(number + 1))
+    # What node.toml names is on standby, or gone: the node knows better.
+    renew = ("heorot", "certificate", "renew", "--node-config", one.config, "--head-config", one.directory / "none")
+    for _ in range(2):
+        done = one.run(*renew)
+        assert done.returncode == 0, done.stderr
+        one.config.write_text(one.config.read_text().replace(f'"{first.address}:7733"', '"198.18.99.99:7733"'))
+    network.unplug(second)
+    stray = network.host("stray")
+    first.end("bphead")
+    status, text = join(stray, first, make_token(first))
+    assert status == 1
+    assert "Connection refused; is a head active? 'heorot status' on a head's host says it" in text
 
 
 def tokens(head: Host) -> list[str]:

@@ -105,9 +105,11 @@ def _renew_head(config: HeadFile, identity: Identity) -> Identity:
 def _renew_node(config: NodeFile, identity: Identity) -> Identity:
     from heorot.security.join_client import renew
     from heorot.security.join_host import JoinRefusedError
+    from heorot.security.kept_heads import kept_heads
 
     errors: list[str] = []
-    for head in config.node.heads:
+    directory = Path(config.cluster.directory) / "nodes" / f"n{config.node.number}"
+    for head in dict.fromkeys([*kept_heads(directory, config.cluster.id), *config.node.heads]):
         try:
             return renew(head.host, head.port, identity, attempts=2)
         except JoinRefusedError:

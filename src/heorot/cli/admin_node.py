@@ -40,7 +40,9 @@ def main(argv: list[str]) -> int:
         "private key is made here and stays here. Without --token and --token-file, the token is taken from "
         f"${TOKEN_VARIABLE} or asked for: other users of this host can read arguments, but neither of these.",
     )
-    join.add_argument("head", metavar="HEAD[:PORT]", help=f"a head of the cluster (default port: {DEFAULT_HEAD_PORT})")
+    join.add_argument(
+        "head", metavar="HEAD[:PORT]", help=f"any head of the cluster (default port: {DEFAULT_HEAD_PORT})"
+    )
     join.add_argument("--token", help="the token that `heorot token create` printed")
     join.add_argument("--token-file", type=Path, metavar="PATH", help="read the token from a file; - is standard input")
     join.add_argument(

@@ -20,15 +20,17 @@ from heorot.core.errors import HeorotError
 from heorot.core.head import HeadConfig, HeadMachine
 from heorot.core.head_messages import HeadAddress
 from heorot.core.machine import HeadsKnown
-from heorot.daemons.keeper import Keeper
+from heorot.daemons.keeper import STATE_NAME, Keeper
 from heorot.daemons.listed_heads import ListedHeads
 from heorot.daemons.removed_nodes import RemovedNodes
 from heorot.daemons.single import hold
 from heorot.daemons.watchdog import say_alive
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.images.reclaim import Reclaimer
+from heorot.runtime import state
 from heorot.runtime.callers import MAX_CLIENT_BYTES, MAX_CLIENTS, Company
 from heorot.runtime.clients import Clients
+from heorot.runtime.door import Door
 from heorot.runtime.images import Images
 from heorot.runtime.links import JoinSession, Links
 from heorot.runtime.log import Log
@@ -263,13 +265,15 @@ def _pass_on(settings: HeadSettings, log: Log, leader: str) -> None:
             limits.get("max_client_bytes", MAX_CLIENT_BYTES),
         )
         assert settings.heads is not None
-        heads = ListedHeads(settings.heads, log).addresses
-        passing = Passing(loop, settings.socket_path, settings.cluster, heads, leader, context, log, company)
+        heads = ListedHeads(settings.heads, log)
+        passing = Passing(loop, settings.socket_path, settings.cluster, heads.addresses, leader, context, log, company)
         passing.listen()
+        door = Door(loop, (settings.host, settings.port), lambda: _active_address(settings, heads), log)
         log("info", f"passing clients of this host on to {leader or 'the active head'}")
         with contextlib.suppress(SystemExit):
             loop.run_forever()
         passing.close()
+        door.close()
         loop.close()
     except HeorotError as error:
         log("error", f"cannot pass clients on: {error}")
@@ -279,6 +283,14 @@ def _pass_on(settings: HeadSettings, log: Log, leader: str) -> None:
     except BaseException:
         log.exception("passing clients on ends because of an error in it")
         raise
+
+
+def _active_address(settings: HeadSettings, heads: ListedHeads) -> tuple[str, int] | None:
+    """Return where the active head is, as this head's keeper has seen last; None: nobody knows, or it is this one."""
+    with contextlib.suppress(ValueError):
+        leader = json.loads(state.recall(settings.directory, STATE_NAME) or b"{}").get("leader", "")
+        return heads.address_of(leader) if leader != settings.name else None
+    return None
 
 
 class _News:

@@ -131,7 +131,13 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     cache = Cache(str(directory / "images"), settings.image_cache_bytes, f"n{settings.node}", log, make_room)
     images = Images(loop, cache, shell.feed, log, init_pid)
     links = Links(
-        loop, settings.cluster, tls.client_context(directory), lambda: tls.server_context(directory), shell.feed, log
+        loop,
+        settings.cluster,
+        tls.client_context(directory),
+        lambda: tls.server_context(directory),
+        shell.feed,
+        log,
+        make_passing_context=lambda: tls.client_context(directory, passed_on=True),
     )
 
     def space_closed(reason: str) -> None:

@@ -38,6 +38,10 @@ class ListedHeads:
         """Return host and port of each of them."""
         return tuple((head.host, head.port) for head in self.read())
 
+    def address_of(self, name: str) -> tuple[str, int] | None:
+        """Return host and port of the head of this name; None: it is not listed."""
+        return next(((head.host, head.port) for head in self.read() if name and head.name == name), None)
+
     def is_removed(self, name: str) -> bool:
         """Say whether the head of this name was removed from the cluster."""
         try:

@@ -56,6 +56,8 @@ class Links:
     take_head
         Takes over the channel of a head that connects, given its name; None if there are too many. Without it a head
         is a neighbour like others.
+    make_passing_context
+        Gives the client context of a connection that a head on standby is to pass on; without it there is none.
     """
 
     def __init__(
@@ -68,12 +70,15 @@ class Links:
         log: Callable[[str, str], None],
         join: Callable[[], JoinSession | None] | None = None,
         take_head: Callable[[Channel, str], Taker | None] | None = None,
+        make_passing_context: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self._loop = loop
         self._cluster = cluster
         self._client_context = client_context
         self._make_server_context = make_server_context
         self._server_context: ssl.SSLContext | None = None
+        self._make_passing_context = make_passing_context
+        self._passing_context: ssl.SSLContext | None = None
         self._feed = feed
         self._log = log
         self._join = join
@@ -95,9 +100,9 @@ class Links:
         sock.listen(1024)
         self._acceptor = Acceptor(self._loop, sock, self._accept)
 
-    def connect(self, key: str, host: str, port: int, timeout_ms: int) -> None:
+    def connect(self, key: str, host: str, port: int, timeout_ms: int, passed_on: bool = False) -> None:
         """Open a link; the answer is an event."""
-        _Attempt(self, key, host, port, timeout_ms / 1000).begin()
+        _Attempt(self, key, host, port, timeout_ms / 1000, passed_on).begin()
 
     def send(self, link: int, message: LinkMessage, bulk: bool) -> None:
         """Queue a message; a link that is gone meanwhile is none of the machine's mistakes."""
@@ -175,7 +180,17 @@ class Links:
     def connected(self, attempt: _Attempt, sock: socket.socket, timeout_s: float) -> None:
         """Somebody answers at the address."""
         self._pending.pop(attempt, None)
-        _Link(self, sock, attempt.name, attempt.key, self._client_context, timeout_s).begin()
+        context = self._client_context
+        if attempt.passed_on and self._make_passing_context is not None:
+            if self._passing_context is None:
+                try:
+                    self._passing_context = self._make_passing_context()
+                except SecurityError as error:
+                    sock.close()
+                    self.not_connected(attempt, str(error))
+                    return
+            context = self._passing_context
+        _Link(self, sock, attempt.name, attempt.key, context, timeout_s).begin()
 
     def not_connected(self, attempt: _Attempt, reason: str) -> None:
         """Nobody answers at the address."""
@@ -245,9 +260,10 @@ def _host_of(name: str) -> str:
 class _Attempt:
     """A connection that is being made."""
 
-    def __init__(self, links: Links, key: str, host: str, port: int, timeout_s: float) -> None:
+    def __init__(self, links: Links, key: str, host: str, port: int, timeout_s: float, passed_on: bool) -> None:
         self._links = links
         self.key = key
+        self.passed_on = passed_on
         self.name = f"{host} port {port}"
         loop = links._loop
         self._ends_at = loop.time() + timeout_s

@@ -171,7 +171,9 @@ class Shell:
 
     def _connect(self, instruction: Connect) -> None:
         assert self._links is not None
-        self._links.connect(instruction.key, instruction.host, instruction.port, instruction.timeout_ms)
+        self._links.connect(
+            instruction.key, instruction.host, instruction.port, instruction.timeout_ms, instruction.passed_on
+        )
 
     def _set_timer(self, instruction: SetTimer) -> None:
         self._timers.set(instruction.key, instruction.at_ms)

@@ -88,6 +88,9 @@ def _ask(
             failure = str(error)
         except OSError as error:
             failure = "no answer in time" if isinstance(error, TimeoutError) else explain(error)
+            if isinstance(error, ConnectionError):
+                # A head on standby passes us on, and has nobody to pass us on to.
+                failure += "; is a head active? 'heorot status' on a head's host says it"
         except ProtocolError as error:
             raise SecurityError(f"{host}:{port} does not speak Heorot's join protocol: {error}") from error
     raise SecurityError(f"cannot {verb} through the head {host}:{port}: {failure}")

@@ -27,6 +27,9 @@ class Peer:
     """The certificate's serial number, in hex."""
 
 
+PASS_ON = "heorot-pass"
+"""Offered as the application protocol (ALPN, in the clear) by who wants a head on standby to pass it on to the active
+one; see `heorot.runtime.door`."""
 ANONYMOUS = Peer("anonymous", "", -1)
 
 
@@ -48,9 +51,15 @@ def server_context(identity_directory: Path | str, *, allow_anonymous: bool = Fa
     return context
 
 
-def client_context(identity_directory: Path | str) -> ssl.SSLContext:
-    """Return the context of a connecting side, which shows a certificate and requires one."""
-    return _context(ssl.PROTOCOL_TLS_CLIENT, Path(identity_directory))
+def client_context(identity_directory: Path | str, *, passed_on: bool = False) -> ssl.SSLContext:
+    """Return the context of a connecting side, which shows a certificate and requires one.
+
+    `passed_on`: a head on standby is to pass the connection on to the active one.
+    """
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, Path(identity_directory))
+    if passed_on:
+        context.set_alpn_protocols([PASS_ON])
+    return context
 
 
 def joining_context() -> ssl.SSLContext:
@@ -63,6 +72,7 @@ def joining_context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols([PASS_ON])
     return context
 
 
