@@ -10,6 +10,7 @@ import pytest
 
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
+from heorot.runtime import state
 from tests.cluster.harness import Cluster, await_that, cluster, host_pids, is_alive, kill_hard
 from tests.cluster.test_headless import node_ps, start_head, stop_head
 from tests.cluster.witness import Witness
@@ -109,7 +110,7 @@ def test_an_agent_that_was_restarted_without_a_head_refuses_a_lower_epoch_than_i
         (made.directory / "heads/h0/epoch").unlink()
         (made.directory / "coord/epoch").unlink()
         for node in range(3):
-            assert (made.directory / f"nodes/n{node}/state/epoch").read_text() == "3"
+            assert state.recall(made.directory / f"nodes/n{node}/state", "epoch") == b"3"
             restart_agent(made, node)
         made.check("heorot", "head", "start", "h0")
         for node in range(3):
