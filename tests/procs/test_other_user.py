@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -145,10 +147,41 @@ def test_a_process_that_is_stopped_while_it_starts_keeps_nobody_waiting(space: S
         tried, had = end()
     assert tried
     assert had
-    # Those that had begun are stopped, as processes of theirs may be; those that had not are told as failed.
+    # They count as started, and are stopped, as processes of theirs may be.
     agent.send(m.Query(1, None, None, None, signal.SIGKILL, False, USER))
     for number in range(4):
         agent.until(partial(agent.over, f"1.{number + 1}"), "the end")
+
+
+def test_a_program_that_cannot_be_opened_yet_keeps_nobody_waiting(space: SpaceRig) -> None:
+    """A lease on a file makes whoever opens it wait for up to 45 s, and any user may take one on their own files."""
+    agent = space.agent()
+    program = os.path.join(space.work, "program")
+    shutil.copy("/bin/echo", program)
+    os.chmod(program, 0o755)
+    os.chown(program, USER, USER)
+    fd = os.open(program, os.O_RDONLY)
+    try:
+        with ignored(signal.SIGIO):
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            agent.send(space.launch("1.1", os.fsencode(program), b"mine", uid=USER, gid=USER, ranks=40))
+            agent.wait_started("1.1", 40)
+            assert agent.run("1.2", b"echo", b"others") == b"others\n"
+            assert agent.exited("1.1") == {}
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            assert agent.wait_over("1.1") == dict.fromkeys(range(40), 0)
+    finally:
+        os.close(fd)
+    assert {bytes(agent.output[("1.1", rank, 1)]) for rank in range(40)} == {b"mine\n"}
+
+
+@contextmanager
+def ignored(number: signal.Signals) -> Iterator[None]:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 OPENS = [
@@ -162,15 +195,15 @@ OPENS = [
 ]
 
 
-@pytest.mark.parametrize("script", OPENS)
-def test_a_process_can_open_its_own_streams(space: SpaceRig, script: bytes) -> None:
+def test_a_process_can_open_its_own_streams(space: SpaceRig) -> None:
     agent = space.agent()
-    script += b"; echo err > /dev/stderr"
-    agent.send(space.launch("1.1", b"sh", b"-c", script, uid=USER, gid=USER, stdin=b""))
-    agent.send(m.Stdin("1.1", None, 0, b"x\n", True))
-    assert agent.wait_over("1.1") == {0: 0}, agent.output
-    assert bytes(agent.output[("1.1", 0, 1)]) == b"x\n"
-    assert bytes(agent.output[("1.1", 0, 2)]) == b"err\n"
+    for number, script in enumerate(OPENS):
+        job = f"1.{number + 1}"
+        words = [b"sh", b"-c", script + b"; echo err > /dev/stderr"]
+        agent.send(space.launch(job, *words, uid=USER, gid=USER, stdin=b""), m.Stdin(job, None, 0, b"x\n", True))
+        assert agent.wait_over(job) == {0: 0}, (script, agent.output)
+        assert bytes(agent.output[(job, 0, 1)]) == b"x\n", script
+        assert bytes(agent.output[(job, 0, 2)]) == b"err\n", script
 
 
 def test_what_a_stream_is_redirected_to_is_opened_with_the_user_s_rights_alone(space: SpaceRig) -> None:

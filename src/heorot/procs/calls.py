@@ -5,7 +5,7 @@ instructions that takes call after call from a table, and writes each result bes
 costs, and may become another user before it executes a program, which posix_spawn(3) cannot. It has its own stack, and
 all signals are blocked. Unlike vfork(2), it does not stop this process: the kernel clears a word when the child leaves
 our memory (CLONE_CHILD_CLEARTID), and that is waited for as long as we like. A child that somebody stops, or that waits
-for a file system for ever, is killed.
+for a file system, goes on without us, with a table of its own.
 
 On machines for which there is no such loop here, or that allow no memory for it, the child is a copy of this process,
 which takes twice as long; the table is the same.
@@ -22,19 +22,16 @@ import os
 import select
 import signal
 import struct
-import time
 
 CALL_WORDS = 8
 """Of one call in the table: number, five arguments, whether it may fail, its result. Then comes the next."""
 MAX_CALLS = 1024
-START_MS = 20_000
-"""A child that takes longer is killed: the file system that its program lies on may hang."""
-LOOK_MS = 50
-"""How often it is looked at whether somebody has stopped it."""
-GIVE_UP_MS = 5_000
-"""How long a child that was killed may take to end."""
-MAX_ABANDONED = 16
-"""So many may be left, waiting for their file systems, before nothing is started any more."""
+OPEN_MS = 5_000
+"""A child that opens files for us is killed after this time: a file system does not answer."""
+_GIVE_UP_MS = 1_000
+"""How long one that was killed may take to end."""
+MAX_LATE = 1024
+"""So many children may be late at the same time, each with 80 KiB of ours, before those that come are killed."""
 
 _FUTEX_WAIT = 0
 _CLONE_VM = 0x00000100
@@ -191,7 +188,10 @@ class Runner:
 
     def __init__(self, copying: bool = False) -> None:
         self._code = None if copying else _loaded(_CODE.get(_MACHINE, b""))
-        self._abandoned: list[object] = []
+        self.late = False
+        """The child that was made last has not come to its end, or to its program, in time: it goes on alone."""
+        self._lent: list[tuple[ctypes.c_int, object]] = []
+        """What late children still use: the word that is cleared when they have left it, and the rest."""
         # Ready to be passed on, because this happens for every rank.
         old_mask = ctypes.create_string_buffer(8)
         self._block_signals = (*_SET_MASK, _ALL_SIGNALS, old_mask, _SIGSET_BYTES)
@@ -206,7 +206,7 @@ class Runner:
         self._word = word = ctypes.c_int()
         flags = _CLONE_VM | _CLONE_CHILD_CLEARTID | signal.SIGCHLD
         self._clone = (self._code, address + size + _STACK_BYTES, flags, address, None, None, ctypes.addressof(word))
-        patience = ctypes.create_string_buffer(struct.pack("2q", 0, LOOK_MS * 1_000_000), 16)
+        self._patience = patience = ctypes.create_string_buffer(16)
         # The kernel wakes us without FUTEX_PRIVATE_FLAG.
         number, operation, value = ctypes.c_long(NUMBER["futex"]), ctypes.c_long(_FUTEX_WAIT), ctypes.c_long(1)
         self._await = (number, ctypes.byref(word), operation, value, patience, None, None)
@@ -216,13 +216,15 @@ class Runner:
         """Whether a child is a copy of this process."""
         return self._code is None
 
-    def run(self, calls: Calls, share: int = 0) -> int:
+    def run(self, calls: Calls, patience_ms: int, share: int = 0) -> int:
         """Have a child carry these calls out, and wait until it has executed a program or ended.
 
         No handler of a signal runs meanwhile, here or there. The caller reaps the child.
 
         Parameters
         ----------
+        patience_ms:
+            After this time the child is `late`, and nobody may touch `calls` any more; with CLONE_FILES it is killed.
         share:
             CLONE_FILES: descriptors that the child opens are ours.
 
@@ -234,16 +236,16 @@ class Runner:
         Raises
         ------
         ChildError
-            If no child could be made, or it had to be killed; it is reaped then.
+            If no child could be made, or it had to be killed.
         """
         if len(calls) > MAX_CALLS:
             raise ChildError(errno.E2BIG, f"{len(calls)} steps, and at most {MAX_CALLS} are possible")
-        if len(self._abandoned) >= MAX_ABANDONED:
-            raise ChildError(errno.EAGAIN, f"{MAX_ABANDONED} starts wait for file systems that do not answer")
+        self.late = False
+        self._used = self._table
         struct.pack_into(f"{len(calls.words)}q", self._table, 0, *calls.words)
         _syscall(*self._block_signals)
         try:
-            return self._copy(share) if self._code is None else self._start(calls, share)
+            return self._copy(patience_ms, share) if self._code is None else self._start(calls, patience_ms, share)
         finally:
             _syscall(*self._unblock_signals)
 
@@ -252,43 +254,45 @@ class Runner:
 
         That of a call which failed, and may not, is the last; the one by which a program was executed has none.
         """
-        results = [result for (result,) in _RESULT.iter_unpack(self._table[: count * _RESULT.size])]
+        results = [result for (result,) in _RESULT.iter_unpack(self._used[: count * _RESULT.size])]
         return results[: results.index(_UNKNOWN)] if _UNKNOWN in results else results
 
     # ------------------------------------------------------------------ in our own memory
 
-    def _start(self, calls: Calls, share: int) -> int:
+    def _start(self, calls: Calls, patience_ms: int, share: int) -> int:
         self._word.value = 1
         code, stack, flags, *others = self._clone
         pid = int(_clone(code, stack, flags | share, *others))
         if pid < 0:
             raise _error(ctypes.get_errno())
-        if not self._left_memory(START_MS, pid):
+        if self._left_memory(patience_ms):
+            return pid
+        self._lent = [lent for lent in self._lent if lent[0].value]
+        if share or len(self._lent) >= MAX_LATE:
             os.kill(pid, signal.SIGKILL)
-            if not self._left_memory(GIVE_UP_MS):
-                # It may still write there when its file system answers.
-                self._abandoned.append((self._table, self._word, calls))
-                self._allocate()
+            if self._left_memory(_GIVE_UP_MS):
+                os.waitpid(pid, 0)
                 raise _late()
-            os.waitpid(pid, 0)
+        # It may still read and write there.
+        self._lent.append((self._word, (self._table, calls)))
+        self._allocate()
+        if share:
             raise _late()
+        self.late = True
         return pid
 
-    def _left_memory(self, patience_ms: int, watched: int = 0) -> bool:
-        """Wait until the child has left our memory. False: it takes too long, or somebody has stopped it."""
+    def _left_memory(self, patience_ms: int) -> bool:
+        """Wait until the child has left our memory; False: it takes too long."""
         word = self._word
-        deadline = 0.0
+        struct.pack_into("2q", self._patience, 0, patience_ms // 1000, patience_ms % 1000 * 1_000_000)
         while word.value:
             if _syscall(*self._await) != 0 and ctypes.get_errno() == errno.ETIMEDOUT:
-                now = time.monotonic()
-                deadline = deadline or now + patience_ms / 1000
-                if now > deadline or (watched and _is_stopped(watched)):
-                    return not word.value
+                return not word.value
         return True
 
     # ------------------------------------------------------------------ in a copy
 
-    def _copy(self, share: int) -> int:
+    def _copy(self, patience_ms: int, share: int) -> int:
         """Do the same without sharing memory."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
@@ -301,7 +305,7 @@ class Runner:
             if not share & CLONE_FILES:
                 os.close(writer)
                 writer = -1
-            self._await_copy(reader, pid)
+            self._await_copy(reader, pid, patience_ms, share)
         finally:
             os.close(reader)
             if writer >= 0:
@@ -325,15 +329,17 @@ class Runner:
                 os._exit(127)
             at += CALL_WORDS * 8
 
-    def _await_copy(self, reader: int, pid: int) -> None:
+    def _await_copy(self, reader: int, pid: int, patience_ms: int, share: int) -> None:
         poll = select.poll()
         poll.register(reader, select.POLLIN)
-        deadline = time.monotonic() + START_MS / 1000
-        while not poll.poll(LOOK_MS):
-            if time.monotonic() > deadline or _is_stopped(pid):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                raise _late()
+        if poll.poll(patience_ms):
+            return
+        # Its memory is its own, but for the table.
+        self._allocate()
+        if share:
+            os.kill(pid, signal.SIGKILL)
+            raise _late()
+        self.late = True
 
 
 def _loaded(code: bytes) -> int | None:
@@ -360,15 +366,9 @@ def _map_code(fd: int, size: int) -> int | None:
     return None if address in (None, ctypes.c_void_p(-1).value) else int(address)
 
 
-def _is_stopped(pid: int) -> bool:
-    """Say whether somebody has stopped a child (who has ended is not)."""
-    return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
-
-
 def _error(number: int) -> ChildError:
     return ChildError(number, os.strerror(number))
 
 
 def _late() -> ChildError:
-    text = f"it was stopped by somebody, or its file system gave no answer for {START_MS // 1000} s"
-    return ChildError(errno.ETIMEDOUT, text)
+    return ChildError(errno.ETIMEDOUT, "a file system does not answer")

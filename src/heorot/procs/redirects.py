@@ -12,7 +12,7 @@ from functools import partial
 from heorot.core.messages import Ticket
 from heorot.procs import as_user, system
 from heorot.procs.as_user import Identity
-from heorot.procs.calls import CLONE_FILES, Calls, ChildError, Runner
+from heorot.procs.calls import CLONE_FILES, OPEN_MS, Calls, ChildError, Runner
 from heorot.procs.ends import Ends
 from heorot.procs.plan import Plan
 from heorot.procs.start_words import StartError, reason, shown_name
@@ -64,7 +64,7 @@ def open_streams(
         calls.add("openat", _AT_FDCWD, calls.text(file.path), file.flags, _MODE)
     calls.add("exit_group", 0)
     try:
-        pid = runner.run(calls, CLONE_FILES)
+        pid = runner.run(calls, OPEN_MS, CLONE_FILES)
     except ChildError as error:
         raise StartError(error.errno or 0, f"cannot open the files of its streams: {error.strerror}") from error
     began(pid)

@@ -21,6 +21,7 @@ from heorot.core.space_events import SpaceConfig
 from heorot.procs import as_user, builtins
 from heorot.procs.as_user import Identity, identity_of
 from heorot.procs.calls import MAX_CALLS, Calls, ChildError, Runner
+from heorot.procs.clock import now_ms
 from heorot.procs.ends import Ends, open_ends
 from heorot.procs.plan import Plan, Steps
 from heorot.procs.redirects import add_identity, not_that_user, open_streams
@@ -35,6 +36,10 @@ _MAX_SEARCHED = MAX_CALLS - 64
 """So many directories of PATH are looked into."""
 _NOTHING = bytes(32)
 """What sigaction(2) takes for SIG_DFL, and sigprocmask(2) for no signal."""
+PATIENCE_MS = 1_000
+"""How long a process may take to come to its program; then it counts as started, whatever comes of it."""
+_SLOW_PATIENCE_MS = 10
+_SLOW_MS = 60_000
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 """What the next rank may have again."""
 Spawned = tuple[int, int, int, int]
@@ -61,6 +66,8 @@ class Starter:
         self._runner = Runner(copying)
         self.rooms = Rooms(began) if config.isolated else None
         """None: this node cannot show files that it does not have."""
+        self._slow: dict[int, int] = {}
+        """Users with a process that did not come to its program in time, and until when they are not waited for."""
         self._uid = os.getuid()
         self._groups = sorted(os.getgroups())
         # What becomes a child's stdin, stdout or stderr must not be one of them already.
@@ -221,10 +228,15 @@ class Starter:
                 end.terminal,
             )
             try:
-                pid = self._runner.run(steps.calls)
+                pid = self._runner.run(steps.calls, self._patience_ms(plan.ticket.uid))
             except ChildError as error:
                 name = shown_name(plan.path or plan.ticket.argv[0])
                 raise StartError(error.errno or 0, f"cannot start {name}: {error.strerror}") from error
+            if self._runner.late:
+                # It reads what we have prepared whenever it comes to that, and ends with 127 if there is no program.
+                plan.steps = None
+                self._slow[plan.ticket.uid] = now_ms() + _SLOW_MS
+                return pid, end.our_stdin, end.our_stdout, end.our_stderr
             results = self._runner.results(len(steps.calls))
             done = len(results)
             # The call that executes a program has no result; nor has that in which the user has killed the process.
@@ -236,6 +248,14 @@ class Starter:
             self._began(pid)
             os.waitpid(pid, 0)
             self._failed(plan, steps, results, identity)
+
+    def _patience_ms(self, uid: int) -> int:
+        """Return how long we wait for a process of this user to come to its program; all others wait with us."""
+        if not self._slow:
+            return PATIENCE_MS
+        now = now_ms()
+        self._slow = {user: until for user, until in self._slow.items() if until > now}
+        return _SLOW_PATIENCE_MS if uid in self._slow else PATIENCE_MS
 
     def _failed(self, plan: Plan, steps: Steps, results: list[int], identity: Identity | None) -> None:
         """Change the plan so that it is worth another trial, or raise StartError."""
