@@ -12,7 +12,6 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
@@ -23,6 +22,7 @@ from heorot.core.errors import ProtocolError
 from heorot.core.framing import PROGRESS_MS
 from heorot.core.space import Space
 from heorot.core.space_events import SpaceConfig
+from heorot.images.reclaim import Reclaimer
 from heorot.procs import system
 from heorot.procs.census import Census, Child, exterminate, send
 from heorot.procs.clock import now_ms
@@ -78,7 +78,6 @@ class Daemon:
         self._events: deque[e.SpaceEvent] = deque()
         self._busy = False
         self._link: AgentLink | None = None
-        self._reclaimer: Callable[[], bool] | None = None
         self._plans: dict[str, Plan] = {}
         self._starts: deque[tuple[Plan, int, int]] = deque()
         os.chdir("/")
@@ -90,6 +89,8 @@ class Daemon:
         self._signals()
         self._census = Census(config.isolated)
         self._pids = PidRange(config)
+        # Imported at the start, though seldom needed: later another release may lie where Python looks for it.
+        self._reclaimer = Reclaimer(config.cluster_dir, lambda level, text: self._log(e.SpaceLog(level, text)))
         self._space = Space(config, FileSpool(config.spool_dir, self._make_room))
         self._starter = Starter(config, self._pids.started)
         self._watcher = Watcher()
@@ -202,14 +203,7 @@ class Daemon:
 
     def _make_room(self) -> bool:
         """The spool's disk is full: let images that nobody uses go."""
-        if not self.config.cluster_dir:
-            return False
-        if self._reclaimer is None:
-            # Seldom needed, and this process imports next to nothing.
-            from heorot.images.reclaim import Reclaimer
-
-            self._reclaimer = Reclaimer(self.config.cluster_dir, lambda level, text: self._log(e.SpaceLog(level, text)))
-        return self._reclaimer()
+        return self._reclaimer() if self.config.cluster_dir else False
 
     def _complain(self, text: str) -> None:
         self._log(e.SpaceLog("warning", text))
