@@ -15,6 +15,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 # As in heorot.connection.
 wire.use_compiled()
 
+RELEASE_TIMEOUT_S = 10.0
+"""How long closing a connection waits for a head, to tell it which jobs are collected."""
 CLOSE_TIMEOUT_S = 10.0
 """How long `Job.close` waits for a killed job to be over."""
 SIGKILL = 9
@@ -235,7 +238,14 @@ class Cluster:
         await _hand_over(raw, self._link)
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. If the head was lost meanwhile, wait a little for the next one, to tell it which jobs
+        are collected.
+        """
+        session = self._link.session
+        if session.owes_releases:
+            with suppress(RequestError, TimeoutError):
+                async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                    await self._link.until(lambda: not session.owes_releases)
         self._link.close()
         await self._link.closed
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -40,6 +41,8 @@ from heorot.job_base import (
 from heorot.session import Output
 from heorot.status import Status
 
+RELEASE_TIMEOUT_S = 10.0
+"""How long closing a connection waits for a head, to tell it which jobs are collected."""
 CLOSE_TIMEOUT_S = 10.0
 """How long `Job.close` waits for a killed job to be over."""
 PROGRESS_S = 0.1
@@ -83,7 +86,12 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. If the head was lost meanwhile, wait a little for the next one, to tell it which jobs
+        are collected.
+        """
+        with self._connection.lock, suppress(RequestError):
+            session = self._connection.session
+            self._connection.wait_until(lambda: not session.owes_releases, RELEASE_TIMEOUT_S)
         self._connection.close()
 
     def _on_output(self, event: Output) -> None:

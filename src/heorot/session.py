@@ -261,6 +261,11 @@ class Session:
         if not job.leaving:
             self.forget(job)
 
+    @property
+    def owes_releases(self) -> bool:
+        """Whether there are jobs that the next head is to hear of as collected."""
+        return self.closed is None and any(job.leaving for job in self.jobs.values())
+
     def give_up(self, job: JobState) -> None:
         """Do without a job that its owner asked for and did not wait for: end it as soon as it exists."""
         job.unwanted = True
@@ -494,7 +499,7 @@ class Session:
 
     def _job_gone(self, job: JobState, error: RequestError, events: list[Event]) -> None:
         """The next head does not go on with this job."""
-        job.resuming = False
+        job.resuming = job.leaving = False
         self.forget(job)
         ranks = job.gone(Status.of_lost(error.message), error.message)
         if ranks:

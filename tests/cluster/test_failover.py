@@ -201,3 +201,37 @@ def test_a_cluster_taken_down_ends_its_clients(tmp_path: Path) -> None:
             made.down()
     assert process.returncode == 255
     assert b"was taken down" in errors
+
+
+# ------------------------------------------------------------------ who has got everything meanwhile
+
+
+def is_collected(made: Cluster, job: str) -> bool:
+    """Say whether the head knows that somebody has collected all of a job."""
+    with heorot.connect(made.directory) as connection, pytest.raises(heorot.RequestError) as refused:
+        connection.attach(job)
+    return refused.value.code == "collected"
+
+
+def test_what_was_collected_without_a_head_is_released_at_the_next(two_heads: Cluster) -> None:
+    with heorot.connect(two_heads.directory) as connection:
+        job = connection.spawn(["/bin/sh", "-c", "echo done"], "n0")
+        job.wait()
+        kill_head(two_heads)
+        with connection._connection.lock:
+            connection._connection.wait_until(lambda: not connection._connection.session.connected, DEADLINE_S)
+        assert job.communicate().stdout == [b"done\n"]
+    assert is_collected(two_heads, job.id)
+
+
+def test_the_asyncio_library_releases_at_the_next_head_too(two_heads: Cluster) -> None:
+    async def run() -> str:
+        async with aio.connect(two_heads.directory) as connection:
+            job = await connection.spawn(["/bin/sh", "-c", "echo done"], "n0")
+            await job.wait()
+            await asyncio.to_thread(kill_hard, two_heads.head_pid())
+            await connection._link.until(lambda: not connection._link.session.connected)
+            assert (await job.communicate()).stdout == [b"done\n"]
+            return job.id
+
+    assert is_collected(two_heads, asyncio.run(run()))

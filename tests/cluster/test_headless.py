@@ -139,3 +139,20 @@ def test_without_nodes_here_it_is_said(tmp_path: Path) -> None:
     result = Cluster(tmp_path).run("heorot", "node", "ps")
     assert (result.returncode, result.stdout) == (125, b"")
     assert f"no node of the cluster at {tmp_path} is on this host".encode() in result.stderr
+
+
+def test_what_bpsh_has_got_without_a_head_is_released_at_the_next_one(own: Cluster) -> None:
+    size = 150_000  # more than a pipe holds, less than a window: bpsh has it all, and cannot write it
+    with own.start("bpsh", "n0", "/bin/sh", "-c", f"head -c {size} /dev/zero") as process:
+        (job,) = await_that(lambda: [row["job"] for row in own.jobs() if row["state"] == "done"], "the job's end")
+        stop_head(own)
+        assert process.stdout is not None
+        left = size
+        while left and (data := process.stdout.read(left)):
+            left -= len(data)
+        assert not left
+        start_head(own)
+        process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
+    refused = own.run("bpjob", "attach", job)
+    assert b"its output was collected" in refused.stderr

@@ -38,6 +38,8 @@ BACKGROUND_CHECK_S = 0.5
 """How often to look whether we may read from the terminal again."""
 STUCK_S = 1.0
 """How long to wait for somebody to read our output after a signal has ended the job."""
+RELEASE_S = 10.0
+"""How long to wait for the next head, at the end, to tell it that we have everything."""
 STOP_ANSWER_S = 1.0
 """How long to wait for the nodes' word before stopping ourselves."""
 
@@ -127,6 +129,7 @@ class Relay:
         self._told_to_end = False
         self._unreadable = False
         self._give_up_at: float | None = None
+        self._release_until: float | None = None
         self._written_bytes = 0
         self._stop_request: Request | None = None
         self._stop_at: float | None = None
@@ -184,13 +187,21 @@ class Relay:
         return max(self._job.exit_status, EXIT_UNREADABLE if self._unreadable else 0)
 
     def release(self) -> None:
-        """Say that we have all that we want of the job; a lost head will not hear it, and its successor keeps the job
-        in its list for a while.
+        """Say that we have all that we want of the job; if the head is lost, to the next one. If none comes for long,
+        it stays in the list of jobs for a while.
         """
+        poller = poll()
+        if self._session.connected:
+            poller.register(self._connection.fileno(), POLLIN)
+            if poller.poll(0):
+                self._receive()  # perhaps the end of the connection: a head that is gone hears nothing
         if self._session.closed is not None:
             return
         self._session.release(self._job)
-        if self._session.connected:
+        self._release_until = monotonic() + RELEASE_S
+        while self._session.owes_releases and not self._abandoned and monotonic() < self._release_until:
+            self._turn()
+        if self._session.connected and self._session.closed is None:
             self._connection.setblocking(True)
             try:
                 self._connection.sendall(self._session.outgoing)
@@ -303,7 +314,8 @@ class Relay:
         for sink in self._sinks.values():
             self._register(sink.fd, POLLOUT if sink.pending_bytes else 0)
         head_at = self._takeover.due_at(self._session.connected) if self._takeover is not None else None
-        deadlines = [at for at in (self._news_at, self._stop_at, self._give_up_at, head_at) if at is not None]
+        times = (self._news_at, self._stop_at, self._give_up_at, self._release_until, head_at)
+        deadlines = [at for at in times if at is not None]
         timeout_s = max(0.0, min(deadlines) - monotonic()) if deadlines else None
         if self._read_stdin or self.leaves_at_end:
             wanted = (
