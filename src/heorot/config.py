@@ -132,6 +132,8 @@ class LimitsSection:
     `heorot.core.quota`."""
     max_finished_jobs: int = _ranged(1024, 0, 1 << 20)
     """Jobs that are over and still listed."""
+    max_launch_bytes: int = _ranged(512 << 20, 64 << 20, 1 << 50)
+    """What the commands and environments of jobs take, whose output was not collected yet."""
     max_questions: int = _ranged(1024, 16, 1 << 20)
     """Questions to nodes that are on their way, such as those of bpps and bpkill."""
     max_waits: int = _ranged(4096, 16, 1 << 20)

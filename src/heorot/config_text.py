@@ -59,6 +59,7 @@ socket = "{socket}"
 # max_finished_jobs = {limits.max_finished_jobs}              # jobs that are over and still listed
 # All users share the following: none may have more of it than is left for others, and a sixteenth is for root alone.
 # max_jobs = {limits.max_jobs}                       # jobs that run or are read
+# max_launch_bytes = {limits.max_launch_bytes}          # of commands and environments of jobs
 # max_questions = {limits.max_questions}                  # of bpps and bpkill, on their way to nodes
 # max_waits = {limits.max_waits}                      # requests that wait for the end of a job
 # max_stages = {limits.max_stages}                      # programs that are being handed over to the head

@@ -129,3 +129,32 @@ def test_programs_that_are_handed_over_are_shared() -> None:
     head.looked()
     head.ask(c.Stage(1, bytes(31) + b"x"), 2)
     assert not [message for message in head.told(2) if isinstance(message, c.Error)]
+
+
+def test_commands_and_environments_are_shared_until_their_jobs_are_collected() -> None:
+    head = HeadRig(1, max_launch_bytes=1 << 20)
+    head.attach(0)
+    enter(head, 1, ALICE)
+    enter(head, 2, BOB)
+    jobs = [launch(head, 1, number, key=bytes([number])) for number in range(4)]
+    large = [b"x" * (200 << 10)]
+    first = launch_large(head, 1, large)
+    launch_large(head, 1, large)
+    assert launch_large(head, 1, large) == "too-many-jobs"
+    assert launch_large(head, 2, large) != "too-many-jobs"
+    for job in (*jobs, first):
+        end(head, job)
+        head.ask(c.AttachJob(50, job, True), 1)
+        head.ask(c.ClientRelease(job), 1)
+    assert head.machine.jobs.launch_bytes.held == {ALICE: 4 + (200 << 10), BOB: 4 + (200 << 10)}
+    assert launch_large(head, 1, large) != "too-many-jobs"
+
+
+def launch_large(head: HeadRig, client: int, environment: list[bytes]) -> str:
+    """Launch a job with this environment; return its id, or the code of the refusal."""
+    head.looked()
+    head.ask(c.Spawn(9, "n0", "list", [b"prog"], environment, b"/", 18, [], None, None, None, [], True), client)
+    answer = next((message for message in head.told(client) if isinstance(message, c.Spawned | c.Error)), None)
+    if isinstance(answer, c.Error):
+        return answer.code
+    return answer.job if answer is not None else head.machine.jobs.latest

@@ -18,9 +18,9 @@ KEY = b"k" * 16
 UNREADY = {"settle_ms": 2_000}
 
 
-def new_head(nodes: int) -> HeadRig:
+def new_head(nodes: int, **config: Any) -> HeadRig:
     """Return the head of the second epoch, just elected, and its first client."""
-    head = HeadRig(nodes, epoch=2, **UNREADY)
+    head = HeadRig(nodes, epoch=2, **UNREADY, **config)
     head.client()
     return head
 
@@ -414,6 +414,18 @@ def test_an_acknowledged_launch_that_no_node_has_is_started_under_its_id_at_once
     head.looked()
     head.attach(1)
     assert [(where, launch.job) for where, launch in head.commands(m.Launch)] == [("n1", spawned.job)]
+
+
+def test_an_acknowledged_launch_is_lost_for_no_quota() -> None:
+    again, spawned = acknowledged(1)
+    head = new_head(1, max_jobs=4)
+    head.attach(0)
+    for request in range(5):
+        head.ask(c.Spawn(request, "n0", "list", [b"prog"], [], b"/", 18, [], None, None, None, [], False))
+    assert [message.code for message in head.told() if isinstance(message, c.Error)] == ["too-many-jobs"]
+    head.looked()
+    head.ask(again)
+    assert head.told()[0] == c.Spawned(1, spawned.job, [0, 1], spawned.window_bytes)
 
 
 def test_an_acknowledged_launch_that_some_nodes_have_is_completed() -> None:

@@ -66,6 +66,8 @@ class HeadConfig:
     """Jobs that are not over, or that a client still reads, at most."""
     max_finished_jobs: int = 1_024
     """Jobs that are over and still listed, at most; the oldest of the user who has most of them go first."""
+    max_launch_bytes: int = 512 * 1024 * 1024
+    """Commands and environments of jobs that are not released."""
     max_questions: int = 1_024
     """Questions to nodes, signals among them, that are on their way."""
     max_waits: int = 4_096
@@ -104,6 +106,7 @@ class HeadContext:
         self.out: list[Instruction] = []
         self.now_ms = 0
         self.jobs_quota = self._quota("jobs that run or are read", "max_jobs")
+        self.launches_quota = self._quota("bytes of commands and environments of jobs", "max_launch_bytes")
         self.questions_quota = self._quota("questions that are on their way to nodes", "max_questions")
         self.waits_quota = self._quota("requests that wait for a job's end", "max_waits")
         self.early_quota = self._quota("requests that wait for the head to know its nodes", "max_waits")

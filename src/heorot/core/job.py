@@ -109,6 +109,8 @@ class Job:
     rank_stdin: dict[int, StdinFeed] = field(default_factory=dict)
     waiting: list[tuple[int, int, int]] = field(default_factory=list)
     """Client, its uid and the request: who waits for the end."""
+    launch_bytes: int = 0
+    """What its command and environment take."""
     node_set: NodeSet = field(default_factory=NodeSet)
     one_rank_a_node: bool = True
     awaited_until_ms: int = 0

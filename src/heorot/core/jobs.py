@@ -41,6 +41,8 @@ class Jobs:
         self.jobs: dict[str, Job] = {}
         self.clients: dict[int, set[str]] = {}
         """The unfinished or unreleased jobs that each client attends."""
+        self.launch_bytes = Ledger[int]()
+        """How much the commands and environments of each user's jobs take."""
         self.waits = Ledger[int]()
         """How many requests of each user wait for a job's end."""
         self._keys = LaunchKeys()
@@ -75,7 +77,7 @@ class Jobs:
         former = self.by_key(caller.uid, ask.key)
         if former is not None:
             raise RequestError("bad-request", f"the key of this launch is that of job {former.id}")
-        self._require_room(caller)
+        self._require_room(caller, ask)
         self._sequence += 1
         ticket = self._ticket(f"{config.epoch}.{self._sequence}", caller, ask, runs_of(nodes))
         job = Job(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
@@ -86,6 +88,7 @@ class Jobs:
         if ticket.stdin == b"":
             job.stdin.open(list(job.node_set))
         self.jobs[job.id] = job
+        self._weigh(job)
         self._keys.remember(job)
         if job.client is not None:
             self.clients.setdefault(client, set()).add(job.id)
@@ -134,17 +137,20 @@ class Jobs:
 
     def take_back(self, caller: Caller, ask: c.Spawn) -> Job:
         """Take over a job that an earlier head has acknowledged, from its client's copy of the launch: perhaps no node
-        has it. Its receipt was checked. Raises RequestError (``too-many-jobs``).
+        has it. Its receipt was checked, and what was acknowledged is refused for no quota.
         """
-        self._require_room(caller)
         ticket = self._ticket(ask.job, caller, ask, ask.runs)
         job = self.adoptions.understood(ticket, seal_ticket(self._context.sign, ticket))
         assert job is not None, "its key is of no other job: that was looked up before"
         job.tell_started = ask.tell_started
         return job
 
-    def _require_room(self, caller: Caller) -> None:
-        """See that the user may have one more job. Raises RequestError."""
+    def _require_room(self, caller: Caller, ask: c.Spawn) -> None:
+        """See that the user may have one more job, and one of this size. Raises RequestError."""
+        size = sum(map(len, ask.argv)) + sum(map(len, ask.environment))
+        why = self._context.launches_quota.refusal(caller.uid, self.launch_bytes.held, size, caller.user)
+        if why:
+            raise RequestError("too-many-jobs", why)
         quota = self._context.jobs_quota
         if 2 * len(self.jobs) < quota.limit - quota.kept:
             return  # so few jobs that nobody can have too many of them
@@ -153,6 +159,11 @@ class Jobs:
         why = quota.refusal(caller.uid, held, name=caller.user)
         if why:
             raise RequestError("too-many-jobs", why)
+
+    def _weigh(self, job: Job) -> None:
+        """Count what a job's launch takes, until it is released."""
+        job.launch_bytes = sum(map(len, job.ticket.argv)) + sum(map(len, job.ticket.environment))
+        self.launch_bytes.add(job.ticket.uid, job.launch_bytes)
 
     def by_key(self, uid: int, key: bytes) -> Job | None:
         """Return the job that this user's client has launched with this key, if there is one."""
@@ -165,6 +176,7 @@ class Jobs:
     def adopt(self, job: Job) -> None:
         """Put a job of an earlier head into the list: before all of this one's."""
         self.jobs = {job.id: job, **self.jobs}
+        self._weigh(job)
         self._keys.remember(job)
 
     def resend_launch(self, job: Job, nodes: NodeSet) -> None:
@@ -366,6 +378,7 @@ class Jobs:
         if job.released:
             return
         job.released = True
+        self.launch_bytes.add(job.ticket.uid, -job.launch_bytes)
         job.unread.clear()
         job.stdin = StdinFeed()
         job.rank_stdin.clear()
