@@ -167,7 +167,7 @@ complete -c heorot -n '__heorot_at' -a node -d 'Start, stop, ask, join, list or 
 complete -c heorot -n '__heorot_at' -a head -d 'Start, stop or make heads, hand over to another'
 complete -c heorot -n '__heorot_at' -a token -d 'Make, list and revoke join tokens'
 complete -c heorot -n '__heorot_at node' -a 'start stop ps join list remove'
-complete -c heorot -n '__heorot_at head' -a 'start stop init add join switch'
+complete -c heorot -n '__heorot_at head' -a 'start stop init add join remove switch'
 complete -c heorot -n '__heorot_at' -a certificate -d 'Show or renew certificates'
 complete -c heorot -n '__heorot_at certificate' -a 'show renew'
 complete -c heorot -n '__heorot_at token' -a 'create list revoke'
@@ -189,7 +189,8 @@ complete -c heorot -n "__heorot_in 'node join'" -l number -x -d 'The number to a
 complete -c heorot -n "__heorot_in 'node join'" -l force -d 'Replace a configuration that exists'
 complete -c heorot -n "__heorot_in 'node join' 'head init' 'head join'" -l listen -x -d 'Where to accept nodes'
 complete -c heorot -n "__heorot_in 'node join' 'head init' 'head join'" -l config -r -F -d 'The configuration to write'
-complete -c heorot -n "__heorot_in 'head add'" -l config -r -F -d 'The configuration of the head on this host'
+complete -c heorot -n "__heorot_in 'head add' 'head remove'" -l config -r -F -d 'The configuration of the head on this host'
+complete -c heorot -n "__heorot_in 'head remove'" -l force -d 'Even if nodes know no other head'
 complete -c heorot -n "__heorot_in 'head add'" -l output -r -F -d 'The file to write'
 complete -c heorot -n "__heorot_in 'head join'" -F
 complete -c heorot -n "__heorot_in 'head init'" -l name -x -d 'The name of the head'

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from heorot.cli.heorot import COMMANDS
 from tests.cluster.harness import ROOT, Cluster, cluster, command
 
 SCRIPT = """
@@ -111,3 +112,12 @@ def test_without_a_cluster_only_fixed_words_are_offered(commands: Path, tmp_path
     nowhere = Cluster(tmp_path)
     assert complete(nowhere, commands, "bpsh", "") == ["all", "up", "down", "master"]
     assert complete(nowhere, commands, "bpjob", "show", "") == []
+
+
+@pytest.mark.parametrize("file", ["bash/heorot", "zsh/_heorot", "fish/heorot.fish"])
+def test_each_shell_knows_every_command(file: str) -> None:
+    text = (ROOT / "completions" / file).read_text()
+    for group in {words[0] for words in COMMANDS if len(words) == 2}:
+        known = {words[1] for words in COMMANDS if words[0] == group}
+        lists = [set(line.replace('"', " ").replace("'", " ").split()) for line in text.splitlines()]
+        assert any(known <= line for line in lists), f"{file} does not complete all of {group}: {sorted(known)}"
