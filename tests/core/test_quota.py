@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heorot.core.quota import Ledger, Quota
+from heorot.core.quota import MIB, Ledger, Quota
 
 ROOT, OWNER = 0, 50
 
@@ -93,6 +93,12 @@ def test_a_refusal_says_which_limit_whose_and_who_may_raise_it() -> None:
         "them than are left for others (12 now); wait until there are fewer, or let root raise max_jobs ([limits] in "
         "head.toml)"
     )
+
+
+def test_bytes_are_told_as_people_read_them() -> None:
+    text = Quota("MiB of answers", 512 << 20, "max_bytes", unit=MIB).refusal(7, {7: 250 << 20}, 1 << 20)
+    assert "of at most 512 MiB of answers, user 7 has 250 and others have 0" in text
+    assert "(230 now)" in text
 
 
 def test_a_ledger_forgets_who_holds_nothing() -> None:

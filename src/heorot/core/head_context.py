@@ -11,7 +11,7 @@ from heorot.core import messages as m
 from heorot.core.machine import Instruction, Log, Send, SetTimer, ToClient
 from heorot.core.membership import Membership, NodeRecord
 from heorot.core.nodeset import HEAD, NodeSet
-from heorot.core.quota import Quota
+from heorot.core.quota import MIB, Quota
 from heorot.core.receipts import Receipts
 from heorot.core.swarms import GAIN_MS
 from heorot.core.tenure import Tenure
@@ -106,7 +106,7 @@ class HeadContext:
         self.out: list[Instruction] = []
         self.now_ms = 0
         self.jobs_quota = self._quota("jobs that run or are read", "max_jobs")
-        self.launches_quota = self._quota("bytes of commands and environments of jobs", "max_launch_bytes")
+        self.launches_quota = self._quota("MiB of commands and environments of jobs", "max_launch_bytes", MIB)
         self.questions_quota = self._quota("questions that are on their way to nodes", "max_questions")
         self.waits_quota = self._quota("requests that wait for a job's end", "max_waits")
         self.early_quota = self._quota("requests that wait for the head to know its nodes", "max_waits")
@@ -119,8 +119,8 @@ class HeadContext:
         """Milliseconds since 1970."""
         return self.now_ms + self.config.wall_offset_ms
 
-    def _quota(self, what: str, setting: str) -> Quota:
-        return Quota(what, getattr(self.config, setting), setting, self.config.owner)
+    def _quota(self, what: str, setting: str, unit: int = 1) -> Quota:
+        return Quota(what, getattr(self.config, setting), setting, self.config.owner, unit)
 
     def next_reading(self) -> int:
         """Return a number for a new reader of a job: no two heads use the same."""

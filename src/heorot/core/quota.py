@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 ROOT = 0
+MIB = 1024 * 1024
 PART_KEPT = 16
 """One part in so many is kept for root and the owner."""
 
@@ -27,6 +28,8 @@ class Quota:
     setting: str = ""
     """Its name in the configuration; empty: it has none."""
     owner: int = ROOT
+    unit: int = 1
+    """How much is told as one: a MiB of bytes."""
 
     @property
     def kept(self) -> int:
@@ -53,13 +56,17 @@ class Quota:
         # What it takes comes from what is free, so an equal share is left after it.
         if mine + more <= free:
             return ""
-        rule = f"nobody but root may hold more of them than are left for others ({max(free, 0)} now)"
+        rule = f"nobody but root may hold more of them than are left for others ({self._told(max(free, 0))} now)"
         return f"{self._whose(uid, held, name)}, and {rule}; {self._advice()}"
 
     def _whose(self, uid: int, held: Mapping[int, int], name: str) -> str:
         mine = held.get(uid, 0)
         others = sum(held.values()) - mine
-        return f"of at most {self.limit} {self.what}, {name or f'user {uid}'} has {mine} and others have {others}"
+        have = f"{name or f'user {uid}'} has {self._told(mine)} and others have {self._told(others)}"
+        return f"of at most {self._told(self.limit)} {self.what}, {have}"
+
+    def _told(self, count: int) -> str:
+        return f"{count / self.unit:.0f}" if self.unit > 1 else str(count)
 
     def _advice(self) -> str:
         raised = f", or let root raise {self.setting} ([limits] in head.toml)" if self.setting else ""

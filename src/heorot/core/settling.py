@@ -23,7 +23,7 @@ from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head_context import Caller, HeadContext
 from heorot.core.jobs import Jobs
 from heorot.core.nodeset import NodeSet
-from heorot.core.quota import Ledger, Quota
+from heorot.core.quota import MIB, Ledger, Quota
 
 CHECK_MS = 100
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -58,7 +58,7 @@ class Settling:
         """By user: how many messages wait, and how many bytes of input."""
         self._held_bytes = Ledger[int]()
         self._bytes = Quota(
-            "bytes of input for jobs that the head does not know yet", MAX_WAITING_BYTES, "", context.config.owner
+            "MiB of input for jobs that the head does not know yet", MAX_WAITING_BYTES, "", context.config.owner, MIB
         )
         self._again: Waiting | None = None
         """What is tried again just now."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from heorot.core.quota import Quota
+from heorot.core.quota import MIB, Quota
 from heorot.runtime.channel import Channel
 from heorot.runtime.sockets import peer_credentials
 
@@ -68,8 +68,8 @@ class Company:
 
     def __init__(self, owner: int, max_clients: int = MAX_CLIENTS, max_bytes: int = MAX_CLIENT_BYTES) -> None:
         self._clients = Quota("clients that are connected to the head", max_clients, "max_clients", owner)
-        what = "bytes that the head holds of frames that were begun and of answers that were not read"
-        self._bytes = Quota(what, max_bytes, "max_client_bytes", owner)
+        what = "MiB that the head holds of frames that were begun and of answers that were not read"
+        self._bytes = Quota(what, max_bytes, "max_client_bytes", owner, MIB)
         self._present: dict[Channel, Identity] = {}
 
     @property
