@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-OTHER = 54321
-"""The user's number and group; no account has it."""
+OTHER = 54321 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""The user's number and group, another one in each worker; no account has it."""
 DEADLINE_S = 60.0
 
 
