@@ -155,6 +155,20 @@ def test_remove_refuses_what_would_lose_nodes_and_status_names_them(grown: Grown
     assert done.stdout.startswith(f"h1 at {second.address}:7733 is removed")
     eventually("all nodes know one", lambda: heads_listed(first) == (both[:1], []))
     eventually("the second knows it", lambda: "h1 was removed from the cluster" in second.logs())
+    # It is added again, and the active head removed by force: that one hands over, and leads no more.
+    bundle = first.directory / "again"
+    done = first.run(
+        "heorot", "head", "add", "h1", "--address", second.address, "--config", first.config, "--output", bundle
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    eventually("all nodes know both", lambda: heads_listed(first) == (both, []))
+    done = first.run("heorot", "head", "remove", "--force", "h0", "--config", first.config)
+    assert (done.returncode, done.stderr) == (0, "")
+    eventually("the second head leads", lambda: roles(second).get("h1") == "active" and states(second) == UP)
+    eventually("all nodes know one", lambda: heads_listed(second) == (both[1:], []))
+    second.end("bphead", kill=True)
+    second.start("bphead")
+    eventually("it leads again", lambda: roles(second).get("h1") == "active" and states(second) == UP)
 
 
 def lacking(head: Host) -> list[int]:
