@@ -22,6 +22,7 @@ import os
 import select
 import signal
 import struct
+from array import array
 
 CALL_WORDS = 8
 """Of one call in the table: number, five arguments, whether it may fail, its result. Then comes the next."""
@@ -111,9 +112,6 @@ _SET_MASK = (ctypes.c_long(NUMBER["rt_sigprocmask"]), ctypes.c_long(signal.SIG_S
 _SIGSET_BYTES = ctypes.c_long(8)
 
 
-_RESULT = struct.Struct(f"{8 * CALL_WORDS - 8}xq")
-
-
 class ChildError(OSError):
     """There was no child, or it had to be killed; the text says which."""
 
@@ -122,7 +120,7 @@ class Calls:
     """A table of calls, and what their pointers point to."""
 
     def __init__(self) -> None:
-        self.words: list[int] = []
+        self.words = array("q")
         self._kept: list[object] = []
 
     def __len__(self) -> int:
@@ -132,7 +130,7 @@ class Calls:
         """Append a call, and return its place."""
         words = self.words
         place = len(words) // CALL_WORDS
-        words += (NUMBER[name], *arguments, *_ZEROS[len(arguments)], may_fail, _UNKNOWN)
+        words.extend((NUMBER[name], *arguments, *_ZEROS[len(arguments)], may_fail, _UNKNOWN))
         return place
 
     def add_execve(self, paths: list[bytes], arguments: int, environment: int) -> int:
@@ -140,7 +138,7 @@ class Calls:
         place = len(self)
         number = NUMBER["execve"]
         for path in addresses(self.strings(paths)):
-            self.words += (number, path, arguments, environment, 0, 0, True, _UNKNOWN)
+            self.words.extend((number, path, arguments, environment, 0, 0, True, _UNKNOWN))
         return place
 
     def set(self, place: int, argument: int) -> None:
@@ -201,8 +199,9 @@ class Runner:
     def _allocate(self) -> None:
         size = MAX_CALLS * CALL_WORDS * 8
         # Shared, so that we see the results of a child that is a copy.
-        self._table = mmap.mmap(-1, size + _STACK_BYTES)
-        address = ctypes.addressof(ctypes.c_char.from_buffer(self._table))
+        memory = mmap.mmap(-1, size + _STACK_BYTES)
+        self._table = memoryview(memory).cast("q")
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         self._word = word = ctypes.c_int()
         flags = _CLONE_VM | _CLONE_CHILD_CLEARTID | signal.SIGCHLD
         self._clone = (self._code, address + size + _STACK_BYTES, flags, address, None, None, ctypes.addressof(word))
@@ -242,7 +241,7 @@ class Runner:
             raise ChildError(errno.E2BIG, f"{len(calls)} steps, and at most {MAX_CALLS} are possible")
         self.late = False
         self._used = self._table
-        struct.pack_into(f"{len(calls.words)}q", self._table, 0, *calls.words)
+        self._table[: len(calls.words)] = memoryview(calls.words)
         _syscall(*self._block_signals)
         try:
             return self._copy(patience_ms, share) if self._code is None else self._start(calls, patience_ms, share)
@@ -254,7 +253,7 @@ class Runner:
 
         That of a call which failed, and may not, is the last; the one by which a program was executed has none.
         """
-        results = [result for (result,) in _RESULT.iter_unpack(self._used[: count * _RESULT.size])]
+        results = self._used[CALL_WORDS - 1 : count * CALL_WORDS : CALL_WORDS].tolist()
         return results[: results.index(_UNKNOWN)] if _UNKNOWN in results else results
 
     # ------------------------------------------------------------------ in our own memory
@@ -316,18 +315,17 @@ class Runner:
         """Be the child."""
         at = 0
         while True:
-            number, first, second, third, fourth, fifth, may_fail, _ = struct.unpack_from("8q", self._table, at)
+            number, *arguments, may_fail, _ = self._table[at : at + CALL_WORDS]
             if number == NUMBER["exit_group"] and writer >= 0:
                 # Our copy of this descriptor is our parent's, too: our end does not close it.
                 os.write(writer, b"e")
-            result = _syscall(*(ctypes.c_long(word) for word in (number, first, second, third, fourth, fifth)))
-            result = result if result >= 0 else -ctypes.get_errno()
-            struct.pack_into("q", self._table, at + 56, result)
+            result = _syscall(*(ctypes.c_long(word) for word in (number, *arguments)))
+            self._table[at + CALL_WORDS - 1] = result = result if result >= 0 else -ctypes.get_errno()
             if result < 0 and (not may_fail or result == -errno.ENOEXEC):
                 if writer >= 0:
                     os.write(writer, b"e")
                 os._exit(127)
-            at += CALL_WORDS * 8
+            at += CALL_WORDS
 
     def _await_copy(self, reader: int, pid: int, patience_ms: int, share: int) -> None:
         poll = select.poll()
