@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from heorot.images.cache import Cache
 from heorot.images.identity import ImageError
 from heorot.procs.builtins import open_view
 from tests.images.samples import Sample
+from tests.support.disks import fill as fill_disk
+from tests.support.disks import small_disk
 
 LIMIT = 4_000_000
 
@@ -420,25 +421,30 @@ def test_another_boot_passes_over_what_is_no_file(
 
 
 def test_on_a_disk_that_is_full_what_nobody_uses_goes_first(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=True)
-    try:
-        cache = Cache(str(disk / "images"), LIMIT, "n7")
+    with (
+        small_disk(tmp_path / "disk", "1m") as disk,
+        contextlib.closing(Cache(str(disk / "images"), LIMIT, "n7")) as cache,
+    ):
         for number in range(1, 4):
             sample = Sample({b"/a": content(number, 600_000)})
             fill(cache, sample)
             assert cache.examine(sample.image)[1] == [0, sample.layout.chunks]
             cache.forget(sample.image)
-        with pytest.raises(ImageError, match="No space left"):
+        with pytest.raises(ImageError, match=r"holds at most \d+: send less, or free some room there"):
             fill(cache, Sample({b"/a": content(9, 2_000_000)}))
-        cache.forget(Sample({b"/a": content(9, 2_000_000)}).image)
+        sample = Sample({b"/a": content(9, 600_000)})
+        fill(cache, sample, range(1))
+        fill_disk(disk)
+        # First in the place of an image that nobody uses.
+        cache.keep_chunks(sample.image, 1, [sample.chunk(1)])
+        fill_disk(disk)
+        with pytest.raises(ImageError, match=r"is full: all \d+ bytes .* free some room there"):
+            cache.keep_chunks(sample.image, 2, [sample.chunk(2)])
+        cache.forget(sample.image)
+        (disk / "filler").unlink()
         # What has come of it is gone: whoever else writes to this disk, such as a new head, finds room.
         assert shutil.disk_usage(disk).used < 100_000
         assert cache.used_bytes == 0
-        cache.close()
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 # ------------------------------------------------------------------ copies

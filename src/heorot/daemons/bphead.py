@@ -75,6 +75,8 @@ class HeadSettings:
     """The keeper ends a head whose event loop gives no sign of life for so long."""
     log_level: str = "info"
     image_cache_bytes: int = DEFAULT_LIMIT_BYTES
+    shared_content: str = ""
+    """Where the caches of this host share what they have; empty: nowhere."""
     heads: HeadRegistry | None = None
     """Which heads the cluster is to have, and where; None: that never changes."""
     passes_on: bool = False
@@ -224,7 +226,8 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
         take_head=clients.passed_on,
     )
     owner, make_room = f"the head {settings.name}", _reclaimer(settings, log)
-    cache = Cache(str(settings.directory / "images"), settings.image_cache_bytes, owner, log, make_room)
+    images_at, limit_bytes = str(settings.directory / "images"), settings.image_cache_bytes
+    cache = Cache(images_at, limit_bytes, owner, log, make_room, settings.shared_content)
     images = Images(loop, cache, shell.feed, log)
     shell.attach(machine, links, clients=clients, images=images)
     shell.start()

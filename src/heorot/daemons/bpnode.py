@@ -59,6 +59,8 @@ class NodeSettings:
     machine: dict[str, Any] = field(default_factory=dict)
     """Overrides fields of `NodeConfig`."""
     image_cache_bytes: int = DEFAULT_LIMIT_BYTES
+    shared_content: str = ""
+    """Where the caches of this host share what they have; empty: nowhere."""
     log_level: str = "info"
     page: SharedPage = field(default_factory=SharedPage)
     """Where the process that has forked this one reads what is wrong."""
@@ -128,7 +130,8 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     )
     machine = NodeMachine(config, Verifier.load(directory / "signing.pub").verify)
     shell = Shell(loop, log)
-    cache = Cache(str(directory / "images"), settings.image_cache_bytes, f"n{settings.node}", log, make_room)
+    images_at, owner = str(directory / "images"), f"n{settings.node}"
+    cache = Cache(images_at, settings.image_cache_bytes, owner, log, make_room, settings.shared_content)
     images = Images(loop, cache, shell.feed, log, init_pid)
     links = Links(
         loop,

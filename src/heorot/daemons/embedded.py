@@ -249,6 +249,7 @@ class Embedded:
             log_level=self.plan.log_level,
             image_cache_bytes=self.plan.image_cache_bytes,
             page=node.page,
+            shared_content=self.layout.path("content"),
         )
 
     def head_settings(self, head: HeadSlot, listener: socket.socket) -> HeadSettings:
@@ -273,6 +274,7 @@ class Embedded:
             log_level=self.plan.log_level,
             image_cache_bytes=self.plan.image_cache_bytes,
             page=head.page,
+            shared_content=self.layout.path("content"),
         )
 
 

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DIRECTORIES = ("ca", "coord", "heads", "log", "nodes", "tokens", "cache")
+DIRECTORIES = ("ca", "coord", "heads", "log", "nodes", "tokens", "cache", "content")
 LOCK = "warden.lock"
 """Made before anything else, and removed last: without it, what is in a directory is not of an embedded cluster."""
 FILES = ("cluster.toml", "head.sock", "registry.json", "registry.lock", "warden.sock", "warden.json", LOCK)

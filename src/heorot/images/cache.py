@@ -83,6 +83,8 @@ class Cache:
         Takes level and text of what an administrator should know.
     make_room
         Is asked for room when the disk has none and nothing of this cache can go; says whether it has freed any.
+    shared
+        A directory in which the caches of this host share what they have (`heorot.images.shared`); empty: none.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Cache:
         owner: str,
         log: Callable[[str, str], None] = lambda level, text: None,
         make_room: Callable[[], bool] = no_room,
+        shared: str = "",
     ) -> None:
         self._log = log
         self._reclaim = make_room
@@ -104,12 +107,13 @@ class Cache:
         """Pinned images for which the disk had no room: what has come of them is of no use."""
         self._chunks: dict[str, int] = {}
         """By file of a pinned image: mask of the chunks that are here. Two images may share a file."""
-        self._content = Content(directory, owner, log)
+        self._content = Content(directory, owner, log, shared)
         self._room = Room(
             self._content,
             limit_bytes,
             owner,
             lambda: {image: pinned.names for image, pinned in self._pinned.items()},
+            make_room,
         )
 
     def close(self) -> None:
@@ -268,7 +272,12 @@ class Cache:
         if have & bits:
             return
         size = sum(map(len, chunks))
-        self._room.make(size)
+        try:
+            self._room.make(size)
+        except ImageError:
+            if self._room.is_short_of_disk():
+                self._too_large.update(image for image, pinned in self._pinned.items() if name in pinned.names)
+            raise
         try:
             self._write_chunks(name, chunks, offset)
         except OSError as error:
@@ -277,7 +286,7 @@ class Cache:
             raise cache_failure(self.owner, error, self._content.path("partial", name)) from error
         self._chunks[name] |= bits
         if self._chunks[name] == (1 << layout.chunks_of(file)[1]) - 1:
-            self._content.finish(name, layout.manifest.entries[layout.files[file]].mode)
+            self._content.finish(name, layout.manifest.entries[layout.files[file]])
 
     def _write_chunks(self, name: str, chunks: Sequence[Chunk], offset: int) -> None:
         try:
@@ -385,6 +394,8 @@ class Cache:
                 self._log("warning", f"{self.directory} has lost {', '.join(made)}: what is needed comes anew")
             self._doubt_former_boot()
             self._content.count()
+            self._content.shared.prepare()
+            self._content.shared.sweep()
             self._room.look()
         except OSError as error:
             raise cache_failure(self.owner, error, self.directory) from error

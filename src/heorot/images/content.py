@@ -8,16 +8,19 @@ something, with root's rights, has written to it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import sha256
 
 from heorot.core.chunks import DIGEST_BYTES, chunk_bytes_of
 from heorot.core.image import Entry, Layout
 from heorot.core.message_base import Chunk
 from heorot.images.disk import cache_failure, is_spoilt, names_in, remove, size_on_disk, write_parts
+from heorot.images.shared import SharedContent
 
 MAX_OPEN_FILES = 16
 SEALED_NS = 1_000_000_000 * 10**9
@@ -41,13 +44,53 @@ def whole_mask(entry: Entry) -> int:
     return (1 << len(entry.digests) // DIGEST_BYTES) - 1
 
 
+def _is_program(name: str) -> bool:
+    """Say whether this is the name of a file that may be executed."""
+    return name.endswith("x")
+
+
+def _right_chunks(fd: int, entry: Entry) -> int:
+    """Return a mask of the chunks of an open file that are right. Raises OSError."""
+    step = chunk_bytes_of(entry.size)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
+    end = status.st_size
+    have = data_at = 0
+    for chunk, offset in enumerate(range(0, entry.size, step)):
+        length = min(step, entry.size - offset)
+        if offset + length > end:
+            break
+        if data_at < offset + length:
+            data_at = _next_data(fd, max(data_at, offset), end)
+        # A file that is on its way is mostly a hole, which need not be digested each time.
+        found = sha256(os.pread(fd, length, offset)).digest() if data_at < offset + length else _digest_of_zeros(length)
+        if found == entry.digests[chunk * DIGEST_BYTES : (chunk + 1) * DIGEST_BYTES]:
+            have |= 1 << chunk
+    return have
+
+
+def _next_data(fd: int, offset: int, end: int) -> int:
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as error:
+        # There is no more; or the file system does not know of holes.
+        return end if error.errno == errno.ENXIO else offset
+
+
+@lru_cache(maxsize=64)
+def _digest_of_zeros(length: int) -> bytes:
+    return sha256(bytes(length)).digest()
+
+
 class Content:
     """The folders ``files``, ``partial`` and ``views`` of a cache's directory. Every method raises only `ImageError`
     unless it says so.
     """
 
-    def __init__(self, directory: str, owner: str, log: Callable[[str, str], None]) -> None:
+    def __init__(self, directory: str, owner: str, log: Callable[[str, str], None], shared: str = "") -> None:
         self._directory = directory
+        self.shared = SharedContent(shared, log)
         self._owner = owner
         self._log = log
         self.used_bytes = 0
@@ -67,9 +110,11 @@ class Content:
         except OSError:
             pass
         try:
+            if self._take(name, entry):
+                return whole_mask(entry)
             have = self._check(name, entry)
             if have == whole_mask(entry):
-                self.finish(name, entry.mode)
+                self.finish(name, entry)
             return have
         except FileNotFoundError:
             return 0
@@ -100,32 +145,73 @@ class Content:
 
     def _check(self, name: str, entry: Entry) -> int:
         """Return a mask of the chunks of a file that are right. Raises OSError."""
-        step = chunk_bytes_of(entry.size)
-        have = 0
-        fd = self.open(name, os.O_RDWR)
-        for chunk, offset in enumerate(range(0, entry.size, step)):
-            data = os.pread(fd, min(step, entry.size - offset), offset)
-            if sha256(data).digest() == entry.digests[chunk * DIGEST_BYTES : (chunk + 1) * DIGEST_BYTES]:
-                have |= 1 << chunk
-        return have
+        return _right_chunks(self.open(name, os.O_RDWR), entry)
 
     # ------------------------------------------------------------------ what comes and goes
 
     def write(self, name: str, chunks: Sequence[Chunk], offset: int) -> None:
         """Store consecutive chunks of a file. Raises OSError."""
-        write_parts(self.open(name, os.O_RDWR | os.O_CREAT), chunks, offset)
+        fd = self.open(name, os.O_RDWR | os.O_CREAT)
+        try:
+            write_parts(fd, chunks, offset)
+        except OSError as error:
+            # Another cache of this host was faster, and has made the file that both have read-only.
+            data = b"".join(chunks)
+            if error.errno != errno.EBADF or os.pread(fd, len(data), offset) != data:
+                raise
         self.used_bytes += sum(map(len, chunks))
 
-    def finish(self, name: str, mode: int) -> None:
+    def finish(self, name: str, entry: Entry) -> None:
         """All chunks of a file are there."""
         self.close(name)
         path = self.path("partial", name)
         try:
-            os.chmod(path, kept_mode(mode))
+            os.chmod(path, kept_mode(entry.mode))
             os.utime(path, ns=(SEALED_NS, SEALED_NS))
+            if not self.shared.give(name, path):
+                # Another cache of this host has it, too: one of both is enough.
+                self._take_whole(name, entry, path)
             os.rename(path, self.path("files", name))
         except OSError as error:
             raise cache_failure(self._owner, error, path) from error
+
+    def _take(self, name: str, entry: Entry) -> bool:
+        """Take what another cache of this host has of a file of which nothing is here; return whether that is all of it
+        and the file is whole. Raises OSError."""
+        path = self.path("partial", name)
+        if os.path.lexists(path):
+            return False
+        if not _is_program(name):
+            # Others may still be writing into it.
+            self.shared.take(name, path)
+            return False
+        if not self._take_whole(name, entry, path):
+            return False
+        os.rename(path, self.path("files", name))
+        return True
+
+    def _take_whole(self, name: str, entry: Entry, path: str) -> bool:
+        """Let `path` be the whole file that another cache of this host has; return whether there is one that is right.
+
+        It is never opened for writing: a program could not be executed meanwhile. Raises OSError."""
+        theirs = self.path("partial", name + ".theirs")
+        remove(theirs)
+        if not self.shared.take(name, theirs):
+            return False
+        try:
+            status = os.lstat(theirs)
+            if status.st_size != entry.size or status.st_mtime_ns != SEALED_NS:
+                return False
+            fd = os.open(theirs, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                is_right = _right_chunks(fd, entry) == whole_mask(entry)
+            finally:
+                os.close(fd)
+            if is_right:
+                os.rename(theirs, path)
+            return is_right
+        finally:
+            remove(theirs)
 
     def lose(self, name: str) -> None:
         """Drop a damaged file, and every view in which it is."""
@@ -136,6 +222,8 @@ class Content:
                 status = os.lstat(self.path(kind, name))
                 inodes.add(status.st_ino)
                 self.used_bytes -= size_on_disk(status)
+                if self.shared.is_same(name, self.path(kind, name)):
+                    self.shared.forget(name)
                 remove(self.path(kind, name))
         for view in names_in(self.path("views")):
             path = self.path("views", view)
@@ -156,6 +244,7 @@ class Content:
                 else:
                     self.close(name)
                     remove(path)
+                    self.shared.release(name)
 
     def count(self) -> None:
         """Find out how much is here."""
@@ -171,7 +260,6 @@ class Content:
             whole, partial = self.path("files", name), self.path("partial", name)
             remove(partial)
             if stat.S_ISREG(os.lstat(whole).st_mode):
-                os.chmod(whole, 0o600)
                 os.rename(whole, partial)
             else:
                 remove(whole)
@@ -187,10 +275,20 @@ class Content:
             try:
                 fd = os.open(self.path("files", name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             except FileNotFoundError:
-                flags = os.O_RDWR | flags & os.O_CREAT
-                fd = os.open(self.path("partial", name), flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                fd = self._open_partial(name, flags)
         self._open[name] = fd
         return fd
+
+    def _open_partial(self, name: str, flags: int) -> int:
+        path = self.path("partial", name)
+        if flags & os.O_CREAT and not _is_program(name) and not os.path.lexists(path):
+            self.shared.join(name, path)
+        flags = os.O_RDWR | flags & os.O_CREAT
+        try:
+            return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except PermissionError:
+            # Another cache of this host has made it whole, and read-only.
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
     def close(self, name: str) -> None:
         """Close a file."""

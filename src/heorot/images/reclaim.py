@@ -20,6 +20,7 @@ from itertools import groupby
 from heorot.core.errors import ProtocolError
 from heorot.core.image import Layout, decode_manifest
 from heorot.images.disk import names_in, read_file, remove
+from heorot.images.shared import release as release_shared
 
 WANTED_BYTES = 8 * 1024 * 1024
 """So much is freed at once, if there is so much. A writer that needs more asks again."""
@@ -71,12 +72,14 @@ def drop_unused(root: str, wanted_bytes: int) -> tuple[int, int]:
     """Drop images that nobody uses until so much is freed; return how many, and how many bytes that gave."""
     images = [(_used_at_ns(path), cache, path) for cache in caches_of(root) for path in _manifests_of(cache)]
     count = freed_bytes = 0
+    shared = f"{root}/content"
     for cache, group in groupby(sorted(images), key=lambda image: image[1]):
         if freed_bytes >= wanted_bytes:
             break
         with _locked(f"{cache}/manifests") as is_ours:
             if is_ours:
-                dropped, gone_bytes = _drop(cache, [path for _, _, path in group], wanted_bytes - freed_bytes)
+                paths = [path for _, _, path in group]
+                dropped, gone_bytes = _drop(cache, paths, wanted_bytes - freed_bytes, shared)
                 count, freed_bytes = count + dropped, freed_bytes + gone_bytes
     return count, freed_bytes
 
@@ -97,8 +100,8 @@ def _used_at_ns(path: str) -> int:
     return 0
 
 
-def _drop(cache: str, manifests: list[str], wanted_bytes: int) -> tuple[int, int]:
-    """Drop images of a locked cache, in this order, as `drop_unused`."""
+def _drop(cache: str, manifests: list[str], wanted_bytes: int, shared: str) -> tuple[int, int]:
+    """Drop images of a locked cache, in this order, as `drop_unused`; in `shared` caches share what they have."""
     files: dict[str, list[str]] = {}
     for manifest in _manifests_of(cache):
         # One that cannot be read is the matter of the cache.
@@ -120,6 +123,7 @@ def _drop(cache: str, manifests: list[str], wanted_bytes: int) -> tuple[int, int
         for name in names:
             if not holders[name]:
                 freed_bytes += _remove_counted(f"{cache}/files/{name}") + _remove_counted(f"{cache}/partial/{name}")
+                freed_bytes += release_shared(f"{shared}/{name}")
     return count, freed_bytes
 
 
@@ -130,13 +134,13 @@ def _files_of(layout: Layout) -> list[str]:
 
 
 def _remove_counted(path: str) -> int:
-    """Remove a file, and return what it took on the disk."""
+    """Remove a file, and return how many bytes that gives: none while it has other names."""
     try:
-        taken_bytes = os.lstat(path).st_blocks * 512
+        status = os.lstat(path)
     except OSError:
         return 0
     remove(path)
-    return taken_bytes
+    return status.st_blocks * 512 if status.st_nlink == 1 else 0
 
 
 @contextlib.contextmanager

@@ -19,6 +19,11 @@ from heorot.images.content import Content, content_name
 from heorot.images.disk import names_in, read_file, remove
 from heorot.images.identity import ImageError
 
+SHARE = (3, 4)
+"""Of the room on a disk that is free or a cache's own, so much is for the cache: the rest is for running jobs."""
+
+MAX_TRIES = 64
+
 
 class Room:
     """Decides for a cache what has to go.
@@ -27,6 +32,8 @@ class Room:
     ----------
     pinned
         Returns the images that transfers use, with the names of their files.
+    reclaim
+        Takes room from the other caches on this disk; returns whether there was any.
     """
 
     def __init__(
@@ -35,11 +42,13 @@ class Room:
         limit_bytes: int,
         owner: str,
         pinned: Callable[[], Mapping[bytes, Sequence[str]]],
+        reclaim: Callable[[], bool],
     ) -> None:
         self._content = content
         self.limit_bytes = limit_bytes
         self._owner = owner
         self._pinned = pinned
+        self._reclaim = reclaim
         self._copies: set[str] = set()
         """The images here that are copies."""
 
@@ -68,29 +77,59 @@ class Room:
 
     # ------------------------------------------------------------------ room
 
+    def bound_bytes(self) -> int:
+        """Return what all files may take now: the configured limit, or `SHARE` of what is free on the disk and
+        of what they take already, if that is less."""
+        try:
+            disk = os.statvfs(self._content.path())
+        except OSError:
+            return self.limit_bytes
+        room_bytes = disk.f_bavail * disk.f_frsize + self._content.used_bytes
+        return min(self.limit_bytes, room_bytes * SHARE[0] // SHARE[1])
+
+    def _bound_for(self, size: int, used: Callable[[], int]) -> int:
+        """Return what all files may take, after others on this disk have made room for so much more, if need be."""
+        for _ in range(MAX_TRIES):
+            bound_bytes = self.bound_bytes()
+            if used() + size <= bound_bytes or bound_bytes == self.limit_bytes or not self._reclaim():
+                break
+        return self.bound_bytes()
+
+    def is_short_of_disk(self) -> bool:
+        """Say whether it is the disk that bounds this cache."""
+        return self.bound_bytes() < self.limit_bytes
+
+    def _way_out(self, bound_bytes: int) -> str:
+        if bound_bytes < self.limit_bytes:
+            return "free some room there: it takes no more than three quarters of what its disk has for it"
+        return "raise [images] cache_bytes there"
+
     def check_size(self, size: int) -> None:
-        """Raise ImageError if an image of so many bytes never fits."""
-        if size > self.limit_bytes:
+        """Raise ImageError if an image of so many bytes does not fit."""
+        bound_bytes = self._bound_for(size, lambda: 0)
+        if size > bound_bytes:
             raise ImageError(
                 f"the image has {size} bytes; the image cache of {self._owner} ({self._content.path()}) holds at most"
-                f" {self.limit_bytes}: send less, or raise [images] cache_bytes there"
+                f" {bound_bytes}: send less, or {self._way_out(bound_bytes)}"
             )
 
     def make(self, size: int) -> None:
         """Make room for so many bytes. Raises ImageError if everything is in use."""
-        if self._content.used_bytes + size <= self.limit_bytes:
+        if self._content.used_bytes + size <= self.bound_bytes():
             return
         self.evict(size)
-        if self._content.used_bytes + size > self.limit_bytes:
+        bound_bytes = self._bound_for(size, lambda: self._content.used_bytes)
+        if self._content.used_bytes + size > bound_bytes:
             raise ImageError(
-                f"the image cache of {self._owner} ({self._content.path()}) is full: all {self.limit_bytes} bytes are"
-                " in use; try again later, or raise [images] cache_bytes there"
+                f"the image cache of {self._owner} ({self._content.path()}) is full: all {bound_bytes} bytes are"
+                f" in use; try again later, or {self._way_out(bound_bytes)}"
             )
 
     def evict(self, size: int, only: str = "") -> None:
         """Drop images that nobody uses until there is room for so many bytes: copies first, then those that were used
         longest ago; or `only` one."""
-        wanted_bytes = max(0, self.limit_bytes - size - self.limit_bytes // 16)
+        bound_bytes = self.bound_bytes()
+        wanted_bytes = max(0, bound_bytes - size - bound_bytes // 16)
         images, holders = self._survey()
         self._content.drop_without(holders)
         order = [(image not in self._copies, used_at_ns, image) for image, (used_at_ns, _) in images.items()]
@@ -128,6 +167,7 @@ class Room:
             for image in going:
                 self._remove(image)
             self._content.drop_without(self._survey()[1])
+            self._content.shared.sweep()
         return used
 
     def _survey(self) -> tuple[dict[str, tuple[int, list[str]]], Counter[str]]:
