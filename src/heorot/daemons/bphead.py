@@ -148,7 +148,8 @@ class _Starter:
     def __init__(self, settings: HeadSettings, log: Log) -> None:
         self._settings = settings
         self._log = log
-        # Bound but not listening while on standby: nodes that try this head are refused at once and try the next.
+        # Bound but not listening while on standby: nodes that try this head are refused at once and try the next. Where
+        # other hosts have heads, `heorot.runtime.door` listens at this address meanwhile, and refuses them as quickly.
         self._listener: socket.socket | None = settings.listener or bind_tcp(settings.host, settings.port)
         self._address = self._listener.getsockname()[:2]
         self._page = SharedPage()
