@@ -634,3 +634,15 @@ def test_a_job_of_an_earlier_head_is_not_denied_while_a_node_is_silent(ask: c.Cl
     head.machine.members.spoken_mask = 0
     head.ask(replace(ask, job="2.7"))
     assert refusals(head) == ["no-such-job"], "an id of its own is not of anybody else"
+
+
+def test_who_goes_on_with_a_job_that_this_epoch_has_not_given_waits_for_a_newer_head() -> None:
+    again, _ = acknowledged(1)
+    head = HeadRig(1, epoch=1, **UNREADY)
+    head.client()
+    head.ask(again)
+    head.ask(c.AttachJob(2, "1.1", False, True, []))
+    head.wait(59_000, "settle")
+    assert answers(head) == [], "its nodes may obey another head, which is newer"
+    head.wait(1_000, "settle")
+    assert refusals(head) == ["no-such-job", "no-such-job"]

@@ -146,8 +146,11 @@ class HeadClients:
         """Go on with a launch that an earlier head has acknowledged, whether or not a node has it."""
         if not self._context.receipts.holds(ask.receipt, ask.job, caller.uid, ask.key, ask.runs):
             raise RequestError("bad-request", "the receipt is not that of this launch")
-        if m.job_order(ask.job)[0] >= self._context.config.epoch or ask.job in self._jobs.releases:
+        if self._jobs.has_given(ask.job) or ask.job in self._jobs.releases:
             raise RequestError("collected", f"job {ask.job} is over and made room for others")
+        if m.job_order(ask.job)[0] >= self._context.config.epoch:
+            # Somebody has lost the epochs of this cluster: the nodes obey another head, which may be back.
+            raise RequestError("no-such-job", f"job {ask.job} was launched by a head that is newer than this one")
         self._require_reach([node for node in nodes_in(ask.runs) if self._members.up_mask >> node & 1])
         self._offer(caller, ask)
         job = self._jobs.take_back(caller, ask)

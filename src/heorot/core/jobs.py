@@ -60,6 +60,11 @@ class Jobs:
         """The job that was launched last, or the number before the first."""
         return f"{self._context.config.epoch}.{self._sequence}"
 
+    def has_given(self, job: str) -> bool:
+        """Say whether this head has given this id to a job."""
+        epoch, sequence = m.job_order(job)
+        return epoch == self._context.config.epoch and 0 < sequence <= self._sequence
+
     # ------------------------------------------------------------------ launch
 
     def spawn(self, caller: Caller, ask: c.Spawn, nodes: list[int], note: str = "") -> Job:

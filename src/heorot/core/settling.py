@@ -123,12 +123,17 @@ class Settling:
             # Somebody has named it: that it is silent is no answer as soon as for nodes that nobody has named.
             return bool(self.silent) and not self.given_up
         if error.code == "no-such-job":
-            return self._may_exist(getattr(message, "job", None))
+            return self._may_exist(message)
         return error.code in (UNSETTLED, "no-nodes") and not self.settled
 
-    def _may_exist(self, job: str | None) -> bool:
-        """Say whether a job that is not known may be one of an earlier head, which some node still holds."""
-        if not job or m.job_order(job)[0] >= self._context.config.epoch or self.complete:
+    def _may_exist(self, message: c.ClientMessage) -> bool:
+        """Say whether a job that is not known may be one of another head, which some node still holds."""
+        job = getattr(message, "job", None)
+        if not job or self._jobs.has_given(job) or self.complete:
+            return False
+        # Whoever goes on with a job of this very epoch has it from a head that was there before the epochs were lost.
+        goes_on = isinstance(message, c.Spawn) or (isinstance(message, c.AttachJob) and message.resume)
+        if m.job_order(job)[0] == self._context.config.epoch and not goes_on:
             return False
         grace_ms = self._context.config.adoption_grace_ms
         return not self._passed(grace_ms) or self._jobs.adoptions.fresh(grace_ms, job)
