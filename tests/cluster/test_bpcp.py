@@ -359,10 +359,17 @@ def test_nothing_of_a_copy_stays_in_the_caches(bare: Cluster, place: Path, there
     (place / "data").write_bytes(os.urandom(LARGE_BYTES))
     bare.check("bpcp", place / "data", f"all:{there}/")
     assert len(in_caches(bare)) > NODES
+    used = json.loads(bare.check("heorot", "status", "--json"))["caches"]
+    # Ten caches have it, and it is there once.
+    assert used["copies"] >= 1
+    assert LARGE_BYTES <= used["used_bytes"] < used["bound_bytes"]
+    assert b"Images in the caches of heads and nodes take " in bare.check("heorot", "status")
     await_that(lambda: not any("/copies/" in name for name in in_caches(bare)), "every copy to leave the caches")
     await_that(
         lambda: not files_of_size(bare, LARGE_BYTES), "the content to leave them, which is removed after the copy"
     )
+    left = json.loads(bare.check("heorot", "status", "--json"))["caches"]
+    assert (left["copies"], left["used_bytes"] <= used["used_bytes"] - LARGE_BYTES) == (0, True)
     assert (names(bare, there), len(bare.check("bpsh", "n8", "cat", f"{there}/data"))) == ({b"data"}, LARGE_BYTES)
 
 

@@ -155,4 +155,5 @@ def with_processes(layout: Layout, status: dict[str, Any]) -> dict[str, Any]:
             node["init_pid"] = process["init_pid"] or None
             node["problem"] = process.get("problem", "")
     status["warden_pid"] = known["pid"]
+    status["caches"] = known.get("caches", {})
     return status

@@ -113,7 +113,16 @@ def _summary(status: dict[str, Any]) -> str:
         by_state.setdefault(node["state"], []).append(node["id"])
     rows = [(state, len(numbers), fold_nodes(numbers)) for state, numbers in sorted(by_state.items(), reverse=True)]
     lines.append("\n" + render(("STATE", "COUNT", "NODES"), rows, "COUNT"))
-    return "".join(lines)
+    return "".join(lines) + _caches(status.get("caches", {}))
+
+
+def _caches(known: dict[str, int]) -> str:
+    """Return a line for what sent programs and copies take, if anything."""
+    if not known.get("used_bytes") and not known.get("copies"):
+        return ""
+    copies = f", copies under way: {known['copies']}" if known["copies"] else ""
+    used, bound = (f"{known[name] / 1e6:.1f} MB" for name in ("used_bytes", "bound_bytes"))
+    return f"\nImages in the caches of heads and nodes take {used} of {bound}{copies}.\n"
 
 
 def _head_list(known: dict[str, Any]) -> list[str]:

@@ -25,6 +25,7 @@ from heorot.daemons import bphead, bpnode
 from heorot.daemons.controllers import Controllers
 from heorot.daemons.embedded import HOST, ClusterPlan, Embedded, HeadSlot, NodeSlot
 from heorot.daemons.single import hold, note
+from heorot.images.usage import usage_of
 from heorot.procs import bpinit as _preloaded  # noqa: F401  (the forked bpinits need it)
 from heorot.procs.namespace import spawn_space
 from heorot.runtime.log import Log
@@ -313,6 +314,7 @@ class Warden:
         return {
             "cluster": self.embedded.cluster,
             "pid": os.getpid(),
+            "caches": usage_of(self.embedded.layout.root, self.embedded.plan.image_cache_bytes),
             "heads": [self._head_status(head) for head in self.embedded.heads],
             "nodes": [
                 {
