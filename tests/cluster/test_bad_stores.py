@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from heorot.slot_file import SlotFile
 from tests.cluster.harness import Cluster, await_that, cluster, kill_hard
 from tests.cluster.test_takeover import await_epoch, head, roles
 from tests.cluster.witness import Witness
@@ -249,8 +250,7 @@ def test_a_head_that_has_never_led_goes_on_above_an_epoch_that_was_deleted(tmp_p
             made.check("heorot", "head", "switch", name)
             await_epoch(made, epoch)
         # It has read the epoch in the store, and that outlives it.
-        await_that(lambda: (made.directory / "heads/h2/epoch").exists(), "h2 has seen an epoch")
-        await_that(lambda: (made.directory / "heads/h2/epoch").read_text() == "3", "h2 has seen epoch 3")
+        await_that(lambda: SlotFile(made.directory / "heads/h2/epoch").read() == b"3", "h2 has seen epoch 3")
         kill_hard(next(head["keeper_pid"] for head in made.status()["heads"] if head["name"] == "h2"))
         delete(made, store, "epoch")
         await_that(lambda: made.run("heorot", "head", "switch", "h2").returncode == 0, "h2 is back")

@@ -6,6 +6,7 @@ The node that is to die is stopped first, so that what is on its way through it 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import uuid
 from collections.abc import Iterator, Set
@@ -22,6 +23,7 @@ NODES, FANOUT = 14, 2
 AT_EACH_LEVEL = pytest.mark.parametrize("victims", [[0], [2], [0, 2]], ids=str)
 BEGIN = 'echo $BPROC_RANK >>"$0"; echo $BPROC_RANK'
 END = "exit ${BPROC_RANK#??????}"
+FAILED = re.compile(r"bpsh: n\S+(?: \(rank \d+\))?: exit status (\d)")
 
 
 class Tree:
@@ -79,7 +81,14 @@ class Tree:
         assert {rank: statuses[str(rank)] for rank in living} == {rank: {"code": rank % 10} for rank in living}
         assert all("lost" in statuses[str(rank)] for rank in lost)
         assert process.returncode == (255 if lost else 9)
-        assert len(errors.splitlines()) == len(lost), errors
+        said = errors.decode().splitlines()
+        assert sum("the node was lost" in line for line in said) == len(lost), errors
+        # Of the living ones it says who has failed, once for each status.
+        failed = [FAILED.fullmatch(line) for line in said if "the node was lost" not in line]
+        assert None not in failed, errors
+        assert sorted(int(match[1]) for match in failed if match) == sorted({rank % 10 for rank in living} - {0}), (
+            errors
+        )
         assert not host_pids(str(self.log))
 
 

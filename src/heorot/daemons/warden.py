@@ -359,6 +359,9 @@ class Warden:
     def _end_when_empty(self, deadline_s: float) -> None:
         self._reap()
         if not self._by_pid:
+            # A socket that nobody serves says that a warden was killed, which is not so.
+            with contextlib.suppress(OSError):
+                os.unlink(self.embedded.layout.path("warden.sock"))
             self.loop.stop()
             return
         if self.loop.time() > deadline_s:
