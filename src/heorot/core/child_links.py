@@ -7,7 +7,7 @@ from heorot.core.children import Child, Children, speakable
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.machine import CloseLink, LinkOpened, Send
 from heorot.core.message_tags import BULK_TAGS, TAG_ATTACH
-from heorot.core.neighbours import differs, incompatibility
+from heorot.core.neighbours import REMOVED, differs, incompatibility, removal
 from heorot.core.node_context import NodeContext
 from heorot.core.node_images import NodeImages
 from heorot.core.nodeset import HEAD, NodeSet
@@ -76,7 +76,7 @@ class ChildLinks:
         self._children.barred = mask
         for child in list(self._children.by_link.values()):
             if mask >> child.node & 1:
-                self._context.refuse(child.link, "removed", f"n{child.node} was removed from the cluster")
+                self._context.refuse(child.link, REMOVED, removal(child.node))
                 self.closed(child.link)
             elif child.mask & mask:
                 self._gone(child, child.mask & mask)
@@ -145,7 +145,7 @@ class ChildLinks:
             problem = "wrong-node", f"the certificate says n{child.node}, the greeting n{hello.node}"
         if problem is None and self._children.barred >> child.node & 1:
             # The log was told when the head said so; this one comes again and again.
-            context.refuse(child.link, "removed", f"n{child.node} was removed from the cluster", "debug")
+            context.refuse(child.link, REMOVED, removal(child.node), "debug")
             self.closed(child.link)
             return
         if problem:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from heorot.core import messages as m
 from heorot.core.errors import SecurityError
 from heorot.core.merge import report_for
+from heorot.core.neighbours import removal
 from heorot.core.node_config import NodeConfig
 from heorot.core.report_runs import flat
 from heorot.core.tickets import Verify, open_placement
@@ -66,7 +67,7 @@ class Children:
         if attach.node != node:
             raise SecurityError(f"n{node} attaches as n{attach.node}")
         if self.barred >> node & 1:
-            raise SecurityError(f"n{node} was removed from the cluster")
+            raise SecurityError(removal(node))
         placement = open_placement(self._verify, attach.placement, cluster=self._config.cluster, node=node)
         path = [hop.node for hop in placement.path]
         if child.node == node:

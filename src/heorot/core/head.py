@@ -44,10 +44,9 @@ from heorot.core.machine import (
     TimerFired,
 )
 from heorot.core.membership import NodeLink, NodeRecord
-from heorot.core.neighbours import differs, incompatibility
+from heorot.core.neighbours import REMOVED, differs, incompatibility, removal
 from heorot.core.nodeset import HEAD, NodeSet
-from heorot.core.removals import CODE as REMOVED
-from heorot.core.removals import Removals, reason
+from heorot.core.removals import Removals
 from heorot.core.requests import Requests
 from heorot.core.rivals import Rivals
 from heorot.core.tickets import Sign, Verify, shown_epoch
@@ -205,7 +204,7 @@ class HeadMachine:
             problem = "old-epoch", f"n{link.peer} has seen epoch {hello.epoch}; this head's is {self.config.epoch}"
         if problem is None and self.removals.has(link.peer):
             # It comes again and again: that is news once.
-            self._refuse(link, REMOVED, reason(link.peer), self.removals.news(link.peer))
+            self._refuse(link, REMOVED, removal(link.peer), self.removals.news(link.peer))
             return
         if problem:
             self._refuse(link, *problem)

@@ -15,7 +15,7 @@ from heorot.core.jobs import Jobs
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.requests import Requests
-from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling
+from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling, unheard
 
 
 class HeadClients:
@@ -175,8 +175,7 @@ class HeadClients:
         silent = self.settling.silent - NodeSet.of(nodes)
         if not silent or (self.settling.given_up and not again):
             return ""
-        verb = "has" if len(silent) == 1 else "have"
-        return f"left out {silent}, which {verb} not been heard of since the change of heads"
+        return f"left out {unheard(silent, ', which')}"
 
     def _offer(self, caller: Caller, ask: c.Spawn) -> None:
         if ask.image:

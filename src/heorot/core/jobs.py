@@ -152,22 +152,22 @@ class Jobs:
 
     def _require_room(self, caller: Caller, ask: c.Spawn) -> None:
         """See that the user may have one more job, and one of this size. Raises RequestError."""
-        size = sum(map(len, ask.argv)) + sum(map(len, ask.environment))
-        why = self._context.launches_quota.refusal(caller.uid, self.launch_bytes.held, size, caller.user)
+        held = self.launch_bytes.held
+        why = self._context.launches_quota.refusal(caller.uid, held, _launch_bytes(ask), caller.user)
         if why:
             raise RequestError("too-many-jobs", why)
         quota = self._context.jobs_quota
         if 2 * len(self.jobs) < quota.limit - quota.kept:
             return  # so few jobs that nobody can have too many of them
         # What a client does not release counts, too: nodes and head hold it.
-        held = Counter(job.ticket.uid for job in self.jobs.values() if not job.done or job.client is not None)
-        why = quota.refusal(caller.uid, held, name=caller.user)
+        jobs = Counter(job.ticket.uid for job in self.jobs.values() if not job.done or job.client is not None)
+        why = quota.refusal(caller.uid, jobs, name=caller.user)
         if why:
             raise RequestError("too-many-jobs", why)
 
     def _weigh(self, job: Job) -> None:
         """Count what a job's launch takes, until it is released."""
-        job.launch_bytes = sum(map(len, job.ticket.argv)) + sum(map(len, job.ticket.environment))
+        job.launch_bytes = _launch_bytes(job.ticket)
         self.launch_bytes.add(job.ticket.uid, job.launch_bytes)
 
     def by_key(self, uid: int, key: bytes) -> Job | None:
@@ -529,6 +529,10 @@ class Jobs:
             self._keys.drop(job)
             self._close(job)
             self.releases.forget(job)
+
+
+def _launch_bytes(launch: c.Spawn | m.Ticket) -> int:
+    return sum(map(len, launch.argv)) + sum(map(len, launch.environment))
 
 
 def _least_missed(finished: list[Job], count: int) -> list[Job]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from heorot.core import messages as m
 
+REMOVED = "removed"
+"""The code with which a node is refused that was removed from the cluster."""
+
 
 def differs(mask: int, nodes: int, doubted: bool) -> tuple[bool, bool]:
     """Compare the nodes that are reached through a child with how many it says there are.
@@ -26,3 +29,8 @@ def incompatibility(hello: m.Hello, cluster: str) -> tuple[str, str] | None:
             f" {m.OLDEST_PROTOCOL_VERSION} to {m.PROTOCOL_VERSION}; bring both to neighbouring releases",
         )
     return None
+
+
+def removal(node: int) -> str:
+    """Return why a removed node is refused, and why its ranks are lost."""
+    return f"n{node} was removed from the cluster"

@@ -14,10 +14,9 @@ from heorot.core.head_context import HeadContext
 from heorot.core.jobs import Jobs
 from heorot.core.machine import NodesRemoved
 from heorot.core.membership import NodeLink, NodeRecord
+from heorot.core.neighbours import REMOVED, removal
 from heorot.core.nodeset import NodeSet
 from heorot.core.requests import Requests
-
-CODE = "removed"
 
 Refuse = Callable[[NodeLink, str, str], None]
 
@@ -88,14 +87,14 @@ class Removals:
 
     def _end(self, record: NodeRecord) -> None:
         context, members = self._context, self._context.members
-        why = reason(record.node)
+        why = removal(record.node)
         context.log("warning", why)
         self._jobs.node_gone(record.node, why)
         self._requests.node_gone(record.node)
         record.incarnation = None
         for link in list(members.links.values()):
             if link.peer == record.node:
-                self._refuse(link, CODE, why)
+                self._refuse(link, REMOVED, why)
         if record.link is not None:
             self._detach(1 << record.node)
 
@@ -118,9 +117,4 @@ class Removals:
         if job is not None:
             for node in job.node_set:
                 if self.has(node):
-                    self._jobs.node_gone(node, reason(node))
-
-
-def reason(node: int) -> str:
-    """Return why a node's ranks are lost, and why it is refused."""
-    return f"n{node} was removed from the cluster"
+                    self._jobs.node_gone(node, removal(node))

@@ -215,18 +215,14 @@ class Settling:
         """Name the nodes without which a question on nodes and their states is answered."""
         unknown = self.unknown
         if unknown:
-            verb = "has" if len(unknown) == 1 else "have"
-            text = f"{unknown} {verb} not been heard of since the change of heads"
-            self._context.to_client(caller.client, c.Notice(request, text, unknown.ranges()))
+            self._context.to_client(caller.client, c.Notice(request, unheard(unknown), unknown.ranges()))
 
     def explained(self, error: RequestError) -> RequestError:
         """Return a refusal with the nodes that might know better, if there are any."""
         silent = self.silent
         if error.code != "no-such-job" or not silent:
             return error
-        verb = "has" if len(silent) == 1 else "have"
-        text = f"{error.message}; {silent} {verb} not been heard of since the change of heads and may hold it"
-        return RequestError(error.code, text)
+        return RequestError(error.code, f"{error.message}; {unheard(silent)} and may hold it")
 
     def _keep(self, item: Waiting) -> None:
         self._waiting.append(item)
@@ -237,6 +233,11 @@ class Settling:
         waiting, self._waiting = self._waiting, []
         self._held, self._held_bytes = Ledger(), Ledger()
         return waiting
+
+
+def unheard(nodes: NodeSet, link: str = "") -> str:
+    """Return a sentence about silent nodes; `link` comes behind their names, such as ``, which``."""
+    return f"{nodes}{link} {'has' if len(nodes) == 1 else 'have'} not been heard of since the change of heads"
 
 
 def _size(message: c.ClientMessage) -> int:
