@@ -1,35 +1,32 @@
 """The door of a control socket that every user of the host may knock at: who is let in, how long, and what is said.
 
 Commands come and answers go as JSON, a frame each. Anybody may ask how things stand; to change something is for root
-and for the daemon's own user. So that nobody can shut these out, each other user has a quota of connections, all others
-together have less than there is room for, and a connection on which no command comes is closed.
+and for the daemon's own user. So that nobody can shut others out, connections are shared (`heorot.core.quota`), and
+one on which no command comes is closed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import pwd
 import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from heorot.core.errors import HeorotError
+from heorot.core.quota import Quota
+from heorot.runtime.callers import Identities
 from heorot.runtime.channel import Channel
 from heorot.runtime.loop import EpollLoop, Timer
-from heorot.runtime.sockets import Acceptor, peer_credentials
+from heorot.runtime.refusals import Refusals
+from heorot.runtime.sockets import Acceptor
 
 MAX_CONNECTIONS = 64
-MAX_OF_OTHERS = 48
-"""Of all users but root and the owner together: the rest is kept for these two."""
-MAX_OF_USER = 8
-"""Of one user other than root and the owner."""
 SILENCE_S = 30.0
 """A connection on which no whole command has come for so long, since it began or since the last one, is closed."""
 FRAME_BYTES = 64 * 1024
-REFUSALS_AGAIN_S = 60.0
-"""How often the log says at most that connections were refused."""
 
 Obey = Callable[[dict[str, Any], bool], dict[str, Any]]
 """Carries a command out and returns the answer. The second argument: whether it comes from root or the owner. Raises
@@ -69,13 +66,12 @@ class Controllers:
         self._loop = loop
         self._who = who
         self._obey = obey
-        self._log = log
         self._silence_s = silence_s
-        self._owner = os.geteuid()
+        self._quota = Quota(f"connections to {who}", MAX_CONNECTIONS, owner=os.geteuid())
+        self._identities = Identities(loop.time)
+        self._refusals = Refusals(loop, log)
         self._visitors: dict[int, _Visitor] = {}
         self._number = 0
-        self._refused = 0
-        self._told_s: float | None = None
         self.leaving = False
         """The daemon ends: whoever waits for that is not sent away."""
         self._acceptor = Acceptor(loop, sock, self._accept)
@@ -83,6 +79,7 @@ class Controllers:
     def close(self) -> None:
         """Close the socket and all connections."""
         self._acceptor.close()
+        self._refusals.close()
         for number in list(self._visitors):
             channel = self._visitors[number].channel
             self._closed(number)
@@ -90,7 +87,7 @@ class Controllers:
 
     def _accept(self, sock: socket.socket) -> None:
         try:
-            uid = peer_credentials(sock)[1]
+            identity = self._identities.of(sock)
         except OSError:
             sock.close()
             return
@@ -103,31 +100,16 @@ class Controllers:
             on_closed=lambda reason: self._closed(number),
             limit_bytes=FRAME_BYTES,
         )
-        reason = self._crowd(uid)
-        if reason:
-            self._say_refused(reason)
-            self._send_away(channel, f"{reason}; try again later")
+        held = Counter(visitor.uid for visitor in self._visitors.values())
+        why = self._quota.refusal(identity.uid, held, name=identity.user)
+        if why:
+            text = f"refused a connection of {identity.user}: {why}"
+            self._refusals.say(identity.user, "too many connections", text)
+            self._send_away(channel, why)
             return
-        self._visitors[number] = _Visitor(uid, channel, self._loop.time())
+        self._visitors[number] = _Visitor(identity.uid, channel, self._loop.time())
         self._await_command(number)
         channel.start()
-
-    def _crowd(self, uid: int) -> str:
-        """Return why one more connection of this user is too many; empty if it is not."""
-        uids = [visitor.uid for visitor in self._visitors.values()]
-        if not self._is_master(uid):
-            if uids.count(uid) >= MAX_OF_USER:
-                return f"{_name(uid)} has {MAX_OF_USER} connections to {self._who}, as many as one user may have"
-            others = sum(not self._is_master(other) for other in uids)
-            if others >= MAX_OF_OTHERS:
-                kept = "the rest is kept for root and the cluster's owner"
-                return f"{MAX_OF_OTHERS} connections of users to {self._who} are open, and {kept}"
-        if len(uids) >= MAX_CONNECTIONS:
-            return f"{MAX_CONNECTIONS} connections to {self._who} are open"
-        return ""
-
-    def _is_master(self, uid: int) -> bool:
-        return uid in (0, self._owner)
 
     def _await_command(self, number: int) -> None:
         visitor = self._visitors[number]
@@ -160,23 +142,9 @@ class Controllers:
         visitor.heard_s = self._loop.time()
         try:
             request = json.loads(payload)
-            answer = self._obey(request, self._is_master(visitor.uid))
+            answer = self._obey(request, self._quota.may_all(visitor.uid))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             answer = {"error": f"not a command: {error}"}
         except (HeorotError, OSError) as error:
             answer = {"error": str(error)}
         visitor.channel.send(json.dumps(answer).encode())
-
-    def _say_refused(self, reason: str) -> None:
-        self._refused += 1
-        now_s = self._loop.time()
-        if self._told_s is None or now_s - self._told_s >= REFUSALS_AGAIN_S:
-            self._log("warning", f"refused {self._refused} connections since this was last said: {reason}")
-            self._refused, self._told_s = 0, now_s
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
