@@ -66,6 +66,10 @@ if [ -n "$missing" ]; then
     trap - EXIT HUP INT TERM
 fi
 
+if [ "$purpose" = test ] && [ "$(id -u)" -ne 0 ]; then
+    echo "heorot: the tests of other users, mounts and networks need root, and fail without it" >&2
+fi
+
 # The stamp comes last, so that an interrupted installation starts over.
 stamp="$venv/.complete"
 if [ ! -e "$stamp" ] || [ -n "$(find constraints.txt pyproject.toml scripts/venv.sh -newer "$stamp")" ]; then

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.other_user import open_to_all
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINNED = re.compile(r"([a-z0-9-]+)==[^\s]+( \\\n    --hash=sha256:[0-9a-f]{64})+\n")
@@ -136,13 +138,22 @@ def test_what_the_tests_need_is_installed_by_root_and_said_in_a_line(tmp_path: P
 
 def test_what_is_missing_is_said_to_somebody_who_may_not_install_it(tmp_path: Path) -> None:
     scratch_project(tmp_path, scripts(tmp_path))
-    tmp_path.chmod(0o755)
-    for directory in list(tmp_path.parents)[:2]:
-        directory.chmod(0o755)
+    open_to_all(tmp_path)
     done = set_up(tmp_path, "run", shutil.which("setpriv") or "", "--reuid=65534", "--regid=65534", "--clear-groups")
     line = "apt-get install --yes --no-install-recommends python3-venv"
     assert (done.returncode, done.stderr) == (1, f"heorot: something is missing; as root, please run: {line}\n")
     assert not (tmp_path / "log").exists()
+
+
+def test_whoever_is_not_root_is_told_that_some_tests_need_it(tmp_path: Path) -> None:
+    programs = scratch_project(tmp_path, scripts(tmp_path))
+    (tmp_path / "marker").touch()
+    for name in ("ip", "ps", "etcd"):
+        (programs / name).symlink_to("/bin/true")
+    open_to_all(tmp_path)
+    done = set_up(tmp_path, "test", shutil.which("setpriv") or "", "--reuid=65534", "--regid=65534", "--clear-groups")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "heorot: the tests of other users, mounts and networks need root, and fail without it\n"
 
 
 def test_the_package_manager_is_quoted_when_it_fails(tmp_path: Path) -> None:
