@@ -45,7 +45,7 @@ from heorot.job_base import (
 )
 from heorot.job_state import JobState
 from heorot.reconnect import REACH_S, HeadSearch
-from heorot.session import Output, Request, Session
+from heorot.session import RELEASE_TIMEOUT_S, Output, Request, Session
 from heorot.status import Status
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 # As in heorot.connection.
 wire.use_compiled()
 
-RELEASE_TIMEOUT_S = 10.0
-"""How long closing a connection waits for a head, to tell it which jobs are collected."""
 CLOSE_TIMEOUT_S = 10.0
 """How long `Job.close` waits for a killed job to be over."""
 SIGKILL = 9

@@ -38,11 +38,9 @@ from heorot.job_base import (
     path_list,
     spawn_fields,
 )
-from heorot.session import Output
+from heorot.session import RELEASE_TIMEOUT_S, Output
 from heorot.status import Status
 
-RELEASE_TIMEOUT_S = 10.0
-"""How long closing a connection waits for a head, to tell it which jobs are collected."""
 CLOSE_TIMEOUT_S = 10.0
 """How long `Job.close` waits for a killed job to be over."""
 PROGRESS_S = 0.1

@@ -57,7 +57,7 @@ socket = "{socket}"
 [limits]
 # max_processes = {limits.max_processes}                  # of one job on one node, unless the job says otherwise
 # max_finished_jobs = {limits.max_finished_jobs}              # jobs that are over and still listed
-# All users share the following: none may have more of it than is left for others, and a sixteenth is for root alone.
+# All users share what follows: none may have more than is left for others; a sixteenth is for root and the head's user.
 # max_jobs = {limits.max_jobs}                       # jobs that run or are read
 # max_launch_bytes = {limits.max_launch_bytes}          # of commands and environments of jobs
 # max_questions = {limits.max_questions}                  # of bpps and bpkill, on their way to nodes

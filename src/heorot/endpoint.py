@@ -112,16 +112,12 @@ def check_server(connection: _socket.socket, path: str) -> None:
     uid = int.from_bytes(connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)[4:8], sys.byteorder)
     if not uid or uid == os.geteuid():
         return
-    import pwd
+    from heorot.trusted_path import shown_user
 
-    try:
-        user = f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
-    except KeyError:
-        user = f"uid {uid}"
     raise RequestError(
         "untrusted",
-        f"{path} is served by {user}, who is neither root nor you: nothing was sent; name your cluster's directory with"
-        " HEOROT_DIR, or run this command as that user",
+        f"{path} is served by {shown_user(uid)}, who is neither root nor you: nothing was sent; name your cluster's"
+        " directory with HEOROT_DIR, or run this command as that user",
     )
 
 

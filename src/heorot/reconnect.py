@@ -56,8 +56,8 @@ class HeadSearch:
         ------
         RequestError
             ``no-cluster`` if the cluster was taken down, or another one is in its place; ``no-warden`` if it has lost
-            its warden; ``untrusted`` if another
-            user's program is; ``no-head`` if the limit is over; there is one attempt in any case.
+            its warden; ``untrusted`` if another user's program is there; ``no-head`` if the limit is over. There is one
+            attempt in any case.
         """
         now = monotonic()
         # A head that takes connections and drops them must not be asked any faster.

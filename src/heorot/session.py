@@ -31,6 +31,8 @@ from heorot.job_state import InboundStream, JobState
 from heorot.status import Status
 
 SIGKILL = 9
+RELEASE_TIMEOUT_S = 10.0
+"""How long who ends waits for the next head, to tell it which jobs are collected."""
 MAX_NOTICES = 16
 MAX_UPLOADS = 128
 """Half of the images that a head lets one client offer."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from errno import ENOTDIR
 
 from heorot.core.errors import SecurityError
 
@@ -113,7 +114,7 @@ def _walk(path: str, mode: int | None, parents: bool) -> tuple[int, bool]:
                     os.close(entry)
                     entry = os.open("/", _OPEN | os.O_DIRECTORY)
                 elif not stat.S_ISDIR(found.st_mode):
-                    raise NotADirectoryError(20, os.strerror(20), next_where)
+                    raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), next_where)
                 fd, entry, where = entry, fd, next_where
             finally:
                 os.close(entry)
@@ -169,7 +170,7 @@ def _check_owner(where: str, found: os.stat_result, passing: bool) -> None:
         return
     if passing and found.st_uid == _OVERFLOW_ID and _has_unknown_owners():
         return  # the host's root, most likely; nobody in here can be it
-    user = _user(found.st_uid)
+    user = shown_user(found.st_uid)
     advice = "run this as that user, or name a directory of your own" if not passing else "name another directory"
     raise UntrustedPath(
         f"{where} belongs to {user}, who is neither root nor you and could exchange what is there; {advice}"
@@ -204,7 +205,8 @@ def _has_unknown_owners() -> bool:
         return False
 
 
-def _user(uid: int) -> str:
+def shown_user(uid: int) -> str:
+    """Return a user as people know him, and his number."""
     import pwd
 
     try:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import sys
 
+from heorot.start import EXIT_OUTPUT
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from heorot.session import Session
 
 EXIT_USAGE = 2
-EXIT_OUTPUT = 74
 EXIT_REFUSED = 125
 MAX_HELD_BYTES = 1024 * 1024 * 1024
 """How much of the output of ranks whose turn has not come is held with -s; beyond, these ranks wait."""

@@ -23,7 +23,7 @@ COMMANDS = {
     ("head", "remove"): ("admin_head_remove", "take a head out of the cluster"),
     ("head", "switch"): ("admin_head", "hand over to a standby head"),
     ("node", "list"): ("admin_node", "list the nodes that have joined"),
-    ("node", "remove"): ("admin_node", "take a node out of the registry"),
+    ("node", "remove"): ("admin_node", "take a node out of the cluster"),
     ("certificate", "show"): ("admin_certificate", "say when this host's certificates end"),
     ("certificate", "renew"): ("admin_certificate", "renew this host's certificates"),
     ("token", "create"): ("admin_token", "make a token with which hosts may join"),

@@ -16,7 +16,8 @@ from heorot import wire
 from heorot.cli import messages, signals, terminal
 from heorot.core.errors import HeorotError, ProtocolError
 from heorot.endpoint import cluster_mark
-from heorot.session import Ended, Output
+from heorot.session import RELEASE_TIMEOUT_S, Ended, Output
+from heorot.start import EXIT_OUTPUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,14 +39,10 @@ BACKGROUND_CHECK_S = 0.5
 """How often to look whether we may read from the terminal again."""
 STUCK_S = 1.0
 """How long to wait for somebody to read our output after a signal has ended the job."""
-RELEASE_S = 10.0
-"""How long to wait for the next head, at the end, to tell it that we have everything."""
 STOP_ANSWER_S = 1.0
 """How long to wait for the nodes' word before stopping ourselves."""
 
 EXIT_REFUSED = 125
-EXIT_OUTPUT = 74
-"""Our output could not be written."""
 EXIT_UNREADABLE = 1
 """Our input could not be read: the least that the job's status can be."""
 EXIT_UNKNOWN = 255
@@ -198,7 +195,7 @@ class Relay:
         if self._session.closed is not None:
             return
         self._session.release(self._job)
-        self._release_until = monotonic() + RELEASE_S
+        self._release_until = monotonic() + RELEASE_TIMEOUT_S
         while self._session.owes_releases and not self._abandoned and monotonic() < self._release_until:
             self._turn()
         if self._session.connected and self._session.closed is None:

@@ -9,6 +9,7 @@ the user, and yet the user cannot stop or kill it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -135,7 +136,7 @@ def _child(identity: Identity, function: Callable[[], tuple[object, list[int]]],
             answer: tuple[object, int, str, bytes] = result, 0, "", b""
         except OSError as error:
             name = error.filename if isinstance(error.filename, bytes) else b""
-            answer = None, error.errno or 5, error.strerror or str(error), name
+            answer = None, error.errno or errno.EIO, error.strerror or str(error), name
         socket.send_fds(connection, [b"!"], descriptors[:MAX_DESCRIPTORS])
         connection.sendall(msgspec.msgpack.encode(answer))
     finally:
@@ -150,7 +151,7 @@ def _receive(connection: socket.socket, descriptors: list[int]) -> tuple[object,
     begun = False
     while True:
         if not poll.poll(max(0, deadline - time.monotonic()) * 1000):
-            raise TimeoutError(110, f"a file system gave no answer for {PATIENCE_MS // 1000} s")
+            raise TimeoutError(errno.ETIMEDOUT, f"a file system gave no answer for {PATIENCE_MS // 1000} s")
         if not begun:
             mark, fds, _, _ = socket.recv_fds(connection, 1, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
             descriptors += fds
@@ -163,7 +164,7 @@ def _receive(connection: socket.socket, descriptors: list[int]) -> tuple[object,
             break
         received += data
         if len(received) > _MAX_RESULT_BYTES:
-            raise OSError(90, "too much to say")
+            raise OSError(errno.EMSGSIZE, "too much to say")
     with contextlib.suppress(msgspec.DecodeError):
         return msgspec.msgpack.decode(bytes(received), type=tuple[object, int, str, bytes])
-    raise ChildProcessError(10, "the process that did it as the user has ended")
+    raise ChildProcessError(errno.ECHILD, "the process that did it as the user has ended")

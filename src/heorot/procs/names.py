@@ -151,6 +151,7 @@ def _open_nearest(path: bytes) -> tuple[bytes, int, list[bytes]]:
 
 
 def make(entries: list[Entry], umask: int) -> tuple[object, list[int]]:
+    """Make the names of these entries that are not there; return a `Made`, and descriptors of its first anchors."""
     os.umask(umask)
     maker = _Maker()
     for number, entry in enumerate(entries):
