@@ -6,11 +6,13 @@ import json
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from heorot.cli.admin_head_remove import check
 from heorot.config import Address, load_head
-from heorot.core.errors import SecurityError
+from heorot.core.errors import HeorotError, SecurityError
 from heorot.security.authority import Authority, Identity
 from heorot.security.bundle import read_bundle
 from heorot.security.head_registry import HeadRegistry
@@ -281,3 +283,30 @@ def test_a_bundle_is_a_file(tmp_path: Path) -> None:
         read_bundle(tmp_path)
     with pytest.raises(SecurityError, match="no file"):
         read_bundle(Path("/dev/null"))
+
+
+def shown(others: list[dict[str, Any]], down: tuple[int, ...] = ()) -> dict[str, Any]:
+    """Return what heorot status shows of a cluster with the heads h0, which leads, and h1."""
+    return {
+        "heads": [{"name": "h0", "role": "active"}, {"name": "h1", "role": "standby"}],
+        "head_list": {"heads": [{"name": "h0", "address": "a:1"}, {"name": "h1", "address": "b:1"}], "others": others},
+        "nodes": [{"id": node, "state": "down" if node in down else "up"} for node in range(8)],
+    }
+
+
+def test_a_head_that_leads_is_not_removed() -> None:
+    with pytest.raises(HeorotError, match="h0 is the active head; first, on its host: heorot head switch"):
+        check(shown([]), {"a:1": "h0"}, "h0")
+
+
+@pytest.mark.parametrize("kept", [None, [], [{"name": "h1", "address": "b:1"}]], ids=["old", "unsure", "alone"])
+def test_a_head_that_nodes_may_know_alone_is_not_removed(kept: list[dict[str, str]] | None) -> None:
+    fine = {"nodes": [1], "heads": [{"name": "h0", "address": "a:1"}]}
+    with pytest.raises(HeorotError, match=r"n\[2,4\] may know no other head than h1"):
+        check(shown([fine, {"nodes": [4, 2], "heads": kept}]), {"b:1": "h1"}, "h1")
+    assert check(shown([fine]), {"b:1": "h1"}, "h1") == []
+
+
+def test_nodes_that_cannot_be_told_now_are_named() -> None:
+    (note,) = check(shown([], down=(3, 5)), {"b:1": "h1"}, "h1")
+    assert note.startswith("n[3,5] cannot be told now. Who knows no other head than h1 needs one in heads of node.toml")

@@ -11,7 +11,7 @@ from typing import Any
 from heorot.cli.admin import run
 from heorot.cli.request import Head
 from heorot.cli.table import fold_nodes
-from heorot.config import DEFAULT_HEAD_PATH, HeadFile, load_head
+from heorot.config import DEFAULT_HEAD_PATH, Address, HeadFile, load_head
 from heorot.core.errors import HeorotError, RequestError
 from heorot.trusted_path import check_directory
 
@@ -49,10 +49,9 @@ def _remove(arguments: argparse.Namespace) -> int:
     config = load_head(arguments.config)
     check_directory(config.cluster.directory)
     heads = open_registry(config)
-    named = [head for head in heads.listed() if arguments.name in (head.name, _address(head.host, head.port))]
-    addresses = {_address(head.host, head.port) for head in named}
-    names = {head.name for head in named if head.name}
-    notes = [] if arguments.force or not named else _check(config, names, addresses, arguments.name)
+    by_address = {str(Address(head.host, head.port)): head.name for head in heads.listed()}
+    named = {address: name for address, name in by_address.items() if arguments.name in (name, address)}
+    notes = [] if arguments.force or not named else check(_ask(config, arguments.name), named, arguments.name)
     with TokenStore(Path(config.cluster.directory)).lock():
         gone = heads.remove(arguments.name, int(time.time() * 1000))
     print(f"{gone.name or 'the head'} at {gone.address} is removed: it does not stand for head any more.")
@@ -65,8 +64,7 @@ def _remove(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check(config: HeadFile, names: set[str], addresses: set[str], name: str) -> list[str]:
-    """Return what there is to say about the nodes. Raises HeorotError if the removal could lose some of them."""
+def _ask(config: HeadFile, name: str) -> dict[str, Any]:
     try:
         head = Head(str(Path(config.head.socket).parent), TIMEOUT_S, patient=False)
         status: dict[str, Any] = head.ask("status")
@@ -75,14 +73,34 @@ def _check(config: HeadFile, names: set[str], addresses: set[str], name: str) ->
         raise HeorotError(
             f"nobody can say whether all nodes know another head than {name}: {error}; try again, or use --force"
         ) from error
+    return status
+
+
+def check(status: dict[str, Any], named: dict[str, str], name: str) -> list[str]:
+    """Return what there is to say about the nodes when heads are removed.
+
+    Parameters
+    ----------
+    status
+        What ``heorot status --json`` shows.
+    named
+        The heads that go: by address, their names, which may be empty.
+    name
+        What the administrator calls them.
+
+    Raises
+    ------
+    HeorotError
+        If one of them leads, or the removal could lose nodes.
+    """
     active = {row["name"] for row in status["heads"] if row["role"] == "active"}
-    if active & names:
+    if active.intersection(named.values()):
         raise HeorotError(f"{name} is the active head; first, on its host: heorot head switch")
     known = status.get("head_list", {"heads": [], "others": []})
     stranded = [
         node
         for group in known["others"]
-        if group["heads"] is None or not [row for row in group["heads"] if row["address"] not in addresses]
+        if group["heads"] is None or not [row for row in group["heads"] if row["address"] not in named]
         for node in group["nodes"]
     ]
     if stranded:
@@ -97,10 +115,6 @@ def _check(config: HeadFile, names: set[str], addresses: set[str], name: str) ->
         f"{fold_nodes(down)} cannot be told now. Who knows no other head than {name} needs one in heads of node.toml "
         "when it comes back."
     ]
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ class RemovedNodes:
         self._feed = feed
         self._log = log
         self._seen: object = None
+        """What the file looked like that was read last."""
+        self._said = ""
         self._look()
 
     def _look(self) -> None:
@@ -38,10 +40,13 @@ class RemovedNodes:
         seen = status.st_ino, status.st_mtime_ns, status.st_size
         if seen == self._seen:
             return
-        self._seen = seen
         try:
             removed = self._registry.content().removed
         except (SecurityError, OSError) as error:
-            self._log("error", f"cannot tell which nodes were removed: {error}")
+            # Said once, and tried again: it may be for want of a descriptor that the file cannot be read.
+            if str(error) != self._said:
+                self._said = str(error)
+                self._log("error", f"cannot tell which nodes were removed: {error}")
             return
+        self._seen, self._said = seen, ""
         self._feed(NodesRemoved(tuple(removed)))
