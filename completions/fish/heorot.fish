@@ -171,7 +171,7 @@ complete -c heorot -n '__heorot_at head' -a 'start stop init add join remove swi
 complete -c heorot -n '__heorot_at' -a certificate -d 'Show or renew certificates'
 complete -c heorot -n '__heorot_at certificate' -a 'show renew'
 complete -c heorot -n '__heorot_at token' -a 'create list revoke'
-complete -c heorot -n "__heorot_in up down status 'node start' 'node stop' 'node ps' 'head start' 'head stop'" -s d -r -d 'The directory of the cluster'
+complete -c heorot -n "__heorot_in up down status doctor 'node start' 'node stop' 'node ps' 'head start' 'head stop'" -s d -r -d 'The directory of the cluster'
 complete -c heorot -n "__heorot_in 'node start' 'node stop' 'node ps'" -a '(__heorot_node_list)' -d Nodes
 complete -c heorot -n '__heorot_in up doctor' -s n -l nodes -x -d 'How many nodes'
 complete -c heorot -n '__heorot_in up' -l heads -x -d 'How many heads'

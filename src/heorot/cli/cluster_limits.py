@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from heorot.cli import cgroups
+
 NODE_MEMORY_BYTES = 10 * 1024 * 1024
 FIXED_MEMORY_BYTES = 128 * 1024 * 1024
 SPARE_PROCESSES = 256
@@ -16,14 +18,22 @@ def problems(nodes: int, heads: int) -> list[str]:
     found = []
     needed = nodes * NODE_MEMORY_BYTES + FIXED_MEMORY_BYTES
     available = memory_available_bytes()
-    if available < needed:
+    granted = cgroups.memory_room_bytes()
+    if min(available, granted) < needed:
+        text = f"{nodes} nodes need about {needed >> 20} MiB of memory and "
         found.append(
-            f"{nodes} nodes need about {needed >> 20} MiB of memory and {available >> 20} MiB are available: "
-            "use fewer nodes"
+            text + f"{available >> 20} MiB are available: use fewer nodes"
+            if available <= granted
+            else text + f"this control group may have {granted >> 20} MiB more: raise its limit, or use fewer nodes"
         )
     processes = 2 * nodes + heads + 1
-    free = process_room()
-    if free < processes + SPARE_PROCESSES:
+    free, granted = process_room(), cgroups.process_room()
+    if granted < processes + SPARE_PROCESSES:
+        found.append(
+            f"{nodes} nodes need {processes} processes and this control group may have {granted} more: "
+            "raise its pids.max, or use fewer nodes"
+        )
+    elif free < processes + SPARE_PROCESSES:
         found.append(
             f"{nodes} nodes need {processes} processes and {free} more are allowed here: "
             "raise kernel.pid_max or 'ulimit -u', or use fewer nodes"

@@ -8,17 +8,25 @@ import sys
 from heorot.cli import cluster_limits
 from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.cli.request import run, show_help
+from heorot.endpoint import cluster_directory
 
 COMMAND = Command(
     "heorot doctor",
     "[OPTION]...",
     "Say what this machine lacks for Heorot, and what does not work without it.",
     [
+        Option("-d --dir", "for a cluster in this directory (default: HEOROT_DIR, or /run/heorot)", "DIR"),
         Option("-n --nodes", "for a cluster of so many nodes on this machine (default: 64)", "N"),
         Option("--json", "print a list of objects: check, ok, required, text"),
     ],
 )
-PER_NAMESPACE_PID_MAX = (6, 14)
+TRIALS_TIMEOUT_S = 120.0
+WITHOUT = {
+    "pid ranges": "PIDs may not tell nodes apart",
+    "mounts": "programs cannot be sent to nodes",
+    "terminals": "a job cannot have one",
+}
+"""What is not required, and what does not work without it."""
 
 
 class Check:
@@ -43,7 +51,7 @@ def _body(arguments: list[str]) -> int:
     text = parsed.get("nodes", "64")
     if parsed.operands or not text.isdecimal() or not 1 <= int(text) <= 4096:
         raise UsageError("--nodes needs a number from 1 to 4096, and there are no operands")
-    checks = examine(int(text))
+    checks = examine(int(text), _place(parsed.get("dir")))
     if parsed.has("json"):
         import json
 
@@ -56,10 +64,9 @@ def _body(arguments: list[str]) -> int:
     return 0 if all(check.ok or not check.required for check in checks) else 1
 
 
-def examine(nodes: int) -> list[Check]:
-    """Return all findings for a cluster of so many nodes."""
+def examine(nodes: int, directory: str) -> list[Check]:
+    """Return all findings for a cluster of so many nodes in this directory. What can be tried is tried."""
     root = os.geteuid() == 0
-    version = _kernel_version()
     missing = ", ".join(_missing_modules())
     checks = [
         Check("python", sys.version_info >= (3, 11), f"{sys.version.split()[0]} (3.11 or newer is needed)"),
@@ -72,30 +79,49 @@ def examine(nodes: int) -> list[Check]:
             else "not root: one user, no PID namespaces, no cluster-wide PID ranges; all else works",
             required=False,
         ),
-        Check(
-            "pid namespaces",
-            os.path.exists("/proc/self/ns/pid"),
-            "the kernel has them" if os.path.exists("/proc/self/ns/pid") else "the kernel was built without them",
-            required=root,
-        ),
-        Check(
-            "pid ranges",
-            version >= PER_NAMESPACE_PID_MAX,
-            f"Linux {version[0]}.{version[1]}: "
-            + (
-                "every namespace has its own pid_max"
-                if version >= PER_NAMESPACE_PID_MAX
-                else "no pid_max for each namespace (that came with 6.14): a node's PIDs may leave its range"
-            ),
-            required=False,
-        ),
-        Check("pidfds", hasattr(os, "pidfd_open"), "os.pidfd_open", required=True),
+        *([] if missing else _tried(nodes, directory)),
         *_installation(root),
     ]
     problems = cluster_limits.problems(nodes, 1)
-    text = "; ".join(problems) or "memory, processes and open files suffice"
+    text = "; ".join(problems) or "memory, processes and open files suffice, also for the control group"
     checks.append(Check(f"{nodes} nodes", not problems, text))
     return checks
+
+
+def _tried(nodes: int, directory: str) -> list[Check]:
+    """Return what came of the trials. A command does not contain what daemons do: another program does the trials."""
+    import json
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "heorot.daemons.trial", str(nodes), directory],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            timeout=TRIALS_TIMEOUT_S,
+            check=True,
+        )
+        found = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        return [Check("trials", False, f"cannot be made: {error}")]
+    checks = []
+    for name, good, text in found:
+        without = WITHOUT.get(name)
+        checks.append(Check(name, good, text if good or not without else f"{text}: {without}", required=not without))
+    return checks
+
+
+def _place(named: str) -> str:
+    """Return the cluster's directory, or the nearest above it that there is: there it would be made."""
+    path = os.path.abspath(cluster_directory(named or None))
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    if not named and "HEOROT_DIR" not in os.environ and not os.access(path, os.W_OK):
+        # The default is root's. Another user names a directory of his own, and nothing is known of that yet.
+        return os.environ.get("TMPDIR") or "/tmp"
+    return path
 
 
 def _installation(root: bool) -> list[Check]:
@@ -113,12 +139,6 @@ def _installation(root: bool) -> list[Check]:
         text = first_lines.unreachable(sys.executable)
         checks.append(Check("other users", not text, text or "can run this Python", required=False))
     return checks
-
-
-def _kernel_version() -> tuple[int, int]:
-    major, minor, *_ = os.uname().release.split(".") + ["0", "0"]
-    digits = "".join(c for c in minor if c.isdigit())
-    return int(major), int(digits or 0)
 
 
 def _missing_modules() -> list[str]:

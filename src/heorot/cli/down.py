@@ -47,6 +47,12 @@ def _body(arguments: list[str]) -> int:
     if LOCK in remains:
         check_directory(layout.root)
         bring_down(layout)
+    elif layout.failed_start():
+        check_directory(layout.root)
+        _remove_failed_start(layout)
+        if not parsed.has("quiet"):
+            sys.stdout.write(f"no cluster runs in {layout.root}; the logs of its failed start are removed\n")
+        return 0
     elif not _end_what_runs(layout):
         what = f" of 'heorot up', and holds {', '.join(remains[:4])} of something else: nothing was removed"
         raise HeorotError(
@@ -57,8 +63,10 @@ def _body(arguments: list[str]) -> int:
     return 0
 
 
-def bring_down(layout: Layout) -> None:
+def bring_down(layout: Layout, *, keep_logs: bool = False) -> str:
     """End the cluster in a directory, whatever state it is in, and remove its files.
+
+    Return where the logs are that were to be kept; nothing if there are none.
 
     Raises
     ------
@@ -67,6 +75,7 @@ def bring_down(layout: Layout) -> None:
     """
     record = control.read_record(layout)
     cluster = _cluster_name(layout)
+    kept = ""
     try:
         warden = control.connect(layout)
     except HeorotError:
@@ -88,14 +97,33 @@ def bring_down(layout: Layout) -> None:
             time.sleep(0.02)
             lock = control.lock(layout)
         try:
+            if keep_logs:
+                kept = layout.keep_logs()
+            else:
+                layout.forget_failed_start()
             layout.remove()
         finally:
             os.close(lock)
+        if record.get("created") and not kept:
+            _remove_if_empty(layout.root)
+    except OSError as error:
+        raise _cannot_remove(layout, error) from error
+    return kept
+
+
+def _remove_failed_start(layout: Layout) -> None:
+    record = control.read_record(Layout(layout.failed_start()))
+    try:
+        layout.forget_failed_start()
         if record.get("created"):
             _remove_if_empty(layout.root)
     except OSError as error:
-        where = error.filename if isinstance(error.filename, str) else layout.root
-        raise HeorotError(f"cannot remove {where}: {error.strerror or error}") from error
+        raise _cannot_remove(layout, error) from error
+
+
+def _cannot_remove(layout: Layout, error: OSError) -> HeorotError:
+    where = error.filename if isinstance(error.filename, str) else layout.root
+    return HeorotError(f"cannot remove {where}: {error.strerror or error}")
 
 
 def _end_what_runs(layout: Layout) -> bool:

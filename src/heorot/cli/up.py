@@ -170,33 +170,39 @@ def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, 
     Raises
     ------
     HeorotError
-        If it cannot be started; nothing is left of it then.
+        If it cannot be started; nothing is left of it then but its logs, whose place is named.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         # As with Ctrl-C: half a cluster is no use to anybody.
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     lock, created = _claim(layout)
+    record = control.read_record(Layout(layout.failed_start())) if layout.failed_start() else {}
     deadline_s = time.monotonic() + FIXED_TIMEOUT_S + TIMEOUT_PER_NODE_S * plan["nodes"]
     try:
         try:
+            layout.forget_failed_start()
             os.mkdir(layout.path("log"), 0o755)
             with open(layout.path("warden.json"), "w", encoding="utf-8") as file:
-                json.dump({"created": created}, file)
+                json.dump({"created": created or bool(record.get("created"))}, file)
             warden = _start_warden(layout, plan, lock)
         except OSError as error:
             raise HeorotError(f"cannot write below {layout.root}: {error.strerror or error}") from error
         finally:
             os.close(lock)
-        _follow(warden, show, deadline_s)
-        status = _await_nodes(layout, warden, plan["nodes"], show, deadline_s)
+        assert warden.stdout is not None
+        with warden.stdout:
+            _follow(warden, show, deadline_s)
+            status = _await_nodes(layout, warden, plan["nodes"], show, deadline_s)
     except BaseException as failure:
         show.clear()
         try:
-            down.bring_down(layout)
+            kept = down.bring_down(layout, keep_logs=isinstance(failure, Exception))
         except HeorotError as left:
             if isinstance(failure, HeorotError):
                 raise HeorotError(f"{failure}; and it cannot be undone: {left}") from failure
             raise
+        if kept and isinstance(failure, HeorotError):
+            raise HeorotError(f"{failure}; the logs are kept in {kept}") from failure
         raise
     show.done(f"{plan['nodes']} nodes are up in {layout.root}")
     if plan["bare"]:
@@ -263,26 +269,37 @@ def _start_warden(layout: Layout, plan: dict[str, Any], lock: int) -> subprocess
 
 def _follow(warden: subprocess.Popen[bytes], show: Progress, deadline_s: float) -> None:
     """Read the warden's progress until it has started everything."""
-    assert warden.stdout is not None
-    fd = warden.stdout.fileno()
     buffer = b""
-    while True:
-        if not select.select([fd], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+    ready = False
+    while not ready:
+        data = _read_warden(warden, deadline_s - time.monotonic())
+        if data is None:
             raise HeorotError("the daemons did not start in time: too many nodes for this machine, or it is busy")
-        data = os.read(fd, 65536)
-        if not data:
-            raise HeorotError("the warden ended before it had started the daemons; its log may say why")
         buffer += data
         *lines, buffer = buffer.split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            if "error" in message:
-                raise HeorotError(message["error"])
+        for message in map(json.loads, lines):
+            _raise_failure(message)
             if "started" in message:
                 show("starting", message["started"])
-            if "ready" in message:
-                warden.stdout.close()
-                return
+            ready = ready or "ready" in message
+
+
+def _read_warden(warden: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:
+    """Return what the warden says, or None if it says nothing in time. Raises HeorotError if it has ended."""
+    assert warden.stdout is not None
+    fd = warden.stdout.fileno()
+    if not select.select([fd], [], [], max(0.0, timeout_s))[0]:
+        return None
+    data = os.read(fd, 65536)
+    if not data:
+        raise HeorotError("the warden has ended; its log may say why")
+    return data
+
+
+def _raise_failure(message: dict[str, Any]) -> None:
+    failure = message.get("error") or message.get("failed")
+    if failure:
+        raise HeorotError(str(failure))
 
 
 def _await_nodes(
@@ -293,8 +310,6 @@ def _await_nodes(
     up = 0
     pause_s = max(POLL_S / 5, POLL_S * nodes / 256)
     while True:
-        if warden.poll() is not None:
-            raise HeorotError("the warden has ended; its log may say why")
         try:
             if head is None:
                 head = Head(layout.root, patient=False)
@@ -314,7 +329,10 @@ def _await_nodes(
             if head is not None:
                 raise HeorotError(f"only {up} of {nodes} nodes came up in time{_log_hint(layout)}")
             raise HeorotError(f"no head began to lead in time{_log_hint(layout, 'error', 'warning')}")
-        time.sleep(pause_s)
+        # After "ready" it speaks once more at most: when something cannot be started.
+        said = _read_warden(warden, pause_s)
+        if said:
+            _raise_failure(json.loads(said))
 
 
 def _check_heads(layout: Layout) -> None:
@@ -325,12 +343,13 @@ def _check_heads(layout: Layout) -> None:
         all(head["pid"] == head["keeper_pid"] for head in heads)
         and max(head["quick_ends"] for head in heads) >= MAX_QUICK_ENDS
     ):
-        raise HeorotError(f"the head ends as soon as it is started{_log_hint(layout)}")
+        problems = [head["problem"] for head in heads if head["problem"]]
+        raise HeorotError("; ".join(problems[:1]) or f"the head ends as soon as it is started{_log_hint(layout)}")
 
 
 def _log_hint(layout: Layout, *levels: str) -> str:
     """Return the last line of these levels (``error`` unless given) in the first log, by name, that has any, as the end
-    of a message: the logs are removed with the failed cluster.
+    of a message.
     """
     levels = levels or ("error",)
     try:

@@ -70,6 +70,15 @@ class NodeSlot:
     """How many times in a row the agent ended soon after its start."""
     page: SharedPage = field(default_factory=SharedPage)
     """What the agent says is wrong."""
+    init_page: SharedPage = field(default_factory=SharedPage)
+    """Why the bpinit has ended."""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with it; empty: nothing, or it was stopped on purpose."""
+        if not self.wanted:
+            return ""
+        return (self.init_page.problem if not self.init_pid else "") or self.page.problem
 
 
 @dataclass(slots=True)
@@ -96,9 +105,9 @@ class Embedded:
         self.layout = Layout(plan.root)
         self.isolated = os.geteuid() == 0
         self.cluster = f"embedded-{secrets.token_hex(6)}"
-        pages = SharedPage.several(plan.heads + plan.nodes)
+        pages = SharedPage.several(plan.heads + 2 * plan.nodes)
         self.heads = [HeadSlot(f"h{index}", page=pages.pop()) for index in range(plan.heads)]
-        self.nodes = [NodeSlot(number, page=pages.pop()) for number in range(plan.nodes)]
+        self.nodes = [NodeSlot(number, page=pages.pop(), init_page=pages.pop()) for number in range(plan.nodes)]
         self._authority: Authority | None = None
         self._issued: set[int] = set()
 

@@ -16,6 +16,9 @@ LOCK = "warden.lock"
 """Made before anything else, and removed last: without it, what is in a directory is not of an embedded cluster."""
 FILES = ("cluster.toml", "head.sock", "registry.json", "registry.lock", "warden.sock", "warden.json", LOCK)
 """What a cluster keeps in its directory, in the order in which it is removed."""
+RECORD = "warden.json"
+FAILED_START = "failed-start"
+"""The logs of a start that failed, and its `RECORD`, by which the directory is known as ours."""
 
 
 class Layout:
@@ -50,6 +53,34 @@ class Layout:
         except (FileNotFoundError, NotADirectoryError):
             return []
         return [name for name in (*DIRECTORIES, *FILES) if name in present]
+
+    def keep_logs(self) -> str:
+        """Put the logs, if they say anything, where they outlive the cluster, and return that directory or nothing.
+
+        Those of the start before are replaced. Raises OSError.
+        """
+        logs, kept = self.path("log"), self.path(FAILED_START)
+        try:
+            said = any(entry.stat().st_size for entry in _entries(logs))
+        except FileNotFoundError:
+            return ""
+        if not said or (os.path.lexists(kept) and not self.failed_start()):
+            return ""
+        self.forget_failed_start()
+        os.rename(self.path(RECORD), os.path.join(logs, RECORD))
+        os.rename(logs, kept)
+        return kept
+
+    def failed_start(self) -> str:
+        """Return where the logs of a failed start are, or nothing."""
+        kept = self.path(FAILED_START)
+        return kept if not os.path.islink(kept) and os.path.isfile(os.path.join(kept, RECORD)) else ""
+
+    def forget_failed_start(self) -> None:
+        """Remove the logs of a failed start, if there are any. Raises OSError."""
+        kept = self.failed_start()
+        if kept:
+            _remove_tree(kept)
 
     def remove(self) -> None:
         """Remove what a cluster keeps; a file of somebody else stays. Raises OSError."""

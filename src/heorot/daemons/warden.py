@@ -9,6 +9,7 @@ again; a head's keeper that ends is started again (the keeper does the same for 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -37,6 +38,8 @@ from heorot.trusted_path import check_directory
 STANDBY_WAIT_S = 5.0
 """How long the standby heads wait for the first one to become active."""
 QUICK_END_S = 10.0
+MAX_QUICK_ENDS = 5
+"""What has ended so many times in a row just after its start cannot be started: ``heorot up`` gives the cluster up."""
 LONGEST_PAUSE_S = 2.0
 """Well below the grace of a node: an agent that ends again and again must not cost its node the jobs."""
 GRACE_S = 3.0
@@ -143,7 +146,8 @@ class Warden:
         try:
             with self.embedded.listen_space(node) as space:
                 others = self._descriptors({space.fileno(), lock})
-                node.init_pid = spawn_space(self.embedded.space_config(node), space, others)
+                node.init_page.say("")
+                node.init_pid = spawn_space(self.embedded.space_config(node), space, others, node.init_page.say)
             note(lock, node.init_pid)
         finally:
             os.close(lock)
@@ -202,12 +206,23 @@ class Warden:
             elif kind == "agent":
                 self._agent_ended(slot, status)
             else:
-                slot.init_pid = 0
-                if not self._ending:
-                    self._log(
-                        "warning" if slot.wanted else "info",
-                        f"bpinit of n{slot.number} {_how(status)}: the node is down",
-                    )
+                self._space_ended(slot, status)
+
+    def _space_ended(self, node: NodeSlot, status: int) -> None:
+        node.init_pid = 0
+        if self._ending:
+            return
+        reason = node.init_page.problem
+        why = f" ({reason})" if reason else ""
+        self._log(
+            "warning" if node.wanted else "info", f"bpinit of n{node.number} {_how(status)}{why}: the node is down"
+        )
+        if node.wanted:
+            self._cannot_start(f"n{node.number}", f"its bpinit {_how(status)}", reason)
+
+    def _cannot_start(self, who: str, how: str, reason: str) -> None:
+        """Tell ``heorot up``, if that still waits: it need not wait longer, and the reason is here."""
+        self._report({"failed": f"{who} cannot start: {reason or how}"})
 
     def _agent_ended(self, node: NodeSlot, status: int) -> None:
         node.agent_pid = 0
@@ -216,6 +231,8 @@ class Warden:
         if node.init_pid and node.wanted:
             lived_s = self.loop.time() - node.agent_started_s
             node.quick_ends = node.quick_ends + 1 if lived_s < QUICK_END_S else 0
+            if node.quick_ends >= MAX_QUICK_ENDS:
+                self._cannot_start(f"n{node.number}", f"its agent {_how(status)} again and again", node.page.problem)
             pause_s = _pause(node.quick_ends)
             self._log("warning", f"the agent of n{node.number} {_how(status)}; starting it again in {pause_s:g} s")
             self.loop.call_at(self.loop.time() + pause_s, self._restart_agent, node)
@@ -239,6 +256,9 @@ class Warden:
             return
         lived_s = self.loop.time() - head.started_s
         head.quick_ends = head.quick_ends + 1 if lived_s < QUICK_END_S else 0
+        if head.quick_ends >= MAX_QUICK_ENDS:
+            problem = str(head.page.read().get("problem", ""))
+            self._cannot_start(f"the head {head.name}", f"its keeper {_how(status)} again and again", problem)
         pause_s = _pause(head.quick_ends)
         self._log("warning", f"the keeper of {head.name} {_how(status)}; starting it again in {pause_s:g} s")
         self.loop.call_at(self.loop.time() + pause_s, self._restart_head, head)
@@ -322,7 +342,7 @@ class Warden:
                     "agent_pid": node.agent_pid,
                     "init_pid": node.init_pid,
                     "wanted": node.wanted,
-                    "problem": node.page.problem if node.wanted else "",
+                    "problem": node.problem,
                 }
                 for node in self.embedded.nodes
             ],
@@ -406,21 +426,20 @@ def main() -> int:
     """Run a warden: the plan comes as JSON on stdin, progress goes to stdout as lines of JSON."""
     plan = ClusterPlan(**json.loads(sys.stdin.readline()))
     null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
+    # No daemon shall have this pipe: `heorot up` waits for its end.
+    progress = [fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)]
+    for fd in (0, 1):
+        os.dup2(null, fd)
     os.close(null)
-    told = {"open": True}
 
     def report(message: dict[str, Any]) -> None:
-        if not told["open"]:
-            return
-        try:
-            os.write(1, json.dumps(message).encode() + b"\n")
-        except OSError:
-            told["open"] = False
-        if "ready" in message or "error" in message:
-            # Nobody listens from here on; heorot up must see the end of this pipe.
-            told["open"] = False
-            os.dup2(0, 1)
+        """Tell ``heorot up``, which listens until all nodes are up; the first failure is the last word."""
+        if progress:
+            with contextlib.suppress(OSError):
+                os.write(progress[0], json.dumps(message).encode() + b"\n")
+                if not message.keys() & {"error", "failed"}:
+                    return
+            os.close(progress.pop())
 
     set_name(WARDEN_NAME)
     raise_descriptor_limit()

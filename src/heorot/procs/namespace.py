@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Callable
 from typing import NoReturn
 
 from heorot.core.errors import HeorotError
@@ -48,7 +49,12 @@ def pid_range(node: int, capacity: int) -> tuple[int, int]:
     return (node + 1) * size, size
 
 
-def spawn_space(config: SpaceConfig, listener: socket.socket, close_fds: list[int] | None = None) -> int:
+def spawn_space(
+    config: SpaceConfig,
+    listener: socket.socket,
+    close_fds: list[int] | None = None,
+    failed: Callable[[str], None] | None = None,
+) -> int:
     """Fork a bpinit from this process and return its PID; the caller reaps it.
 
     As root the child is PID 1 of a new PID namespace with a mount namespace and /proc of its own: with its end, however
@@ -65,6 +71,8 @@ def spawn_space(config: SpaceConfig, listener: socket.socket, close_fds: list[in
         A listening unix socket; the caller may close its copy afterwards.
     close_fds:
         Descriptors that the child shall not keep.
+    failed:
+        Called in the child, before it ends because of an error, with what is wrong.
 
     Raises
     ------
@@ -77,7 +85,7 @@ def spawn_space(config: SpaceConfig, listener: socket.socket, close_fds: list[in
         plain = msgspec.structs.replace(config, isolated=False, base_pid=0, range_size=0)
         pid = os.fork()
         if pid == 0:
-            _child(plain, listener, close_fds, None)
+            _child(plain, listener, close_fds, None, failed)
         return pid
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     parent = os.pidfd_open(os.getpid())
@@ -85,21 +93,33 @@ def spawn_space(config: SpaceConfig, listener: socket.socket, close_fds: list[in
         try:
             system.unshare(system.CLONE_NEWPID)
         except OSError as error:
-            raise SpaceError(f"cannot make a PID namespace for node {config.node}: {error}") from error
+            raise SpaceError(f"cannot make a PID namespace for node {config.node}: {_said(error)}") from error
         try:
             pid = os.fork()
             if pid == 0:
                 os.close(own)
-                _child(msgspec.structs.replace(config, isolated=True), listener, close_fds, parent)
+                _child(msgspec.structs.replace(config, isolated=True), listener, close_fds, parent, failed)
         finally:
-            system.setns(own, system.CLONE_NEWPID)
+            try:
+                system.setns(own, system.CLONE_NEWPID)
+            except OSError as error:
+                raise SpaceError(
+                    f"cannot come back from the PID namespace of node {config.node}: {_said(error)}; "
+                    "root of a user namespace has to have made its PID namespace, too (unshare --user --pid)"
+                ) from error
     finally:
         os.close(own)
         os.close(parent)
     return pid
 
 
-def _child(config: SpaceConfig, listener: socket.socket, close_fds: list[int] | None, parent: int | None) -> NoReturn:
+def _child(
+    config: SpaceConfig,
+    listener: socket.socket,
+    close_fds: list[int] | None,
+    parent: int | None,
+    failed: Callable[[str], None] | None,
+) -> NoReturn:
     import msgspec
 
     from heorot.procs import bpinit
@@ -116,7 +136,10 @@ def _child(config: SpaceConfig, listener: socket.socket, close_fds: list[int] | 
             isolate(config)
         bpinit.run(config, listener, parent)
     except BaseException as error:
-        os.write(2, f"bpinit of node {config.node} ends: {type(error).__name__}: {error}\n".encode())
+        text = str(error) if isinstance(error, HeorotError) else f"{type(error).__name__}: {error}"
+        if failed is not None:
+            failed(text)
+        os.write(2, f"bpinit of n{config.node} ends: {text}\n".encode(errors="backslashreplace"))
     finally:
         os._exit(status)
 
@@ -136,7 +159,7 @@ def isolate(config: SpaceConfig) -> None:
             _empty_root(os.fsencode(config.bare))
         system.mount_proc()
     except OSError as error:
-        raise SpaceError(f"cannot set up the mount namespace of node {config.node}: {error}") from error
+        raise SpaceError(f"cannot set up the mount namespace of node {config.node}: {_said(error)}") from error
     if not config.base_pid:
         return
     if _kernel_version() >= (6, 14):
@@ -167,4 +190,8 @@ def _write(path: str, value: int) -> None:
         with open(path, "wb", buffering=0) as file:
             file.write(b"%d" % value)
     except OSError as error:
-        raise SpaceError(f"cannot write {value} to {path}: {error}") from error
+        raise SpaceError(f"cannot write {value} to {path}: {_said(error)}") from error
+
+
+def _said(error: OSError) -> str:
+    return error.strerror or str(error)

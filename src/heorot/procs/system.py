@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -23,6 +24,11 @@ _MNT_DETACH = 2
 _SYS_PIVOT_ROOT = 155 if os.uname().machine == "x86_64" else 41
 _SYS_MOUNT_SETATTR = 442
 _SYS_OPENAT2 = 437
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_OPEN_TREE_CLONE = 1
+_AT_EMPTY_PATH = 0x1000
+_MOVE_MOUNT_EMPTY_PATHS = 0x04 | 0x40
 _RESOLVE_IN_ROOT = 16
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_NOSUID = 2
@@ -50,8 +56,47 @@ def setns(fd: int, kind: int) -> None:
 
 
 def make_mounts_private() -> None:
-    """Let no mount of this mount namespace reach another one. Raises OSError."""
+    """Let no mount of this mount namespace, which must be new, reach another one. Raises OSError.
+
+    In a plain chroot the root directory is no mount point; it becomes one then, and the root of the namespace, in which
+    nothing is left of what lies outside. All that is done with mounts afterwards relies on that: what covers the root,
+    and who comes into the namespace from elsewhere, and then has its root for his own.
+    """
+    try:
+        _make_private()
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        _mount_root()
+
+
+def _make_private() -> None:
     _check(_libc.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None), "mount --make-rprivate /")
+
+
+def _mount_root() -> None:
+    here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    tree = -1
+    try:
+        # Whoever comes into a mount namespace gets its root, also if he was there before: so we leave the chroot. What
+        # is mounted while its mounts are still shared would appear on the host.
+        setns(namespace, CLONE_NEWNS)
+        _make_private()
+        flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | _AT_RECURSIVE
+        tree = _libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(here), b"", ctypes.c_uint(flags))
+        _check(0 if tree >= 0 else -1, "open_tree of the root directory")
+        moved = _libc.syscall(
+            ctypes.c_long(_SYS_MOVE_MOUNT), ctypes.c_int(tree), b"", ctypes.c_int(here), b"",
+            ctypes.c_uint(_MOVE_MOUNT_EMPTY_PATHS),
+        )  # fmt: skip
+        _check(moved, "mount the root directory on itself")
+        os.fchdir(tree)
+        change_root(b".")
+    finally:
+        for fd in (here, namespace, tree):
+            if fd >= 0:
+                os.close(fd)
 
 
 def mount_proc() -> None:
