@@ -17,7 +17,7 @@ def lines() -> list[str]:
 
 @pytest.fixture
 def refusals(loop: EpollLoop, lines: list[str]) -> Refusals:
-    """A door."""
+    """Those at one socket."""
     return Refusals(loop, lambda level, text: lines.append(text) if level == "warning" else None)
 
 

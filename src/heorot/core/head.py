@@ -1,4 +1,4 @@
-"""The head's machine: root of the tree, merge of what the nodes report, and the door for clients.
+"""The head's machine: root of the tree, merge of what the nodes report, and the server of clients.
 
 Theory of operation. The head is a cache: what it knows of processes came from nodes and can come from them again. A
 node attaches with `Attach` and `Inventory`, always, whether it is new, its link flapped, its parent died, its agent

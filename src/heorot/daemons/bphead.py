@@ -28,9 +28,8 @@ from heorot.daemons.watchdog import say_alive
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.images.reclaim import Reclaimer
 from heorot.runtime import state
-from heorot.runtime.callers import MAX_CLIENT_BYTES, MAX_CLIENTS, Company
+from heorot.runtime.callers import MAX_CLIENT_BYTES, MAX_CLIENTS, ClientQuotas
 from heorot.runtime.clients import Clients
-from heorot.runtime.door import Door
 from heorot.runtime.images import Images
 from heorot.runtime.links import JoinSession, Links
 from heorot.runtime.log import Log
@@ -40,6 +39,7 @@ from heorot.runtime.process import fork_daemon
 from heorot.runtime.shared_page import SharedPage
 from heorot.runtime.shell import Shell
 from heorot.runtime.sockets import bind_tcp, connect_unix
+from heorot.runtime.standby_port import StandbyPort
 from heorot.security import tls
 from heorot.security.head_identity import check_head_identity
 from heorot.security.head_registry import HeadRegistry
@@ -149,7 +149,7 @@ class _Starter:
         self._settings = settings
         self._log = log
         # Bound but not listening while on standby: nodes that try this head are refused at once and try the next. Where
-        # other hosts have heads, `heorot.runtime.door` listens at this address meanwhile, and refuses them as quickly.
+        # other hosts have heads, `heorot.runtime.standby_port` listens here meanwhile, and refuses them as quickly.
         self._listener: socket.socket | None = settings.listener or bind_tcp(settings.host, settings.port)
         self._address = self._listener.getsockname()[:2]
         self._page = SharedPage()
@@ -214,8 +214,8 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
     signer = Signer.load(settings.directory / "signing.key")
     machine = HeadMachine(config, signer.sign, Verifier.load(settings.directory / "signing.pub").verify)
     shell = Shell(loop, log)
-    company = Company(config.owner, config.max_clients, config.max_client_bytes)
-    clients = Clients(loop, settings.socket_path, shell.feed, log, settings.name, term.epoch, settings.cluster, company)
+    quotas = ClientQuotas(config.owner, config.max_clients, config.max_client_bytes)
+    clients = Clients(loop, settings.socket_path, shell.feed, log, settings.name, term.epoch, settings.cluster, quotas)
     links = Links(
         loop,
         settings.cluster,
@@ -263,21 +263,21 @@ def _pass_on(settings: HeadSettings, log: Log, leader: str) -> None:
         loop = EpollLoop()
         context = tls.client_context(settings.directory)
         limits = settings.machine
-        company = Company(
+        quotas = ClientQuotas(
             os.geteuid(),
             limits.get("max_clients", MAX_CLIENTS),
             limits.get("max_client_bytes", MAX_CLIENT_BYTES),
         )
         assert settings.heads is not None
         heads = ListedHeads(settings.heads, log)
-        passing = Passing(loop, settings.socket_path, settings.cluster, heads.addresses, leader, context, log, company)
+        passing = Passing(loop, settings.socket_path, settings.cluster, heads.addresses, leader, context, log, quotas)
         passing.listen()
-        door = Door(loop, (settings.host, settings.port), lambda: _active_address(settings, heads), log)
+        port = StandbyPort(loop, (settings.host, settings.port), lambda: _active_address(settings, heads), log)
         log("info", f"passing clients of this host on to {leader or 'the active head'}")
         with contextlib.suppress(SystemExit):
             loop.run_forever()
         passing.close()
-        door.close()
+        port.close()
         loop.close()
     except HeorotError as error:
         log("error", f"cannot pass clients on: {error}")

@@ -1,4 +1,4 @@
-"""The door of a control socket that every user of the host may knock at: who is let in, how long, and what is said.
+"""The server of a control socket that every user of the host can reach: who is let in, how long, and what is said.
 
 Commands come and answers go as JSON, a frame each. Anybody may ask how things stand; to change something is for root
 and for the daemon's own user. So that nobody can shut others out, connections are shared (`heorot.core.quota`), and

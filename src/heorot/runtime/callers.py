@@ -55,7 +55,7 @@ class Identities:
         return identity
 
 
-class Company:
+class ClientQuotas:
     """The clients that are connected, and what they take together: nobody alone can keep the others out.
 
     Parameters

@@ -20,7 +20,7 @@ from heorot.core.message_tags import TAG_HELLO
 from heorot.core.messages import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode, tag_of
 from heorot.core.nodeset import HEAD
 from heorot.core.pass_messages import LEFT, PASS_VERSION, PassAccepted, PassOn, decode_pass
-from heorot.runtime.callers import Company, Identities, Identity
+from heorot.runtime.callers import ClientQuotas, Identities, Identity
 from heorot.runtime.channel import GROWTH_BYTES, Channel
 from heorot.runtime.loop import Loop
 from heorot.runtime.refusals import Refusals
@@ -31,7 +31,7 @@ INTRODUCTION_TIMEOUT_S = 10.0
 
 
 class Clients:
-    """Serves ``head.sock``. `name` and `epoch` are those of the active head; `company` bounds what users take."""
+    """Serves ``head.sock``. `name` and `epoch` are those of the active head; `quotas` bounds what users take."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Clients:
         name: str = "",
         epoch: int = 0,
         cluster: str = "",
-        company: Company | None = None,
+        quotas: ClientQuotas | None = None,
     ) -> None:
         self._hello = encode(Hello(PROTOCOL_VERSION, OLDEST_PROTOCOL_VERSION, cluster, HEAD, epoch, __version__))
         self._loop = loop
@@ -51,7 +51,7 @@ class Clients:
         self._log = log
         self._accepted = encode(PassAccepted(PASS_VERSION, name, epoch))
         self._channels: dict[int, Channel] = {}
-        self._company = company or Company(os.geteuid())
+        self._quotas = quotas or ClientQuotas(os.geteuid())
         self._arriving: set[PassedOn] = set()
         self._number = 0
         self._identities = Identities(loop.time)
@@ -86,7 +86,7 @@ class Clients:
         """Close a client because of what it sent, and tell it why."""
         channel = self._channels.get(client)
         if channel is not None:
-            user = self._company.user_of(channel)
+            user = self._quotas.user_of(channel)
             self._forget(client)
             why = "they took too much memory" if code == "busy" else "they broke the protocol"
             self._refusals.say(user, why, f"closed client {client}, of {user}: {reason}")
@@ -100,7 +100,7 @@ class Clients:
             self.fail_client(number, why, "busy")
             return
         # It does not read, and would not read why.
-        user = self._company.user_of(channel)
+        user = self._quotas.user_of(channel)
         text = f"closed client {number}, of {user}, which does not read: {why}"
         self._refusals.say(user, "they took too much memory", text)
         self._closed(number)
@@ -144,14 +144,14 @@ class Clients:
             self._opened(number, identity)
 
     def _admit(self, number: int, channel: Channel, identity: Identity) -> bool:
-        reason = self._company.refusal(identity)
+        reason = self._quotas.refusal(identity)
         if reason:
             self._refusals.say(identity.user, "too many clients", f"refused a client of {identity.user}: {reason}")
             channel.send(encode(Error(0, "busy", reason)))
             channel.finish()
             return False
         self._channels[number] = channel
-        self._company.join(channel, identity, lambda why: self._takes_too_much(number, why))
+        self._quotas.join(channel, identity, lambda why: self._takes_too_much(number, why))
         return True
 
     def _opened(self, number: int, identity: Identity) -> None:
@@ -171,7 +171,7 @@ class Clients:
     def _forget(self, number: int) -> Channel | None:
         channel = self._channels.pop(number, None)
         if channel is not None:
-            self._company.leave(channel)
+            self._quotas.leave(channel)
         return channel
 
     def _closed(self, number: int, lost: bool = False) -> None:
@@ -185,7 +185,7 @@ class Clients:
 
         The channel is ours from then on; what comes over it goes to the returned object.
         """
-        if len(self._arriving) + len(self._channels) >= self._company.limit + self._company.limit // 4:
+        if len(self._arriving) + len(self._channels) >= self._quotas.limit + self._quotas.limit // 4:
             return None
         passed = PassedOn(self, channel, name)
         self._arriving.add(passed)

@@ -158,7 +158,7 @@ class Links:
             sock.close()
             return
         if len(self._pending) >= MAX_HANDSHAKES:
-            self._make_room()
+            self._drop_a_handshake()
         if self._server_context is None:
             # Made for the first neighbour that comes: most nodes are leaves of the tree and never need one.
             try:
@@ -169,7 +169,7 @@ class Links:
                 return
         _Link(self, sock, name, "", self._server_context, HANDSHAKE_TIMEOUT_S).begin()
 
-    def _make_room(self) -> None:
+    def _drop_a_handshake(self) -> None:
         shaking = [link for link in self._pending if isinstance(link, _Link) and not link.key]
         if len(shaking) >= MAX_HANDSHAKES:
             of_host = Counter(link.host for link in shaking)

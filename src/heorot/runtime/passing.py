@@ -19,7 +19,7 @@ from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.framing import MAX_FRAME_BYTES, MAX_GREETING_BYTES
 from heorot.core.messages import encode
 from heorot.core.pass_messages import LEFT, MAX_GROUPS, PASS_VERSION, PassAccepted, PassOn, decode_pass
-from heorot.runtime.callers import Company, Identities, Identity
+from heorot.runtime.callers import ClientQuotas, Identities, Identity
 from heorot.runtime.channel import Channel, TlsCodec
 from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
@@ -58,7 +58,7 @@ class Passing:
         leader: str,
         context: ssl.SSLContext,
         log: Callable[[str, str], None],
-        company: Company | None = None,
+        quotas: ClientQuotas | None = None,
     ) -> None:
         self.loop = loop
         self.cluster = cluster
@@ -73,7 +73,7 @@ class Passing:
         self._identities = Identities(loop.time)
         self._clients: set[_Client] = set()
         self._refusals = Refusals(loop, log)
-        self._company = company or Company(os.geteuid())
+        self._quotas = quotas or ClientQuotas(os.geteuid())
         self._acceptor: Acceptor | None = None
         self._inode = 0
         self._said = ""
@@ -105,7 +105,7 @@ class Passing:
             self._refusals.say("somebody", why, f"refused a client: {why}")
             sock.close()
             return
-        reason = self._company.refusal(identity)
+        reason = self._quotas.refusal(identity)
         if not reason and len(identity.groups) > MAX_GROUPS:
             reason = f"{identity.user} is in more than {MAX_GROUPS} groups"
         client = _Client(self, sock, identity, tuple(dict.fromkeys((*self._last, *self._heads()))))
@@ -114,13 +114,13 @@ class Passing:
             client.refuse(encode(Error(0, "busy", reason)))
             return
         self._clients.add(client)
-        self._company.join(client.channel, identity, client.close_with)
+        self._quotas.join(client.channel, identity, client.close_with)
         client.look()
 
     def gone(self, client: _Client) -> None:
         """A client's connection has ended."""
         self._clients.discard(client)
-        self._company.leave(client.channel)
+        self._quotas.leave(client.channel)
 
     def found(self, address: Address) -> None:
         """The active head is at this address: the next client begins there."""

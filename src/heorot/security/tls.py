@@ -29,7 +29,7 @@ class Peer:
 
 PASS_ON = "heorot-pass"
 """Offered as the application protocol (ALPN, in the clear) by who wants a head on standby to pass it on to the active
-one; see `heorot.runtime.door`."""
+one; see `heorot.runtime.standby_port`."""
 ANONYMOUS = Peer("anonymous", "", -1)
 
 

@@ -1,4 +1,4 @@
-"""The door of a head on standby: who asks to be passed on comes to the active head, all others are refused at once."""
+"""The port of a head on standby: who asks to be passed on comes to the active head, all others are refused at once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 from heorot.core.framing import encode_frame
 from heorot.core.machine import ConnectFailed, LinkOpened, Received
 from heorot.core.messages import Down, Hello, encode
-from heorot.runtime import door as doors
-from heorot.runtime.door import GREETING_S, MAX_GREETING_BYTES, MAX_VISITORS, Door
+from heorot.runtime import standby_port
 from heorot.runtime.links import Links
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.sockets import bind_tcp
+from heorot.runtime.standby_port import GREETING_S, MAX_GREETING_BYTES, MAX_VISITORS, StandbyPort
 from heorot.security import tls
 from tests.runtime.conftest import Clock
 
@@ -52,21 +52,21 @@ class Side:
 
 
 class Rig:
-    """A node, a head on standby with a door, and the active head."""
+    """A node, a head on standby, and the active head."""
 
     def __init__(self, loop: EpollLoop, cluster: Path) -> None:
         self.head = Side(loop, cluster / "h0", listens=True)
         self.node = Side(loop, cluster / "n0", listens=False)
         self.active: tuple[str, int] | None = ("127.0.0.1", self.head.port)
         self.log: list[str] = []
-        self.door = Door(loop, ("127.0.0.1", 0), lambda: self.active, lambda level, text: self.log.append(text))
+        self.port = StandbyPort(loop, ("127.0.0.1", 0), lambda: self.active, lambda level, text: self.log.append(text))
 
     def connect(self, *, passed_on: bool) -> None:
-        self.node.links.connect("up:1", "127.0.0.1", self.door.port, 10_000, passed_on)
+        self.node.links.connect("up:1", "127.0.0.1", self.port.port, 10_000, passed_on)
 
     @property
     def visitors(self) -> int:
-        return len(self.door._visitors)
+        return len(self.port._visitors)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def rig(loop: EpollLoop, cluster: Path) -> Iterator[Rig]:
     yield made
     for side in (made.node, made.head):
         side.links.close()
-    made.door.close()
+    made.port.close()
 
 
 def test_a_node_that_asks_for_it_is_passed_on_and_every_byte_both_ways(rig: Rig, until: Until) -> None:
@@ -121,7 +121,7 @@ def test_nobody_is_passed_on_while_no_head_is_active_or_it_does_not_answer(rig: 
     ids=["http", "too-long", "no-greeting", "frame"],
 )
 def test_what_is_no_greeting_is_refused(rig: Rig, until: Until, said: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", rig.door.port)) as sock:
+    with socket.create_connection(("127.0.0.1", rig.port.port)) as sock:
         sock.sendall(said)
         until(lambda: not rig.visitors and is_closed(sock))
 
@@ -138,7 +138,7 @@ def is_closed(sock: socket.socket) -> bool:
 
 
 def test_who_greets_slowly_or_not_at_all_is_refused_in_time(rig: Rig, loop: EpollLoop, clock: Clock) -> None:
-    silent, slow = (socket.create_connection(("127.0.0.1", rig.door.port)) for _ in range(2))
+    silent, slow = (socket.create_connection(("127.0.0.1", rig.port.port)) for _ in range(2))
     with silent, slow:
         slow.sendall(b"\x16\x03\x01\x02\x00" + b"x" * 300)
         while rig.visitors < 2:
@@ -151,7 +151,7 @@ def test_who_greets_slowly_or_not_at_all_is_refused_in_time(rig: Rig, loop: Epol
 
 
 def test_two_heads_that_take_each_other_for_the_active_one_do_no_harm(rig: Rig, until: Until) -> None:
-    rig.active = ("127.0.0.1", rig.door.port)
+    rig.active = ("127.0.0.1", rig.port.port)
     rig.connect(passed_on=True)
     until(lambda: rig.node.of(ConnectFailed) and not rig.visitors)
 
@@ -159,10 +159,10 @@ def test_two_heads_that_take_each_other_for_the_active_one_do_no_harm(rig: Rig, 
 def test_a_reader_that_stops_stops_the_writer(
     rig: Rig, loop: EpollLoop, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doors, "PASS_ON", "hello")
+    monkeypatch.setattr(standby_port, "PASS_ON", "hello")
     with socket.create_server(("127.0.0.1", 0)) as far:
         rig.active = far.getsockname()
-        near = socket.create_connection(("127.0.0.1", rig.door.port))
+        near = socket.create_connection(("127.0.0.1", rig.port.port))
         near.sendall(b"\x16\x03\x01\x00\x05hello")
         until(lambda: rig.visitors == 1)
         found: list[socket.socket] = []

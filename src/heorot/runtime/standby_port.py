@@ -35,7 +35,7 @@ _RESET = struct.pack("ii", 1, 0)
 Address = tuple[str, int]
 
 
-class Door:
+class StandbyPort:
     """Listens where the head would. `active` says where the active head is; None: nobody knows.
 
     Raises HeorotError if the port cannot be had.
@@ -93,18 +93,18 @@ def _refuse(sock: socket.socket) -> None:
 class _Visitor:
     """One connection: first its greeting is read, then it is passed on."""
 
-    def __init__(self, door: Door, sock: socket.socket) -> None:
-        self._door = door
+    def __init__(self, port: StandbyPort, sock: socket.socket) -> None:
+        self._port = port
         self._sock: socket.socket | None = sock
         self._greeting = b""
         self._dial: Dial | None = None
         self._ways: list[_Way] = []
-        loop = door.loop
+        loop = port.loop
         self._limit: Timer | None = loop.call_at(loop.time() + GREETING_S, self.close)
 
     def begin(self) -> None:
         assert self._sock is not None
-        self._door.loop.add_reader(self._sock.fileno(), self._greets)
+        self._port.loop.add_reader(self._sock.fileno(), self._greets)
 
     def _greets(self) -> None:
         assert self._sock is not None
@@ -122,19 +122,19 @@ class _Visitor:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        door = self._door
-        address = door.active() if PASS_ON.encode() in self._greeting else None
+        port = self._port
+        address = port.active() if PASS_ON.encode() in self._greeting else None
         if address is None:
             self.close()
             return
         assert self._sock is not None
-        door.loop.remove_reader(self._sock.fileno())
+        port.loop.remove_reader(self._sock.fileno())
         self._set_limit(CONNECT_S)
-        self._dial = Dial(door.names, *address, self._connected, self._failed)
+        self._dial = Dial(port.names, *address, self._connected, self._failed)
         self._dial.begin()
 
     def _failed(self, reason: str) -> None:
-        self._door.log("warning", f"cannot pass a connection on: the active head does not answer: {reason}")
+        self._port.log("warning", f"cannot pass a connection on: the active head does not answer: {reason}")
         self._dial = None
         self.close()
 
@@ -150,10 +150,10 @@ class _Visitor:
         except OSError:
             near.close()
             far.close()
-            self._door.gone(self)
+            self._port.gone(self)
             return
-        outward = _Way(self._door.loop, near, far, self.close)
-        inward = _Way(self._door.loop, far, near, self.close)
+        outward = _Way(self._port.loop, near, far, self.close)
+        inward = _Way(self._port.loop, far, near, self.close)
         self._ways = [outward, inward]
         inward.begin(b"")
         outward.begin(self._greeting)
@@ -161,7 +161,7 @@ class _Visitor:
     def _set_limit(self, seconds: float | None) -> None:
         if self._limit is not None:
             self._limit.cancel()
-        loop = self._door.loop
+        loop = self._port.loop
         self._limit = loop.call_at(loop.time() + seconds, self.close) if seconds is not None else None
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class _Visitor:
             self._dial.cancel()
             self._dial = None
         if self._sock is not None:
-            self._door.loop.remove_reader(self._sock.fileno())
+            self._port.loop.remove_reader(self._sock.fileno())
             _refuse(self._sock)
             self._sock = None
         ways, self._ways = self._ways, []
@@ -179,7 +179,7 @@ class _Visitor:
             way.stop()
         for way in ways:
             way.source.close()
-        self._door.gone(self)
+        self._port.gone(self)
 
 
 class _Way:
