@@ -10,7 +10,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -43,7 +43,8 @@ class _Clock:
 
         before = signal.signal(signal.SIGALRM, stop)
         signal.setitimer(signal.ITIMER_REAL, limit_s, MERCY_S / 4)
-        faulthandler.dump_traceback_later(limit_s + MERCY_S, exit=True, file=self.stderr)
+        with suppress(RuntimeError):  # It needs a thread, which a machine that is full does not give.
+            faulthandler.dump_traceback_later(limit_s + MERCY_S, exit=True, file=self.stderr)
         try:
             yield
         except TimeIsOver as over:
