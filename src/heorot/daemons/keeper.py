@@ -107,6 +107,8 @@ class Keeper:
         self._reachable = True
         self._since_s = boot_time()
         self._problem = ""
+        self._complained = ""
+        """What was complained of last, until all was well again: it is logged once, however often it is tried."""
         self._failure = ""
         """Why the head's process could not be started, or ended soon."""
         self._warned = ""
@@ -168,8 +170,11 @@ class Keeper:
                     if term is not None:
                         # The head is about to serve these clients itself. They come again.
                         self._passing.end(signal.SIGKILL)
+                        self._complained = ""
                         return term
                     pause_s = 0.02
+                if not self._problem:
+                    self._complained = ""
             except StoreUnavailable as error:
                 self._is_unreachable(str(error))
                 pause_s = UNAVAILABLE_PAUSE_S * (1 + random.random())
@@ -286,6 +291,7 @@ class Keeper:
                 try:
                     self._view = self._store.renew()
                     self._is_reachable()
+                    self._complained = ""
                     self._warn(self._view.warning)
                     self._lease_until_s = now_s + self._store.lease_s
                     # Counted from before the request: this is when the store may have begun to count.
@@ -386,9 +392,9 @@ class Keeper:
         self._warned = warning
 
     def _complain(self, problem: str) -> None:
-        if problem != self._problem:
+        if problem != self._complained:
             self._log("error", problem)
-        self._problem = problem
+        self._complained = self._problem = problem
 
     @contextlib.contextmanager
     def _logged(self, what: str) -> Any:
