@@ -273,6 +273,7 @@ class Cluster:
         detached: bool = False,
         max_processes: int = 0,
         headless_s: float = 0,
+        linger: bool = False,
         image: str = "auto",
         extra_files: Sequence[Argument] = (),
     ) -> Job:
@@ -280,7 +281,7 @@ class Cluster:
         fields, offer = spawn_fields(
             argv, nodes, stdin=stdin, stdout=stdout, stderr=stderr, environment=environment, directory=directory,
             umask=umask, limits=limits, terminal=terminal, detached=detached, max_processes=max_processes,
-            headless_s=headless_s, image=image, extra_files=extra_files,
+            headless_s=headless_s, linger=linger, image=image, extra_files=extra_files,
         )  # fmt: skip
         if offer is not None:
             self._link.session.offer(Upload(offer), offer.image)

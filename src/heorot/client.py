@@ -119,6 +119,7 @@ class Cluster:
         detached: bool = False,
         max_processes: int = 0,
         headless_s: float = 0,
+        linger: bool = False,
         image: str = "auto",
         extra_files: Sequence[Argument] = (),
     ) -> Job:
@@ -142,6 +143,9 @@ class Cluster:
             The job is ended if it has more processes on a node; 0: the cluster's default.
         headless_s:
             The job is ended on a node that has been without any head for so long; 0: it runs to its end.
+        linger:
+            What a rank leaves running belongs to it: it is over when the last of that has ended. Otherwise that is
+            killed when the rank's own process has ended, and `Job.reason` says how much it was.
         image:
             ``"auto"``: a node runs its own file if it is the same as here, else it is sent this one, with its
             interpreter and libraries; ``"send"``: always the latter; ``"path"``: nodes run what they have.
@@ -158,7 +162,7 @@ class Cluster:
         fields, offer = spawn_fields(
             argv, nodes, stdin=stdin, stdout=stdout, stderr=stderr, environment=environment, directory=directory,
             umask=umask, limits=limits, terminal=terminal, detached=detached, max_processes=max_processes,
-            headless_s=headless_s, image=image, extra_files=extra_files,
+            headless_s=headless_s, linger=linger, image=image, extra_files=extra_files,
         )  # fmt: skip
         with self._connection.lock:
             if offer is not None:

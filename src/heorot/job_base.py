@@ -124,6 +124,7 @@ def spawn_fields(
     detached: bool,
     max_processes: int,
     headless_s: float,
+    linger: bool,
     image: str,
     extra_files: Sequence[Argument],
 ) -> tuple[dict[str, Any], Offer | None]:
@@ -169,6 +170,7 @@ def spawn_fields(
         "max_processes": max_processes,
         "key": os.urandom(wire.KEY_BYTES),
         "headless_ms": round(headless_s * 1000),
+        "linger": linger,
     }
     if offer is not None:
         fields |= {"image": offer.image, "program": offer.program, "program_id": offer.program_id}

@@ -190,12 +190,14 @@ def spawn(
     job: str = "",
     runs: Sequence[int] = (),
     receipt: bytes = b"",
+    linger: bool = False,
 ) -> list[object]:
     """Start a command; answered by ``spawned``."""
     return [
         "spawn", request, nodes, select, argv, environment, directory, umask, limits,
         stdin, stdout, stderr, terminal, detached, max_processes, tell_started,
         key, headless_ms, again, asked_at_ms, image, program, program_id, job, list(runs), receipt,
+        linger,
     ]  # fmt: skip
 
 

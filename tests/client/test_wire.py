@@ -34,6 +34,7 @@ SPAWN_FIELDS = {
     "image": b"i" * 32,
     "program": b"/bin/echo",
     "program_id": b"p" * 32,
+    "linger": True,
 }
 IMAGE = b"i" * 32
 

@@ -222,6 +222,7 @@ class NodeRig:
         heads: int = 1,
         takes_refusals: bool = True,
         shows_images: bool = False,
+        lingers: bool = True,
         **config: Any,
     ) -> None:
         addresses = tuple((f"head{number}", 1) for number in range(heads))
@@ -236,8 +237,9 @@ class NodeRig:
         self.machine.start(0)
         self.give(SpaceConnected())
         snapshot = m.Inventory(
-            7, [], after=after, hears_alone=True, takes_refusals=takes_refusals, shows_images=shows_images
-        )
+            7, [], after=after, hears_alone=True, takes_refusals=takes_refusals, shows_images=shows_images,
+            lingers=lingers,
+        )  # fmt: skip
         self.give(FromSpace(m.encode(snapshot)))
 
     def give(self, event: NodeEvent) -> list[Instruction]:

@@ -32,9 +32,11 @@ def news(head: HeadRig) -> list[Any]:
     return [told for told in head.told() if isinstance(told, (c.Started, c.Exited, c.ExitedAlike, c.Done))]
 
 
-def say(head: HeadRig, job: str, sender: int = 0, **runs: Any) -> None:
-    """Let a direct child report in runs."""
-    head.give(Received(head.links[sender], m.Report(job, [], [], [], **runs)))
+def say(head: HeadRig, job: str, sender: int = 0, **fields: Any) -> None:
+    """Let a direct child report, in runs as a rule."""
+    head.give(
+        Received(head.links[sender], m.Report(**{"job": job, "started": [], "exited": [], "failed": []} | fields))
+    )
 
 
 def test_a_run_is_taken_and_told_as_a_whole(head: HeadRig) -> None:
@@ -50,6 +52,28 @@ def test_a_run_is_taken_and_told_as_a_whole(head: HeadRig) -> None:
     assert list(known.pids) == [20, 21, 22, 23]
     assert known.ends == dict.fromkeys(range(4), Ended(256, 3, 0))
     assert (known.running, known.over) == (0, 4)
+
+
+def test_what_was_killed_is_told_once_at_the_end_and_folded(head: HeadRig) -> None:
+    job = head.spawn("n0,n[4-7]")
+    head.looked()
+    say(head, job, started_runs=[0, 0, 1, 4, 1, 4], pids=[9, 20, 21, 22, 23])
+    say(head, job, exited_runs=[0, 0, 1, 0, 0, 0, 4, 1, 3, 0, 0, 0], killed=[0, 0, 2, 4, 1, 1, 6, 3, 1])
+    # An inventory says it again.
+    head.attach(0, [m.JobInventory(job, [], [0, 0, 0, 0], [], 0, [0, 2])])
+    say(head, job, exited=[7, 4, 9, 0, 0])
+    told = [told for told in head.told() if isinstance(told, c.Done)]
+    assert told == [c.Done(job, "what it left running was ended: 4 processes on n[0,4,6]")]
+    shown = head.machine.jobs.jobs[job].to_json(full=True)
+    assert (shown["left_running"], shown["left_running_by_rank"]) == (4, {"0": 2, "1": 1, "3": 1})
+
+
+@pytest.mark.parametrize("killed", [[4, 0], [4, 9, 1], [3, 0, 1], [4, 0, -1]])
+def test_a_count_that_cannot_be_true_is_a_breach_of_the_protocol(head: HeadRig, killed: list[int]) -> None:
+    job = head.spawn("n[4-7]")
+    with pytest.raises(ProtocolError):
+        say(head, job, started_runs=[4, 0, 4], pids=[20, 21, 22, 23], killed=killed)
+    assert not head.machine.jobs.jobs[job].killed
 
 
 def test_runs_that_ended_alike_are_told_together(head: HeadRig) -> None:

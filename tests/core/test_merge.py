@@ -9,8 +9,10 @@ from heorot.core.merge import (
     LONGEST_WAIT_FACTOR,
     MAX_MERGED_ENTRIES,
     Accumulator,
+    report_for,
 )
 from heorot.core.messages import Failure, Report, encode
+from heorot.core.report_runs import in_runs
 
 
 def over(node: int) -> Report:
@@ -51,6 +53,20 @@ def test_notes_travel_with_the_report() -> None:
     merged.add(Report("1.1", [], [0, 0, 9, 0, 0], [], 1, 1, [note]))
     assert merged.take().notes == [note]
     assert merged.empty
+
+
+def test_what_was_killed_travels_with_the_ends_and_is_left_out_for_nodes_of_others() -> None:
+    merged = Accumulator("1.1", 0b11, 50)
+    merged.add(Report("1.1", [], [0, 0, 0, 0, 0], [], 1, 1, killed=[0, 0, 2]))
+    assert merged.add(Report("1.1", [], [1, 1, 0, 0, 0], [], 1, 1, killed=[1, 1, 3]))
+    report = merged.take()
+    assert report.killed == [0, 0, 2, 1, 1, 3]
+    assert in_runs(report).killed == report.killed
+    part = report_for(0b10, report)
+    assert part is not None
+    assert part.killed == [1, 1, 3]
+    assert merged.empty
+    assert merged.take().killed == []
 
 
 def test_waiting_grows_in_a_burst_within_a_bound_and_is_short_again_after_a_calm() -> None:

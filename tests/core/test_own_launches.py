@@ -110,3 +110,13 @@ def test_a_space_of_an_older_release_runs_what_its_node_has_or_says_that_it_cann
     assert m.decode_ticket(refused.ticket).job == "1.7"
     assert "cannot be sent programs" in refused.text
     assert not node.machine.programs.held
+
+
+def test_a_space_of_an_older_release_is_not_given_what_is_to_linger() -> None:
+    node = NodeRig(0, lingers=False)
+    node.attach()
+    node.launch("1.6", [0], linger=True)
+    node.launch("1.7", [0])
+    (refused,) = node.to_space(m.RefuseLaunch)
+    assert "release that does not know --linger" in refused.text
+    assert [launch.job for launch in node.to_space(m.Launch)] == ["1.7"]

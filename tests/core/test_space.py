@@ -137,6 +137,42 @@ def test_a_rank_is_over_only_when_all_of_it_is() -> None:
     assert sent(driver.advance(0), m.Report)[0].exited == [NODE, 0, 0, 0, 4]
 
 
+def test_what_was_killed_of_a_rank_goes_with_its_end_and_into_each_snapshot() -> None:
+    driver = Driver()
+    first, second = driver.launch(ranks=2)
+    for slot in (first, second):
+        driver.give(e.Started(slot, 500 + slot))
+        driver.give(e.WriteEnded(slot, 1))
+        driver.give(e.WriteEnded(slot, 2))
+        driver.give(e.Exited(slot, 0, False))
+    driver.give(e.Swept(first, 3))
+    driver.give(e.Swept(second))
+    (report,) = sent(driver.advance(100), m.Report)
+    assert (report.exited[1::5], report.killed) == ([0, 1], [NODE, 0, 3])
+    (inventory,) = sent(driver.command(m.Inventorize()), m.Inventory)
+    assert inventory.jobs[0].killed == [0, 3]
+    assert not sent(driver.advance(1000), m.Report)[1:]
+    driver.command(launch("1.1", ranks=2))
+    assert sent(driver.advance(0), m.Report)[-1].killed == [NODE, 0, 3]
+
+
+def test_what_lingers_is_waited_for_and_hears_a_hang_up() -> None:
+    driver = Driver()
+    (slot,) = driver.launch(linger=True, headless_ms=1000)
+    driver.give(e.Started(slot, 500))
+    assert driver.give(e.Exited(slot, 256, False)) == [e.Sweep(slot, linger=True)]
+    driver.give(e.WriteEnded(slot, 1))
+    driver.give(e.Wrote(slot, 2, b"still here"))
+    driver.advance(60_000)
+    assert not [report for report in sent(driver.wanted, m.Report) if report.exited]
+    driver.command(m.Alone(True))
+    assert e.Signal(slot, 1) in driver.advance(1000)
+    assert e.Destroy([slot]) in driver.advance(2000)
+    driver.give(e.Swept(slot))
+    driver.give(e.WriteEnded(slot, 2))
+    assert sent(driver.advance(0), m.Report)[-1].exited == [NODE, 0, 256, 0, 10]
+
+
 def test_a_pipe_that_somebody_else_holds_is_cut_off() -> None:
     driver = Driver()
     (slot,) = driver.launch()
@@ -239,7 +275,7 @@ def test_a_new_agent_hears_the_inventory_first() -> None:
     out = driver.command(m.Inventorize())
     messages = [i.message for i in out if isinstance(i, e.ToAgent)]
     inventory = m.JobInventory("1.1", [1, 501], [0, 7, 3, 0], [], 0)
-    capabilities: Any = {"hears_alone": True, "takes_refusals": True, "shows_images": True}
+    capabilities: Any = {"hears_alone": True, "takes_refusals": True, "shows_images": True, "lingers": True}
     assert messages[0] == m.Inventory(77, [inventory], 5, age_ms=2000, **capabilities)
     assert [(o.rank, o.data) for o in sent(out, m.Output)] == [(0, b"abc"), (1, b"def")]
     assert not sent(driver.advance(1000), m.Report)

@@ -285,7 +285,7 @@ def troubles(job: Job) -> list[str]:
     for rank, status in job["statuses"].items():
         if "code" not in status or status.get("error") or (status["code"] and not alike):
             fates.setdefault(status_text(status, True), []).append(int(rank))
-    lines = []
+    lines = [f"job {job['job']}: {job['text']}"] if job.get("left_running") else []
     for fate, ranks in fates.items():
         nodes = table.fold_nodes(job["rank_nodes"][rank] for rank in ranks)
         lines.append(

@@ -39,6 +39,7 @@ How output is shown:
   --json                at the end, one JSON document with statuses and output
 The job:
   --detach              leave the job running, print its id and end
+  --linger              what a process leaves running stays part of the job until it ends, and is not killed
   --headless SECONDS    end the job on a node that has been without any head for so long
   --max-processes N     end the job if it has more than N processes on a node
   -t, --time            print the wall time to stderr
@@ -80,6 +81,7 @@ _TABLE = OptionTable((
     Option("label", "--label"),
     Option("max_processes", "--max-processes", argument="N"),
     Option("headless", "--headless", argument="SECONDS"),
+    Option("linger", "--linger"),
     Option("image", "--image", argument="auto|send|path"),
     Option("extra", "--with", argument="PATH", repeated=True),
     Option("directory", "--dir", argument="DIR"),
@@ -111,8 +113,8 @@ class BpshOptions:
 
     __slots__ = (
         "argv", "detach", "directory", "divide", "extra", "gather", "headless_ms", "help", "image", "json", "label",
-        "line_bytes", "lines", "max_processes", "nodes", "prefix", "pty", "select", "sequential", "stderr", "stdin",
-        "stdout", "time", "version",
+        "line_bytes", "lines", "linger", "max_processes", "nodes", "prefix", "pty", "select", "sequential", "stderr",
+        "stdin", "stdout", "time", "version",
     )  # fmt: skip
 
     def __init__(self, words: list[str]) -> None:
@@ -164,6 +166,7 @@ class BpshOptions:
         self.json = "json" in values
         self.detach = "detach" in values
         self.label = "label" in values
+        self.linger = "linger" in values
         self.prefix = "prefix" in values
         self.lines = "lines" in values or self.prefix or self.label
         self.divide = "divide" in values

@@ -80,6 +80,8 @@ class Spawn(Message, tag="spawn", frozen=True):
     """... its nodes, as in `Spawned`, and ..."""
     receipt: bytes = b""
     """... the receipt. The launch goes on under this id, and nodes of which no news had come are sent it."""
+    linger: bool = False
+    """What a rank leaves running belongs to it until it ends or is ended; else it is killed with the rank's end."""
 
 
 class Stage(Message, tag="stage", frozen=True):

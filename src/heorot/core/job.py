@@ -123,6 +123,8 @@ class Job:
     """The client wants to know of starts."""
     unread: list[int] = field(default_factory=list)
     """Ranks that have ended and whose node is gone, with the output of theirs that was not read."""
+    killed: dict[int, int] = field(default_factory=dict)
+    """By rank: how many processes that it had left running its node has killed."""
 
     def __post_init__(self) -> None:
         if not self.states:
@@ -141,7 +143,17 @@ class Job:
     @property
     def text(self) -> str:
         """All that its user should know, as one line."""
-        return "; ".join([self.end_reason, *self.notes] if self.end_reason else self.notes)
+        if not self.end_reason and not self.killed:
+            return "; ".join(self.notes)
+        return "; ".join(part for part in (self.end_reason, *self.notes, self._killed_text) if part)
+
+    @property
+    def _killed_text(self) -> str:
+        count = sum(self.killed.values())
+        if not count:
+            return ""
+        nodes = NodeSet.of(self.nodes[rank] for rank in self.killed)
+        return f"what it left running was ended: {count} process{'es' if count > 1 else ''} on {nodes}"
 
     def add_note(self, text: str) -> None:
         """Let the user know. Nodes that say the same say it once; of very many different words the first ones do."""
@@ -294,10 +306,12 @@ class Job:
             "argv": self.ticket.argv if full else cut_short(self.ticket.argv),
             "started_at_ms": self.started_at_ms,
             "text": self.text,
+            "left_running": sum(self.killed.values()),
         }
         if full:
             value["statuses"] = {str(rank): self.ends[rank].to_json() for rank in sorted(self.ends)}
             value["rank_nodes"] = list(self.nodes)
+            value["left_running_by_rank"] = {str(rank): self.killed[rank] for rank in sorted(self.killed)}
             value["pids"] = {str(rank): pid for rank, pid in enumerate(self.pids) if pid}
         return value
 

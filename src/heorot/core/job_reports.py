@@ -66,6 +66,11 @@ class JobReports:
         self._require_valid(job, report)
         for note in report.notes:
             job.add_note(note.text)
+        for index in range(0, len(report.killed), 3):
+            node, rank, count = report.killed[index : index + 3]
+            if _may_tell(mask, node, 1):
+                # Said again, it is the same number again.
+                job.killed[rank] = count
         if report.started_runs or report.exited_runs:
             report = self._take_runs(job, mask, report)
         failed_news: list[tuple[int, int, str]] = []
@@ -122,8 +127,10 @@ class JobReports:
     @staticmethod
     def _require_valid(job: Job, report: m.Report) -> None:
         """See that all ranks are where the report says. Raises ProtocolError."""
-        nodes = report.started[0::3] + report.exited[0::5] + [failure.node for failure in report.failed]
-        ranks = report.started[1::3] + report.exited[1::5] + [failure.rank for failure in report.failed]
+        nodes = report.started[0::3] + report.exited[0::5] + report.killed[0::3]
+        ranks = report.started[1::3] + report.exited[1::5] + report.killed[1::3]
+        nodes += [failure.node for failure in report.failed]
+        ranks += [failure.rank for failure in report.failed]
         runs = [(node, rank, 1) for node, rank in zip(nodes, ranks, strict=True)]
         for size, flat_runs in ((3, report.started_runs), (6, report.exited_runs)):
             runs += zip(flat_runs[0::size], flat_runs[1::size], flat_runs[2::size], strict=True)

@@ -138,6 +138,7 @@ class Jobs:
             image=ask.image,
             program=ask.program,
             program_id=ask.program_id,
+            linger=ask.linger,
         )
 
     def take_back(self, caller: Caller, ask: c.Spawn) -> Job:
@@ -281,12 +282,13 @@ class Jobs:
         if job.released:
             self._context.send_down(here, m.Release(job.id))
             return
-        if len(item.running) % 2 or len(item.exited) % 4:
+        if len(item.running) % 2 or len(item.exited) % 4 or len(item.killed) % 2:
             raise ProtocolError("an inventory with an incomplete record")
         started = [value for i in range(0, len(item.running), 2) for value in (node, *item.running[i : i + 2])]
         exited = [value for i in range(0, len(item.exited), 4) for value in (node, *item.exited[i : i + 4])]
         known = set(item.running[0::2]) | set(item.exited[0::4]) | {failure.rank for failure in item.failed}
-        self.report(1 << node, m.Report(job.id, started, exited, item.failed))
+        killed = [value for i in range(0, len(item.killed), 2) for value in (node, *item.killed[i : i + 2])]
+        self.report(1 << node, m.Report(job.id, started, exited, item.failed, killed=killed))
         if job.released:
             return
         if any(rank not in known and job.states[rank] == PENDING for rank in m.ranks_on(job.ticket, node)):

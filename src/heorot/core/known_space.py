@@ -18,6 +18,7 @@ class KnownSpace:
         """The last job before the head knew this incarnation; empty: it does not know it yet."""
         self.takes_refusals = False
         self.shows_images = False
+        self.lingers = False
         self._hears_alone = False
 
     def introduced(self, inventory: m.Inventory) -> None:
@@ -26,6 +27,7 @@ class KnownSpace:
         self.admitted_after = inventory.after
         self.takes_refusals = inventory.takes_refusals
         self.shows_images = inventory.shows_images
+        self.lingers = inventory.lingers
         self._hears_alone = inventory.hears_alone
 
     def give(self, payload: bytes) -> None:

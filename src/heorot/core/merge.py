@@ -30,6 +30,7 @@ class Accumulator:
         "expected",
         "failed",
         "job",
+        "killed",
         "nodes_over",
         "nodes_started",
         "notes",
@@ -54,6 +55,7 @@ class Accumulator:
         self.exited: list[int] = []
         self.failed: list[Failure] = []
         self.notes: list[Failure] = []
+        self.killed: list[int] = []
         self.pending_started = 0
         self.pending_over = 0
 
@@ -63,6 +65,7 @@ class Accumulator:
         self.exited += report.exited
         self.failed += report.failed
         self.notes += report.notes
+        self.killed += report.killed
         self.pending_started = min(self.pending_started + report.nodes_started, MAX_NODES)
         self.pending_over = min(self.pending_over + report.nodes_over, MAX_NODES)
         before_started, before_over = self.nodes_started, self.nodes_over
@@ -80,9 +83,10 @@ class Accumulator:
     def take(self) -> Report:
         """Return what was merged since the last call, and forget it."""
         report = Report(
-            self.job, self.started, self.exited, self.failed, self.pending_started, self.pending_over, self.notes
-        )
-        self.started, self.exited, self.failed, self.notes = [], [], [], []
+            self.job, self.started, self.exited, self.failed, self.pending_started, self.pending_over, self.notes,
+            killed=self.killed,
+        )  # fmt: skip
+        self.started, self.exited, self.failed, self.notes, self.killed = [], [], [], [], []
         self.pending_started = self.pending_over = 0
         return report
 
@@ -105,7 +109,7 @@ class Accumulator:
     @property
     def empty(self) -> bool:
         """True if nothing waits to be forwarded."""
-        news = self.started or self.exited or self.failed or self.notes
+        news = self.started or self.exited or self.failed or self.notes or self.killed
         return not (news or self.pending_started or self.pending_over)
 
     @property
@@ -130,5 +134,6 @@ def report_for(mask: int, report: Report) -> Report | None:
         flat(report.exited, 5),
         [failure for failure in report.failed if mask >> failure.node & 1],
         notes=[note for note in report.notes if mask >> note.node & 1],
+        killed=flat(report.killed, 3),
     )
-    return part if part.started or part.exited or part.failed or part.notes else None
+    return part if part.started or part.exited or part.failed or part.notes or part.killed else None

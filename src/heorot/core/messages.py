@@ -127,6 +127,8 @@ class Report(Message, tag=7, frozen=True):
     """Of the ranks of `started_runs`, in order."""
     exited_runs: list[int] = msgspec.field(default_factory=list)
     """Flat: first node, first rank, count, and as in `exited` how all of these ended."""
+    killed: list[int] = msgspec.field(default_factory=list)
+    """Flat: node, rank, count: so many processes that this rank had left running were killed. With its end."""
 
 
 class Failure(Message, frozen=True):
@@ -281,6 +283,8 @@ class Ticket(Message, frozen=True):
     program_id: bytes = b""
     """With `image`: a node whose own file at `program` has this content (`heorot.core.image.file_id`) needs no image;
     empty: every node does."""
+    linger: bool = False
+    """What a rank leaves running belongs to it until that ends; else it is killed when the rank's own process ended."""
 
 
 class Stdin(Message, tag=49, frozen=True):
@@ -417,6 +421,8 @@ class Inventory(Message, tag=80, frozen=True):
     """For how long this incarnation has existed."""
     shows_images: bool = False
     """The space understands `Launch.view` and `Launch.waits`."""
+    lingers: bool = False
+    """The space understands `Ticket.linger`."""
 
 
 class JobInventory(Message, frozen=True):
@@ -430,6 +436,8 @@ class JobInventory(Message, frozen=True):
     failed: list[Failure]
     stdin_offset: Count
     """Up to here all ranks of this node have taken the broadcast input."""
+    killed: list[int] = msgspec.field(default_factory=list)
+    """Flat: rank, count, of ranks in `exited`; as in `Report`."""
 
 
 class Output(Message, tag=81, frozen=True):

@@ -63,6 +63,9 @@ class OwnLaunches:
         if problem:
             context.log("error", f"launch {launch.job} refused: {problem}")
             self._fail(launch, self._refusal(problem))
+        elif ticket.linger and not space.lingers:
+            # It would kill what is to stay.
+            self._fail(launch, f"the bpinit of n{context.config.node} is of a release that does not know --linger")
         elif ticket.image and space.shows_images:
             if m.ranks_on(ticket, context.config.node):
                 self.programs.hold(launch, ticket)

@@ -122,7 +122,7 @@ def check(report: Report) -> None:
         If a record is incomplete, a number cannot be what it says, or there are more ranks than a job can have.
     """
     started, exited, started_runs, exited_runs = report.started, report.exited, report.started_runs, report.exited_runs
-    if len(started) % 3 or len(exited) % 5 or len(started_runs) % 3 or len(exited_runs) % 6:
+    if len(started) % 3 or len(exited) % 5 or len(started_runs) % 3 or len(exited_runs) % 6 or len(report.killed) % 3:
         raise ProtocolError("a report with an incomplete record")
     counts = started_runs[2::3], exited_runs[2::6]
     if min(map(min, filter(None, counts)), default=1) < 1:
@@ -131,6 +131,9 @@ def check(report: Report) -> None:
         raise ProtocolError(f"a report with {len(report.pids)} PIDs for {sum(counts[0])} ranks")
     if sum(counts[1]) > MAX_RANKS:
         raise ProtocolError(f"a report of {sum(counts[1])} ranks; no job has more than {MAX_RANKS}")
+    if report.killed:
+        _require("rank", MAX_RANKS - 1, report.killed[1::3])
+        _require("number of processes", MAX_PID, report.killed[2::3])
     _require("rank", MAX_RANKS - 1, started[1::3], exited[1::5], started_runs[1::3], exited_runs[1::6])
     _require("PID", MAX_PID, started[2::3], report.pids)
     _require("wait status", MAX_WAIT_STATUS, exited[2::5], exited_runs[3::6])

@@ -192,7 +192,7 @@ class Space:
         assert self._began_ms is not None
         age_ms = self._turn.now - self._began_ms
         self._turn.send(
-            m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, True, True, age_ms, True)
+            m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, True, True, age_ms, True, True)
         )
         for job in self.jobs.values():
             job.muted = False

@@ -100,7 +100,7 @@ class Solitude:
         job.note(Failure(self._node, first.number, 0, text))
         self._tell(job, self._turn.now)
         for rank in job.ranks.values():
-            if rank.state == RUNNING:
+            if rank.state == RUNNING or (rank.state == EXITED and job.linger):
                 self._turn.out.append(e.Signal(rank.slot, SIGHUP))
             elif rank.state == QUEUED:
                 rank.pending_signals.append(SIGKILL)

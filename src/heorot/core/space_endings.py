@@ -56,7 +56,7 @@ class Endings:
         if event.clean:
             self.swept(e.Swept(event.slot))
         else:
-            self._turn.out.append(e.Sweep(event.slot))
+            self._turn.out.append(e.Sweep(event.slot, rank is not None and rank.job is not None and rank.job.linger))
 
     def swept(self, event: e.Swept) -> None:
         """Nothing is left of what a rank has started."""
@@ -65,6 +65,7 @@ class Endings:
             self._turn.out += (e.CloseOutputs(event.slot), e.ForgetSlots([event.slot]))
             return
         rank.swept = True
+        rank.killed = event.killed
         if rank.job is None:
             self._turn.out.append(e.CloseOutputs(event.slot))
         elif not all(rank.output_ended):
@@ -98,6 +99,8 @@ class Endings:
             job.note(m.Failure(self._node, rank.number, 0, job.caveat))
             job.caveat = ""
         job.exited += (self._node, rank.number, rank.status, rank.written(0), rank.written(1))
+        if rank.killed:
+            job.killed += (self._node, rank.number, rank.killed)
         self._tell(job, self._turn.now if job.live == 0 else self._turn.now + EXIT_DELAY_MS)
 
     def tick(self) -> None:

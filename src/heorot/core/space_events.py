@@ -118,6 +118,8 @@ class Swept(Struct, gc=False):
     """The answer to `Sweep`: no process of the slot is left."""
 
     slot: int
+    killed: int = 0
+    """How many were killed that would have gone on, beside what `Destroy` has ended."""
 
 
 class Fed(Struct, gc=False):
@@ -233,7 +235,7 @@ class ResumeReading(Struct, gc=False):
 
 
 class Signal(Struct, gc=False):
-    """Send a signal to the rank's process group."""
+    """Send a signal to the rank's process group; if its process was reaped, to all that it has left."""
 
     slot: int
     signal: int
@@ -246,9 +248,11 @@ class Destroy(Struct, gc=False):
 
 
 class Sweep(Struct, gc=False):
-    """Kill what the slot's process left behind; answered by `Swept` when nothing is left."""
+    """Kill what the slot's process left behind and does not end in a moment; answered by `Swept` when nothing is left.
+    With `linger`, kill nothing before `Destroy`: it may take any time until nothing is left."""
 
     slot: int
+    linger: bool = False
 
 
 class CloseOutputs(Struct, gc=False):

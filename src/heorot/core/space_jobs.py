@@ -23,6 +23,7 @@ class Rank:
         "feeding",
         "input",
         "job",
+        "killed",
         "number",
         "output_ended",
         "outputs",
@@ -46,6 +47,8 @@ class Rank:
         self.pid = 0
         self.status = 0
         self.swept = False
+        self.killed = 0
+        """How many processes that it had left running were killed."""
         self.failure: Failure | None = None
         # Index 0 is stdout, 1 is stderr; most ranks never write, so a stream is made by its first byte.
         self.outputs: list[OutputStream | None] = [None, None]
@@ -134,8 +137,10 @@ class Job:
         "hung_up",
         "id",
         "issued_at_ms",
+        "killed",
         "launch",
         "limit_hit",
+        "linger",
         "live",
         "max_processes",
         "muted",
@@ -162,6 +167,7 @@ class Job:
         self.window_bytes = window_bytes
         self.max_processes = ticket.max_processes
         self.headless_ms = ticket.headless_ms
+        self.linger = ticket.linger
         self.takes_input = ticket.stdin == b""
         self.attended = ticket.attended
         self.reading = 0
@@ -185,6 +191,7 @@ class Job:
         self.exited: list[int] = []
         self.failed: list[Failure] = []
         self.notes: list[Failure] = []
+        self.killed: list[int] = []
         self.started_told = False
         self.over_told = False
         self.all_notes: list[Failure] = []
@@ -199,7 +206,7 @@ class Job:
 
     def repeat_everything(self, node: int) -> None:
         """Let the next report say everything again."""
-        self.started, self.exited, self.failed = [], [], []
+        self.started, self.exited, self.failed, self.killed = [], [], [], []
         self.notes = list(self.all_notes)
         self.started_told = self.over_told = False
         for rank in self.ranks.values():
@@ -210,6 +217,8 @@ class Job:
                     self.started += (node, rank.number, rank.pid)
                 if rank.state == OVER:
                     self.exited += (node, rank.number, rank.status, rank.written(0), rank.written(1))
+                    if rank.killed:
+                        self.killed += (node, rank.number, rank.killed)
 
     def take_report(self) -> Report | None:
         """Return what there is to report, once."""
@@ -220,8 +229,10 @@ class Job:
             nodes_over, self.over_told = 1, True
         if not (self.started or self.exited or self.failed or self.notes or nodes_started or nodes_over):
             return None
-        report = Report(self.id, self.started, self.exited, self.failed, nodes_started, nodes_over, self.notes)
-        self.started, self.exited, self.failed, self.notes = [], [], [], []
+        report = Report(
+            self.id, self.started, self.exited, self.failed, nodes_started, nodes_over, self.notes, killed=self.killed
+        )
+        self.started, self.exited, self.failed, self.notes, self.killed = [], [], [], [], []
         return report
 
     def inventory(self) -> JobInventory:
@@ -229,16 +240,19 @@ class Job:
         running: list[int] = []
         exited: list[int] = []
         failed: list[Failure] = []
+        killed: list[int] = []
         for rank in self.ranks.values():
             if rank.state == OVER:
                 exited += (rank.number, rank.status, rank.written(0), rank.written(1))
+                if rank.killed:
+                    killed += (rank.number, rank.killed)
             elif rank.state == FAILED and rank.failure is not None:
                 failed.append(rank.failure)
             elif rank.state != QUEUED:
                 running += (rank.number, rank.pid)
-        self.started, self.exited, self.failed = [], [], []
+        self.started, self.exited, self.failed, self.killed = [], [], [], []
         self.notes = list(self.all_notes)
-        return JobInventory(self.id, running, exited, failed, self.stdin_offset())
+        return JobInventory(self.id, running, exited, failed, self.stdin_offset(), killed)
 
     def stdin_offset(self) -> int:
         """Up to here every rank has taken the broadcast input."""

@@ -395,7 +395,9 @@ class Daemon:
 
     def _signal(self, instruction: e.Signal) -> None:
         child = self._census.by_slot.get(instruction.slot)
-        if child is not None and not child.reaped:
+        if child is not None and child.reaped:
+            self._reaper.signal_left(child, instruction.signal)
+        elif child is not None:
             send(-child.pid, instruction.signal)
 
     def _select(self, instruction: e.Select) -> None:

@@ -25,6 +25,7 @@ class Child:
         "ends",
         "input",
         "job",
+        "killed",
         "last_input_byte",
         "pid",
         "rank",
@@ -53,6 +54,8 @@ class Child:
         self.reaped = False
         self.doomed = False
         """To be destroyed with all of its descendants."""
+        self.killed = 0
+        """How many processes that it left running were killed, though nobody had asked for that."""
 
 
 class Census:
@@ -98,6 +101,14 @@ class Census:
         if stat is None:
             return None
         return self.sessions.get(stat.session) or self._by_environment(pid)
+
+    def session_ended(self, child: Child, left: list[int]) -> None:
+        """Forget the session of a rank whose own process is reaped if none of what it left is in it.
+
+        Its number may be given to another process then, whose session would be taken for this rank's.
+        """
+        if self.sessions.get(child.pid) is child and not any(_session(pid) == child.pid for pid in left):
+            del self.sessions[child.pid]
 
     def _by_environment(self, pid: int) -> Child | None:
         found = proctable.markers(pid)
@@ -215,8 +226,10 @@ class Census:
                 for pid in group_pids:
                     send(pid, number)
 
-    def freeze_and_kill(self, condemned: Callable[[Child | None], bool]) -> None:
+    def freeze_and_kill(self, condemned: Callable[[Child | None], bool]) -> list[tuple[int, Child | None]]:
         """Kill all processes of the condemned children, whatever they do: for those that outrun `exterminate`.
+
+        Return those that lived, and whose they were.
 
         PID 1 can stop all other processes of its namespace in one step. What is not condemned goes on a moment later.
         """
@@ -225,11 +238,15 @@ class Census:
         os.kill(-1, signal.SIGSTOP)
         # Until those that were in a system call have stopped; there cannot be many that are still to be seen.
         time.sleep(0.002)
+        killed: list[tuple[int, Child | None]] = []
         for stat, owner in self.everyone():
             if condemned(owner):
                 send(stat.pid, signal.SIGKILL)
+                if stat.state not in "ZX":
+                    killed.append((stat.pid, owner))
             elif stat.pid not in resting:
                 send(stat.pid, signal.SIGCONT)
+        return killed
 
 
 def _matches(
@@ -241,6 +258,13 @@ def _matches(
     if slots is not None and (owner is None or owner.slot not in slots):
         return False
     return pids is None or stat.pid in pids or -stat.group in pids
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def send(pid: int, number: int) -> None:

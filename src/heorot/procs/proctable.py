@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import NamedTuple
 
@@ -128,6 +129,23 @@ def real_uid(pid: int) -> int | None:
 def _uid_of(status: bytes) -> int:
     at = status.find(b"\nUid:")
     return int(status[at + 5 :].split(None, 1)[0])
+
+
+def would_go_on(pid: int) -> bool:
+    """Say whether a process lives, and is not about to end: in its exit, or with a signal pending that ends it."""
+    try:
+        # After the parenthesized name: the state, and seventh PF_EXITING (4) among the flags of the kernel.
+        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        status = _read(f"/proc/{pid}/status", 4096)
+    except OSError:
+        return False
+    if len(fields) < 7 or fields[0] in (b"Z", b"X") or int(fields[6]) & 4:
+        return False
+    # Whatever signal ends a process, the kernel makes SIGKILL of it for each thread.
+    pending = 0
+    for word in (b"\nSigPnd:", b"\nShdPnd:"):
+        pending |= int(status.partition(word)[2].split(None, 1)[0], 16)
+    return not pending & 1 << signal.SIGKILL - 1
 
 
 def boot_time_ms() -> int:

@@ -1,4 +1,8 @@
-"""The end of processes: reaping, killing what ended ranks have left, ending jobs that exceed their limit."""
+"""The end of processes: reaping, ending what ended ranks have left, ending jobs that exceed their limit.
+
+What a rank has left when its own process ended is given a moment to end by itself, as the last of a pipeline does, and
+is killed then; in a job that lingers it is left alone until it ends or is ended. Those that are killed are counted.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,23 @@ import signal
 from collections.abc import Callable
 
 from heorot.core import space_events as e
+from heorot.procs import proctable
 from heorot.procs.census import Census, Child, send, tree
 from heorot.procs.clock import now_ms
 from heorot.procs.pids import PidRange
 
 _REAPED_PER_TURN = 4096
 _SWEEP_INTERVAL_MS = 5
+_LINGER_INTERVAL_MS = 1_000
+"""What lingers is looked at so often, beside each time that an orphan ends: its owner may be told by its environment
+only, and that can change without a word."""
+_GRACE_MS = 250
+"""What a rank has left may end by itself within this time: then nobody has killed it."""
+_GRACED_PROCESSES = 16
+"""If it has left more, they may be about to become many more, and are not waited for."""
+_COUNTED_PROCESSES = 256
+"""Of more, it is not looked at whether each is about to end anyway."""
+_NEVER_MS = 1 << 62
 _LIMIT_INTERVAL_MS = 100
 _LIMIT_FORKS = 8
 """Processes are counted only if so many were made since the last time."""
@@ -47,10 +62,13 @@ class Reaper:
         self._pids = pids
         self._emit = emit
         self._finish = finish
-        self._sweeping: set[int] = set()
+        self._sweeping: dict[int, int] = {}
+        """By slot: until when what is left of it may end by itself."""
         self._sweep_at = 0
+        self._swept_at = 0
         self._rounds = 0
         self._stopped: set[int] = set()
+        self._counted: set[int] = set()
         self._owners: dict[int, tuple[int, Child | None]] = {}
         """Of orphans that were looked at before: until when to look again if it is nobody's, and whose it is."""
         self._limits: dict[str, int] = {}
@@ -98,7 +116,9 @@ class Reaper:
             child = by_pid.get(pid)
             if child is None:
                 self._owners.pop(pid, None)
-                self._sweep_at = 0
+                # At once while something is being killed; else orphans that come and go shall not keep us busy.
+                due_ms = 0 if self._rounds else self._swept_at + _SWEEP_INTERVAL_MS
+                self._sweep_at = min(self._sweep_at, due_ms)
                 continue
             self._census.reaped(child)
             ended.append((child, status))
@@ -107,21 +127,18 @@ class Reaper:
             signal.raise_signal(signal.SIGCHLD)
         if not ended:
             return
-        clean = alone or self._pids.nobody_forked()
-        if not clean:
-            for child, _ in ended:
+        # What a process has left is a child of ours before it can be reaped.
+        clean = alone or self._pids.nobody_forked() or not self._census.orphans()
+        for child, status in ended:
+            if child.doomed and not clean:
                 # Normally all of what is left; the rest is found by sweeping.
                 send(-child.pid, signal.SIGKILL)
-            clean = not self._census.orphans()
-        for child, status in ended:
             self._finish(child)
             self._emit(e.Exited(child.slot, status, clean))
         if not by_pid:
-            self._limits.clear()
-            self._limit_at = None
             self._pids.all_gone()
-            if not self._sweeping:
-                self._hurry(False)
+            if clean and not self._sweeping:
+                self._rest()
 
     def destroy(self, instruction: e.Destroy) -> None:
         """Carry out `Destroy`."""
@@ -129,6 +146,7 @@ class Reaper:
             child = self._census.by_slot.get(slot)
             if child is not None:
                 child.doomed = True
+                self._sweep_at = 0
                 if not child.reaped:
                     send(-child.pid, signal.SIGKILL)
                     send(child.pid, signal.SIGKILL)
@@ -137,51 +155,85 @@ class Reaper:
 
     def sweep(self, instruction: e.Sweep) -> None:
         """Carry out `Sweep`."""
-        self._sweeping.add(instruction.slot)
+        self._sweeping[instruction.slot] = _NEVER_MS if instruction.linger else now_ms() + _GRACE_MS
         self._sweep_at = 0
 
+    def signal_left(self, child: Child, number: int) -> None:
+        """Send a signal to all that a rank has left whose own process is reaped."""
+        for pid in tree([pid for pid in self._census.orphans() if self._census.owner_of_orphan(pid) is child]):
+            send(pid, number)
+
     def _sweep_round(self) -> None:
-        """Kill what ended ranks have left behind, and report those that left nothing."""
+        """End what ended ranks have left behind and may not keep, and report those of which nothing is left."""
         census = self._census
+        now = self._swept_at = now_ms()
+        waiting = {slot: until_ms for slot, until_ms in self._sweeping.items() if until_ms > now}
+        for slot in list(waiting):
+            child = census.by_slot.get(slot)
+            if child is None or child.doomed:
+                del waiting[slot]
         # If all ranks that still run are to be destroyed, so is everything: no time is lost in asking whose it is.
-        everything = all(child.doomed for child in census.by_pid.values())
-        victims: list[int] = []
+        everything = not waiting and all(child.doomed for child in census.by_pid.values())
+        victims: dict[int, Child | None] = {}
+        left: dict[int, list[int]] = {}
         kept: dict[int, tuple[int, Child | None]] = {}
         unsure = False
         # Those that end while this round kills and reaps were not looked for in it.
         sought = frozenset(self._sweeping)
-        unfinished: set[int] = set()
         for pid in census.orphans():
-            if everything:
-                victims.append(pid)
-                continue
-            until_ms, owner = self._owners.get(pid) or (now_ms() + _DOUBT_MS, None)
-            if owner is None and now_ms() < until_ms:
+            until_ms, owner = self._owners.get(pid) or (now + _DOUBT_MS, None)
+            if not everything and owner is None and now < until_ms:
                 # In the middle of an execve a process shows no environment.
                 owner = census.owner_of_orphan(pid)
                 unsure = unsure or owner is None
             kept[pid] = until_ms, owner
-            if owner is not None and (owner.reaped or owner.doomed):
-                victims.append(pid)
-                unfinished.add(owner.slot)
+            if everything:
+                victims[pid] = owner
+            elif owner is not None and (owner.reaped or owner.doomed):
+                left.setdefault(owner.slot, []).append(pid)
+                if owner.slot not in waiting:
+                    victims[pid] = owner
         self._owners = kept
-        self._sweep_at = now_ms() + _SWEEP_INTERVAL_MS
+        self._sweep_at = now + (_SWEEP_INTERVAL_MS if victims or unsure else _LINGER_INTERVAL_MS)
+        for slot, until_ms in waiting.items():
+            pids = left.get(slot, [])
+            if until_ms == _NEVER_MS:
+                census.session_ended(census.by_slot[slot], pids)
+            elif len(pids) > _GRACED_PROCESSES:
+                victims.update(dict.fromkeys(pids, census.by_slot[slot]))
+            elif pids:
+                self._sweep_at = min(self._sweep_at, until_ms)
         if victims:
             self._kill(victims, everything)
             if self._stopped:
                 self._sweep_at = 0
             self.reap()
+        elif not unsure:
+            # What is left now may stay for long.
+            self._calm()
         if not (victims and everything) and not unsure:
-            for slot in sorted(sought - unfinished):
-                self._sweeping.discard(slot)
-                self._emit(e.Swept(slot))
+            for slot in sorted(sought - left.keys()):
+                self._sweeping.pop(slot, None)
+                child = census.by_slot.get(slot)
+                self._emit(e.Swept(slot, child.killed if child is not None else 0))
         if not self._sweeping:
-            self._rounds = 0
-            self._stopped.clear()
+            self._calm()
             if not census.by_pid:
-                self._hurry(False)
+                self._rest()
 
-    def _kill(self, victims: list[int], everything: bool) -> None:
+    def _calm(self) -> None:
+        """Nothing is to be killed for now."""
+        self._rounds = 0
+        self._stopped.clear()
+        self._counted.clear()
+
+    def _rest(self) -> None:
+        """No rank is here, and nothing of any."""
+        self._limits.clear()
+        self._limit_at = None
+        self._hurry(False)
+
+    def _kill(self, victims: dict[int, Child | None], everything: bool) -> None:
         """Kill processes with their descendants.
 
         Those that multiply are stopped, one after the other, until nothing new appears (what is stopped still counts
@@ -190,26 +242,57 @@ class Reaper:
         """
         self._rounds += 1
         if self._rounds <= _KILLING_ROUNDS:
-            for pid in tree(victims):
-                send(pid, signal.SIGKILL)
+            of_owner: dict[Child | None, list[int]] = {}
+            for pid, owner in victims.items():
+                of_owner.setdefault(owner, []).append(pid)
+            for owner, roots in of_owner.items():
+                pids = tree(roots)
+                self._count(owner, pids)
+                if owner is not None and any(_in_group(pid, owner.pid) for pid in roots):
+                    # Normally all of them, so that none escapes by a fork.
+                    send(-owner.pid, signal.SIGKILL)
+                for pid in pids:
+                    send(pid, signal.SIGKILL)
             return
         self._hurry(True)
         if self._rounds > _PATIENT_ROUNDS and self._census.isolated:
             self._stopped.clear()
-            self._census.freeze_and_kill(
-                lambda child: everything or (child is not None and (child.reaped or child.doomed))
-            )
+            for pid, owner in self._census.freeze_and_kill(lambda child: everything or self._may_not_stay(child)):
+                self._count(owner, [pid], sure=True)
             return
         fresh = [pid for pid in victims if pid not in self._stopped] or [
-            pid for pid in tree(victims) if pid not in self._stopped
+            pid for pid in tree(list(victims)) if pid not in self._stopped
         ]
         for pid in fresh:
+            self._count(victims.get(pid), [pid])
             send(pid, signal.SIGSTOP)
         self._stopped.update(fresh)
         if not fresh:
             for pid in sorted(self._stopped):
                 send(pid, signal.SIGKILL)
             self._stopped.clear()
+
+    def _may_not_stay(self, child: Child | None) -> bool:
+        if child is None or child.doomed:
+            return child is not None
+        return child.reaped and self._sweeping.get(child.slot) != _NEVER_MS
+
+    def _count(self, owner: Child | None, pids: list[int], *, sure: bool = False) -> None:
+        """Count for the rank that left them those of these processes that would not have ended just now (`sure`: all).
+
+        Nobody is told of what was killed because somebody wanted the end of all of its job.
+        """
+        if owner is None:
+            # Nobody knows whose it was; a rank that has just ended is the only one that can tell of it.
+            ended = (slot for slot, until_ms in self._sweeping.items() if until_ms != _NEVER_MS)
+            children = (self._census.by_slot.get(slot) for slot in ended)
+            owner = next((child for child in children if child is not None), None)
+        if owner is None or owner.doomed:
+            return
+        fresh = [pid for pid in pids if pid not in self._counted]
+        self._counted.update(fresh)
+        sure = sure or len(fresh) > _COUNTED_PROCESSES
+        owner.killed += len(fresh) if sure else sum(map(proctable.would_go_on, fresh))
 
     # ------------------------------------------------------------------ limits
 
@@ -218,7 +301,7 @@ class Reaper:
         last = self._pids.last()
         self._pids.aim(last)
         if abs(last - self._counted_at_pid) < _LIMIT_FORKS:
-            if not self._sweeping:
+            if not self._rounds:
                 self._hurry(False)
             return
         self._counted_at_pid = last
@@ -238,3 +321,11 @@ class Reaper:
         policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK if on else os.SCHED_OTHER
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, policy, os.sched_param(1 if on else 0))
+
+
+def _in_group(pid: int, leader: int) -> bool:
+    """Say whether a process is in the group and the session that a rank has led, whose number is no other's then."""
+    try:
+        return os.getpgid(pid) == leader == os.getsid(pid)
+    except OSError:
+        return False

@@ -140,7 +140,10 @@ class Checks:
         self.truth.jobs[job.id] = known
 
     def killed(self, host: NodeHost, job: str, rank: int, signal: int) -> None:
-        """NoLostJob: a process is killed only if a user wants that, or because a head has told that it is lost."""
+        """NoLostJob: a process is killed only if a user wants that, or because a head has told that it is lost.
+
+        What ranks have left running is killed, and that is told, unless it is to linger.
+        """
         if not self._may_be_killed(job, rank):
             self.world.violated(
                 "NoLostJob", f"{job} r{rank} is killed on n{host.node} with signal {signal}: by nobody's wish"
@@ -195,6 +198,8 @@ class Checks:
             truth = RankTruth(0, 0, 0, status=status)
         if truth is None or truth.status != status:
             self.world.violated("ExitOnce", f"{job} r{rank} is said to have ended with {status}; in truth {truth}")
+        if truth.lingers:
+            self.world.violated("ExitOnce", f"{job} r{rank} is said to be over, and something that it started lingers")
         if [size_1, size_2] != truth.written:
             self.world.violated("StreamExact", f"{job} r{rank} is said to have written {size_1}, {size_2}; {truth}")
 
@@ -204,6 +209,17 @@ class Checks:
         excused = any(word in text for word in ("refuse", "released", *NO_PROGRAM))
         if (job, rank) not in self.truth.failures and not excused:
             self.world.violated("ExitOnce", f"{job} r{rank} is said to have failed ({text}), and nobody tried")
+
+    def told_what_was_killed(self, job: str, ranks: set[int], text: str) -> None:
+        """ExitOnce: whoever is told how these ranks have ended is told what was killed of them, once, and no more."""
+        killed = {rank: truth.left_killed for rank in ranks if (truth := self.truth.ranks.get((job, rank))) is not None}
+        count = sum(killed.values())
+        nodes = NodeSet.of(self.truth.jobs[job].nodes[rank] for rank in killed if killed[rank])
+        told = re.search(r"left running was ended: (\d+) process(?:es)? on (\S+)$", text)
+        if (told is None) != (count == 0) or (told and (int(told[1]), told[2]) != (count, str(nodes))):
+            self.world.violated(
+                "ExitOnce", f"{job} left {count} processes on {nodes or 'no node'} that were killed: {text!r}"
+            )
 
     def lost(self, job: str, rank: int, node: int, epoch: int) -> None:
         """A client was told by the head of this epoch that a rank is gone with its node."""
@@ -230,7 +246,7 @@ class Checks:
     def runs(self, job: str, rank: int) -> bool:
         """Say whether this rank's process exists."""
         truth = self.truth.ranks.get((job, rank))
-        return truth is not None and truth.status is None and not truth.lost
+        return truth is not None and (truth.status is None or truth.lingers) and not truth.lost
 
     def running(self, job: str) -> list[int]:
         """Return the ranks of a job that run."""

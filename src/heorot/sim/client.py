@@ -49,6 +49,7 @@ class Plan:
     image: VirtualImage | None = None
     """What the job is started from; None: what the nodes have."""
     always_send: bool = False
+    linger: bool = False
 
 
 class Client:
@@ -119,7 +120,7 @@ class Client:
             return
         self._launch = c.Spawn(
             self._request(), plan.nodes, plan.select, plan.argv, [b"A=b"], b"/", 18, [], plan.stdin, b"", b"", [],
-            plan.detached, key=self.world.random.randbytes(16),
+            plan.detached, key=self.world.random.randbytes(16), linger=plan.linger,
         )  # fmt: skip
         if plan.image is not None:
             self._upload = Upload(plan.image.offer(), plan.image.chunk)
@@ -238,7 +239,7 @@ class Client:
         elif isinstance(message, c.ClientStdinAck):
             self._feeding.taken(message)
         else:
-            reading.all_told()
+            reading.all_told(message.text)
         self._maybe_release(reading)
 
     def _send_image(self, message: c.ImageWanted | c.ImageTook) -> None:

@@ -240,6 +240,7 @@ class Cluster:
         nodes, select = self._nodes()
         argv = [kind.encode(), b"%d" % world.between(0, 1 << 30), b"%d" % settings.largest_write_bytes]
         plan = Plan(nodes, select, argv, world.chance(settings.detached_rate), None)
+        plan.linger = argv[1][-1:] in b"02468"
         if kind == "reader":
             plan.stdin = b""
             plan.input_size = world.between(0, random.choice((10, 50_000, 1_500_000)))

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from heorot.core import messages as m
+from heorot.core import space_events as e
 from heorot.core.head import HeadMachine
 from heorot.core.message_tags import TAG_INVENTORIZE
 from heorot.core.node import NodeMachine
@@ -150,16 +151,49 @@ def _never_rebalances(head: Any) -> None:
     head._rebalance_soon = lambda: None
 
 
+def _ends_what_lingers(space: Any) -> None:
+    """What a rank leaves is killed, though it is to linger."""
+    honest = space._handlers[e.Exited]
+
+    def exited(event: e.Exited) -> None:
+        honest(event)
+        space._turn.out[:] = [e.Sweep(item.slot) if isinstance(item, e.Sweep) else item for item in space._turn.out]
+
+    space._handlers[e.Exited] = exited
+
+
+def _forgets_what_it_killed(space: Any) -> None:
+    """The snapshot for a new way to the head does not say what was killed of the ranks in it."""
+    honest = space._handlers[m.Inventorize]
+
+    def inventorize(command: m.Inventorize) -> None:
+        honest(command)
+        for item in space._turn.out:
+            if isinstance(item, e.ToAgent) and isinstance(item.message, m.Inventory):
+                item.message = replace(item.message, jobs=[replace(job, killed=[]) for job in item.message.jobs])
+
+    space._handlers[m.Inventorize] = inventorize
+
+
+def _passes_no_counts_on(node: Any) -> None:
+    """A relay drops from reports what was killed of ranks that have ended."""
+    honest = node.reports.merge
+    node.reports.merge = lambda report: honest(replace(report, killed=[]))
+
+
 SPACE: dict[str, Callable[[Any], None]] = {
     "space-starts-again": _starts_again,
     "space-forgets-released-jobs": _forgets_released_jobs,
     "space-sends-nothing-again": _sends_nothing_again,
     "space-sends-beyond-the-window": _sends_beyond_the_window,
+    "space-ends-what-lingers": _ends_what_lingers,
+    "space-forgets-what-it-killed": _forgets_what_it_killed,
 }
 NODE: dict[str, Callable[[Any], None]] = {
     "node-obeys-any-epoch": _obeys_any_epoch,
     "node-waits-for-reports-forever": _waits_for_reports_forever,
     "node-asks-no-inventory": _asks_no_inventory,
+    "node-passes-no-counts-on": _passes_no_counts_on,
 }
 HEAD: dict[str, Callable[[Any], None]] = {
     "head-ignores-incarnations": _ignores_incarnations,

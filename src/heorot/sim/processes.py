@@ -44,7 +44,9 @@ def script_of(argv: list[bytes], rank: int) -> list[Action]:
         script.append(("write", 1, random.randint(1, largest)))
         script.append(("wait", 3_600_000_000, 0))
     elif kind == "parent":
-        script += [("fork", random.randint(0, 1), 0), ("write", 1, random.randint(1, largest))]
+        # Drawn apart, as what a process leaves may end by itself.
+        life_us = Random(f"{variation} {rank}").choice((2_000, 50_000, 1_000_000, 6_000_000))
+        script += [("fork", random.randint(0, 1), life_us), ("write", 1, random.randint(1, largest))]
     script.append(("wait", random.choice((0, 1_000, 300_000, 2_000_000)), 0))
     script.append(("exit", random.choice((0, 0, 1, 42)) << 8 if random.random() < 0.8 else random.choice((6, 11)), 0))
     return script
@@ -54,24 +56,27 @@ class Process:
     """A rank's process, and whether something that it started is left."""
 
     __slots__ = (
-        "blocked", "closed_input", "ended", "fed", "feed_end", "holds_pipe", "ignores_hangup", "job", "leftover",
-        "outputs_ended", "paused", "piped", "polling", "rank", "reading", "script", "slot", "step", "truth", "uid",
-        "wanted",
+        "awaited", "blocked", "closed_input", "ended", "fed", "feed_end", "holds_pipe", "ignores_hangup", "job",
+        "leftover", "lingers", "outputs_ended", "paused", "piped", "polling", "rank", "reading", "script", "slot",
+        "step", "truth", "uid", "wanted",
     )  # fmt: skip
 
     def __init__(
-        self, slot: int, job: str, rank: int, script: list[Action], truth: RankTruth, stubborn: bool, uid: int
+        self, slot: int, rank: int, ticket: m.Ticket, script: list[Action], truth: RankTruth, stubborn: bool
     ) -> None:
         self.slot = slot
-        self.job = job
+        self.job = ticket.job
         self.rank = rank
         self.script = script
         self.truth = truth
         self.ignores_hangup = stubborn
-        self.uid = uid
+        self.uid = ticket.uid
+        self.lingers = ticket.linger
         self.step = 0
         self.ended = False
         self.leftover = False
+        self.awaited = False
+        """The space waits for the end of what lingers."""
         self.holds_pipe = False
         self.piped = [0, 0]
         """How many bytes are in each pipe; they are the last ones that were written."""
@@ -164,7 +169,7 @@ class ProcessTable:
         elif isinstance(instruction, e.Signal):
             self.world.after(20, self._signal, process, instruction.signal)
         elif isinstance(instruction, e.Sweep):
-            self.world.after(self.world.between(10, 3_000), self._sweep, process)
+            self.world.after(self.world.between(10, 3_000), self._sweep, process, instruction.linger)
         else:
             self.world.after(10, self._close_outputs, process)
 
@@ -175,6 +180,7 @@ class ProcessTable:
             if not process.ended:
                 process.ended = True
                 process.truth.lost = True
+            process.leftover = process.truth.lingers = False
         self.processes.clear()
         self._queued.clear()
 
@@ -208,7 +214,7 @@ class ProcessTable:
             self._check_launch(known, rank)
         truth = self.truth.ranks[job, rank] = RankTruth(self.node, self.incarnation, pid)
         stubborn = ticket.argv[1][-1:] in b"13"
-        process = Process(slot, job, rank, script_of(ticket.argv, rank), truth, stubborn, ticket.uid)
+        process = Process(slot, rank, ticket, script_of(ticket.argv, rank), truth, stubborn)
         if ticket.stdin is None:
             process.closed_input = True
         self.processes[slot] = process
@@ -249,6 +255,8 @@ class ProcessTable:
                 self._close_input(process)
             elif kind == "fork":
                 process.leftover, process.holds_pipe = True, bool(first)
+                process.truth.lingers = process.lingers
+                self.world.after(second, self._left_ends, process)
             else:
                 self._end(process, first)
 
@@ -352,16 +360,37 @@ class ProcessTable:
             self.world.after(20, self._destroyed, process)
 
     def _destroyed(self, process: Process) -> None:
-        process.leftover = process.holds_pipe = False
+        self._kill_left(process, SIGKILL)
         self._signal(process, SIGKILL)
 
-    def _sweep(self, process: Process) -> None:
-        if self.dead:
+    def _kill_left(self, process: Process, signal: int) -> bool:
+        """Kill what a process has left, if there is something; return whether there was."""
+        was_there = process.leftover and not (signal == SIGHUP and process.ignores_hangup)
+        if was_there:
+            if process.lingers:
+                self._killed(process.job, process.rank, signal)
+            self._left_ends(process)
+        return was_there
+
+    def _left_ends(self, process: Process) -> None:
+        if self.dead or not process.leftover:
             return
-        process.leftover = process.holds_pipe = False
-        self._tell(e.Swept(process.slot))
+        process.leftover = process.holds_pipe = process.truth.lingers = False
+        if process.awaited:
+            process.awaited = False
+            self._tell(e.Swept(process.slot))
         self._poll_soon(process, 0)
         self._poll_soon(process, 1)
+
+    def _sweep(self, process: Process, linger: bool) -> None:
+        if self.dead:
+            return
+        if linger and process.leftover:
+            process.awaited = True
+            return
+        killed = self._kill_left(process, SIGKILL)
+        process.truth.left_killed += killed
+        self._tell(e.Swept(process.slot, int(killed)))
 
     def _forget(self, slot: int) -> None:
         process = self.processes.pop(slot, None)
@@ -376,7 +405,7 @@ class ProcessTable:
         for process in list(self.processes.values()):
             pid = process.truth.pid
             if (
-                process.ended
+                (process.ended and not process.leftover)
                 or select.uid not in (-1, process.uid)
                 or (select.job and process.job != select.job)
                 or (select.slots is not None and process.slot not in select.slots)
@@ -387,5 +416,6 @@ class ProcessTable:
             if select.detail:
                 rows.append(m.Process(pid, process.job, process.rank, 0, "S", 0, [b"sim"], True))
             if select.signal:
+                self._kill_left(process, select.signal)
                 self._signal(process, select.signal)
         self._tell(e.Selected(select.query, matched, rows))

@@ -38,6 +38,8 @@ class Reading:
     """Over the present connection; only looked up."""
     told_ended: set[int] = field(default_factory=set)
     """The same."""
+    told_exits: set[int] = field(default_factory=set)
+    """The same."""
     told_cut_off: set[int] = field(default_factory=set)
     """The same."""
     done: bool = False
@@ -48,6 +50,7 @@ class Reading:
         """Another head tells everything again, once."""
         self.told_started.clear()
         self.told_ended.clear()
+        self.told_exits.clear()
         self.told_cut_off.clear()
         self.done = False
 
@@ -103,6 +106,7 @@ class Reading:
 
     def _one_exit(self, rank: int, status: int, size_1: int, size_2: int) -> None:
         self.cluster.checks.exited(self.job, rank, status, size_1, size_2)
+        self.told_exits.add(rank)
         self.sizes[rank, 1], self.sizes[rank, 2] = size_1, size_2
         self._one_end(rank, f"status {status}")
 
@@ -124,13 +128,14 @@ class Reading:
         # whose clock was wrong may have been started by one whose clock is right.
         self.ends[rank] = what
 
-    def all_told(self) -> None:
-        """All ranks are said to be over."""
+    def all_told(self, text: str) -> None:
+        """All ranks are said to be over, with what the user should know of the job."""
         if self.done:
             self.cluster.world.violated("ExitOnce", f"{self.job} was said to be done twice")
         if len(self.told_ended) != len(self.nodes):
             told = len(self.told_ended)
             self.cluster.world.violated("ExitOnce", f"{self.job} is said to be done with {told} statuses only")
+        self.cluster.checks.told_what_was_killed(self.job, self.told_exits, text)
         self.done = True
 
     # ------------------------------------------------------------------ output

@@ -38,6 +38,10 @@ class RankTruth:
     """As of wait(2); None: it runs, or its node died under it."""
     lost: bool = False
     """Its node died under it."""
+    lingers: bool = False
+    """Something that it started lives, and may go on when its own process has ended."""
+    left_killed: int = 0
+    """How many processes its node has killed that it had left running."""
 
 
 @dataclass(slots=True)
