@@ -15,6 +15,7 @@ import pytest
 
 from heorot.core import messages as m
 from heorot.core.framing import encode_frame
+from heorot.daemons.layout import FAILED_START
 from heorot.runtime.sockets import connect_unix
 from tests.support.embedded import Embedded, alive, wait_for
 
@@ -228,17 +229,17 @@ def _is_sleeper(pid: int) -> bool:
         return False
 
 
-def test_a_full_disk_is_said_and_nothing_is_left(make_cluster: MakeCluster, tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_nothing_is_left_but_the_logs(make_cluster: MakeCluster, tmp_path: Path) -> None:
     cluster = make_cluster(name="disk/c")
     cluster.directory.parent.mkdir()
     # In a mount namespace of its own: the file system is gone with it.
     parent = cluster.directory.parent
-    script = f'mount -t tmpfs -o size=96k none {parent} && "$@"; status=$?; ls -A {parent}; exit $status'
+    script = f'mount -t tmpfs -o size=96k none {parent} && "$@"; status=$?; ls -A {cluster.directory}; exit $status'
     failed = cluster.run(
         "heorot", "up", "--nodes", "64", status=125, prefix=["unshare", "--mount", "sh", "-c", script, "sh"]
     )
     assert "No space left on device" in failed.stderr
-    assert failed.stdout == ""
+    assert failed.stdout.split() == [FAILED_START]
     assert not cluster.daemons()
 
 
