@@ -196,6 +196,16 @@ def kill_hard(pid: int) -> None:
 
 
 @contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Stop a process, and let it go on at the end."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
 def cluster(nodes: int, *options: str, environment: Mapping[str, str] = NOTHING) -> Iterator[Cluster]:
     """Run a cluster in a directory of its own; afterwards nothing is left of it."""
     parent = Path(tempfile.mkdtemp(prefix="c."))

@@ -6,8 +6,6 @@ The limits are scaled down; what is done is what a user of the default ones can 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.harness import DEADLINE_S, Cluster, Finished, await_that, cluster, private_bytes
+from tests.cluster.harness import DEADLINE_S, Cluster, Finished, await_that, cluster, private_bytes, stopped
 
 ALICE, BOB = 61001, 61002
 LIMITS = {"max_jobs": 32, "max_questions": 32, "max_waits": 32, "max_stages": 16, "max_clients": 64}
@@ -131,16 +129,6 @@ tell([count, answer])
             assert small.check("bpsh", "n0", "/bin/echo", "x") == b"x\n"
     finally:
         end_jobs(small)
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Stop a process for a while."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_user_cannot_ask_so_much_that_others_cannot_ask(small: Cluster) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, kill_hard
+from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, kill_hard, stopped
 
 
 @pytest.fixture
@@ -18,16 +17,6 @@ def two_heads() -> Iterator[Cluster]:
     """Three nodes and two heads."""
     with cluster(3, "--heads", "2") as made:
         yield made
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """Stop a process, and let it go on."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("daemon", ["agent_pid", "init_pid"])
