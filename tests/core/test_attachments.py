@@ -6,7 +6,7 @@ import pytest
 
 from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
-from heorot.core.machine import CloseLink, LinkClosed, Received, Send
+from heorot.core.machine import CloseLink, LinkClosed, Log, Received, Send
 from tests.core.rigs import HeadRig, placement
 
 
@@ -100,6 +100,18 @@ def test_a_nodes_own_link_that_is_silent_makes_way() -> None:
     assert asked_again(head, head.links[0])
     offer(head, 0, old(), 10)
     assert way_of(head) == head.links[0]
+
+
+def test_a_relay_that_offers_a_node_without_end_does_not_fill_the_log() -> None:
+    head = HeadRig(13, fanout=3)
+    head.attach(0)
+    head.attach(3)
+    head.up(12, m.Attach(12, 7, "host", 1, placement(12, [3], 1, 9), parent=3, order=1), head.links[3])
+    head.looked()
+    for order in range(2, 50):
+        shown = m.Attach(12, 7, "host", 1, placement(12, [0], 1, 4), parent=0, order=order)
+        head.up(12, shown, head.links[0])
+    assert [item.level for item in head.sent if isinstance(item, Log)] == ["info", *["debug"] * 47]
 
 
 def newest_placement(head: HeadRig) -> bytes:

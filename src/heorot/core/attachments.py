@@ -39,6 +39,9 @@ class Attachments:
         self._context = context
         self._doubted: dict[int, int] = {}
         """Nodes that were asked over their own link, and the relay's link that has offered them."""
+        self._told: dict[str, int] = {}
+        """By reason: mask of the nodes of which the log tells that they were not taken. A relay may offer them without
+        end."""
 
     def take(self, link: NodeLink, attach: m.Attach) -> bool:
         """Say whether this attachment counts, and note it then. The neighbour is the node or an ancestor by arithmetic.
@@ -91,7 +94,11 @@ class Attachments:
         return None
 
     def _ignore(self, link: NodeLink, node: int, why: str) -> None:
-        self._context.log("info", f"n{link.peer} offers n{node}, which is not taken: {why}")
+        told = self._told.get(why, 0)
+        self._told[why] = told | 1 << node
+        self._context.log(
+            "debug" if told >> node & 1 else "info", f"n{link.peer} offers n{node}, which is not taken: {why}"
+        )
 
     def _doubt(self, own: NodeLink, relay: NodeLink, record: NodeRecord) -> None:
         if record.node not in self._doubted:
