@@ -148,3 +148,31 @@ def test_waiting_for_what_lingers_costs_next_to_nothing(rig: SpaceRig, agent: Ag
     assert turns() - before <= 10
     agent.send(m.Release("1.1"))
     await_that(lambda: not rig.processes(), "all of it ends")
+
+
+def test_a_crowd_that_lingers_is_no_bomb(rig: SpaceRig, agent: Agent) -> None:
+    script = b"for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 1000 & done"
+    agent.send(rig.launch("1.1", b"sh", b"-c", script, linger=True))
+    leader = agent.wait_started("1.1")[0]
+    agent.until(lambda: leader not in _pids(agent), "the end of the rank's own process")
+    agent.settle(0.5)
+    assert agent.ask(m.Query(1, "1.1", None, None, signal.SIGKILL, False)).matched == 20
+    assert agent.wait_over("1.1") == {0: 0}
+    assert killed(agent, "1.1") == []
+
+
+def test_the_number_of_a_session_that_has_ended_may_be_anothers() -> None:
+    if os.getuid() != 0:
+        return
+    space = SpaceRig("namespace")
+    agent = space.agent()
+    agent.send(space.launch("1.1", b"sh", b"-c", b"setsid sleep 1000 & exit", linger=True))
+    leader = agent.wait_started("1.1")[0]
+    agent.until(lambda: len(_pids(agent)) == 1 and leader not in _pids(agent), "only what lingers")
+    again = b"echo %d >/proc/sys/kernel/ns_last_pid; setsid sleep 1001 & echo $!" % (leader - 1)
+    agent.send(space.launch("1.2", b"sh", b"-c", again))
+    assert agent.wait_over("1.2") == {0: 0}
+    assert agent.output[("1.2", 0, 1)] == b"%d\n" % leader
+    assert killed(agent, "1.2") == [NODE, 0, 1]
+    assert len(_pids(agent)) == 1
+    space.end()
