@@ -23,7 +23,7 @@ from typing import Any
 from heorot.core.errors import HeorotError
 from heorot.daemon_mark import WARDEN_NAME
 from heorot.daemons import bphead, bpnode
-from heorot.daemons.controllers import Controllers
+from heorot.daemons.control_server import ControlServer
 from heorot.daemons.embedded import HOST, ClusterPlan, Embedded, HeadSlot, NodeSlot
 from heorot.daemons.single import hold, note
 from heorot.images.usage import usage_of
@@ -55,7 +55,7 @@ class Warden:
         self._report = report
         self._log = Log(Path(self.embedded.layout.log("warden")), "warden", plan.log_level)
         self._by_pid: dict[int, tuple[str, NodeSlot | HeadSlot]] = {}
-        self._controllers: Controllers | None = None
+        self._control: ControlServer | None = None
         # The kernel ends a PID namespace with its bpinit; without one, bpinit needs time to kill what it started.
         self._end_signal = signal.SIGKILL if self.embedded.isolated else signal.SIGTERM
         self._boot_next = 0
@@ -76,7 +76,7 @@ class Warden:
         check_directory(layout.root)
         self.embedded.create()
         control = listen_unix(Path(layout.path("warden.sock")), 0o666)
-        self._controllers = Controllers(self.loop, control, "the warden", self._command, self._log)
+        self._control = ControlServer(self.loop, control, "the warden", self._command, self._log)
         self.embedded.warm_up()
         gc.collect()
         gc.freeze()
@@ -369,8 +369,8 @@ class Warden:
         if self._ending:
             return
         self._ending = True
-        if self._controllers is not None:
-            self._controllers.leaving = True
+        if self._control is not None:
+            self._control.leaving = True
         for pid, (kind, _) in list(self._by_pid.items()):
             # Agents keep nothing that matters; keepers give their leases up.
             _kill(pid, {"init": self._end_signal, "head": signal.SIGTERM}.get(kind, signal.SIGKILL))

@@ -43,7 +43,7 @@ class _Visitor:
     limit: Timer | None = None
 
 
-class Controllers:
+class ControlServer:
     """Serves one control socket.
 
     Parameters

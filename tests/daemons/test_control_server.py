@@ -15,7 +15,7 @@ import pytest
 
 from heorot.core.errors import HeorotError
 from heorot.daemons import control
-from heorot.daemons.controllers import MAX_CONNECTIONS, Controllers
+from heorot.daemons.control_server import MAX_CONNECTIONS, ControlServer
 from heorot.daemons.layout import Layout
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.sockets import listen_unix
@@ -27,7 +27,7 @@ KEPT = 4
 """Connections that no users but root and the owner may have."""
 
 
-class Door:
+class Served:
     """A control socket that a thread serves."""
 
     def __init__(self, directory: Path) -> None:
@@ -36,7 +36,7 @@ class Door:
         self.log: list[str] = []
         self._loop = EpollLoop()
         sock = listen_unix(directory / "warden.sock", 0o666)
-        self._controllers = Controllers(self._loop, sock, "the warden", self._obey, self._note, SILENCE_S)
+        self._server = ControlServer(self._loop, sock, "the warden", self._obey, self._note, SILENCE_S)
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
 
@@ -65,16 +65,16 @@ class Door:
         """End it."""
         self.ask("end")
         self._thread.join(60)
-        self._controllers.close()
+        self._server.close()
         os.unlink(self.path)
         self._loop.close()
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
+def served(tmp_path: Path) -> Iterator[Served]:
     """A control socket that everybody can reach."""
     open_to_all(tmp_path)
-    made = Door(tmp_path)
+    made = Served(tmp_path)
     yield made
     made.close()
 
@@ -87,14 +87,14 @@ def told(sock: socket.socket) -> str:
     return str(json.loads(data[4:])["error"])
 
 
-def test_a_flood_of_one_user_shuts_nobody_else_out(door: Door) -> None:
-    with other_holding(lambda: [door.connected() for _ in range(FLOOD)]) as count:
+def test_a_flood_of_one_user_shuts_nobody_else_out(served: Served) -> None:
+    with other_holding(lambda: [served.connected() for _ in range(FLOOD)]) as count:
         assert count == FLOOD
-        assert door.ask() == {"master": True}
-        assert as_other(door.ask, OTHER + 1) == {"master": False}
+        assert served.ask() == {"master": True}
+        assert as_other(served.ask, OTHER + 1) == {"master": False}
 
         def one_more() -> str:
-            with door.connected() as sock:
+            with served.connected() as sock:
                 try:
                     control.ask(sock, "status")
                 except HeorotError as error:
@@ -104,33 +104,33 @@ def test_a_flood_of_one_user_shuts_nobody_else_out(door: Door) -> None:
         said = as_other(one_more)
     assert said.startswith(f"of at most {MAX_CONNECTIONS} connections to the warden, {OTHER} has 30 and others have 0")
     # One line for the whole flood.
-    assert len(door.log) == 1
-    assert f"refused a connection of {OTHER}: " in door.log[0]
+    assert len(served.log) == 1
+    assert f"refused a connection of {OTHER}: " in served.log[0]
 
 
-def test_all_other_users_together_leave_room_for_root(door: Door) -> None:
+def test_all_other_users_together_leave_room_for_root(served: Served) -> None:
     with ExitStack() as holders:
         # Each has half of what the one before has left.
         for number in range(8):
-            holders.enter_context(other_holding(lambda: [door.connected() for _ in range(40)], OTHER + number))
-        said = as_other(lambda: told(door.connected()), OTHER + 99)
+            holders.enter_context(other_holding(lambda: [served.connected() for _ in range(40)], OTHER + number))
+        said = as_other(lambda: told(served.connected()), OTHER + 99)
         assert "nobody but root may hold more of them than are left for others (0 now)" in said
-        kept = [holders.enter_context(door.connected()) for _ in range(KEPT)]
+        kept = [holders.enter_context(served.connected()) for _ in range(KEPT)]
         assert [control.ask(sock, "status") for sock in kept] == [{"master": True}] * KEPT
-        with door.connected() as too_many:
+        with served.connected() as too_many:
             assert told(too_many).startswith(f"of at most {MAX_CONNECTIONS} connections to the warden, root has {KEPT}")
 
 
 @pytest.mark.parametrize("begun", [b"", b"\0\0\0\x10{"], ids=["silent", "begun"])
-def test_a_connection_on_which_no_command_comes_is_closed_and_told_why(door: Door, begun: bytes) -> None:
-    with door.connected() as sock:
+def test_a_connection_on_which_no_command_comes_is_closed_and_told_why(served: Served, begun: bytes) -> None:
+    with served.connected() as sock:
         sock.sendall(begun)
         assert told(sock) == f"no command has come to the warden for {SILENCE_S:g} s"
 
 
-def test_answers_that_nobody_reads_are_not_kept(door: Door) -> None:
+def test_answers_that_nobody_reads_are_not_kept(served: Served) -> None:
     request = b'{"do": "long"}'
-    with door.connected() as sock:
+    with served.connected() as sock:
         for _ in range(3):
             sock.sendall(len(request).to_bytes(4, "big") + request)
         data = b""
@@ -146,8 +146,8 @@ def test_answers_that_nobody_reads_are_not_kept(door: Door) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"[]", b"nonsense", b"[" * 60_000, b'{"do": 1}x'])
-def test_what_is_no_command_is_answered(door: Door, payload: bytes) -> None:
-    with door.connected() as sock:
+def test_what_is_no_command_is_answered(served: Served, payload: bytes) -> None:
+    with served.connected() as sock:
         sock.sendall(len(payload).to_bytes(4, "big") + payload)
         length = int.from_bytes(sock.recv(4), "big")
         assert json.loads(sock.recv(length))["error"].startswith("not a command")
