@@ -77,10 +77,7 @@ def run(settings: NodeSettings) -> str:
     log = Log(settings.log_path, f"bpnode n{settings.node}", settings.log_level)
     try:
         return _serve(settings, log)
-    except OSError as error:
-        log("error", str(error))
-        raise
-    except HeorotError as error:
+    except (HeorotError, OSError) as error:
         log("error", str(error))
         settings.page.say(str(error))
         raise
