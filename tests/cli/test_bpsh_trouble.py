@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from tests.support.fake_head import Answer, FakeHead
+from tests.support.fake_head import Answer, FakeHead, Staying
 from tests.support.local_cluster import LocalCluster, eventually
 
 
@@ -23,8 +23,11 @@ def frames(*messages: list[Any]) -> bytes:
 
 
 def spawned(*more: list[Any]) -> Callable[[list[Any]], bytes]:
-    """Acknowledge a job of one rank, say more about it, and die."""
-    return lambda message: frames(["spawned", message[1], "7.1", [3, 1], 65536], ["started", "7.1", [0, 99]], *more)
+    """Acknowledge a job of one rank, say more about it, and die, unless it is done."""
+    kind = Staying if more and more[-1][0] == "done" else bytes
+    return lambda message: kind(
+        frames(["spawned", message[1], "7.1", [3, 1], 65536], ["started", "7.1", [0, 99]], *more)
+    )
 
 
 def bpsh(cluster: LocalCluster, head: FakeHead, *words: str) -> subprocess.CompletedProcess[bytes]:

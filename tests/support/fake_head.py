@@ -16,6 +16,10 @@ ACCEPT_POLL_S = 0.05
 Answer = Callable[[list[Any]], "list[Any] | bytes | None"]
 
 
+class Staying(bytes):
+    """Raw bytes after which the connection stays."""
+
+
 def result(value: Any) -> Answer:
     """Answer every request with this value."""
     return lambda message: ["result", message[1], value]
@@ -27,7 +31,8 @@ class FakeHead:
     Parameters
     ----------
     answers:
-        For each tag what to answer: a message, raw bytes to send as they are, or None to say nothing.
+        For each tag what to answer: a message, raw bytes to send as they are before the connection is closed, or stays
+        (`Staying`), or None to say nothing.
     """
 
     def __init__(self, directory: Path, answers: dict[str, Answer]) -> None:
@@ -87,7 +92,9 @@ class FakeHead:
                 answer = self.answers.get(message[0], _welcome)(message)
                 if isinstance(answer, bytes):
                     connection.sendall(answer)
-                    return
+                    if not isinstance(answer, Staying):
+                        return
+                    continue
                 if answer is not None:
                     payload = msgpack.packb(answer)
                     connection.sendall(len(payload).to_bytes(4, "big") + payload)

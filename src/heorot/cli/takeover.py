@@ -64,9 +64,9 @@ class Takeover:
         """Say that there is no head, once, if that takes long."""
         if not self._said and monotonic() >= self._search.since + SAY_S:
             self._said = True
-            runs_on = f"job {self._job.id} {'is over' if self._job.done else 'runs on'}"
-            if not self._job.id:
-                runs_on = self._unlaunched
+            runs_on = f"job {self._job.id} runs on" if self._job.id else self._unlaunched
+            if self._job.done:
+                runs_on = f"job {self._job.id} is over, and it shall know that we have all of it"
             self._say(f"the head is gone; waiting for the next one ({runs_on})")
 
     def over(self, session: Session) -> None:
