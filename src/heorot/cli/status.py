@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from time import monotonic, sleep
 from typing import Any
 
 from heorot.cli.arguments import Command, Option, UsageError, parse
@@ -13,6 +14,9 @@ from heorot.core.errors import HeorotError, RequestError
 from heorot.daemons.layout import Layout
 from heorot.endpoint import cluster_directory, connect_head
 
+HOPELESS_S = 2.0
+"""For how long no head of this host may be able to lead before none is waited for."""
+LOOK_S = 0.1
 COMMAND = Command(
     "heorot status",
     "[OPTION]...",
@@ -60,13 +64,23 @@ def _ask(directory: str) -> dict[str, Any]:
     """Return what the head says. One that is not there is waited for, unless the others of this host say why it will
     not come. Raises HeorotError.
     """
-    try:
-        connect_head(directory).close()
-    except RequestError as error:
-        from heorot.cli.local_daemons import ask_daemons
+    hopeless_at = monotonic() + HOPELESS_S
+    while True:
+        try:
+            connect_head(directory).close()
+            break
+        except RequestError as error:
+            from heorot.cli.local_daemons import ask_daemons
 
-        if error.code != "no-head" or any(head["problem"] for head in ask_daemons(directory)["heads"]):
-            raise
+            if error.code != "no-head":
+                raise
+            heads = [head for head in ask_daemons(directory)["heads"] if head["role"] != "stopped"]
+            if not heads or not all(head["problem"] for head in heads):
+                break
+            # One that was killed a moment ago has a reason not to lead, too, and leads again in the next.
+            if monotonic() >= hopeless_at:
+                raise
+            sleep(LOOK_S)
     with contextlib.closing(Head(directory)) as head:
         status: dict[str, Any] = head.ask("status")
     return status
