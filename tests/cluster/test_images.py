@@ -369,3 +369,18 @@ def test_caches_are_bounded(place: Path) -> None:
             for node in range(3):
                 files = made.directory / "nodes" / f"n{node}" / "images" / "files"
                 assert sum(item.stat().st_size for item in files.iterdir()) <= 6 << 20
+
+
+def test_a_detached_job_of_a_sent_program_survives_the_loss_of_the_head(place: Path) -> None:
+    """Only the lost head had the program from the client, which is gone: the next one has it from a node."""
+    with away_from_home(), cluster(8, "--fanout", "2", "--heads", "2", "--bare") as made:
+        for attempt in range(4):
+            program = large(place / f"program{attempt}", 6_000_000)
+            job = made.check("bpsh", "--detach", "--image", "send", "n[0-7]", program, "survived").decode().strip()
+            kill_hard(made.head_pid())
+            # What the caches of the cluster share must not help: this is about several hosts.
+            shutil.rmtree(made.directory / "content")
+            program.unlink()
+            made.await_job(job, lambda shown: shown["state"] == "done", "done")
+            assert made.check("bpjob", "attach", job) == b"survived\n" * 8
+            await_that(lambda: {head["role"] for head in made.status()["heads"]} == {"active", "standby"}, "both heads")

@@ -59,9 +59,10 @@ def hash_of(data: bytes) -> int:
     return value
 
 
-def hello(node: int, epoch: int = 0) -> m.Hello:
+def hello(node: int, epoch: int = 0, keeps_images: bool = False) -> m.Hello:
     """Return a greeting."""
-    return m.Hello(m.PROTOCOL_VERSION, m.OLDEST_PROTOCOL_VERSION, CLUSTER, node, epoch, "test")
+    version, oldest = m.PROTOCOL_VERSION, m.OLDEST_PROTOCOL_VERSION
+    return m.Hello(version, oldest, CLUSTER, node, epoch, "test", keeps_images=keeps_images)
 
 
 def placement(node: int, path: Sequence[int], epoch: int = 1, serial: int = 1) -> bytes:
@@ -94,6 +95,8 @@ class HeadRig:
         self.machine = HeadMachine(replace(base, **config), sign, verify)
         self.now = 0
         self.links: dict[int, int] = {}
+        self.keeps_images = True
+        """Nodes of this release can keep images; older ones cannot."""
         self.orders = 0
         self.sent: list[Instruction] = []
         self.machine.start(0)
@@ -109,7 +112,7 @@ class HeadRig:
         link = 100 + node + 1000 * len(self.links)
         self.links[node] = link
         self.give(LinkOpened(link, node))
-        self.give(Received(link, hello(node)))
+        self.give(Received(link, hello(node, keeps_images=self.keeps_images)))
         return link
 
     def attach(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from heorot.core import client_messages as c
 from heorot.core import image_messages as i
 from heorot.core.machine import Examined, Received, Send
@@ -15,11 +17,14 @@ def test_the_program_of_a_client_that_has_gone_with_a_head_is_not_there() -> Non
     rig = HeadRig(1)
     rig.attach(0)
     rig.client()
-    rig.ask(c.Spawn(1, "0", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], detached=True, image=IMAGE))
+    names: dict[str, Any] = {"detached": True, "image": IMAGE, "program": b"/bin/program"}
+    rig.ask(c.Spawn(1, "0", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], **names))
+    rig.confirm()
     rig.leave()
     rig.looked()
     rig.give(Received(rig.links[0], i.Want(IMAGE, manifest=True, chunks=[])))
     rig.give(Examined(IMAGE, b"", []))
-    (answer,) = [item.message for item in rig.sent if isinstance(item, Send)]
-    assert isinstance(answer, i.Unavailable)
+    rig.give(Received(rig.links[0], i.Unavailable(IMAGE, "it is not all here")))
+    sent = [item.message for item in rig.sent if isinstance(item, Send)]
+    (answer,) = [message for message in sent if isinstance(message, i.Unavailable)]
     assert answer.text.endswith(": launch it again on these nodes")

@@ -18,9 +18,10 @@ from heorot.core.copies import TIMER as COPIES_TIMER
 from heorot.core.errors import ProtocolError
 from heorot.core.head_clients import HeadClients
 from heorot.core.head_context import HeadConfig, HeadContext
-from heorot.core.head_images import HeadImages
+from heorot.core.head_images import SEEK_TIMER, HeadImages
 from heorot.core.head_list import ListedHeads
 from heorot.core.jobs import Jobs
+from heorot.core.keepers import TIMER as KEEPERS_TIMER
 from heorot.core.machine import (
     CacheFailed,
     ChunksGone,
@@ -103,6 +104,7 @@ class HeadMachine:
         self.context.now_ms = now_ms
         self.context.set_timer("heartbeat", self.config.heartbeat_ms)
         self.settling.start()
+        self.images.start()
         self.rivals.announce()
         return self._take()
 
@@ -188,6 +190,8 @@ class HeadMachine:
                 self.context.out.append(Send(link.link, m.Reattached(self.config.epoch)))
         elif isinstance(message, (m.Want, m.Took)):
             self.images.received(link, message)
+        elif isinstance(message, (m.ImageManifest, m.Piece, m.Unavailable, m.ImageKept)):
+            self.images.from_child(link, message)
         elif isinstance(message, m.Detached):
             self._detach(NodeSet.from_ranges(message.nodes).mask & link.mask & ~(1 << link.peer))
         elif isinstance(message, m.Refused):
@@ -213,6 +217,7 @@ class HeadMachine:
             if other is not link and other.peer == link.peer:
                 self._close_link(other, "replaced by a newer link")
         link.greeted = True
+        link.keeps_images = hello.keeps_images
         answer = m.Hello(
             m.PROTOCOL_VERSION,
             m.OLDEST_PROTOCOL_VERSION,
@@ -435,6 +440,10 @@ class HeadMachine:
             self.jobs.releases.send()
         elif kind == "query":
             self.requests.timed_out(int(rest))
+        elif kind == KEEPERS_TIMER:
+            self.images.keepers.look()
+        elif kind == SEEK_TIMER:
+            self.images.look()
         elif kind == "rivals":
             self.rivals.announce()
         elif kind == "pace":

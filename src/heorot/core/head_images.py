@@ -1,4 +1,8 @@
-"""The head's part in images: it has them from clients, keeps them in its cache, and is the root of their tree."""
+"""The head's part in images: it has them from clients, keeps them in its cache, and is the root of their tree.
+
+What no client of this head has, because the client had it sent to a former head and went away, one of the children may
+have all of (`heorot.core.keepers`). They are asked one after the other; each answers out of its own cache, or refuses.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from heorot.core.errors import RequestError
 from heorot.core.head_context import Caller, HeadContext
 from heorot.core.image_fetcher import Source
 from heorot.core.jobs import Jobs
+from heorot.core.keepers import LOOK_MS
 from heorot.core.machine import Send
 from heorot.core.membership import NodeLink
 from heorot.core.swarms import Below, Swarms
@@ -18,6 +23,9 @@ from heorot.core.transfers import Transfers
 
 MAX_OFFERS = 256
 """Of one client."""
+SILENT_LOOKS = 5
+"""A child that was asked and has sent nothing for so many looks is taken for one that does not have it."""
+SEEK_TIMER = "seek"
 
 
 class HeadImages:
@@ -31,6 +39,13 @@ class HeadImages:
         self._offered_by: dict[int, dict[bytes, None]] = {}
         self._staging: dict[bytes, list[tuple[Caller, int]]] = {}
         """By image: client and request that wait until it is here."""
+        self.keepers = jobs.keepers
+        self._began_ms = 0
+        self._without: dict[bytes, set[int]] = {}
+        """By image that is sought below: the links of the children that do not have it."""
+        self._sought: dict[bytes, tuple[int, int]] = {}
+        """The child that is asked, and for how many looks it has sent nothing."""
+        self._seeks = False
         self.swarms = Swarms(
             context.emit,
             lambda image, link: self.transfers.redirect(image, link),
@@ -50,6 +65,10 @@ class HeadImages:
             pace=self.swarms.pace,
             now_ms=lambda: context.now_ms,
         )
+
+    def start(self) -> None:
+        """The term begins."""
+        self._began_ms = self._context.now_ms
 
     # ------------------------------------------------------------------ clients
 
@@ -125,25 +144,94 @@ class HeadImages:
         offers = self._offers.get(image)
         if offers:
             return [Source(next(iter(offers)))]
-        for job in self._jobs.jobs.values():
-            if job.ticket.image == image and not job.done and not job.detached and not job.ending:
-                return []  # its client was lost with another head and comes back, or is given up
-        # A detached job's program was handed to one head alone, which may be the one that was lost.
+        jobs = [job for job in self._jobs.jobs.values() if job.ticket.image == image and not job.done]
+        if jobs:
+            self._look_later()
+            child = self._child_with(image)
+            if child is not None:
+                return [Source(~child)]
+        if any(not job.detached and not job.ending for job in jobs):
+            return []  # its client was lost with another head and comes back, or is given up
+        in_office_ms = self._context.now_ms - self._began_ms
+        if jobs and self._context.members.silent and in_office_ms < self._context.config.adoption_grace_ms:
+            return []  # a node that is still on its way to this head may have it
         return (
-            "no client that has the program is connected any more, and this head does not keep it: "
+            "no client that has the program is connected any more, and neither this head nor a node below it has it: "
             "launch it again on these nodes"
         )
 
-    def _ask(self, client: int, message: i.Want | i.Took) -> None:
-        if isinstance(message, i.Took):
-            self._context.to_client(client, c.ImageTook(message.image, message.size_bytes))
+    def _ask(self, source: int, message: i.Want | i.Took) -> None:
+        if source < 0:
+            self._context.emit(Send(~source, message))
+        elif isinstance(message, i.Took):
+            self._context.to_client(source, c.ImageTook(message.image, message.size_bytes))
         else:
-            self._context.to_client(client, c.ImageWanted(message.image, message.manifest, message.chunks))
+            self._context.to_client(source, c.ImageWanted(message.image, message.manifest, message.chunks))
+
+    # ------------------------------------------------------------------ children that have what no client has
+
+    def _child_with(self, image: bytes) -> int | None:
+        """Return the link of a child that may have an image, the same one until it refuses."""
+        without = self._without.setdefault(image, set())
+        for link in self._context.members.links.values():
+            if link.keeps_images and link.mask >> link.peer & 1 and link.link not in without:
+                if self._sought.get(image, (-1, 0))[0] != link.link:
+                    self._sought[image] = link.link, 0
+                return link.link
+        self._sought.pop(image, None)
+        return None
+
+    def _look_later(self) -> None:
+        if not self._seeks:
+            self._seeks = True
+            self._context.set_timer(SEEK_TIMER, LOOK_MS)
+
+    def look(self) -> None:
+        """The timer has fired: ask those who have come since, and leave those who say nothing."""
+        self._seeks = False
+        for image in [image for image in self._without if image not in self.transfers.transfers]:
+            self._end_search(image)
+        for image, (link, looks) in list(self._sought.items()):
+            self._sought[image] = link, looks + 1
+            if looks >= SILENT_LOOKS:
+                self._does_not_have(link, image)
+        self.transfers.source_found()
+
+    def _end_search(self, image: bytes) -> None:
+        self._without.pop(image, None)
+        self._sought.pop(image, None)
+
+    def _does_not_have(self, link: int, image: bytes) -> None:
+        if image in self._without:
+            self._without[image].add(link)
+            self.transfers.unasked(image, ~link)
+
+    def from_child(self, link: NodeLink, message: i.ImageManifest | i.Piece | i.Unavailable | i.ImageKept) -> None:
+        """A child says something about an image that it was asked for, or that it keeps. Raises ProtocolError."""
+        image = message.image
+        is_sought = self._sought.get(image, (-1, 0))[0] == link.link
+        if is_sought:
+            self._sought[image] = link.link, 0
+        if isinstance(message, i.ImageKept):
+            self.keepers.answered(link.link, message)
+        elif isinstance(message, i.Unavailable):
+            self._does_not_have(link.link, image)
+        elif isinstance(message, i.ImageManifest):
+            self.transfers.manifest(~link.link, message)
+        elif not is_sought:
+            # It was asked once, perhaps, and is not any more: what it has sent is not kept, but taken.
+            self._context.emit(Send(link.link, i.Took(image, sum(map(len, message.chunks)))))
+        elif not self.transfers.piece(~link.link, message):
+            self._does_not_have(link.link, image)
 
     # ------------------------------------------------------------------ nodes
 
     def link_lost(self, link: int) -> None:
         """A child is gone."""
+        self.keepers.link_lost(link)
+        for without in self._without.values():
+            without.discard(link)
+        self.transfers.source_lost(~link)
         self.transfers.neighbour_lost(link)
         self.swarms.link_lost(link)
 
@@ -152,7 +240,7 @@ class HeadImages:
         return (record.host, record.port) if record is not None and record.host else None
 
     def _wanted(self, image: bytes) -> int:
-        mask = 0
+        mask = self.keepers.nodes(image)
         for job in self._jobs.jobs.values():
             if job.ticket.image == image and not job.done:
                 mask |= m.nodes_of(job.ticket)
@@ -163,6 +251,7 @@ class HeadImages:
         if isinstance(message, i.Took):
             self.transfers.took(link.link, message)
         elif link.mask >> link.peer & 1:
+            self.keepers.lacking(message.image)
             self.transfers.want(link.link, message)
         else:
             self._context.emit(Send(link.link, i.Unavailable(message.image, f"n{link.peer} is not attached here")))

@@ -4,10 +4,15 @@ Whoever launches a detached job goes away once it is acknowledged. If the head w
 launch, nobody would know of it. So a few of its nodes are asked for their copy right behind the launch, and the first
 that gives one, or says anything else that proves that it has it, lets the job be acknowledged: the next head takes it
 over from there, and completes it on the others.
+
+A job that has a program which may have to travel is acknowledged when, besides, another than the head has the whole of
+it (`heorot.core.keepers`), or all of its ranks are started or over, so that nobody needs it any more. Whatever becomes
+of the nodes, one of both comes: a rank whose node is not heard of ends, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from heorot.core import client_messages as c
@@ -19,31 +24,47 @@ from heorot.core.nodeset import NodeSet
 
 @dataclass(slots=True)
 class Unheld:
-    """A job that no node is known to have, and who waits for that."""
+    """A job that no node is known to have, or whose program the head alone has, and who waits for that."""
 
     client: int
     request: int
     asked: int
-    """Mask of the nodes that were asked and have not answered."""
+    """Mask of the nodes that were asked and have not said that they have no copy."""
+    held: int = 0
+    """Mask of those that have given one."""
+    heard: bool = False
+    """A rank was started, or has ended, on nodes that are there."""
 
 
 class Holders:
-    """Acknowledges detached jobs."""
+    """Acknowledges detached jobs.
 
-    def __init__(self, context: HeadContext) -> None:
+    Parameters
+    ----------
+    jobs
+        All jobs, by id.
+    is_kept
+        Says whether an image is kept by others than the head.
+    """
+
+    def __init__(
+        self, context: HeadContext, jobs: Callable[[], dict[str, Job]], is_kept: Callable[[bytes], bool]
+    ) -> None:
         self._context = context
+        self._jobs = jobs
+        self._is_kept = is_kept
         self._unheld: dict[str, Unheld] = {}
 
     def acknowledge(self, job: Job, client: int, request: int) -> None:
-        """Acknowledge a job to this client, as soon as a node has it; if somebody waits for that already, instead."""
+        """Acknowledge a job to this client, as soon as it is safe; if somebody waits for that already, instead."""
         unheld = self._unheld.get(job.id)
         if unheld is not None:
             unheld.client, unheld.request = client, request
-        elif job.adopted or job.running or job.over:
-            self._tell(job, client, request)
-        else:
-            self._unheld[job.id] = Unheld(client, request, 0)
-            self._ask(job, self._unheld[job.id], job.node_set)
+            return
+        unheld = self._unheld[job.id] = Unheld(client, request, 0)
+        self._look(job, unheld)
+        if job.id in self._unheld and not job.adopted:
+            self._ask(job, unheld, job.node_set)
 
     def _ask(self, job: Job, unheld: Unheld, nodes: NodeSet) -> None:
         reached = NodeSet(nodes.mask & self._context.members.attached_mask).numbers()
@@ -62,7 +83,8 @@ class Holders:
         """A node has given its copy of the launch, or says that it has none."""
         unheld = self._unheld.get(job.id)
         if unheld is not None and has_it:
-            self._acknowledge(job, unheld)
+            unheld.held |= 1 << node
+            self._look(job, unheld)
         elif unheld is not None:
             self._leave_out(job, unheld, node)
 
@@ -71,17 +93,38 @@ class Holders:
         if self._unheld and (job.running or job.over):
             unheld = self._unheld.get(job.id)
             if unheld is not None:
-                self._acknowledge(job, unheld)
+                unheld.heard = True
+                self._look(job, unheld)
+
+    def lost(self, job: Job) -> None:
+        """Ranks of this job were given up: they need its program no longer, and prove nothing."""
+        unheld = self._unheld.get(job.id)
+        if unheld is not None:
+            self._look(job, unheld)
+
+    def program_kept(self, image: bytes) -> None:
+        """Others than the head have all of an image."""
+        for job_id, unheld in list(self._unheld.items()):
+            job = self._jobs()[job_id]
+            if job.ticket.image == image:
+                self._look(job, unheld)
+
+    def _look(self, job: Job, unheld: Unheld) -> None:
+        is_held = unheld.held or unheld.heard or job.adopted or job.running
+        if is_held and (not job.ticket.image or not job.lacks_starts or self._is_kept(job.ticket.image)):
+            self._acknowledge(job, unheld)
 
     def node_gone(self, job: Job, node: int) -> None:
         """A node is gone for good."""
         unheld = self._unheld.get(job.id)
         if unheld is not None:
+            unheld.heard = False
             self._leave_out(job, unheld, node)
 
     def _leave_out(self, job: Job, unheld: Unheld, node: int) -> None:
         unheld.asked &= ~(1 << node)
-        if not unheld.asked:
+        unheld.held &= ~(1 << node)
+        if not unheld.asked and not job.adopted:
             self._ask(job, unheld, job.node_set - NodeSet(1 << node))
 
     def client_gone(self, client: int) -> None:

@@ -25,6 +25,7 @@ class Source(Struct, frozen=True):
     """Of whom an image may be asked: for the chunks whose number leaves `part` when it is divided by `parts`."""
 
     link: int
+    """Negative: the inverted link (`~link`) of a child of the head, one of several that may have it."""
     part: int = 0
     parts: int = 1
     direct: bool = False
@@ -49,8 +50,8 @@ class ImageFetcher:
         self._plan = plan
 
     def is_peer(self, image: bytes, source: int) -> bool:
-        """Say whether the plan for an image has it from this source, and that is not the parent."""
-        return bool(self._plan(image)) and source != self._parent()
+        """Say whether others may have an image if this source does not: it is a peer of the plan, or a head's child."""
+        return source < 0 or (bool(self._plan(image)) and source != self._parent())
 
     def took(self, image: bytes, source: int, size_bytes: int) -> None:
         """Tell a source that so much has arrived."""

@@ -1,7 +1,10 @@
-"""Link messages that carry images (`heorot.core.image`) from neighbour to neighbour; tags 10 to 15 of the link.
+"""Link messages that carry images (`heorot.core.image`) from neighbour to neighbour; tags 10 to 17 of the link.
 
 A node that lacks something asks its parent (`Want`), which sends what it has and asks for the rest itself. Nothing is
 sent that was not asked for, and of one image no more than a window that was not acknowledged (`Took`).
+
+A head that has an image from nobody else asks its children, with the same messages the other way. A child sends its
+parent only an image that it has all of, and never asks anybody for it: so nobody waits in a ring.
 """
 
 from __future__ import annotations
@@ -57,6 +60,23 @@ class Unavailable(Message, tag=14, frozen=True):
     image: ImageId
     text: str
     """Why, for people."""
+
+
+class KeepImage(Message, tag=16, frozen=True):
+    """From the head to a child whose `Hello` says that it keeps images: have all of this one, answer `ImageKept`, and
+    keep it for the next head."""
+
+    image: ImageId
+    keep: bool = True
+    """False: it is needed no longer."""
+
+
+class ImageKept(Message, tag=17, frozen=True):
+    """Upward: all of an image that the sender was asked to keep is in its cache."""
+
+    image: ImageId
+    error: str = ""
+    """Or it cannot be, and this is why; then it is not kept."""
 
 
 class Address(Message, frozen=True):

@@ -275,6 +275,11 @@ class Job:
         """Return this node's ranks that are not over."""
         return [rank for rank in ranks_on(self.ticket, node) if self.states[rank] != OVER]
 
+    @property
+    def lacks_starts(self) -> bool:
+        """Whether there are ranks of which it is not known that they were started, or never will be."""
+        return self.running + self.over < len(self.nodes)
+
     def pending_nodes(self) -> list[int]:
         """Return the node of each rank of which nothing was heard yet."""
         if self.running + self.over == len(self.nodes):

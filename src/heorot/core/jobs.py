@@ -20,6 +20,7 @@ from heorot.core.holders import Holders
 from heorot.core.job import PENDING, Ended, Job, LostRank, exits_of, runs_of, window_of
 from heorot.core.job_input import JobInput
 from heorot.core.job_reports import JobReports
+from heorot.core.keepers import Keepers
 from heorot.core.launch_keys import LaunchKeys
 from heorot.core.membership import NodeRecord
 from heorot.core.nodeset import NodeSet
@@ -53,7 +54,8 @@ class Jobs:
         # Nodes remember which questions they have answered: no two heads may use the same numbers.
         self._actions = context.config.epoch << 32
         self.adoptions = Adoptions(context, self)
-        self.holders = Holders(context)
+        self.keepers = Keepers(context, lambda: self.jobs, lambda image: self.holders.program_kept(image))
+        self.holders = Holders(context, lambda: self.jobs, self.keepers.has)
 
     @property
     def latest(self) -> str:
@@ -102,6 +104,7 @@ class Jobs:
         self.releases.send(within=job.node_set)
         # A node that cannot be reached just now gets the launch after its next inventory.
         context.send_down(job.node_set, job.launch)
+        self.keepers.launched(job)
         if ask.detached:
             self.feed(job, c.ClientStdin(job.id, -1, 0, b"", True))
             self.holders.acknowledge(job, client, ask.request)
@@ -184,6 +187,7 @@ class Jobs:
         self.jobs = {job.id: job, **self.jobs}
         self._weigh(job)
         self._keys.remember(job)
+        self.keepers.launched(job)
 
     def resend_launch(self, job: Job, nodes: NodeSet) -> None:
         """Send the launch to nodes again, and what followed it; what is there already is not started twice."""
@@ -335,6 +339,7 @@ class Jobs:
         if job.client is not None:
             self._context.to_client(job.client, c.Lost(job.id, lost))
         self._input.node_gone(job, node)
+        self.holders.lost(job)
         if job.done:
             self._done(job)
 

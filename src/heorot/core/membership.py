@@ -88,6 +88,8 @@ class NodeLink:
     present_at_ms: int | None = None
     """The child is known to have been there at this time of our clock, or later."""
     greeted: bool = False
+    keeps_images: bool = False
+    """It can be asked to keep images, and for what it has of them."""
     mask: int = 0
     doubted: bool = False
     """It said at its last heartbeat that it reaches another number of nodes than are known."""

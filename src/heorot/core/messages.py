@@ -22,7 +22,9 @@ from heorot.core.head_messages import HeadList as HeadList
 from heorot.core.head_messages import Heads as Heads
 from heorot.core.head_messages import HeadsKept as HeadsKept
 from heorot.core.head_messages import TellHeads as TellHeads
+from heorot.core.image_messages import ImageKept as ImageKept
 from heorot.core.image_messages import ImageManifest as ImageManifest
+from heorot.core.image_messages import KeepImage as KeepImage
 from heorot.core.image_messages import Piece as Piece
 from heorot.core.image_messages import Swarm as Swarm
 from heorot.core.image_messages import Took as Took
@@ -61,6 +63,8 @@ class Hello(Message, tag=1, frozen=True):
     happens."""
     peer: bool = False
     """The sender comes for an image only, not to be a child."""
+    keeps_images: bool = False
+    """Of a child: it takes `KeepImage`, and `Want` from its parent."""
 
 
 class Refused(Message, tag=2, frozen=True):
@@ -540,7 +544,7 @@ class JobView(Message, frozen=True):
 
 LinkMessage: TypeAlias = (
     Hello | Refused | Ping | Pong | Down | Up | Report | Detached | Reattached
-    | Want | ImageManifest | Piece | Took | Unavailable | Swarm
+    | Want | ImageManifest | Piece | Took | Unavailable | Swarm | KeepImage | ImageKept
 )  # fmt: skip
 HeadCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place | TellHeads

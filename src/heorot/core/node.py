@@ -79,7 +79,7 @@ from heorot.core.message_tags import (
 from heorot.core.neighbours import incompatibility
 from heorot.core.node_config import NodeConfig
 from heorot.core.node_context import NodeContext
-from heorot.core.node_images import NodeImages
+from heorot.core.node_images import KEEP_TIMER, NodeImages
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.own_launches import OwnLaunches
 from heorot.core.peers import KEY as PEER_KEY
@@ -271,7 +271,9 @@ class NodeMachine:
             if self.uplink.attached:
                 self.uplink.answered_at_ms = message.at_ms
                 self._set_headless(message.headless)
-        elif isinstance(message, (m.Piece, m.ImageManifest, m.Unavailable, m.Swarm)):
+        elif isinstance(message, (m.Piece, m.ImageManifest, m.Unavailable, m.Swarm)) or (
+            self.uplink.parent == HEAD and isinstance(message, (m.Want, m.Took, m.KeepImage))
+        ):
             self.images.from_parent(self.uplink.link or 0, message)
         else:
             raise ProtocolError(f"a parent may not send {type(message).__name__}")
@@ -423,6 +425,8 @@ class NodeMachine:
             self.images.transfers.waited()
         elif event.key == COPIES_TIMER:
             self.images.transfers.copies.look()
+        elif event.key == KEEP_TIMER:
+            self.images.claims_due()
         elif event.key == "pulse":
             self._pulse()
         elif event.key == "another":

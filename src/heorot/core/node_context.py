@@ -64,4 +64,5 @@ class NodeContext:
             self.config.release,
             self.headless,
             peer=peer,
+            keeps_images=True,
         )

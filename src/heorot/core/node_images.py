@@ -1,4 +1,8 @@
-"""The node's part in images: it has them from its parent or from peers, and passes them on."""
+"""The node's part in images: it has them from its parent or from peers, and passes them on.
+
+For the head it keeps images that others may need yet (`heorot.core.keepers`). When that head is lost, the next one has
+`KEEP_MS` from when the way up is open again to ask for it, too; what it does not ask for is let go then.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,11 @@ from heorot.core.node_context import NodeContext
 from heorot.core.peers import LOOK_MS, Peers, Way
 from heorot.core.swarms import Below, Swarm, Swarms
 from heorot.core.transfers import Transfers
+
+KEEP_MS = 30_000
+KEEP_TIMER = "keep"
+MAX_KEPT = 256
+"""So many images are kept for heads at a time."""
 
 
 class NodeImages:
@@ -48,12 +57,16 @@ class NodeImages:
             config.swarm_gain_ms,
         )
         self.peers = Peers(config, context.emit, context.hello, lambda: self.transfers)
+        self._wanted, self._complete, self._failed = wanted, complete, failed
+        self._kept: dict[bytes, int | None] = {}
+        """By image that is kept for the head: the link on which that was asked for; None: on one that is lost."""
+        self._unclaimed_until_ms = 0
         self.transfers = Transfers(
             context.emit,
             lambda link, message: context.emit(Send(link, message)),
             self._sources,
-            complete,
-            failed,
+            self._have,
+            self._have_not,
             lambda: self._up,
             self._consider,
             self.peers.plan_of,
@@ -91,7 +104,11 @@ class NodeImages:
         else:
             self._context.emit(Send(child.link, m.Unavailable(message.image, f"n{child.node} is not attached here")))
 
-    def from_parent(self, link: int, message: m.Piece | m.ImageManifest | m.Unavailable | m.Swarm) -> None:
+    def from_parent(
+        self,
+        link: int,
+        message: m.Piece | m.ImageManifest | m.Unavailable | m.Swarm | m.Want | m.Took | m.KeepImage,
+    ) -> None:
         """The parent says something about an image. Raises ProtocolError."""
         if isinstance(message, m.Piece):
             self.transfers.piece(link, message)
@@ -99,6 +116,12 @@ class NodeImages:
             self.transfers.manifest(link, message)
         elif isinstance(message, m.Unavailable):
             self.transfers.unavailable(link, message)
+        elif isinstance(message, m.Want):
+            self.transfers.want(link, replace(message, swarms=False), above=True)
+        elif isinstance(message, m.Took):
+            self.transfers.took(link, message)
+        elif isinstance(message, m.KeepImage):
+            self._keep(link, message)
         else:
             self._join(message)
 
@@ -111,9 +134,55 @@ class NodeImages:
         """The link to the parent is another one than `former`; `is_new`: the way up is open again."""
         if self.transfers and former is not None and former != self._uplink.link:
             self.transfers.source_lost(former)
+            self.transfers.neighbour_lost(former)
         if is_new:
+            self._await_claims()
             self.transfers.copies.way_up_found()
             self.transfers.source_found()
+
+    # ------------------------------------------------------------------ what is kept for the head
+
+    def _keep(self, link: int, message: m.KeepImage) -> None:
+        image = message.image
+        if not message.keep:
+            self._kept.pop(image, None)
+            self.transfers.let_go(image)
+        elif image not in self._kept and len(self._kept) >= MAX_KEPT:
+            text = f"n{self._context.config.node} keeps {MAX_KEPT} images already"
+            self._context.emit(Send(link, m.ImageKept(image, text)))
+        else:
+            self._kept[image] = link
+            self.transfers.keep(image)
+
+    def _have(self, image: bytes) -> None:
+        self._answer(image, m.ImageKept(image))
+        if self._wanted(image):
+            self._complete(image)
+
+    def _have_not(self, image: bytes, why: str) -> None:
+        self._answer(image, m.ImageKept(image, why))
+        self._kept.pop(image, None)
+        self._failed(image, why)
+
+    def _answer(self, image: bytes, message: m.ImageKept) -> None:
+        link = self._kept.get(image)
+        if link is not None and link == self._up:
+            self._context.emit(Send(link, message))
+
+    def _await_claims(self) -> None:
+        """The way up is new: see who asks for what was kept for a former head."""
+        if self._kept:
+            self._kept = dict.fromkeys(self._kept)
+            self._unclaimed_until_ms = self._context.now_ms + KEEP_MS
+            self._context.emit(SetTimer(KEEP_TIMER, self._unclaimed_until_ms))
+
+    def claims_due(self) -> None:
+        """The timer ``keep`` has fired."""
+        if self._up is None or self._context.now_ms < self._unclaimed_until_ms:
+            return
+        for image in [image for image, link in self._kept.items() if link is None]:
+            del self._kept[image]
+            self.transfers.let_go(image)
 
     # ------------------------------------------------------------------ swarms
 

@@ -36,6 +36,10 @@ class Transfer:
         """Mask of the chunks that are in the cache."""
         self.everything = False
         """This host itself needs the image."""
+        self.keeps = False
+        """The head wants this host to have all of it."""
+        self.above: int | None = None
+        """The link of a parent that asks for it: it is sent what is whole here, and waits for nothing."""
         self.told_complete = False
         self.requesters: dict[int, Requester] = {}
         self.wants: dict[int, list[i.Want]] = {}
@@ -102,7 +106,7 @@ class Transfer:
     def lacking(self) -> int:
         """Return a mask of the chunks that this hop needs, for itself or for others, and does not have."""
         assert self.layout is not None
-        if self.everything:
+        if self.everything or self.keeps:
             needed = (1 << self.layout.chunks) - 1
         else:
             needed = 0

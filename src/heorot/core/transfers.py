@@ -121,6 +121,24 @@ class Transfers:
             transfer.everything = False
             self._end_if_idle(transfer)
 
+    def keep(self, image: bytes) -> None:
+        """Have all of an image, and keep it until `let_go`; `complete` or `failed` follows."""
+        transfer = self._begin(image)
+        if transfer is None:
+            self._failed(image, f"{MAX_IMAGES} images are on their way already")
+            return
+        transfer.keeps = True
+        transfer.told_complete = False
+        transfer.refusals.clear()
+        self._pursue(transfer)
+
+    def let_go(self, image: bytes) -> None:
+        """The image is not kept any longer."""
+        transfer = self.transfers.get(image)
+        if transfer is not None:
+            transfer.keeps = False
+            self._end_if_idle(transfer)
+
     def __len__(self) -> int:
         return len(self.transfers)
 
@@ -168,8 +186,8 @@ class Transfers:
         if transfer is not None:
             self._pursue(transfer)
 
-    def want(self, link: int, want: i.Want) -> None:
-        """A neighbour lacks something.
+    def want(self, link: int, want: i.Want, *, above: bool = False) -> None:
+        """A neighbour lacks something. If it is the one `above`, it is sent what is whole here, or refused.
 
         Raises
         ------
@@ -181,6 +199,8 @@ class Transfers:
             self._emit(Send(link, i.Unavailable(want.image, f"{MAX_IMAGES} images are on their way already")))
             return
         transfer.refusals.clear()
+        if above:
+            transfer.above = link
         if transfer.layout is None:
             waiting = transfer.wants.setdefault(link, [])
             if not want.manifest and not want.chunks:
@@ -356,6 +376,8 @@ class Transfers:
         """Do all that can be done now for an image: serve those who ask, ask for what lacks, end."""
         if transfer.examining:
             return
+        if transfer.above is not None and not transfer.is_whole:
+            self._refuse_above(transfer, transfer.above)
         if transfer.layout is None:
             self._pursue_manifest(transfer)
             return
@@ -364,15 +386,24 @@ class Transfers:
         if why is not None:
             self._give_up(transfer, why)
             return
-        if transfer.everything and not transfer.told_complete and transfer.is_whole:
+        if (transfer.everything or transfer.keeps) and not transfer.told_complete and transfer.is_whole:
             transfer.told_complete = True
             self._complete(transfer.image)
         self._end_if_idle(transfer)
 
+    def _refuse_above(self, transfer: Transfer, link: int) -> None:
+        """The parent may wait for this hop no longer: this hop may wait for the parent."""
+        transfer.above = None
+        requester = transfer.requesters.pop(link, None)
+        if requester is not None:
+            self.sender.lost(requester)
+        if transfer.wants.pop(link, None) or requester is not None:
+            self._emit(Send(link, i.Unavailable(transfer.image, "it is not all here")))
+
     def _pursue_manifest(self, transfer: Transfer) -> None:
         if transfer.manifest_asked_of is not None:
             return
-        if not transfer.everything and not transfer.wants:
+        if not transfer.everything and not transfer.keeps and not transfer.wants:
             self._end_if_idle(transfer)
             return
         why = self.fetcher.ask_manifest(transfer)
@@ -395,12 +426,12 @@ class Transfers:
         for requester in transfer.requesters.values():
             self.sender.lost(requester)
         self._forget(transfer)
-        if transfer.everything:
+        if transfer.everything or transfer.keeps:
             self._failed(image, why)
 
     def _end_if_idle(self, transfer: Transfer) -> None:
         """Forget an image for which there is nothing left to do."""
-        if transfer.everything or transfer.examining or transfer.wants:
+        if transfer.everything or transfer.keeps or transfer.examining or transfer.wants:
             return
         for link, requester in list(transfer.requesters.items()):
             if not requester.pending and not requester.unacknowledged_bytes:

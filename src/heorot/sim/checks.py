@@ -175,6 +175,35 @@ class Checks:
                 "NoLostJob", f"{job} was asked for as {ask.nodes or ask.select}, its ranks are on {nodes}"
             )
 
+    def acknowledges(self, machine: HeadMachine, job_id: str) -> None:
+        """A head acknowledges a launch: note who has the program of a detached one beside it."""
+        job, known = machine.jobs.jobs[job_id], self.truth.jobs[job_id]
+        if job.detached and job.ticket.image and job.pending_nodes():
+            known.keepers = self._having(machine, job.ticket.image)
+
+    def _having(self, machine: HeadMachine, image: bytes) -> list[int]:
+        """Return the nodes right below a head that have spoken to it and have all of an image."""
+        spoken = machine.members.spoken_mask
+        below = [link.peer for link in machine.members.links.values() if link.mask & spoken & 1 << link.peer]
+        return [node for node in below if self.cluster.hosts[node].cache.whole(image)]
+
+    def unavailable(self, machine: HeadMachine, message: m.Unavailable) -> None:
+        """NoLostJob: no head says that nobody has a detached job's program, which was acknowledged, if a node has it.
+
+        What was not acknowledged is repeated by its client, which has the program.
+        """
+        if NO_PROGRAM[1] not in message.text:
+            return
+        for job in machine.jobs.jobs.values():
+            known = self.truth.jobs[job.id]
+            if job.ticket.image != message.image or known.keepers is None or known.unwanted or not job.pending_nodes():
+                continue
+            having = [node for node in self._having(machine, message.image) if node in known.keepers]
+            if having or not known.keepers:
+                self.world.violated(
+                    "NoLostJob", f"{job.id} was acknowledged, n{known.keepers} had its program, and {having} have it"
+                )
+
     def _left_out(self, job_id: str, nodes: list[int], ask: c.Spawn) -> None:
         """NoLostJob: a launch on the nodes that are up leaves none out, unsaid, of which the head has not heard yet."""
         machine = self.cluster.head.machine

@@ -380,7 +380,11 @@ class Client:
 
     def _detached_now(self) -> None:
         plan = self.plan
-        if plan is not None and plan.attach_ms >= 0:
+        if plan is not None and plan.detached and plan.image is not None:
+            # It has printed the job's number and ends: nobody has its program from it any more.
+            self.finished = True
+            self.leave()
+        elif plan is not None and plan.attach_ms >= 0:
             self.world.after(plan.attach_ms * 1000, self._if_there, self._attach_own)
         else:
             self.finished = True

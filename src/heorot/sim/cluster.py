@@ -258,7 +258,7 @@ class Cluster:
             plan.stall_ms = world.between(10, 8_000)
         if world.chance(0.3):
             plan.query_ms = world.between(0, 2_000)
-        if self.images and not plan.detached and world.chance(settings.image_rate):
+        if self.images and world.chance(settings.image_rate):
             plan.image = random.choice(list(self.images.values()))
             plan.always_send = world.chance(0.5)
         return plan

@@ -323,10 +323,14 @@ class HeadHost:
         network = self.cluster.network
         for item in instructions:
             if isinstance(item, Send):
+                if isinstance(item.message, m.Unavailable) and self.machine is not None:
+                    self.cluster.checks.unavailable(self.machine, item.message)
                 end = self.ends.get(item.link)
                 if end is not None:
                     network.send(end, m.encode(item.message), item.bulk)
             elif isinstance(item, ToClient):
+                if isinstance(item.message, c.Spawned) and self.machine is not None:
+                    self.cluster.checks.acknowledges(self.machine, item.message.job)
                 end = self.clients.get(item.client)
                 if end is not None:
                     network.send(end, m.encode(item.message))

@@ -30,6 +30,16 @@ def _acknowledges_detached_launches_at_once(head: Any) -> None:
     head.jobs.holders.acknowledge = head.jobs.holders._tell
 
 
+def _acknowledges_before_the_program_is_kept(head: Any) -> None:
+    """A detached launch is acknowledged when a node has it, wherever its program is."""
+    head.jobs.holders._is_kept = lambda image: True
+
+
+def _asks_no_child_for_programs(head: Any) -> None:
+    """What no client offers is not sought among the children."""
+    head.images._child_with = lambda image: None
+
+
 def _drops_adoptions(head: Any) -> None:
     """A job is forgotten when none of its holders can be reached just now."""
     adoptions = head.jobs.adoptions
@@ -67,6 +77,8 @@ HEAD: dict[str, Callable[[Any], None]] = {
     "head-knows-what-was-up": _knows_what_was_up,
     "head-gives-no-receipts": _gives_no_receipts,
     "head-acknowledges-detached-launches-at-once": _acknowledges_detached_launches_at_once,
+    "head-acknowledges-before-the-program-is-kept": _acknowledges_before_the_program_is_kept,
+    "head-asks-no-child-for-programs": _asks_no_child_for_programs,
     "head-drops-adoptions": _drops_adoptions,
     "head-denies-early": _denies_early,
     "head-leaves-nodes-out-unsaid": _leaves_nodes_out_unsaid,
@@ -74,7 +86,19 @@ HEAD: dict[str, Callable[[Any], None]] = {
 }
 _RUSH = {"faults": 40, "head_weight": 4, "ambush_weight": 12, "rush": 80, "detached_rate": 0.1, "heads": 2}
 _DOZE = {"faults": 40, "head_weight": 4, "ambush_weight": 4, "doze_weight": 12, "rush": 80, "nodes": 8, "heads": 2}
+_STAGED = {
+    "image_rate": 1.0,
+    "detached_rate": 0.7,
+    "head_weight": 6,
+    "ambush_weight": 12,
+    "faults": 40,
+    "heads": 2,
+    "us_per_kib": 400,
+    "cache_full_rate": 0.0,
+}
 FOCUS: dict[str, dict[str, Any]] = {
+    "head-acknowledges-before-the-program-is-kept": _STAGED,
+    "head-asks-no-child-for-programs": _STAGED,
     "head-leaves-nodes-out-unsaid": _DOZE,
     "head-denies-early": _DOZE,
     "head-drops-adoptions": _DOZE,
