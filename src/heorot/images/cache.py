@@ -31,7 +31,7 @@ from heorot.core.chunks import FILE
 from heorot.core.errors import ProtocolError
 from heorot.core.image import Layout, decode_manifest, image_id, ranges_of
 from heorot.core.message_base import Chunk
-from heorot.images.content import SEALED_NS, Content, content_name, kept_mode, whole_mask
+from heorot.images.content import SEALED_NS, Content, content_names, kept_mode, whole_mask
 from heorot.images.disk import (
     cache_failure,
     is_spoilt,
@@ -63,7 +63,7 @@ class _Pinned:
     def __init__(self, layout: Layout, manifest: str) -> None:
         self.hold = hold(manifest)
         self.layout = layout
-        self.names = [content_name(layout, file) for file in range(len(layout.files))]
+        self.names = content_names(layout)
         self.whole = [whole_mask(layout.manifest.entries[index]) for index in layout.files]
         """By file: the mask of all of its chunks."""
 

@@ -28,10 +28,10 @@ SEALED_NS = 1_000_000_000 * 10**9
 _PLAIN_MODE, _EXECUTABLE_MODE = 0o444, 0o555
 
 
-def content_name(layout: Layout, file: int) -> str:
-    """Return what the file at this place in `Layout.files` is called here: its content, and "x" if it is executable."""
-    executable = layout.manifest.entries[layout.files[file]].mode & 0o111
-    return layout.id_of(file).hex() + ("x" if executable else "")
+def content_names(layout: Layout) -> list[str]:
+    """Return what each of `Layout.files` is called here: its content, and "x" if it is executable."""
+    executable = [layout.manifest.entries[index].mode & 0o111 for index in layout.files]
+    return [layout.id_of(file).hex() + ("x" if flag else "") for file, flag in enumerate(executable)]
 
 
 def kept_mode(mode: int) -> int:

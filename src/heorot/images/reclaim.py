@@ -19,6 +19,7 @@ from itertools import groupby
 
 from heorot.core.errors import ProtocolError
 from heorot.core.image import Layout, decode_manifest
+from heorot.images.content import content_names
 from heorot.images.disk import names_in, read_file, remove
 from heorot.images.shared import release as release_shared
 
@@ -30,7 +31,8 @@ LOCK_WAIT_S = 0.5
 """How long a cache waits for somebody who frees room in it. If it takes longer, as that was stopped perhaps, what goes
 is fetched anew."""
 _LOCK_POLL_S = 0.01
-_ID_DIGITS = 64
+ID_DIGITS = 64
+"""Of the name of a manifest."""
 _MANIFESTS = ("manifests", "copies")
 """Where a cache has its manifests."""
 
@@ -90,7 +92,7 @@ def _manifests_of(cache: str) -> list[str]:
         f"{cache}/{folder}/{name}"
         for folder in _MANIFESTS
         for name in names_in(f"{cache}/{folder}")
-        if len(name) == _ID_DIGITS
+        if len(name) == ID_DIGITS
     ]
 
 
@@ -106,7 +108,7 @@ def _drop(cache: str, manifests: list[str], wanted_bytes: int, shared: str) -> t
     for manifest in _manifests_of(cache):
         # One that cannot be read is the matter of the cache.
         with contextlib.suppress(OSError, ProtocolError):
-            files[manifest] = _files_of(Layout(decode_manifest(read_file(manifest))))
+            files[manifest] = content_names(Layout(decode_manifest(read_file(manifest))))
     holders = Counter(name for names in files.values() for name in names)
     count = freed_bytes = 0
     for manifest in manifests:
@@ -125,12 +127,6 @@ def _drop(cache: str, manifests: list[str], wanted_bytes: int, shared: str) -> t
                 freed_bytes += _remove_counted(f"{cache}/files/{name}") + _remove_counted(f"{cache}/partial/{name}")
                 freed_bytes += release_shared(f"{shared}/{name}")
     return count, freed_bytes
-
-
-def _files_of(layout: Layout) -> list[str]:
-    """Return the names that an image's files have in a cache."""
-    executable = [bool(layout.manifest.entries[index].mode & 0o111) for index in layout.files]
-    return [layout.id_of(file).hex() + "x" * flag for file, flag in enumerate(executable)]
 
 
 def _remove_counted(path: str) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from heorot.core.errors import ProtocolError
 from heorot.core.image import Layout, decode_manifest
-from heorot.images.content import Content, content_name
+from heorot.images.content import Content, content_names
 from heorot.images.disk import names_in, read_file, remove
 from heorot.images.identity import ImageError
 
@@ -23,6 +23,15 @@ SHARE = (3, 4)
 """Of the room on a disk that is free or a cache's own, so much is for the cache: the rest is for running jobs."""
 
 MAX_TRIES = 64
+
+
+def bound_bytes(directory: str, used_bytes: int, limit_bytes: int) -> int:
+    """Return what caches in this directory, which take so much already, may take now: `limit_bytes` at most."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return limit_bytes
+    return min(limit_bytes, (disk.f_bavail * disk.f_frsize + used_bytes) * SHARE[0] // SHARE[1])
 
 
 class Room:
@@ -80,12 +89,7 @@ class Room:
     def bound_bytes(self) -> int:
         """Return what all files may take now: the configured limit, or `SHARE` of what is free on the disk and
         of what they take already, if that is less."""
-        try:
-            disk = os.statvfs(self._content.path())
-        except OSError:
-            return self.limit_bytes
-        room_bytes = disk.f_bavail * disk.f_frsize + self._content.used_bytes
-        return min(self.limit_bytes, room_bytes * SHARE[0] // SHARE[1])
+        return bound_bytes(self._content.path(), self._content.used_bytes, self.limit_bytes)
 
     def _bound_for(self, size: int, used: Callable[[], int]) -> int:
         """Return what all files may take, after others on this disk have made room for so much more, if need be."""
@@ -182,7 +186,7 @@ class Room:
                 if bytes.fromhex(image) in pinned:
                     continue
                 layout = Layout(decode_manifest(read_file(path)))
-                names = [content_name(layout, file) for file in range(len(layout.files))]
+                names = content_names(layout)
                 images[image] = os.stat(path).st_mtime_ns, names
                 holders.update(names)
             except (OSError, ValueError, ProtocolError):

@@ -7,10 +7,8 @@ import os
 import stat
 
 from heorot.images.disk import names_in
-from heorot.images.reclaim import caches_of
-from heorot.images.room import SHARE
-
-_COPY_DIGITS = 64
+from heorot.images.reclaim import ID_DIGITS, caches_of
+from heorot.images.room import bound_bytes
 
 
 def usage_of(root: str, limit_bytes: int) -> dict[str, int]:
@@ -21,7 +19,7 @@ def usage_of(root: str, limit_bytes: int) -> dict[str, int]:
     taken: dict[int, int] = {}
     copies: set[str] = set()
     for cache in caches:
-        copies.update(name for name in names_in(f"{cache}/copies") if len(name) == _COPY_DIGITS)
+        copies.update(name for name in names_in(f"{cache}/copies") if len(name) == ID_DIGITS)
         for kind in ("files", "partial"):
             for name in names_in(f"{cache}/{kind}"):
                 with contextlib.suppress(OSError):
@@ -30,8 +28,5 @@ def usage_of(root: str, limit_bytes: int) -> dict[str, int]:
                         # What several of them share is there once.
                         taken[status.st_ino] = status.st_blocks * 512
     used_bytes = sum(taken.values())
-    bound_bytes = limit_bytes * len(caches)
-    with contextlib.suppress(OSError):
-        disk = os.statvfs(root)
-        bound_bytes = min(bound_bytes, (disk.f_bavail * disk.f_frsize + used_bytes) * SHARE[0] // SHARE[1])
-    return {"used_bytes": used_bytes, "bound_bytes": bound_bytes, "copies": len(copies)}
+    may_bytes = bound_bytes(root, used_bytes, limit_bytes * len(caches))
+    return {"used_bytes": used_bytes, "bound_bytes": may_bytes, "copies": len(copies)}
