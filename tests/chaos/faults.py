@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import threading
 from random import Random
 from typing import ClassVar
 
-from tests.chaos.network import HeadHost, HostsCluster, send_signal
+from tests.chaos.network import HeadHost, HostsCluster, children, send_signal
 from tests.hosts.hosts import Host
 
 BRIEF_S = (1.5, 3.0)
@@ -186,6 +187,24 @@ class NodesCut(Fault):
             self.cluster.network.unplug(host, back=True)
 
 
+class NodesPaused(Fault):
+    """The daemons of some nodes stop for a while: no host is gone, and no rank is lost."""
+
+    lasts_s = (2.0, 4.0)
+
+    def strike(self) -> None:
+        hosts = self.random.sample(self.cluster.nodes, min(4, len(self.cluster.nodes)))
+        own = [daemon.pid for host in hosts for daemon in host.daemons.values()]
+        self.pids = [pid for parent in own for pid in (parent, *children(parent))]
+        # They wake up at their time, however long another fault lasts.
+        self._waking = threading.Timer(self.for_s, send_signal, (self.pids[::-1], signal.SIGCONT))
+        send_signal(self.pids, signal.SIGSTOP)
+        self._waking.start()
+
+    def heal(self) -> None:
+        self._waking.join()
+
+
 class AgentsKilled(Fault):
     """Some agents are killed."""
 
@@ -268,6 +287,6 @@ class HeadRemoved(Fault):
 
 LOSSES: list[type[Fault]] = [HeadKilled, KeeperKilled, HostCrashed, HostPaused, HostCut, HostMute, HostDeaf]
 OTHERS: list[type[Fault]] = [
-    CutFromNodes, MuteToNodes, DeafToNodes, NodesCut, AgentsKilled, StandbyKilled, StandbyCut, MemberKilled,
-    MajorityLost, CutFromEtcd,
+    CutFromNodes, MuteToNodes, DeafToNodes, NodesCut, NodesPaused, AgentsKilled, StandbyKilled, StandbyCut,
+    MemberKilled, MajorityLost, CutFromEtcd,
 ]  # fmt: skip

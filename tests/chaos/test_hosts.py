@@ -13,6 +13,7 @@ from tests.chaos.faults import (
     HeadRemoved,
     HostCut,
     MemberKilled,
+    NodesPaused,
     Switched,
 )
 from tests.chaos.hosts_report import outlive_the_first_head
@@ -26,7 +27,7 @@ def test_nothing_is_lost_when_hosts_are_cut_killed_and_paused_under_load(tmp_pat
     work.mkdir()
     with hosts_cluster(network, heads=2, nodes=6, lease_ms=2000) as cluster:
         with HostsChaos(cluster, work, seed=3, workers=2) as chaos:
-            for faults in ([HeadKilled], [HostCut], [Switched], [CutFromEtcd, MemberKilled]):
+            for faults in ([HeadKilled], [HostCut], [Switched], [CutFromEtcd, MemberKilled, NodesPaused]):
                 chaos.strike(faults)
             paused = PausedHeads(chaos, work)
             paused.pause()

@@ -16,6 +16,7 @@ from typing import cast
 from heorot.core.errors import HeorotError
 from heorot.core.framing import EAGER_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, PROGRESS_MS, FrameDecoder
 from heorot.runtime.loop import Loop, Timer
+from heorot.runtime.vanished import Vanished
 
 READ_BYTES = 256 * 1024
 """Read at most so much before the other sockets have their turn."""
@@ -136,6 +137,8 @@ class Channel:
         self._explain = explain
         self.tls = tls
         self.closed = False
+        self.vanished: Vanished | None = None
+        """Looks whether the other host is gone while it does not acknowledge what was sent."""
         self.on_drained: Callable[[], None] | None = None
         """Called, again and again, while little waits to be sent: whoever paused another channel may resume it."""
         self.on_growth: Callable[[], None] | None = None
@@ -270,6 +273,8 @@ class Channel:
             except OSError as error:
                 self._fail(self._explain(error))
                 return
+            if self.vanished is not None:
+                self.vanished.sent(self._sock, self._fail)
             if sent < len(self._unsent):
                 self._unsent = memoryview(self._unsent)[sent:]
                 break

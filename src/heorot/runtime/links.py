@@ -17,6 +17,7 @@ from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
 from heorot.runtime.refusals import Refusals
 from heorot.runtime.sockets import Acceptor, tune_tcp
+from heorot.runtime.vanished import Vanished
 from heorot.security import tls
 
 HANDSHAKE_TIMEOUT_S = 10.0
@@ -87,6 +88,7 @@ class Links:
         self._pending: dict[_Link | _Attempt, None] = {}
         """The oldest first."""
         self._names = Names(loop)
+        self.vanished = Vanished(loop)
         self._finishing: list[_Link] = []
         self._refusals = Refusals(loop, log)
         self._number = 0
@@ -322,7 +324,8 @@ class _Link:
 
     def begin(self) -> None:
         try:
-            tune_tcp(self.sock)
+            if tune_tcp(self.sock):
+                self.channel.vanished = self.links.vanished
         except OSError as error:
             self.failed(error)
             return

@@ -25,6 +25,7 @@ from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
 from heorot.runtime.refusals import Refusals
 from heorot.runtime.sockets import Acceptor, listen_unix, tune_tcp
+from heorot.runtime.vanished import Vanished
 from heorot.security import tls
 
 LOOK_S = 5.0
@@ -66,6 +67,7 @@ class Passing:
         self.context = context
         self.log = log
         self.names = Names(loop)
+        self.vanished = Vanished(loop)
         self._path = path
         self._heads = heads
         self._last: tuple[Address, ...] = ()
@@ -268,7 +270,7 @@ class _Attempt:
 
     def _connected(self, sock: socket.socket) -> None:
         try:
-            tune_tcp(sock)
+            remote = tune_tcp(sock)
         except OSError as error:
             sock.close()
             self._failed(error.strerror or str(error))
@@ -283,6 +285,8 @@ class _Attempt:
             limit_bytes=MAX_GREETING_BYTES,
             explain=tls.explain,
         )
+        if remote:
+            self._channel.vanished = self._passing.vanished
         self._channel.start()
 
     def _established(self) -> None:

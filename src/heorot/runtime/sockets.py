@@ -11,23 +11,23 @@ from pathlib import Path
 
 from heorot.core.errors import HeorotError
 from heorot.runtime.loop import Loop
+from heorot.runtime.vanished import is_remote, probe_when_idle
 
 _ACCEPT_AT_ONCE = 64
 _UNIX_PATH_BYTES = 107
-KEEPALIVE_IDLE_S = 10
-KEEPALIVE_INTERVAL_S = 5
-KEEPALIVE_PROBES = 3
-USER_TIMEOUT_MS = 20_000
 
 
-def tune_tcp(sock: socket.socket) -> None:
-    """Send small messages at once, and notice a peer that vanished without a word."""
+def tune_tcp(sock: socket.socket) -> bool:
+    """Send small messages at once; between two hosts, notice while the connection is idle that the other one is gone.
+
+    Return whether the other end is on another host: then the caller also tells a `Vanished` of what it sends. Raises
+    OSError.
+    """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    remote = is_remote(sock)
+    if remote:
+        probe_when_idle(sock)
+    return remote
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:

@@ -17,6 +17,7 @@ from heorot.core.errors import HeorotError
 from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
 from heorot.runtime.sockets import Acceptor, bind_tcp, tune_tcp
+from heorot.runtime.vanished import Vanished
 from heorot.security.tls import PASS_ON
 
 MAX_VISITORS = 128
@@ -52,6 +53,7 @@ class StandbyPort:
         self.active = active
         self.log = log
         self.names = Names(loop)
+        self.vanished = Vanished(loop)
         self._visitors: set[_Visitor] = set()
         sock = bind_tcp(*address)
         try:
@@ -145,15 +147,14 @@ class _Visitor:
         assert near is not None
         far.setblocking(False)
         try:
-            for sock in (near, far):
-                tune_tcp(sock)
+            watched = [self._port.vanished if tune_tcp(sock) else None for sock in (near, far)]
         except OSError:
             near.close()
             far.close()
             self._port.gone(self)
             return
-        outward = _Way(self._port.loop, near, far, self.close)
-        inward = _Way(self._port.loop, far, near, self.close)
+        outward = _Way(self._port.loop, near, far, self.close, watched[1])
+        inward = _Way(self._port.loop, far, near, self.close, watched[0])
         self._ways = [outward, inward]
         inward.begin(b"")
         outward.begin(self._greeting)
@@ -185,11 +186,14 @@ class _Visitor:
 class _Way:
     """What one side says, to the other side: either it is waited for, or it waits to be sent."""
 
-    def __init__(self, loop: Loop, source: socket.socket, to: socket.socket, end: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: Loop, source: socket.socket, to: socket.socket, end: Callable[[], None], vanished: Vanished | None
+    ) -> None:
         self.source = source
         self._loop = loop
         self._to = to
         self._end = end
+        self._vanished = vanished
         self._waiting = b""
 
     def begin(self, data: bytes) -> None:
@@ -219,6 +223,8 @@ class _Way:
         except OSError:
             self._end()
             return
+        if self._vanished is not None:
+            self._vanished.sent(self._to, lambda reason: self._end())
         self._waiting = data[sent:]
         if self._waiting:
             self._loop.remove_reader(self.source.fileno())
