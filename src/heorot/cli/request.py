@@ -129,7 +129,9 @@ class Head:
                 try:
                     self._await_head(search)
                 except RequestError as error:
-                    raise (lost if error.code == "no-head" else error) from error
+                    if error.code != "no-head":
+                        raise
+                    raise lost from error
 
     def _converse(self, open_requests: dict[int, tuple[object, ...]], answers: dict[int, Any]) -> None:
         """Send the open requests; move those that are answered from one to the other until none is left."""

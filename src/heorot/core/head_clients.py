@@ -92,10 +92,14 @@ class HeadClients:
                 self._handlers[type(message)](caller, message)
             except RequestError as error:
                 if not self.settling.premature(message, error):
-                    raise self.settling.explained(error) from error
+                    self._refuse(caller, message, self.settling.explained(error))
+                    return
                 self.settling.wait(caller, message)
         except RequestError as error:
-            self._context.refuse(caller.client, getattr(message, "request", 0), error.code, error.message)
+            self._refuse(caller, message, error)
+
+    def _refuse(self, caller: Caller, message: c.ClientMessage, error: RequestError) -> None:
+        self._context.refuse(caller.client, getattr(message, "request", 0), error.code, error.message)
 
     def _client_hello(self, caller: Caller, message: c.ClientMessage) -> None:
         config = self._context.config

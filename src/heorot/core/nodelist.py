@@ -241,7 +241,9 @@ class _Reader:
         try:
             return self.read(text, (*path, name))
         except NodeListError as error:
-            raise error if path else NodeListError(f"in the group @{name}: {error}") from error
+            if path:
+                raise
+            raise NodeListError(f"in the group @{name}: {error}") from error
 
     def _word(self, element: str) -> list[int]:
         """Read ``all`` or a state, with ``all`` and ``not`` in front or without; a state's exact name goes first."""
