@@ -73,6 +73,8 @@ FOCUS["node-keeps-what-waits-to-itself"] |= {
     "faults": 80,
     "us_per_kib": 2_500,
     "heads": 3,
-    "detached_rate": 0.9,
+    # A detached job is acknowledged when bpinit has it, and a client that has all of its input hands the job over.
+    "detached_rate": 0.1,
+    "reader_rate": 0.9,
 }
 FOCUS["node-waits-in-a-ring"] |= {"us_per_kib": 1_000, "swarm_gain_ms": 0, "nodes": 12}
