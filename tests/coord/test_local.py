@@ -222,3 +222,21 @@ def test_a_store_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
     assert elect(store).epoch == 42
     assert LocalStore(tmp_path, "h2").last_epoch() == 42
     store.close()
+
+
+def test_who_was_elected_and_could_start_no_head_is_no_leader(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "coord", "h0")
+    assert store.campaign(0) is not None
+    store.resign()
+    look = "import sys; from pathlib import Path; from heorot.coord.local import LocalStore; " + (
+        "print(repr(LocalStore(Path(sys.argv[1]), 'h1').look().leader))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", look, str(tmp_path / "coord")]
+    seen = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert seen.stdout == "''\n", "this process lives, and leads nothing"
+    assert store.look().leader == ""
+    term = store.campaign(0)
+    assert term is not None
+    assert term.epoch == 2
+    store.close()

@@ -15,6 +15,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from heorot.coord.port import HOLD_BACK_S, LeaseLost, StoreRefused, Term, View
@@ -43,6 +44,8 @@ class LocalStore:
         self._leader_file = SlotFile(directory / "leader")
         self._preferred_file = SlotFile(directory / "preferred")
         self._lock = -1
+        self._claimed = False
+        """The store names this process as the leader, and no head's process yet."""
         self._lock_inode = 0
         self._candidate = -1
         self._leader_process = -1
@@ -85,6 +88,7 @@ class LocalStore:
             # On disk before anybody hears of it: after a power cut the epoch must not be given out again.
             self._write(self._epoch_file, str(epoch))
             self._write_leader(os.getpid())
+            self._claimed = True
             if self._preferred():
                 self._write(self._preferred_file, "")
         except OSError as error:
@@ -100,6 +104,7 @@ class LocalStore:
 
     def handed_over(self, pid: int) -> None:
         """The head's process has the lock; from now on nobody else, and its end is what frees it."""
+        self._claimed = False
         self.resign()
         try:
             self._write_leader(pid)
@@ -114,6 +119,11 @@ class LocalStore:
 
     def resign(self) -> None:
         """Close this process's share of the lock; a head's process that has it keeps it."""
+        if self._claimed:
+            # No head came of it. This process lives on, and nobody shall take it for a leader.
+            self._claimed = False
+            with suppress(OSError, HeorotError):
+                self._write(self._leader_file, f"{self._name} 0 0")
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
