@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
-from heorot.core.machine import ClientOpened
+from heorot.core.machine import ClientOpened, Send
 from heorot.core.tickets import seal_ticket
 from tests.core.rigs import HeadRig, held, sign, ticket
 
@@ -454,7 +454,17 @@ def test_an_acknowledged_launch_is_lost_with_a_node_that_stays_away() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"job": "1.2"}, {"runs": [0, 1]}, {"key": b"x" * 16}, {"receipt": b"x" * 32}, {"job": "no id"}]
+    "changes",
+    [
+        {"job": "1.2"},
+        {"runs": [0, 1]},
+        {"key": b"x" * 16},
+        {"receipt": b"x" * 40},
+        {"receipt": b"x"},
+        {"job": "no id"},
+        {"argv": [b"another"]},
+        {"detached": True},
+    ],
 )
 def test_nobody_can_claim_another_job_or_other_nodes(changes: dict[str, Any]) -> None:
     again, _ = acknowledged(2)
@@ -646,3 +656,74 @@ def test_who_goes_on_with_a_job_that_this_epoch_has_not_given_waits_for_a_newer_
     assert answers(head) == [], "its nodes may obey another head, which is newer"
     head.wait(1_000, "settle")
     assert refusals(head) == ["no-such-job", "no-such-job"]
+
+
+def test_an_old_receipt_starts_nothing_that_nodes_may_have_forgotten() -> None:
+    again, spawned = acknowledged(1)
+    head = new_head(1)
+    head.now = 600_001
+    head.attach(0)
+    head.ask(again)
+    assert refusals(head) == ["no-such-job"]
+    launch = seal_ticket(sign, ticket(spawned.job, [0, 1], key=KEY, uid=0))
+    head.attach(0, [held(spawned.job, running=[0, 100])])
+    hand_over(head, 0, launch)
+    head.looked()
+    head.ask(replace(again, request=2))
+    assert head.told()[0] == c.Spawned(2, spawned.job, [0, 1], 4096), "what a node holds goes on"
+
+
+def test_receipts_leave_what_is_kept_for_root() -> None:
+    former = HeadRig(1, max_jobs=64)
+    former.attach(0)
+    former.give(ClientOpened(2, "user", 1000, 1000, ()))
+    former.ask(c.ClientHello(1, "test"), client=2)
+    receipts = []
+    for number in range(80):
+        ask = replace(launch_up(key=b"%016d" % number), request=number + 1)
+        former.looked()
+        former.ask(ask, client=2)
+        (spawned,) = former.told(2)
+        receipts.append(replace(ask, again=True, job=spawned.job, runs=spawned.runs, receipt=spawned.receipt))
+        former.report(0, spawned.job, [0, 100 + number], [0, 0, 0, 0])
+        former.ask(c.ClientRelease(spawned.job), client=2)
+    head = HeadRig(1, epoch=2, max_jobs=64, **UNREADY)
+    head.client()
+    head.give(ClientOpened(2, "user", 1000, 1000, ()))
+    head.ask(c.ClientHello(1, "test"), client=2)
+    for ask in receipts:
+        head.ask(ask, client=2)
+    assert sum(isinstance(message, c.Spawned) for message in head.told(2)) == 60
+    head.attach(0)
+    head.looked()
+    head.ask(c.Spawn(1, "n0", "list", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    assert head.kinds() == [c.Spawned]
+
+
+def test_another_holder_is_asked_when_the_first_does_not_answer() -> None:
+    head = new_head(2)
+    for node in (0, 1):
+        head.attach(node, [held("1.1", running=[node, 100])])
+    assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n0"]
+    head.wait(1_000, "adopt")
+    head.wait(1_000, "adopt")
+    assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n0", "n1", "n0"]
+    hand_over(head, 1, seal_ticket(sign, ticket("1.1", [0, 2])))
+    assert list(head.machine.jobs.jobs) == ["1.1"]
+
+
+def test_no_node_fills_what_is_known_of_others_with_jobs_of_its_own() -> None:
+    head = HeadRig(2, epoch=2, max_jobs=32, max_finished_jobs=32, **UNREADY)
+    head.client()
+    head.attach(1, [held(f"1.{number}", running=[0, 100]) for number in range(1, 100)])
+    head.attach(0, [held("1.1000", running=[0, 100])])
+    assert ("n0", m.FetchLaunch("1.1000")) in head.commands(m.FetchLaunch)
+    hand_over(head, 0, seal_ticket(sign, ticket("1.1000", [0, 1])))
+    assert "1.1000" in head.machine.jobs.jobs
+    # As long as it has more, nothing is denied; when there is room it is asked to say it all again.
+    assert not head.machine.settling.complete
+    for number in range(1, 33):
+        head.up(1, m.LaunchCopy(f"1.{number}", b"", b""))
+    head.looked()
+    head.wait(1_000, "adopt")
+    assert any(isinstance(item, Send) and isinstance(item.message, m.Reattached) for item in head.sent)

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING
 from heorot.core import messages as m
 from heorot.core.errors import SecurityError
 from heorot.core.job import Job, nodes_of
+from heorot.core.machine import Send
 from heorot.core.nodeset import NodeSet
+from heorot.core.quota import Ledger
 from heorot.core.stdin_feed import TAKES_NO_MORE
 from heorot.core.tickets import open_launch
 
@@ -31,14 +33,20 @@ if TYPE_CHECKING:
     from heorot.core.jobs import Jobs
     from heorot.core.membership import NodeRecord
 
+ASK_ANOTHER_MS = 1_000
+"""How long a holder that was asked may take before another one is asked, too."""
+
 
 @dataclass(slots=True)
 class Adoption:
     """A job whose launch was asked for."""
 
     offered_at_ms: int
+    introduced_by: int
+    """The node that spoke of it first."""
     asked: int | None = None
     """The node that was asked; None: none that holds it can be reached."""
+    asked_at_ms: int = 0
     held: dict[int, m.JobInventory] = field(default_factory=dict)
     """What the nodes that hold it said."""
     missed: int = 0
@@ -54,12 +62,16 @@ class Adoptions:
         self.waiting: dict[str, Adoption] = {}
         self._limit = context.config.max_jobs + context.config.max_finished_jobs
         """An earlier head had no more."""
-        self._overflowed = False
+        self._introduced = Ledger[int]()
+        """By node: of how many that wait it spoke first."""
+        self._refused = 0
+        """Mask of the nodes that hold more than there was room for."""
+        self._armed = False
 
     @property
     def pending(self) -> bool:
         """Whether nodes hold jobs that this head does not know."""
-        return bool(self.waiting) or self._overflowed
+        return bool(self.waiting or self._refused)
 
     def fresh(self, grace_ms: int, job: str | None = None) -> bool:
         """Say whether this job, or any, was offered less than `grace_ms` ago and is not understood yet."""
@@ -72,12 +84,15 @@ class Adoptions:
         """A node holds a job that this head does not know."""
         adoption = self.waiting.get(item.job)
         if adoption is None:
-            if len(self.waiting) >= self._limit:
-                if not self._overflowed:
-                    self._context.log("error", f"more than {self._limit} jobs of an earlier head: some are not known")
-                self._overflowed = True
+            # As with the head's other limits (`heorot.core.quota`): one node alone leaves as much room as it takes.
+            if self._introduced.held.get(record.node, 0) >= self._limit - len(self.waiting):
+                if not self._refused >> record.node & 1:
+                    self._context.log("error", f"n{record.node} holds more unknown jobs than can be taken over at once")
+                self._refused |= 1 << record.node
                 return
-            adoption = self.waiting[item.job] = Adoption(self._context.now_ms)
+            adoption = self.waiting[item.job] = Adoption(self._context.now_ms, record.node)
+            self._introduced.add(record.node, 1)
+            self._arm()
         adoption.held[record.node] = item
         adoption.missed &= ~(1 << record.node)
         asked = adoption.asked
@@ -99,28 +114,54 @@ class Adoptions:
 
     def node_gone(self, node: int) -> None:
         """A node and all that it held is gone: ask another one."""
+        self._refused &= ~(1 << node)
         for job, adoption in list(self.waiting.items()):
             self._holds_no_more(job, adoption, node)
+
+    def due(self) -> None:
+        """Ask other holders for what one has not given in time; the owner calls this when the timer ``adopt`` fires."""
+        self._armed = False
+        late_ms = self._context.now_ms - ASK_ANOTHER_MS
+        for job, adoption in self.waiting.items():
+            if adoption.asked is not None and adoption.asked_at_ms <= late_ms:
+                self._ask_another(job, adoption)
+        if self._refused and len(self.waiting) < self._limit // 4:
+            # There is room again for what they hold besides: have them say it once more.
+            refused, self._refused = self._refused, 0
+            for link in self._context.members.links.values():
+                if link.mask & refused:
+                    self._context.emit(Send(link.link, m.Reattached(self._context.config.epoch)))
+        self._arm()
+
+    def _arm(self) -> None:
+        if not self._armed and (self.waiting or self._refused):
+            self._armed = True
+            self._context.set_timer("adopt", ASK_ANOTHER_MS)
+
+    def _forget(self, job: str) -> Adoption | None:
+        adoption = self.waiting.pop(job, None)
+        if adoption is not None:
+            self._introduced.add(adoption.introduced_by, -1)
+        return adoption
 
     def _holds_no_more(self, job: str, adoption: Adoption, node: int) -> None:
         adoption.held.pop(node, None)
         if not adoption.held:
-            del self.waiting[job]
+            self._forget(job)
         elif adoption.asked == node:
             self._ask_another(job, adoption)
 
     def _ask(self, job: str, adoption: Adoption, node: int) -> None:
-        adoption.asked = node
+        adoption.asked, adoption.asked_at_ms = node, self._context.now_ms
         self._context.send_down(NodeSet(1 << node), m.FetchLaunch(job))
 
     def _ask_another(self, job: str, adoption: Adoption) -> None:
-        """Ask a holder that can be reached; if there is none, whoever comes back is asked."""
-        records = self._context.members.records
+        """Ask the next holder that can be reached; if there is none, whoever comes back is asked."""
+        records, last = self._context.members.records, adoption.asked
         adoption.asked = None
-        for node in sorted(adoption.held):
-            if records[node].link is not None:
-                self._ask(job, adoption, node)
-                return
+        reached = [node for node in sorted(adoption.held) if records[node].link is not None]
+        if reached:
+            self._ask(job, adoption, next((node for node in reached if last is not None and node > last), reached[0]))
 
     def take(self, node: int, copy: m.LaunchCopy) -> None:
         """Take over a job from a node's copy of its launch."""
@@ -150,7 +191,7 @@ class Adoptions:
         given up for lost. What they still hold of it ends.
         """
         context = self._context
-        adoption = self.waiting.pop(ticket.job, None) or Adoption(context.now_ms)
+        adoption = self._forget(ticket.job) or Adoption(context.now_ms, -1)
         other = self._jobs.by_key(ticket.uid, ticket.key)
         if other is not None:
             holders = NodeSet.of(adoption.held)

@@ -456,6 +456,8 @@ class HeadMachine:
                 self._close_link(silent, f"n{rest} has come another way, and nothing comes over its own link")
         elif kind == "settle":
             self.settling.due()
+        elif kind == "adopt":
+            self.jobs.adoptions.due()
 
     def _heartbeat(self) -> None:
         self.context.set_timer("heartbeat", self.config.heartbeat_ms)

@@ -14,6 +14,7 @@ from heorot.core.job import Job, nodes_in
 from heorot.core.jobs import Jobs
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.receipts import VALID_MS
 from heorot.core.requests import Requests
 from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling, unheard
 
@@ -148,13 +149,16 @@ class HeadClients:
 
     def _take_back(self, caller: Caller, ask: c.Spawn) -> None:
         """Go on with a launch that an earlier head has acknowledged, whether or not a node has it."""
-        if not self._context.receipts.holds(ask.receipt, ask.job, caller.uid, ask.key, ask.runs):
+        age_ms = self._context.receipts.age_ms(ask, caller.uid, self._context.wall_ms)
+        if age_ms is None:
             raise RequestError("bad-request", "the receipt is not that of this launch")
         if self._jobs.has_given(ask.job) or ask.job in self._jobs.releases:
             raise RequestError("collected", f"job {ask.job} is over and made room for others")
         if m.job_order(ask.job)[0] >= self._context.config.epoch:
             # Somebody has lost the epochs of this cluster: the nodes obey another head, which may be back.
             raise RequestError("no-such-job", f"job {ask.job} was launched by a head that is newer than this one")
+        if age_ms > VALID_MS:
+            raise RequestError("no-such-job", f"there is no job {ask.job}, and it was launched long ago")
         self._require_reach([node for node in nodes_in(ask.runs) if self._members.up_mask >> node & 1])
         self._offer(caller, ask)
         job = self._jobs.take_back(caller, ask)

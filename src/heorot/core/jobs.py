@@ -99,7 +99,9 @@ class Jobs:
         self._keys.remember(job)
         if job.client is not None:
             self.clients.setdefault(client, set()).add(job.id)
-            receipt = context.receipts.give(job.id, caller.uid, ask.key, ticket.runs) if ask.key else b""
+            receipt = b""
+            if ask.key:
+                receipt = context.receipts.give(ask, job.id, caller.uid, ticket.runs, context.wall_ms)
             context.to_client(client, c.Spawned(ask.request, job.id, ticket.runs, ticket.window_bytes, receipt))
         self.releases.send(within=job.node_set)
         # A node that cannot be reached just now gets the launch after its next inventory.
@@ -146,8 +148,13 @@ class Jobs:
 
     def take_back(self, caller: Caller, ask: c.Spawn) -> Job:
         """Take over a job that an earlier head has acknowledged, from its client's copy of the launch: perhaps no node
-        has it. Its receipt was checked, and what was acknowledged is refused for no quota.
+        has it. Its receipt was checked, and what was acknowledged is refused for no user's quota; only what is kept for
+        root stays so. Raises RequestError (``too-many-jobs``).
         """
+        quota = self._context.jobs_quota
+        held = sum(not job.done or job.client is not None for job in self.jobs.values())
+        if held >= quota.limit - quota.kept and not quota.may_all(caller.uid):
+            raise RequestError("too-many-jobs", f"{held} {quota.what}, and the rest is kept for root")
         ticket = self._ticket(ask.job, caller, ask, ask.runs)
         job = self.adoptions.understood(ticket, seal_ticket(self._context.sign, ticket))
         assert job is not None, "its key is of no other job: that was looked up before"

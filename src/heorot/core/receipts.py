@@ -12,9 +12,15 @@ import hashlib
 import hmac
 
 from msgspec import msgpack
+from msgspec.structs import replace
 
-from heorot.core.tickets import Sign
+from heorot.core.client_messages import Spawn
+from heorot.core.tickets import CLOCK_TOLERANCE_MS, Sign
 
+VALID_MS = 2 * CLOCK_TOLERANCE_MS
+"""So long nodes remember what they have released (`heorot.core.space_jobs.TOMBSTONE_MS`): a receipt that is good for no
+longer starts nothing again. Who comes later goes on with what a node holds, or with nothing."""
+TIME_BYTES = 8
 _KEY_DOMAIN = b"heorot receipts\0"
 
 
@@ -29,10 +35,21 @@ class Receipts:
         # Ed25519 signatures are deterministic (RFC 8032), and nobody is ever given this one.
         self._key = hashlib.sha256(sign(_KEY_DOMAIN)).digest()
 
-    def give(self, job: str, uid: int, key: bytes, runs: list[int]) -> bytes:
-        """Return the receipt of a launch: its job's id, its user, its key, its nodes (flat: first node, count)."""
-        return hmac.digest(self._key, msgpack.encode((job, uid, key, runs)), "sha256")
+    def give(self, ask: Spawn, job: str, uid: int, runs: list[int], wall_ms: int) -> bytes:
+        """Return the receipt of a launch: what was asked for, its job's id, its user, its nodes (flat: first node,
+        count), and when it was acknowledged.
+        """
+        given_ms = max(0, wall_ms)  # a clock may be wrong by decades
+        return given_ms.to_bytes(TIME_BYTES, "big") + self._seal(ask, job, uid, runs, given_ms)
 
-    def holds(self, receipt: bytes, job: str, uid: int, key: bytes, runs: list[int]) -> bool:
-        """Say whether this is the receipt of that launch."""
-        return hmac.compare_digest(receipt, self.give(job, uid, key, runs))
+    def _seal(self, ask: Spawn, job: str, uid: int, runs: list[int], given_ms: int) -> bytes:
+        launch = replace(ask, request=0, again=False, asked_at_ms=0, job="", runs=[], receipt=b"")
+        content = hashlib.sha256(msgpack.encode(launch)).digest()
+        return hmac.digest(self._key, msgpack.encode((content, job, uid, runs, given_ms)), "sha256")
+
+    def age_ms(self, ask: Spawn, uid: int, wall_ms: int) -> int | None:
+        """Return how old the receipt of this launch is, on clocks that may differ; None: it is not its own."""
+        given_ms = int.from_bytes(ask.receipt[:TIME_BYTES], "big")
+        if not hmac.compare_digest(ask.receipt[TIME_BYTES:], self._seal(ask, ask.job, uid, ask.runs, given_ms)):
+            return None
+        return max(0, wall_ms - given_ms)
