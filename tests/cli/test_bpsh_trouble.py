@@ -249,3 +249,19 @@ def test_a_stuck_reader_does_not_keep_a_job_from_ending(cluster: LocalCluster, o
         process.kill()
         process.wait()
     cluster.await_idle()
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_one_sigterm_ends_bpsh_when_no_head_comes(cluster: LocalCluster, tmp_path: Path, acknowledged: bool) -> None:
+    (tmp_path / "cluster.toml").write_text("")
+    answers: dict[str, Answer] = {"spawn": spawned() if acknowledged else lambda message: b""}
+    with FakeHead(tmp_path, answers) as head:
+        process = cluster.start("bpsh", "--dir", str(tmp_path), "3", "true", stderr=subprocess.PIPE)
+        eventually(lambda: any(request[0] == "spawn" for request in head.requests), "the launch")
+    with process:
+        assert process.stderr is not None
+        assert b"the head is gone" in process.stderr.readline()
+        process.terminate()
+        assert b"there is no head now" in process.stderr.readline()
+        assert (b"job 7.1 runs on" if acknowledged else b"is unknown") in process.stderr.read()
+    assert process.returncode == 128 + signal.SIGTERM

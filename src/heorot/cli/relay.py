@@ -403,7 +403,11 @@ class Relay:
 
     def _look_for_head(self, takeover: Takeover) -> None:
         takeover.check()
-        if self._session.closed is not None:
+        number = takeover.leaves_for()
+        if number:
+            self._leave = EXIT_SIGNAL_BASE + number
+            self._abandon()
+        elif self._session.closed is not None:
             self._takeover = None
         elif self._session.greeted and not self._job.resuming:
             takeover.over(self._session)

@@ -112,7 +112,7 @@ def _summary(status: dict[str, Any]) -> str:
     if store.get("kind") and not store["reachable"]:
         lines.append(
             f"\nThe {store['kind']} store does not answer as it should since {store['since_s']:.0f} s: "
-            "this head goes on, but no other one can be elected.\n"
+            "this head goes on; if other hosts reach the store, another head may lead already.\n"
         )
         if store.get("problem"):
             lines.append(f"{store['problem']}\n")

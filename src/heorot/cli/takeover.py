@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from heorot.cli import messages
+from heorot.cli import messages, signals
 from heorot.reconnect import HeadSearch
 
 TYPE_CHECKING = False
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from heorot.job_state import JobState
     from heorot.session import Request, Session
 
+PATIENCE_S = 5.0
+"""How long a signal that ends waits for a head which could pass it on: longer than an election takes."""
 SAY_S = 2.0
 """A head that is replaced sooner than this is not worth a word."""
 
@@ -42,6 +44,8 @@ class Takeover:
         self._unlaunched = unlaunched
         self._said = False
         self._told_to_end = False
+        self._number = 0
+        self._leave_at: float | None = None
 
     def lost(self, unanswered: Sequence[Request]) -> None:
         """A connection is gone, and with it the answers to these requests: signals that must not come twice."""
@@ -58,6 +62,8 @@ class Takeover:
         times = [] if connected else [self._search.next_at]
         if not self._said:
             times.append(self._search.since + SAY_S)
+        if self._leave_at is not None:
+            times.append(self._leave_at)
         return min(times, default=None)
 
     def check(self) -> None:
@@ -75,16 +81,37 @@ class Takeover:
             self._say(f"head {session.head} (epoch {session.epoch}) has taken over")
 
     def told_to_end(self, number: int) -> bool:
-        """The user wants an end; return True if it is for the second time, and to be obeyed without a head."""
+        """The user wants an end; return True if it is for the second time, and to be obeyed without a head.
+
+        Who waits at a terminal decides with a second Ctrl-C. Whoever sends anything else, as timeout(1) does, sends it
+        once: it is obeyed when no head comes soon (`leaves_for`).
+        """
         if self._told_to_end:
-            if self._job.id:
-                self._say(f"job {self._job.id} runs on: 'bpjob attach {self._job.id}' when a head is there again")
-            else:
-                self._say("whether the command was started is unknown: see 'bpjob list' when a head is there again")
+            self._say_farewell()
             return True
         self._told_to_end = self._said = True
-        self._say(
-            f"there is no head now: {messages.signal_name(number)} goes to the job when the next one is there; "
-            "once more leaves the job running"
-        )
+        name = messages.signal_name(number)
+        if number == signals.SIGINT:
+            way_out = "once more leaves"
+        else:
+            self._number, self._leave_at = number, monotonic() + PATIENCE_S
+            way_out = f"without one in {PATIENCE_S:.0f} s this command leaves"
+        if self._job.id:
+            left = "the job running" if number == signals.SIGINT else "it running"
+            self._say(f"there is no head now: {name} goes to the job when the next one is there; {way_out} {left}")
+        else:
+            self._say(f"there is no head now, and {self._unlaunched}: {way_out}")
         return False
+
+    def leaves_for(self) -> int:
+        """Return the signal for which the command is to end now, as no head has come; 0: none."""
+        if self._leave_at is None or monotonic() < self._leave_at:
+            return 0
+        self._say_farewell()
+        return self._number
+
+    def _say_farewell(self) -> None:
+        if self._job.id:
+            self._say(f"job {self._job.id} runs on: 'bpjob attach {self._job.id}' when a head is there again")
+        else:
+            self._say("whether the command was started is unknown: see 'bpjob list' when a head is there again")
