@@ -134,6 +134,19 @@ def test_nobody_inside_signals_bpinit_either(space: SpaceRig) -> None:
     assert agent.output.get(("1.5", 0, 1), b"") == b""
 
 
+def test_a_user_s_long_queue_of_starts_keeps_nobody_else_waiting(space: SpaceRig) -> None:
+    agent = space.agent()
+    jobs, ranks = 3, 200
+    queue = [space.launch(f"1.{n}", b"true", uid=USER, gid=USER, ranks=ranks, stdin=b"") for n in range(1, jobs + 1)]
+    others = [space.launch(f"2.{uid}", b"echo", b"x", uid=uid, gid=uid) for uid in (USER + 1, 0)]
+    agent.send(*queue, *others)
+    for uid in (0, USER + 1):
+        assert agent.wait_over(f"2.{uid}") == {0: 0}
+        assert sum(len(agent.started(f"1.{n}")) for n in range(1, jobs + 1)) < jobs * ranks // 2
+    for n in range(1, jobs + 1):
+        assert agent.wait_over(f"1.{n}") == dict.fromkeys(range(ranks), 0)
+
+
 def test_a_process_that_is_stopped_while_it_starts_keeps_nobody_waiting(space: SpaceRig) -> None:
     agent = space.agent()
 

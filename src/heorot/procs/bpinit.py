@@ -32,6 +32,7 @@ from heorot.procs.pids import PidRange
 from heorot.procs.pipes import Pipes, Watcher
 from heorot.procs.reaper import Reaper
 from heorot.procs.spool import FileSpool
+from heorot.procs.start_queue import StartQueue
 from heorot.procs.starter import Plan, Starter, StartError
 
 __all__ = ["SpaceConfig", "run"]
@@ -79,7 +80,7 @@ class Daemon:
         self._busy = False
         self._link: AgentLink | None = None
         self._plans: dict[str, Plan] = {}
-        self._starts: deque[tuple[Plan, int, int]] = deque()
+        self._starts = StartQueue(frozenset((0, os.getuid())))
         os.chdir("/")
         for name in os.listdir("/proc/self/fd"):
             # Whatever we were given by whoever started us: no rank shall inherit it.
@@ -321,10 +322,12 @@ class Daemon:
         ask = instruction
         plan = Plan(ask.job, ask.ticket, ask.size, len(ask.slots), self.config, ask.view)
         self._plans[instruction.job] = plan
-        self._starts += [(plan, slot, rank) for slot, rank in instruction.slots]
+        self._starts.add(plan, ask.slots)
 
     def _cancel_starts(self, instruction: e.CancelStarts) -> None:
-        self._starts = deque(entry for entry in self._starts if entry[0].job != instruction.job)
+        plan = self._plans.get(instruction.job)
+        if plan is not None:
+            self._starts.cancel(plan)
         self._finish_plan(instruction.job)
 
     def _finish_plan(self, job: str) -> None:
@@ -348,12 +351,7 @@ class Daemon:
             rooms.over(job)
 
     def _start_some(self) -> None:
-        starts = self._starts
-        plan = starts[0][0]
-        batch: list[tuple[int, int]] = []
-        while starts and starts[0][0] is plan and len(batch) < _STARTS_PER_TURN:
-            _, slot, rank = starts.popleft()
-            batch.append((slot, rank))
+        plan, batch, last = self._starts.take(_STARTS_PER_TURN)
         self._pids.before_start()
         results = self._starter.start(plan, [rank for _, rank in batch])
         ticket = plan.ticket
@@ -374,7 +372,7 @@ class Daemon:
             for index, fd in enumerate((stdout, stderr)):
                 if fd < 0:
                     self._do(e.WriteEnded(slot, index + 1))
-        if not starts or starts[0][0] is not plan:
+        if last:
             self._finish_plan(plan.job)
 
     # ------------------------------------------------------------------ control
