@@ -300,16 +300,19 @@ class HeadClients:
         self._jobs.wait(job, caller.client, caller.uid, ask.request)
 
     def _signal(self, caller: Caller, ask: c.Signal) -> None:
-        silent = self._requests.signal_nodes(caller, ask) & self.settling.unknown
+        nodes = self._requests.signal_nodes(caller, ask)
+        silent = nodes & self.settling.unknown
         if silent:
             raise RequestError("node-down", f"{silent} cannot be asked yet: this head is new")
-        self._requests.signal(caller, ask)
+        self._requests.signal(caller, ask, nodes)
 
     def _resolve(self, caller: Caller, ask: c.Resolve) -> None:
-        if self._requests.select(ask.nodes, ask.select)[1]:
+        nodes, by_states = self._requests.select(ask.nodes, ask.select)
+        if by_states:
             self.settling.require()
             self.settling.tell_unknown(caller, ask.request)
-        self._context.to_client(caller.client, c.Result(ask.request, self._requests.resolve(ask.nodes, ask.select)))
+        self._requests.require_some(nodes, ask.nodes, ask.select)
+        self._context.to_client(caller.client, c.Result(ask.request, nodes))
 
     def _status(self, caller: Caller, ask: c.Status) -> None:
         self._context.to_client(caller.client, c.Result(ask.request, self._requests.status_json(self.settling.unknown)))

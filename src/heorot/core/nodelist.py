@@ -16,6 +16,7 @@ Unlike BProc, which drops them silently, a node that does not exist is an error,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -24,15 +25,18 @@ from heorot.core.nodeset import HEAD, MAX_NODES, NodeSet
 
 NODE_STATES = ("down", "boot", "up", "error", "unavailable", "reboot", "halt", "pwroff")
 """The states that Heorot itself sets; an administrator may set others, of up to 15 characters."""
-MAX_ENTRIES = 1 << 20
-"""No list yields more entries."""
+MAX_ENTRIES = 1 << 18
+"""No list yields more entries: twice the ranks that a job may have."""
 MAX_TEXT = 128 * 1024
 """Characters in a list: what Linux accepts as one argument."""
 MAX_GROUP_DEPTH = 8
 """How deep groups may be defined by other groups."""
-_MAX_WORK = 1 << 22
+_MAX_WORK = 1 << 20
 """Entries looked at while a list is evaluated: a list can be hostile, and the head waits for it."""
-_OPERATORS = ",!&^"
+_ELEMENT_WORK, _RANGE_WORK = 32, 8
+"""Reading an element that was not read before, or a range in brackets, costs about as much as so many entries."""
+_ELEMENT = re.compile(r"[ !]*(?:\[[^\]]*\]|[^\[,!&^]+)*")
+"""An element ends at an operator outside brackets. A "!" in front belongs to it: ``!up``, ``n[0-7]!!up``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,10 @@ class _Reader:
         self._known = list(view.known)
         self._known_set = frozenset(self._known)
         self._work = 0
+        self._elements: dict[str, list[int]] = {}
+        """What was read before: lists repeat themselves, a launch starts a rank for each entry. Never changed."""
+        self._ranges: dict[str, list[int]] = {}
+        """And in brackets."""
         self.looked_at_states = False
 
     def read(self, text: str, path: tuple[str, ...]) -> list[int]:
@@ -99,41 +107,31 @@ class _Reader:
         operator = ","
         position = 0
         while True:
-            end = self._element_end(text, position)
+            match = _ELEMENT.match(text, position)
+            assert match is not None, "it matches nothing, too"
+            end = match.end()
+            if text.startswith("[", end):
+                raise NodeListError(f"{_quote(text[position:])}: the bracket is not closed")
             element = text[position:end].strip()
-            if not element.strip("! "):
+            known = self._elements.get(element)
+            if known is not None:
+                nodes = known
+            elif not element.strip("! "):
                 if operator != "," or element:
                     raise NodeListError(f"{_quote(text)}: a node list is missing after {element or operator!r}")
                 nodes = []
             else:
-                nodes = self._element(element, path)
+                self._spend(_ELEMENT_WORK)
+                nodes = self._elements[element] = self._element(element, path)
             result = self._combine(result, operator, nodes)
             if end == len(text):
                 return result
             operator = text[end]
             position = end + 1
 
-    def _element_end(self, text: str, start: int) -> int:
-        """Return where the element that begins at `start` ends: at an operator outside brackets, or at the end."""
-        position = start
-        while position < len(text) and text[position] in " !":
-            position += 1  # A "!" in front belongs to the element: `!up`, `n[0-7]!!up`.
-        while position < len(text):
-            character = text[position]
-            if character == "[":
-                closing = text.find("]", position)
-                if closing < 0:
-                    raise NodeListError(f"{_quote(text[start:])}: the bracket is not closed")
-                position = closing
-            elif character in _OPERATORS:
-                return position
-            position += 1
-        return position
-
     def _combine(self, left: list[int], operator: str, right: list[int]) -> list[int]:
-        # Appending costs what is appended; the other operators look at everything so far. Reading a part costs about as
-        # much as looking at 16 entries.
-        self._spend(16 + len(right) + (len(left) if operator != "," else 0))
+        # Appending costs what is appended; the other operators look at everything so far.
+        self._spend(1 + len(right) + (len(left) if operator != "," else 0))
         if operator == ",":
             left += right
         elif operator == "!":
@@ -179,7 +177,11 @@ class _Reader:
             raise NodeListError(f"{_quote(element)}: nothing may follow the bracket")
         nodes: list[int] = []
         for part in body[1:-1].split(","):
-            nodes += self._range(element, part.strip())
+            found = self._ranges.get(part)
+            if found is None:
+                self._spend(_RANGE_WORK)
+                found = self._ranges[part] = self._range(element, part.strip())
+            nodes += found
             if len(nodes) > MAX_ENTRIES:
                 raise NodeListError(f"{_quote(element)} yields more than {MAX_ENTRIES} entries")
         return nodes
@@ -213,6 +215,8 @@ class _Reader:
         return int(digits)
 
     def _must_exist(self, element: str, first: int, last: int, step: int) -> None:
+        # Behind the highest that is known a few are enough to say so.
+        last = min(last, max(first, self._view.highest) + 1000 * step)
         self._spend((last - first) // step + 1)
         unknown = [node for node in range(first, last + 1, step) if node not in self._known_set]
         if unknown:

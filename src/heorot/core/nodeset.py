@@ -35,7 +35,8 @@ class NodeSet:
         if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
             return cls.from_ranges((numbers[0], numbers[-1]))
         mask = 0
-        for node in numbers:
+        # A step costs as much as the set is wide: none for a number that repeats.
+        for node in numbers if len(numbers) < 16 else set(numbers):
             if not 0 <= node < MAX_NODES:
                 raise ProtocolError(f"node number {node} is outside 0..{MAX_NODES - 1}")
             mask |= 1 << node

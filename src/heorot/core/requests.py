@@ -50,21 +50,11 @@ class Requests:
 
     # ------------------------------------------------------------------ nodes
 
-    def resolve(self, nodes: str, select: str) -> list[int]:
-        """Return the nodes that a client names, in order.
-
-        Raises
-        ------
-        RequestError
-            ``bad-nodes`` or ``no-nodes``.
-        """
-        found = self.select(nodes, select)[0]
-        self._require_some(found, nodes, select)
-        return found
-
     @staticmethod
-    def _require_some(found: list[int], nodes: str, select: str) -> None:
+    def require_some(found: list[int], nodes: str, select: str) -> None:
+        """See that something was found of what a client has named. Raises RequestError: ``no-nodes``."""
         if not found:
+            nodes = nodes if len(nodes) <= 60 else f"{nodes[:57]}..."
             raise RequestError("no-nodes", f"no node is selected by {nodes!r}" if select == "list" else "no node is up")
 
     def select(self, nodes: str, select: str) -> tuple[list[int], bool]:
@@ -107,18 +97,20 @@ class Requests:
         """
         if not ask.argv:
             raise RequestError("bad-request", "there is no command to run")
-        self._require_some(nodes, ask.nodes, ask.select)
+        self.require_some(nodes, ask.nodes, ask.select)
         if len(nodes) > m.MAX_RANKS:
             raise RequestError("bad-request", f"{len(nodes)} ranks are too many for one job; at most {m.MAX_RANKS}")
         if HEAD in nodes:
             raise RequestError("bad-nodes", "the head runs no ranks; name nodes, for example n0")
         records = self._context.members.records
-        down = NodeSet.of(node for node in nodes if records[node].state != "up") if ask.select != "up" else NodeSet()
+        # There may be many ranks on a node.
+        named = set(nodes)
+        down = NodeSet.of(node for node in named if records[node].state != "up") if ask.select != "up" else NodeSet()
         if down:
             states = sorted({records[node].state for node in down})
             raise RequestError("node-down", f"{down} {'is' if len(down) == 1 else 'are'} {'/'.join(states)}, not up")
         if caller.uid != 0:
-            barred = NodeSet.of(node for node in nodes if not self._may_execute(caller, node))
+            barred = NodeSet.of(node for node in named if not self._may_execute(caller, node))
             if barred:
                 raise RequestError("not-permitted", f"{caller.user} may not start processes on {barred}")
 
@@ -220,25 +212,26 @@ class Requests:
             nodes &= self.job(ask.job).node_set
         self._ask(caller, ask.request, nodes, ask.job, None, None, 0, True, -1)
 
-    def signal(self, caller: Caller, ask: c.Signal) -> None:
-        """Signal the ranks of a job, or processes by PID.
-
-        Raises
-        ------
-        RequestError
-            ``no-such-job``, ``not-permitted``, ``bad-request`` or ``bad-nodes``.
-        """
+    def signal(self, caller: Caller, ask: c.Signal, nodes: NodeSet) -> None:
+        """Signal the ranks of a job, or processes by PID, on the `nodes` of `signal_nodes`. Raises RequestError."""
         uid = -1 if caller.uid == 0 else caller.uid
-        nodes = self.signal_nodes(caller, ask)
         ranks, pids = (ask.ranks, None) if ask.job is not None else (None, ask.pids)
         self._ask(caller, ask.request, nodes, ask.job, ranks, pids, ask.signal, False, uid)
 
     def signal_nodes(self, caller: Caller, ask: c.Signal) -> NodeSet:
-        """Return the nodes that a signal is for. Raises as `signal`."""
+        """Return the nodes that a signal is for.
+
+        Raises
+        ------
+        RequestError
+            ``no-such-job``, ``not-permitted``, ``bad-request``, ``bad-nodes`` or ``no-nodes``.
+        """
         if ask.job is not None:
             job = self.owned_job(caller, ask.job)
             if ask.ranks is None:
                 return job.node_set
+            if len(ask.ranks) > m.MAX_RANKS:
+                raise RequestError("bad-request", f"{len(ask.ranks)} ranks are too many; at most {m.MAX_RANKS}")
             if any(not 0 <= rank < len(job.nodes) for rank in ask.ranks):
                 raise RequestError("bad-request", f"job {job.id} has the ranks 0 to {len(job.nodes) - 1}")
             return NodeSet.of(job.nodes[rank] for rank in ask.ranks)
@@ -247,20 +240,18 @@ class Requests:
         if len(ask.pids) > MAX_PIDS:
             raise RequestError("bad-request", f"{len(ask.pids)} PIDs are too many at once; at most {MAX_PIDS}")
         if ask.nodes:
-            return NodeSet.of(node for node in self.resolve(ask.nodes, "list") if node != HEAD)
-        nodes = NodeSet()
-        for pid in ask.pids:
-            nodes |= self._nodes_of_pid(abs(pid))
-        return nodes
+            found = self._parse(ask.nodes)[0]
+            self.require_some(found, ask.nodes, "list")
+            return NodeSet.of(node for node in found if node != HEAD)
+        return self._nodes_of_pids(ask.pids)
 
-    def _nodes_of_pid(self, pid: int) -> NodeSet:
-        size = self._context.config.pid_range
-        if size:
-            node = pid // size - 1
-            if node in self._context.members.records:
-                return NodeSet(1 << node)
-        # A silent node may have it: its head waits for it.
-        return self._context.members.up | self._context.members.silent
+    def _nodes_of_pids(self, pids: list[int]) -> NodeSet:
+        members, size = self._context.members, self._context.config.pid_range
+        owners = {abs(pid) // size - 1 for pid in pids} if size else {HEAD}
+        known = owners & members.records.keys()
+        nodes = NodeSet.of(known)
+        # A silent node may have what belongs to none: its head waits for it.
+        return nodes if known == owners else nodes | members.up | members.silent
 
     def _ask(
         self,
