@@ -256,6 +256,60 @@ def test_a_directory_that_is_covered_keeps_what_is_below_it(space: SpaceRig, pla
     assert sorted(item.name for item in place.iterdir()) == ["open", "own"]
 
 
+@pytest.mark.parametrize("inside", ["newname", "deep/newname", "file", "below/newname", "below/file"])
+@pytest.mark.parametrize("shut", ["a user's", "root's"])
+def test_an_image_opens_no_directory_that_is_shut(space: SpaceRig, place: Path, inside: str, shut: str) -> None:
+    agent = space.agent()
+    secret = place / "secret"
+    (secret / "below").mkdir(parents=True)
+    for file in (secret / "file", secret / "below" / "file"):
+        file.write_text("readable")
+    secret.chmod(0o700)
+    if shut == "a user's":
+        os.chown(secret, NOBODY - 1, NOBODY - 1)
+    path = b"/usr/bin/true"
+    script = SCRIPT + f"ls {secret}; cat {secret}/file {secret}/below/file".encode()
+    sample = Sample({path: (script, 0o755), os.fsencode(secret / inside): b"mine"}, path)
+    agent.send(launch(space, sample, "1.1", uid=NOBODY))
+    agent.until(lambda: agent.failed("1.1"), "the failure")
+    # Whether it is there is nobody's business, either.
+    assert agent.failed("1.1")[0].text == (
+        f"cannot show the program's files on this node: {secret / inside}: Permission denied"
+    )
+    assert agent.run("1.2", b"echo", b"still here") == b"still here\n"
+
+
+def test_a_directory_that_is_covered_keeps_its_mode_and_owner(space: SpaceRig, place: Path) -> None:
+    agent = space.agent()
+    closed = place / "closed"
+    (closed / "inner").mkdir(parents=True)
+    (closed / "known").write_text("known\n")
+    os.chown(closed, NOBODY - 1, NOBODY)
+    closed.chmod(0o2710)
+    # Both are covered, and the one is within the other.
+    path = os.fsencode(closed / "inner" / "deep" / "prog")
+    script = f"cd {closed}; ls -d new; ls . inner; cat known; stat -c '%a %u %g' . inner; ls inner/deep"
+    sample = Sample({path: (SCRIPT + script.encode(), 0o755), os.fsencode(closed / "new"): b"mine"}, path)
+    agent.send(launch(space, sample, "1.1", uid=NOBODY))
+    agent.wait_over("1.1")
+    assert output(agent, "1.1").decode().split("\n")[:-1] == [
+        "new", "inner:", "deep", "known", f"2710 {NOBODY - 1} {NOBODY}", "755 0 0", "prog",
+    ]  # fmt: skip
+    assert b"ls: cannot open directory '.': Permission denied" in output(agent, "1.1", stream=2)
+
+
+def test_two_ways_to_one_covered_directory_are_one(space: SpaceRig, place: Path) -> None:
+    agent = space.agent()
+    (place / "real").mkdir()
+    (place / "link").symlink_to("real")
+    path = os.fsencode(place / "real" / "prog")
+    sample = Sample({path: (SCRIPT + f"ls {place}/real".encode(), 0o755)}, path)
+    sample.with_others([os.fsencode(place / "link" / "empty")], {})
+    agent.send(launch(space, sample, "1.1", uid=NOBODY))
+    assert agent.wait_over("1.1") == {0: 0}
+    assert output(agent, "1.1") == b"empty\nprog\n"
+
+
 def test_nothing_in_an_image_makes_a_user_root(space: SpaceRig, place: Path) -> None:
     agent = space.agent()
     helper = place / "become-root"

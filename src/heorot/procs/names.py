@@ -166,6 +166,40 @@ def make(entries: list[Entry], umask: int) -> tuple[object, list[int]]:
     return maker.made, maker.descriptors
 
 
+def find(entries: list[Entry]) -> tuple[object, list[int]]:
+    """Find where the names of these entries would be to go that are not there.
+
+    Returns
+    -------
+    For each entry, as far as `MAX_DESCRIPTORS` go, the number of the descriptor of the nearest directory, and the way
+    from there; and the descriptors. The user may search these directories, and all above.
+
+    Raises
+    ------
+    OSError
+        If that is not so: who lays out a name there as root would open the directory to the user.
+    """
+    places: list[tuple[int, bytes]] = []
+    descriptors: list[int] = []
+    numbers: dict[bytes, int] = {}
+    for entry in entries:
+        try:
+            base, at, missing = _open_nearest(entry.path)
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(missing[0], dir_fd=at)
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), entry.path) from error
+        number = numbers.setdefault(base, len(descriptors))
+        if number < len(descriptors):
+            os.close(at)
+        elif number < MAX_DESCRIPTORS:
+            descriptors.append(at)
+        else:
+            break
+        places.append((number, b"/".join(missing)))
+    return places, descriptors
+
+
 def unmake(names: list[Name]) -> tuple[object, list[int]]:
     """Remove names that were made, unless somebody has put something else there, or something into them."""
     for name in names:

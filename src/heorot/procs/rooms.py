@@ -6,8 +6,9 @@ makes for the job, and back. Whatever it starts there stays there; the namespace
 A file of the image that the node has, too, is covered by a bind mount. One that the node does not have needs a name to
 be mounted on. Where the user may write, an empty file is made for as long as the job is there, with the rights of the
 user: then the directory stays the user's own, and what the process writes into it stays. Elsewhere the nearest
-directory that exists is covered by an overlay of itself and of the missing names; it cannot be written by anybody,
-which the user could not do before either. What is mounted below it, and its directories, are shown again on top of it.
+directory that exists is covered by an overlay of itself and of the missing names, if the user may search it and all
+above it: else this would open it to them. It keeps its owner and mode; it cannot be written by anybody, which the user
+could not do before either. What is mounted below it, and its directories, are shown again on top of it.
 
 An image comes from a user, and may hold any library at any path. So nothing in a room grants the rights of another
 user: set-user-ID programs run as who starts them. For root there is nothing to gain, and they are left as they are.
@@ -29,7 +30,7 @@ from heorot.core.messages import Ticket
 from heorot.images.identity import shown
 from heorot.procs import as_user, system
 from heorot.procs.as_user import Identity, identity_of
-from heorot.procs.names import Anchor, Made, Name, exists, make, unmake
+from heorot.procs.names import Anchor, Made, Name, exists, find, make, unmake
 
 MAX_SHOWN_DIRECTORIES = 512
 """Of a directory that is covered, so many of its own directories stay writable."""
@@ -86,7 +87,8 @@ class Rooms:
             missing = self._make_names(room, manifest, ticket)
             as_user.forbid_imports()
             system.unshare(system.CLONE_NEWNS)
-            _cover(missing, view)
+            if missing:
+                self._cover(missing, view, ticket)
             for index, entry in enumerate(manifest.entries):
                 if entry.kind == FILE:
                     _bind(b"%s/%d" % (view, index), entry.path)
@@ -145,7 +147,8 @@ class Rooms:
             if name is not None:
                 name.users += 1
                 room.made.append(entry.path)
-            elif not exists(entry):
+            # What is there, or was made for somebody else, is not yet within the reach of this user.
+            if ticket.uid != 0 or (name is None and not exists(entry)):
                 absent.append(entry)
         if not absent:
             return []
@@ -168,6 +171,19 @@ class Rooms:
         if made.error:
             raise OSError(made.error, os.strerror(made.error), made.culprit)
         return [absent[number] for number in made.refused]
+
+    def _cover(self, missing: list[Entry], view: bytes, ticket: Ticket) -> None:
+        identity = identity_of(ticket)
+        cover = _Cover(view)
+        try:
+            while missing:
+                answer, descriptors = as_user.call(identity, partial(find, missing), self._began)
+                places = msgspec.convert(answer, list[tuple[int, bytes]])
+                cover.add(places, descriptors, missing)
+                missing = missing[len(places) :]
+            cover.mount()
+        finally:
+            cover.close()
 
 
 def _read(view: bytes) -> Manifest:
@@ -197,33 +213,112 @@ def _bind(source: bytes, target: bytes) -> None:
 # ------------------------------------------------------------------ directories that nobody may write
 
 
-def _cover(missing: list[Entry], view: bytes) -> None:
-    """Let these names appear, in a mount namespace of our own, in directories that stay as they are."""
-    if not missing:
-        return
-    stage = os.path.dirname(os.path.dirname(view)) + b"/stage"
-    system.mount_tmpfs(stage)
-    groups: dict[bytes, list[Entry]] = {}
-    for entry in missing:
-        groups.setdefault(_nearest(entry.path), []).append(entry)
-    # The outermost first: what is covered later is then found through it.
-    for number, (directory, entries) in enumerate(sorted(groups.items())):
-        names = stage + b"/%d" % number
-        os.mkdir(names, 0o755)
-        fd = os.open(names, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+class _Covered:
+    """A directory that is covered."""
+
+    def __init__(self, number: int, fd: int, path: bytes) -> None:
+        self.number = number
+        self.fd = fd
+        self.path = path
+        """Its only name: no link is in it."""
+        self.names: list[tuple[bytes, Entry]] = []
+        """The ways from there, and what is to be at their ends."""
+
+
+class _Cover:
+    """Lets names appear, in a mount namespace of our own, in directories that stay as they are.
+
+    Which directories these are is found out by a child that has the user's rights, and told by descriptors.
+    """
+
+    def __init__(self, view: bytes) -> None:
+        stage = os.path.dirname(os.path.dirname(view)) + b"/stage"
+        system.mount_tmpfs(stage)
+        self._stage = os.open(stage, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._directories: dict[tuple[int, int, bytes], _Covered] = {}
+
+    def add(self, places: list[tuple[int, bytes]], descriptors: list[int], entries: list[Entry]) -> None:
+        """Take what `find` has found for the first of these entries; the descriptors become ours."""
+        covered: list[_Covered] = []
+        for fd in descriptors:
+            status = os.fstat(fd)
+            # Two ways may lead to one directory, and one may be found twice.
+            path = os.readlink(b"/proc/self/fd/%d" % fd)
+            known = self._directories.setdefault(
+                (status.st_dev, status.st_ino, path), _Covered(len(self._directories), fd, path)
+            )
+            if known.fd != fd:
+                os.close(fd)
+            covered.append(known)
+        for (number, inside), entry in zip(places, entries, strict=False):
+            covered[number].names.append((inside, entry))
+
+    def mount(self) -> None:
+        """Let them appear. Raises OSError."""
+        # All names first: what is covered might hide the stage. Then the innermost first: as directories of those
+        # further out they are shown again with all that is mounted on them.
+        directories = sorted(self._directories.values(), key=lambda covered: covered.path.rstrip(b"/").count(b"/"))
+        for covered in directories:
+            self._lay_out(covered)
+        for covered in reversed(directories):
+            inside = covered.path.rstrip(b"/") + b"/"
+            first = {
+                other.path[len(inside) :].split(b"/")[0]
+                for other in directories
+                if other is not covered and other.path.startswith(inside)
+            }
+            self._mount(covered, first)
+
+    def close(self) -> None:
+        """Close all descriptors."""
+        os.close(self._stage)
+        for covered in self._directories.values():
+            os.close(covered.fd)
+
+    def _lay_out(self, covered: _Covered) -> None:
+        name = b"%d" % covered.number
+        os.mkdir(name, 0o755, dir_fd=self._stage)
+        os.mkdir(name + b".cover", 0o755, dir_fd=self._stage)
+        fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._stage)
         try:
-            for entry in entries:
-                lay_out(fd, os.path.relpath(entry.path, directory), entry)
+            for inside, entry in covered.names:
+                lay_out(fd, inside, entry)
         finally:
             os.close(fd)
-        _cover_directory(directory, names)
+
+    def _mount(self, covered: _Covered, first: set[bytes]) -> None:
+        cover = b"/proc/self/fd/%d/%d.cover" % (self._stage, covered.number)
+        held: list[tuple[bytes, int]] = []
+        way = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+        names = os.open(b"%d" % covered.number, way, dir_fd=self._stage)
+        try:
+            for name in _own_directories(covered.fd, first):
+                with contextlib.suppress(OSError):
+                    held.append((name, os.open(name, way | os.O_NOFOLLOW, dir_fd=covered.fd)))
+            # Owner, mode and access control list are those of the uppermost layer: of what is covered.
+            system.mount_overlay([covered.fd, names], cover)
+            for name, fd in held:
+                system.bind_mount(b"/proc/self/fd/%d" % fd, os.path.join(cover, name), recursive=True)
+        finally:
+            os.close(names)
+            for _, fd in held:
+                os.close(fd)
+        if covered.path == b"/":
+            # What covers the root is seen by those only whose root it is.
+            system.change_root(cover)
+        else:
+            system.move_mount(cover, b"/proc/self/fd/%d" % covered.fd)
 
 
-def _nearest(path: bytes) -> bytes:
-    while True:
-        path = os.path.dirname(path)
-        if os.path.isdir(path):
-            return path
+def _own_directories(directory: int, first: set[bytes]) -> list[bytes]:
+    """Return the names of so many of its directories as stay what they are, those named `first` before others."""
+    fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(fd) as listing:
+            own = [os.fsencode(item.name) for item in listing if item.is_dir(follow_symlinks=False)]
+    finally:
+        os.close(fd)
+    return sorted(own, key=lambda name: (name not in first, name))[:MAX_SHOWN_DIRECTORIES]
 
 
 def lay_out(names: int, relative: bytes, entry: Entry) -> None:
@@ -250,31 +345,3 @@ def lay_out(names: int, relative: bytes, entry: Entry) -> None:
         raise OSError(error.errno, os.strerror(error.errno or 0), entry.path) from error
     finally:
         os.close(at)
-
-
-def _cover_directory(directory: bytes, names: bytes) -> None:
-    held: list[tuple[bytes, int]] = []
-    upper = os.open(names, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    lower = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with os.scandir(directory) as listing:
-            own = sorted(item.name for item in listing if item.is_dir(follow_symlinks=False))
-        for name in own[:MAX_SHOWN_DIRECTORIES]:
-            with contextlib.suppress(OSError):
-                held.append((name, os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=lower)))
-        target = directory
-        if directory == b"/":
-            # What covers the root is seen by those only whose root it is.
-            target = names + b".root"
-            os.mkdir(target, 0o755)
-        system.mount_overlay([upper, lower], target)
-        for name, fd in held:
-            if not os.path.isdir(names + b"/" + name):
-                system.bind_mount(b"/proc/self/fd/%d" % fd, os.path.join(target, name), recursive=True)
-        if directory == b"/":
-            system.change_root(target)
-    finally:
-        os.close(upper)
-        os.close(lower)
-        for _, fd in held:
-            os.close(fd)

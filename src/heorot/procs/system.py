@@ -20,6 +20,7 @@ _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _MS_RDONLY = 1
 _MS_BIND = 4096
+_MS_MOVE = 8192
 _MNT_DETACH = 2
 _SYS_PIVOT_ROOT = 155 if os.uname().machine == "x86_64" else 41
 _SYS_MOUNT_SETATTR = 442
@@ -109,6 +110,11 @@ def bind_mount(source: bytes, target: bytes, *, recursive: bool = False) -> None
     """Show a file or directory at another place, too. Raises OSError."""
     flags = ctypes.c_ulong(_MS_BIND | (_MS_REC if recursive else 0))
     _check(_libc.mount(source, target, None, flags, None), "mount --bind")
+
+
+def move_mount(source: bytes, target: bytes) -> None:
+    """Move what is mounted at one place, with all that is mounted on it, to another. Raises OSError."""
+    _check(_libc.mount(source, target, None, ctypes.c_ulong(_MS_MOVE), None), "mount --move")
 
 
 def mount_tmpfs(target: bytes, size_mib: int = 16) -> None:
