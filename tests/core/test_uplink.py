@@ -234,3 +234,15 @@ def test_heads_on_standby_are_asked_to_pass_a_node_on_only_after_some_rounds_in_
     again = seal_heads(sign, m.HeadList(CLUSTER, 1, 2, [m.HeadAddress("h2", "another", 2)]))
     node.give(Received(6, m.Down(1, [0, 0], m.encode(again))))
     assert not node.closed(6)
+
+
+def test_a_node_that_was_removed_knocks_seldom() -> None:
+    node = NodeRig(0, heads=2)
+    link = node.attach()
+    node.looked()
+    node.give(Received(link, m.Refused("removed", "n0 was removed from the cluster")))
+    assert not connects(node)
+    (retry,) = [item for item in node.sent if isinstance(item, SetTimer) and item.key == "retry"]
+    assert retry.at_ms - node.now >= 15_000
+    node.give(TimerFired("retry"))
+    assert node.wanted().host == "head0"

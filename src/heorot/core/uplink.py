@@ -16,10 +16,13 @@ from __future__ import annotations
 
 from heorot.core.machine import CloseLink, Connect, ConnectFailed, Instruction, LinkOpened, Log, SetTimer
 from heorot.core.messages import Placement
+from heorot.core.neighbours import REMOVED
 from heorot.core.node_config import NodeConfig
 from heorot.core.nodeset import HEAD
 
 FIRST_PAUSE_MS = 50
+REMOVED_PAUSE_MS = 15_000
+"""How long a node waits that a head refuses because it was removed from the cluster."""
 LONGEST_PAUSE_MS = 2_000
 EARLY_PAUSE_MS = 200
 EARLY_ROUNDS = 80
@@ -245,6 +248,9 @@ class Uplink:
         """The parent will not have us (the caller closes the link): try the next candidate, not the same again."""
         self.link = None
         self.attached = False
+        if code == REMOVED and self.parent == HEAD:
+            # This host is to join anew, and its agent is started again then.
+            return self._retry(now_ms, REMOVED_PAUSE_MS)
         if code == "not-placed-here":
             # The placement is of no use any more: only the head can give a new one.
             self._placement, self._sealed = None, b""
