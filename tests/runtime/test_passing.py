@@ -171,6 +171,17 @@ def test_what_the_head_said_last_arrives_before_the_end(
     assert client.frames == [encode(message) for message in messages]
 
 
+def test_what_a_client_said_last_is_heard_before_its_end(
+    loop: EpollLoop, until: Until, active: Active, standby: Standby
+) -> None:
+    client = passed_on(loop, standby, active, until)
+    for _ in range(200):
+        client.say(HELLO)
+    client.channel.finish()
+    until(lambda: active.of(ClientClosed))
+    assert [type(event) for event in active.events] == [ClientOpened] + [FromClient] * 201 + [ClientClosed]
+
+
 def test_a_client_whose_way_is_lost_may_be_alive(
     loop: EpollLoop, until: Until, active: Active, standby: Standby
 ) -> None:

@@ -68,7 +68,7 @@ class ClientQuotas:
 
     def __init__(self, owner: int, max_clients: int = MAX_CLIENTS, max_bytes: int = MAX_CLIENT_BYTES) -> None:
         self._clients = Quota("clients that are connected to the head", max_clients, "max_clients", owner)
-        what = "MiB that the head holds of frames that were begun and of answers that were not read"
+        what = "MiB that the head holds of frames that were begun or wait, and of answers that were not read"
         self._bytes = Quota(what, max_bytes, "max_client_bytes", owner, MIB)
         self._present: dict[Channel, Identity] = {}
 
@@ -90,6 +90,14 @@ class ClientQuotas:
     def user_of(self, channel: Channel) -> str:
         """Return the name of the user whose client this is."""
         return self._present[channel].user
+
+    def uid_of(self, channel: Channel) -> int:
+        """Return whose client this is."""
+        return self._present[channel].uid
+
+    def goes_first(self, uid: int) -> bool:
+        """Whether this user is served before others: root and the owner."""
+        return self._clients.may_all(uid)
 
     def leave(self, channel: Channel) -> None:
         """A client is gone."""

@@ -156,6 +156,8 @@ class Channel:
         """The rest of a large frame whose beginning was encrypted or sent."""
         self._unsent: bytes | memoryview = b""
         self.backlog_bytes = 0
+        self.unserved_bytes = 0
+        """Of frames that came and wait for their turn; whoever lets them wait counts."""
         self._flush_planned = False
         self._writer_watched = False
         self._finishing: Timer | None = None
@@ -400,8 +402,10 @@ class Channel:
 
     @property
     def held_bytes(self) -> int:
-        """How much memory the peer takes: of a large frame that it has begun, and of what it has not read."""
-        return self._room_bytes + self.backlog_bytes
+        """How much memory the peer takes: of a large frame that it has begun, of frames that wait to be
+        served, and of what it has not read.
+        """
+        return self._room_bytes + self.unserved_bytes + self.backlog_bytes
 
     @property
     def finishing(self) -> bool:

@@ -6,6 +6,7 @@ Of a client on this host the kernel says who it is; of one that is passed on, th
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from heorot.runtime.channel import GROWTH_BYTES, Channel
 from heorot.runtime.loop import Loop
 from heorot.runtime.refusals import Refusals
 from heorot.runtime.sockets import Acceptor, listen_unix
+from heorot.runtime.turns import Turns
 
 INTRODUCTION_TIMEOUT_S = 10.0
 """How long a head that has connected may take to say whom it passes on."""
@@ -52,6 +54,7 @@ class Clients:
         self._accepted = encode(PassAccepted(PASS_VERSION, name, epoch))
         self._channels: dict[int, Channel] = {}
         self._quotas = quotas or ClientQuotas(os.geteuid())
+        self._turns = Turns(loop, self._quotas.goes_first, self._pause, self._resume)
         self._arriving: set[PassedOn] = set()
         self._number = 0
         self._identities = Identities(loop.time)
@@ -118,6 +121,7 @@ class Clients:
                     self._path.unlink()
         for passed in list(self._arriving):
             passed.abandon()
+        self._turns.close()
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()
@@ -137,7 +141,7 @@ class Clients:
             self._loop,
             sock,
             on_frame=lambda payload: self.received(number, payload),
-            on_closed=lambda reason: self._closed(number),
+            on_closed=lambda reason: self.left(number, False),
         )
         if self._admit(number, channel, identity):
             channel.start()
@@ -158,9 +162,14 @@ class Clients:
         self._feed(ClientOpened(number, identity.user, identity.uid, identity.gid, identity.groups))
 
     def received(self, number: int, payload: bytes) -> None:
-        """Hand a message to the machine."""
-        if number not in self._channels:
-            return
+        """Hand a message to the machine, when its user has his turn."""
+        channel = self._channels.get(number)
+        if channel is not None:
+            channel.unserved_bytes += len(payload)
+            self._turns.put(self._quotas.uid_of(channel), number, functools.partial(self._serve, number, payload))
+
+    def _serve(self, number: int, payload: bytes) -> None:
+        self._channels[number].unserved_bytes -= len(payload)
         try:
             message = decode_client(payload)
         except HeorotError as error:
@@ -168,10 +177,24 @@ class Clients:
             return
         self._feed(FromClient(number, message))
 
+    def _pause(self, number: int) -> None:
+        """Read no more of a client that waits for its turn, and weigh what it holds meanwhile."""
+        channel = self._channels[number]
+        channel.pause()
+        if channel.on_growth is not None:
+            channel.on_growth()
+
+    def _resume(self, number: int) -> None:
+        channel = self._channels.get(number)
+        if channel is not None:
+            channel.resume()
+
     def _forget(self, number: int) -> Channel | None:
         channel = self._channels.pop(number, None)
         if channel is not None:
+            self._turns.drop(self._quotas.uid_of(channel), number)
             self._quotas.leave(channel)
+            channel.resume()
         return channel
 
     def _closed(self, number: int, lost: bool = False) -> None:
@@ -209,7 +232,17 @@ class Clients:
         self._feed(HeadHeard(hello.epoch))
 
     def left(self, number: int, lost: bool) -> None:
-        """A passed-on client has ended its connection, or was lost."""
+        """A client has ended its connection, or was lost on its way: an end like others, after all that it has sent."""
+        channel = self._channels.get(number)
+        if channel is None:
+            return
+        uid = self._quotas.uid_of(channel)
+        if self._turns.is_waiting(uid, number):
+            self._turns.put(uid, number, functools.partial(self._end, number, lost))
+        else:
+            self._end(number, lost)
+
+    def _end(self, number: int, lost: bool) -> None:
         channel = self._channels.get(number)
         self._closed(number, lost)
         if channel is not None:
