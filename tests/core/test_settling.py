@@ -727,3 +727,15 @@ def test_no_node_fills_what_is_known_of_others_with_jobs_of_its_own() -> None:
     head.looked()
     head.wait(1_000, "adopt")
     assert any(isinstance(item, Send) and isinstance(item.message, m.Reattached) for item in head.sent)
+
+
+def test_a_head_that_knows_no_node_yet_denies_nothing() -> None:
+    head = HeadRig(0, epoch=2, **UNREADY)
+    head.client()
+    head.ask(c.Wait(1, "1.1"))
+    head.ask(launch_up(request=2, again=True))
+    assert head.told() == [], "the registry of nodes is on its way from another head's host"
+    head.attach(0, [held("1.1", running=[0, 100])])
+    hand_over(head, 0, seal_ticket(sign, ticket("1.1", [0, 1], key=KEY, uid=0)))
+    assert head.told()[0] == c.Spawned(2, "1.1", [0, 1], 4096)
+    assert not head.commands(m.Launch)

@@ -93,13 +93,19 @@ class Settling:
 
     def complete_on(self, nodes: NodeSet) -> bool:
         """Whether everything that any of these nodes holds is known."""
-        return not self.silent & nodes and not self._jobs.adoptions.pending
+        return not self.silent & nodes and not self._jobs.adoptions.pending and not self._knows_no_node
+
+    @property
+    def _knows_no_node(self) -> bool:
+        """Whether the registry of nodes may not have reached this head yet: those that attach are still to come."""
+        return not self._context.members.known_mask and not self.given_up
 
     @property
     def settled(self) -> bool:
         """Whether enough is known for words that mean nodes by their states; once true, it stays so."""
         if not self._settled:
-            self._settled = self._passed(self._context.config.settle_ms) or not self.silent
+            all_have_spoken = not self.silent and not self._knows_no_node
+            self._settled = self._passed(self._context.config.settle_ms) or all_have_spoken
         return self._settled
 
     def _passed(self, time_ms: int) -> bool:
