@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import resource
@@ -14,7 +15,7 @@ from functools import partial
 import pytest
 
 from heorot.core import messages as m
-from heorot.procs import calls
+from heorot.procs import builtins, calls, system
 from tests.procs.space_rig import Agent, SpaceRig
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")
@@ -282,3 +283,83 @@ def test_ids_that_nobody_has_are_refused(space: SpaceRig, uid: int) -> None:
         agent.send(space.launch(job, b"id", **fields))
         agent.until(partial(agent.failed, job), "the failure")
         assert "cannot become user" in agent.failed(job)[0].text
+
+
+def keyctl(operation: int, *arguments: int | bytes) -> int:
+    """Call keyctl(2); -1: it is refused."""
+    words = (ctypes.c_long(word) if isinstance(word, int) else word for word in arguments)
+    return int(ctypes.CDLL(None).syscall(ctypes.c_long(calls.NUMBER["keyctl"]), ctypes.c_long(operation), *words))
+
+
+SECRET = b"heorot-test-secret"
+KEYS = b"""
+import ctypes, errno, sys
+call, (keyctl, add_key), get, *rest = ctypes.CDLL(None, use_errno=True).syscall, %r, 0
+words = lambda *all: [ctypes.c_long(word) if isinstance(word, int) else word for word in all]
+def keys(*all):
+    result = call(*words(*all))
+    return result if result >= 0 else errno.errorcode[ctypes.get_errno()]
+print(keys(keyctl, get, -3, 0), keys(keyctl, 10, -3, b"user", b"heorot-test-secret", 0))
+""" % ((calls.NUMBER["keyctl"], 248 if os.uname().machine == "x86_64" else 217),)
+FULL = (
+    KEYS
+    + b"""
+number = 0
+while (result := keys(add_key, b"user", b"key %d" % number, b"x", 1, -3)) != "EDQUOT":
+    assert isinstance(result, int), result
+    number += 1
+print("full", flush=True)
+sys.stdin.read()
+"""
+)
+CLEAR = (
+    KEYS
+    + b"""
+print("clear", keys(keyctl, 7, -3), keys(keyctl, 3, -3))
+"""
+)
+
+
+@pytest.fixture
+def keyed_space() -> Iterator[tuple[SpaceRig, bool]]:
+    """A bpinit that is started with a key in the session keyring, and whether this kernel, or container, knows keys."""
+    has_keys = keyctl(system.KEYCTL_JOIN_SESSION_KEYRING, 0) >= 0
+    if has_keys:
+        number = ctypes.c_long(248 if os.uname().machine == "x86_64" else 217)
+        key = ctypes.CDLL(None).syscall(number, b"user", SECRET, b"x", ctypes.c_long(1), ctypes.c_long(-3))
+        assert key >= 0
+        with open("/proc/keys", "rb") as file:
+            assert SECRET in file.read()
+    rig = SpaceRig("namespace")
+    yield rig, has_keys
+    rig.end()
+
+
+def test_no_process_has_the_keys_of_whoever_started_the_node(keyed_space: tuple[SpaceRig, bool]) -> None:
+    space, has_keys = keyed_space
+    agent = space.agent()
+    keyrings = []
+    for number, uid in enumerate((USER, USER, USER + 1, 0)):
+        said = agent.run(f"1.{number + 1}", b"/usr/bin/python3", b"-c", KEYS, uid=uid, gid=uid)
+        keyring, found = said.split()
+        assert not found.isdigit()
+        keyrings.append(keyring)
+    assert SECRET not in agent.run("1.9", builtins.GET, b"", b"/proc/keys", uid=USER, gid=USER)
+    if has_keys:
+        assert len(set(keyrings)) == len(keyrings)
+        assert "keyring" not in space.log_text()
+    else:
+        assert space.log_text().count("keeps the session keyring") == 1
+
+
+def test_who_is_out_of_quota_for_keys_shares_none_with_others(keyed_space: tuple[SpaceRig, bool]) -> None:
+    space, has_keys = keyed_space
+    agent = space.agent()
+    if has_keys:
+        agent.send(space.launch("1.1", b"/usr/bin/python3", b"-c", FULL, uid=USER, gid=USER))
+        agent.until(lambda: b"full" in agent.output.get(("1.1", 0, 1), b""), "the quota's end")
+    said = agent.run("1.2", b"/usr/bin/python3", b"-c", CLEAR, uid=USER, gid=USER)
+    assert (said.splitlines()[-1] == b"clear EACCES EACCES") == has_keys
+    agent.send(m.Query(1, None, None, None, signal.SIGKILL, False, USER))
+    if has_keys:
+        agent.until(partial(agent.over, "1.1"), "the end")

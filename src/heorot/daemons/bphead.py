@@ -27,6 +27,7 @@ from heorot.daemons.single import hold
 from heorot.daemons.watchdog import say_alive
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.images.reclaim import Reclaimer
+from heorot.procs.keyring import leave_session_keyring
 from heorot.runtime import state
 from heorot.runtime.callers import MAX_CLIENT_BYTES, MAX_CLIENTS, ClientQuotas
 from heorot.runtime.clients import Clients
@@ -96,6 +97,7 @@ def run(settings: HeadSettings, open_store: Callable[[Callable[[], bool]], Store
         If the keeper cannot start.
     """
     log = Log(settings.log_path, f"bphead {settings.name}", settings.log_level)
+    leave_session_keyring(log)
     try:
         check_head_identity(settings.directory, settings.cluster, settings.name)
         # Held until this process ends, by it alone: a second keeper would take the first one's socket and its clients.

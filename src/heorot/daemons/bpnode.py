@@ -19,6 +19,7 @@ from heorot.core.node import NodeConfig, NodeMachine
 from heorot.daemons.single import hold
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.images.reclaim import Reclaimer
+from heorot.procs.keyring import leave_session_keyring
 from heorot.runtime import state
 from heorot.runtime.channel import Channel
 from heorot.runtime.images import Images
@@ -75,6 +76,7 @@ def run(settings: NodeSettings) -> str:
         If the agent cannot start.
     """
     log = Log(settings.log_path, f"bpnode n{settings.node}", settings.log_level)
+    leave_session_keyring(log)
     try:
         return _serve(settings, log)
     except (HeorotError, OSError) as error:

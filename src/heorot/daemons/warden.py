@@ -28,6 +28,7 @@ from heorot.daemons.embedded import HOST, ClusterPlan, Embedded, HeadSlot, NodeS
 from heorot.daemons.single import hold, note
 from heorot.images.usage import usage_of
 from heorot.procs import bpinit as _preloaded  # noqa: F401  (the forked bpinits need it)
+from heorot.procs.keyring import leave_session_keyring
 from heorot.procs.namespace import spawn_space
 from heorot.runtime.log import Log
 from heorot.runtime.loop import EpollLoop
@@ -66,6 +67,7 @@ class Warden:
 
     def start(self) -> None:
         """Make the cluster's files, open the control socket and start to start daemons. Raises HeorotError."""
+        leave_session_keyring(self._log)
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):

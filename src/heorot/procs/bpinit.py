@@ -27,6 +27,7 @@ from heorot.procs import system
 from heorot.procs.census import Census, Child, exterminate, send
 from heorot.procs.clock import now_ms
 from heorot.procs.guests import Guests
+from heorot.procs.keyring import leave_session_keyring
 from heorot.procs.link import AgentLink
 from heorot.procs.pids import PidRange
 from heorot.procs.pipes import Pipes, Watcher
@@ -88,6 +89,7 @@ class Daemon:
                 if int(name) > 2:
                     os.set_inheritable(int(name), False)
         self._signals()
+        leave_session_keyring(lambda level, text: self._log(e.SpaceLog(level, text)))
         self._census = Census(config.isolated)
         self._pids = PidRange(config)
         # Imported at the start, though seldom needed: later another release may lie where Python looks for it.

@@ -114,6 +114,8 @@ def _child(argv: list[bytes], streams: tuple[int, int, int], given: list[int], s
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(limit, (soft, hard))
         _become(settings.identity)
+        with contextlib.suppress(OSError):
+            system.join_session_keyring()
         # If bpinit is killed as a mere process, nobody else would know of this one.
         system.set_parent_death_signal(signal.SIGKILL)
         system.set_process_name(b"bpcp")

@@ -52,6 +52,7 @@ _NUMBERS = {
     "exit_group": (231, 94),
     "futex": (202, 98),
     "ioctl": (16, 29),
+    "keyctl": (250, 219),
     "openat": (257, 56),
     "prctl": (157, 167),
     "prlimit64": (302, 261),

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from heorot.core.messages import Ticket
 from heorot.core.space_events import SpaceConfig
-from heorot.procs import as_user, builtins
+from heorot.procs import as_user, builtins, system
 from heorot.procs.as_user import Identity, identity_of
 from heorot.procs.calls import MAX_CALLS, Calls, ChildError, Runner
 from heorot.procs.clock import now_ms
@@ -312,6 +312,8 @@ class Starter:
             calls.add("umask", ticket.umask & 0o777)
             if identity is not None:
                 add_identity(calls, identity, True)
+            # Who is out of quota for keys keeps ours, which is empty, and nobody can change it.
+            calls.add("keyctl", system.KEYCTL_JOIN_SESSION_KEYRING, 0, may_fail=True)
             enters = calls.add("chdir", calls.text(plan.directory))
             calls.add("rt_sigprocmask", signal.SIG_SETMASK, self._nothing, 0, 8)
             argv = [_SHELL, candidates[0], *ticket.argv[1:]] if plan.through_shell else ticket.argv

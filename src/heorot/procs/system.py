@@ -36,6 +36,11 @@ _MOUNT_ATTR_NOSUID = 2
 _PROC_SUPER_MAGIC = 0x9FA0
 _STATFS_BYTES = 256
 """More than the structure has on any machine; it begins with the kind of the file system."""
+_SYS_KEYCTL = 250 if os.uname().machine == "x86_64" else 219
+KEYCTL_JOIN_SESSION_KEYRING = 1
+_KEYCTL_SETPERM = 5
+_SEALED = 0x0B030000
+"""Whoever has the keyring may view, read and search it, its owner view and read it, and nobody change it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -171,6 +176,21 @@ def is_procfs(fd: int) -> bool:
 def set_parent_death_signal(signal: int) -> None:
     """Get `signal` when the parent ends; a change of credentials clears this. Raises OSError."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def join_session_keyring() -> None:
+    """Leave the session keyring, with the keys of whoever has started this process, for a new one without a name.
+
+    It is empty and stays so: a child that keeps it can leave nothing in it for others. Raises OSError.
+    """
+    keyring = _keyctl(KEYCTL_JOIN_SESSION_KEYRING, 0, 0)
+    _keyctl(_KEYCTL_SETPERM, keyring, _SEALED)
+
+
+def _keyctl(operation: int, *arguments: int) -> int:
+    result = _libc.syscall(ctypes.c_long(_SYS_KEYCTL), *(ctypes.c_long(word) for word in (operation, *arguments)))
+    _check(0 if result >= 0 else -1, "join a new session keyring")
+    return int(result)
 
 
 def forbid_tracing() -> None:
