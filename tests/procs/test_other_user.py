@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+from ast import literal_eval
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -289,6 +290,25 @@ def keyctl(operation: int, *arguments: int | bytes) -> int:
     """Call keyctl(2); -1: it is refused."""
     words = (ctypes.c_long(word) if isinstance(word, int) else word for word in arguments)
     return int(ctypes.CDLL(None).syscall(ctypes.c_long(calls.NUMBER["keyctl"]), ctypes.c_long(operation), *words))
+
+
+LIMITS = b"import resource; print([resource.getrlimit(number) for number in range(16)])"
+
+
+def test_a_user_has_no_more_than_the_node_s_daemon_was_given(space: SpaceRig) -> None:
+    """Where root may not raise limits (a container), the kernel sees to it as well."""
+    agent = space.agent()
+    given = [resource.getrlimit(number) for number in range(16)]
+    command = b"/usr/bin/python3", b"-c", LIMITS
+    everything = [word for number in range(16) for word in (number, -1, -1)]
+    said = agent.run("1.1", *command, uid=USER, gid=USER, limits=everything)
+    assert literal_eval(said.decode()) == [(hard, hard) for _, hard in given]
+    # Who claims nothing has what the daemon was given, and not what it has taken for itself.
+    said = agent.run("1.2", *command, uid=USER, gid=USER)
+    assert literal_eval(said.decode()) == given
+    # The group makes nobody root.
+    said = agent.run("1.3", *command, uid=USER, gid=0, limits=everything)
+    assert literal_eval(said.decode()) == [(hard, hard) for _, hard in given]
 
 
 SECRET = b"heorot-test-secret"

@@ -23,6 +23,7 @@ from heorot.procs.as_user import Identity, identity_of
 from heorot.procs.calls import MAX_CALLS, Calls, ChildError, Runner
 from heorot.procs.clock import now_ms
 from heorot.procs.ends import Ends, open_ends
+from heorot.procs.limits import LimitRules
 from heorot.procs.plan import Plan, Steps
 from heorot.procs.redirects import add_identity, not_that_user, open_streams
 from heorot.procs.rooms import RoomError, Rooms, lost_view
@@ -82,19 +83,19 @@ class Starter:
                 calls.add("rt_sigaction", number, self._nothing, 0, 8)
         for stream in range(3):
             calls.add("dup3", 0, stream, 0)
-        self._baseline = {number: resource.getrlimit(number) for number in range(16)}
-        self._current = dict(self._baseline)
-        self._may_raise = _has_capability(_CAP_SYS_RESOURCE)
-        self._most_files = hard = self._baseline[resource.RLIMIT_NOFILE][1]
+        given = {number: resource.getrlimit(number) for number in range(16)}
+        current = dict(given)
+        most_files = hard = given[resource.RLIMIT_NOFILE][1]
         if self._uid == 0:
             with open("/proc/sys/fs/nr_open", "rb") as file:
-                self._most_files = int(file.read())
-            hard = max(hard, min(1_048_576, self._most_files))
+                most_files = int(file.read())
+            hard = max(hard, min(1_048_576, most_files))
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            self._current[resource.RLIMIT_NOFILE] = (hard, hard)
+            current[resource.RLIMIT_NOFILE] = (hard, hard)
         except (OSError, ValueError):
-            self._most_files = self._baseline[resource.RLIMIT_NOFILE][1]
+            most_files = given[resource.RLIMIT_NOFILE][1]
+        self._limits = LimitRules(given, current, _has_capability(_CAP_SYS_RESOURCE), most_files)
 
     def start(self, plan: Plan, ranks: list[int]) -> list[Spawned | StartError]:
         """Start these ranks of one job; one answer for each."""
@@ -107,7 +108,7 @@ class Starter:
             identity = self._identity(plan.ticket)
             open_ends(ends, plan.ticket, identity)
             if plan.limits is None:
-                plan.limits = self._plan_limits(plan.ticket)
+                plan.limits = self._limits.changes(plan.ticket)
             if plan.builtin:
                 if plan.view and not plan.given:
                     plan.given = _open_view(plan.view)
@@ -185,30 +186,6 @@ class Starter:
         plan.directory = b"/"
         plan.steps = None
         plan.caveat = f"nodes with an empty file system (heorot up --bare) have no directory {name}: it ran in /"
-
-    # ------------------------------------------------------------------ limits
-
-    def _plan_limits(self, ticket: Ticket) -> list[tuple[int, int, int]]:
-        """Return the limits that have to be set."""
-        wanted = dict(self._baseline)
-        flat = ticket.limits
-        for index in range(0, len(flat) - 2, 3):
-            number, soft, hard = flat[index : index + 3]
-            # Anything else is no rlim_t.
-            if number in wanted and min(soft, hard) >= -1 and max(soft, hard) < 1 << 63:
-                wanted[number] = (soft, hard)
-        changes: list[tuple[int, int, int]] = []
-        for number, (soft, hard) in wanted.items():
-            most = -1 if self._may_raise else self._current[number][1]
-            if number == resource.RLIMIT_NOFILE:
-                most = self._most_files
-            if most != -1:
-                hard = most if hard == -1 else min(hard, most)
-            if hard != -1:
-                soft = hard if soft == -1 else min(soft, hard)
-            if (soft, hard) != self._current[number]:
-                changes.append((number, soft, hard))
-        return changes
 
     # ------------------------------------------------------------------ the start itself
 
