@@ -1,4 +1,4 @@
-"""Three simulated stories that are worth reading, kept as text: who they are about, and which of their lines tell.
+"""Four simulated stories that are worth reading, kept as text: who they are about, and which of their lines tell.
 
 ``python -m tests.transcripts.stories`` writes them anew after a change that was meant; read the difference before you
 commit it.
@@ -37,31 +37,43 @@ class Story:
 STORIES = (
     Story(
         "paused-head",
-        21,
+        2,
         ("pause",),
-        "Head2 sleeps beyond its lease while a job sleeps on all nodes, and head1 is elected. When head2 wakes up, "
-        "the store tells its keeper that the lease is gone: its head is ended. For three seconds more no node can "
-        "reach head1. Then it takes the job over from them, and the user, who has seen the connection close and has "
-        "waited at head1 since, goes on at 12.0 s: the same processes, no rank started again.",
+        "Head2 sleeps beyond its lease, and head1 is elected. The nodes leave the silent head at 12.1 s, and "
+        "head1 takes over the two jobs that their users have left behind: they are over, and nobody has collected "
+        "them. When head2 wakes up, its keeper learns that the lease is gone, and ends its head. Then head1 "
+        "sleeps in its turn, and all is repeated in epoch 3. At the end somebody collects both jobs, with all "
+        "their statuses.",
     ),
     Story(
         "killed-between-words",
-        447,
+        29,
         ("ambush",),
-        "Head2 is killed when the last node has just said who it is. Head1 is killed just after it has "
-        "acknowledged job 2.3 and one node has told that it runs. Head2, in epoch 3, takes both jobs over from "
-        "what the nodes hold and has the launch of each fetched. The launch had not reached n2: it starts its "
-        "rank when it comes, at 8.3 s. Then the statuses are collected, each once.",
+        "Job 1.1 is detached: head1 acknowledges it when n1 has given its copy of the launch, and is killed when "
+        "it has just been told that all ranks run. Head2 takes the job over from n1's copy, at 1.89 s. Two more "
+        "users ask for jobs then, on nodes of which head2 has not heard yet: they wait until n0 and n2 have "
+        "spoken, and are acknowledged at 2.06 s, each as soon as a node has the launch.",
     ),
     Story(
         "walls-and-store",
-        64,
+        7,
         ("wall", "store_wall"),
-        "Head2 leads, and is cut off from the store, from the nodes and from head1, in one direction or both. Its "
-        "lease runs out at 14.5 s, head1 is elected, and the nodes, which have heard nothing of head2 for a "
-        "while, go over to it with the job that they hold. Head2 learns at 16.7 s, when the store answers again, "
-        "that its lease is gone, and ends: until then there were two heads, in two epochs, and only the later "
-        "one had nodes.",
+        "Head2 leads, and is cut off from the store and from what would answer it. It acknowledges job 1.1 at 3.3 "
+        "s, but nothing that it sends reaches n1: no node has the launch. Its lease runs out, head1 is elected, "
+        "and n1 and n2 go over to it. What two other users ask head2 for is refused at 8.6 s, because another "
+        "head may lead. Head2 learns at 10.0 s, when the store answers again, that its lease is gone, and ends. "
+        "User0 hands its launch to head1, with the receipt that it was given: the job is started under the same "
+        "id, once.",
+    ),
+    Story(
+        "sleeping-node",
+        104,
+        ("doze",),
+        "The agents of n0 and n2 are stopped, and head2 is killed. Head1 takes job 1.1 over from n1. A launch on "
+        "the nodes that are up waits two seconds for the silent ones, then starts on n1, and its last word names "
+        "those that it left out. Another one names n0 and n2: it is told at 7.2 s for whom it waits, and is "
+        "refused at 10.1 s, when n0 has been silent for five seconds. Twice more agents sleep and the head is "
+        "killed: whoever wakes up offers what it holds to the head that leads by then.",
     ),
 )
 
@@ -71,6 +83,7 @@ def tell(story: Story) -> str:
     settings = draw(story.seed)
     # What a story is about is heads; programs that travel would fill pages.
     settings.image_rate = 0.0
+    settings.spare_heads = settings.rush = 0
     for kind in KINDS:
         setattr(settings, f"{kind}_weight", 4 if kind in story.faults else 0)
     settings.nodes, settings.heads, settings.jobs, settings.faults = 3, 2, 3, 4

@@ -213,7 +213,9 @@ class Settling:
                 continue
             item.told = True
             text = (
-                f"waiting for {silent}, of which the new head has not heard yet" if silent else "waiting for the head"
+                f"waiting for {silent}, of which the new head has not heard yet"
+                if silent
+                else "waiting until it is certain which head leads"
             )
             self._context.to_client(item.caller.client, c.Notice(request, text, silent.ranges()))
 
