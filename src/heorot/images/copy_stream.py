@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from errno import ENAMETOOLONG, EOVERFLOW
+from errno import EACCES, ENAMETOOLONG, EOVERFLOW
 
 from heorot import short_msgpack
 from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
@@ -47,10 +47,15 @@ class Sender:
         Where the stream goes.
     complain:
         Takes what cannot be sent, and why.
+    is_closed:
+        Says whether an open file or directory is none that may be sent.
     """
 
-    def __init__(self, fd: int, complain: Callable[[str], None]) -> None:
+    def __init__(
+        self, fd: int, complain: Callable[[str], None], is_closed: Callable[[int], bool] = lambda fd: False
+    ) -> None:
         self._fd = fd
+        self._is_closed = is_closed
         self._complain = complain
 
     def send(self, path: bytes, name: bytes, recursive: bool) -> None:
@@ -97,6 +102,8 @@ class Sender:
     def _directory(self, path: bytes, name: bytes, depth: int, here: bytes, parent: int | None) -> None:
         fd = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | _links(parent), dir_fd=parent)
         try:
+            if self._is_closed(fd):
+                raise PermissionError(EACCES, os.strerror(EACCES))
             names = sorted(os.fsencode(below) for below in os.listdir(fd))
             if depth >= MAX_DEPTH:
                 self._complain(f"{shown(path)} is deeper than {MAX_DEPTH} directories")
@@ -133,6 +140,8 @@ class Sender:
             if not stat.S_ISREG(status.st_mode):
                 self._complain(f"{shown(path)} is not a regular file: left out")
                 return
+            if self._is_closed(fd):
+                raise PermissionError(EACCES, os.strerror(EACCES))
             self._header(FILE, name, status, b"")
             why = ""
             try:

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, NoReturn
 
 import msgspec
@@ -27,6 +27,7 @@ PATIENCE_MS = 30_000
 """A child that takes longer is killed: a file system does not answer."""
 MAX_DESCRIPTORS = 64
 _MAX_RESULT_BYTES = 64 * 1024 * 1024
+_MAX_DESCRIPTOR = (1 << 31) - 1
 _MAX_ID = 0xFFFF_FFFE
 """The next one means 'as it is' to setresuid(2)."""
 
@@ -53,7 +54,10 @@ def identity_of(ticket: Ticket) -> Identity:
 
 
 def call(
-    identity: Identity, function: Callable[[], tuple[object, list[int]]], began: Callable[[int], None]
+    identity: Identity,
+    function: Callable[[], tuple[object, list[int]]],
+    began: Callable[[int], None],
+    needed: Iterable[int] = (),
 ) -> tuple[object, list[int]]:
     """Have a child, forked from this process, call a function with the user's rights.
 
@@ -64,6 +68,8 @@ def call(
     ----------
     began:
         Is told the PID of the child.
+    needed:
+        Those of our descriptors that the child has besides its streams: through /proc/self/fd no path leads to others.
 
     Raises
     ------
@@ -74,7 +80,7 @@ def call(
     with ours, theirs:
         pid = os.fork()
         if pid == 0:
-            _child(identity, function, theirs)
+            _child(identity, function, theirs, needed)
         began(pid)
         theirs.close()
         descriptors: list[int] = []
@@ -122,7 +128,12 @@ def take_on(identity: Identity) -> None:
     os.setresuid(-1, uid, -1)
 
 
-def _child(identity: Identity, function: Callable[[], tuple[object, list[int]]], connection: socket.socket) -> NoReturn:
+def _child(
+    identity: Identity,
+    function: Callable[[], tuple[object, list[int]]],
+    connection: socket.socket,
+    needed: Iterable[int],
+) -> NoReturn:
     try:
         forbid_imports()
         signal.set_wakeup_fd(-1)
@@ -131,6 +142,7 @@ def _child(identity: Identity, function: Callable[[], tuple[object, list[int]]],
         connection.settimeout(PATIENCE_MS / 1000)
         descriptors: list[int] = []
         try:
+            _close_all_but({connection.fileno(), *needed})
             take_on(identity)
             result, descriptors = function()
             answer: tuple[object, int, str, bytes] = result, 0, "", b""
@@ -141,6 +153,14 @@ def _child(identity: Identity, function: Callable[[], tuple[object, list[int]]],
         connection.sendall(msgspec.msgpack.encode(answer))
     finally:
         os._exit(0)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    below = 3
+    for fd in sorted(kept):
+        os.closerange(below, fd)
+        below = max(below, fd + 1)
+    os.closerange(below, _MAX_DESCRIPTOR)
 
 
 def _receive(connection: socket.socket, descriptors: list[int]) -> tuple[object, int, str, bytes]:

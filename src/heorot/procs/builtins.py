@@ -160,17 +160,30 @@ def _above(fd: int, limit: int) -> int:
 # ------------------------------------------------------------------ the commands
 
 
+class BuiltinError(HeorotError):
+    """A built-in command was called in another way than bpcp(1) does."""
+
+
+def _expect(arguments: list[bytes], usage: str, least: int, most: int | None = None) -> list[bytes]:
+    if len(arguments) < least or (most is not None and len(arguments) > most):
+        raise BuiltinError(f"this command is bpcp's own, and called with {usage}: use bpcp")
+    return arguments
+
+
 def _put(arguments: list[bytes], node: int) -> int:
     """``heorot:put FLAGS DESTINATION``: put the files of the image at their place; ``d``: it has to be a directory;
     ``iFIRST,LAST,...``, at the end: the ranges of nodes on which it was one before the copy."""
-    flags, destination = arguments
+    flags, destination = _expect(arguments, "FLAGS DESTINATION", 2, 2)
     flags, decided, nodes = flags.partition(b"i")
     complain = Complaints()
     with os.fdopen(4, "rb") as file:
         manifest = decode_manifest(file.read())
     inside = None
     if decided:
-        inside = node in NodeSet.from_ranges([int(bound) for bound in nodes.split(b",") if bound])
+        try:
+            inside = node in NodeSet.from_ranges([int(bound) for bound in nodes.split(b",") if bound])
+        except ValueError as error:
+            raise BuiltinError(f"these are no ranges of nodes: {shown(nodes)}") from error
     placer = Placer(destination, b"d" in flags, inside)
     failed: set[bytes] = set()
     """Directories that are not there, each named once: what is below has no place, and is not worth a line."""
@@ -218,15 +231,16 @@ def _place(placer: Placer, index: int, entry: Entry, contents: bool) -> None:
 
 def _look(arguments: list[bytes], node: int) -> int:
     """``heorot:look PATH``: end with 0 if it is a directory, else with 1."""
-    (path,) = arguments
+    (path,) = _expect(arguments, "PATH", 1, 1)
     return 0 if os.path.isdir(path) else 1
 
 
 def _get(arguments: list[bytes], node: int) -> int:
     """``heorot:get FLAGS FILE...``: write files to stdout; ``r``: directories, too. Each is called by its number."""
-    flags, *paths = arguments
+    flags, *paths = _expect(arguments, "FLAGS FILE...", 1)
     complain = Complaints()
-    sender = Sender(1, complain)
+    # We are a copy of bpinit: what /proc says of us is nothing for a user.
+    sender = Sender(1, complain, system.is_about_us)
     for number, path in enumerate(paths):
         sender.send(path, b"%d" % number, b"r" in flags)
     sender.end()

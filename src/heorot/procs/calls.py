@@ -47,13 +47,14 @@ _MACHINE = os.uname().machine
 _NUMBERS = {
     "chdir": (80, 49),
     "clone": (56, 220),
+    "close_range": (436, 436),
     "dup3": (292, 24),
     "execve": (59, 221),
     "exit_group": (231, 94),
     "futex": (202, 98),
     "ioctl": (16, 29),
     "keyctl": (250, 219),
-    "openat": (257, 56),
+    "openat2": (437, 437),
     "prctl": (157, 167),
     "prlimit64": (302, 261),
     "rt_sigaction": (13, 134),
@@ -299,7 +300,7 @@ class Runner:
             flags = ctypes.c_long(share | signal.SIGCHLD)
             pid = int(_syscall(ctypes.c_long(NUMBER["clone"]), flags, None, None, None, None))
             if pid == 0:
-                self._carry_out(writer if share & CLONE_FILES else -1)
+                self._carry_out(writer, bool(share & CLONE_FILES))
             if pid < 0:
                 raise _error(ctypes.get_errno())
             if not share & CLONE_FILES:
@@ -312,18 +313,22 @@ class Runner:
                 os.close(writer)
         return pid
 
-    def _carry_out(self, writer: int) -> None:
+    def _carry_out(self, writer: int, shared: bool) -> None:
         """Be the child."""
         at = 0
         while True:
             number, *arguments, may_fail, _ = self._table[at : at + CALL_WORDS]
-            if number == NUMBER["exit_group"] and writer >= 0:
+            if number == NUMBER["close_range"]:
+                # By this one our parent sees that we execute a program.
+                os.closerange(arguments[0], writer)
+                arguments[0] = writer + 1
+            if number == NUMBER["exit_group"] and shared:
                 # Our copy of this descriptor is our parent's, too: our end does not close it.
                 os.write(writer, b"e")
             result = _syscall(*(ctypes.c_long(word) for word in (number, *arguments)))
             self._table[at + CALL_WORDS - 1] = result = result if result >= 0 else -ctypes.get_errno()
             if result < 0 and (not may_fail or result == -errno.ENOEXEC):
-                if writer >= 0:
+                if shared:
                     os.write(writer, b"e")
                 os._exit(127)
             at += CALL_WORDS

@@ -15,9 +15,10 @@ from heorot.procs.as_user import Identity
 from heorot.procs.calls import CLONE_FILES, OPEN_MS, Calls, ChildError, Runner
 from heorot.procs.ends import Ends
 from heorot.procs.plan import Plan
-from heorot.procs.start_words import StartError, reason, shown_name
+from heorot.procs.start_words import StartError, shown_name
 
 _AT_FDCWD = -100
+_HOW_BYTES = 24
 _PR_SET_DUMPABLE = 4
 _PLAIN_DEVICES = (1, 4, 5, *range(136, 144))
 """/dev/null and its like, and terminals: their major numbers."""
@@ -29,11 +30,12 @@ _MODE = 0o666
 class _Wanted:
     """One file that is to be opened."""
 
-    __slots__ = ("flags", "path", "purpose", "take")
+    __slots__ = ("flags", "mode", "path", "purpose", "take")
 
     def __init__(self, path: bytes, flags: int, purpose: str, take: Callable[[int], None]) -> None:
         self.path = path
         self.flags = flags | _FLAGS
+        self.mode = _MODE if flags & os.O_CREAT else 0
         self.purpose = purpose
         self.take = take
 
@@ -59,9 +61,11 @@ def open_streams(
     calls.add("umask", ticket.umask & 0o777)
     if identity is not None:
         add_identity(calls, identity, False)
-    enters = calls.add("chdir", calls.text(plan.directory))
+    # The child has our descriptors: nothing is found through /proc/self/fd. The directory is not entered for the same
+    # reason, but looked through.
+    enters = _add_open(calls, os.path.join(plan.directory, b"."), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0)
     for file in files:
-        calls.add("openat", _AT_FDCWD, calls.text(file.path), file.flags, _MODE)
+        _add_open(calls, os.path.join(plan.directory, file.path), file.flags, file.mode)
     calls.add("exit_group", 0)
     try:
         pid = runner.run(calls, OPEN_MS, CLONE_FILES)
@@ -70,6 +74,8 @@ def open_streams(
     began(pid)
     os.waitpid(pid, 0)
     results = runner.results(len(calls))
+    if len(results) > enters and results[enters] >= 0:
+        os.close(results[enters])
     opened = [fd for fd in results[enters + 1 :] if fd >= 0]
     try:
         for file in files[: len(opened)]:
@@ -95,7 +101,18 @@ def open_streams(
     if last < enters:
         raise not_that_user(ticket, number)
     file = files[last - enters - 1]
-    raise StartError(0, f"cannot {file.purpose} {shown_name(file.path)}: {os.strerror(number)}")
+    raise _refused(file, os.strerror(number), number)
+
+
+def _add_open(calls: Calls, path: bytes, flags: int, mode: int) -> int:
+    how = calls.buffer(struct.pack("3Q", flags, mode, system.RESOLVE_NO_MAGICLINKS))
+    return calls.add("openat2", _AT_FDCWD, calls.text(path), how, _HOW_BYTES)
+
+
+def _refused(file: _Wanted, why: str, number: int) -> StartError:
+    if number == errno.ELOOP:
+        why = "it leads through a link of /proc to what a process has open, or through too many links: name the file"
+    return StartError(0, f"cannot {file.purpose} {shown_name(file.path)}: {why}")
 
 
 def _wanted(plan: Plan, ends: list[Ends]) -> list[_Wanted]:
@@ -123,16 +140,20 @@ def _knows_who_opened_it(fd: int) -> bool:
 
 def _open_elsewhere(file: _Wanted, plan: Plan, identity: Identity, began: Callable[[int], None]) -> int:
     def open_() -> tuple[object, list[int]]:
-        os.chdir(plan.directory)
         os.umask(plan.ticket.umask & 0o777)
-        fd = os.open(file.path, file.flags, _MODE)
+        fd = system.open_without_magic(os.path.join(plan.directory, file.path), file.flags, file.mode)
+        if system.is_about_us(fd):
+            # It would tell of a copy of bpinit.
+            raise OSError(
+                errno.EACCES, "it tells of the process that opens it, which is not yours: let the program open it"
+            )
         os.set_blocking(fd, True)
         return None, [fd]
 
     try:
         (fd,) = as_user.call(identity, open_, began)[1]
     except OSError as error:
-        raise StartError(0, f"cannot {file.purpose} {shown_name(file.path)}: {reason(error)}") from error
+        raise _refused(file, error.strerror or str(error), error.errno or 0) from error
     return fd
 
 

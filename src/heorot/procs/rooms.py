@@ -128,7 +128,8 @@ class Rooms:
                 unused.setdefault(name.identity, []).append(name)
         for identity, names in unused.items():
             try:
-                as_user.call(identity, partial(unmake, names), self._began)
+                needed = {name.anchor.fd for name in names if name.anchor.fd >= 0}
+                as_user.call(identity, partial(unmake, names), self._began, needed)
             except OSError as error:
                 self._complain(f"names that were made for job {job} are left: {error.strerror}")
             for name in names:
@@ -205,7 +206,12 @@ def lost_view(view: bytes, error: OSError | ProtocolError) -> str:
 
 def _bind(source: bytes, target: bytes) -> None:
     try:
-        system.bind_mount(source, target)
+        # Whatever a user may have put there meanwhile: none of our descriptors is a way.
+        fd = system.open_without_magic(target, os.O_PATH | os.O_CLOEXEC)
+        try:
+            system.bind_mount(source, b"/proc/self/fd/%d" % fd)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise OSError(error.errno, os.strerror(error.errno or 0), target) from error
 

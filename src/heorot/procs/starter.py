@@ -110,7 +110,7 @@ class Starter:
             if plan.limits is None:
                 plan.limits = self._limits.changes(plan.ticket)
             if plan.builtin:
-                if plan.view and not plan.given:
+                if plan.view and not plan.given and plan.ticket.argv[0] == builtins.PUT:
                     plan.given = _open_view(plan.view)
             elif plan.view:
                 moved = True
@@ -291,6 +291,8 @@ class Starter:
                 add_identity(calls, identity, True)
             # Who is out of quota for keys keeps ours, which is empty, and nobody can change it.
             calls.add("keyctl", system.KEYCTL_JOIN_SESSION_KEYRING, 0, may_fail=True)
+            # No path from here on leads through /proc/self/fd to what we have open.
+            calls.add("close_range", 3, 0xFFFF_FFFF, 0)
             enters = calls.add("chdir", calls.text(plan.directory))
             calls.add("rt_sigprocmask", signal.SIG_SETMASK, self._nothing, 0, 8)
             argv = [_SHELL, candidates[0], *ticket.argv[1:]] if plan.through_shell else ticket.argv

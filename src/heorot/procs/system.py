@@ -30,7 +30,9 @@ _SYS_MOVE_MOUNT = 429
 _OPEN_TREE_CLONE = 1
 _AT_EMPTY_PATH = 0x1000
 _MOVE_MOUNT_EMPTY_PATHS = 0x04 | 0x40
+RESOLVE_NO_MAGICLINKS = 2
 _RESOLVE_IN_ROOT = 16
+_AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_NOSUID = 2
 _PROC_SUPER_MAGIC = 0x9FA0
@@ -156,9 +158,20 @@ def forbid_set_user_id() -> None:
 
 def open_below(root: int, path: bytes, flags: int) -> int:
     """Open a path as a process with this root would, and return the descriptor. Raises OSError."""
-    how = struct.pack("3Q", flags, 0, _RESOLVE_IN_ROOT)
+    return _openat2(root, path, struct.pack("3Q", flags, 0, _RESOLVE_IN_ROOT))
+
+
+def open_without_magic(path: bytes, flags: int, mode: int = 0) -> int:
+    """Open a path that leads through no link of /proc to what a process has open, and return the descriptor.
+
+    Raises OSError, with ELOOP if it does.
+    """
+    return _openat2(_AT_FDCWD, path, struct.pack("3Q", flags, mode, RESOLVE_NO_MAGICLINKS))
+
+
+def _openat2(directory: int, path: bytes, how: bytes) -> int:
     fd = _libc.syscall(
-        ctypes.c_long(_SYS_OPENAT2), ctypes.c_int(root), path, ctypes.c_char_p(how), ctypes.c_size_t(len(how))
+        ctypes.c_long(_SYS_OPENAT2), ctypes.c_int(directory), path, ctypes.c_char_p(how), ctypes.c_size_t(len(how))
     )
     if fd < 0:
         error = ctypes.get_errno()
@@ -171,6 +184,11 @@ def is_procfs(fd: int) -> bool:
     described = ctypes.create_string_buffer(_STATFS_BYTES)
     _check(_libc.fstatfs(ctypes.c_int(fd), described), "fstatfs")
     return ctypes.c_long.from_buffer(described).value == _PROC_SUPER_MAGIC
+
+
+def is_about_us(fd: int) -> bool:
+    """Say whether an open file of /proc tells of this process. Raises OSError."""
+    return is_procfs(fd) and b"/%d/" % os.getpid() in os.readlink(b"/proc/self/fd/%d" % fd) + b"/"
 
 
 def set_parent_death_signal(signal: int) -> None:
