@@ -188,7 +188,7 @@ class HeadClients:
     def _offer(self, caller: Caller, ask: c.Spawn) -> None:
         if ask.image:
             self._check_image(ask)
-            self._images.offer(caller.client, ask.image)
+            self._images.offer(caller, ask.image)
 
     def _require_memory(self, nodes: NodeSet, asked_at_ms: int) -> None:
         """See that all nodes would know of a launch that was asked for at that time. Raises RequestError."""
@@ -238,7 +238,7 @@ class HeadClients:
 
     def _offer_again(self, caller: Caller, job: Job) -> None:
         if job.ticket.image and caller.uid == job.ticket.uid:
-            self._images.offer(caller.client, job.ticket.image)
+            self._images.offer(caller, job.ticket.image)
 
     def _attended(self, caller: Caller, job_id: str) -> bool:
         job = self._jobs.jobs.get(job_id)

@@ -18,11 +18,10 @@ from heorot.core.jobs import Jobs
 from heorot.core.keepers import LOOK_MS
 from heorot.core.machine import Send
 from heorot.core.membership import NodeLink
+from heorot.core.offers import Offers
 from heorot.core.swarms import Below, Swarms
 from heorot.core.transfers import Transfers
 
-MAX_OFFERS = 256
-"""Of one client."""
 SILENT_LOOKS = 5
 """A child that was asked and has sent nothing for so many looks is taken for one that does not have it."""
 SEEK_TIMER = "seek"
@@ -34,9 +33,7 @@ class HeadImages:
     def __init__(self, context: HeadContext, jobs: Jobs) -> None:
         self._context = context
         self._jobs = jobs
-        self._offers: dict[bytes, dict[int, None]] = {}
-        """By image: the clients that have it."""
-        self._offered_by: dict[int, dict[bytes, None]] = {}
+        self._offers = Offers(self._wanted_by)
         self._staging: dict[bytes, list[tuple[Caller, int]]] = {}
         """By image: client and request that wait until it is here."""
         self.keepers = jobs.keepers
@@ -61,7 +58,7 @@ class HeadImages:
             self._complete,
             self._failed,
             consider=lambda image, size, links: self.swarms.consider(image, size, links, context.now_ms),
-            ended=lambda image: self.swarms.ended(image, context.now_ms),
+            ended=self._ended,
             pace=self.swarms.pace,
             now_ms=lambda: context.now_ms,
         )
@@ -72,28 +69,27 @@ class HeadImages:
 
     # ------------------------------------------------------------------ clients
 
-    def offer(self, client: int, image: bytes) -> None:
-        """A client has this image, for as long as it is connected.
-
-        Raises
-        ------
-        RequestError
-            ``too-many-images``.
-        """
-        mine = self._offered_by.setdefault(client, {})
-        if image not in mine and len(mine) >= MAX_OFFERS:
-            raise RequestError("too-many-images", f"one client may offer {MAX_OFFERS} images; use another connection")
-        mine[image] = None
-        self._offers.setdefault(image, {})[client] = None
+    def offer(self, caller: Caller, image: bytes) -> None:
+        """A client has this image, for as long as it is connected. Raises RequestError: ``too-many-images``."""
+        self._offers.add(caller.client, caller.uid, image)
+        if self._offers.are_of_several(image):
+            self._look_later()
         self.transfers.source_found()
+
+    def _wanted_by(self, image: bytes) -> dict[int, int]:
+        # Whoever has a job comes first: nodes wait for the program.
+        wanted = {other.uid: 1 for other, _ in self._staging.get(image, ())}
+        return wanted | {
+            job.ticket.uid: 0 for job in self._jobs.jobs.values() if job.ticket.image == image and not job.done
+        }
+
+    def _ended(self, image: bytes) -> None:
+        self._offers.ended(image)
+        self.swarms.ended(image, self._context.now_ms)
 
     def client_gone(self, client: int) -> None:
         """What it had to offer is gone with it."""
-        for image in self._offered_by.pop(client, {}):
-            clients = self._offers[image]
-            del clients[client]
-            if not clients:
-                del self._offers[image]
+        self._offers.gone(client)
         for image, waiting in list(self._staging.items()):
             waiting[:] = [entry for entry in waiting if entry[0].client != client]
             if not waiting:
@@ -113,7 +109,7 @@ class HeadImages:
         why = self._context.stages_quota.refusal(caller.uid, held, name=caller.user)
         if why:
             raise RequestError("busy", why)
-        self.offer(caller.client, ask.image)
+        self.offer(caller, ask.image)
         self._staging.setdefault(ask.image, []).append((caller, ask.request))
         self.transfers.need(ask.image)
 
@@ -128,34 +124,53 @@ class HeadImages:
 
     def manifest(self, client: int, message: c.OfferedManifest) -> None:
         """A client sends a manifest. Raises ProtocolError."""
+        self._offers.took(message.image, client, len(message.data))
         self.transfers.manifest(client, i.ImageManifest(message.image, message.data))
 
     def piece(self, client: int, message: c.OfferedPiece) -> None:
         """A client sends chunks. Raises ProtocolError."""
-        self.transfers.piece(client, i.Piece(message.image, message.first, message.chunks))
+        image, size = message.image, sum(map(len, message.chunks))
+        if not self._offers.took(image, client, size):
+            # It was asked once, perhaps, and is not any more: what it has sent is not kept, but taken.
+            self._ask(client, i.Took(image, size))
+            return
+        others = self._offers.are_of_several(image)
+        if not self.transfers.piece(client, i.Piece(image, message.first, message.chunks), others=others):
+            self._refused(client, image, "what it has sent of the program is damaged")
 
     def not_offered(self, client: int, message: c.NotOffered) -> None:
         """A client cannot send what it was asked for."""
-        self.transfers.unavailable(client, i.Unavailable(message.image, message.text))
+        self._refused(client, message.image, message.text)
+
+    def _refused(self, client: int, image: bytes, why: str) -> None:
+        if self._offers.refused(image, client, why):
+            self.transfers.unasked(image, client)
+
+    def _leave(self, client: int | None, image: bytes) -> None:
+        """Another client is asked now."""
+        if client is not None:
+            self._ask(client, i.Want(image, False, []))
+            self.transfers.unasked(image, client)
 
     # ------------------------------------------------------------------ sources
 
     def _sources(self, image: bytes) -> list[Source] | str:
-        offers = self._offers.get(image)
-        if offers:
-            return [Source(next(iter(offers)))]
+        client = self._offers.source(image)
+        if client is not None:
+            return [Source(client)]
         jobs = [job for job in self._jobs.jobs.values() if job.ticket.image == image and not job.done]
         if jobs:
             self._look_later()
             child = self._child_with(image)
             if child is not None:
                 return [Source(~child)]
-        if any(not job.detached and not job.ending for job in jobs):
+        refused_by = self._offers.refused_by(image)
+        if any(not job.detached and not job.ending and job.ticket.uid not in refused_by for job in jobs):
             return []  # its client was lost with another head and comes back, or is given up
         in_office_ms = self._context.now_ms - self._began_ms
         if jobs and self._context.members.silent and in_office_ms < self._context.config.adoption_grace_ms:
             return []  # a node that is still on its way to this head may have it
-        return (
+        return self._offers.why(image) or (
             "no client that has the program is connected any more, and neither this head nor a node below it has it: "
             "launch it again on these nodes"
         )
@@ -195,6 +210,12 @@ class HeadImages:
             self._sought[image] = link, looks + 1
             if looks >= SILENT_LOOKS:
                 self._does_not_have(link, image)
+        for image in list(self._offers.asked):
+            if self._offers.are_of_several(image):
+                self._look_later()
+                client = self._offers.source(image)
+                if client is not None and self.transfers.expects(image, client):
+                    self._leave(self._offers.look(image), image)
         self.transfers.source_found()
 
     def _end_search(self, image: bytes) -> None:
@@ -252,6 +273,7 @@ class HeadImages:
             self.transfers.took(link.link, message)
         elif link.mask >> link.peer & 1:
             self.keepers.lacking(message.image)
+            self._leave(self._offers.prefer(message.image), message.image)
             self.transfers.want(link.link, message)
         else:
             self._context.emit(Send(link.link, i.Unavailable(message.image, f"n{link.peer} is not attached here")))

@@ -278,8 +278,14 @@ class Transfers:
         transfer.examining = True
         self._emit(KeepManifest(message.image, message.data))
 
-    def piece(self, source: int, message: i.Piece) -> bool:
-        """Chunks have come: keep them, pass them on. Return False if one was not what it should be.
+    def expects(self, image: bytes, source: int) -> bool:
+        """Say whether this source was asked for something that has not come."""
+        transfer = self.transfers.get(image)
+        return transfer is not None and bool(transfer.manifest_asked_of == source or transfer.asked.get(source))
+
+    def piece(self, source: int, message: i.Piece, *, others: bool = False) -> bool:
+        """Chunks have come: keep them, pass them on. Return False if one was not what it should be. `others` may be
+        asked in place of this source.
 
         Raises
         ------
@@ -319,7 +325,7 @@ class Transfers:
         transfer.asked[source] = asked
         if not bad:
             self._pursue(transfer)
-        elif self.fetcher.is_peer(message.image, source):
+        elif others or self.fetcher.is_peer(message.image, source):
             return False  # the caller leaves this peer, and its part is asked of the parent
         else:
             self._count_bad(transfer, "the image came damaged again and again", doubt=True)
