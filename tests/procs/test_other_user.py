@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import resource
@@ -16,8 +15,9 @@ from functools import partial
 import pytest
 
 from heorot.core import messages as m
-from heorot.procs import builtins, calls, system
+from heorot.procs import builtins, calls
 from tests.procs.space_rig import Agent, SpaceRig
+from tests.support import keys
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")
 USER = 54_321
@@ -286,12 +286,6 @@ def test_ids_that_nobody_has_are_refused(space: SpaceRig, uid: int) -> None:
         assert "cannot become user" in agent.failed(job)[0].text
 
 
-def keyctl(operation: int, *arguments: int | bytes) -> int:
-    """Call keyctl(2); -1: it is refused."""
-    words = (ctypes.c_long(word) if isinstance(word, int) else word for word in arguments)
-    return int(ctypes.CDLL(None).syscall(ctypes.c_long(calls.NUMBER["keyctl"]), ctypes.c_long(operation), *words))
-
-
 LIMITS = b"import resource; print([resource.getrlimit(number) for number in range(16)])"
 
 
@@ -320,7 +314,7 @@ def keys(*all):
     result = call(*words(*all))
     return result if result >= 0 else errno.errorcode[ctypes.get_errno()]
 print(keys(keyctl, get, -3, 0), keys(keyctl, 10, -3, b"user", b"heorot-test-secret", 0))
-""" % ((calls.NUMBER["keyctl"], 248 if os.uname().machine == "x86_64" else 217),)
+""" % ((keys.KEYCTL, keys.ADD_KEY),)
 FULL = (
     KEYS
     + b"""
@@ -343,13 +337,9 @@ print("clear", keys(keyctl, 7, -3), keys(keyctl, 3, -3))
 @pytest.fixture
 def keyed_space() -> Iterator[tuple[SpaceRig, bool]]:
     """A bpinit that is started with a key in the session keyring, and whether this kernel, or container, knows keys."""
-    has_keys = keyctl(system.KEYCTL_JOIN_SESSION_KEYRING, 0) >= 0
+    has_keys = keys.join_session_keyring()
     if has_keys:
-        number = ctypes.c_long(248 if os.uname().machine == "x86_64" else 217)
-        key = ctypes.CDLL(None).syscall(number, b"user", SECRET, b"x", ctypes.c_long(1), ctypes.c_long(-3))
-        assert key >= 0
-        with open("/proc/keys", "rb") as file:
-            assert SECRET in file.read()
+        assert keys.add_key(SECRET)
     rig = SpaceRig("namespace")
     yield rig, has_keys
     rig.end()
