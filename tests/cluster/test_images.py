@@ -15,7 +15,9 @@ import pytest
 
 import heorot
 from heorot.images.identity import ImageError
+from heorot.images.offer import offer_program
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, kill_hard
+from tests.cluster.test_quotas import user
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="an empty file system needs root")
 NODES = 9
@@ -290,6 +292,30 @@ def test_the_library_sends_as_the_command_does(bare: Cluster, place: Path) -> No
             connection.run(["/no/such"], nodes="n0", image="send")
         with pytest.raises(ValueError, match="image must be"):
             connection.run(["/bin/echo"], nodes="n0", image="maybe")
+
+
+@pytest.mark.parametrize("bob", ["silent", "refuses"])
+def test_a_user_cannot_keep_a_program_from_others_by_offering_it(bare: Cluster, place: Path, bob: str) -> None:
+    program = large(place / "program", 200_000)
+    image = offer_program(os.fsencode(program), [], b"/").image
+    script = f"""
+client = Client().greet()
+image = bytes.fromhex("{image.hex()}")
+client.send("stage", 1, image)
+tell(client.receive()[0])
+if "{bob}" == "refuses":
+    sys.stdin.readline()
+    client.send("image-unavailable", image, "words of another")
+    client.send("stage", 2, image)
+"""
+    with user(bare, 61002, script) as other:
+        assert other.told() == "image-wanted"
+        with bare.start("bpsh", "n0,n8", program, "x") as launched:
+            if bob == "refuses":
+                assert other.process.stdin is not None
+                other.process.stdin.write(b"\n")
+                other.process.stdin.flush()
+            assert launched.communicate(timeout=DEADLINE_S) == (b"x\nx\n", b"")
 
 
 def test_a_launch_that_waits_for_its_program_can_be_killed(bare: Cluster, place: Path) -> None:
