@@ -22,7 +22,7 @@ def _knows_what_was_up(head: Any) -> None:
 
 def _gives_no_receipts(head: Any) -> None:
     """What was acknowledged and has reached no node is lost with its head."""
-    head.context.receipts.give = lambda job, uid, key, runs: b""
+    head.context.receipts.give = lambda ask, job, uid, runs, wall_ms: b""
 
 
 def _acknowledges_detached_launches_at_once(head: Any) -> None:
