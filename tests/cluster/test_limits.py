@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import heorot
+from heorot.daemons.layout import FAILED_START
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, host_pids, kill_hard
 
 
@@ -142,7 +143,7 @@ def test_a_full_disk_stops_writers_and_loses_nothing(cramped: Cluster) -> None:
     assert result.returncode == 3
 
 
-def test_a_full_disk_at_the_start_is_said_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_full_disk_at_the_start_is_said_and_nothing_is_left_but_the_logs(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=True)
@@ -150,7 +151,7 @@ def test_a_full_disk_at_the_start_is_said_and_nothing_is_left(tmp_path: Path) ->
         result = Cluster(small / "cluster").run("heorot", "up", "--nodes", "8")
         assert result.returncode == 125
         assert b"No space left" in result.stderr
-        assert os.listdir(small) == []
+        assert os.listdir(small / "cluster") == [FAILED_START]
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
