@@ -100,7 +100,17 @@ class Census:
         stat = proctable.read_stat(pid)
         if stat is None:
             return None
-        return self.sessions.get(stat.session) or self._by_environment(pid)
+        return self._of_session(stat.session) or self._by_environment(pid)
+
+    def _of_session(self, number: int) -> Child | None:
+        """Return the rank whose session this is. A number is given anew only when nobody is in the session any more: if
+        its leader is reaped and there is a process of that number, the session is another's.
+        """
+        owner = self.sessions.get(number)
+        if owner is not None and owner.reaped and proctable.read_stat(number) is not None:
+            del self.sessions[number]
+            return None
+        return owner
 
     def session_ended(self, child: Child, left: list[int]) -> None:
         """Forget the session of a rank whose own process is reaped if none of what it left is in it.
@@ -150,7 +160,7 @@ class Census:
                     at = proctable.read_stat(at.pid) or at
                     parent = stats.get(at.parent)
                 if at.parent == own or (parent is None and self.isolated):
-                    owner = self.sessions.get(at.session) or self._by_environment(at.pid)
+                    owner = self._of_session(at.session) or self._by_environment(at.pid)
                     break
                 if parent is None or at.parent in chain:
                     inside = False
