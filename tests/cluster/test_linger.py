@@ -66,7 +66,7 @@ def test_what_lingers_stays_in_the_table_until_it_is_killed(shared: Cluster, mar
         assert sorted(row["node"] for row in rows) == [1, 1, 6, 6]
         assert not any(row["leader"] for row in rows)
         job = rows[0]["job"]
-        assert shared.job(job)["state"] == "running"
+        shared.await_job(job, lambda shown: shown["state"] == "running", "the starts told")
         shared.check("bpjob", "kill", job)
         errors = process.communicate(timeout=DEADLINE_S)[1]
         assert process.returncode == 5
@@ -128,7 +128,7 @@ def test_a_new_head_hears_once_what_was_killed_and_knows_what_lingers(own: Clust
     text = f"what it left running was ended: {2 * PROCESSES} processes on n[2,6]"
     shown = own.await_job(told, lambda shown: bool(shown["state"] == "done"), "the new head knows it")
     assert (shown["text"], shown["left_running"]) == (text, 2 * PROCESSES)
-    assert own.job(job)["state"] == "running"
+    own.await_job(job, lambda shown: shown["state"] == "running", "the new head knows that it runs")
     assert len(host_pids(marker)) == 4
     own.check("bpjob", "kill", "-s", "KILL", job)
     assert own.run("bpjob", "wait", job).stderr == b""
