@@ -14,6 +14,7 @@ from pathlib import Path
 
 import heorot
 from heorot.core.errors import HeorotError
+from tests.chaos.network import YOUNG_S
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, kill_hard
 
 STATUS = 3
@@ -60,6 +61,8 @@ class ShortLaunches:
         """Kill the active head so often, with a pause for launches after each change."""
         for user in self._users:
             user.start()
+        # Not a wait for anything: what was asked of a node that is so young is refused when the head is lost.
+        time.sleep(YOUNG_S)
         try:
             for _ in range(kills):
                 # Not a wait for anything: heads shall die in the middle of launches, not at the start of their terms.

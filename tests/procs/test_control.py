@@ -17,6 +17,7 @@ from heorot.procs import strays
 from heorot.procs.namespace import SpaceError, pid_range
 from tests.procs.conftest import MODES
 from tests.procs.space_rig import DEADLINE_S, NODE, Agent, SpaceRig, launch
+from tests.support.other_user import OTHER
 from tests.support.waiting import await_that
 
 BOMB_PROCESSES = int(os.environ.get("HEOROT_TEST_BOMB_PROCESSES", "1000"))
@@ -179,8 +180,9 @@ def test_a_fork_bomb_ends_at_the_jobs_limit(mode: str, bomb: str) -> None:
     rig = SpaceRig(mode)
     agent = rig.agent()
     code = BOMBS[bomb]
-    # A user of its own, with a limit that keeps the host alive should this test fail.
-    uid = 43210 if mode == "namespace" else rig.uid
+    # A user of its own in each worker, with a limit that keeps the host alive should this test fail: two bombs of one
+    # user would starve each other at it.
+    uid = OTHER - 10_000 if mode == "namespace" else rig.uid
     limits = [resource.RLIMIT_NPROC, BOMB_PROCESSES, BOMB_PROCESSES] if mode == "namespace" else []
     environment = [b"PATH=/usr/bin:/bin", b"B=" + code]
     argv = (b"sh", b"-c", code + b"; wait; sleep 1000")
