@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from heorot.cli import bpjob, bpkill, bpps, bpstat, heorot
+from heorot.cli import bpcp, bpjob, bpkill, bpps, bpstat, heorot
 from heorot.cli.arguments import Command
 from tests.cluster.harness import ROOT, Cluster
 
 PAGES = sorted((ROOT / "man").glob("*.[18]"))
-COMMANDS = ["bpsh", "bpstat", "bpps", "bpkill", "bpjob", "heorot"]
+COMMANDS = ["bpsh", "bpcp", "bpstat", "bpps", "bpkill", "bpjob", "heorot"]
 DAEMONS = ["bphead", "bpnode", "bpinit"]
 SECTIONS = {".1": ["NAME", "SYNOPSIS", "DESCRIPTION"], ".8": ["NAME", "SYNOPSIS", "DESCRIPTION"]}
 SPELLINGS = re.compile(r"(?:^ +|, |\|)(--?[A-Za-z][A-Za-z-]*)")
@@ -78,8 +78,6 @@ def test_every_option_stands_in_the_completions(name: str, file: str, tmp_path: 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_stands_in_the_completion_of_fish(name: str, tmp_path: Path) -> None:
     known = {"--dir", "-h", "--help", "-v", "--version"} | (set() if name == "bpsh" else {"-V"})
-    names = {path.stem for path in (ROOT / "completions/fish").iterdir()}
-    assert name in names
     for line in (ROOT / "completions/fish/heorot.fish").read_text().splitlines():
         if line.startswith(f"complete -c {name} "):
             known |= {f"-{letter}" for letter in re.findall(r" -s (\w)\b", line)}
@@ -87,9 +85,23 @@ def test_every_option_stands_in_the_completion_of_fish(name: str, tmp_path: Path
     assert options_of(name, tmp_path) <= known
 
 
+@pytest.mark.parametrize(("shell", "suffix"), [("bash", ""), ("fish", ".fish")])
+def test_each_command_of_users_has_a_completion_file_of_its_name(shell: str, suffix: str) -> None:
+    """These shells look for the file by the command that is typed; zsh reads the names in its file."""
+    pages = {page.stem for page in PAGES} - set(DAEMONS)
+    for name in sorted(pages):
+        assert (ROOT / "completions" / shell / f"{name}{suffix}").is_file(), name
+
+
+def test_the_completion_of_zsh_is_for_each_command_of_users() -> None:
+    names = (ROOT / "completions/zsh/_heorot").read_text().splitlines()[0].split()
+    assert names[0] == "#compdef"
+    assert set(names[1:]) == {page.stem for page in PAGES} - set(DAEMONS)
+
+
 @pytest.mark.parametrize(
     "command",
-    [bpstat.COMMAND, bpps.COMMAND, bpkill.COMMAND, *bpjob.COMMANDS.values()],
+    [bpcp.COMMAND, bpstat.COMMAND, bpps.COMMAND, bpkill.COMMAND, *bpjob.COMMANDS.values()],
     ids=lambda command: command.name,
 )
 def test_the_help_lists_what_the_parser_knows(command: Command) -> None:
