@@ -77,9 +77,12 @@ def connect_head(directory: str) -> _socket.socket:
         if cluster_mark(directory) is not None:
             # One head has gone in good order, or the first is still to come.
             raise no_head(directory) from error
+        from heorot.host_role import without_head
+
         raise RequestError(
             "no-cluster",
-            f"no cluster at {directory}: start one with 'heorot up --dir {directory} --nodes 4', or set HEOROT_DIR",
+            without_head(directory)
+            or f"no cluster at {directory}: start one with 'heorot up --dir {directory} --nodes 4', or set HEOROT_DIR",
         ) from error
     except ConnectionRefusedError as error:
         connection.close()
@@ -132,6 +135,12 @@ def no_head(directory: str) -> RequestError:
             f"the cluster at {directory} is dead: its warden was ended, and with it all daemons and jobs;"
             f" 'heorot down --dir {directory}' removes what is left, then 'heorot up' makes a new one",
         )
+    if cluster_mark(directory) is None:
+        from heorot.host_role import without_head
+
+        text = without_head(directory)
+        if text:
+            return RequestError("no-head", text)
     return RequestError(
         "no-head",
         f"no head is running at {directory}, or none can lead: 'heorot status' says why; for a cluster of 'heorot up',"

@@ -65,7 +65,7 @@ class HeadSearch:
         self._pause_s = min(self._pause_s * GROWTH, LONGEST_PAUSE_S)
         self.next_at = now + pause_s
         if self._taken_down(now):
-            raise RequestError("no-cluster", f"the cluster at {self._directory} was taken down")
+            raise RequestError("no-cluster", self._why_gone())
         # Nor without end: this counts what was connected in vain, too.
         late = self._limit_s is not None and now - self.since >= self._limit_s
         if late and self._attempts:
@@ -78,6 +78,16 @@ class HeadSearch:
             if late or error.code in ("untrusted", "no-warden"):
                 raise
             return None
+
+    def _why_gone(self) -> str:
+        if self._mark is None:
+            # The service of a head takes the directory along when it is stopped: no cluster has ended with it.
+            from heorot.host_role import without_head
+
+            text = without_head(self._directory)
+            if text:
+                return text
+        return f"the cluster at {self._directory} was taken down"
 
     def _taken_down(self, now: float) -> bool:
         if self._mark is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from heorot.caller import no_directory
 from heorot.config import DEFAULT_DIRECTORY, DEFAULT_HEAD_PATH, load_head
 from heorot.core.errors import HeorotError
+from heorot.host_role import require_head_host
 from heorot.trusted_path import check_directory, make_directory
 
 CLUSTER_DIRECTORY_MODE = 0o711
@@ -42,7 +43,8 @@ def cluster_directory(given: Path | None) -> Path:
     Raises
     ------
     HeorotError
-        If somebody else could change what is in it, or the configuration that names it cannot be read.
+        If somebody else could change what is in it, or the configuration that names it cannot be read, or if this host
+        is a node alone.
     """
     directory = _named(given)
     if directory.exists():
@@ -57,6 +59,7 @@ def _named(given: Path | None) -> Path:
         return Path(os.environ["HEOROT_DIR"]).absolute()
     if DEFAULT_HEAD_PATH.exists():
         return Path(load_head(DEFAULT_HEAD_PATH).cluster.directory)
+    require_head_host()
     return Path(DEFAULT_DIRECTORY)
 
 

@@ -17,6 +17,7 @@ from heorot.core.errors import HeorotError, RequestError
 from heorot.daemon_mark import WARDEN_NAME, daemon_mark
 from heorot.daemons.layout import LOCK, Layout
 from heorot.endpoint import check_server, no_head
+from heorot.host_role import units
 
 ANSWER_TIMEOUT_S = 60.0
 KEEPER_TIMEOUT_S = 10.0
@@ -46,8 +47,15 @@ def connect(layout: Layout) -> socket.socket:
         sock.close()
         if isinstance(error, ConnectionRefusedError):
             raise NoWarden(no_head(layout.root).message) from error
-        raise NoWarden(f"no cluster runs in {layout.root} ({error.strerror or error})") from error
+        why = error.strerror or str(error)
+        raise NoWarden(f"no cluster of 'heorot up' runs in {layout.root} ({why}){_of_services()}") from error
     return sock
+
+
+def _of_services() -> str:
+    """Return how the daemons of this host are started if no warden does it; empty if there are none."""
+    found = units()
+    return f"; {found}" if found else ""
 
 
 def connect_space(directory: str) -> socket.socket:

@@ -1,0 +1,90 @@
+"""What this host is in a cluster of many machines, for errors that say what to do where no head answers.
+
+Such a host is recognised by the configuration that ``heorot head init``, ``heorot head join`` and ``heorot node join``
+write. It is read after something has failed, never before.
+"""
+
+from __future__ import annotations
+
+import os
+
+from heorot import config as files
+from heorot.config import ConfigError, HeadFile, NodeFile
+
+CLIENT_DIRECTORY = os.path.dirname(files.DEFAULT_SOCKET)
+"""Where commands look for a head unless they are told otherwise."""
+
+
+def without_head(directory: str) -> str:
+    """Return why commands reach no head at `directory`, and what helps.
+
+    Empty on a host without a configuration, and for a directory that no configuration is about: there ``heorot up``
+    makes a cluster.
+    """
+    try:
+        head, node = _head(), _node()
+    except ConfigError as error:
+        return f"no head listens in {directory}: {error}" if _same(directory, CLIENT_DIRECTORY) else ""
+    if head is not None:
+        socket_directory = os.path.dirname(head.head.socket)
+        if _same(directory, socket_directory):
+            return (
+                f"no head listens in {directory}: this is the host of the head {head.head.name} of the cluster"
+                f" {head.cluster.id}; 'systemctl start heorot-head' starts it if it does not run, and"
+                " 'heorot status', as root, says why it does not lead"
+            )
+        if _same(directory, CLIENT_DIRECTORY, head.cluster.directory):
+            return (
+                f"no head listens in {directory}: commands reach the cluster {head.cluster.id} of this host"
+                f" through {socket_directory}; set HEOROT_DIR={socket_directory}"
+            )
+    if node is not None and _same(directory, CLIENT_DIRECTORY, node.cluster.directory):
+        hosts = ", ".join(address.host for address in node.node.heads)
+        return (
+            f"no head listens in {directory}: this host is the node n{node.node.number} of the cluster"
+            f" {node.cluster.id}; commands are run on the host of a head ({hosts})"
+        )
+    return ""
+
+
+def units() -> str:
+    """Return which daemons of a cluster of many machines this host has, and how they are started; empty: none."""
+    found = []
+    try:
+        head, node = _head(), _node()
+    except ConfigError:
+        return ""
+    if head is not None:
+        found.append(f"the head {head.head.name} ('systemctl start heorot-head')")
+    if node is not None:
+        found.append(f"the node n{node.node.number} ('systemctl start heorot-init heorot-node')")
+    return f"of a cluster of many machines this host has {' and '.join(found)}" if found else ""
+
+
+def require_head_host() -> None:
+    """See that this host is not one where only nodes are configured.
+
+    Raises
+    ------
+    ConfigError
+        If it is, or if its configuration cannot be read.
+    """
+    node = _node()
+    if node is not None and _head() is None:
+        hosts = ", ".join(address.host for address in node.node.heads)
+        raise ConfigError(
+            f"this host is the node n{node.node.number} of the cluster {node.cluster.id} and has nothing of a head:"
+            f" run this on the host of one ({hosts}), or name a head's directory with --dir"
+        )
+
+
+def _head() -> HeadFile | None:
+    return files.load_head(files.DEFAULT_HEAD_PATH) if os.path.exists(files.DEFAULT_HEAD_PATH) else None
+
+
+def _node() -> NodeFile | None:
+    return files.load_node(files.DEFAULT_NODE_PATH) if os.path.exists(files.DEFAULT_NODE_PATH) else None
+
+
+def _same(directory: str, *others: str) -> bool:
+    return os.path.realpath(directory) in {os.path.realpath(other) for other in others}
