@@ -84,6 +84,13 @@ def test_hosts_become_a_cluster_and_run_a_command(network: Network) -> None:
     listed = json.loads(head.run("heorot", "node", "list", "--dir", head.directory, "--json").stdout)
     assert [row["id"] for row in listed] == [0, 1]
 
+    # One joins, and none of its daemons is ever started.
+    status, text = join(network.host("three"), head, make_token(head))
+    assert status == 0, text
+    eventually("it is known", lambda: states(head) == {"n0": "up", "n1": "up", "n2": "down"})
+    shown = head.run("heorot", "status", HEOROT_DIR=str(head.directory)).stdout
+    assert shown.endswith("\nn2 has not been seen since this head leads (epoch 1).\n")
+
 
 def test_jobs_outlive_a_head_that_is_killed(network: Network) -> None:
     head = make_head(network)

@@ -186,7 +186,7 @@ def _numbers_at(head: request.Head, host: str) -> int:
 
 
 def address_of(node: Node) -> str:
-    """Return the node's address without the port of its agent; ``-`` if it has never been seen."""
+    """Return the node's address without the port of its agent; ``-`` if this head has not seen it."""
     return str(node["address"]).rpartition(":")[0].strip("[]") or "-"
 
 

@@ -127,6 +127,10 @@ def _summary(status: dict[str, Any]) -> str:
         by_state.setdefault(node["state"], []).append(node["id"])
     rows = [(state, len(numbers), fold_nodes(numbers)) for state, numbers in sorted(by_state.items(), reverse=True)]
     lines.append("\n" + render(("STATE", "COUNT", "NODES"), rows, "COUNT"))
+    unseen = [node["id"] for node in nodes if node["state"] == "down" and not node["seen"] and not node["silent"]]
+    if unseen:
+        have = "has" if len(unseen) == 1 else "have"
+        lines.append(f"\n{fold_nodes(unseen)} {have} not been seen since this head leads (epoch {status['epoch']}).\n")
     return "".join(lines) + _caches(status.get("caches", {}))
 
 

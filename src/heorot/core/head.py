@@ -39,6 +39,7 @@ from heorot.core.machine import (
     Instruction,
     LinkClosed,
     LinkOpened,
+    NodesJoined,
     NodesRemoved,
     Received,
     Send,
@@ -90,6 +91,7 @@ class HeadMachine:
             ClientClosed: self.clients.closed,
             HeadsKnown: self._heads_known,
             HeadHeard: self._head_heard,
+            NodesJoined: self._nodes_joined,
             NodesRemoved: self.removals.know,
             ConnectFailed: self._connect_failed,
             Examined: self.images.transfers.examined,
@@ -361,6 +363,10 @@ class HeadMachine:
             self._doubt_was_told = True
             self.context.log("warning", "nodes are silent, but this head may have a successor: no node is given up now")
         return tenure.patience_ms(record.detached_at_ms, self.config.node_grace_ms, now_ms)
+
+    def _nodes_joined(self, event: NodesJoined) -> None:
+        """Know them like those that had joined when this head was elected: down, until they attach."""
+        self.members.register(event.nodes)
 
     def _heads_known(self, event: HeadsKnown) -> None:
         self.context.tenure.heard(event, self.context.now_ms)

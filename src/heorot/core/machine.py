@@ -178,6 +178,12 @@ class HeadsKnown(Struct, frozen=True, gc=False):
     """All heads that the cluster is to have, alive or not; empty: not known."""
 
 
+class NodesJoined(Struct, frozen=True, gc=False):
+    """The registry of nodes says which have joined, whether they have come up or not; all of them, each time."""
+
+    nodes: tuple[int, ...]
+
+
 class NodesRemoved(Struct, frozen=True, gc=False):
     """The registry of nodes says which were removed from the cluster; all of them, each time."""
 
@@ -347,7 +353,15 @@ LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | Time
 CacheEvent: TypeAlias = Examined | ChunksGone | CacheFailed | CopiesFound | CopiesDropped
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept | CacheEvent | Compared | ViewMade
 HeadEvent: TypeAlias = (
-    LinkEvent | ClientOpened | ClientClosed | FromClient | HeadsKnown | HeadHeard | NodesRemoved | CacheEvent
+    LinkEvent
+    | ClientOpened
+    | ClientClosed
+    | FromClient
+    | HeadsKnown
+    | HeadHeard
+    | NodesJoined
+    | NodesRemoved
+    | CacheEvent
 )
 CacheInstruction: TypeAlias = (
     Compare | Examine | Forget | KeepManifest | KeepChunks | SendManifest | SendChunks | DropCopies | MakeView

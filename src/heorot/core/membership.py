@@ -11,6 +11,7 @@ Down and up again within the grace, with the same incarnation, is no event for a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from heorot.core.head_messages import HeadAddress
@@ -68,6 +69,11 @@ class NodeRecord:
         return f"n{self.node}"
 
     @property
+    def was_seen(self) -> bool:
+        """It has attached to this head at least once."""
+        return self.taken > 0
+
+    @property
     def lacks_placement(self) -> bool:
         """This head has not placed it, and it may have learned of this head from nobody but its parent.
 
@@ -118,13 +124,16 @@ class Membership:
 
     def record(self, node: int) -> NodeRecord:
         """Return the record of a node; a node with a valid certificate that attaches for the first time gets one."""
-        record = self.records.get(node)
-        if record is None:
-            record = NodeRecord(node)
-            self.records[node] = record
-            self.known_mask |= 1 << node
-            self.records = {number: self.records[number] for number in sorted(self.records)}
-        return record
+        if node not in self.records:
+            self.register((node,))
+        return self.records[node]
+
+    def register(self, nodes: Iterable[int]) -> None:
+        """Give each of these nodes a record that has none yet."""
+        new = {node: NodeRecord(node) for node in nodes if node not in self.records}
+        if new:
+            self.known_mask |= NodeSet.of(new).mask
+            self.records = dict(sorted((self.records | new).items()))
 
     @property
     def known(self) -> NodeSet:

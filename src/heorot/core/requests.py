@@ -151,6 +151,7 @@ class Requests:
                     "release": record.release,
                     "ranks": busy.get(node, 0),
                     "silent": node in silent,
+                    "seen": record.was_seen,
                 }
             )
         return rows

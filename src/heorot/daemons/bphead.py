@@ -22,7 +22,7 @@ from heorot.core.head_messages import HeadAddress
 from heorot.core.machine import HeadsKnown
 from heorot.daemons.keeper import STATE_NAME, Keeper
 from heorot.daemons.listed_heads import ListedHeads
-from heorot.daemons.removed_nodes import RemovedNodes
+from heorot.daemons.registered_nodes import RegisteredNodes
 from heorot.daemons.single import hold
 from heorot.daemons.watchdog import say_alive
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
@@ -71,7 +71,7 @@ class HeadSettings:
     machine: dict[str, Any] = field(default_factory=dict)
     join: Callable[[], JoinSession | None] | None = None
     registry: Registry | None = None
-    """Says which nodes were removed; None: none ever is."""
+    """Says which nodes have joined and which were removed, from then on; None: that never changes."""
     hang_ms: int = 10_000
     """The keeper ends a head whose event loop gives no sign of life for so long."""
     log_level: str = "info"
@@ -235,7 +235,7 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
     shell.attach(machine, links, clients=clients, images=images)
     shell.start()
     if settings.registry is not None:
-        RemovedNodes(loop, settings.registry, shell.feed, log)
+        RegisteredNodes(loop, settings.registry, shell.feed, log)
     images.begin()
     links.listen(listener)
     with_room(clients.listen, make_room)

@@ -1,7 +1,7 @@
-"""Tells the active head which nodes were removed, as soon as the registry on its host says so.
+"""Tells the active head which nodes have joined and which were removed, as soon as the registry on its host says so.
 
-``heorot node remove`` writes the registry here, or a keeper does that has read it in the store: the file is replaced as
-a whole, so a new one is seen by its inode.
+``heorot node remove`` and this host's head, for a node that joins, write the registry here, or a keeper does that has
+read it in the store: the file is replaced as a whole, so a new one is seen by its inode.
 """
 
 from __future__ import annotations
@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from heorot.core.errors import SecurityError
-from heorot.core.machine import NodesRemoved
+from heorot.core.machine import NodesJoined, NodesRemoved
 from heorot.runtime.loop import Loop
 from heorot.security.registry import Registry
 
 LOOK_EVERY_S = 0.2
 
 
-class RemovedNodes:
+class RegisteredNodes:
     """Looks at the registry again and again; the first time at once, before any node can come."""
 
     def __init__(
-        self, loop: Loop, registry: Registry, feed: Callable[[NodesRemoved], None], log: Callable[[str, str], None]
+        self,
+        loop: Loop,
+        registry: Registry,
+        feed: Callable[[NodesJoined | NodesRemoved], None],
+        log: Callable[[str, str], None],
     ) -> None:
         self._loop = loop
         self._registry = registry
@@ -41,12 +45,14 @@ class RemovedNodes:
         if seen == self._seen:
             return
         try:
-            removed = self._registry.content().removed
+            content = self._registry.content()
         except (SecurityError, OSError) as error:
             # Said once, and tried again: it may be for want of a descriptor that the file cannot be read.
             if str(error) != self._said:
                 self._said = str(error)
-                self._log("error", f"cannot tell which nodes were removed: {error}")
+                self._log("error", f"cannot tell which nodes have joined and which were removed: {error}")
             return
         self._seen, self._said = seen, ""
-        self._feed(NodesRemoved(tuple(removed)))
+        # A number that was given anew is no longer a removed one when it is known again.
+        self._feed(NodesRemoved(tuple(content.removed)))
+        self._feed(NodesJoined(tuple(content.nodes)))

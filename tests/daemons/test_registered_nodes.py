@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from heorot.core.machine import NodesRemoved
-from heorot.daemons.removed_nodes import RemovedNodes
+from heorot.core.machine import NodesJoined, NodesRemoved
+from heorot.daemons.registered_nodes import RegisteredNodes
 from heorot.runtime.loop import EpollLoop
-from heorot.security.registry import Registry, RegistryContent
+from heorot.security.registry import NodeRecord, Registry, RegistryContent
 
 DEADLINE_S = 60.0
 
 
 def test_a_registry_that_cannot_be_read_is_said_once_and_read_as_soon_as_it_can(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
-    registry.replace(RegistryContent({}, {3: 1}))
+    registry.replace(RegistryContent({5: NodeRecord(5, "five", "", "", 1)}, {3: 1}))
     good = registry.path.read_bytes()
     before = registry.path.stat()
     registry.path.write_bytes(bytes(len(good)))
     os.utime(registry.path, ns=(before.st_atime_ns, before.st_mtime_ns))
     log: list[str] = []
-    fed: list[NodesRemoved] = []
+    fed: list[NodesJoined | NodesRemoved] = []
     looks = 0
     loop = EpollLoop()
 
@@ -31,18 +31,18 @@ def test_a_registry_that_cannot_be_read_is_said_once_and_read_as_soon_as_it_can(
             looks += 1
             return super().content()
 
-    RemovedNodes(loop, Counted(tmp_path), fed.append, lambda level, text: log.append(text))
+    RegisteredNodes(loop, Counted(tmp_path), fed.append, lambda level, text: log.append(text))
     until_s = loop.time() + DEADLINE_S
     while looks < 3:
         assert loop.time() < until_s, "it does not look again"
         loop.run_once(0.05)
     assert (len(log), fed) == (1, [])
-    assert log[0].startswith("cannot tell which nodes were removed: the registry of nodes ")
+    assert log[0].startswith("cannot tell which nodes have joined and which were removed: the registry of nodes ")
     # By its inode, time and size it is the same file.
     registry.path.write_bytes(good)
     os.utime(registry.path, ns=(before.st_atime_ns, before.st_mtime_ns))
     while not fed:
         assert loop.time() < until_s, "it does not read what can be read now"
         loop.run_once(0.05)
-    assert (len(log), fed) == (1, [NodesRemoved((3,))])
+    assert (len(log), fed) == (1, [NodesRemoved((3,)), NodesJoined((5,))])
     loop.close()
