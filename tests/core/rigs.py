@@ -26,6 +26,7 @@ from heorot.core.machine import (
     Remember,
     Send,
     SendEncoded,
+    SetTimer,
     SpaceConnected,
     TimerFired,
     ToClient,
@@ -99,13 +100,20 @@ class HeadRig:
         """Nodes of this release can keep images; older ones cannot."""
         self.orders = 0
         self.sent: list[Instruction] = []
-        self.machine.start(0)
+        self._tick_ms: int | None = None
+        self._note_tick(self.machine.start(0))
 
     def give(self, event: HeadEvent) -> list[Instruction]:
         """Hand over an event; what the head wants is kept until it is looked at."""
         out = self.machine.handle(event, self.now)
+        self._note_tick(out)
         self.sent += out
         return out
+
+    def _note_tick(self, out: list[Instruction]) -> None:
+        for item in out:
+            if isinstance(item, SetTimer) and item.key == "awake":
+                self._tick_ms = item.at_ms
 
     def connect(self, node: int) -> int:
         """Open and greet a link from this node."""
@@ -156,9 +164,16 @@ class HeadRig:
         self.give(LinkClosed(self.links.pop(node), "cut"))
 
     def wait(self, ms: int, timer: str) -> None:
-        """Let time pass and this timer fire."""
-        self.now += ms
+        """Let time pass and this timer fire; the head is awake all the time."""
+        self.awake(self.now + ms)
         self.give(TimerFired(timer))
+
+    def awake(self, until_ms: int) -> None:
+        """Let time pass, with the head's looks at its clock."""
+        while self._tick_ms is not None and self._tick_ms <= until_ms:
+            self.now, self._tick_ms = max(self.now, self._tick_ms), None
+            self.give(TimerFired("awake"))
+        self.now = until_ms
 
     def client(self, number: int = 1) -> None:
         """Let root connect."""

@@ -6,7 +6,7 @@ import pytest
 
 from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
-from heorot.core.machine import CloseLink, LinkClosed, Log, Received, Send
+from heorot.core.machine import CloseLink, LinkClosed, Log, Received, Send, TimerFired
 from tests.core.rigs import HeadRig, placement
 
 
@@ -100,6 +100,17 @@ def test_a_nodes_own_link_that_is_silent_makes_way() -> None:
     assert asked_again(head, head.links[0])
     offer(head, 0, old(), 10)
     assert way_of(head) == head.links[0]
+
+
+def test_a_head_that_slept_gives_a_nodes_own_link_its_time_to_answer() -> None:
+    head = attached()
+    offer(head, 0, old(), 9)
+    head.looked()
+    head.now += 60_000
+    head.give(TimerFired("doubt:3"))
+    assert not any(isinstance(item, CloseLink) for item in head.sent)
+    head.wait(2_000, "doubt:3")
+    assert [item.link for item in head.sent if isinstance(item, CloseLink)] == [head.links[3]]
 
 
 def test_a_relay_that_offers_a_node_without_end_does_not_fill_the_log() -> None:

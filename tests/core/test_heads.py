@@ -169,7 +169,8 @@ def test_a_head_that_is_added_is_told_the_epoch_and_takes_certainty_away() -> No
     head.looked()
     head.give(HeadsKnown((("h0", "active"),), "etcd", False, 0, 0, "", (OLD,)))
     head.wait(1_000, "rivals")
-    assert [item for item in head.sent if isinstance(item, (Connect, SetTimer))] == []
+    assert [item for item in head.sent if isinstance(item, Connect)] == []
+    assert [item.key for item in head.sent if isinstance(item, SetTimer)] == ["awake"]
 
 
 # ------------------------------------------------------------------ the node

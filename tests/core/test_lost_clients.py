@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
+from heorot.core.machine import TimerFired
 from tests.core.rigs import HeadRig
 
 SIGHUP = 1
@@ -34,6 +35,16 @@ def test_a_lost_client_that_stays_away_is_a_hang_up_after_the_grace() -> None:
     assert not hung_up(head)
     # The node keeps the output from now on, for whoever comes.
     assert [(attend.job, attend.attended) for _, attend in head.commands(m.Attend)] == [(job, False)]
+    head.wait(30_000, f"return:{job}")
+    assert hung_up(head)
+
+
+def test_a_lost_client_has_all_its_grace_again_when_the_head_has_slept() -> None:
+    head, job = head_with_job()
+    head.leave(lost=True)
+    head.now += 40_000
+    head.give(TimerFired(f"return:{job}"))
+    assert not hung_up(head)
     head.wait(30_000, f"return:{job}")
     assert hung_up(head)
 

@@ -108,6 +108,22 @@ def test_a_silent_peer_is_asked_and_then_left() -> None:
     assert rig.asked() == {(UP, True): ODD}
 
 
+def test_peers_are_asked_again_when_this_node_has_slept() -> None:
+    rig = Rig()
+    rig.connect(1, 2)
+    rig.asked()
+    now_ms = rig.peers.next_look_ms(0) + 60_000
+    for _ in range(3):
+        rig.out.clear()
+        rig.peers.look(now_ms)
+        assert rig.out == [Send(1, m.Ping()), Send(2, m.Ping())]
+        now_ms = rig.peers.next_look_ms(now_ms)
+    rig.peers.received(1, m.Pong(), now_ms)
+    rig.peers.look(now_ms)
+    rig.peers.look(rig.peers.next_look_ms(now_ms))
+    assert rig.closed() == [2]
+
+
 def test_another_node_at_the_address_is_not_asked() -> None:
     rig = Rig()
     rig.peers.opened(LinkOpened(1, 8, rig.keys[0]), 0)

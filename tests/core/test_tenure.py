@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
-from heorot.core.machine import HeadsKnown, Log, Received, Send
-from tests.core.rigs import HeadRig, held
+from heorot.core.machine import CloseLink, HeadsKnown, Log, Received, Send, TimerFired
+from heorot.core.tickets import seal_ticket
+from tests.core.rigs import HeadRig, held, sign, ticket
+from tests.core.successors import hand_over
 
 TWO = (("h0", "active"), ("h1", "standby"))
 ONE = TWO[:1]
@@ -47,7 +49,7 @@ def test_when_the_lease_may_be_gone_no_node_is_given_up_and_the_log_says_it_once
 def test_a_node_has_all_its_grace_again_after_the_doubt() -> None:
     head = running(GRACE_MS)
     head.wait(GRACE_MS, "grace:0")
-    head.now += GRACE_MS - 1
+    head.awake(head.now + GRACE_MS - 1)
     told(head, 60_000)
     head.wait(1, "grace:0")
     assert head.kinds() == []
@@ -172,3 +174,59 @@ def test_without_a_store_launches_go_on_where_nodes_listen_and_are_refused_elsew
     head.wait(1, "settle")
     _, error = head.told()
     assert (type(error), error.code) == (c.Error, "in-doubt")
+
+
+def test_a_node_has_all_its_grace_again_when_the_head_has_slept() -> None:
+    head = running(None)
+    head.now += 60_000
+    head.give(TimerFired("grace:0"))
+    assert head.kinds() == []
+    head.wait(GRACE_MS - 1, "grace:0")
+    assert head.kinds() == []
+    head.wait(1, "grace:0")
+    assert head.kinds() == [c.Lost, c.Done]
+
+
+def test_a_sleep_that_ends_before_the_grace_does_counts_too() -> None:
+    head = running(None)
+    head.now += GRACE_MS - 1_000
+    head.give(TimerFired("awake"))
+    head.wait(1_000, "grace:0")
+    assert head.kinds() == []
+    head.wait(GRACE_MS - 1_000, "grace:0")
+    assert head.kinds() == [c.Lost, c.Done]
+
+
+def test_a_head_that_slept_closes_no_link_for_the_silence_of_its_neighbour() -> None:
+    head = HeadRig(2)
+    head.attach(0)
+    head.looked()
+    for head.now in (100_000, 110_000, 120_000, 130_000):
+        head.give(TimerFired("heartbeat"))
+        assert not any(isinstance(item, CloseLink) for item in head.sent)
+    head.wait(10_000, "heartbeat")
+    assert any(isinstance(item, CloseLink) for item in head.sent)
+
+
+def test_a_head_that_slept_waits_for_the_nodes_of_a_job_that_it_takes_over() -> None:
+    head = HeadRig(2)
+    head.attach(0, [held("0.1", running=[0, 100])])
+    hand_over(head, 0, seal_ticket(sign, ticket("0.1", [0, 2], epoch=0)))
+    head.now += 90_000
+    head.give(TimerFired("missing:1"))
+    assert head.machine.jobs.jobs["0.1"].over == 0
+    head.wait(60_000, "missing:1")
+    assert head.machine.jobs.jobs["0.1"].over == 1
+
+
+def test_a_question_is_not_given_up_when_the_head_has_slept() -> None:
+    head = running(None)
+    head.attach(0, [held("1.1", running=[0, 100])])
+    head.ask(c.ListProcesses(9, "n0", None))
+    (_, query), *_ = head.commands(m.Query)
+    head.looked()
+    head.now += 30_000
+    head.give(TimerFired(f"query:{query.id}"))
+    assert head.kinds() == []
+    head.wait(10_000, f"query:{query.id}")
+    assert head.kinds() == [c.Result]

@@ -160,6 +160,29 @@ def test_a_head_that_is_silent_for_its_lease_is_left_for_another() -> None:
     assert node.wanted().host == "head0"
 
 
+def test_a_node_that_slept_itself_asks_the_head_three_times_before_it_leaves_it() -> None:
+    node = NodeRig(0, heads=2)
+    link = greet(node, 3_000)
+    # It was stopped, and what the head said meanwhile is still on its way.
+    for node.now in (60_000, 61_000, 62_000):
+        node.give(TimerFired("pulse"))
+        assert not node.closed(link)
+    assert node.to(link) == [m.Ping(1)] * 3
+    node.now = 63_000
+    node.give(TimerFired("pulse"))
+    assert node.closed(link)
+
+
+def test_a_node_that_slept_and_hears_from_its_head_stays() -> None:
+    node = NodeRig(0, heads=2)
+    link = greet(node, 3_000)
+    for woke_ms in (10_000, 20_000, 30_000):
+        for node.now in range(woke_ms, woke_ms + 4_000, 1_000):
+            node.give(TimerFired("pulse"))
+            node.give(Received(link, m.Pong()))
+    assert not node.closed(link)
+
+
 def test_a_head_without_a_lease_is_asked_at_the_usual_heartbeat_only() -> None:
     node = NodeRig(0, heads=2)
     greet(node, 0)
@@ -198,9 +221,27 @@ def test_a_greeting_has_a_whole_timeout_however_long_the_search_was() -> None:
 def test_a_parent_that_is_silent_for_too_long_is_given_up() -> None:
     node = NodeRig(0)
     link = node.attach()
-    node.now = 31_000
+    for node.now in (10_000, 20_000, 30_000, 40_000):
+        assert not node.closed(link)
+        node.give(TimerFired("heartbeat"))
+    assert node.closed(link)
+
+
+def test_a_node_that_slept_itself_asks_its_parent_three_times_before_it_gives_it_up() -> None:
+    node = NodeRig(0)
+    link = node.attach()
+    child = 5
+    node.give(LinkOpened(child, 32))
+    node.looked()
+    for node.now in (100_000, 110_000, 120_000, 130_000):
+        node.give(TimerFired("heartbeat"))
+        assert not node.closed(link)
+        assert not node.closed(child)
+    assert [item for item in node.to(link) if isinstance(item, m.Ping)] == [m.Ping(1)] * 4
+    node.now = 140_000
     node.give(TimerFired("heartbeat"))
     assert node.closed(link)
+    assert node.closed(child)
 
 
 def test_heads_on_standby_are_asked_to_pass_a_node_on_only_after_some_rounds_in_vain() -> None:

@@ -56,6 +56,16 @@ def test_a_begun_frame_that_stands_still_ends_its_connection(
     assert end.channel.held_bytes == 0
 
 
+def test_whoever_slept_itself_waits_once_more_for_the_rest_of_a_frame(loop: EpollLoop, clock: Clock, end: End) -> None:
+    end.peer.sendall(b"\0\0\0\3a")
+    clock.skip(0, loop)
+    clock.skip(10 * PROGRESS_S, loop)
+    assert not end.reasons
+    end.peer.sendall(b"bc")
+    clock.skip(0, loop)
+    assert end.frames == [b"abc"]
+
+
 def test_one_that_goes_on_may_take_its_time(loop: EpollLoop, clock: Clock, end: End) -> None:
     end.peer.sendall((40).to_bytes(4, "big"))
     for _ in range(40):

@@ -229,5 +229,5 @@ class Adoptions:
                 absent.append(record)
             else:
                 # It may still be on its way to this head; it is not waited for without end.
-                context.set_timer(f"missing:{number}", context.config.adoption_grace_ms)
+                context.await_somebody(f"missing:{number}", context.config.adoption_grace_ms)
         self._jobs.reconcile_absent(job, absent)

@@ -104,7 +104,7 @@ class Attachments:
         if record.node not in self._doubted:
             self._ignore(relay, record.node, "it has a link of its own, and is asked over that")
             self._context.emit(Send(own.link, m.Reattached(self._context.config.epoch)))
-            self._context.set_timer(f"{TIMER}:{record.node}", DOUBT_MS)
+            self._context.await_somebody(f"{TIMER}:{record.node}", DOUBT_MS)
         self._doubted[record.node] = relay.link
 
     def silent(self, node: int) -> NodeLink | None:
@@ -112,6 +112,8 @@ class Attachments:
         record = self._context.members.records.get(node)
         own = self._context.members.links.get(record.link) if record is not None and record.link is not None else None
         if node not in self._doubted or own is None or own.peer != node:
+            return None
+        if self._context.goes_on_waiting(f"{TIMER}:{node}", DOUBT_MS):
             return None
         if self._context.now_ms - own.heard_at_ms >= DOUBT_MS:
             return own

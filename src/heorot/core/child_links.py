@@ -86,6 +86,11 @@ class ChildLinks:
         self._reports.expect_no_more(mask)
         self._context.send_up(m.Detached(NodeSet(mask).ranges()))
 
+    def woke(self) -> None:
+        """This process has slept: nobody was silent meanwhile."""
+        for child in self._children.by_link.values():
+            child.heard_at_ms = self._context.now_ms
+
     def close_silent(self, deadline_ms: int) -> None:
         """Close the links over which nothing has come since then."""
         for child in list(self._children.by_link.values()):

@@ -17,7 +17,7 @@ from heorot.core import messages as m
 from heorot.core.copies import TIMER as COPIES_TIMER
 from heorot.core.errors import ProtocolError
 from heorot.core.head_clients import HeadClients
-from heorot.core.head_context import HeadConfig, HeadContext
+from heorot.core.head_context import AWAKE_TIMER, HeadConfig, HeadContext
 from heorot.core.head_images import SEEK_TIMER, HeadImages
 from heorot.core.head_list import ListedHeads
 from heorot.core.jobs import Jobs
@@ -53,6 +53,7 @@ from heorot.core.requests import Requests
 from heorot.core.rivals import Rivals
 from heorot.core.tickets import Sign, Verify, shown_epoch
 from heorot.core.tree import ancestors_of, living_path
+from heorot.core.wakefulness import Looks
 
 __all__ = ["HeadConfig", "HeadMachine"]
 
@@ -75,6 +76,7 @@ class HeadMachine:
         self.images = HeadImages(self.context, self.jobs)
         self._rebalance_armed = False
         self._doubt_was_told = False
+        self._beats = Looks()
         self.attachments = attachments.Attachments(self.context)
         self.rivals = Rivals(self.context)
         self.listed = ListedHeads(self.context)
@@ -104,7 +106,7 @@ class HeadMachine:
     def start(self, now_ms: int) -> list[Instruction]:
         """Begin the term of office; must be called once, before the first event."""
         self.context.now_ms = now_ms
-        self.context.set_timer("heartbeat", self.config.heartbeat_ms)
+        self._next_heartbeat()
         self.settling.start()
         self.images.start()
         self.rivals.announce()
@@ -338,7 +340,7 @@ class HeadMachine:
         for record in self.members.detach(mask, self.context.now_ms):
             self.attachments.way_lost(record.node)
             if record.state == "up":
-                self.context.set_timer(f"grace:{record.node}", self.config.node_grace_ms)
+                self.context.await_somebody(f"grace:{record.node}", self.config.node_grace_ms)
             elif record.state == "boot":
                 self.members.set_state(record, "down")
         self.jobs.adoptions.detached(mask)
@@ -349,20 +351,21 @@ class HeadMachine:
             grace_ms = self.config.node_grace_ms
             if self.context.now_ms - record.detached_at_ms < grace_ms:
                 return  # it was back meanwhile; the newer timer is on its way
-            wait_ms = self._patience_ms(record)
+            wait_ms = self._patience_ms(record, grace_ms)
             if wait_ms:
-                self.context.set_timer(f"grace:{node}", wait_ms)
+                self.context.await_somebody(f"grace:{node}", wait_ms)
                 return
             self._gone(record, f"n{node} is lost: it was not heard of for {self.config.node_grace_ms / 1000:g} s")
             record.incarnation = None
 
-    def _patience_ms(self, record: NodeRecord) -> int:
+    def _patience_ms(self, record: NodeRecord, wait_ms: int) -> int:
         """Return for how long a silent node is not to be given up yet."""
         tenure, now_ms = self.context.tenure, self.context.now_ms
         if not tenure.is_certain(now_ms) and not self._doubt_was_told:
             self._doubt_was_told = True
             self.context.log("warning", "nodes are silent, but this head may have a successor: no node is given up now")
-        return tenure.patience_ms(record.detached_at_ms, self.config.node_grace_ms, now_ms)
+        patience_ms = tenure.patience_ms(record.detached_at_ms, self.config.node_grace_ms, now_ms)
+        return max(patience_ms, self.context.wakefulness.missed_ms(now_ms, now_ms - wait_ms, wait_ms))
 
     def _nodes_joined(self, event: NodesJoined) -> None:
         """Know them like those that had joined when this head was elected: down, until they attach."""
@@ -431,11 +434,13 @@ class HeadMachine:
             self._grace_over(int(rest))
         elif kind == "missing":
             record = self.members.records[int(rest)]
-            wait_ms = self._patience_ms(record)
+            wait_ms = self._patience_ms(record, self.config.adoption_grace_ms)
             if record.state != "up" and wait_ms:
-                self.context.set_timer(event.key, wait_ms)
+                self.context.await_somebody(event.key, wait_ms)
             elif record.state != "up":
                 self.jobs.node_gone(record.node, f"n{record.node} did not come back after the change of heads")
+        elif kind == AWAKE_TIMER:
+            self.context.wakefulness.due(self.context.now_ms)
         elif kind == "rebalance":
             self._rebalance()
         elif kind == "kill":
@@ -465,11 +470,20 @@ class HeadMachine:
         elif kind == "adopt":
             self.jobs.adoptions.due()
 
+    def _next_heartbeat(self) -> None:
+        now_ms = self.context.now_ms
+        self.context.set_timer("heartbeat", self._beats.plan(now_ms, self.config.heartbeat_ms) - now_ms)
+
     def _heartbeat(self) -> None:
-        self.context.set_timer("heartbeat", self.config.heartbeat_ms)
+        now_ms = self.context.now_ms
+        if self._beats.were_slept_through(now_ms):
+            self.context.wakefulness.woke(self._beats.due_ms, now_ms)
+            for link in self.members.links.values():
+                link.heard_at_ms = now_ms
+        self._next_heartbeat()
         # A client that was waited for may not come back.
         self.images.transfers.source_found()
-        deadline_ms = self.context.now_ms - self.config.link_timeout_ms
+        deadline_ms = now_ms - self.config.link_timeout_ms
         for link in list(self.members.links.values()):
             if link.heard_at_ms < deadline_ms:
                 self._close_link(link, "silent for too long")

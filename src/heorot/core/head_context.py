@@ -16,7 +16,9 @@ from heorot.core.receipts import Receipts
 from heorot.core.swarms import GAIN_MS
 from heorot.core.tenure import Tenure
 from heorot.core.tickets import Sign, Verify, seal_placement
+from heorot.core.wakefulness import Wakefulness
 
+AWAKE_TIMER = "awake"
 ROWS_AT_ONCE = 500
 """In one message to a client: a command line is cut at 4 KiB, so these rows stay below the limit of a frame."""
 
@@ -105,6 +107,7 @@ class HeadContext:
         """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head_list`."""
         self.out: list[Instruction] = []
         self.now_ms = 0
+        self.wakefulness = Wakefulness(lambda tick_ms: self.set_timer(AWAKE_TIMER, tick_ms))
         self.jobs_quota = self._quota("jobs that run or are read", "max_jobs")
         self.launches_quota = self._quota("MiB of commands and environments of jobs", "max_launch_bytes", MIB)
         self.questions_quota = self._quota("questions that are on their way to nodes", "max_questions")
@@ -138,6 +141,18 @@ class HeadContext:
     def set_timer(self, key: str, in_ms: int) -> None:
         """Set a timer, relative to now."""
         self.out.append(SetTimer(key, self.now_ms + in_ms))
+
+    def await_somebody(self, key: str, in_ms: int) -> None:
+        """Set the timer of a wait; when it fires, `missed_ms` says whether this head has slept in it."""
+        self.set_timer(key, in_ms)
+        self.wakefulness.watch(self.now_ms, in_ms)
+
+    def goes_on_waiting(self, key: str, in_ms: int) -> bool:
+        """The timer of a wait has fired: if this head has slept in it, set it again, and say so."""
+        missed_ms = self.wakefulness.missed_ms(self.now_ms, self.now_ms - in_ms, in_ms)
+        if missed_ms:
+            self.await_somebody(key, missed_ms)
+        return missed_ms > 0
 
     def to_client(self, client: int, message: c.HeadMessage) -> None:
         """Send to a client."""

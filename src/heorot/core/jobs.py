@@ -478,7 +478,7 @@ class Jobs:
                 self._context.send_down(job.node_set, m.Attend(job.id, False))
             if lost and not job.detached:
                 job.awaited_until_ms = self._context.now_ms + self._context.config.client_grace_ms
-                self._context.set_timer(f"return:{job.id}", self._context.config.client_grace_ms)
+                self._context.await_somebody(f"return:{job.id}", self._context.config.client_grace_ms)
             elif not job.detached:
                 self.hang_up(job)
         self.holders.client_gone(client)
@@ -492,8 +492,12 @@ class Jobs:
 
     def client_stays_away(self, job_id: str) -> None:
         """The grace for a lost client is over."""
-        job = self.jobs.get(job_id)
-        if job is not None and job.client is None and not job.detached:
+        job, grace_ms = self.jobs.get(job_id), self._context.config.client_grace_ms
+        if job is None or job.client is not None or job.detached:
+            return
+        if self._context.goes_on_waiting(f"return:{job_id}", grace_ms):
+            job.awaited_until_ms = self._context.now_ms + grace_ms
+        else:
             self.hang_up(job)
 
     def hang_up(self, job: Job) -> None:

@@ -86,6 +86,7 @@ from heorot.core.peers import KEY as PEER_KEY
 from heorot.core.subtree_reports import TIMER as REPORT_TIMER
 from heorot.core.subtree_reports import SubtreeReports
 from heorot.core.tickets import Verify, open_placement
+from heorot.core.wakefulness import Looks
 
 HEADLESS_AFTER_MS = 200
 """How long an agent looks for another way up before it counts as headless: one that moves to another parent is not."""
@@ -116,6 +117,7 @@ class NodeMachine:
         self.programs = self.launches.programs
         self._child_links = ChildLinks(context, children, self.reports, self.images)
         self._attach_order = 0
+        self._beats = Looks()
         self._handlers: dict[type, Callable[..., None]] = {
             Received: self._received,
             FromSpace: self._from_space,
@@ -147,7 +149,7 @@ class NodeMachine:
 
     def start(self, now_ms: int) -> list[Instruction]:
         """Begin; must be called once, before the first event."""
-        self.context.emit(SetTimer("heartbeat", now_ms + self.config.heartbeat_ms))
+        self.context.emit(SetTimer("heartbeat", self._beats.plan(now_ms, self.config.heartbeat_ms)))
         return self.context.take()
 
     def handle(self, event: NodeEvent, now_ms: int) -> list[Instruction]:
@@ -435,10 +437,13 @@ class NodeMachine:
             self.context.out += self.uplink.connect(self.context.now_ms)
 
     def _heartbeat(self) -> None:
-        self.context.emit(SetTimer("heartbeat", self.context.now_ms + self.config.heartbeat_ms))
-        deadline_ms = self.context.now_ms - self.config.link_timeout_ms
+        now_ms, uplink = self.context.now_ms, self.uplink
+        if self._beats.were_slept_through(now_ms):
+            self._child_links.woke()
+            uplink.heard_at_ms = now_ms
+        self.context.emit(SetTimer("heartbeat", self._beats.plan(now_ms, self.config.heartbeat_ms)))
+        deadline_ms = now_ms - self.config.link_timeout_ms
         self._child_links.close_silent(deadline_ms)
-        uplink = self.uplink
         if uplink.link is None:
             return
         if uplink.heard_at_ms < deadline_ms:

@@ -15,7 +15,7 @@ from heorot.core.children import Child, Children
 from heorot.core.image_fetcher import Source
 from heorot.core.machine import Log, Send, SetTimer
 from heorot.core.node_context import NodeContext
-from heorot.core.peers import LOOK_MS, Peers, Way
+from heorot.core.peers import Peers, Way
 from heorot.core.swarms import Below, Swarm, Swarms
 from heorot.core.transfers import Transfers
 
@@ -209,7 +209,7 @@ class NodeImages:
         for node in swarm.senders_of(self._context.config.node):
             ways.append((node, *(self.swarms.address(swarm, node) or ("", 0))) if node is not None else None)
         if not self.peers:
-            self._context.emit(SetTimer("peers", self._context.now_ms + LOOK_MS))
+            self._plan_look()
         self.peers.follow(swarm.image, swarm.plan, ways)
 
     def _ended(self, image: bytes) -> None:
@@ -220,4 +220,7 @@ class NodeImages:
         """The timer ``peers`` has fired."""
         self.peers.look(self._context.now_ms)
         if self.peers:
-            self._context.emit(SetTimer("peers", self._context.now_ms + LOOK_MS))
+            self._plan_look()
+
+    def _plan_look(self) -> None:
+        self._context.emit(SetTimer("peers", self.peers.next_look_ms(self._context.now_ms)))

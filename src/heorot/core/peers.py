@@ -16,6 +16,7 @@ from heorot.core.neighbours import incompatibility
 from heorot.core.node_config import NodeConfig
 from heorot.core.transfers import Transfers
 from heorot.core.two_trees import TREES
+from heorot.core.wakefulness import Looks
 
 KEY = "peer:"
 LOOK_MS = 1_000
@@ -59,6 +60,7 @@ class Peers:
         self._by_node: dict[int, _Peer] = {}
         self._by_link: dict[int, _Peer] = {}
         self._attempts = 0
+        self._looks = Looks()
 
     def __len__(self) -> int:
         return len(self._plans)
@@ -215,8 +217,18 @@ class Peers:
 
     # ------------------------------------------------------------------ silence
 
+    def next_look_ms(self, now_ms: int) -> int:
+        """Return when `look` is to be called next."""
+        return self._looks.plan(now_ms, LOOK_MS)
+
     def look(self, now_ms: int) -> None:
-        """Ask peers that are silent whether they are there, and give up those that do not answer."""
+        """Ask peers that are silent whether they are there, and give up those that do not answer.
+
+        What this node slept itself is nobody's silence: they are asked as often as otherwise before they are given up.
+        """
+        if self._looks.were_slept_through(now_ms):
+            for peer in self._by_link.values():
+                peer.heard_at_ms = max(peer.heard_at_ms, now_ms - PING_AFTER_MS)
         for peer in list(self._by_link.values()):
             silent_ms = now_ms - peer.heard_at_ms
             if peer.link is None or silent_ms < PING_AFTER_MS:

@@ -281,7 +281,7 @@ class Requests:
             absent = absent & known.live_nodes() if known is not None and not known.done else NodeSet()
         pending = PendingQuery(caller.client, caller.uid, request, query, up.mask, missing=list(absent))
         self.queries[query.id] = pending
-        context.set_timer(f"query:{query.id}", context.config.query_timeout_ms)
+        context.await_somebody(f"query:{query.id}", context.config.query_timeout_ms)
         # A node within its grace gets the question when it is back.
         context.send_down(up, query)
         if not up:
@@ -333,8 +333,8 @@ class Requests:
 
     def timed_out(self, query_id: int) -> None:
         """Answer with what has come so far."""
-        pending = self.queries.get(query_id)
-        if pending is not None:
+        pending, context = self.queries.get(query_id), self._context
+        if pending is not None and not context.goes_on_waiting(f"query:{query_id}", context.config.query_timeout_ms):
             pending.missing += list(NodeSet(pending.waiting))
             self._answer(pending)
 

@@ -69,6 +69,7 @@ class Settling:
     def start(self) -> None:
         """The term begins."""
         self._started_ms = self._context.now_ms
+        self._context.wakefulness.watch(self._started_ms, self._context.config.adoption_grace_ms)
         self._arm()
 
     @property
@@ -109,7 +110,9 @@ class Settling:
         return self._settled
 
     def _passed(self, time_ms: int) -> bool:
-        return self._context.now_ms - self._started_ms >= time_ms
+        now_ms = self._context.now_ms
+        is_over = now_ms - self._started_ms >= time_ms
+        return is_over and not self._context.wakefulness.missed_ms(now_ms, self._started_ms, time_ms)
 
     def require(self) -> None:
         """Raise RequestError, which lets the request wait, unless the head has settled."""

@@ -19,6 +19,7 @@ from heorot.core.messages import Placement
 from heorot.core.neighbours import REMOVED
 from heorot.core.node_config import NodeConfig
 from heorot.core.nodeset import HEAD
+from heorot.core.wakefulness import Looks
 
 FIRST_PAUSE_MS = 50
 REMOVED_PAUSE_MS = 15_000
@@ -75,6 +76,7 @@ class Uplink:
         self._epoch = 0
         """Of the parent that has greeted last."""
         self._lease_ms = 0
+        self._pulses = Looks()
         self.parent_version = 0
         """The protocol that the parent speaks; meaningless without one."""
         """Of that parent, if it is a head."""
@@ -197,15 +199,19 @@ class Uplink:
         return self._next_pulse(now_ms)
 
     def _next_pulse(self, now_ms: int) -> list[Instruction]:
-        return [SetTimer("pulse", now_ms + self._lease_ms // PINGS_IN_LEASE)] if self._lease_ms else []
+        return (
+            [SetTimer("pulse", self._pulses.plan(now_ms, self._lease_ms // PINGS_IN_LEASE))] if self._lease_ms else []
+        )
 
     def pulse(self, now_ms: int) -> tuple[bool, list[Instruction]]:
         """The timer ``pulse`` has fired: return whether the head has been silent for its lease, and what follows.
 
-        If it has not, the caller sends a `Ping`.
+        If it has not, the caller sends a `Ping`. When this process has slept, the head is asked again, as often.
         """
         if not self.attached or not self._lease_ms:
             return False, []
+        if self._pulses.were_slept_through(now_ms):
+            self.heard_at_ms = now_ms
         # Half an interval less: the answer to the first of the pings came a little after it.
         limit_ms = self._lease_ms - self._lease_ms // (2 * PINGS_IN_LEASE)
         if now_ms - self.heard_at_ms >= limit_ms:

@@ -148,7 +148,7 @@ class Channel:
         self._room_bytes = 0
         self._backlog_step = 0
         self._progress_s = progress_ms / 1000 if progress_ms is not None else None
-        self._progressed_at = 0.0
+        self._progressed_at = self._progress_due_s = 0.0
         self._progress_timer: Timer | None = None
         self._control: list[bytes] = []
         self._bulk: deque[bytes] = deque()
@@ -366,25 +366,29 @@ class Channel:
             return
         self._progressed_at = self._loop.time()
         if self._progress_timer is None and self._progress_s is not None:
-            self._progress_timer = self._loop.call_at(self._progressed_at + self._progress_s, self._look_at_progress)
+            self._plan_look(self._progressed_at + self._progress_s)
         room_bytes = decoder.room_bytes
         has_grown, self._room_bytes = room_bytes > self._room_bytes, room_bytes
         if has_grown and self.on_growth is not None:
             self.on_growth()
+
+    def _plan_look(self, due_s: float) -> None:
+        self._progress_due_s = due_s
+        self._progress_timer = self._loop.call_at(due_s, self._look_at_progress)
 
     def _look_at_progress(self) -> None:
         self._progress_timer = None
         if self._progress_s is None or not self._decoder.buffered_bytes:
             return
         now_s = self._loop.time()
-        if self._paused:
-            # We do not read: it may have come long ago.
+        if self._paused or now_s - self._progress_due_s >= self._progress_s / 2:
+            # We did not read, or have slept ourselves: it may have come long ago, or may be about to come again.
             self._progressed_at = now_s
         due_s = self._progressed_at + self._progress_s
         if due_s <= now_s:
             self._fail(f"a frame was begun, and nothing more of it came for {self._progress_s:g} s")
         else:
-            self._progress_timer = self._loop.call_at(due_s, self._look_at_progress)
+            self._plan_look(due_s)
 
     def _deliver(self, data: bytes | memoryview) -> None:
         for payload in self._decoder.feed(data):
