@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,41 @@ def test_a_peer_without_certificate_may_only_ask_to_join(loop: EpollLoop, until:
     until(lambda: sessions[0].closed)
     assert not head.events
     head.links.close()
+
+
+def test_hosts_that_ask_for_nothing_keep_no_other_from_joining(loop: EpollLoop, until: Until, cluster: Path) -> None:
+    sessions: list[Session] = []
+
+    def join() -> Session | None:
+        if sum(not session.closed for session in sessions) >= 4:
+            return None
+        sessions.append(Session())
+        return sessions[-1]
+
+    head = Daemon(loop, cluster / "h0", join=join)
+    head.links.listen(head.listener)
+    with ExitStack() as stack:
+        clients = []
+        for address in ["127.0.0.2"] * 6 + ["127.0.0.1"]:
+            raw = stack.enter_context(socket.create_connection(("127.0.0.1", head.port), source_address=(address, 0)))
+            raw.setblocking(False)
+            clients.append(stack.enter_context(tls.joining_context().wrap_socket(raw, do_handshake_on_connect=False)))
+            until(lambda: is_greeted(clients[-1]))
+        # The last one, of another host, is still there.
+        clients[-1].sendall(encode_frame(b"me"))
+        until(lambda: sessions[-1].closed)
+        assert [session.closed for session in sessions] == [1, 1, 1, 0, 0, 0, 1]
+    until(lambda: all(session.closed for session in sessions))
+    head.links.close()
+
+
+def is_greeted(client: ssl.SSLSocket) -> bool:
+    """Go on with the handshake; say whether the head's greeting is here."""
+    try:
+        client.do_handshake()
+        return bool(client.recv(65536))
+    except ssl.SSLWantReadError:
+        return False
 
 
 def test_strangers_keep_no_node_out_and_fill_no_log(

@@ -150,6 +150,48 @@ def test_who_greets_slowly_or_not_at_all_is_refused_in_time(rig: Rig, loop: Epol
     assert MAX_GREETING_BYTES * MAX_VISITORS <= 1 << 20
 
 
+def crowd_of(rig: Rig, count: int) -> list[socket.socket]:
+    """Connect so often from one other host, and say nothing."""
+    return [
+        socket.create_connection(("127.0.0.1", rig.port.port), source_address=("127.0.0.2", 0)) for _ in range(count)
+    ]
+
+
+def test_silent_connections_of_one_host_keep_no_other_out(
+    rig: Rig, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby_port, "MAX_VISITORS", 16)
+    monkeypatch.setattr(standby_port, "GREETING_S", 3_600.0)
+    crowd = crowd_of(rig, 20)
+    until(lambda: sum(is_closed(sock) for sock in crowd) == 12)
+    # The host's own newest ones have taken the place of its oldest.
+    assert [is_closed(sock) for sock in crowd] == [True] * 12 + [False] * 8
+    rig.connect(passed_on=True)
+    until(lambda: rig.node.of(LinkOpened))
+    for sock in crowd:
+        sock.close()
+
+
+def test_a_host_whose_connections_are_all_passed_on_is_refused_more_than_its_share(
+    rig: Rig, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby_port, "MAX_VISITORS", 4)
+    monkeypatch.setattr(standby_port, "PASS_ON", "hello")
+    with socket.create_server(("127.0.0.1", 0)) as far:
+        rig.active = far.getsockname()
+        first, second = crowd_of(rig, 2)
+        for sock in (first, second):
+            sock.sendall(b"\x16\x03\x01\x00\x05hello")
+        until(lambda: all(visitor.is_passed_on for visitor in rig.port._visitors) and rig.visitors == 2)
+        (third,) = crowd_of(rig, 1)
+        until(lambda: is_closed(third))
+        assert rig.visitors == 2
+        assert len([line for line in rig.log if "127.0.0.2" in line]) == 1
+        for sock in (first, second, third):
+            sock.close()
+        until(lambda: not rig.visitors)
+
+
 def test_two_heads_that_take_each_other_for_the_active_one_do_no_harm(rig: Rig, until: Until) -> None:
     rig.active = ("127.0.0.1", rig.port.port)
     rig.connect(passed_on=True)

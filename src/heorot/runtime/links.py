@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from heorot.runtime.channel import Channel, TlsCodec
 from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
 from heorot.runtime.refusals import Refusals
+from heorot.runtime.shares import oldest_of_most
 from heorot.runtime.sockets import Acceptor, tune_tcp
 from heorot.runtime.vanished import Vanished
 from heorot.security import tls
@@ -174,8 +174,7 @@ class Links:
     def _drop_a_handshake(self) -> None:
         shaking = [link for link in self._pending if isinstance(link, _Link) and not link.key]
         if len(shaking) >= MAX_HANDSHAKES:
-            of_host = Counter(link.host for link in shaking)
-            oldest = max(shaking, key=lambda link: of_host[link.host])
+            oldest = oldest_of_most(shaking, lambda link: link.host)
             oldest.abandon()
             self.closed(oldest, f"it has not shown who it is, and is the oldest of {MAX_HANDSHAKES}")
 
@@ -207,7 +206,7 @@ class Links:
         if peer.kind == "anonymous":
             if self._join is None or link.key:
                 raise SecurityError("the peer showed no certificate")
-            session = self._join()
+            session = self._join() or self._join_in_place(self._join)
             if session is None:
                 raise SecurityError("too many hosts ask to join at this moment")
             self._pending[link] = None
@@ -223,6 +222,17 @@ class Links:
         link.name = f"{peer.name} at {link.name}"
         self._links[link.number] = link
         self._feed(LinkOpened(link.number, peer.number, link.key))
+
+    def _join_in_place(self, join: Callable[[], JoinSession | None]) -> JoinSession | None:
+        """All sessions are taken: the oldest of the host that has most of them goes, as with handshakes."""
+        joining = [link for link in self._pending if isinstance(link, _Link) and link.session is not None]
+        if not joining:
+            return None
+        oldest = oldest_of_most(joining, lambda link: link.host)
+        self._say_refused(oldest.name, "it has not asked to join yet, and others want to")
+        oldest.abandon()
+        self.closed(oldest, "")
+        return join()
 
     def received(self, link: _Link, payload: bytes | memoryview) -> None:
         """Hand a message to the machine."""

@@ -16,12 +16,14 @@ from collections.abc import Callable
 from heorot.core.errors import HeorotError
 from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
+from heorot.runtime.refusals import Refusals
 from heorot.runtime.sockets import Acceptor, bind_tcp, tune_tcp
 from heorot.runtime.vanished import Vanished
 from heorot.security.tls import PASS_ON
 
 MAX_VISITORS = 128
-"""Connections at once; two heads on standby that take each other for the active one stop here."""
+"""Connections at once; two heads on standby that take each other for the active one stop here. No host may have more of
+them than are free for others: then its next one takes the place of its oldest that is not passed on yet."""
 GREETING_S = 2.0
 """How long somebody may take to greet."""
 CONNECT_S = 3.0
@@ -54,7 +56,9 @@ class StandbyPort:
         self.log = log
         self.names = Names(loop)
         self.vanished = Vanished(loop)
-        self._visitors: set[_Visitor] = set()
+        self._visitors: dict[_Visitor, None] = {}
+        """The oldest first."""
+        self._refusals = Refusals(loop, log)
         sock = bind_tcp(*address)
         try:
             sock.listen(MAX_VISITORS)
@@ -65,17 +69,35 @@ class StandbyPort:
         self._acceptor = Acceptor(loop, sock, self._accept)
 
     def _accept(self, sock: socket.socket) -> None:
-        if len(self._visitors) >= MAX_VISITORS:
+        try:
+            host = str(sock.getpeername()[0])
+        except OSError:
+            sock.close()
+            return
+        if not self._has_room(host):
+            text = f"refused a connection from {host}: it has as many as are left for others, and all are passed on"
+            self._refusals.say(f"the host {host}", "too many connections", text)
             _refuse(sock)
             return
         sock.setblocking(False)
-        visitor = _Visitor(self, sock)
-        self._visitors.add(visitor)
+        visitor = _Visitor(self, sock, host)
+        self._visitors[visitor] = None
         visitor.begin()
+
+    def _has_room(self, host: str) -> bool:
+        """Say whether this host may have one more connection, in place of an older one if need be."""
+        own = [visitor for visitor in self._visitors if visitor.host == host]
+        if len(own) < MAX_VISITORS - len(self._visitors):
+            return True
+        for visitor in own:
+            if not visitor.is_passed_on:
+                visitor.close()
+                return True
+        return False
 
     def gone(self, visitor: _Visitor) -> None:
         """Its connections are closed."""
-        self._visitors.discard(visitor)
+        self._visitors.pop(visitor, None)
 
     def close(self) -> None:
         """Close everything at once."""
@@ -83,6 +105,7 @@ class StandbyPort:
         for visitor in list(self._visitors):
             visitor.close()
         self.names.close()
+        self._refusals.close()
 
 
 def _refuse(sock: socket.socket) -> None:
@@ -95,14 +118,20 @@ def _refuse(sock: socket.socket) -> None:
 class _Visitor:
     """One connection: first its greeting is read, then it is passed on."""
 
-    def __init__(self, port: StandbyPort, sock: socket.socket) -> None:
+    def __init__(self, port: StandbyPort, sock: socket.socket, host: str) -> None:
         self._port = port
+        self.host = host
         self._sock: socket.socket | None = sock
         self._greeting = b""
         self._dial: Dial | None = None
         self._ways: list[_Way] = []
         loop = port.loop
         self._limit: Timer | None = loop.call_at(loop.time() + GREETING_S, self.close)
+
+    @property
+    def is_passed_on(self) -> bool:
+        """The active head has answered: what follows has its limits."""
+        return bool(self._ways)
 
     def begin(self) -> None:
         assert self._sock is not None
