@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
-from heorot.core.machine import CloseLink, LinkOpened, Log, NodesRemoved, Received, Send
+from heorot.core.machine import CloseLink, LinkClosed, LinkOpened, Log, NodesRemoved, Received, Send
 from heorot.core.nodeset import NodeSet
-from tests.core.rigs import LEFT, RIGHT, HeadRig, NodeRig, hello, placement, relay
+from heorot.core.tickets import seal_placement
+from tests.core.rigs import CLUSTER, LEFT, RIGHT, HeadRig, NodeRig, hello, placement, relay, sign
 
 
 def remove(head: HeadRig, *nodes: int) -> None:
@@ -192,3 +193,103 @@ def test_a_node_is_told_whom_not_to_let_in_by_nobody_below() -> None:
     rig.attach()
     rig.down([0], m.Barred([4, 5]))
     assert rig.machine.children.barred == NodeSet.of([4, 5]).mask
+
+
+K1, K2 = b"1" * 16, b"2" * 16
+
+
+def give_anew(head: HeadRig, node: int = 1) -> None:
+    """Let the registry say that another host has this number now."""
+    head.looked()
+    head.give(NodesRemoved((), ((node, K2),), ((node, K1),)))
+
+
+def greet(head: HeadRig, link: int, node: int, holder: bytes) -> list[str]:
+    """Let a node with this certificate connect; return the codes with which it is refused."""
+    head.give(LinkOpened(link, node, "", holder))
+    head.give(Received(link, hello(node)))
+    return refusals(head, link)
+
+
+def test_who_had_a_number_before_stays_out_and_who_has_it_now_comes_in() -> None:
+    head = HeadRig(3, fanout=2)
+    give_anew(head)
+    assert greet(head, 901, 1, K1) == ["removed"]
+    assert greet(head, 902, 1, K2) == []
+    # The registry knows no key of this one: it joined with an earlier release.
+    assert greet(head, 903, 2, K1) == []
+
+
+def test_a_number_that_is_given_anew_takes_out_who_is_there_under_it() -> None:
+    head = HeadRig(3, fanout=2)
+    head.give(NodesRemoved((), ((1, K1),)))
+    assert greet(head, 901, 1, K1) == []
+    head.links[1] = 901
+    attached(head, 1, [])
+    head.client()
+    job = head.spawn("n1")
+    give_anew(head)
+    assert refusals(head, 901) == ["removed"]
+    (lost,) = [message for message in head.told() if isinstance(message, c.Lost)]
+    assert lost == c.Lost(job, [(0, 1, "n1 was removed from the cluster, and its number was given to another host")])
+    assert greet(head, 902, 1, K2) == []
+    head.links[1] = 902
+    attached(head, 1, [])
+    assert head.machine.members.up_mask >> 1 & 1
+
+
+def test_a_relay_that_knows_nothing_lets_no_former_holder_in_for_the_head() -> None:
+    head = HeadRig(8, fanout=2)
+    attached(head, 0, [])
+    give_anew(head, 3)
+    assert head.commands(m.Barred) == [("n0", m.Barred([], [(3, K1)]))]
+
+    def offer(holder: bytes) -> bool:
+        hops = [m.Hop(0, "host0", 1)]
+        placed = seal_placement(sign, m.Placement(CLUSTER, 3, hops, 1, 1, holder))
+        head.orders += 1
+        head.up(3, m.Attach(3, 7, "host3", 1, placed, parent=0, order=head.orders, heads=[]), head.links[0])
+        return bool(head.machine.members.attached_mask >> 3 & 1)
+
+    # The place of the former holder, or one that an earlier release has signed.
+    assert not offer(K1)
+    assert not offer(b"")
+    assert offer(K2)
+
+
+def test_a_place_is_signed_for_the_holder_of_the_number() -> None:
+    head = HeadRig(8, fanout=2)
+    give_anew(head, 2)
+    attached(head, 0, [])
+    attached(head, 2, [])
+    (placed,) = [place for nodes, place in head.commands(m.Place) if nodes == "n2"]
+    assert m.decode_placement(m.decode_signed_placement(placed.placement).placement).holder == K2
+
+
+def test_a_relay_lets_no_former_holder_of_a_number_in() -> None:
+    node = relay()
+    node.give(LinkOpened(60, 3, "", K1))
+    node.give(Received(60, hello(3)))
+    node.admit(60, 3, [0], order=2)
+    node.looked()
+    node.down([0], m.Barred([], [(3, K1)]))
+    assert [message.code for message in node.to(60) if isinstance(message, m.Refused)] == ["removed"]
+    assert node.closed(60)
+    node.give(LinkOpened(61, 3, "", K1))
+    node.give(Received(61, hello(3)))
+    assert [message.code for message in node.to(61) if isinstance(message, m.Refused)] == ["removed"]
+    node.give(LinkOpened(62, 3, "", K2))
+    node.give(Received(62, hello(3)))
+    assert not node.closed(62)
+
+
+def test_a_node_goes_below_no_former_holder_of_a_number() -> None:
+    node = NodeRig(6, placement=placement(6, [0, 2]), heads=1)
+    node.attach(parent=2)
+    node.down([6], m.Barred([], [(2, K1)]))
+    node.give(LinkClosed(node.uplink, "cut"))
+    wanted = node.wanted()
+    assert wanted.host == "host2"
+    node.give(LinkOpened(70, 2, wanted.key, K1))
+    assert node.closed(70)
+    assert node.machine.uplink.link is None

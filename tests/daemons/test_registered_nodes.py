@@ -9,6 +9,7 @@ from heorot.core.machine import NodesJoined, NodesRemoved
 from heorot.daemons.registered_nodes import RegisteredNodes
 from heorot.runtime.loop import EpollLoop
 from heorot.security.registry import NodeRecord, Registry, RegistryContent
+from heorot.security.tls import holder_of
 
 DEADLINE_S = 60.0
 
@@ -45,4 +46,18 @@ def test_a_registry_that_cannot_be_read_is_said_once_and_read_as_soon_as_it_can(
         assert loop.time() < until_s, "it does not read what can be read now"
         loop.run_once(0.05)
     assert (len(log), fed) == (1, [NodesRemoved((3,)), NodesJoined((5,))])
+    loop.close()
+
+
+def test_who_has_which_number_and_who_had_it_before_is_told(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    old, new = bytes(32), bytes(31) + b"1"
+    registry.put(NodeRecord(4, "old", old.hex(), "t", 1))
+    registry.put(NodeRecord(5, "by hand", "no key", "t", 1))
+    registry.remove(4, 2)
+    registry.put(NodeRecord(4, "new", new.hex(), "t", 3))
+    fed: list[NodesJoined | NodesRemoved] = []
+    loop = EpollLoop()
+    RegisteredNodes(loop, registry, fed.append, lambda level, text: None)
+    assert fed[0] == NodesRemoved((), ((4, holder_of(new)),), ((4, holder_of(old)),))
     loop.close()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.hosts.hosts import Host, Network, eventually, status_of
-from tests.hosts.test_many_hosts import add_nodes, make_head, states
+from tests.hosts.test_many_hosts import add_nodes, join, make_head, make_token, states
 
 
 @pytest.fixture
@@ -71,6 +71,30 @@ def test_a_removed_node_is_gone_at_once_and_takes_nobody_with_it(network: Networ
     assert states(head) == {"n1": "up", "n2": "up"}
     done = head.run("bpjob", "kill", "-KILL", job, HEOROT_DIR=str(head.directory))
     assert done.returncode == 0, done.stderr
+
+
+def test_a_number_that_is_given_anew_lets_nobody_in_who_had_it_before(network: Network) -> None:
+    head = make_head(network)
+    old, other = add_nodes(network, head, "old", "other")
+    remove(head, 0)
+    new = network.host("new")
+    status, text = join(new, head, make_token(head, "--node", 0))
+    assert status == 0, text
+    new.set_timers(heartbeat_ms=200, link_timeout_ms=1000)
+    new.start("bpinit")
+    new.start("bpnode")
+    eventually("both are up", lambda: states(head) == {"n0": "up", "n1": "up"})
+    # The former host comes again with the certificate that it has.
+    old.end("bpnode")
+    old.start("bpnode")
+    why = "n0 was removed from the cluster, and its number was given to another host"
+    eventually("it is refused", lambda: why in old.logs())
+    assert states(head) == {"n0": "up", "n1": "up"}
+    for wanted, host in (("n0", new), ("n1", other)):
+        done = head.run("bpsh", wanted, "hostname", HEOROT_DIR=str(head.directory))
+        assert done.returncode == 0, done.stderr
+        assert holds(host, int(wanted[1:])) == 0
+    assert why not in new.logs()
 
 
 def holds(host: Host, number: int) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from heorot.core.framing import encode_frame
 from heorot.core.image_messages import Piece
@@ -74,7 +76,7 @@ def open_link(head: Daemon, node: Daemon, until: Until) -> tuple[int, int]:
 def test_a_link_says_who_is_at_the_other_end(pair: tuple[Daemon, Daemon], until: Until) -> None:
     head, node = pair
     open_link(head, node, until)
-    assert head.of(LinkOpened) == [LinkOpened(1, 0, "")]
+    assert [(event.link, event.peer, event.connected_for) for event in head.of(LinkOpened)] == [(1, 0, "")]
     assert node.of(LinkOpened) == [LinkOpened(1, -1, "up")]
     assert node.of(Received) == [Received(1, HELLO)]
 
@@ -229,6 +231,18 @@ class Session:
 
     def close(self) -> None:
         self.closed += 1
+
+
+def test_a_link_says_which_key_the_nodes_certificate_is_for(
+    pair: tuple[Daemon, Daemon], until: Until, cluster: Path
+) -> None:
+    head, node = pair
+    open_link(head, node, until)
+    certificate = x509.load_pem_x509_certificate((cluster / "n0" / "cert.pem").read_bytes())
+    key = certificate.public_key()
+    assert isinstance(key, Ed25519PublicKey)
+    assert [event.holder for event in head.of(LinkOpened)] == [tls.holder_of(key.public_bytes_raw())]
+    assert [event.holder for event in node.of(LinkOpened)] == [b""]
 
 
 def test_a_peer_without_certificate_may_only_ask_to_join(loop: EpollLoop, until: Until, cluster: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from heorot.config import Address
 from heorot.core.errors import SecurityError
 from heorot.core.head_messages import MAX_HEADS
+from heorot.security import registry as registry_module
 from heorot.security import shared
 from heorot.security.head_registry import MAX_REMOVED, HeadRecord, HeadRegistry, merged
 from heorot.security.registry import NodeRecord, Registry, RegistryContent
@@ -82,6 +83,38 @@ def test_nodes_that_joined_anywhere_are_known_everywhere_and_removed_ones_stay_a
 
 
 A, B = Address("10.0.0.1", 1), Address("10.0.0.2", 2)
+
+
+def test_who_had_a_number_stays_known_everywhere_when_it_is_given_anew(hosts: tuple[Host, Host]) -> None:
+    first, second = hosts
+    first.join(0)
+    exchange(first, second)
+    second.now_ms += 1_000
+    second.remove(0)
+    exchange(first, second)
+    assert first.registry.content().given_before() == []
+    first.now_ms += 2_000
+    with first.tokens.lock():
+        first.registry.put(node(0, first.now_ms, "01"))
+    exchange(first, second)
+    for host in hosts:
+        assert host.registry.content().given_before() == [(0, "00")]
+    # A number is given from one host to the next without a removal, too.
+    with second.tokens.lock():
+        second.registry.put(node(0, first.now_ms + 1_000, "02"))
+    exchange(first, second)
+    assert first.registry.content().given_before() == [(0, "00"), (0, "01")]
+
+
+def test_no_more_former_holders_are_remembered_than_there_is_room_for(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "MAX_FORMER", 2)
+    first, _ = hosts
+    for serial in range(4):
+        with first.tokens.lock():
+            first.registry.put(node(0, NOW_MS + serial, f"0{serial}"))
+    assert first.registry.content().given_before() == [(0, "01"), (0, "02")]
 
 
 def test_heads_that_were_added_or_removed_anywhere_are_so_everywhere(hosts: tuple[Host, Host]) -> None:
@@ -200,11 +233,12 @@ def test_a_signed_record_cannot_name_a_file_of_another_directory(hosts: tuple[Ho
 
 nodes = st.dictionaries(st.integers(0, 3), st.tuples(st.integers(0, 5), st.sampled_from("ab")), max_size=4)
 contents = st.builds(
-    lambda found, removed: RegistryContent(
-        {number: node(number, at_ms, key) for number, (at_ms, key) in found.items()}, removed
+    lambda found, removed, former: RegistryContent(
+        {number: node(number, at_ms, key) for number, (at_ms, key) in found.items()}, removed, former
     ).tidy(),
     nodes,
     st.dictionaries(st.integers(0, 3), st.integers(0, 5), max_size=4),
+    st.dictionaries(st.tuples(st.integers(0, 3), st.sampled_from("ab")), st.integers(0, 5), max_size=3),
 )
 tokens = st.dictionaries(st.sampled_from("xy"), st.tuples(st.integers(0, 3), st.booleans()), max_size=2).map(
     lambda found: {name: TokenRecord(name, "00", 0, 9, uses, -1, revoked) for name, (uses, revoked) in found.items()}

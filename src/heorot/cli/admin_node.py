@@ -78,8 +78,8 @@ def main(argv: list[str]) -> int:
         "remove",
         help="take a node out of the cluster, on the host of any head",
         description="Take a node out of the cluster, at once: its ranks end as lost, its link is closed, and heads and "
-        "nodes refuse it from then on. Its certificate is not renewed any more. Its number is given anew when no other "
-        "one is left, or by a token that was made for it.",
+        "nodes refuse it from then on, for good: it can join again under another certificate only. Its number is given "
+        "anew when no other one is left, or by a token that was made for it.",
     )
     add_directory(remove)
     remove.add_argument("number", type=_node_number, metavar="NODE", help="its number or name: 7 or n7")
@@ -109,6 +109,8 @@ def _join(arguments: argparse.Namespace) -> int:
     identity, accepted, address = join(head.host, head.port, token, node=arguments.number, name=socket.gethostname())
     home = directory / "nodes" / f"n{accepted.node}"
     identity.write(home, durable=True)
+    # A place that this host had under its former certificate is none for this one.
+    (home / "state" / "placement").unlink(missing_ok=True)
     # The head that just answered comes first: it is known to be reachable under this name.
     heads = list(dict.fromkeys([head, *(parse_address(text, DEFAULT_HEAD_PORT) for text in accepted.heads)]))
     text = render_node(

@@ -87,6 +87,9 @@ class Attachments:
             if link.peer == node:
                 return 0, 0  # its certificate vouches for it
             raise ProtocolError(f"n{link.peer} may not speak for n{node}: {error}") from error
+        if link.peer != node and self._context.members.was_placed_before(node, placement.holder):
+            self._ignore(link, node, "its placement is that of a host that had this number before")
+            return None
         path = [hop.node for hop in placement.path]
         if link.peer in (node, *path) or any(link.mask >> hop & 1 for hop in path if hop >= 0):
             return placement.epoch, placement.serial

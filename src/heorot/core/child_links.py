@@ -57,7 +57,7 @@ class ChildLinks:
             text = f"n{self._context.config.node} has {MAX_CHILDREN} children already"
             self._context.refuse(event.link, "too-many-children", text)
             return
-        self._children.by_link[event.link] = Child(event.link, event.peer, self._context.now_ms)
+        self._children.by_link[event.link] = Child(event.link, event.peer, self._context.now_ms, event.holder)
 
     def closed(self, link: int) -> None:
         """A link is gone, or given up; it may be that of nobody."""
@@ -71,11 +71,12 @@ class ChildLinks:
         self._context.emit(CloseLink(link, why))
         self.closed(link)
 
-    def bar(self, mask: int) -> None:
+    def bar(self, barred: m.Barred) -> None:
         """Let these nodes, and no others, in no more, and those that are here go."""
-        self._children.barred = mask
+        self._children.barred = mask = NodeSet.from_ranges(barred.nodes).mask
+        self._children.former = frozenset(barred.former)
         for child in list(self._children.by_link.values()):
-            if mask >> child.node & 1:
+            if self._children.is_barred(child.node, child.holder):
                 self._context.refuse(child.link, REMOVED, removal(child.node))
                 self.closed(child.link)
             elif child.mask & mask:
@@ -148,7 +149,7 @@ class ChildLinks:
         problem = incompatibility(hello, context.config.cluster)
         if problem is None and hello.node != child.node:
             problem = "wrong-node", f"the certificate says n{child.node}, the greeting n{hello.node}"
-        if problem is None and self._children.barred >> child.node & 1:
+        if problem is None and self._children.is_barred(child.node, child.holder):
             # The log was told when the head said so; this one comes again and again.
             context.refuse(child.link, REMOVED, removal(child.node), "debug")
             self.closed(child.link)

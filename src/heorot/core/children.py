@@ -17,11 +17,13 @@ from heorot.core.tickets import Verify, open_placement
 class Child:
     """A neighbour below: its link, and the nodes that are reached through it."""
 
-    __slots__ = ("doubted", "greeted", "heard_at_ms", "is_peer", "link", "mask", "node")
+    __slots__ = ("doubted", "greeted", "heard_at_ms", "holder", "is_peer", "link", "mask", "node")
 
-    def __init__(self, link: int, node: int, now_ms: int) -> None:
+    def __init__(self, link: int, node: int, now_ms: int, holder: bytes = b"") -> None:
         self.link = link
         self.node = node
+        self.holder = holder
+        """Which key its certificate is for."""
         self.mask = 0
         self.greeted = False
         self.is_peer = False
@@ -40,6 +42,8 @@ class Children:
         self._verify = verify
         self.barred = 0
         """Mask of the nodes that were removed from the cluster."""
+        self.former: frozenset[tuple[int, bytes]] = frozenset()
+        """Numbers that were given anew, and to whom they were given before."""
         self._newest: dict[int, tuple[int, int, tuple[int, int]]] = {}
         """Incarnation, order, and epoch and serial of the placement with which each node below was admitted."""
         self.addresses: dict[int, tuple[str, int]] = {}
@@ -52,6 +56,10 @@ class Children:
         for child in self.by_link.values():
             mask |= child.mask
         return mask
+
+    def is_barred(self, node: int, holder: bytes) -> bool:
+        """Say whether the head has said that this neighbour is none of the cluster's any more."""
+        return node >= 0 and (bool(self.barred >> node & 1) or (node, holder) in self.former)
 
     def admit(self, child: Child, node: int, attach: m.Attach) -> bool:
         """Reach a node through this child from now on; return False if a newer attachment was admitted before.

@@ -46,7 +46,7 @@ from heorot.core.machine import (
     TimerFired,
 )
 from heorot.core.membership import NodeLink, NodeRecord
-from heorot.core.neighbours import REMOVED, differs, incompatibility, removal
+from heorot.core.neighbours import REMOVED, differs, incompatibility, removal, replacement
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.removals import Removals
 from heorot.core.requests import Requests
@@ -137,7 +137,7 @@ class HeadMachine:
             self.rivals.opened(event)
             return
         self.members.links[event.link] = NodeLink(
-            event.link, event.peer, self.context.now_ms, self.members.next_event()
+            event.link, event.peer, self.context.now_ms, self.members.next_event(), event.holder
         )
 
     def _link_closed(self, event: LinkClosed) -> None:
@@ -210,9 +210,10 @@ class HeadMachine:
             problem = "wrong-node", f"the certificate says n{link.peer}, the greeting n{hello.node}"
         if problem is None and hello.epoch > self.config.epoch:
             problem = "old-epoch", f"n{link.peer} has seen epoch {hello.epoch}; this head's is {self.config.epoch}"
-        if problem is None and self.removals.has(link.peer):
+        if problem is None and (self.removals.has(link.peer) or self.members.is_former(link)):
             # It comes again and again: that is news once.
-            self._refuse(link, REMOVED, removal(link.peer), self.removals.news(link.peer))
+            why = removal(link.peer) if self.removals.has(link.peer) else replacement(link.peer)
+            self._refuse(link, REMOVED, why, self.removals.news(link.peer))
             return
         if problem:
             self._refuse(link, *problem)
@@ -277,7 +278,7 @@ class HeadMachine:
         record.release = attach.release
         record.agent_pid, record.init_pid = attach.agent_pid, attach.init_pid
         self.listed.attached(record, attach)
-        if self.members.removed:
+        if self.members.removed or self.members.former:
             self.removals.tell(1 << node)
         if record.state != "up":
             self.members.set_state(record, "boot")

@@ -189,5 +189,6 @@ class HeadContext:
         record.placed_under = path[-1].node if path else HEAD
         record.placed_serial = self._placements
         hops = [m.Hop(hop.node, hop.host, hop.port) for hop in path]
-        placement = m.Placement(self.config.cluster, record.node, hops, self.config.epoch, self._placements)
+        holder = self.members.holders.get(record.node, b"")
+        placement = m.Placement(self.config.cluster, record.node, hops, self.config.epoch, self._placements, holder)
         self.send_down(NodeSet(1 << record.node), m.Place(seal_placement(self.sign, placement)))

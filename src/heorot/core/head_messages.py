@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from heorot.core.message_base import Count, Message, Port
 
@@ -55,6 +55,8 @@ class Barred(Message, tag=38, frozen=True):
 
     nodes: list[int]
     """Flat ranges: first, last."""
+    former: list[tuple[int, bytes]] = field(default_factory=list)
+    """Nor these: numbers that were given anew, and the keys of those who had them before."""
 
 
 class HeadsKept(Message, tag=37, frozen=True):

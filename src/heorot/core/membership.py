@@ -91,6 +91,8 @@ class NodeLink:
     heard_at_ms: int
     opened: int = 0
     """When, in the sequence of events."""
+    holder: bytes = b""
+    """Which key its certificate is for; empty: it cannot be told."""
     present_at_ms: int | None = None
     """The child is known to have been there at this time of our clock, or later."""
     greeted: bool = False
@@ -111,6 +113,10 @@ class Membership:
         self.known_mask = NodeSet.of(self.records).mask
         self.removed = 0
         """Mask of the nodes that were removed from the cluster; see `heorot.core.removals`."""
+        self.holders: dict[int, bytes] = {}
+        """Which key each number was given to, as far as a registry says; see `heorot.core.removals`."""
+        self.former: frozenset[tuple[int, bytes]] = frozenset()
+        """Numbers that were given anew, and to whom they were given before."""
         self._events = 0
         self.up_mask = 0
         """Nodes whose state is up (attached or within the grace)."""
@@ -165,6 +171,18 @@ class Membership:
             self.up_mask |= 1 << record.node
         else:
             self.up_mask &= ~(1 << record.node)
+
+    def is_former(self, link: NodeLink) -> bool:
+        """Say whether the number of this neighbour is another one's now."""
+        holder = self.holders.get(link.peer)
+        return bool(holder and link.holder) and link.holder != holder
+
+    def was_placed_before(self, node: int, holder: bytes) -> bool:
+        """Say whether a placement for this holder of the number is no longer good; empty: it does not say for whom."""
+        known = self.holders.get(node)
+        if known is None or holder == known:
+            return False
+        return bool(holder) or any(number == node for number, _ in self.former)
 
     def may_speak_for(self, link: NodeLink, node: int) -> bool:
         """Say whether the tree allows this child to stand above that node."""

@@ -215,6 +215,8 @@ class Placement(Message, frozen=True):
     epoch: Count
     serial: Count
     """Grows with each placement of one head: the newer replaces the older."""
+    holder: bytes = b""
+    """Which key the node's certificate is for; empty: no registry says."""
 
 
 class SignedPlacement(Message, tag=35, frozen=True):

@@ -34,3 +34,8 @@ def incompatibility(hello: m.Hello, cluster: str) -> tuple[str, str] | None:
 def removal(node: int) -> str:
     """Return why a removed node is refused, and why its ranks are lost."""
     return f"n{node} was removed from the cluster"
+
+
+def replacement(node: int) -> str:
+    """Return why a node is refused whose number was given to another host."""
+    return f"n{node} was removed from the cluster, and its number was given to another host"

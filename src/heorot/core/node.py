@@ -76,7 +76,7 @@ from heorot.core.message_tags import (
     TAG_REPORT,
     TAG_TELL_HEADS,
 )
-from heorot.core.neighbours import incompatibility
+from heorot.core.neighbours import incompatibility, removal
 from heorot.core.node_config import NodeConfig
 from heorot.core.node_context import NodeContext
 from heorot.core.node_images import KEEP_TIMER, NodeImages
@@ -212,6 +212,10 @@ class NodeMachine:
     # ------------------------------------------------------------------ links
 
     def _link_opened(self, event: LinkOpened) -> None:
+        if event.connected_for and self.children.is_barred(event.peer, event.holder):
+            self.context.emit(CloseLink(event.link, removal(event.peer)))
+            self._connect_failed(ConnectFailed(event.connected_for, removal(event.peer)))
+            return
         if event.connected_for.startswith(PEER_KEY):
             self.images.peers.opened(event, self.context.now_ms)
         elif event.connected_for:
@@ -306,7 +310,7 @@ class NodeMachine:
         assert self.space.incarnation is not None
         config = self.config
         # The head says it again; what another parent has said must not outlast it.
-        self.children.barred = 0
+        self.children.barred, self.children.former = 0, frozenset()
         # A clock that runs on through a restart of the agent.
         self._attach_order = max(self._attach_order + 1, self.context.now_ms)
         attach = m.Attach(
@@ -364,7 +368,7 @@ class NodeMachine:
         elif tag == TAG_BARRED:
             barred = m.decode_head_command(payload)
             assert isinstance(barred, m.Barred)
-            self._child_links.bar(NodeSet.from_ranges(barred.nodes).mask)
+            self._child_links.bar(barred)
         elif tag == TAG_ADMIT:
             self.space.admit(payload)
         elif FIRST_COMMAND_TAG <= tag <= LAST_COMMAND_TAG and tag not in OWN_TAGS:

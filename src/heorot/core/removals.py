@@ -14,7 +14,7 @@ from heorot.core.head_context import HeadContext
 from heorot.core.jobs import Jobs
 from heorot.core.machine import NodesRemoved
 from heorot.core.membership import NodeLink, NodeRecord
-from heorot.core.neighbours import REMOVED, removal
+from heorot.core.neighbours import REMOVED, removal, replacement
 from heorot.core.nodeset import NodeSet
 from heorot.core.requests import Requests
 
@@ -46,13 +46,17 @@ class Removals:
         return "debug" if known else "warning"
 
     def know(self, event: NodesRemoved) -> None:
-        """These nodes, and no others, are removed now: one whose number was given anew is no longer among them."""
+        """These nodes, and no others, are removed now: one whose number was given anew is no longer among them.
+
+        Who had that number before is: whatever was attached under it is taken out first.
+        """
         context, members = self._context, self._context.members
-        mask = NodeSet.of(event.nodes).mask
-        if mask == members.removed:
+        mask, former = NodeSet.of(event.nodes).mask, frozenset(event.former)
+        replaced = self._replace(dict(event.holders))
+        if mask == members.removed and former == members.former and not replaced:
             return
-        new = mask & ~members.removed
-        members.removed = mask
+        new = mask & ~members.removed | replaced
+        members.removed, members.former = mask, former
         self._told &= mask
         gone = [members.records[node] for node in NodeSet(new) if node in members.records]
         for record in gone:
@@ -67,6 +71,14 @@ class Removals:
         self.tell(members.attached_mask & ~mask)
         for record in gone:
             self._end(record)
+
+    def _replace(self, holders: dict[int, bytes]) -> int:
+        """Take note of who has which number; return those under which another one is known here."""
+        members = self._context.members
+        known, members.holders = members.holders, holders
+        replaced = {node for node, holder in holders.items() if known.get(node, holder) != holder}
+        replaced.update(link.peer for link in members.links.values() if members.is_former(link))
+        return NodeSet.of(replaced).mask
 
     def _below(self, mask: int) -> list[NodeRecord]:
         """Return the attached nodes that stand below one of these and are not removed themselves."""
@@ -87,13 +99,13 @@ class Removals:
 
     def _end(self, record: NodeRecord) -> None:
         context, members = self._context, self._context.members
-        why = removal(record.node)
+        why = removal(record.node) if self.has(record.node) else replacement(record.node)
         context.log("warning", why)
         self._jobs.node_gone(record.node, why)
         self._requests.node_gone(record.node)
         record.incarnation = None
         for link in list(members.links.values()):
-            if link.peer == record.node:
+            if link.peer == record.node and (self.has(record.node) or members.is_former(link)):
                 self._refuse(link, REMOVED, why)
         if record.link is not None:
             self._detach(1 << record.node)
@@ -103,7 +115,7 @@ class Removals:
         members = self._context.members
         able = NodeSet.of(node for node in NodeSet(mask) if members.records[node].heads is not None)
         if able:
-            self._context.send_down(able, m.Barred(NodeSet(members.removed).ranges()))
+            self._context.send_down(able, m.Barred(NodeSet(members.removed).ranges(), sorted(members.former)))
 
     def refused(self, link: NodeLink, node: int) -> None:
         """A node that was removed has come through a relay: the relay does not know."""

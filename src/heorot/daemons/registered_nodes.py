@@ -1,4 +1,4 @@
-"""Tells the active head which nodes have joined and which were removed, as soon as the registry on its host says so.
+"""Tells the active head which nodes have joined or were removed, and who has which number, as its registry says.
 
 ``heorot node remove`` and this host's head, for a node that joins, write the registry here, or a keeper does that has
 read it in the store: the file is replaced as a whole, so a new one is seen by its inode.
@@ -6,12 +6,14 @@ read it in the store: the file is replaced as a whole, so a new one is seen by i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from heorot.core.errors import SecurityError
 from heorot.core.machine import NodesJoined, NodesRemoved
 from heorot.runtime.loop import Loop
-from heorot.security.registry import Registry
+from heorot.security.registry import Registry, RegistryContent
+from heorot.security.tls import holder_of
 
 LOOK_EVERY_S = 0.2
 
@@ -54,5 +56,15 @@ class RegisteredNodes:
             return
         self._seen, self._said = seen, ""
         # A number that was given anew is no longer a removed one when it is known again.
-        self._feed(NodesRemoved(tuple(content.removed)))
+        self._feed(_removed(content))
         self._feed(NodesJoined(tuple(content.nodes)))
+
+
+def _removed(content: RegistryContent) -> NodesRemoved:
+    given = [(number, record.public_key) for number, record in content.nodes.items()]
+    return NodesRemoved(tuple(content.removed), _holders(given), _holders(content.given_before()))
+
+
+def _holders(given: list[tuple[int, str]]) -> tuple[tuple[int, bytes], ...]:
+    # What is no key was written by hand: nobody's certificate is for it.
+    return tuple((number, holder_of(bytes.fromhex(key))) for number, key in given if re.fullmatch("[0-9a-f]{64}", key))

@@ -221,7 +221,7 @@ class Links:
         link.number = self._number
         link.name = f"{peer.name} at {link.name}"
         self._links[link.number] = link
-        self._feed(LinkOpened(link.number, peer.number, link.key))
+        self._feed(LinkOpened(link.number, peer.number, link.key, peer.holder))
 
     def _join_in_place(self, join: Callable[[], JoinSession | None]) -> JoinSession | None:
         """All sessions are taken: the oldest of the host that has most of them goes, as with handshakes."""

@@ -6,8 +6,9 @@ One JSON file, ``DIR/registry.json``, replaced as a whole; changes happen under 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from heorot.core.errors import SecurityError
 from heorot.security.authority import MAX_NODE_NUMBER
@@ -17,6 +18,8 @@ FILE_NAME = "registry.json"
 _VERSION = 1
 MAX_REMOVED = 4096
 """Removed nodes that are remembered."""
+MAX_FORMER = 4096
+"""So many who had a number and have it no more are remembered: the latest."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,15 @@ class RegistryContent:
     nodes: dict[int, NodeRecord]
     removed: dict[int, int]
     """When, in milliseconds since 1970; so that another head does not bring it back."""
+    former: dict[tuple[int, str], int] = field(default_factory=dict)
+    """Who had which number (`NodeRecord.public_key`) until when: their certificates may still be valid."""
+
+    def given_before(self) -> list[tuple[int, str]]:
+        """Return who had a number before the one who has it now."""
+        return [(number, key) for number, key in self.former if number in self.nodes and not self._holds(number, key)]
+
+    def _holds(self, number: int, key: str) -> bool:
+        return self.nodes[number].public_key == key
 
     def merged(self, other: RegistryContent) -> RegistryContent:
         """Return what is newest in either: of a number, the later of joining and removal."""
@@ -50,7 +62,10 @@ class RegistryContent:
         for number, record in other.nodes.items():
             known = nodes.get(number, record)
             nodes[number] = max(known, record, key=lambda one: (one.joined_at_ms, one.public_key))
-        return RegistryContent(nodes, removed).tidy()
+        former = dict(self.former)
+        for holder, at_ms in other.former.items():
+            former[holder] = max(at_ms, former.get(holder, 0))
+        return RegistryContent(nodes, removed, former).tidy()
 
     def tidy(self) -> RegistryContent:
         """Return it with each number in one of the two, in order, and not too many of the removed."""
@@ -60,8 +75,11 @@ class RegistryContent:
             if self.nodes[number].joined_at_ms > self.removed.get(number, -1)
         }
         newest = sorted(self.removed, key=lambda number: (self.removed[number], number))[-MAX_REMOVED:]
+        latest = sorted(self.former, key=lambda holder: (self.former[holder], holder))[-MAX_FORMER:]
         return RegistryContent(
-            nodes, {number: self.removed[number] for number in sorted(newest) if number not in nodes}
+            nodes,
+            {number: self.removed[number] for number in sorted(newest) if number not in nodes},
+            {holder: self.former[holder] for holder in sorted(latest)},
         )
 
 
@@ -83,15 +101,16 @@ class Registry:
                 raise SecurityError(f"{self.path} is of another release (version {value['version']})")
             records = [NodeRecord(**record) for record in value["nodes"]]
             removed = {int(number): int(at_ms) for number, at_ms in value.get("removed", ())}
+            former = former_of(value)
         except FileNotFoundError:
             return RegistryContent({}, {})
         except (ValueError, TypeError, KeyError) as error:
             raise SecurityError(f"the registry of nodes {self.path} is damaged; restore it from a copy") from error
-        return RegistryContent({record.number: record for record in records}, removed).tidy()
+        return RegistryContent({record.number: record for record in records}, removed, former).tidy()
 
     def next_free(self, capacity: int = MAX_NODE_NUMBER + 1) -> int:
         """Return the lowest number that no node has had, of `capacity`; if there is none, that of the node that was
-        removed first. Whose number is given anew is no longer refused, and its former certificate may still be valid.
+        removed first. Who had it before stays refused, by the key of its certificate.
 
         Raises
         ------
@@ -120,7 +139,8 @@ class Registry:
         earlier_ms = max(content.removed.get(record.number, 0), former.joined_at_ms if former is not None else 0)
         if record.joined_at_ms <= earlier_ms:
             record = replace(record, joined_at_ms=earlier_ms + 1)
-        self.replace(RegistryContent({**content.nodes, record.number: record}, content.removed))
+        left = _left(content, former, record.joined_at_ms) if former is not None else content.former
+        self.replace(RegistryContent({**content.nodes, record.number: record}, content.removed, left))
         return record
 
     def remove(self, number: int, now_ms: int) -> NodeRecord | None:
@@ -129,12 +149,32 @@ class Registry:
         record = content.nodes.get(number)
         if record is not None:
             at_ms = max(now_ms, record.joined_at_ms)
-            self.replace(RegistryContent(content.nodes, {**content.removed, number: at_ms}))
+            left = _left(content, record, at_ms)
+            self.replace(RegistryContent(content.nodes, {**content.removed, number: at_ms}, left))
         return record
 
     def replace(self, content: RegistryContent) -> None:
         """Write all of it; the lock of the token store is held."""
         content = content.tidy()
         records = [asdict(record) for record in content.nodes.values()]
-        value = {"version": _VERSION, "nodes": records, "removed": list(content.removed.items())}
+        value = {
+            "version": _VERSION,
+            "nodes": records,
+            "removed": list(content.removed.items()),
+            "former": former_rows(content),
+        }
         write_with_room(self.path.parent, self.path, json.dumps(value, indent=0).encode())
+
+
+def former_rows(content: RegistryContent) -> list[tuple[int, str, int]]:
+    """Return who had which number until when, as it is written."""
+    return [(number, key, at_ms) for (number, key), at_ms in sorted(content.former.items())]
+
+
+def former_of(value: dict[str, Any]) -> dict[tuple[int, str], int]:
+    """Read what `former_rows` gave; an earlier release says nothing of it. Raises ValueError or TypeError."""
+    return {(int(number), str(key)): int(at_ms) for number, key, at_ms in value.get("former", ())}
+
+
+def _left(content: RegistryContent, record: NodeRecord, at_ms: int) -> dict[tuple[int, str], int]:
+    return {**content.former, (record.number, record.public_key): at_ms}

@@ -20,7 +20,7 @@ from heorot.config import ConfigError
 from heorot.core.errors import SecurityError
 from heorot.security.head_registry import HeadRecords, HeadRegistry, parse_records
 from heorot.security.head_registry import merged as merged_heads
-from heorot.security.registry import NodeRecord, Registry, RegistryContent
+from heorot.security.registry import NodeRecord, Registry, RegistryContent, former_of, former_rows
 from heorot.security.signing import SIGNATURE_BYTES, Signer
 from heorot.security.tokens import TokenRecord, TokenStore
 
@@ -51,6 +51,7 @@ class Records:
         value = {
             "nodes": [asdict(self.nodes.nodes[number]) for number in sorted(self.nodes.nodes)],
             "removed": sorted(self.nodes.removed.items()),
+            "former": former_rows(self.nodes),
             "tokens": [asdict(self.tokens[name]) for name in sorted(self.tokens)],
             "heads": [asdict(self.heads[address]) for address in sorted(self.heads)],
         }
@@ -72,6 +73,7 @@ class Records:
             value: dict[str, Any] = json.loads(zlib.decompressobj().decompress(plain, MAX_PLAIN_BYTES))
             nodes = [NodeRecord(**record) for record in value["nodes"]]
             removed = {int(number): int(at_ms) for number, at_ms in value["removed"]}
+            former = former_of(value)
             tokens = [TokenRecord(**record) for record in value["tokens"]]
             # An earlier release says nothing of heads.
             heads = parse_records(value.get("heads", []))
@@ -79,7 +81,7 @@ class Records:
             # Of a head of a later release, perhaps.
             return None
         return cls(
-            RegistryContent({node.number: node for node in nodes}, removed),
+            RegistryContent({node.number: node for node in nodes}, removed, former),
             {token.id: token for token in tokens},
             heads,
         )

@@ -5,6 +5,7 @@ The certificate's subject says who the peer is; host names and addresses play no
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,16 @@ class Peer:
     """The node's number; -1 otherwise."""
     serial: str = ""
     """The certificate's serial number, in hex."""
+    holder: bytes = b""
+    """Of a node: a digest of the key that the certificate is for (`holder_of`); renewals keep it."""
 
 
 PASS_ON = "heorot-pass"
 """Offered as the application protocol (ALPN, in the clear) by who wants a head on standby to pass it on to the active
 one; see `heorot.runtime.standby_port`."""
+HOLDER_BYTES = 16
+_ED25519_KEY = bytes.fromhex("302a300506032b6570032100")
+"""What stands before an Ed25519 key in a certificate (RFC 8410)."""
 ANONYMOUS = Peer("anonymous", "", -1)
 
 
@@ -124,8 +130,20 @@ def peer_of(connection: ssl.SSLObject | ssl.SSLSocket, cluster: str) -> Peer:
         return Peer("head", name, -1, serial)
     # The only spelling of a number is the one that we issue: "node:07" is nobody.
     if kind == "node" and name.isascii() and name.isdigit() and len(name) <= 5 and str(int(name)) == name:
-        return Peer("node", f"n{name}", int(name), serial)
+        return Peer("node", f"n{name}", int(name), serial, _holder_of(connection.getpeercert(binary_form=True) or b""))
     raise SecurityError(f"the peer's certificate names {common_name!r}, which is neither a head nor a node")
+
+
+def holder_of(public_key: bytes) -> bytes:
+    """Return a digest that tells one holder of a number from another. `public_key`: raw Ed25519."""
+    return hashlib.sha256(b"heorot holder\0" + public_key).digest()[:HOLDER_BYTES]
+
+
+def _holder_of(certificate: bytes) -> bytes:
+    # The library that reads certificates would take 3 MB of each agent. The cluster's authority has signed this one,
+    # and nothing in it but its key is of this kind.
+    start = certificate.find(_ED25519_KEY)
+    return holder_of(certificate[start + len(_ED25519_KEY) :][:32]) if start >= 0 else b""
 
 
 _EXPLANATIONS = (
