@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from heorot.core.machine import NodesJoined, NodesRemoved
+from heorot.daemons import registered_nodes
 from heorot.daemons.registered_nodes import RegisteredNodes
 from heorot.runtime.loop import EpollLoop
 from heorot.security.registry import NodeRecord, Registry, RegistryContent
@@ -32,7 +37,7 @@ def test_a_registry_that_cannot_be_read_is_said_once_and_read_as_soon_as_it_can(
             looks += 1
             return super().content()
 
-    RegisteredNodes(loop, Counted(tmp_path), fed.append, lambda level, text: log.append(text))
+    registered = RegisteredNodes(loop, Counted(tmp_path), fed.append, lambda level, text: log.append(text))
     until_s = loop.time() + DEADLINE_S
     while looks < 3:
         assert loop.time() < until_s, "it does not look again"
@@ -46,7 +51,39 @@ def test_a_registry_that_cannot_be_read_is_said_once_and_read_as_soon_as_it_can(
         assert loop.time() < until_s, "it does not read what can be read now"
         loop.run_once(0.05)
     assert (len(log), fed) == (1, [NodesRemoved((3,)), NodesJoined((5,))])
+    registered.close()
     loop.close()
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_what_is_removed_is_told_though_nobody_looks_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_watched: bool
+) -> None:
+    if is_watched:
+        monkeypatch.setattr(registered_nodes, "LOOK_EVERY_S", 3_600.0)
+        monkeypatch.setattr(registered_nodes, "UNWATCHED_S", 3_600.0)
+    else:
+        monkeypatch.setattr(registered_nodes, "FileWatch", none_left)
+    registry = Registry(tmp_path)
+    fed: list[NodesJoined | NodesRemoved] = []
+    log: list[str] = []
+    loop = EpollLoop()
+    registered = RegisteredNodes(loop, registry, fed.append, lambda level, text: log.append(level))
+    assert (fed, log) == ([], [] if is_watched else ["info"])
+    until_s = loop.time() + DEADLINE_S
+    for number in range(3):
+        registry.replace(RegistryContent({}, dict.fromkeys(range(number + 1), 1)))
+        while len(fed) < 2 * number + 2:
+            assert loop.time() < until_s, "it does not see the change"
+            loop.run_once(0.05)
+        assert fed[2 * number] == NodesRemoved(tuple(range(number + 1)))
+    registered.close()
+    loop.close()
+
+
+def none_left(*arguments: object) -> NoReturn:
+    """Stand in for a kernel that has no more watches."""
+    raise OSError(errno.EMFILE, "inotify_init1")
 
 
 def test_who_has_which_number_and_who_had_it_before_is_told(tmp_path: Path) -> None:
@@ -58,6 +95,6 @@ def test_who_has_which_number_and_who_had_it_before_is_told(tmp_path: Path) -> N
     registry.put(NodeRecord(4, "new", new.hex(), "t", 3))
     fed: list[NodesJoined | NodesRemoved] = []
     loop = EpollLoop()
-    RegisteredNodes(loop, registry, fed.append, lambda level, text: None)
+    RegisteredNodes(loop, registry, fed.append, lambda level, text: None).close()
     assert fed[0] == NodesRemoved((), ((4, holder_of(new)),), ((4, holder_of(old)),))
     loop.close()

@@ -234,8 +234,9 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
     images = Images(loop, cache, shell.feed, log)
     shell.attach(machine, links, clients=clients, images=images)
     shell.start()
+    registered: RegisteredNodes | None = None
     if settings.registry is not None:
-        RegisteredNodes(loop, settings.registry, shell.feed, log)
+        registered = RegisteredNodes(loop, settings.registry, shell.feed, log)
     images.begin()
     links.listen(listener)
     with_room(clients.listen, make_room)
@@ -249,6 +250,8 @@ def _serve(settings: HeadSettings, log: Log, listener: socket.socket, term: Term
     clients.close(leave_path=settings.passes_on)
     links.close()
     images.end()
+    if registered is not None:
+        registered.close()
     loop.close()
     return reason
 
