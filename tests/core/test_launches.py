@@ -149,6 +149,31 @@ def test_a_receipt_is_of_no_use_under_the_head_that_gave_it() -> None:
     assert refusals(head) == ["collected"]
 
 
+def test_a_receipt_shown_as_if_for_the_first_time_finds_the_job_that_was_taken_back() -> None:
+    again, spawned = acknowledged(1)
+    head = new_head(1)
+    head.attach(0)
+    head.ask(again)
+    head.looked()
+    # Whether a launch is asked for again is nothing that the receipt vouches for.
+    head.ask(replace(again, again=False, request=2))
+    told = head.told()[0]
+    assert (type(told), told.job) == (c.Spawned, spawned.job)
+    assert len(head.machine.jobs.jobs) == 1
+
+
+def test_a_receipt_whose_key_has_made_another_job_meanwhile_gives_that_job() -> None:
+    again, _ = acknowledged(1)
+    head = new_head(1)
+    head.attach(0)
+    head.ask(launch_up())
+    (spawned,) = head.told()
+    head.looked()
+    head.ask(replace(again, again=False, request=2))
+    told = head.told()[0]
+    assert (type(told), told.job, spawned.job) == (c.Spawned, "2.1", "2.1")
+
+
 def test_a_detached_launch_is_acknowledged_when_a_node_has_it() -> None:
     head = HeadRig(4)
     head.client()

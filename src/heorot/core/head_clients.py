@@ -117,7 +117,7 @@ class HeadClients:
         self._context.to_client(caller.client, welcome)
 
     def _spawn(self, caller: Caller, ask: c.Spawn) -> None:
-        if ask.again and self._knows_launch(caller, ask):
+        if (ask.again or ask.receipt) and self._knows_launch(caller, ask):
             return
         if ask.receipt:
             self._take_back(caller, ask)

@@ -149,7 +149,7 @@ class Jobs:
     def take_back(self, caller: Caller, ask: c.Spawn) -> Job:
         """Take over a job that an earlier head has acknowledged, from its client's copy of the launch: perhaps no node
         has it. Its receipt was checked, and what was acknowledged is refused for no user's quota; only what is kept for
-        root stays so. Raises RequestError (``too-many-jobs``).
+        root stays so. Raises RequestError (``too-many-jobs``, or ``bad-request`` if another job has its key).
         """
         quota = self._context.jobs_quota
         held = sum(not job.done or job.client is not None for job in self.jobs.values())
@@ -157,7 +157,8 @@ class Jobs:
             raise RequestError("too-many-jobs", f"{held} {quota.what}, and the rest is kept for root")
         ticket = self._ticket(ask.job, caller, ask, ask.runs)
         job = self.adoptions.understood(ticket, seal_ticket(self._context.sign, ticket))
-        assert job is not None, "its key is of no other job: that was looked up before"
+        if job is None:
+            raise RequestError("bad-request", f"the key of job {ask.job} is that of another job of yours")
         job.tell_started = ask.tell_started
         return job
 
