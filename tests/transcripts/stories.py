@@ -41,9 +41,9 @@ STORIES = (
         ("pause",),
         "Head2 sleeps beyond its lease, and head1 is elected. The nodes leave the silent head at 12.1 s, and "
         "head1 takes over the two jobs that their users have left behind: they are over, and nobody has collected "
-        "them. When head2 wakes up, its keeper learns that the lease is gone, and ends its head. Then head1 "
-        "sleeps in its turn, and all is repeated in epoch 3. At the end somebody collects both jobs, with all "
-        "their statuses.",
+        "them. When head2 wakes up, head1 tells it at 13.4 s that it leads, and head2 ends. Then both sleep, and "
+        "nobody leads. Whoever wakes up first is elected, in epoch 3, and tells the other one, which ends. At the "
+        "end somebody collects both jobs, with all their statuses.",
     ),
     Story(
         "killed-between-words",
@@ -59,11 +59,10 @@ STORIES = (
         7,
         ("wall", "store_wall"),
         "Head2 leads, and is cut off from the store and from what would answer it. It acknowledges job 1.1 at 3.3 "
-        "s, but nothing that it sends reaches n1: no node has the launch. Its lease runs out, head1 is elected, "
-        "and n1 and n2 go over to it. What two other users ask head2 for is refused at 8.6 s, because another "
-        "head may lead. Head2 learns at 10.0 s, when the store answers again, that its lease is gone, and ends. "
+        "s, but nothing that it sends reaches n1: no node has the launch. Its lease runs out, and head1 is elected. "
+        "It reaches head2, and tells it at 4.6 s that it leads: head2 ends, though the store cannot tell it yet. "
         "User0 hands its launch to head1, with the receipt that it was given: the job is started under the same "
-        "id, once.",
+        "id, once, when n1 has gone over to head1.",
     ),
     Story(
         "sleeping-node",

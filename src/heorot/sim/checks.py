@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
     from heorot.sim.head_host import HeadHost
 
+TOLD_WITHIN_MS = 4_000
+"""So long after two heads that lead can reach each other, the former one has ended."""
+LOOK_AT_HEADS_US = 50_000
 NO_PROGRAM = (DISK_FULL, "no client that has the program")
 """Why a rank may fail whose program had to travel."""
 INVARIANTS = (
@@ -61,6 +64,8 @@ class Checks:
         self._epochs: dict[int, str] = {}
         """Who served in which epoch."""
         self._lost: dict[tuple[str, int], int] = {}
+        self._rivals: dict[tuple[int, int], int] = {}
+        """By the epochs of two heads that lead: since when they can reach each other."""
         self._was_up = False
         self._in_doubt: list[Job] = []
         """Jobs on the node that the head is about to give up."""
@@ -98,6 +103,25 @@ class Checks:
         self._epochs[host.epoch] = host.name
         if host.epoch == max(self._epochs):
             self.cluster.head = host
+
+    def look_at_heads(self) -> None:
+        """OneHead: no head goes on while a newer one could tell it; now and again."""
+        now_us, network = self.world.now_us, self.cluster.network
+        serving = [head for head in self.cluster.heads if head.machine is not None and head.reachable()]
+        together: dict[tuple[int, int], int] = {}
+        for former in serving:
+            for newer in serving:
+                ways = (former.name, newer.name), (newer.name, former.name)
+                if former.epoch < newer.epoch and all(network.blocked_until(*way) <= now_us for way in ways):
+                    pair = former.epoch, newer.epoch
+                    together[pair] = self._rivals.get(pair, now_us)
+                    if now_us - together[pair] > TOLD_WITHIN_MS * 1000:
+                        self.world.violated(
+                            "OneHead",
+                            f"{former.name} leads on in epoch {pair[0]} beside {newer.name} in epoch {pair[1]}",
+                        )
+        self._rivals = together
+        self.world.after(LOOK_AT_HEADS_US, self.look_at_heads)
 
     def before_head(self, machine: HeadMachine, event: HeadEvent) -> None:
         """Look before the head takes an event."""

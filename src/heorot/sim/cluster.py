@@ -161,6 +161,8 @@ class Cluster:
             world.after(world.between(0, 100_000), head.boot)
         for host in self.hosts:
             world.after(world.between(0, 300_000), host.start_space)
+        if len(self.heads) + len(self.spares) > 1:
+            self.checks.look_at_heads()
         span_us = max(settings.fault_span_ms, settings.job_span_ms) * 1000 + 100_000
         storm_us = max(START_US + span_us, round(settings.minutes * 60_000_000) - CALM_AFTER_US)
         for at_us in self._bursts(storm_us, span_us):

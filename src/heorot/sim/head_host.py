@@ -19,6 +19,7 @@ from heorot.core.machine import (
     ConnectFailed,
     FromClient,
     HeadEvent,
+    HeadHeard,
     HeadsKnown,
     Instruction,
     LinkClosed,
@@ -39,14 +40,14 @@ from heorot.core.nodeset import HEAD
 from heorot.sim.hosts import CLUSTER, LOCAL_DELAY_US, Timers, sign, verify
 from heorot.sim.images import VirtualCache
 from heorot.sim.keeper import Keeper
-from heorot.sim.network import Closed, End, Link
+from heorot.sim.network import Attempt, Closed, End, Link
 from heorot.sim.network import Received as OnReceived
 
 if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
 
 
-NODE_ONLY = (Remember, ToSpace, SendEncoded, Stop, Compare, MakeView)
+NODE_ONLY = (Remember, ToSpace, SendEncoded, Compare, MakeView)
 
 
 class HeadHost:
@@ -68,6 +69,8 @@ class HeadHost:
         self.epoch = 0
         self.ends: dict[int, End] = {}
         self.peers: dict[int, int] = {}
+        self.callers: dict[int, End] = {}
+        """From other heads."""
         self.clients: dict[int, End] = {}
         self.cache = VirtualCache(cluster, name)
         self.timers = Timers(self.world, lambda: self.clock, self._timer)
@@ -199,6 +202,8 @@ class HeadHost:
         self.machine = self.ambush = None
         self.timers.clear()
         network, world = self.cluster.network, self.world
+        for end in self.callers.values():
+            network.close(end)
         for end in self.ends.values():
             if closed is not None and world.chance(closed):
                 network.close(end)
@@ -215,6 +220,7 @@ class HeadHost:
                 end.open = False
                 network.cut(end.link, (world.between(10, 100_000 if closed is not None else 3_000_000), None))
         self.ends.clear()
+        self.callers.clear()
         self.peers.clear()
         self.clients.clear()
 
@@ -228,11 +234,31 @@ class HeadHost:
         """Take a connection from a node."""
         if self.machine is None:
             return None
+        if peer == HEAD:
+            return self._accept_head(link)
         end = End(self.cluster.network.number(), link, self._received, self._closed)
         self.ends[end.number] = end
         self.peers[end.number] = peer
         self.world.after(0, self._accepted, end, peer)
         return end
+
+    def _accept_head(self, link: Link) -> End:
+        """Take a connection from another head, which says that it leads: both compare their epochs."""
+        end = End(self.cluster.network.number(), link, self._from_head, lambda end, reason: None)
+        self.callers[end.number] = end
+        return end
+
+    def _from_head(self, end: End, payload: bytes) -> None:
+        self.do(self._compare, end, payload)
+
+    def _compare(self, end: End, payload: bytes) -> None:
+        hello = m.decode_link(payload)
+        assert isinstance(hello, m.Hello)
+        self.world.tell_message(self.name, f"<- {end.other.host} %s", hello, payload)
+        if self.machine is not None and end.number in self.callers:
+            answer = m.Hello(m.PROTOCOL_VERSION, m.OLDEST_PROTOCOL_VERSION, CLUSTER, HEAD, self.epoch, "sim")
+            self.cluster.network.send(end, m.encode(answer))
+            self.feed(HeadHeard(hello.epoch))
 
     def passes_to(self) -> str:
         """While it is on standby: to the leader, if it knows one."""
@@ -311,9 +337,26 @@ class HeadHost:
             latest_us = self.world.random.choice((0, 500, 5_000, 100_000))
             self.world.after(self.world.between(0, latest_us), self._fall, self.epoch)
 
-    def _refused(self, machine: HeadMachine, key: str) -> None:
-        if machine is self.machine:
-            self.feed(ConnectFailed(key, "refused"))
+    def _opened(self, attempt: Attempt, end: End, number: int) -> bool:
+        epoch, _, key = attempt.key.partition("|")
+        if self.machine is None or epoch != f"{self.epoch}":
+            return False
+        self.ends[end.number] = end
+        self.peers[end.number] = number
+        self.feed(LinkOpened(end.number, number, key))
+        return True
+
+    def _failed(self, attempt: Attempt, reason: str) -> None:
+        epoch, _, key = attempt.key.partition("|")
+        if self.machine is not None and epoch == f"{self.epoch}":
+            self.feed(ConnectFailed(key, reason))
+
+    def _stop(self, epoch: int, reason: str) -> None:
+        """The machine wants to end: its keeper sees that, and gives the lease up."""
+        if self.machine is not None and epoch == self.epoch:
+            self.world.tell(self.name, "ends: %s", reason)
+            self._end_machine(1.0)
+            self.keeper.head_died(1_000)
 
     def _fall(self, epoch: int) -> None:
         if epoch == self.epoch:
@@ -337,8 +380,14 @@ class HeadHost:
             elif isinstance(item, SetTimer):
                 self.timers.set(item.key, item.at_ms)
             elif isinstance(item, Connect):
-                # To another head: on standby it accepts nothing, and a deposed one learns from the store.
-                self.world.after(network.delay_us[1] * 2, self._refused, self.machine, item.key)
+                # To another head; one on standby accepts nothing.
+                attempt = Attempt(
+                    f"{self.epoch}|{item.key}", HEAD, 0, self._opened, self._failed, self._received, self._closed
+                )
+                attempt.source = self.name
+                network.connect(item.host, attempt, item.timeout_ms, True)
+            elif isinstance(item, Stop):
+                self.world.after(0, self.do, self._stop, self.epoch, item.reason)
             elif isinstance(item, Log):
                 self.world.tell(self.name, f"[{item.level}] %s", item.text)
             elif isinstance(item, CloseLink):

@@ -228,6 +228,11 @@ def _never_asks_a_standby(node: Any) -> None:
     node.uplink._try_next = try_next
 
 
+def _tells_no_other_head(head: Any) -> None:
+    """A new head leaves it to the store to tell the former one."""
+    head.rivals.announce = lambda: None
+
+
 NODE: dict[str, Callable[[Any], None]] = {
     "node-does-not-keep-the-heads": _does_not_keep_the_heads,
     "node-takes-any-list-of-heads": _takes_any_list_of_heads,
@@ -245,6 +250,7 @@ HEAD: dict[str, Callable[[Any], None]] = {
     "head-adopts-on-one-node-only": _adopts_on_one_node_only,
     "head-lets-nodes-stay-unplaced": _lets_nodes_stay_unplaced,
     "head-tells-of-heads-only-who-attaches": _tells_of_heads_only_who_attaches,
+    "head-tells-no-other-head": _tells_no_other_head,
 }
 STORE: dict[str, Callable[[Any], None]] = {
     "store-gives-the-epoch-out-again": _gives_the_epoch_out_again,
@@ -277,4 +283,7 @@ FOCUS: dict[str, dict[str, Any]] = {
     "head-acknowledges-input-before-it-is-kept": _INPUT,
     "head-forgets-the-input-of-adopted-jobs": _INPUT,
     "head-ignores-the-key": _CHANGES,
+    "head-tells-no-other-head": {
+        "heads": 2, "spare_heads": 0, "lease_ms": 1_000, "store_wall_weight": 20, "faults": 20, "fault_span_ms": 10_000,
+    },
 }  # fmt: skip

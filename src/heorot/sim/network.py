@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Protocol, TypeAlias
 
 from heorot.sim.world import World
@@ -20,10 +21,11 @@ Closed: TypeAlias = Callable[["End", str], None]
 class Link:
     """A connection; `alive` until it is cut or both ends are closed."""
 
-    __slots__ = ("alive", "delay_us", "held_until_us", "left", "name", "right", "us_per_kib")
+    __slots__ = ("alive", "delay_us", "held_until_us", "left", "name", "random", "right", "us_per_kib")
 
-    def __init__(self, name: str, delay_us: tuple[int, int], us_per_kib: int) -> None:
+    def __init__(self, name: str, delay_us: tuple[int, int], us_per_kib: int, random: Random) -> None:
         self.name = name
+        self.random = random
         self.delay_us = delay_us
         self.us_per_kib = us_per_kib
         self.alive = True
@@ -87,6 +89,13 @@ class Attempt:
     on_closed: Closed
     passed_on: bool = False
     """A head on standby is to pass it on."""
+    source: str = ""
+    """The head that connects; empty: the node `peer`."""
+
+    @property
+    def host(self) -> str:
+        """From where it comes."""
+        return self.source or f"n{self.peer}"
 
 
 class Network:
@@ -103,6 +112,8 @@ class Network:
         self._walls: dict[tuple[str, str], int] = {}
         """By source and destination: nothing passes before this time."""
         self._numbers = 0
+        self._between_heads = Random(f"between heads {world.seed}")
+        """What heads say to each other has chances of its own: the rest of a run does not depend on it."""
 
     def number(self) -> int:
         """Return a number that was never used before."""
@@ -118,7 +129,9 @@ class Network:
         us_per_kib: int | None = None,
     ) -> Link:
         """Return a new connection."""
-        link = Link(name, delay_us or self.delay_us, self.us_per_kib if us_per_kib is None else us_per_kib)
+        link = Link(
+            name, delay_us or self.delay_us, self.us_per_kib if us_per_kib is None else us_per_kib, self.world.random
+        )
         link.left = End(self.number(), link, *left)
         link.right = End(self.number(), link, *right)
         return link
@@ -144,18 +157,22 @@ class Network:
         """Try to connect; one of the attempt's callbacks is called within the timeout."""
         world = self.world
         attempt.deadline_us = world.now_us + timeout_ms * 1000
-        if not reachable or (self.refuse_rate and world.chance(self.refuse_rate)):
+        may_fail = self.refuse_rate and not attempt.source
+        if not reachable or (may_fail and world.chance(self.refuse_rate)):
             if not reachable or world.chance(0.3):
                 world.at(attempt.deadline_us, attempt.on_failed, attempt, "timeout")
             else:
                 world.after(world.between(*self.delay_us), attempt.on_failed, attempt, "reset")
             return
-        world.after(world.between(*self.delay_us) * 2, self._arrive, host, attempt)
+        world.after(_between(self._random_of(attempt), self.delay_us) * 2, self._arrive, host, attempt)
+
+    def _random_of(self, attempt: Attempt) -> Random:
+        return self._between_heads if attempt.source else self.world.random
 
     def _arrive(self, host: str, attempt: Attempt) -> None:
         world = self.world
         number, listener = self.listeners[host]
-        source = f"n{attempt.peer}"
+        source = attempt.host
         blocked_us = max(self.blocked_until(source, host), self.blocked_until(host, source))
         if not listener.reachable() or blocked_us > world.now_us:
             world.at(attempt.deadline_us, attempt.on_failed, attempt, "timeout")
@@ -166,17 +183,18 @@ class Network:
             if not listener.reachable():
                 world.at(attempt.deadline_us, attempt.on_failed, attempt, "timeout")
                 return
-        link = Link(f"n{attempt.peer}-{host}", self.delay_us, self.us_per_kib)
+        random = self._random_of(attempt)
+        link = Link(f"{source}-{host}", self.delay_us, self.us_per_kib, random)
         link.left = End(self.number(), link, attempt.on_received, attempt.on_closed)
         link.left.open = False
         accepted = listener.accept(attempt.peer, link)
         if accepted is None:
-            world.after(world.between(*self.delay_us), attempt.on_failed, attempt, "refused")
+            world.after(_between(random, self.delay_us), attempt.on_failed, attempt, "refused")
             return
         link.right = accepted
         link.left.host, link.right.host = source, host
         self.links[accepted.number] = link
-        world.after(world.between(*self.delay_us), self._opened, attempt, link, number)
+        world.after(_between(random, self.delay_us), self._opened, attempt, link, number)
 
     def _opened(self, attempt: Attempt, link: Link, number: int) -> None:
         if not link.alive or not link.right.open:
@@ -198,7 +216,7 @@ class Network:
             return
         world, to = self.world, end.other
         low, high = link.delay_us
-        at_us = world.now_us + low + int(world.random.random() * (high - low + 1))
+        at_us = world.now_us + low + int(link.random.random() * (high - low + 1))
         if at_us < link.held_until_us:
             at_us = link.held_until_us
         if self._walls and end.host:
@@ -228,7 +246,7 @@ class Network:
         to = end.other
         self._forget(end.link)
         if end.link.alive and to.open:
-            at_us = max(to.control_us, to.bulk_us, self.world.now_us + self.world.between(*end.link.delay_us))
+            at_us = max(to.control_us, to.bulk_us, self.world.now_us + _between(end.link.random, end.link.delay_us))
             at_us = max(at_us, self.blocked_until(end.host, to.host))
             self.world.at(at_us, self._notice, to, reason)
 
@@ -250,3 +268,8 @@ class Network:
 
     def _forget(self, link: Link) -> None:
         self.links.pop(link.right.number, None)
+
+
+def _between(random: Random, of_us: tuple[int, int]) -> int:
+    low, high = of_us
+    return low + int(random.random() * (high - low + 1))
