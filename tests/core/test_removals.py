@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from heorot.core import client_messages as c
 from heorot.core import messages as m
-from heorot.core.machine import CloseLink, LinkClosed, LinkOpened, Log, NodesRemoved, Received, Send
+from heorot.core.machine import CloseLink, LinkClosed, LinkOpened, Log, NodesRemoved, Received, Send, TimerFired
 from heorot.core.nodeset import NodeSet
 from heorot.core.tickets import seal_placement
 from tests.core.rigs import CLUSTER, LEFT, RIGHT, HeadRig, NodeRig, hello, placement, relay, sign
@@ -293,3 +295,37 @@ def test_a_node_goes_below_no_former_holder_of_a_number() -> None:
     node.give(LinkOpened(70, 2, wanted.key, K1))
     assert node.closed(70)
     assert node.machine.uplink.link is None
+
+
+def test_a_node_that_was_removed_sends_away_who_stands_below_it() -> None:
+    node = relay()
+    node.give(Received(node.uplink, m.Refused("removed", "n0 was removed from the cluster")))
+    for link in (LEFT, RIGHT):
+        assert [message.code for message in node.to(link) if isinstance(message, m.Refused)] == ["not-placed-here"]
+        assert node.closed(link)
+    # Whoever comes with an old place is told to ask the head for another one.
+    node.looked()
+    node.give(LinkOpened(60, 3))
+    assert [message.code for message in node.to(60) if isinstance(message, m.Refused)] == ["not-placed-here"]
+    # If it belongs to the cluster again, so do they.
+    node.looked()
+    node.give(TimerFired("retry"))
+    node.attach()
+    node.child(3, 61)
+    assert not node.closed(61)
+
+
+def test_a_job_that_its_client_hands_over_has_no_rank_on_a_node_that_was_removed() -> None:
+    former = HeadRig(2)
+    for node in (0, 1):
+        attached(former, node, [])
+    former.client()
+    ask = c.Spawn(1, "n[0-1]", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], False, key=b"k" * 16)
+    former.ask(ask)
+    (spawned,) = [message for message in former.told() if isinstance(message, c.Spawned)]
+    head = HeadRig(2, epoch=2)
+    remove(head, 1)
+    attached(head, 0, [])
+    head.client()
+    head.ask(replace(ask, again=True, job=spawned.job, runs=spawned.runs, receipt=spawned.receipt))
+    assert head.machine.jobs.jobs[spawned.job].live_ranks_on(1) == []

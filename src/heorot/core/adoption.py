@@ -23,6 +23,7 @@ from heorot.core import messages as m
 from heorot.core.errors import SecurityError
 from heorot.core.job import Job, nodes_of
 from heorot.core.machine import Send
+from heorot.core.neighbours import removal
 from heorot.core.nodeset import NodeSet
 from heorot.core.quota import Ledger
 from heorot.core.stdin_feed import TAKES_NO_MORE
@@ -216,7 +217,11 @@ class Adoptions:
     def _put_right(self, job: Job, adoption: Adoption) -> None:
         context = self._context
         absent: list[NodeRecord] = []
-        for number in job.node_set:
+        removed = NodeSet(job.node_set.mask & context.members.removed)
+        for number in removed:
+            # Its ranks are over, whoever has brought the job: a node, or its client.
+            self._jobs.node_gone(number, removal(number))
+        for number in job.node_set - removed:
             record = context.members.record(number)
             item = adoption.held.get(number)
             if item is not None and record.link is not None:

@@ -24,6 +24,8 @@ class ChildLinks:
         self._children = children
         self._reports = reports
         self._images = images
+        self._dismissed = False
+        """A head has said that this node was removed from the cluster: nobody finds a way to a head through it."""
 
     # ------------------------------------------------------------------ downward
 
@@ -53,6 +55,9 @@ class ChildLinks:
         if event.peer == HEAD:
             self._context.refuse(event.link, "not-a-node", "a head has no place below a node")
             return
+        if self._dismissed:
+            self._context.refuse(event.link, "not-placed-here", removal(self._context.config.node), "debug")
+            return
         if len(self._children.by_link) >= MAX_CHILDREN:
             text = f"n{self._context.config.node} has {MAX_CHILDREN} children already"
             self._context.refuse(event.link, "too-many-children", text)
@@ -70,6 +75,17 @@ class ChildLinks:
     def _close(self, link: int, why: str) -> None:
         self._context.emit(CloseLink(link, why))
         self.closed(link)
+
+    def dismiss(self) -> None:
+        """This node was removed from the cluster: who is below it goes elsewhere, and forgets that it belongs here."""
+        self._dismissed = True
+        for child in list(self._children.by_link.values()):
+            self._context.refuse(child.link, "not-placed-here", removal(self._context.config.node))
+            self.closed(child.link)
+
+    def welcome(self) -> None:
+        """There is a way up again."""
+        self._dismissed = False
 
     def bar(self, barred: m.Barred) -> None:
         """Let these nodes, and no others, in no more, and those that are here go."""

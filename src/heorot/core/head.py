@@ -253,7 +253,6 @@ class HeadMachine:
             self.listed.kept(self.members.records[up.node], payload)
         elif isinstance(payload, m.LaunchCopy):
             self.jobs.take_copy(up.node, payload)
-            self.removals.adopted(payload.job)
             self.settling.heard()
         else:
             self._space_gone(self.members.records[up.node], payload)

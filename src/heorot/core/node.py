@@ -76,7 +76,7 @@ from heorot.core.message_tags import (
     TAG_REPORT,
     TAG_TELL_HEADS,
 )
-from heorot.core.neighbours import incompatibility, removal
+from heorot.core.neighbours import REMOVED, incompatibility, removal
 from heorot.core.node_config import NodeConfig
 from heorot.core.node_context import NodeContext
 from heorot.core.node_images import KEEP_TIMER, NodeImages
@@ -272,6 +272,8 @@ class NodeMachine:
             self.context.log("warning", f"{self.uplink.parent_name} refuses this node: {message.text}")
             assert self.uplink.link is not None
             self.context.emit(CloseLink(self.uplink.link, "refused"))
+            if message.code == REMOVED and self.uplink.parent == HEAD:
+                self._child_links.dismiss()
             self.context.out += self.uplink.refused(message.code, self.context.now_ms)
         elif isinstance(message, m.Pong):
             if self.uplink.attached:
@@ -300,6 +302,7 @@ class NodeMachine:
                 return
             if not self.epochs.has_kept(hello.epoch, lambda: self._greeted(hello)):
                 return
+        self._child_links.welcome()
         lease_ms = hello.lease_ms if self.uplink.parent == HEAD else 0
         self.context.out += self.uplink.greeted(self.context.now_ms, hello.epoch, lease_ms, hello.version)
         self._set_headless(hello.headless and self.uplink.parent != HEAD)

@@ -122,11 +122,3 @@ class Removals:
         self._context.log("debug", f"n{link.peer} brings n{node}, which was removed")
         if link.mask:
             self.tell(link.mask)
-
-    def adopted(self, job_id: str) -> None:
-        """A job of an earlier head was taken over: its ranks on nodes that were removed meanwhile are over."""
-        job = self._jobs.jobs.get(job_id)
-        if job is not None:
-            for node in job.node_set:
-                if self.has(node):
-                    self._jobs.node_gone(node, removal(node))
