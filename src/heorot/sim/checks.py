@@ -38,6 +38,7 @@ INVARIANTS = (
     "OneAnswer",
     "TableTrue",
     "HeadsTold",
+    "StaysOut",
     "Bounded",
     "ImageExact",
     "NoStray",
@@ -47,6 +48,7 @@ INVARIANTS = (
 """`AtMostOnceLaunch`: of the jobs with one client's key, one at most ever starts a process.
 `ImageExact`: what a cache keeps, and what a process is started from, is what the client offered.
 `HeadsTold`: after the network heals, every node keeps the list of the heads that there are to be.
+`StaysOut`: a node that was removed is attached nowhere that knows of it, and its ranks are over.
 `OneAnswer`: a request gets exactly one answer. `Peace`: no honest message is taken for a breach of the protocol.
 `NoCrash`: no machine raises anything."""
 
@@ -152,10 +154,22 @@ class Checks:
                 self.truth.given_up[record.node] = self.truth.given_up.get(record.node, 0) + 1
                 if self.cluster.calm and not self.cluster.hosts[record.node].retired:
                     self.world.violated("TableTrue", f"n{record.node} is given up in a network without faults")
+        if machine.members.removed:
+            self._stays_out(machine)
         latest = m.job_order(machine.jobs.latest)
         for sequence in range(self._launched.get(latest[0], 0) + 1, latest[1] + 1):
             self._launch(machine, f"{latest[0]}.{sequence}")
         self._launched[latest[0]] = latest[1]
+
+    def _stays_out(self, machine: HeadMachine) -> None:
+        """StaysOut: no way to a removed node, and nobody waits for what runs there."""
+        removed = machine.members.removed
+        if machine.members.attached_mask & removed:
+            self.world.violated("StaysOut", f"{NodeSet(machine.members.attached_mask & removed)} is attached again")
+        for job in machine.jobs.jobs.values():
+            for node in NodeSet(job.node_set.mask & removed):
+                if job.live_ranks_on(node):
+                    self.world.violated("StaysOut", f"{job.id} has ranks on n{node}, which was removed")
 
     def _launch(self, machine: HeadMachine, job_id: str) -> None:
         job = machine.jobs.jobs[job_id]
@@ -175,7 +189,10 @@ class Checks:
 
     def _may_be_killed(self, job: str, rank: int) -> bool:
         known = self.truth.jobs[job]
-        return known.unwanted or known.released or (job, rank) in self.truth.lost or self._superseded(known)
+        is_removed = known.nodes[rank] in self.cluster.removed
+        return (
+            known.unwanted or known.released or is_removed or (job, rank) in self.truth.lost or self._superseded(known)
+        )
 
     def _superseded(self, known: JobTruth) -> bool:
         """Say whether the same launch was acknowledged as another job, without the nodes that were given up."""
@@ -282,7 +299,7 @@ class Checks:
         died = space is None or space.incarnation != known.incarnations[node]
         away = self.truth.given_up.get(node, 0) > known.given_up.get(node, 0)
         interrupted = self.cluster.head.epoch > int(job.split(".")[0])
-        if not (died or away or interrupted):
+        if not (died or away or interrupted or node in self.cluster.removed):
             self.world.violated(
                 "ExitOnce", f"{job} r{rank} is said to be lost with n{node}, which was there all the time"
             )
@@ -293,7 +310,8 @@ class Checks:
         What a former head gave up and a new one finds alive goes on, and is in the table.
         """
         for (job, rank), epoch in self._lost.items():
-            if epoch == self.cluster.head.epoch and self.runs(job, rank):
+            is_removed = self.truth.jobs[job].nodes[rank] in self.cluster.removed
+            if epoch == self.cluster.head.epoch and self.runs(job, rank) and not is_removed:
                 self.world.violated("NoStray", f"{job} r{rank} was said to be lost, and runs")
 
     def runs(self, job: str, rank: int) -> bool:
@@ -328,7 +346,8 @@ class Checks:
             return True
         if error.code not in ("no-such-job", "collected"):
             self.world.violated("OneAnswer", f"attaching to {job} is refused: {error.code} {error.message}")
-        holders = [host.node for host in self.cluster.hosts if host.space and job in host.space.machine.jobs]
+        hosts = [host for host in self.cluster.hosts if host.node not in self.cluster.removed]
+        holders = [host.node for host in hosts if host.space and job in host.space.machine.jobs]
         if error.code == "no-such-job" and holders and not self._forgotten(job):
             if self.cluster.calm or any(self._should_be_known(holder) for holder in holders):
                 self.world.violated("NoLostJob", f"the head does not know {job}, which nodes {holders} hold")
@@ -360,16 +379,22 @@ class Checks:
         """Say whether a job that was acknowledged cannot be gone: none of its nodes has died since its launch."""
         if self.cluster.settings.max_finished_jobs <= len(self.truth.jobs):
             return False
-        spaces = {host.node: host.space.incarnation for host in self.cluster.hosts if host.space is not None}
+        spaces = self._spaces()
         return all(spaces.get(node) == incarnation for node, incarnation in known.incarnations.items())
 
     def _could_go_on(self, job: str) -> bool:
         """Say whether anything of the job must be left: a rank was started, and its node has not died since."""
         if self.cluster.settings.max_finished_jobs <= len(self.truth.jobs):
             return False
-        spaces = {host.node: host.space.incarnation for host in self.cluster.hosts if host.space is not None}
+        spaces = self._spaces()
         ranks = [self.truth.ranks.get((job, rank)) for rank in range(len(self.truth.jobs[job].nodes))]
         return any(rank is not None and spaces.get(rank.node) == rank.incarnation for rank in ranks)
+
+    def _spaces(self) -> dict[int, int]:
+        """Return the incarnations of the nodes that belong to the cluster and live."""
+        removed = self.cluster.removed
+        hosts = [host for host in self.cluster.hosts if host.space is not None and host.node not in removed]
+        return {host.node: host.space.incarnation for host in hosts if host.space is not None}
 
     # ------------------------------------------------------------------ bounds, now and then
 

@@ -106,6 +106,8 @@ class Cluster:
         self.head = self.heads[0]
         """Of those that served, the one with the highest epoch."""
         self.hosts = [NodeHost(self, node) for node in range(settings.nodes)]
+        self.removed: list[int] = []
+        """Nodes that were removed from the cluster; their hosts go on as if nothing had happened."""
         self.clients: list[Client] = []
         self.faults = Faults(self)
         self.calm = False

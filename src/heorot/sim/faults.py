@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "ambush", "keeper", "host", "pause", "switch",
-    "wall", "store_wall", "store", "ghost", "client", "add_head", "remove_head", "doze",
+    "wall", "store_wall", "store", "ghost", "client", "add_head", "remove_head", "doze", "remove_node",
 )  # fmt: skip
 
 
@@ -71,6 +71,7 @@ class Faults:
             "add_head": self._add_head,
             "remove_head": self._remove_head,
             "doze": self._doze,
+            "remove_node": self._remove_node,
         }
         acts[kind]()
 
@@ -134,6 +135,18 @@ class Faults:
             self._after_ms(50, 8_000, host.wake)
         if self.world.chance(0.7):
             self._after_ms(0, 500, self._kill_head)
+
+    def _remove_node(self) -> None:
+        """Remove a node while it runs, or while it is away: each head's host hears of it in its own time."""
+        host = self._host()
+        cluster = self.cluster
+        if host.retired or 4 * len(cluster.removed) >= len(cluster.hosts) - 1:
+            return
+        self.world.tell("fault", "%s is removed from the cluster", host.name)
+        host.retired = True
+        cluster.removed.append(host.node)
+        for head in [*cluster.heads, *cluster.spares]:
+            self._after_ms(0, 1_000, head.hear_of_removal, host.node)
 
     def _isolate(self) -> None:
         host = self._host()

@@ -26,6 +26,7 @@ from heorot.core.machine import (
     LinkOpened,
     Log,
     MakeView,
+    NodesRemoved,
     Received,
     Remember,
     Send,
@@ -72,6 +73,8 @@ class HeadHost:
         self.callers: dict[int, End] = {}
         """From other heads."""
         self.clients: dict[int, End] = {}
+        self.registry: list[int] = []
+        """The nodes that were removed, as far as this host has heard; it is on its disk."""
         self.cache = VirtualCache(cluster, name)
         self.timers = Timers(self.world, lambda: self.clock, self._timer)
         self.keeper = cluster.mutate(Keeper(self))
@@ -155,6 +158,17 @@ class HeadHost:
         self.machine = self.cluster.mutate(HeadMachine(config, sign, verify))
         self.cache.begin(self.feed, lambda link, message: self._perform([Send(link, message, True)]))
         self._perform(self.machine.start(self.clock.now_ms))
+        if self.registry:
+            self.feed(NodesRemoved(tuple(self.registry)))
+
+    def hear_of_removal(self, node: int) -> None:
+        """The registry of nodes says that this one was removed."""
+        self.registry.append(node)
+        self.do(self._tell_of_removals)
+
+    def _tell_of_removals(self) -> None:
+        if self.machine is not None:
+            self.feed(NodesRemoved(tuple(self.registry)))
 
     def tell_head(self, news: HeadsKnown) -> None:
         """Hand the keeper's word to the head, if it is there."""

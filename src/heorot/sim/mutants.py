@@ -146,6 +146,16 @@ def _reuses_question_numbers(head: Any) -> None:
     head.requests._next_query = 1
 
 
+def _lets_removed_nodes_in(head: Any) -> None:
+    """A removed node is refused once, and not when it comes again."""
+    head.removals.has = lambda node: False
+
+
+def _bars_nobody(node: Any) -> None:
+    """A relay goes on letting in whom the head has removed."""
+    node._child_links.bar = lambda barred: None
+
+
 def _never_rebalances(head: Any) -> None:
     """Nodes stay where the storm has blown them."""
     head._rebalance_soon = lambda: None
@@ -194,6 +204,7 @@ NODE: dict[str, Callable[[Any], None]] = {
     "node-waits-for-reports-forever": _waits_for_reports_forever,
     "node-asks-no-inventory": _asks_no_inventory,
     "node-passes-no-counts-on": _passes_no_counts_on,
+    "node-bars-nobody": _bars_nobody,
 }
 HEAD: dict[str, Callable[[Any], None]] = {
     "head-ignores-incarnations": _ignores_incarnations,
@@ -204,6 +215,7 @@ HEAD: dict[str, Callable[[Any], None]] = {
     "head-repeats-statuses": _repeats_statuses,
     "head-reuses-question-numbers": _reuses_question_numbers,
     "head-never-rebalances": _never_rebalances,
+    "head-lets-removed-nodes-in": _lets_removed_nodes_in,
 }
 NAMES = (
     *SPACE,
@@ -223,6 +235,8 @@ FOCUS: dict[str, dict[str, Any]] = {
     "space-forgets-released-jobs": {"head_weight": 4, "cut_weight": 4, "faults": 40},
     "node-obeys-any-epoch": {"head_weight": 8, "ghost_weight": 8, "faults": 40},
     "head-reuses-question-numbers": {"head_weight": 8, "signal_rate": 1.0, "jobs": 25},
+    "head-lets-removed-nodes-in": {"remove_node_weight": 20, "nodes": 12},
+    "node-bars-nobody": {"remove_node_weight": 20, "nodes": 16, "fanout": 2},
     **failover.FOCUS,
     **launches.FOCUS,
     **images.FOCUS,

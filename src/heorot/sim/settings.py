@@ -86,6 +86,8 @@ class Settings:
     """Another host becomes a head."""
     remove_head_weight: int = 0
     """A head that does not lead is removed for good."""
+    remove_node_weight: int = 0
+    """A node is removed from the cluster, which goes on running and comes again and again."""
     client_weight: int = 2
     """A client dies."""
     doze_weight: int = 0
@@ -146,6 +148,7 @@ def draw(seed: int) -> Settings:
     settings.swarm_gain_ms = random.choice((0, 0, 200))
     settings.cache_full_rate = random.choice((0.0, 0.0, 0.1))
     settings.spare_heads = random.choice((0, 1, 2, 4))
+    settings.remove_node_weight = Random(f"removed nodes {seed}").choice((0, 0, 0, 1, 3))
     if settings.spare_heads:
         settings.add_head_weight, settings.remove_head_weight = random.choice((1, 2)), random.choice((0, 1, 2))
     settings.doze_weight = random.choice((0, 0, 1, 3))
