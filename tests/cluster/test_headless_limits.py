@@ -118,7 +118,8 @@ def test_an_agent_that_was_restarted_without_a_head_refuses_a_lower_epoch_than_i
             await_that(lambda node=node, refusal=refusal: refusal in log_of(made, node), refusal)  # type: ignore[misc]
         status: dict[str, Any] = made.status()
         assert status["epoch"] == 1
-        assert [node["state"] for node in status["nodes"]] == ["down"] * 3
+        # While it is new, it cannot tell; then it takes them for lost.
+        assert {node["state"] for node in status["nodes"]} <= {"unknown", "down"}
         assert [node_ps(made, node)["epoch"] for node in range(3)] == [3] * 3
         # It is mended by what the documents say: the highest epoch of the cluster, where the head's host keeps it.
         made.check("heorot", "head", "stop", "h0")

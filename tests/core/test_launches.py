@@ -228,7 +228,7 @@ def test_words_for_states_wait_for_a_new_head_to_settle_and_name_the_silent() ->
     rows, resolved = (message for message in head.told() if isinstance(message, c.Result))
     assert [(row["name"], row["state"], row["silent"]) for row in rows.value] == [
         ("n0", "up", False),
-        ("n1", "down", True),
+        ("n1", "unknown", True),
     ]
     assert resolved.value == [0]
     (query,) = [query for _, query in head.commands(m.Query)]

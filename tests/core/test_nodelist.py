@@ -99,7 +99,10 @@ def test_reads(text: str, nodes: list[int]) -> None:
         ("٣", r"is not a node number"),
         ("1048576", r"a node number is at most 1048575"),
         ("9" * 100_000, r"a node number is at most"),
-        ("hup", r"'hup' is neither a node nor a state; the cluster has n.*the states are down, .*pwroff, draining"),
+        (
+            "hup",
+            r"'hup' is neither a node nor a state; the cluster has n.*the states are down, .*pwroff, unknown, draining",
+        ),
         ("notabit", r"neither a node nor a state"),
         ("n0&", r"missing after '&'"),
         ("n0,!", r"missing after '!'"),

@@ -56,8 +56,8 @@ def test_a_node_is_reached_by_one_way_only() -> None:
     members.route(record, right)
     assert (left.mask, right.mask, record.link) == (0, 0b100, 11)
     assert members.attached_mask == 0b100
-    assert members.detach(0b100, 5) == [record]
-    assert (right.mask, record.link, record.detached_at_ms) == (0, None, 5)
+    assert members.detach(0b100, 5, 3) == [record]
+    assert (right.mask, record.link, record.detached_at_ms, record.heard_at_ms) == (0, None, 5, 3)
 
 
 def test_an_unknown_node_with_a_valid_certificate_gets_a_record_in_its_place() -> None:

@@ -181,6 +181,11 @@ def test_the_active_head_s_host_vanishes_and_jobs_and_commands_go_on(heads: Head
             eventually("the nodes have come", lambda: states(second) == UP)
             done = second.run("bpsh", "-a", "echo", "again", **there)
             assert (done.returncode, done.stdout.split()) == (0, ["again"] * 3), done.stderr
+            # The former head hears nobody, does not know who leads, and claims nothing.
+            eventually("the former head says that it is alone", lambda: set(states(first).values()) == {"unknown"})
+            shown = first.run("heorot", "status", **here).stdout
+            assert "\nThis head has had no contact with any node for " in shown
+            assert status_of(first)["contact"]["lost"] == [0, 1, 2]
             # The former head's host is back: its head is on standby, and passes clients on.
             network.unplug(first, back=True)
             eventually("the first host is on standby", lambda: roles(first) == {"h0": "standby", "h1": "active"})
@@ -209,9 +214,11 @@ def test_the_active_head_s_host_vanishes_and_jobs_and_commands_go_on(heads: Head
         meanwhile = [pool.submit(ask) for _ in range(3)]
         done = second.run("heorot", "head", "switch", "--dir", second.directory, "h0")
         meanwhile += [pool.submit(ask) for _ in range(5)]
-        answers = [(answer.result().returncode, answer.result().stdout) for answer in meanwhile]
+        answers = [answer.result() for answer in meanwhile]
     assert done.returncode == 0, done.stderr
-    assert answers == [(0, "meanwhile\n")] * 8
+    assert [(one.returncode, one.stdout) for one in answers] == [(0, "meanwhile\n")] * 8, [
+        one.stderr for one in answers
+    ]
     eventually("the nodes are at the first head", lambda: states(second) == all_up and roles(second)["h0"] == "active")
     done = second.run("bpsh", "-a", "echo", "again", **there)
     assert (done.returncode, done.stdout.split()) == (0, ["again"] * 4), done.stderr

@@ -116,6 +116,9 @@ def _summary(status: dict[str, Any]) -> str:
         )
         if store.get("problem"):
             lines.append(f"{store['problem']}\n")
+    if status.get("contact", {}).get("text"):
+        text = status["contact"]["text"]
+        lines.append(f"\n{text[0].upper()}{text[1:]}.\n")
     lines += _head_list(status.get("head_list", {}))
     from heorot.cli.local_daemons import problems_of
 
@@ -127,7 +130,7 @@ def _summary(status: dict[str, Any]) -> str:
         by_state.setdefault(node["state"], []).append(node["id"])
     rows = [(state, len(numbers), fold_nodes(numbers)) for state, numbers in sorted(by_state.items(), reverse=True)]
     lines.append("\n" + render(("STATE", "COUNT", "NODES"), rows, "COUNT"))
-    unseen = [node["id"] for node in nodes if node["state"] == "down" and not node["seen"] and not node["silent"]]
+    unseen = [node["id"] for node in nodes if node["state"] == "down" and not node.get("seen") and not node["silent"]]
     if unseen:
         have = "has" if len(unseen) == 1 else "have"
         lines.append(f"\n{fold_nodes(unseen)} {have} not been seen since this head leads (epoch {status['epoch']}).\n")

@@ -159,7 +159,7 @@ class HeadMachine:
         self.images.link_lost(link.link)
         if gone:
             self.context.log("info", f"the link to n{link.peer} is gone ({reason}): {NodeSet(gone)} detached")
-            self._detach(gone)
+            self._detach(gone, link.heard_at_ms)
 
     def _close_link(self, link: NodeLink, reason: str) -> None:
         self.context.out.append(CloseLink(link.link, reason))
@@ -336,8 +336,9 @@ class HeadMachine:
         self.jobs.node_gone(record.node, why)
         self.requests.node_gone(record.node)
 
-    def _detach(self, mask: int) -> None:
-        for record in self.members.detach(mask, self.context.now_ms):
+    def _detach(self, mask: int, heard_at_ms: int | None = None) -> None:
+        now_ms = self.context.now_ms
+        for record in self.members.detach(mask, now_ms, now_ms if heard_at_ms is None else heard_at_ms):
             self.attachments.way_lost(record.node)
             if record.state == "up":
                 self.context.await_somebody(f"grace:{record.node}", self.config.node_grace_ms)

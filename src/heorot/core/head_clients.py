@@ -7,6 +7,7 @@ from collections.abc import Callable
 from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.chunks import DIGEST_BYTES
+from heorot.core.contact import Contact, contact_of
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head_context import Caller, HeadContext
 from heorot.core.head_images import HeadImages
@@ -15,7 +16,7 @@ from heorot.core.jobs import Jobs
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.receipts import VALID_MS
-from heorot.core.requests import Requests
+from heorot.core.requests import NOBODY, Requests
 from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling, unheard
 
 
@@ -315,19 +316,30 @@ class HeadClients:
         self._context.to_client(caller.client, c.Result(ask.request, nodes))
 
     def _status(self, caller: Caller, ask: c.Status) -> None:
-        self._context.to_client(caller.client, c.Result(ask.request, self._requests.status_json(self.settling.unknown)))
+        contact = contact_of(self._context)
+        silent = self.settling.unknown
+        status = self._requests.status_json(silent, self._untold(silent, contact), contact)
+        self._context.to_client(caller.client, c.Result(ask.request, status))
 
-    def _selected(self, nodes: str) -> list[int]:
+    def _untold(self, silent: NodeSet, contact: Contact) -> NodeSet:
+        """Return the nodes whose state this head cannot tell: it is new, or may not lead any more."""
+        records = self._members.records
+        return NodeSet.of(node for node in silent if records[node].state == "down") | contact.unknown
+
+    def _selected(self, nodes: str, unknown: NodeSet = NOBODY) -> list[int]:
         """Return the nodes that a question is about: none is an answer, too."""
-        return self._requests.select(nodes, "list")[0]
+        return self._requests.select(nodes, "list", unknown)[0]
 
     def _list_nodes(self, caller: Caller, ask: c.ListNodes) -> None:
         self.settling.require()
-        nodes = self._selected(ask.nodes) if ask.nodes else self._members.known.numbers()
+        contact, silent = contact_of(self._context), self.settling.unknown
+        unknown = self._untold(silent, contact)
+        nodes = self._selected(ask.nodes, unknown) if ask.nodes else self._members.known.numbers()
         self.settling.tell_unknown(caller, ask.request)
-        rows = self._context.send_rows(
-            caller.client, ask.request, self._requests.nodes_json(nodes, self.settling.unknown)
-        )
+        if contact.lost:
+            self._context.to_client(caller.client, c.Notice(ask.request, contact.text, contact.lost.ranges()))
+        rows = self._requests.nodes_json(nodes, silent, unknown)
+        rows = self._context.send_rows(caller.client, ask.request, rows)
         self._context.to_client(caller.client, c.Result(ask.request, rows))
 
     def _list_processes(self, caller: Caller, ask: c.ListProcesses) -> None:

@@ -51,6 +51,8 @@ class NodeRecord:
     taken: int = 0
     """When, in the sequence of events, its newest `Attach` was taken."""
     detached_at_ms: int = 0
+    heard_at_ms: int = 0
+    """When something has come over its last way, as far as that is known; of a node that is detached."""
     admitted: int | None = None
     """The incarnation that `admitted_after` is about."""
     admitted_after: str = "0.0"
@@ -196,13 +198,14 @@ class Membership:
         link.mask |= bit
         record.link = link.link
 
-    def detach(self, mask: int, now_ms: int) -> list[NodeRecord]:
-        """Note that these nodes cannot be reached; return their records."""
+    def detach(self, mask: int, now_ms: int, heard_at_ms: int) -> list[NodeRecord]:
+        """Note that these nodes cannot be reached, and were heard of last at that time; return their records."""
         gone: list[NodeRecord] = []
         for node in NodeSet(mask):
             record = self.records[node]
             record.link = None
             record.detached_at_ms = now_ms
+            record.heard_at_ms = heard_at_ms
             gone.append(record)
         for link in self.links.values():
             link.mask &= ~mask

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from heorot.core.errors import NodeListError
 from heorot.core.nodeset import HEAD, MAX_NODES, NodeSet
 
-NODE_STATES = ("down", "boot", "up", "error", "unavailable", "reboot", "halt", "pwroff")
-"""The states that Heorot itself sets; an administrator may set others, of up to 15 characters."""
+NODE_STATES = ("down", "boot", "up", "error", "unavailable", "reboot", "halt", "pwroff", "unknown")
+"""The states that Heorot itself sets or shows; an administrator may set others, of up to 15 characters."""
 MAX_ENTRIES = 1 << 18
 """No list yields more entries: twice the ranks that a job may have."""
 MAX_TEXT = 128 * 1024

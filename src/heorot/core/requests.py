@@ -13,6 +13,7 @@ from typing import Any
 from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core import nodelist
+from heorot.core.contact import UNKNOWN, Contact
 from heorot.core.errors import NodeListError, RequestError
 from heorot.core.head_context import Caller, HeadContext
 from heorot.core.head_list import head_list_json, heads_json
@@ -20,6 +21,7 @@ from heorot.core.job import Job
 from heorot.core.jobs import Jobs
 from heorot.core.nodeset import HEAD, NodeSet
 
+NOBODY = NodeSet()
 MAX_PIDS = 16_384
 """In one request: every node that may have one of them gets the list."""
 
@@ -57,8 +59,10 @@ class Requests:
             nodes = nodes if len(nodes) <= 60 else f"{nodes[:57]}..."
             raise RequestError("no-nodes", f"no node is selected by {nodes!r}" if select == "list" else "no node is up")
 
-    def select(self, nodes: str, select: str) -> tuple[list[int], bool]:
+    def select(self, nodes: str, select: str, unknown: NodeSet = NOBODY) -> tuple[list[int], bool]:
         """Return the nodes that a client names, which may be none, and whether that depends on the states of nodes.
+
+        Nodes whose state is said to be `unknown` are in no other.
 
         Raises
         ------
@@ -71,15 +75,15 @@ class Requests:
         if select == "notdown":
             return [node for node in members.known if members.records[node].state != "down"], True
         if select == "list":
-            return self._parse(nodes)
+            return self._parse(nodes, unknown)
         raise RequestError("bad-request", f"unknown selection {select!r}: list, up or notdown")
 
-    def _parse(self, text: str) -> tuple[list[int], bool]:
+    def _parse(self, text: str, unknown: NodeSet = NOBODY) -> tuple[list[int], bool]:
         members = self._context.members
         records = members.records
         view = nodelist.NodeView(
             known=members.known,
-            states={node: records[node].state for node in members.known},
+            states={node: records[node].state for node in members.known} | dict.fromkeys(unknown, UNKNOWN),
             groups=self._context.config.groups,
         )
         try:
@@ -122,8 +126,11 @@ class Requests:
             return bool(record.mode & 0o010)
         return bool(record.mode & 0o001)
 
-    def nodes_json(self, nodes: list[int], silent: NodeSet) -> list[dict[str, Any]]:
-        """Return the rows of ``bpstat --json``; of `silent` nodes this head, which is new, knows nothing yet."""
+    def nodes_json(self, nodes: list[int], silent: NodeSet, unknown: NodeSet) -> list[dict[str, Any]]:
+        """Return the rows of ``bpstat --json``; of `silent` nodes this head, which is new, knows nothing yet.
+
+        Of the `unknown` ones it cannot tell the state.
+        """
         busy: dict[int, int] = {}
         for job in self._jobs.jobs.values():
             if not job.done:
@@ -138,7 +145,7 @@ class Requests:
                 {
                     "id": node,
                     "name": record.name,
-                    "state": record.state,
+                    "state": UNKNOWN if node in unknown else record.state,
                     "parent": record.parent if record.link is not None else None,
                     "agent_pid": record.agent_pid or None,
                     "init_pid": record.init_pid or None,
@@ -156,8 +163,8 @@ class Requests:
             )
         return rows
 
-    def status_json(self, silent: NodeSet) -> dict[str, Any]:
-        """Return the object of ``heorot status --json``; `silent` as for `nodes_json`."""
+    def status_json(self, silent: NodeSet, unknown: NodeSet, contact: Contact) -> dict[str, Any]:
+        """Return the object of ``heorot status --json``; `silent` and `unknown` as for `nodes_json`."""
         config = self._context.config
         known = self._context.tenure.known
         since_s = max(0, self._context.now_ms - known.since_ms) / 1000
@@ -174,7 +181,12 @@ class Requests:
                 "since_s": since_s,
                 "problem": known.problem,
             },
-            "nodes": self.nodes_json(self._context.members.known.numbers(), silent),
+            "contact": {
+                "lost": contact.lost.numbers(),
+                "since_s": contact.since_ms / 1000 if contact.lost else None,
+                "text": contact.text,
+            },
+            "nodes": self.nodes_json(self._context.members.known.numbers(), silent, unknown),
         }
 
     # ------------------------------------------------------------------ jobs
