@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.other_user import open_to_all
+from tests.support.other_user import open_to_all, setpriv
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -139,7 +139,7 @@ def test_what_the_tests_need_is_installed_by_root_and_said_in_a_line(tmp_path: P
 def test_what_is_missing_is_said_to_somebody_who_may_not_install_it(tmp_path: Path) -> None:
     scratch_project(tmp_path, scripts(tmp_path))
     open_to_all(tmp_path)
-    done = set_up(tmp_path, "run", shutil.which("setpriv") or "", "--reuid=65534", "--regid=65534", "--clear-groups")
+    done = set_up(tmp_path, "run", *setpriv())
     line = "apt-get install --yes --no-install-recommends python3-venv"
     assert (done.returncode, done.stderr) == (1, f"heorot: something is missing; as root, please run: {line}\n")
     assert not (tmp_path / "log").exists()
@@ -151,7 +151,7 @@ def test_whoever_is_not_root_is_told_that_some_tests_need_it(tmp_path: Path) -> 
     for name in ("ip", "ps", "etcd"):
         (programs / name).symlink_to("/bin/true")
     open_to_all(tmp_path)
-    done = set_up(tmp_path, "test", shutil.which("setpriv") or "", "--reuid=65534", "--regid=65534", "--clear-groups")
+    done = set_up(tmp_path, "test", *setpriv())
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "heorot: the tests of other users, mounts and networks need root, and fail without it\n"
 

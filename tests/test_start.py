@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from heorot import first_lines
+from tests.support.other_user import open_to_all, setpriv
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE_PACKAGES = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
@@ -192,22 +193,18 @@ def test_a_python_that_others_cannot_run_is_told(tmp_path: Path) -> None:
     closed.mkdir(mode=0o700)
     shutil.copy("/bin/true", closed / "python3")
     (tmp_path / "python3").symlink_to(closed / "python3")
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_mode & 0o005 == 0o005:
-            break  # everybody's
-        directory.chmod(0o755)
+    open_to_all(tmp_path)
     said = first_lines.unreachable(str(tmp_path / "python3"))
     assert f"({closed}/python3): {closed} is closed to them" in said
     script = tmp_path / "command"
     script.write_bytes(first_lines.first_lines(str(tmp_path / "python3")))
     script.chmod(0o755)
-    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    status, output = run(*other, "sh", "-c", f"{script}; exit $?")
+    status, output = run(*setpriv(), "sh", "-c", f"{script}; exit $?")
     assert status == 126
     assert "Permission denied" in output
     closed.chmod(0o755)
     assert first_lines.unreachable(str(tmp_path / "python3")) == ""
-    assert run(*other, script) == (0, "")
+    assert run(*setpriv(), script) == (0, "")
 
 
 def test_pip_writes_the_interpreter_into_the_commands_of_a_wheel(tmp_path: Path) -> None:

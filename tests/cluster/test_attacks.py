@@ -13,17 +13,15 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.harness import Cluster, cluster
+from tests.support.other_user import BECOME, NOBODY, as_user_options, open_to_all
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")
-USER = 65534
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Cluster]:
     with cluster(2) as running:
-        for folder in (running.directory.parent, running.directory.parent.parent):
-            # The tests' own: a user must get through them.
-            os.chmod(folder, 0o711)
+        open_to_all(running.directory.parent)
         yield running
 
 
@@ -39,7 +37,7 @@ def victim() -> Iterator[Path]:
 def home() -> Iterator[Path]:
     """A directory of the user's."""
     name = tempfile.mkdtemp(prefix="home.")
-    os.chown(name, USER, USER)
+    os.chown(name, NOBODY, NOBODY)
     yield Path(name)
     shutil.rmtree(name)
 
@@ -53,7 +51,7 @@ from heorot.images.collecting import digest_file
 from heorot.images.offer import Offer
 directory, program, victim, zone = sys.argv[1:]
 connection = heorot.connect(directory)
-os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+become(65534)
 connection.close()
 digest, status = digest_file(program.encode())
 zone = zone.encode()
@@ -77,7 +75,7 @@ def test_no_name_of_an_image_leads_root_elsewhere(made: Cluster, victim: Path, h
     program = home / "x.sh"
     program.write_text("#!/bin/sh\necho ran\n")
     program.chmod(0o755)
-    command = [sys.executable, "-c", CLIENT, str(made.directory), str(program), str(victim), "/usr/zz-heorot"]
+    command = [sys.executable, "-c", BECOME + CLIENT, str(made.directory), str(program), str(victim), "/usr/zz-heorot"]
     done = subprocess.run(command, env=made.environment, capture_output=True, text=True, timeout=60, check=True)
     assert "which is no directory" in done.stdout, done
     assert list(victim.iterdir()) == []
@@ -87,10 +85,8 @@ def test_no_name_of_an_image_leads_root_elsewhere(made: Cluster, victim: Path, h
 
 def as_user(made: Cluster, *words: str | Path) -> str:
     """Run a command as the user, and return what it says."""
-    done = subprocess.run(
-        words, env=made.environment, cwd="/", capture_output=True, text=True, timeout=60,
-        user=USER, group=USER, extra_groups=[],
-    )  # fmt: skip
+    how = {"env": made.environment, "cwd": "/", "text": True, "timeout": 60, **as_user_options(NOBODY)}
+    done: subprocess.CompletedProcess[str] = subprocess.run(words, capture_output=True, **how)
     return done.stdout
 
 
@@ -115,7 +111,7 @@ def test_a_user_writes_and_reads_nothing_of_the_cluster_s_directory(made: Cluste
 @pytest.mark.parametrize("image", ["path", "send"])
 def test_a_user_s_process_opens_its_own_streams(made: Cluster, image: str) -> None:
     script = "cat /dev/stdin; echo out > /dev/stdout; echo err | tee /dev/stderr >/dev/null"
-    command = [sys.executable, "-c", STREAMS, str(made.directory), image, script]
+    command = [sys.executable, "-c", BECOME + STREAMS, str(made.directory), image, script]
     done = subprocess.run(command, env=made.environment, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[b'in\\nout\\n'] [b'err\\n'] [0]\n", done
 
@@ -125,7 +121,7 @@ import os, sys
 import heorot
 with heorot.connect(sys.argv[1]) as connection:
     connection.run(["/bin/true"], nodes="n0", directory="/")
-os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+become(65534)
 with heorot.connect(sys.argv[1]) as connection:
     done = connection.run(["/bin/sh", "-c", sys.argv[3]], nodes="n0", input=b"in\\n", directory="/", image=sys.argv[2])
     print(done.stdout, done.stderr, [status.code for status in done.statuses])

@@ -18,10 +18,10 @@ from heorot.images.identity import ImageError
 from heorot.images.offer import offer_program
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, kill_hard
 from tests.cluster.test_quotas import user
+from tests.support.other_user import acting_as, open_temporary_directory
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="an empty file system needs root")
 NODES = 9
-NOBODY = 65534
 SCRIPT = "#!/bin/sh\n"
 
 
@@ -253,26 +253,15 @@ def test_a_program_that_may_not_be_read_is_refused(bare: Cluster, place: Path) -
     program = place / "program"
     program.write_bytes(Path("/bin/echo").read_bytes())
     program.chmod(0o711)
-    os.chmod(tempfile.gettempdir(), 0o711)
-    with pytest.raises(ImageError, match=r"cannot read .*program: Permission denied"):
-        run_as_nobody(lambda: heorot_offer(program))
+    open_temporary_directory()
+    with pytest.raises(ImageError, match=r"cannot read .*program: Permission denied"), acting_as():
+        heorot_offer(program)
 
 
 def heorot_offer(program: Path) -> None:
     from heorot.images.offer import offer_command
 
     offer_command(os.fsencode(program), [b"PATH=/bin"], b"/")
-
-
-def run_as_nobody(call: object) -> None:
-    os.setegid(NOBODY)
-    os.seteuid(NOBODY)
-    try:
-        assert callable(call)
-        call()
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
 
 
 def test_a_detached_job_needs_nobody_to_send_its_program(bare: Cluster, place: Path) -> None:

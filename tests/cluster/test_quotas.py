@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.harness import DEADLINE_S, Cluster, Finished, await_that, cluster, private_bytes, stopped
+from tests.support.other_user import BECOME, as_user_options, open_to_all
 
 ALICE, BOB = 61001, 61002
 LIMITS = {"max_jobs": 32, "max_questions": 32, "max_waits": 32, "max_stages": 16, "max_clients": 64}
@@ -26,7 +27,7 @@ import json, os, socket, sys
 import msgpack
 
 directory, uid = os.open(sys.argv[1], os.O_PATH), int(sys.argv[2])
-os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
+become(uid)
 
 class Client:
     def __init__(self):
@@ -69,7 +70,7 @@ def small() -> Iterator[Cluster]:
     """Two nodes, and a head with small limits, which users may reach."""
     times = ",".join(f"{name}={value}" for name, value in [*LIMITS.items(), ("max_client_bytes", CLIENT_BYTES)])
     with cluster(2, environment={"HEOROT_TIMES": times}) as made:
-        made.directory.parent.chmod(0o755)
+        open_to_all(made.directory.parent)
         yield made
 
 
@@ -88,7 +89,7 @@ class User:
 @contextmanager
 def user(made: Cluster, uid: int, script: str) -> Iterator[User]:
     """Run a script as a plain user, who stays until the block ends."""
-    command = [sys.executable, "-c", USER + script + "\nsys.stdin.read()\n", str(made.directory), str(uid)]
+    command = [sys.executable, "-c", BECOME + USER + script + "\nsys.stdin.read()\n", str(made.directory), str(uid)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield User(process)
@@ -98,7 +99,7 @@ def user(made: Cluster, uid: int, script: str) -> Iterator[User]:
 
 def as_user(made: Cluster, uid: int, *arguments: str) -> Finished:
     """Run a command of Heorot's as a plain user."""
-    return made.run(arguments[0], *arguments[1:], user=uid, group=uid, extra_groups=[])
+    return made.run(arguments[0], *arguments[1:], **as_user_options(uid))
 
 
 def end_jobs(made: Cluster) -> None:

@@ -18,6 +18,7 @@ from heorot.core.framing import encode_frame
 from heorot.daemons.layout import FAILED_START
 from heorot.runtime.sockets import connect_unix
 from tests.support.embedded import Embedded, alive, wait_for
+from tests.support.other_user import BECOME
 
 MakeCluster = Callable[..., Embedded]
 SLEEP = f"sleep 1000.{os.getpid()}"
@@ -160,7 +161,7 @@ def test_a_standby_takes_over_from_a_killed_head_and_the_job_goes_on(make_cluste
 CROWD = """
 import os, socket, sys
 directory = os.open(sys.argv[1], os.O_PATH)
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
+become(65534)
 crowd = []
 for _ in range(1100):
     crowd.append(socket.socket(socket.AF_UNIX))
@@ -174,7 +175,7 @@ sys.stdin.read()
 def test_one_user_does_not_keep_others_from_the_head(make_cluster: MakeCluster) -> None:
     cluster = make_cluster()
     cluster.up("--nodes", "1")
-    command = [sys.executable, "-c", CROWD, str(cluster.directory)]
+    command = [sys.executable, "-c", BECOME + CROWD, str(cluster.directory)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crowd:
         assert crowd.stdout is not None
         assert crowd.stdout.readline() == b"crowded\n"

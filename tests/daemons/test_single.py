@@ -18,9 +18,10 @@ from heorot.core import messages as m
 from heorot.core.errors import HeorotError
 from heorot.daemons.single import AlreadyRunning, hold, note
 from heorot.runtime.sockets import connect_unix
-from tests.procs.space_rig import NOBODY, Agent, launch
+from tests.procs.space_rig import Agent, launch
 from tests.support.embedded import Embedded, alive, enter_user_namespace, make_user_namespace, wait_for
 from tests.support.etcd import free_ports
+from tests.support.other_user import NOBODY
 
 DEADLINE_S = 60.0
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from heorot.images.closure import closure
 from heorot.images.find import find, obstacle, plain
 from heorot.images.identity import CommandError, ImageError
 from heorot.images.offer import offer_command
+from tests.support.other_user import acting_as, open_to_all
 
 ENVIRONMENT = [b"PATH=/usr/bin:/bin", b"LANG=C"]
 
@@ -290,27 +290,12 @@ def test_what_is_here_and_cannot_be_executed_says_why(tmp_path: Path) -> None:
 
 def test_a_directory_that_may_not_be_searched_hides_what_is_named_and_not_what_is_looked_for(tmp_path: Path) -> None:
     if os.getuid() == 0:
-        os.chmod(tempfile.gettempdir(), 0o711)
-        for parent in (tmp_path, *tmp_path.parents[:-2]):
-            parent.chmod(0o755)
+        open_to_all(tmp_path)
     (tmp_path / "closed").mkdir(0o600 if os.getuid() else 0o700)
     name = os.fsencode(tmp_path / "closed")
-    with as_nobody():
+    with acting_as():
         assert obstacle(name + b"/prog", b"", b"/") == (name + b"/prog", "Permission denied")
         assert obstacle(b"prog", name, b"/") is None
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Have no rights, if we are root."""
-    if os.getuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_path_is_made_plain_without_leading_elsewhere(tmp_path: Path) -> None:

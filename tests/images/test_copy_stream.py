@@ -17,6 +17,7 @@ from heorot.core.image import decode_manifest
 from heorot.images.collecting import digest_file
 from heorot.images.copy_stream import Sender
 from heorot.images.files import FileDigest
+from tests.support.other_user import as_user_options, open_temporary_directory
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")
 USER = 54_321
@@ -35,15 +36,14 @@ def tree() -> Iterator[Path]:
         (base / "sub" / "more" / "file").write_text("harmless")
         for path in (base, *base.rglob("*")):
             os.chown(path, USER, USER)
-        if os.stat(tempfile.gettempdir()).st_mode & 0o077 == 0:
-            os.chmod(tempfile.gettempdir(), 0o711)
+        open_temporary_directory()
         yield base
 
 
 def exchange(tree: Path, elsewhere: Path) -> None:
     """Put a link to another directory in the place of `sub`, as the user."""
     script = f"mv sub was; ln -s {elsewhere} sub"
-    subprocess.run(["/bin/sh", "-c", script], cwd=tree, user=USER, group=USER, extra_groups=[], check=True)
+    subprocess.run(["/bin/sh", "-c", script], cwd=tree, check=True, **as_user_options(USER))
 
 
 def test_nothing_is_sent_from_where_a_directory_was_exchanged_to(tree: Path, tmp_path: Path) -> None:

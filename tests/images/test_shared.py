@@ -15,6 +15,7 @@ import pytest
 from heorot.images.cache import Cache
 from heorot.images.content import SEALED_NS
 from tests.images.samples import Sample
+from tests.support.other_user import NOBODY, become
 
 LIMIT = 64_000_000
 DATA = Sample({b"/copy/large": os.urandom(1_000_000), b"/copy/small": b"small"})
@@ -154,12 +155,11 @@ def test_a_file_that_was_changed_is_lost_to_all_and_comes_anew(give: Give, tmp_p
 
 def test_a_slower_cache_without_root_goes_on_when_another_one_has_sealed_the_file() -> None:
     with tempfile.TemporaryDirectory(prefix="shared.", dir="/tmp") as root:
-        os.chown(root, 65534, 65534)
+        os.chown(root, NOBODY, NOBODY)
         child = os.fork()
         if child == 0:
             with contextlib.suppress(BaseException):
-                os.setresgid(65534, 65534, 65534)
-                os.setresuid(65534, 65534, 65534)
+                become(NOBODY)
                 _two_without_root(root)
                 os._exit(0)
             os._exit(1)
@@ -195,7 +195,7 @@ def test_a_store_that_is_not_ours_alone_is_not_used(give: Give, tmp_path: Path, 
     else:
         store.mkdir(mode=0o700)
         if wrong == "of another user":
-            os.chown(store, 65534, 65534)
+            os.chown(store, NOBODY, NOBODY)
         else:
             store.chmod(0o770)
     cache = give("n0")
@@ -211,7 +211,7 @@ def test_what_another_user_has_put_there_is_not_taken(give: Give, tmp_path: Path
     cache.examine(DATA.image)
     name = DATA.layout.id_of(0).hex()
     (tmp_path / "content" / name).write_bytes(DATA.contents[0])
-    os.chown(tmp_path / "content" / name, 65534, 65534)
+    os.chown(tmp_path / "content" / name, NOBODY, NOBODY)
     assert cache.keep_manifest(DATA.image, DATA.encoded)[1] == []
     (tmp_path / "content" / name).symlink_to("/etc/passwd")
     arrive(cache, DATA)

@@ -8,7 +8,6 @@ import select
 import shutil
 import signal
 import socket
-import stat
 import tempfile
 import time
 import traceback
@@ -21,11 +20,11 @@ from heorot.core.space_events import SpaceConfig
 from heorot.core.streams import InboundStream
 from heorot.procs.namespace import pid_range, spawn_space
 from heorot.procs.space_socket import connect, listen
+from tests.support.other_user import NOBODY, become, open_temporary_directory
 
 NODE = 3
 CAPACITY = 63
 BASE, SIZE = pid_range(NODE, CAPACITY)
-NOBODY = 65534
 DEADLINE_S = 60.0
 
 
@@ -201,9 +200,8 @@ class SpaceRig:
         self.work = tempfile.mkdtemp(prefix="heorot-work-")
         """Where any user may write."""
         os.chmod(self.work, 0o777)
-        if stat.S_IMODE(os.stat(tempfile.gettempdir()).st_mode) == 0o700:
-            # The tests' own directory: other users must get through it.
-            os.chmod(tempfile.gettempdir(), 0o711)
+        if os.getuid() == 0:
+            open_temporary_directory()
         values: dict[str, Any] = {
             "node": NODE,
             "base_pid": BASE,
@@ -238,9 +236,7 @@ class SpaceRig:
             if self.descriptors:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))
             if os.getuid() == 0:
-                os.setgroups([])
-                os.setresgid(NOBODY, NOBODY, NOBODY)
-                os.setresuid(NOBODY, NOBODY, NOBODY)
+                become(NOBODY)
             bpinit.run(self.config, self.listener, os.pidfd_open(parent))
         except BaseException:
             traceback.print_exc()

@@ -19,7 +19,8 @@ from heorot.images.identity import ImageError
 from heorot.images.placing import Placer
 from heorot.procs.builtins import GET, PUT, open_view
 from tests.images.samples import Sample
-from tests.procs.space_rig import DEADLINE_S, NOBODY, SpaceRig
+from tests.procs.space_rig import DEADLINE_S, SpaceRig
+from tests.support.other_user import NOBODY
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="acts for other users")
 LARGE = os.urandom(3_000_000)

@@ -17,7 +17,7 @@ from heorot.procs import strays
 from heorot.procs.namespace import SpaceError, pid_range
 from tests.procs.conftest import MODES
 from tests.procs.space_rig import DEADLINE_S, NODE, Agent, SpaceRig, launch
-from tests.support.other_user import OTHER
+from tests.support.other_user import OTHER, become
 from tests.support.waiting import await_that
 
 BOMB_PROCESSES = int(os.environ.get("HEOROT_TEST_BOMB_PROCESSES", "1000"))
@@ -279,7 +279,7 @@ def test_only_root_and_the_owner_may_connect(rig: SpaceRig) -> None:
     if pid == 0:
         result = b"?"
         try:
-            os.setresuid(12345, 12345, 12345)
+            become(OTHER)
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(DEADLINE_S)
                 connection.connect(rig.path)
@@ -293,7 +293,7 @@ def test_only_root_and_the_owner_may_connect(rig: SpaceRig) -> None:
     with open(reader, "rb") as file:
         assert file.read() == b"refused"
     os.waitpid(pid, 0)
-    poll(lambda: "refused a connection of uid 12345" in rig.log_text(), "a line in the log")
+    poll(lambda: f"refused a connection of uid {OTHER}" in rig.log_text(), "a line in the log")
 
 
 def test_strays_of_a_killed_rootless_space_are_found() -> None:

@@ -16,6 +16,7 @@ from heorot.procs import guests, link
 from heorot.procs.space_socket import connect
 from tests.procs.conftest import MODES
 from tests.procs.space_rig import DEADLINE_S, NODE, Agent, SpaceRig, launch, peer_closed
+from tests.support.other_user import OTHER, become
 
 LOOK = encode_frame(m.encode(m.Look()))
 
@@ -205,7 +206,7 @@ if os.getuid() == 0:
         if not child:
             told: Any = b"?"
             try:
-                os.setresuid(43210, 43210, 43210)
+                become(OTHER)
                 guest = connect(rig.path)
                 guest.sendall(LOOK)
                 told = b"told" if answer(guest) else b"nothing"
@@ -220,7 +221,7 @@ if os.getuid() == 0:
         assert os.read(reader, 1000) == b"nothing"
         os.close(reader)
         os.close(writer)
-        assert "refused a connection of uid 43210" in rig.log_text()
+        assert f"refused a connection of uid {OTHER}" in rig.log_text()
         rig.end()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from heorot.procs.keyring import leave_session_keyring
 from tests.support import keys
+from tests.support.other_user import become
 
 USER = 54_399
 """Nobody else's on this machine: the quota is each user's."""
@@ -51,9 +52,7 @@ def test_a_daemon_leaves_the_keyring_of_whoever_started_it() -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="a user's quota needs a user of its own")
 def test_a_daemon_that_is_out_of_quota_says_so_and_goes_on() -> None:
     def prepare() -> None:
-        os.setgroups([])
-        os.setresgid(USER, USER, USER)
-        os.setresuid(USER, USER, USER)
+        become(USER)
         number = 0
         if keys.join_session_keyring():
             while keys.add_key(b"heorot-test-mine" if number == 0 else b"more %d" % number):

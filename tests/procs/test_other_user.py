@@ -18,6 +18,7 @@ from heorot.core import messages as m
 from heorot.procs import builtins, calls
 from tests.procs.space_rig import Agent, SpaceRig
 from tests.support import keys
+from tests.support.other_user import become
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")
 USER = 54_321
@@ -47,9 +48,7 @@ def attacker(attack: Callable[[], int]) -> Iterator[Callable[[], tuple[int, int]
         try:
             os.close(stop)
             os.set_blocking(go, False)
-            os.setgroups([])
-            os.setresgid(USER, USER, USER)
-            os.setresuid(USER, USER, USER)
+            become(USER)
             tried = had = 0
             while True:
                 had += attack()

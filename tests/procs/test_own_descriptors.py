@@ -16,8 +16,9 @@ from heorot.core import messages as m
 from heorot.procs import calls
 from heorot.procs.builtins import GET, LOOK, PUT
 from tests.images.samples import Sample
-from tests.procs.space_rig import NOBODY, Agent, SpaceRig
+from tests.procs.space_rig import Agent, SpaceRig
 from tests.procs.test_rooms import launch
+from tests.support.other_user import NOBODY
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")
 OTHER = NOBODY - 1

@@ -23,7 +23,8 @@ from heorot.procs.as_user import Identity
 from heorot.procs.plan import Plan, Steps
 from heorot.procs.starter import Starter
 from tests.images.samples import Sample
-from tests.procs.space_rig import NOBODY, Agent, SpaceRig
+from tests.procs.space_rig import Agent, SpaceRig
+from tests.support.other_user import NOBODY
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="showing files needs root; without it that is refused")
 

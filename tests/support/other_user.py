@@ -1,6 +1,8 @@
 """A second real user: code that runs with the rights of somebody who is neither root nor the cluster's owner.
 
-It runs in forks of the test process, because the Python that runs the tests may be out of another user's reach.
+The Python that runs the tests may be out of another user's reach. So what is Python runs in forks of the test process,
+or in a Python that root starts and that becomes the user when it has imported what it needs (`BECOME`); programs are
+started as the user at once (`as_user_options`, `setpriv`).
 """
 
 from __future__ import annotations
@@ -8,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import socket
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,14 +22,59 @@ from typing import Any
 
 OTHER = 54321 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 """The user's number and group, another one in each worker; no account has it."""
+NOBODY = 65534
+"""The user and group that have nothing, for what leaves no process behind: others may be running as it."""
 DEADLINE_S = 60.0
+BECOME = """
+def become(uid):
+    import os
+    os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
+"""
+"""For a script that `python -c` runs as root: after it, ``become(uid)`` makes it a user's for good."""
+
+
+def become(uid: int) -> None:
+    """Be this user, with the group of the same number and no other, for good; in a fork of the test process."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+@contextmanager
+def acting_as(uid: int = NOBODY) -> Iterator[None]:
+    """Have the rights of this user within the block, in the test process itself; nothing changes if we are not root."""
+    if os.getuid():
+        yield
+        return
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def as_user_options(uid: int = OTHER) -> dict[str, Any]:
+    """Return the options of `subprocess.Popen` that start a program as this user."""
+    return {"user": uid, "group": uid, "extra_groups": []}
+
+
+def setpriv(uid: int = NOBODY) -> list[str]:
+    """Return the words in front of a command that make it run as this user."""
+    return [shutil.which("setpriv") or "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
 
 
 def open_to_all(path: Path) -> None:
     """Let everybody go through to a directory of a test."""
     for place in (path, *path.parents):
-        if not place.stat().st_mode & 0o005:
+        if place.stat().st_mode & 0o005 != 0o005:
             place.chmod(0o755)
+
+
+def open_temporary_directory() -> None:
+    """Let everybody go through the directory of temporary files, which is the tests' own."""
+    open_to_all(Path(tempfile.gettempdir()))
 
 
 def _fork(body: Callable[[int, int], Any], uid: int) -> tuple[int, socket.socket]:
@@ -38,9 +87,7 @@ def _fork(body: Callable[[int, int], Any], uid: int) -> tuple[int, socket.socket
     status = 1
     try:
         ours.close()
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+        become(uid)
         os.chdir("/")
         body(theirs.fileno(), theirs.fileno())
         status = 0
