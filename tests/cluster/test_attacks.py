@@ -120,7 +120,8 @@ STREAMS = """
 import os, sys
 import heorot
 with heorot.connect(sys.argv[1]) as connection:
-    connection.run(["/bin/true"], nodes="n0", directory="/")
+    # All that is imported late is imported by now: the user may not read root's Python.
+    connection.run(["/bin/true"], nodes="n0", directory="/", image=sys.argv[2])
 become(65534)
 with heorot.connect(sys.argv[1]) as connection:
     done = connection.run(["/bin/sh", "-c", sys.argv[3]], nodes="n0", input=b"in\\n", directory="/", image=sys.argv[2])
