@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
-from tests.core.rigs import LEFT, RIGHT, NodeRig, placement, relay
+from heorot.core.machine import LinkOpened, Received
+from tests.core.rigs import LEFT, RIGHT, NodeRig, hello, placement, relay
 
 
 def test_a_child_that_the_head_did_not_place_here_is_refused() -> None:
@@ -133,3 +135,16 @@ def test_a_newer_link_of_a_child_replaces_the_older_one() -> None:
     node.child(3, 54)
     assert node.closed(RIGHT)
     assert [message.nodes for message in node.to(node.uplink)] == [[3, 3]]
+
+
+def test_a_peer_that_comes_again_replaces_its_former_link_and_not_the_childs() -> None:
+    node = relay()
+    for link in (60, 61):
+        node.give(LinkOpened(link, 2))
+        node.give(Received(link, replace(hello(2), peer=True)))
+    assert [type(message) for message in node.to(61)] == [m.Hello]
+    assert node.closed(60)
+    assert not node.closed(LEFT)
+    node.child(2, 62)
+    assert node.closed(LEFT)
+    assert not node.closed(61)

@@ -17,7 +17,9 @@ from heorot.core.framing import encode_frame
 from heorot.core.image_messages import Piece
 from heorot.core.machine import ConnectFailed, LinkClosed, LinkOpened, Received
 from heorot.core.messages import Down, Hello, Ping, Up
+from heorot.runtime import link_shares
 from heorot.runtime import links as links_module
+from heorot.runtime.link_shares import MAX_LINKS_OF_ONE
 from heorot.runtime.links import Links
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.sockets import bind_tcp
@@ -342,3 +344,91 @@ def test_a_link_whose_frame_stands_still_is_closed(
     clock.skip(31, loop)
     until(lambda: head.of(LinkClosed))
     assert "a frame was begun" in head.of(LinkClosed)[0].reason
+
+
+@pytest.fixture
+def other(loop: EpollLoop, cluster: Path) -> Iterator[Daemon]:
+    """A second node."""
+    made = Daemon(loop, cluster / "n1")
+    yield made
+    made.links.close()
+    made.listener.close()
+
+
+def open_one(head: Daemon, node: Daemon, until: Until, greet: bool) -> int:
+    """Connect once more; return the head's number of the link."""
+    opened, reached, heard = len(head.of(LinkOpened)), len(node.of(LinkOpened)), len(head.of(Received))
+    node.links.connect("up", "127.0.0.1", head.port, 60_000)
+    until(lambda: len(head.of(LinkOpened)) > opened and len(node.of(LinkOpened)) > reached)
+    if greet:
+        node.links.send(node.of(LinkOpened)[-1].link, HELLO, False)
+        until(lambda: len(head.of(Received)) > heard)
+    number: int = head.of(LinkOpened)[-1].link
+    return number
+
+
+def open_more(head: Daemon, node: Daemon, count: int, until: Until, *, greet: bool = False) -> list[int]:
+    """Connect so many times more, one after the other; return the head's numbers of the links."""
+    return [open_one(head, node, until, greet) for _ in range(count)]
+
+
+def closed_links(daemon: Daemon) -> list[int]:
+    """Return the numbers of all links of which it was said that they are closed."""
+    return [event.link for event in daemon.of(LinkClosed)]
+
+
+def test_a_node_that_opens_many_links_loses_its_own(pair: tuple[Daemon, Daemon], other: Daemon, until: Until) -> None:
+    head, node = pair
+    _, greeted = open_link(head, node, until)
+    opened = open_more(head, node, 20, until)
+    # The link over which it has spoken stays, and the newest ones do.
+    assert closed_links(head) == opened[: -(MAX_LINKS_OF_ONE - 1)]
+    assert greeted in head.links._links
+    (theirs,) = open_more(head, other, 1, until, greet=True)
+    assert closed_links(head) == opened[: -(MAX_LINKS_OF_ONE - 1)]
+    assert theirs in head.links._links
+    told = [line for line in head.log if line.startswith("warning")]
+    assert len(told) == 1, told
+    assert "n0 has opened more than 4 links" in told[0]
+
+
+def test_a_node_whose_former_links_linger_always_gets_in(pair: tuple[Daemon, Daemon], until: Until) -> None:
+    head, node = pair
+    # Each time it has said who it is, and its end of the link before is open still, as after a cut of the network.
+    opened = open_more(head, node, 20, until, greet=True)
+    assert len(head.of(Received)) == 20
+    assert closed_links(head) == opened[:-MAX_LINKS_OF_ONE]
+
+
+def test_a_node_that_connects_and_says_nothing_is_closed(
+    loop: EpollLoop, pair: tuple[Daemon, Daemon], until: Until, clock: Clock
+) -> None:
+    head, node = pair
+    _, spoken = open_link(head, node, until)
+    (silent,) = open_more(head, node, 1, until)
+    clock.skip(links_module.GREETING_TIMEOUT_S + 1, loop)
+    until(lambda: head.of(LinkClosed))
+    clock.skip(links_module.GREETING_TIMEOUT_S + 1, loop)
+    assert head.of(LinkClosed) == [LinkClosed(silent, "no answer in time")]
+    assert spoken in head.links._links
+
+
+def test_frames_that_one_node_begins_leave_room_for_those_of_others(
+    pair: tuple[Daemon, Daemon], other: Daemon, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_shares, "MAX_BEGUN_BYTES", 6 << 20)
+    head, node = pair
+    greedy = open_more(head, node, MAX_LINKS_OF_ONE, until, greet=True)
+    for number in [event.link for event in node.of(LinkOpened)]:
+        channel = node.links._links[number].channel
+        assert channel.tls is not None
+        channel._send_now(channel.tls.encrypt([(8 << 20).to_bytes(4, "big") + b"begun"]))
+    # On its announcement a frame takes a MiB: three of them leave three.
+    until(lambda: head.of(LinkClosed))
+    assert len(head.of(LinkClosed)) == 1
+    assert head.of(LinkClosed)[0].link in greedy
+    assert "n0 has 4 and others have 0: nobody may hold more than is left for others" in head.of(LinkClosed)[0].reason
+    open_more(head, other, 1, until, greet=True)
+    other.links.send(other.of(LinkOpened)[-1].link, Up(1, bytes(1 << 20)), False)
+    until(lambda: any(type(event.message) is Up for event in head.of(Received)))
+    assert len(head.of(LinkClosed)) == 1

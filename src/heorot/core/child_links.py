@@ -176,15 +176,12 @@ class ChildLinks:
             return
         if child.greeted or child.is_peer:
             raise ProtocolError("a second Hello")
-        if hello.peer:
-            child.is_peer = True
-            context.emit(Send(child.link, context.hello()))
-            return
-        # A node has one link: a newer one replaces an older one whose end has not been noticed yet.
+        # A node has one link as a child, and one as a peer: a newer one replaces an older one whose end has not been
+        # noticed yet.
         for other in list(self._children.by_link.values()):
-            if other is not child and other.node == child.node and not other.is_peer:
+            if other.node == child.node and (other.is_peer if hello.peer else other.greeted):
                 self._close(other.link, "replaced by a newer link")
-        child.greeted = True
+        child.is_peer, child.greeted = hello.peer, not hello.peer
         context.emit(Send(child.link, context.hello()))
 
     def _up(self, child: Child, up: m.Up) -> None:

@@ -405,6 +405,11 @@ class Channel:
     # ------------------------------------------------------------------ end
 
     @property
+    def begun_bytes(self) -> int:
+        """How much memory is taken for a large frame that the peer has begun."""
+        return self._room_bytes
+
+    @property
     def held_bytes(self) -> int:
         """How much memory the peer takes: of a large frame that it has begun, of frames that wait to be
         served, and of what it has not read.

@@ -13,6 +13,7 @@ from heorot.core.machine import ConnectFailed, LinkClosed, LinkOpened, Received
 from heorot.core.messages import Hello, LinkMessage, decode_link, encode
 from heorot.runtime.channel import Channel, TlsCodec
 from heorot.runtime.dial import Dial, Names
+from heorot.runtime.link_shares import MAX_LINKS_OF_ONE, LinkShares
 from heorot.runtime.loop import Loop, Timer
 from heorot.runtime.refusals import Refusals
 from heorot.runtime.shares import oldest_of_most
@@ -22,6 +23,8 @@ from heorot.security import tls
 
 HANDSHAKE_TIMEOUT_S = 10.0
 JOIN_TIMEOUT_S = 10.0
+GREETING_TIMEOUT_S = 10.0
+"""How long a neighbour that has connected and shown its certificate may take to say who it is."""
 MAX_LINKS = 4096
 """Links of one daemon, those in their handshake included."""
 MAX_HANDSHAKES = 1024
@@ -85,6 +88,7 @@ class Links:
         self._join = join
         self._take_head = take_head
         self._links: dict[int, _Link] = {}
+        self._shares: LinkShares[_Link] = LinkShares()
         self._pending: dict[_Link | _Attempt, None] = {}
         """The oldest first."""
         self._names = Names(loop)
@@ -126,6 +130,8 @@ class Links:
         """Send what is queued, then close."""
         target = self._links.pop(link, None)
         if target is not None:
+            self._shares.leave(target)
+            target.end_limit()
             self._log("debug", f"close the link to {target.name}: {reason}")
             target.channel.finish()
             if not target.channel.closed:
@@ -219,8 +225,11 @@ class Links:
             return
         self._number += 1
         link.number = self._number
+        link.owner = peer.name if peer.kind == "node" else f"the head {peer.name}", peer.holder
         link.name = f"{peer.name} at {link.name}"
         self._links[link.number] = link
+        if not link.key:
+            self._share(link)
         self._feed(LinkOpened(link.number, peer.number, link.key, peer.holder))
 
     def _join_in_place(self, join: Callable[[], JoinSession | None]) -> JoinSession | None:
@@ -234,17 +243,37 @@ class Links:
         self.closed(oldest, "")
         return join()
 
+    def _share(self, link: _Link) -> None:
+        """A neighbour has connected: it may have a few links, and some memory, and must say who it is."""
+        too_many = self._shares.join(link)
+        if too_many is not None:
+            self._end_greedy(too_many, f"{link.owner[0]} has opened more than {MAX_LINKS_OF_ONE} links")
+        link.limit_to(GREETING_TIMEOUT_S)
+        link.channel.on_growth = lambda: self._weigh(link)
+
+    def _weigh(self, link: _Link) -> None:
+        why = self._shares.refusal(link)
+        if why:
+            self._end_greedy(link, why)
+
+    def _end_greedy(self, link: _Link, reason: str) -> None:
+        self._refusals.say(link.owner[0], "too much at a time", f"closed the link to {link.name}: {reason}")
+        link.abandon()
+        self.closed(link, reason)
+
     def received(self, link: _Link, payload: bytes | memoryview) -> None:
         """Hand a message to the machine."""
         message = decode_link(payload)
         if not link.greeted and type(message) is Hello:
             link.greeted = True
+            link.end_limit()
             link.channel.allow_frames_of(MAX_FRAME_BYTES)
         self._feed(Received(link.number, message))
 
     def closed(self, link: _Link, reason: str) -> None:
         """The link failed or ended."""
         self._pending.pop(link, None)
+        self._shares.leave(link)
         if link.number:
             if self._links.pop(link.number, None) is not None:
                 self._feed(LinkClosed(link.number, reason))
@@ -311,6 +340,7 @@ class _Link:
         self.name = name
         self.key = key
         self.number = 0
+        self.owner = "", b""
         self.greeted = False
         self.session: JoinSession | None = None
         self.taker: Taker | None = None
@@ -330,7 +360,21 @@ class _Link:
             explain=tls.explain,
             on_large_frame=self.large_frame,
         )
-        self.limit: Timer | None = loop.call_at(loop.time() + timeout_s, self.timed_out)
+        self.limit: Timer | None = None
+        self.limit_to(timeout_s)
+
+    @property
+    def begun_bytes(self) -> int:
+        return self.channel.begun_bytes
+
+    def limit_to(self, timeout_s: float) -> None:
+        loop = self.links._loop
+        self.limit = loop.call_at(loop.time() + timeout_s, self.timed_out)
+
+    def end_limit(self) -> None:
+        if self.limit is not None:
+            self.limit.cancel()
+            self.limit = None
 
     def begin(self) -> None:
         try:
@@ -342,9 +386,7 @@ class _Link:
         self.channel.start()
 
     def established(self) -> None:
-        if self.limit is not None:
-            self.limit.cancel()
-            self.limit = None
+        self.end_limit()
         self.links.established(self)
 
     def frame(self, payload: bytes) -> None:
@@ -369,14 +411,11 @@ class _Link:
 
     def serve_join(self, session: JoinSession) -> None:
         self.session = session
-        loop = self.links._loop
-        self.limit = loop.call_at(loop.time() + JOIN_TIMEOUT_S, self.timed_out)
+        self.limit_to(JOIN_TIMEOUT_S)
         self.channel.send(session.greeting())
 
     def end(self) -> None:
-        if self.limit is not None:
-            self.limit.cancel()
-            self.limit = None
+        self.end_limit()
         if self.session is not None:
             self.session.close()
 
