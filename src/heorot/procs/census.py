@@ -131,8 +131,9 @@ class Census:
 
     def everyone(self) -> list[tuple[proctable.Stat, Child | None]]:
         """Return every process of the space with its owner, by PID, ascending; without this daemon itself."""
-        stats = proctable.snapshot()
         own = self.own_pid
+        # Without a namespace of our own /proc shows all of the host.
+        stats = proctable.snapshot() if self.isolated else proctable.descendants(own)
         owners: dict[int, Child | None] = {}
         outside: set[int] = {0}
         result: list[tuple[proctable.Stat, Child | None]] = []
