@@ -17,10 +17,10 @@ from heorot.core.image import decode_manifest
 from heorot.images.collecting import digest_file
 from heorot.images.copy_stream import Sender
 from heorot.images.files import FileDigest
-from tests.support.other_user import as_user_options, open_temporary_directory
+from tests.support.other_user import as_user_options, open_temporary_directory, own_uid
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")
-USER = 54_321
+USER = own_uid()
 PIPE_BYTES = 64 * 1024
 
 

@@ -18,11 +18,11 @@ from heorot.core import messages as m
 from heorot.procs import builtins, calls
 from tests.procs.space_rig import Agent, SpaceRig
 from tests.support import keys
-from tests.support.other_user import become
+from tests.support.other_user import become, own_uid
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")
-USER = 54_321
-"""Nobody else's on this machine: one of them signals all that belongs to them."""
+USER, THIRD = own_uid(), own_uid()
+"""Nobody else's: one of them signals all that belongs to them, and one uses up a quota."""
 
 
 @pytest.fixture(params=["shared", "copied"])
@@ -139,9 +139,9 @@ def test_a_user_s_long_queue_of_starts_keeps_nobody_else_waiting(space: SpaceRig
     agent = space.agent()
     jobs, ranks = 3, 200
     queue = [space.launch(f"1.{n}", b"true", uid=USER, gid=USER, ranks=ranks, stdin=b"") for n in range(1, jobs + 1)]
-    others = [space.launch(f"2.{uid}", b"echo", b"x", uid=uid, gid=uid) for uid in (USER + 1, 0)]
+    others = [space.launch(f"2.{uid}", b"echo", b"x", uid=uid, gid=uid) for uid in (THIRD, 0)]
     agent.send(*queue, *others)
-    for uid in (0, USER + 1):
+    for uid in (0, THIRD):
         assert agent.wait_over(f"2.{uid}") == {0: 0}
         assert sum(len(agent.started(f"1.{n}")) for n in range(1, jobs + 1)) < jobs * ranks // 2
     for n in range(1, jobs + 1):
@@ -275,7 +275,7 @@ def test_a_terminal_belongs_to_the_user(space: SpaceRig) -> None:
     assert {b"typed", b"x"} <= lines
 
 
-@pytest.mark.parametrize("uid", [0xFFFF_FFFF, 1 << 32, (1 << 32) + USER])
+@pytest.mark.parametrize("uid", [0xFFFF_FFFF, 1 << 32, (1 << 32) + USER], ids=["none", "large", "wrapped"])
 def test_ids_that_nobody_has_are_refused(space: SpaceRig, uid: int) -> None:
     agent = space.agent()
     for number, fields in enumerate(({"uid": uid, "gid": USER}, {"uid": USER, "gid": uid})):
@@ -348,7 +348,7 @@ def test_no_process_has_the_keys_of_whoever_started_the_node(keyed_space: tuple[
     space, has_keys = keyed_space
     agent = space.agent()
     keyrings = []
-    for number, uid in enumerate((USER, USER, USER + 1, 0)):
+    for number, uid in enumerate((USER, USER, THIRD, 0)):
         said = agent.run(f"1.{number + 1}", b"/usr/bin/python3", b"-c", KEYS, uid=uid, gid=uid)
         keyring, found = said.split()
         assert not found.isdigit()

@@ -7,6 +7,7 @@ started as the user at once (`as_user_options`, `setpriv`).
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -20,8 +21,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-OTHER = 54321 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-"""The user's number and group, another one in each worker; no account has it."""
+_FIRST_UID, _LAST_UID = 20_000, 60_000
+"""No account has these."""
+_UIDS_OF_PROCESS = 16
+_given = itertools.count()
+
+
+def own_uid() -> int:
+    """Return the number of a user, and of a group, that nobody else has: no other test, no other worker, no other run.
+
+    Such a user may be signalled as a whole, and run out of what each user has a quota of.
+    """
+    number = next(_given)
+    assert number < _UIDS_OF_PROCESS, "more users than a worker has"
+    first = os.getpid() * _UIDS_OF_PROCESS % (_LAST_UID - _FIRST_UID)
+    return _FIRST_UID + first + number
+
+
+OTHER = own_uid()
+"""The user's number and group."""
 NOBODY = 65534
 """The user and group that have nothing, for what leaves no process behind: others may be running as it."""
 DEADLINE_S = 60.0
