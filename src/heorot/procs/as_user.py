@@ -16,15 +16,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, NoReturn
 
 import msgspec
 
 from heorot.core.messages import Ticket
 
-PATIENCE_MS = 30_000
-"""A child that takes longer is killed: a file system does not answer."""
 MAX_DESCRIPTORS = 64
 _MAX_RESULT_BYTES = 64 * 1024 * 1024
 _MAX_DESCRIPTOR = (1 << 31) - 1
@@ -54,12 +52,14 @@ def identity_of(ticket: Ticket) -> Identity:
 
 
 def call(
-    identity: Identity,
+    identity: Identity | None,
     function: Callable[[], tuple[object, list[int]]],
     began: Callable[[int], None],
+    reap: Callable[[int], None],
+    patience_ms: int,
     needed: Iterable[int] = (),
 ) -> tuple[object, list[int]]:
-    """Have a child, forked from this process, call a function with the user's rights.
+    """Have a child, forked from this process, call a function with the user's rights (`identity` is None: ours).
 
     The function returns something that msgpack can carry, and up to `MAX_DESCRIPTORS` descriptors, which become ours.
     It finds what is imported already, and imports nothing: a user may have a say in what lies where Python looks.
@@ -68,31 +68,36 @@ def call(
     ----------
     began:
         Is told the PID of the child.
+    reap:
+        Is told it again when nothing more is expected of the child. It may not have ended: even one that was killed
+        does not as long as the kernel waits for a file system.
+    patience_ms:
+        How long it may take; then it is killed.
     needed:
         Those of our descriptors that the child has besides its streams: through /proc/self/fd no path leads to others.
 
     Raises
     ------
     OSError
-        Which the function raised; or if the child could not be made, did not end in time, or was killed.
+        Which the function raised; or if the child could not be made, or was killed. TimeoutError: if it was late.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         pid = os.fork()
         if pid == 0:
-            _child(identity, function, theirs, needed)
+            _child(identity, function, theirs, needed, patience_ms)
         began(pid)
         theirs.close()
         descriptors: list[int] = []
         try:
-            answer = _receive(ours, descriptors)
+            answer = _receive(ours, descriptors, patience_ms)
         except BaseException:
             os.kill(pid, signal.SIGKILL)
             for fd in descriptors:
                 os.close(fd)
             raise
         finally:
-            os.waitpid(pid, 0)
+            reap(pid)
     result, number, text, filename = answer
     if number:
         raise OSError(number, text, filename) if filename else OSError(number, text)
@@ -128,22 +133,36 @@ def take_on(identity: Identity) -> None:
     os.setresuid(-1, uid, -1)
 
 
+@contextlib.contextmanager
+def rights_of(identity: Identity) -> Iterator[None]:
+    """Have the user's rights to files for a while, in a child that has root's. Raises OSError."""
+    before = Identity(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+    take_on(identity)
+    try:
+        yield
+    finally:
+        os.setresuid(-1, before.uid, -1)
+        take_on(before)
+
+
 def _child(
-    identity: Identity,
+    identity: Identity | None,
     function: Callable[[], tuple[object, list[int]]],
     connection: socket.socket,
     needed: Iterable[int],
+    patience_ms: int,
 ) -> NoReturn:
     try:
         forbid_imports()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        connection.settimeout(PATIENCE_MS / 1000)
+        connection.settimeout(patience_ms / 1000)
         descriptors: list[int] = []
         try:
             _close_all_but({connection.fileno(), *needed})
-            take_on(identity)
+            if identity is not None:
+                take_on(identity)
             result, descriptors = function()
             answer: tuple[object, int, str, bytes] = result, 0, "", b""
         except OSError as error:
@@ -163,15 +182,15 @@ def _close_all_but(kept: set[int]) -> None:
     os.closerange(below, _MAX_DESCRIPTOR)
 
 
-def _receive(connection: socket.socket, descriptors: list[int]) -> tuple[object, int, str, bytes]:
-    deadline = time.monotonic() + PATIENCE_MS / 1000
+def _receive(connection: socket.socket, descriptors: list[int], patience_ms: int) -> tuple[object, int, str, bytes]:
+    deadline = time.monotonic() + patience_ms / 1000
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     received = bytearray()
     begun = False
     while True:
         if not poll.poll(max(0, deadline - time.monotonic()) * 1000):
-            raise TimeoutError(errno.ETIMEDOUT, f"a file system gave no answer for {PATIENCE_MS // 1000} s")
+            raise TimeoutError(errno.ETIMEDOUT, f"a file system gave no answer for {patience_ms} ms")
         if not begun:
             mark, fds, _, _ = socket.recv_fds(connection, 1, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
             descriptors += fds

@@ -26,6 +26,7 @@ from heorot.images.reclaim import Reclaimer
 from heorot.procs import system
 from heorot.procs.census import Census, Child, exterminate, send
 from heorot.procs.clock import now_ms
+from heorot.procs.errands import Errands
 from heorot.procs.guests import Guests
 from heorot.procs.keyring import leave_session_keyring
 from heorot.procs.link import AgentLink
@@ -95,7 +96,7 @@ class Daemon:
         # Imported at the start, though seldom needed: later another release may lie where Python looks for it.
         self._reclaimer = Reclaimer(config.cluster_dir, lambda level, text: self._log(e.SpaceLog(level, text)))
         self._space = Space(config, FileSpool(config.spool_dir, self._make_room))
-        self._starter = Starter(config, self._pids.started)
+        self._starter = Starter(config, Errands(self._pids.started, self._census.unreaped))
         self._watcher = Watcher()
         self._pipes = Pipes(self._census, self._watcher, self._do)
         self._reaper = Reaper(self._census, self._pids, self._do, self._pipes.finish)

@@ -27,10 +27,8 @@ from array import array
 CALL_WORDS = 8
 """Of one call in the table: number, five arguments, whether it may fail, its result. Then comes the next."""
 MAX_CALLS = 1024
-OPEN_MS = 5_000
-"""A child that opens files for us is killed after this time: a file system does not answer."""
-_GIVE_UP_MS = 1_000
-"""How long one that was killed may take to end."""
+_GIVE_UP_MS = 10
+"""How long one that was killed is waited for."""
 MAX_LATE = 1024
 """So many children may be late at the same time, each with 80 KiB of ours, before those that come are killed."""
 
@@ -115,7 +113,17 @@ _SIGSET_BYTES = ctypes.c_long(8)
 
 
 class ChildError(OSError):
-    """There was no child, or it had to be killed; the text says which."""
+    """There was no child, or it had to be killed; the text says which.
+
+    Attributes
+    ----------
+    pid:
+        Of the one that was killed, which nobody has reaped; else 0.
+    """
+
+    def __init__(self, number: int, text: str, pid: int = 0) -> None:
+        super().__init__(number, text)
+        self.pid = pid
 
 
 class Calls:
@@ -272,13 +280,12 @@ class Runner:
         if share or len(self._lent) >= MAX_LATE:
             os.kill(pid, signal.SIGKILL)
             if self._left_memory(_GIVE_UP_MS):
-                os.waitpid(pid, 0)
-                raise _late()
+                raise _late(pid)
         # It may still read and write there.
         self._lent.append((self._word, (self._table, calls)))
         self._allocate()
         if share:
-            raise _late()
+            raise _late(pid)
         self.late = True
         return pid
 
@@ -342,7 +349,7 @@ class Runner:
         self._allocate()
         if share:
             os.kill(pid, signal.SIGKILL)
-            raise _late()
+            raise _late(pid)
         self.late = True
 
 
@@ -374,5 +381,5 @@ def _error(number: int) -> ChildError:
     return ChildError(number, os.strerror(number))
 
 
-def _late() -> ChildError:
-    return ChildError(errno.ETIMEDOUT, "a file system does not answer")
+def _late(pid: int) -> ChildError:
+    return ChildError(errno.ETIMEDOUT, "a file system does not answer", pid)

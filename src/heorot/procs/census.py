@@ -67,6 +67,8 @@ class Census:
         self.by_slot: dict[int, Child] = {}
         self.by_pid: dict[int, Child] = {}
         """Those that are not reaped."""
+        self.unreaped: dict[int, int] = {}
+        """Children that have done something for a user, and whose user: their end may take long, and is nobody's."""
         self.by_name: dict[tuple[str, int], Child] = {}
         self.sessions: dict[int, Child] = {}
         """Every child leads a session of its own; the session may outlive it."""
@@ -93,7 +95,7 @@ class Census:
     def orphans(self) -> list[int]:
         """Return our children that we did not start: processes whose parent has ended."""
         known = self.by_pid
-        return [pid for pid in proctable.children(self.own_pid) if pid not in known]
+        return [pid for pid in proctable.children(self.own_pid) if pid not in known and pid not in self.unreaped]
 
     def owner_of_orphan(self, pid: int) -> Child | None:
         """Tell whose an orphan is: by its session, or else by the environment that it was started with."""

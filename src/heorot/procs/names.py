@@ -166,13 +166,13 @@ def make(entries: list[Entry], umask: int) -> tuple[object, list[int]]:
     return maker.made, maker.descriptors
 
 
-def find(entries: list[Entry]) -> tuple[object, list[int]]:
+def find(entries: list[Entry]) -> tuple[list[tuple[int, bytes]], list[int]]:
     """Find where the names of these entries would be to go that are not there.
 
     Returns
     -------
-    For each entry, as far as `MAX_DESCRIPTORS` go, the number of the descriptor of the nearest directory, and the way
-    from there; and the descriptors. The user may search these directories, and all above.
+    For each entry the number of the descriptor of the nearest directory, and the way from there; and the descriptors.
+    The user may search these directories, and all above.
 
     Raises
     ------
@@ -192,10 +192,8 @@ def find(entries: list[Entry]) -> tuple[object, list[int]]:
         number = numbers.setdefault(base, len(descriptors))
         if number < len(descriptors):
             os.close(at)
-        elif number < MAX_DESCRIPTORS:
-            descriptors.append(at)
         else:
-            break
+            descriptors.append(at)
         places.append((number, b"/".join(missing)))
     return places, descriptors
 

@@ -115,6 +115,8 @@ class Reaper:
                 break
             child = by_pid.get(pid)
             if child is None:
+                if self._census.unreaped.pop(pid, None) is not None:
+                    continue
                 self._owners.pop(pid, None)
                 # At once while something is being killed; else orphans that come and go shall not keep us busy.
                 due_ms = 0 if self._rounds else self._swept_at + _SWEEP_INTERVAL_MS

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from functools import partial
 
 from heorot.core.messages import Ticket
-from heorot.procs import as_user, system
+from heorot.procs import system
 from heorot.procs.as_user import Identity
-from heorot.procs.calls import CLONE_FILES, OPEN_MS, Calls, ChildError, Runner
+from heorot.procs.calls import CLONE_FILES, Calls, ChildError, Runner
+from heorot.procs.clock import now_ms
 from heorot.procs.ends import Ends
+from heorot.procs.errands import ERRAND_MS, Errands
 from heorot.procs.plan import Plan
 from heorot.procs.start_words import StartError, shown_name
 
@@ -40,9 +42,7 @@ class _Wanted:
         self.take = take
 
 
-def open_streams(
-    runner: Runner, plan: Plan, ends: list[Ends], identity: Identity | None, began: Callable[[int], None]
-) -> int:
+def open_streams(runner: Runner, plan: Plan, ends: list[Ends], identity: Identity | None, errands: Errands) -> int:
     """Open what the streams of these ranks are redirected to, and see that their directory can be entered.
 
     Returns
@@ -67,12 +67,19 @@ def open_streams(
     for file in files:
         _add_open(calls, os.path.join(plan.directory, file.path), file.flags, file.mode)
     calls.add("exit_group", 0)
+    uid, since_ms = ticket.uid, now_ms()
     try:
-        pid = runner.run(calls, OPEN_MS, CLONE_FILES)
-    except ChildError as error:
+        errands.admit(uid)
+        pid = runner.run(calls, errands.patience_ms(uid, ERRAND_MS), CLONE_FILES)
+    except OSError as error:
+        if isinstance(error, ChildError) and error.pid:
+            errands.began(error.pid)
+            errands.reap(error.pid, uid)
         raise StartError(error.errno or 0, f"cannot open the files of its streams: {error.strerror}") from error
-    began(pid)
-    os.waitpid(pid, 0)
+    finally:
+        errands.waited(uid, since_ms)
+    errands.began(pid)
+    errands.reap(pid, uid)
     results = runner.results(len(calls))
     if len(results) > enters and results[enters] >= 0:
         os.close(results[enters])
@@ -82,7 +89,7 @@ def open_streams(
             fd = opened[0]
             if identity is not None and _knows_who_opened_it(fd):
                 os.close(opened.pop(0))
-                file.take(_open_elsewhere(file, plan, identity, began))
+                file.take(_open_elsewhere(file, plan, identity, errands))
                 continue
             os.set_blocking(fd, True)
             file.take(opened.pop(0))
@@ -138,7 +145,7 @@ def _knows_who_opened_it(fd: int) -> bool:
     return not stat.S_ISFIFO(status.st_mode) and system.is_procfs(fd)
 
 
-def _open_elsewhere(file: _Wanted, plan: Plan, identity: Identity, began: Callable[[int], None]) -> int:
+def _open_elsewhere(file: _Wanted, plan: Plan, identity: Identity, errands: Errands) -> int:
     def open_() -> tuple[object, list[int]]:
         os.umask(plan.ticket.umask & 0o777)
         fd = system.open_without_magic(os.path.join(plan.directory, file.path), file.flags, file.mode)
@@ -151,7 +158,7 @@ def _open_elsewhere(file: _Wanted, plan: Plan, identity: Identity, began: Callab
         return None, [fd]
 
     try:
-        (fd,) = as_user.call(identity, open_, began)[1]
+        (fd,) = errands.call(plan.ticket.uid, identity, open_)[1]
     except OSError as error:
         raise _refused(file, error.strerror or str(error), error.errno or 0) from error
     return fd

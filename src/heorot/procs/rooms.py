@@ -1,7 +1,8 @@
 """Rooms: mount namespaces in which the files of an image are where the process expects them.
 
-Theory of operation. For the moment in which a job's processes are started, bpinit moves to a mount namespace that it
-makes for the job, and back. Whatever it starts there stays there; the namespace ends with its last process.
+Theory of operation. For the moment in which a job's processes are started, bpinit moves to a mount namespace that a
+child has made for the job, and back. Whatever it starts there stays there; the namespace ends with its last process.
+bpinit itself goes along no path of the image's: some file system on the way might never answer.
 
 A file of the image that the node has, too, is covered by a bind mount. One that the node does not have needs a name to
 be mounted on. Where the user may write, an empty file is made for as long as the job is there, with the rights of the
@@ -30,7 +31,8 @@ from heorot.core.messages import Ticket
 from heorot.images.identity import shown
 from heorot.procs import as_user, system
 from heorot.procs.as_user import Identity, identity_of
-from heorot.procs.names import Anchor, Made, Name, exists, find, make, unmake
+from heorot.procs.errands import Errands
+from heorot.procs.names import Anchor, Made, Name, find, make, unmake
 
 MAX_SHOWN_DIRECTORIES = 512
 """Of a directory that is covered, so many of its own directories stay writable."""
@@ -54,14 +56,14 @@ class Rooms:
 
     Parameters
     ----------
-    began:
-        Is told the PID of each process that is made.
+    errands:
+        Makes the children that this needs.
     complain:
         Takes a line for the log.
     """
 
-    def __init__(self, began: Callable[[int], None], complain: Callable[[str], None] = lambda text: None) -> None:
-        self._began = began
+    def __init__(self, errands: Errands, complain: Callable[[str], None] = lambda text: None) -> None:
+        self._errands = errands
         self._complain = complain
         self._rooms: dict[str, Room] = {}
         self._names: dict[bytes, Name] = {}
@@ -78,23 +80,14 @@ class Rooms:
         """
         room = self._rooms.get(ticket.job)
         try:
-            if room is not None:
-                as_user.forbid_imports()
-                system.setns(room.namespace, system.CLONE_NEWNS)
-                return
-            manifest = _read(view)
-            room = self._rooms[ticket.job] = Room()
-            missing = self._make_names(room, manifest, ticket)
+            if room is None:
+                manifest = _read(view)
+                room = self._rooms[ticket.job] = Room()
+                missing = self._make_names(room, manifest, ticket)
+                furnish = partial(_furnish, view, manifest, missing, identity_of(ticket))
+                (room.namespace,) = self._errands.call(ticket.uid, None, furnish)[1]
             as_user.forbid_imports()
-            system.unshare(system.CLONE_NEWNS)
-            if missing:
-                self._cover(missing, view, ticket)
-            for index, entry in enumerate(manifest.entries):
-                if entry.kind == FILE:
-                    _bind(b"%s/%d" % (view, index), entry.path)
-            if ticket.uid != 0:
-                system.forbid_set_user_id()
-            room.namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            system.setns(room.namespace, system.CLONE_NEWNS)
         except OSError as error:
             place = f"{shown(error.filename)}: " if isinstance(error.filename, bytes) else ""
             text = f"cannot show the program's files on this node: {place}{error.strerror or error}"
@@ -129,7 +122,7 @@ class Rooms:
         for identity, names in unused.items():
             try:
                 needed = {name.anchor.fd for name in names if name.anchor.fd >= 0}
-                as_user.call(identity, partial(unmake, names), self._began, needed)
+                self._errands.call(identity.uid, identity, partial(unmake, names), needed)
             except OSError as error:
                 self._complain(f"names that were made for job {job} are left: {error.strerror}")
             for name in names:
@@ -142,19 +135,15 @@ class Rooms:
 
     def _make_names(self, room: Room, manifest: Manifest, ticket: Ticket) -> list[Entry]:
         """Make, as the user, the names that are not there; return those entries for which the user may not."""
-        absent: list[Entry] = []
         for entry in manifest.entries:
             name = self._names.get(entry.path)
             if name is not None:
                 name.users += 1
                 room.made.append(entry.path)
-            # What is there, or was made for somebody else, is not yet within the reach of this user.
-            if ticket.uid != 0 or (name is None and not exists(entry)):
-                absent.append(entry)
-        if not absent:
-            return []
         identity = identity_of(ticket)
-        answer, descriptors = as_user.call(identity, partial(make, absent, ticket.umask & 0o777), self._began)
+        # What was made for somebody else is not yet within the reach of this user: all are looked for.
+        function = partial(make, manifest.entries, ticket.umask & 0o777)
+        answer, descriptors = self._errands.call(ticket.uid, identity, function)
         made = msgspec.convert(answer, Made)
         anchors = [Anchor(*place, -1) for place in made.anchors]
         for anchor, fd in zip(anchors, descriptors, strict=False):
@@ -171,20 +160,32 @@ class Rooms:
                 os.close(anchor.fd)
         if made.error:
             raise OSError(made.error, os.strerror(made.error), made.culprit)
-        return [absent[number] for number in made.refused]
+        return [manifest.entries[number] for number in made.refused]
 
-    def _cover(self, missing: list[Entry], view: bytes, ticket: Ticket) -> None:
-        identity = identity_of(ticket)
-        cover = _Cover(view)
-        try:
-            while missing:
-                answer, descriptors = as_user.call(identity, partial(find, missing), self._began)
-                places = msgspec.convert(answer, list[tuple[int, bytes]])
-                cover.add(places, descriptors, missing)
-                missing = missing[len(places) :]
-            cover.mount()
-        finally:
-            cover.close()
+
+def _furnish(view: bytes, manifest: Manifest, missing: list[Entry], identity: Identity) -> tuple[object, list[int]]:
+    """Make a room around this process, a child with root's rights, and return a descriptor of it.
+
+    `missing` has no names on the node, and the user may make none. Raises OSError.
+    """
+    system.unshare(system.CLONE_NEWNS)
+    if missing:
+        _cover(missing, view, identity)
+    for index, entry in enumerate(manifest.entries):
+        if entry.kind == FILE:
+            _bind(b"%s/%d" % (view, index), entry.path)
+    if identity.uid != 0:
+        system.forbid_set_user_id()
+    return None, [os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)]
+
+
+def _cover(missing: list[Entry], view: bytes, identity: Identity) -> None:
+    # Before anything is open that is not for this user: paths may lead through /proc/self/fd.
+    with as_user.rights_of(identity):
+        places, descriptors = find(missing)
+    cover = _Cover(view)
+    cover.add(places, descriptors, missing)
+    cover.mount()
 
 
 def _read(view: bytes) -> Manifest:
@@ -234,7 +235,8 @@ class _Covered:
 class _Cover:
     """Lets names appear, in a mount namespace of our own, in directories that stay as they are.
 
-    Which directories these are is found out by a child that has the user's rights, and told by descriptors.
+    Which directories these are was found out with the user's rights, and is told by descriptors. All stay open for as
+    long as this process is there.
     """
 
     def __init__(self, view: bytes) -> None:
@@ -274,12 +276,6 @@ class _Cover:
                 if other is not covered and other.path.startswith(inside)
             }
             self._mount(covered, first)
-
-    def close(self) -> None:
-        """Close all descriptors."""
-        os.close(self._stage)
-        for covered in self._directories.values():
-            os.close(covered.fd)
 
     def _lay_out(self, covered: _Covered) -> None:
         name = b"%d" % covered.number

@@ -23,6 +23,10 @@ class StartError(Exception):
         self.text = text
 
 
+class LateError(StartError):
+    """So long was waited for it that the next one of the same job shall not keep all others waiting again."""
+
+
 def shown_name(name: bytes) -> str:
     """Return a name of any bytes as text that can be sent: UTF-8 has no surrogates."""
     return name.decode("utf-8", "backslashreplace")
@@ -66,6 +70,14 @@ def not_executed(path: bytes, directory: bytes, number: int) -> tuple[int, str]:
     return number, f"cannot execute {name}: {os.strerror(number)}"
 
 
+def unanswered(path: bytes, number: int) -> str:
+    """Return the words for a program that execve(2) refused, and why cannot be found out."""
+    return (
+        f"cannot execute {shown_name(path)}: {os.strerror(number)} (a file system does not answer, so that no more is"
+        " known)"
+    )
+
+
 def not_found(command: bytes, search: bytes, directory: bytes, tried: list[tuple[bytes, int]]) -> tuple[int, str]:
     """Return the errno and the words for a command that no directory of PATH has.
 
@@ -100,12 +112,19 @@ def not_found(command: bytes, search: bytes, directory: bytes, tried: list[tuple
 
 
 def _head(path: bytes) -> bytes:
-    """Return how a file begins, if it can be read."""
+    """Return how a regular file begins, if it can be read; neither a FIFO nor whoever has a lease is waited for."""
+    fds: list[int] = []
     try:
-        with open(path, "rb") as file:
-            return file.read(_HEAD_BYTES)
+        fds.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
+        if not stat.S_ISREG(os.fstat(fds[0]).st_mode):
+            return b""
+        fds.append(os.open(b"/proc/self/fd/%d" % fds[0], os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        return os.read(fds[1], _HEAD_BYTES)
     except OSError:
         return b""
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def _no_interpreter(path: bytes) -> str:

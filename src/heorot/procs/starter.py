@@ -18,16 +18,26 @@ from typing import TypeVar
 
 from heorot.core.messages import Ticket
 from heorot.core.space_events import SpaceConfig
-from heorot.procs import as_user, builtins, system
+from heorot.procs import builtins, system
 from heorot.procs.as_user import Identity, identity_of
 from heorot.procs.calls import MAX_CALLS, Calls, ChildError, Runner
 from heorot.procs.clock import now_ms
 from heorot.procs.ends import Ends, open_ends
+from heorot.procs.errands import START_MS, Errands
 from heorot.procs.limits import LimitRules
 from heorot.procs.plan import Plan, Steps
 from heorot.procs.redirects import add_identity, not_that_user, open_streams
 from heorot.procs.rooms import RoomError, Rooms, lost_view
-from heorot.procs.start_words import StartError, is_binary, not_executed, not_found, reason, shown_name
+from heorot.procs.start_words import (
+    LateError,
+    StartError,
+    is_binary,
+    not_executed,
+    not_found,
+    reason,
+    shown_name,
+    unanswered,
+)
 
 __all__ = ["Plan", "Spawned", "StartError", "Starter"]
 
@@ -37,10 +47,6 @@ _MAX_SEARCHED = MAX_CALLS - 64
 """So many directories of PATH are looked into."""
 _NOTHING = bytes(32)
 """What sigaction(2) takes for SIG_DFL, and sigprocmask(2) for no signal."""
-PATIENCE_MS = 1_000
-"""How long a process may take to come to its program; then it counts as started, whatever comes of it."""
-_SLOW_PATIENCE_MS = 10
-_SLOW_MS = 60_000
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 """What the next rank may have again."""
 Spawned = tuple[int, int, int, int]
@@ -53,22 +59,18 @@ class Starter:
 
     Parameters
     ----------
-    began:
-        Is told the PID of each process that was made beside those that are started.
+    errands:
+        Makes the children beside those that are started, and knows how long these may be waited for.
     copying:
         See `Runner`.
     """
 
-    def __init__(
-        self, config: SpaceConfig, began: Callable[[int], None] = lambda pid: None, copying: bool = False
-    ) -> None:
+    def __init__(self, config: SpaceConfig, errands: Errands, copying: bool = False) -> None:
         self.config = config
-        self._began = began
+        self._errands = errands
         self._runner = Runner(copying)
-        self.rooms = Rooms(began) if config.isolated else None
+        self.rooms = Rooms(errands) if config.isolated else None
         """None: this node cannot show files that it does not have."""
-        self._slow: dict[int, int] = {}
-        """Users with a process that did not come to its program in time, and until when they are not waited for."""
         self._uid = os.getuid()
         self._groups = sorted(os.getgroups())
         # What becomes a child's stdin, stdout or stderr must not be one of them already.
@@ -117,15 +119,14 @@ class Starter:
                 self._enter_room(plan)
             redirected = plan.ticket.stdout or plan.ticket.stderr
             if plan.builtin or plan.ticket.stdin or (redirected and not plan.shared_files):
-                while number := open_streams(self._runner, plan, ends, identity, self._began):
+                while number := open_streams(self._runner, plan, ends, identity, self._errands):
                     self._cannot_enter(plan, number)
             start = self._fork if plan.builtin else self._spawn
             for rank, end in zip(ranks, ends, strict=True):
                 try:
                     results.append(end.error or start(plan, rank, end, identity))
                 except StartError as error:
-                    if error.error == errno.ETIMEDOUT:
-                        # The next one would keep all others waiting just as long.
+                    if isinstance(error, LateError):
                         raise
                     results.append(error)
         except StartError as error:
@@ -204,15 +205,22 @@ class Starter:
                 plan.shared_files.get(2, stderr if stderr >= 0 else self._null),
                 end.terminal,
             )
+            errands, uid, since_ms = self._errands, plan.ticket.uid, now_ms()
             try:
-                pid = self._runner.run(steps.calls, self._patience_ms(plan.ticket.uid))
+                pid = self._runner.run(steps.calls, errands.patience_ms(uid, START_MS))
             except ChildError as error:
                 name = shown_name(plan.path or plan.ticket.argv[0])
-                raise StartError(error.errno or 0, f"cannot start {name}: {error.strerror}") from error
+                text = f"cannot start {name}: {error.strerror}"
+                if not error.pid:
+                    raise StartError(error.errno or 0, text) from error
+                errands.began(error.pid)
+                errands.reap(error.pid, uid)
+                raise LateError(error.errno or 0, text) from error
+            finally:
+                errands.waited(uid, since_ms)
             if self._runner.late:
                 # It reads what we have prepared whenever it comes to that, and ends with 127 if there is no program.
                 plan.steps = None
-                self._slow[plan.ticket.uid] = now_ms() + _SLOW_MS
                 return pid, end.our_stdin, end.our_stdout, end.our_stderr
             results = self._runner.results(len(steps.calls))
             done = len(results)
@@ -222,17 +230,9 @@ class Starter:
                     plan.path = steps.candidates[done - steps.first]
                     plan.steps = None
                 return pid, end.our_stdin, end.our_stdout, end.our_stderr
-            self._began(pid)
-            os.waitpid(pid, 0)
+            errands.began(pid)
+            errands.reap(pid, uid)
             self._failed(plan, steps, results, identity)
-
-    def _patience_ms(self, uid: int) -> int:
-        """Return how long we wait for a process of this user to come to its program; all others wait with us."""
-        if not self._slow:
-            return PATIENCE_MS
-        now = now_ms()
-        self._slow = {user: until for user, until in self._slow.items() if until > now}
-        return _SLOW_PATIENCE_MS if uid in self._slow else PATIENCE_MS
 
     def _failed(self, plan: Plan, steps: Steps, results: list[int], identity: Identity | None) -> None:
         """Change the plan so that it is worth another trial, or raise StartError."""
@@ -245,22 +245,29 @@ class Starter:
         tried = [(path, -result) for path, result in zip(steps.candidates, results[steps.first :], strict=False)]
         path = tried[-1][0]
         if number == errno.ENOEXEC and not plan.through_shell:
-            if not self._ask(identity, lambda: is_binary(os.path.join(plan.directory, path))):
+            if not self._ask(plan, identity, path, number, lambda: is_binary(os.path.join(plan.directory, path))):
                 # A script without an interpreter line: execvp(3) gives it to the shell.
                 plan.through_shell, plan.path, plan.steps = True, path, None
                 return
             plan.path = path
         if plan.through_shell or plan.path is not None:
             path = plan.path or path
-            raise StartError(*self._ask(identity, lambda: not_executed(path, plan.directory, number)))
-        command = plan.ticket.argv[0]
-        raise StartError(*self._ask(identity, lambda: not_found(command, plan.search, plan.directory, tried)))
+            words = self._ask(plan, identity, path, number, lambda: not_executed(path, plan.directory, number))
+        else:
+            command = plan.ticket.argv[0]
+            words = self._ask(
+                plan, identity, command, number, lambda: not_found(command, plan.search, plan.directory, tried)
+            )
+        raise StartError(*words)
 
-    def _ask(self, identity: Identity | None, question: Callable[[], Result]) -> Result:
-        """Have a question about files answered with the user's rights."""
-        if identity is None:
-            return question()
-        return as_user.call(identity, lambda: (question(), []), self._began)[0]  # type: ignore[return-value]
+    def _ask(
+        self, plan: Plan, identity: Identity | None, path: bytes, number: int, question: Callable[[], Result]
+    ) -> Result:
+        """Have a question about a program that was refused with this errno answered with the user's rights."""
+        try:
+            return self._errands.call(plan.ticket.uid, identity, lambda: (question(), []))[0]  # type: ignore[return-value]
+        except TimeoutError as error:
+            raise LateError(number, unanswered(path, number)) from error
 
     def _candidates(self, plan: Plan) -> list[bytes]:
         """Return what execvp(3) would try, one after the other."""
