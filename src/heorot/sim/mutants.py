@@ -100,8 +100,8 @@ def _launches_only_once(head: Any) -> None:
 def _gives_up_at_once(head: Any) -> None:
     """A node whose link is gone is given up without any grace."""
 
-    def detach(mask: int) -> None:
-        for record in head.members.detach(mask, head.context.now_ms):
+    def detach(mask: int, *_: object) -> None:
+        for record in head.members.detach(mask, head.context.now_ms, head.context.now_ms):
             head._gone(record, "gone")
 
     head._detach = detach

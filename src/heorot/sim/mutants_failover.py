@@ -156,8 +156,10 @@ def _keeps_the_lease_of_a_dead_head(keeper: Any) -> None:
 
 
 def _ignores_that_the_lease_is_gone(keeper: Any) -> None:
-    """A head goes on although the store has said that its lease is gone."""
+    """A head goes on although the store has said that its lease is gone, and hears no other head either."""
     keeper.lost = lambda lease: None
+    keeper.host._accept_head = lambda link: None
+    keeper.host._opened = lambda attempt, end, number: False
 
 
 SPACE: dict[str, Callable[[Any], None]] = {
