@@ -26,7 +26,7 @@ from heorot.daemons import bphead, bpnode
 from heorot.daemons.control_server import ControlServer
 from heorot.daemons.embedded import HOST, ClusterPlan, Embedded, HeadSlot, NodeSlot
 from heorot.daemons.single import hold, note
-from heorot.images.usage import usage_of
+from heorot.images.usage import Usage
 from heorot.procs import bpinit as _preloaded  # noqa: F401  (the forked bpinits need it)
 from heorot.procs.keyring import leave_session_keyring
 from heorot.procs.namespace import spawn_space
@@ -53,6 +53,7 @@ class Warden:
     def __init__(self, plan: ClusterPlan, report: Callable[[dict[str, Any]], None]) -> None:
         self.embedded = Embedded(plan)
         self.loop = EpollLoop()
+        self._usage = Usage(self.embedded.layout.root, plan.image_cache_bytes, self.loop.time)
         self._report = report
         self._log = Log(Path(self.embedded.layout.log("warden")), "warden", plan.log_level)
         self._by_pid: dict[int, tuple[str, NodeSlot | HeadSlot]] = {}
@@ -336,7 +337,7 @@ class Warden:
         return {
             "cluster": self.embedded.cluster,
             "pid": os.getpid(),
-            "caches": usage_of(self.embedded.layout.root, self.embedded.plan.image_cache_bytes),
+            "caches": self._usage.read(),
             "heads": [self._head_status(head) for head in self.embedded.heads],
             "nodes": [
                 {
