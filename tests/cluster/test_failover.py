@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import heorot
-from heorot import aio
+from heorot import aio, client
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, kill_hard
 
 KILLS = 3
@@ -213,6 +213,14 @@ def is_collected(made: Cluster, job: str) -> bool:
     return refused.value.code == "collected"
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that wait for a next head to tell it what they have, however long it takes to come."""
+    for library in (client, aio):
+        monkeypatch.setattr(library, "RELEASE_TIMEOUT_S", DEADLINE_S)
+
+
+@pytest.mark.usefixtures("patient")
 def test_what_was_collected_without_a_head_is_released_at_the_next(two_heads: Cluster) -> None:
     with heorot.connect(two_heads.directory) as connection:
         job = connection.spawn(["/bin/sh", "-c", "echo done"], "n0")
@@ -224,6 +232,7 @@ def test_what_was_collected_without_a_head_is_released_at_the_next(two_heads: Cl
     assert is_collected(two_heads, job.id)
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_asyncio_library_releases_at_the_next_head_too(two_heads: Cluster) -> None:
     async def run() -> str:
         async with aio.connect(two_heads.directory) as connection:

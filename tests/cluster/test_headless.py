@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
-from tests.cluster.harness import DEADLINE_S, Cluster, await_that, host_pids, kill_hard
+from tests.cluster.harness import DEADLINE_S, Cluster, Running, await_that, host_pids, kill_hard
 
 
 def stop_head(cluster: Cluster) -> None:
@@ -141,9 +143,19 @@ def test_without_nodes_here_it_is_said(tmp_path: Path) -> None:
     assert f"no node of the cluster at {tmp_path} is on this host".encode() in result.stderr
 
 
+PATIENT = f"""
+import heorot.session
+heorot.session.RELEASE_TIMEOUT_S = {DEADLINE_S}
+from heorot.start import run
+run("bpsh")
+"""
+"""bpsh that waits for a next head to tell it what it has, however long it takes to come."""
+
+
 def test_what_bpsh_has_got_without_a_head_is_released_at_the_next_one(own: Cluster) -> None:
     size = 150_000  # more than a pipe holds, less than a window: bpsh has it all, and cannot write it
-    with own.start("bpsh", "n0", "/bin/sh", "-c", f"head -c {size} /dev/zero") as process:
+    bpsh = [sys.executable, "-c", PATIENT, "n0", "/bin/sh", "-c", f"head -c {size} /dev/zero"]
+    with Running(bpsh, bufsize=0, env=own.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         (job,) = await_that(lambda: [row["job"] for row in own.jobs() if row["state"] == "done"], "the job's end")
         stop_head(own)
         assert process.stdout is not None

@@ -21,6 +21,8 @@ from tests.support.other_user import BECOME, as_user_options, open_to_all
 ALICE, BOB = 61001, 61002
 LIMITS = {"max_jobs": 32, "max_questions": 32, "max_waits": 32, "max_stages": 16, "max_clients": 64}
 CLIENT_BYTES = 64 << 20
+TIMES = {"query_timeout_ms": 600_000, "link_timeout_ms": 600_000}
+"""What a user holds in a test lasts as long as the test, however slow the machine is."""
 
 USER = """
 import json, os, socket, sys
@@ -32,7 +34,7 @@ become(uid)
 class Client:
     def __init__(self):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         self.socket.connect(f"/proc/self/fd/{directory}/head.sock")
         self.file = self.socket.makefile("rb")
 
@@ -68,7 +70,8 @@ def tell(value):
 @pytest.fixture(scope="module")
 def small() -> Iterator[Cluster]:
     """Two nodes, and a head with small limits, which users may reach."""
-    times = ",".join(f"{name}={value}" for name, value in [*LIMITS.items(), ("max_client_bytes", CLIENT_BYTES)])
+    settings = LIMITS | TIMES | {"max_client_bytes": CLIENT_BYTES}
+    times = ",".join(f"{name}={value}" for name, value in settings.items())
     with cluster(2, environment={"HEOROT_TIMES": times}) as made:
         open_to_all(made.directory.parent)
         yield made
