@@ -20,6 +20,7 @@ from heorot.core.head_clients import HeadClients
 from heorot.core.head_context import AWAKE_TIMER, HeadConfig, HeadContext
 from heorot.core.head_images import SEEK_TIMER, HeadImages
 from heorot.core.head_list import ListedHeads
+from heorot.core.holders import TIMER as HOLD_TIMER
 from heorot.core.jobs import Jobs
 from heorot.core.keepers import TIMER as KEEPERS_TIMER
 from heorot.core.machine import (
@@ -468,6 +469,8 @@ class HeadMachine:
                 self._close_link(silent, f"n{rest} has come another way, and nothing comes over its own link")
         elif kind == "settle":
             self.settling.due()
+        elif kind == HOLD_TIMER:
+            self.jobs.holders.due(rest)
         elif kind == "adopt":
             self.jobs.adoptions.due()
 

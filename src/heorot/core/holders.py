@@ -21,6 +21,10 @@ from heorot.core.head_context import HeadContext
 from heorot.core.job import Job
 from heorot.core.nodeset import NodeSet
 
+TIMER = "hold"
+ASK_AGAIN_MS = 1_000
+"""After so long all are asked once more, when none of them had a copy."""
+
 
 @dataclass(slots=True)
 class Unheld:
@@ -32,6 +36,8 @@ class Unheld:
     """Mask of the nodes that were asked and have not said that they have no copy."""
     held: int = 0
     """Mask of those that have given one."""
+    without: int = 0
+    """Mask of those that have said that they have none, since all were asked."""
     heard: bool = False
     """A rank was started, or has ended, on nodes that are there."""
 
@@ -86,7 +92,15 @@ class Holders:
             unheld.held |= 1 << node
             self._look(job, unheld)
         elif unheld is not None:
+            unheld.without |= 1 << node
             self._leave_out(job, unheld, node)
+
+    def due(self, job_id: str) -> None:
+        """Ask all nodes of a job once more; the owner calls this when the timer ``hold:JOB`` fires."""
+        unheld, job = self._unheld.get(job_id), self._jobs().get(job_id)
+        if unheld is not None and job is not None and not unheld.asked:
+            unheld.without = 0
+            self._ask(job, unheld, job.node_set)
 
     def heard(self, job: Job) -> None:
         """There is news of this job: if a rank of it was started, or is over, a node has it or it needs none."""
@@ -105,12 +119,13 @@ class Holders:
     def program_kept(self, image: bytes) -> None:
         """Others than the head have all of an image."""
         for job_id, unheld in list(self._unheld.items()):
-            job = self._jobs()[job_id]
-            if job.ticket.image == image:
+            job = self._jobs().get(job_id)
+            if job is not None and job.ticket.image == image:
                 self._look(job, unheld)
 
     def _look(self, job: Job, unheld: Unheld) -> None:
-        is_held = unheld.held or unheld.heard or job.adopted or job.running
+        # Of one that is over nobody needs to have it.
+        is_held = unheld.held or unheld.heard or job.adopted or job.running or job.done
         if is_held and (not job.ticket.image or not job.lacks_starts or self._is_kept(job.ticket.image)):
             self._acknowledge(job, unheld)
 
@@ -124,8 +139,14 @@ class Holders:
     def _leave_out(self, job: Job, unheld: Unheld, node: int) -> None:
         unheld.asked &= ~(1 << node)
         unheld.held &= ~(1 << node)
-        if not unheld.asked and not job.adopted:
-            self._ask(job, unheld, job.node_set - NodeSet(1 << node))
+        if unheld.asked or job.adopted:
+            return
+        others = job.node_set - NodeSet(1 << node | unheld.without)
+        if others:
+            self._ask(job, unheld, others)
+        else:
+            # Nodes that may have been broken into say so as fast as they are asked.
+            self._context.set_timer(f"{TIMER}:{job.id}", ASK_AGAIN_MS)
 
     def client_gone(self, client: int) -> None:
         """Nobody waits for these acknowledgements any more; a client that comes back asks with its key."""
