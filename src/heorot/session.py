@@ -488,7 +488,14 @@ class Session:
         if request is None:
             return
         job = request.job
-        if job is not None and job.launch is not None and job.input_is_whole and error.code == "no-such-job":
+        was_handed_over = request.message[:1] == ["spawn"]
+        if (
+            job is not None
+            and job.launch is not None
+            and job.input_is_whole
+            and error.code == "no-such-job"
+            and not was_handed_over
+        ):
             # The nodes of which we had news are gone as well; what ran nowhere is still to run.
             self._hand_over(job)
             return

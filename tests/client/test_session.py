@@ -436,6 +436,20 @@ def test_a_job_of_which_something_was_heard_is_asked_for_and_handed_over_if_it_i
     assert ended.ranks == [0, 1]
 
 
+@pytest.mark.parametrize("code", ["no-such-job", "old-receipt"])
+def test_a_job_is_handed_to_each_head_once(session: Session, receipted: JobState, code: str) -> None:
+    hear(session, c.Started("7.1", [0, 100]))
+    (resume,) = next_head(session)
+    assert isinstance(resume, c.AttachJob)
+    hear(session, c.Error(resume.request, "no-such-job", "there is no job 7.1"))
+    (launch,) = said(session)
+    assert isinstance(launch, c.Spawn)
+    (ended,) = hear(session, c.Error(launch.request, code, "there is no job 7.1, and it was launched long ago"))
+    assert isinstance(ended, Ended)
+    assert ended.ranks == [0, 1]
+    assert said(session) == []
+
+
 def test_a_job_whose_input_was_taken_is_not_handed_over(session: Session, receipted: JobState) -> None:
     session.send_stdin(receipted, b"input")
     hear(session, c.ClientStdinAck("7.1", -1, 5, False))

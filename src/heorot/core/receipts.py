@@ -18,8 +18,9 @@ from heorot.core.client_messages import Spawn
 from heorot.core.tickets import CLOCK_TOLERANCE_MS, Sign
 
 VALID_MS = 2 * CLOCK_TOLERANCE_MS
-"""So long nodes remember what they have released (`heorot.core.space_jobs.TOMBSTONE_MS`): a receipt that is good for no
-longer starts nothing again. Who comes later goes on with what a node holds, or with nothing."""
+"""On the clocks of two heads, each of which nodes obey while it is wrong by less than `CLOCK_TOLERANCE_MS`: in truth a
+receipt may be twice as old. Nodes remember for longer what they have released (`heorot.core.space_jobs.TOMBSTONE_MS`),
+so that none starts anything again. Who comes later goes on with what a node holds, or with nothing."""
 TIME_BYTES = 8
 _KEY_DOMAIN = b"heorot receipts\0"
 

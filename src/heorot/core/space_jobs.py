@@ -10,7 +10,9 @@ from heorot.core.streams import CHUNK_BYTES, EVERYTHING, InputStream, OutputStre
 QUEUED, RUNNING, EXITED, OVER, FAILED = range(5)
 """States of a rank. EXITED: the process is reaped, but descendants or bytes in its pipes may be left."""
 
-TOMBSTONE_MS = 10 * 60 * 1000
+TOMBSTONE_MS = 25 * 60 * 1000
+"""Longer than a client can have a launch started with a receipt (`heorot.core.receipts.VALID_MS`, on clocks that
+differ), and a node wait for it."""
 MAX_TOMBSTONES = 65_536
 
 
