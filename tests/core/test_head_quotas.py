@@ -103,7 +103,7 @@ def test_while_a_head_settles_one_user_does_not_fill_what_waits() -> None:
     assert head.told(2) == []
     head.leave(1)
     head.leave(2)
-    assert not head.machine.settling._waiting
+    assert not head.machine.settling.waits
 
 
 def test_while_a_head_settles_one_user_does_not_fill_its_memory_with_input() -> None:
@@ -112,8 +112,27 @@ def test_while_a_head_settles_one_user_does_not_fill_its_memory_with_input() -> 
     head.ask(c.AttachJob(1, "0.1", False, True), 1)
     for taken in range(30):
         head.ask(c.ClientStdin("0.1", -1, taken << 20, bytes(1 << 20), False), 1)
-    with pytest.raises(ProtocolError, match=r"at most 64 MiB of input .* u1000 has 30 and"):
+    with pytest.raises(ProtocolError, match=r"at most 64 MiB of requests that wait .* u1000 has 30 and"):
         head.ask(c.ClientStdin("0.1", -1, 30 << 20, bytes(1 << 20), False), 1)
+
+
+def test_while_a_head_settles_one_user_does_not_fill_its_memory_with_launches() -> None:
+    head = HeadRig(2, settle_ms=5_000)
+    enter(head, 1, ALICE)
+    for request in range(1, 51):
+        ask = c.Spawn(request, "n0", "list", [b"a"], [b"x" * (1 << 20)], b"/", 18, [], None, None, None, [], False)
+        head.ask(ask, 1)
+    refused = [message for message in head.told(1) if isinstance(message, c.Error)]
+    assert len(refused) == 20, "half of what there is for all"
+    assert {message.code for message in refused} == {"busy"}
+
+
+def test_what_waits_weighs_more_than_its_bytes_if_it_is_a_list_of_many() -> None:
+    head = HeadRig(2, settle_ms=5_000)
+    enter(head, 1, ALICE)
+    for request in range(1, 6):
+        head.ask(c.Signal(request, "0.1", [1] * 200_000, None, 9), 1)
+    assert [message.request for message in head.told(1)] == [3, 4, 5]
 
 
 def test_programs_that_are_handed_over_are_shared() -> None:
@@ -146,7 +165,9 @@ def test_commands_and_environments_are_shared_until_their_jobs_are_collected() -
         end(head, job)
         head.ask(c.AttachJob(50, job, True), 1)
         head.ask(c.ClientRelease(job), 1)
-    assert head.machine.jobs.launch_bytes.held == {ALICE: 4 + (200 << 10), BOB: 4 + (200 << 10)}
+    held = head.machine.jobs.launch_bytes.held
+    assert sorted(held) == [ALICE, BOB]
+    assert all(200 << 10 < size_bytes < 201 << 10 for size_bytes in held.values())
     assert launch_large(head, 1, large) != "too-many-jobs"
 
 

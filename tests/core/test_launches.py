@@ -9,8 +9,10 @@ from msgspec.structs import replace
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
-from heorot.core.machine import ClientOpened
-from heorot.core.tickets import seal_ticket
+from heorot.core.machine import ClientOpened, Send
+from heorot.core.receipts import VALID_MS
+from heorot.core.space_jobs import Tombstones
+from heorot.core.tickets import CLOCK_TOLERANCE_MS, TICKET_VALIDITY_MS, seal_ticket
 from tests.core.rigs import HeadRig, held, sign, ticket
 from tests.core.successors import KEY, UNREADY, acknowledged, answers, hand_over, launch_up, new_head, refusals
 
@@ -246,7 +248,7 @@ def test_an_old_receipt_starts_nothing_that_nodes_may_have_forgotten() -> None:
     head.now = 600_001
     head.attach(0)
     head.ask(again)
-    assert refusals(head) == ["no-such-job"]
+    assert refusals(head) == ["old-receipt"]
     launch = seal_ticket(sign, ticket(spawned.job, [0, 1], key=KEY, uid=0))
     head.attach(0, [held(spawned.job, running=[0, 100])])
     hand_over(head, 0, launch)
@@ -280,3 +282,115 @@ def test_receipts_leave_what_is_kept_for_root() -> None:
     head.looked()
     head.ask(c.Spawn(1, "n0", "list", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
     assert head.kinds() == [c.Spawned]
+
+
+def test_an_old_receipt_is_not_refused_while_a_node_may_hold_its_job() -> None:
+    again, spawned = acknowledged(2)
+    head = new_head(2, wall_offset_ms=600_001)
+    head.attach(0)
+    head.ask(again)
+    assert head.told() == []
+    head.attach(1, [held(spawned.job, running=[1, 200])])
+    hand_over(head, 1, seal_ticket(sign, ticket(spawned.job, [0, 2], key=KEY, uid=0)))
+    assert head.told()[0] == c.Spawned(1, spawned.job, [0, 2], 4096)
+
+
+def test_nodes_remember_a_job_for_longer_than_any_head_takes_its_receipt() -> None:
+    again, spawned = acknowledged(1)
+    tombstones = Tombstones()
+    tombstones.bury(spawned.job, 0, 0)
+    # The first head's clock was as far ahead of the nodes' as they bear, that of the next one is as far behind.
+    head = new_head(1, wall_offset_ms=-2 * CLOCK_TOLERANCE_MS)
+    head.now = VALID_MS + 2 * CLOCK_TOLERANCE_MS
+    head.attach(0)
+    head.ask(again)
+    assert head.kinds() == [c.Spawned]
+    latest_ms = head.now + head.machine.config.adoption_grace_ms + TICKET_VALIDITY_MS
+    tombstones.bury("2.1", head.now, latest_ms)
+    assert tombstones.refuses(spawned.job, head.now)
+
+
+def launched_with(size_bytes: int, count: int) -> list[c.Spawn]:
+    """Return launches of this size as their client hands them to the next head; their jobs are collected."""
+    former = HeadRig(1)
+    former.attach(0)
+    former.client()
+    receipts = []
+    for number in range(count):
+        ask = launch_up(request=number + 1, key=b"%016d" % number, environment=[bytes(size_bytes)])
+        former.looked()
+        former.ask(ask)
+        (spawned,) = former.told()
+        receipts.append(replace(ask, again=True, job=spawned.job, runs=spawned.runs, receipt=spawned.receipt))
+        former.report(0, spawned.job, [0, 100 + number], [0, 0, 0, 0])
+        former.ask(c.ClientRelease(spawned.job))
+    return receipts
+
+
+def test_receipts_bring_back_no_more_than_launches_may_take() -> None:
+    receipts = launched_with(1 << 20, 10)
+    head = new_head(1, max_launch_bytes=4 << 20)
+    for ask in receipts:
+        head.ask(ask)
+    assert refusals(head) == ["too-many-jobs"] * 7
+    assert sum(head.machine.jobs.launch_bytes.held.values()) < 4 << 20
+
+
+def test_nodes_bring_back_no_more_than_launches_may_take_at_a_time() -> None:
+    head = new_head(1, max_launch_bytes=4 << 20, max_jobs=8, max_finished_jobs=0)
+    jobs = [f"1.{number}" for number in range(1, 6)]
+    environment = [bytes(1 << 20)]
+    inventory = [held(job, running=[0, number]) for number, job in enumerate(jobs, 1)]
+    head.attach(0, inventory)
+    for job in jobs:
+        hand_over(head, 0, seal_ticket(sign, ticket(job, [0, 1], environment=environment, attended=False)))
+    assert sorted(head.machine.jobs.jobs) == jobs[:3]
+    assert not head.machine.settling.complete
+    head.looked()
+    head.wait(1_000, "adopt")
+    assert not again_asked(head), "there is no room yet"
+    head.report(0, jobs[0], exited=[0, 0, 0, 0])
+    head.ask(c.AttachJob(1, jobs[0], True))
+    head.ask(c.ClientRelease(jobs[0]))
+    head.wait(1_000, "adopt")
+    assert again_asked(head)
+
+
+def again_asked(head: HeadRig) -> bool:
+    """Say whether nodes were asked to attach once more."""
+    return any(isinstance(item, Send) and isinstance(item.message, m.Reattached) for item in head.sent)
+
+
+def test_nodes_that_have_no_copy_are_asked_once_more_after_a_while() -> None:
+    head = HeadRig(2)
+    head.client()
+    for node in (0, 1):
+        head.attach(node)
+    head.ask(launch_up(detached=True))
+    assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n0", "n1"]
+    head.looked()
+    for _ in range(3):
+        for node in (0, 1):
+            head.up(node, m.LaunchCopy("1.1", b"", b""))
+    assert head.commands(m.FetchLaunch) == [], "they would go round as fast as they say so"
+    head.wait(1_000, "hold:1.1")
+    assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n0", "n1"]
+
+
+def test_a_detached_launch_that_is_over_and_collected_is_acknowledged_once_more_at_once() -> None:
+    head = HeadRig(1, max_finished_jobs=0)
+    head.client()
+    head.client(2)
+    head.attach(0)
+    head.ask(launch_up(detached=True))
+    head.confirm()
+    head.report(0, "1.1", [0, 100], [0, 0, 0, 0])
+    head.ask(c.AttachJob(2, "1.1", True), client=2)
+    head.looked()
+    head.ask(launch_up(detached=True, again=True, request=3))
+    assert [message.request for message in head.told() if isinstance(message, c.Spawned)] == [3]
+    head.ask(c.ClientRelease("1.1"), client=2)
+    # Nobody waits for it any more, whatever becomes of programs after it has left the list.
+    for number in (11, 12):
+        head.spawn("n0", request=number)
+    assert not head.machine.jobs.holders._unheld

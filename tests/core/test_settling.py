@@ -444,3 +444,43 @@ def test_a_head_that_knows_no_node_yet_denies_nothing() -> None:
     hand_over(head, 0, seal_ticket(sign, ticket("1.1", [0, 1], key=KEY, uid=0)))
     assert head.told()[0] == c.Spawned(2, "1.1", [0, 1], 4096)
     assert not head.commands(m.Launch)
+
+
+def test_a_job_that_another_node_holds_and_never_gives_holds_up_no_launch() -> None:
+    head = new_head(3)
+    for node in (0, 1):
+        head.attach(node)
+    head.attach(2, [held("1.9", running=[0, 100])])
+    head.ask(again("n[0-1]"))
+    assert head.kinds() == [c.Spawned], "no node of this launch holds anything that is not known"
+    head.looked()
+    head.ask(replace(again("n[1-2]", request=2), key=b"x" * 16))
+    head.ask(replace(again("", "up", request=3), key=b"y" * 16))
+    head.wait(4_999, "settle")
+    assert answers(head) == []
+    head.wait(1, "settle")
+    refused, spawned = answers(head)
+    assert (refused.request, refused.code, "n2 cannot be asked" in refused.message) == (2, "launch-unknown", True)
+    assert (spawned.request, spawned.runs) == (3, [0, 2]), "on n2 it may be what nobody knows"
+    assert head.machine.jobs.jobs[spawned.job].text == "left out n2, which holds a job that nobody knows"
+
+
+def test_a_node_that_offers_another_job_each_time_is_waited_for_only_once() -> None:
+    head = new_head(2)
+    head.attach(0)
+    head.ask(again("", "up"))
+    for number in range(1, 10):
+        head.attach(1, [held(f"1.{other}", running=[0, 100]) for other in range(1, number + 1)])
+        head.wait(1_000, "settle")
+    (spawned,) = answers(head)
+    assert spawned.runs == [0, 1]
+
+
+def test_what_one_node_never_gives_does_not_keep_other_jobs_from_being_denied() -> None:
+    head = new_head(2)
+    head.attach(0)
+    head.attach(1, [held("1.9", running=[0, 100])])
+    head.ask(c.ShowJob(1, "1.8"))
+    assert refusals(head) == ["no-such-job"]
+    head.ask(c.ShowJob(2, "1.9"))
+    assert refusals(head) == ["no-such-job"], "this one may be understood yet"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from heorot.core.nodeset import NodeSet
 
 TYPE_CHECKING = False
@@ -38,16 +36,7 @@ def reason(status: Status) -> str:
         if status.signal in QUIET_SIGNALS:
             return ""
         return f"killed by {signal_name(status.signal)}" + (" (core dumped)" if status.core_dumped else "")
-    if status.error is None:
-        return ""
-    return _without_own_path(status.text) or f"could not be started, error {status.error}"
-
-
-def _without_own_path(text: str) -> str:
-    """Return what a node says of a command that it has not found, without our PATH, which is long and known here."""
-    path = os.environb.get(b"PATH", b"").decode("utf-8", "backslashreplace")
-    said = f" (PATH is {path})"
-    return f"{text.removesuffix(said)} (not in PATH)" if text.endswith(said) else text
+    return (status.text or f"could not be started, error {status.error}") if status.error is not None else ""
 
 
 def folded(job: JobState, ranks: list[int]) -> list[str]:

@@ -65,21 +65,47 @@ class Adoptions:
         """An earlier head had no more."""
         self._introduced = Ledger[int]()
         """By node: of how many that wait it spoke first."""
-        self._refused = 0
+        self.refused = 0
         """Mask of the nodes that hold more than there was room for."""
+        self._holding = Ledger[int]()
+        """By node: how many of those that wait it holds."""
+        self._holding_since_ms: dict[int, int] = {}
+        """By node that holds any: since when it has been so without a break. The latest are at the end."""
+        self._holders = 0
+        """Mask of these nodes."""
         self._armed = False
 
     @property
     def pending(self) -> bool:
         """Whether nodes hold jobs that this head does not know."""
-        return bool(self.waiting or self._refused)
+        return bool(self.waiting or self.refused)
+
+    @property
+    def unclear(self) -> NodeSet:
+        """The nodes that hold jobs which this head does not know."""
+        return NodeSet(self._holders | self.refused)
 
     def fresh(self, grace_ms: int, job: str | None = None) -> bool:
-        """Say whether this job, or any, was offered less than `grace_ms` ago and is not understood yet."""
+        """Say whether this job was offered less than `grace_ms` ago and is not understood yet; without one, whether any
+        node has begun so recently to hold such jobs. Who keeps back its copies for longer may never give them.
+        """
         since_ms = self._context.now_ms - grace_ms
         if job is not None:
             return job in self.waiting and self.waiting[job].offered_at_ms > since_ms
-        return any(adoption.offered_at_ms > since_ms for adoption in self.waiting.values())
+        latest = next(reversed(self._holding_since_ms.values()), None)
+        return latest is not None and latest > since_ms
+
+    def _hold(self, node: int) -> None:
+        if node not in self._holding.held:
+            self._holding_since_ms[node] = self._context.now_ms
+            self._holders |= 1 << node
+        self._holding.add(node, 1)
+
+    def _hold_no_more(self, node: int) -> None:
+        self._holding.add(node, -1)
+        if node not in self._holding.held:
+            del self._holding_since_ms[node]
+            self._holders &= ~(1 << node)
 
     def offer(self, record: NodeRecord, item: m.JobInventory) -> None:
         """A node holds a job that this head does not know."""
@@ -87,18 +113,25 @@ class Adoptions:
         if adoption is None:
             # As with the head's other limits (`heorot.core.quota`): one node alone leaves as much room as it takes.
             if self._introduced.held.get(record.node, 0) >= self._limit - len(self.waiting):
-                if not self._refused >> record.node & 1:
-                    self._context.log("error", f"n{record.node} holds more unknown jobs than can be taken over at once")
-                self._refused |= 1 << record.node
+                self._refuse(record.node)
                 return
             adoption = self.waiting[item.job] = Adoption(self._context.now_ms, record.node)
             self._introduced.add(record.node, 1)
             self._arm()
+        if record.node not in adoption.held:
+            self._hold(record.node)
         adoption.held[record.node] = item
         adoption.missed &= ~(1 << record.node)
         asked = adoption.asked
         if asked is None or asked == record.node or self._context.members.records[asked].link is None:
             self._ask(item.job, adoption, record.node)
+
+    def _refuse(self, node: int) -> None:
+        """There is no room for what this node holds; it is asked to say it again when there is."""
+        if not self.refused >> node & 1:
+            self._context.log("error", f"n{node} holds more unknown jobs than can be taken over at once")
+        self.refused |= 1 << node
+        self._arm()
 
     def missed(self, job: str, nodes: NodeSet) -> bool:
         """Nodes report of a job; return True if it is one that is not understood yet."""
@@ -109,13 +142,13 @@ class Adoptions:
 
     def detached(self, mask: int) -> None:
         """These nodes cannot be reached just now: ask others that hold what they were asked for."""
-        for job, adoption in self.waiting.items():
+        for job, adoption in list(self.waiting.items()):
             if adoption.asked is not None and mask >> adoption.asked & 1:
                 self._ask_another(job, adoption)
 
     def node_gone(self, node: int) -> None:
         """A node and all that it held is gone: ask another one."""
-        self._refused &= ~(1 << node)
+        self.refused &= ~(1 << node)
         for job, adoption in list(self.waiting.items()):
             self._holds_no_more(job, adoption, node)
 
@@ -126,16 +159,16 @@ class Adoptions:
         for job, adoption in self.waiting.items():
             if adoption.asked is not None and adoption.asked_at_ms <= late_ms:
                 self._ask_another(job, adoption)
-        if self._refused and len(self.waiting) < self._limit // 4:
+        if self.refused and len(self.waiting) < self._limit // 4 and self._jobs.has_much_room:
             # There is room again for what they hold besides: have them say it once more.
-            refused, self._refused = self._refused, 0
+            refused, self.refused = self.refused, 0
             for link in self._context.members.links.values():
                 if link.mask & refused:
                     self._context.emit(Send(link.link, m.Reattached(self._context.config.epoch)))
         self._arm()
 
     def _arm(self) -> None:
-        if not self._armed and (self.waiting or self._refused):
+        if not self._armed and (self.waiting or self.refused):
             self._armed = True
             self._context.set_timer("adopt", ASK_ANOTHER_MS)
 
@@ -143,10 +176,13 @@ class Adoptions:
         adoption = self.waiting.pop(job, None)
         if adoption is not None:
             self._introduced.add(adoption.introduced_by, -1)
+            for node in adoption.held:
+                self._hold_no_more(node)
         return adoption
 
     def _holds_no_more(self, job: str, adoption: Adoption, node: int) -> None:
-        adoption.held.pop(node, None)
+        if adoption.held.pop(node, None) is not None:
+            self._hold_no_more(node)
         if not adoption.held:
             self._forget(job)
         elif adoption.asked == node:
@@ -182,6 +218,11 @@ class Adoptions:
         except SecurityError as error:
             context.log("warning", f"job {copy.job} is not taken over from n{node}: {error}")
             self._holds_no_more(copy.job, adoption, node)
+            return
+        if not self._jobs.has_room_for(ticket):
+            for holder in adoption.held:
+                self._refuse(holder)
+            self._forget(copy.job)
             return
         self.understood(ticket, launch)
 

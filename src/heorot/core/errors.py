@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class HeorotError(Exception):
     """Base of all of Heorot's own errors."""
@@ -34,3 +36,11 @@ class RequestError(HeorotError):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+class NotYetError(RequestError):
+    """A refusal of which it can be told when it may be one no longer: `is_over` costs next to nothing."""
+
+    def __init__(self, code: str, message: str, is_over: Callable[[], bool]) -> None:
+        super().__init__(code, message)
+        self.is_over = is_over

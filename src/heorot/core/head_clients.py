@@ -8,7 +8,7 @@ from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.chunks import DIGEST_BYTES
 from heorot.core.contact import Contact, contact_of
-from heorot.core.errors import ProtocolError, RequestError
+from heorot.core.errors import NotYetError, ProtocolError, RequestError
 from heorot.core.head_context import Caller, HeadContext
 from heorot.core.head_images import HeadImages
 from heorot.core.job import Job, nodes_in
@@ -17,7 +17,7 @@ from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromCli
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.receipts import VALID_MS
 from heorot.core.requests import NOBODY, Requests
-from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, Settling, unheard
+from heorot.core.settling import IN_DOUBT, LAUNCH_UNKNOWN, NO_SUCH_JOB, OLD_RECEIPT, Settling, unheard
 
 
 class HeadClients:
@@ -29,7 +29,7 @@ class HeadClients:
         self._jobs = jobs
         self._requests = requests
         self._images = images
-        self.settling = Settling(context, jobs, self.obey)
+        self.settling = Settling(context, jobs, self._attempt)
         self._callers: dict[int, Caller] = {}
         self._greeted: set[int] = set()
         self._handlers: dict[type, Callable[..., None]] = {
@@ -90,15 +90,35 @@ class HeadClients:
         try:
             if self.settling.queued(caller, message):
                 return
-            try:
-                self._handlers[type(message)](caller, message)
-            except RequestError as error:
-                if not self.settling.premature(message, error):
-                    self._refuse(caller, message, self.settling.explained(error))
-                    return
-                self.settling.wait(caller, message)
+            why = self._try(caller, message)
+            if why is not None:
+                self.settling.wait(caller, message, why)
         except RequestError as error:
             self._refuse(caller, message, error)
+
+    def _try(self, caller: Caller, message: c.ClientMessage) -> RequestError | None:
+        """Do what a client asks for or refuse it; return the refusal if it is premature. Raises ProtocolError."""
+        try:
+            self._handlers[type(message)](caller, message)
+        except RequestError as error:
+            if self.settling.premature(message, error):
+                return error
+            self._refuse(caller, message, self.settling.explained(error))
+        return None
+
+    def _attempt(self, caller: Caller, message: c.ClientMessage) -> RequestError | None:
+        """Do the same with what has waited. A client that has broken the protocol with it is told, and closed here:
+        nobody else has anything to do with it."""
+        try:
+            return self._try(caller, message)
+        except ProtocolError as error:
+            self._context.refuse(caller.client, 0, "protocol", str(error))
+            self._close(caller.client)
+            return None
+
+    def _close(self, client: int) -> None:
+        self._context.out.append(CloseClient(client))
+        self.closed(ClientClosed(client))
 
     def _refuse(self, caller: Caller, message: c.ClientMessage, error: RequestError) -> None:
         self._context.refuse(caller.client, getattr(message, "request", 0), error.code, error.message)
@@ -110,8 +130,7 @@ class HeadClients:
         if message.version != c.CLIENT_PROTOCOL_VERSION:
             text = f"this head speaks client protocol {c.CLIENT_PROTOCOL_VERSION}, the client {message.version}"
             self._context.refuse(caller.client, 0, "version", f"{text}; use commands of release {config.release}")
-            self._context.out.append(CloseClient(caller.client))
-            self.closed(ClientClosed(caller.client))
+            self._close(caller.client)
             return
         self._greeted.add(caller.client)
         welcome = c.Welcome(c.CLIENT_PROTOCOL_VERSION, config.release, config.name, config.epoch, self._context.now_ms)
@@ -128,6 +147,10 @@ class HeadClients:
             # What was up for an earlier head is not known here: any node may have it.
             addressed = self._members.known if by_states else NodeSet.of(node for node in nodes if node != HEAD)
             self._require_unstarted(addressed, ask, may_leave_out=by_states)
+            if by_states:
+                # Perhaps it runs there.
+                unclear = self._jobs.adoptions.unclear
+                nodes = [node for node in nodes if node not in unclear]
         if by_states:
             self.settling.require()
         self._requests.check_launch(caller, ask, nodes, by_states)
@@ -157,9 +180,10 @@ class HeadClients:
             raise RequestError("collected", f"job {ask.job} is over and made room for others")
         if m.job_order(ask.job)[0] >= self._context.config.epoch:
             # Somebody has lost the epochs of this cluster: the nodes obey another head, which may be back.
-            raise RequestError("no-such-job", f"job {ask.job} was launched by a head that is newer than this one")
+            raise RequestError(NO_SUCH_JOB, f"job {ask.job} was launched by a head that is newer than this one")
         if age_ms > VALID_MS:
-            raise RequestError("no-such-job", f"there is no job {ask.job}, and it was launched long ago")
+            text = f"there is no job {ask.job}, and it was launched too long ago to be launched again"
+            raise RequestError(OLD_RECEIPT, text)
         self._require_reach([node for node in nodes_in(ask.runs) if self._members.up_mask >> node & 1])
         self._offer(caller, ask)
         job = self._jobs.take_back(caller, ask)
@@ -171,20 +195,26 @@ class HeadClients:
         """See that no node can have started a launch that an earlier head did not acknowledge. Raises RequestError."""
         settling = self.settling
         if not settling.complete_on(addressed) and not (
-            may_leave_out and settling.given_up and not self._jobs.adoptions.pending
+            may_leave_out and settling.given_up and not self._jobs.adoptions.fresh(self._context.config.node_grace_ms)
         ):
-            text = f"{settling.silent & addressed or 'some node'} cannot be asked now whether it was started"
-            raise RequestError(
-                LAUNCH_UNKNOWN, f"the head was lost before it acknowledged the launch, and {text}: see 'bpjob list'"
+            unclear = (settling.silent | self._jobs.adoptions.unclear) & addressed
+            text = f"{unclear or 'some node'} cannot be asked now whether it was started"
+            raise NotYetError(
+                LAUNCH_UNKNOWN,
+                f"the head was lost before it acknowledged the launch, and {text}: see 'bpjob list'",
+                lambda: settling.complete_on(addressed),
             )
         self._require_memory(addressed, ask.asked_at_ms)
 
     def _left_out(self, nodes: list[int], again: bool) -> str:
         """Return what the user of a launch on nodes in a state should know of those whose state is not known."""
-        silent = self.settling.silent - NodeSet.of(nodes)
-        if not silent or (self.settling.given_up and not again):
-            return ""
-        return f"left out {unheard(silent, ', which')}"
+        taken = NodeSet.of(nodes)
+        silent = NodeSet() if self.settling.given_up and not again else self.settling.silent - taken
+        unclear = self._jobs.adoptions.unclear - taken if again else NodeSet()
+        parts = [unheard(silent, ", which")] if silent else []
+        if unclear:
+            parts.append(f"{unclear}, which {'holds' if len(unclear) == 1 else 'hold'} a job that nobody knows")
+        return f"left out {', and '.join(parts)}" if parts else ""
 
     def _offer(self, caller: Caller, ask: c.Spawn) -> None:
         if ask.image:
@@ -201,17 +231,29 @@ class HeadClients:
             & NodeSet.of(record.node for record in self._members.records.values() if record.began_ms > latest_ms)
         )
         if young:
-            raise RequestError(
+            raise NotYetError(
                 LAUNCH_UNKNOWN,
                 f"the head was lost before it acknowledged the launch, and {young} began anew since it was asked for: "
                 "what ran there is gone, and perhaps it was started there; see 'bpjob list'",
+                lambda: self.settling.complete,
             )
 
     def _require_reach(self, nodes: list[int]) -> None:
         """While another head may lead, let a launch wait for nodes that may have gone to it. Raises RequestError."""
+        addressed = NodeSet.of(nodes)
+        silent = self._out_of_reach(addressed)
+        if silent:
+            raise NotYetError(
+                IN_DOUBT,
+                f"{silent} cannot be reached, and another head may lead; try again",
+                lambda: not self._out_of_reach(addressed),
+            )
+
+    def _out_of_reach(self, nodes: NodeSet) -> NodeSet:
+        """Return which of these nodes may have gone to another head."""
         tenure, config, now_ms = self._context.tenure, self._context.config, self._context.now_ms
         if tenure.is_certain(now_ms):
-            return
+            return NodeSet()
         # A node pings three times in a lease and tells us of the answer with the next ping; it leaves a head that was
         # silent for five sixths of its lease.
         fresh_ms = (config.lease_ms or config.link_timeout_ms) * 3 // 4
@@ -219,9 +261,7 @@ class HeadClients:
         for link in self._members.links.values():
             if link.present_at_ms is not None and now_ms - link.present_at_ms <= fresh_ms:
                 present |= link.mask
-        silent = NodeSet.of(nodes) - NodeSet(present)
-        if silent:
-            raise RequestError(IN_DOUBT, f"{silent} cannot be reached, and another head may lead; try again")
+        return nodes - NodeSet(present)
 
     @staticmethod
     def _check_image(ask: c.Spawn) -> None:
@@ -304,7 +344,11 @@ class HeadClients:
         nodes = self._requests.signal_nodes(caller, ask)
         silent = nodes & self.settling.unknown
         if silent:
-            raise RequestError("node-down", f"{silent} cannot be asked yet: this head is new")
+            raise NotYetError(
+                "node-down",
+                f"{silent} cannot be asked yet: this head is new",
+                lambda: not silent & self.settling.unknown,
+            )
         self._requests.signal(caller, ask, nodes)
 
     def _resolve(self, caller: Caller, ask: c.Resolve) -> None:

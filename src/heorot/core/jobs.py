@@ -24,7 +24,7 @@ from heorot.core.keepers import Keepers
 from heorot.core.launch_keys import LaunchKeys
 from heorot.core.membership import NodeRecord
 from heorot.core.nodeset import NodeSet
-from heorot.core.quota import Ledger
+from heorot.core.quota import ITEM_BYTES, Ledger
 from heorot.core.releases import Releases
 from heorot.core.report_runs import flat
 from heorot.core.stdin_feed import StdinFeed
@@ -32,6 +32,8 @@ from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 
 SIGHUP, SIGKILL = 1, 9
 HUNG_UP = "hung up: its client went away"
+RANK_BYTES = 32
+"""What is kept of each rank, and of where it is."""
 
 
 class Jobs:
@@ -43,7 +45,8 @@ class Jobs:
         self.clients: dict[int, set[str]] = {}
         """The unfinished or unreleased jobs that each client attends."""
         self.launch_bytes = Ledger[int]()
-        """How much the commands and environments of each user's jobs take."""
+        """How much the launches of each user's jobs take, commands and environments above all."""
+        self._unreleased = 0
         self.waits = Ledger[int]()
         """How many requests of each user wait for a job's end."""
         self._keys = LaunchKeys()
@@ -84,7 +87,7 @@ class Jobs:
         former = self.by_key(caller.uid, ask.key)
         if former is not None:
             raise RequestError("bad-request", f"the key of this launch is that of job {former.id}")
-        self._require_room(caller, ask)
+        self._require_room(caller, ask, len(nodes))
         self._sequence += 1
         ticket = self._ticket(f"{config.epoch}.{self._sequence}", caller, ask, runs_of(nodes))
         job = Job(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
@@ -148,13 +151,24 @@ class Jobs:
 
     def take_back(self, caller: Caller, ask: c.Spawn) -> Job:
         """Take over a job that an earlier head has acknowledged, from its client's copy of the launch: perhaps no node
-        has it. Its receipt was checked, and what was acknowledged is refused for no user's quota; only what is kept for
-        root stays so. Raises RequestError (``too-many-jobs``, or ``bad-request`` if another job has its key).
+        has it. Its receipt was checked, and what was acknowledged is refused for no user's quota; only the limits for
+        all hold, and what is kept for root stays so.
+
+        Raises
+        ------
+        RequestError
+            ``too-many-jobs``, or ``bad-request`` if another job has its key.
         """
         quota = self._context.jobs_quota
-        held = sum(not job.done or job.client is not None for job in self.jobs.values())
-        if held >= quota.limit - quota.kept and not quota.may_all(caller.uid):
-            raise RequestError("too-many-jobs", f"{held} {quota.what}, and the rest is kept for root")
+        if len(self.jobs) >= quota.limit - quota.kept and not quota.may_all(caller.uid):
+            held = sum(not job.done or job.client is not None for job in self.jobs.values())
+            if held >= quota.limit - quota.kept:
+                raise RequestError("too-many-jobs", f"{held} {quota.what}, and the rest is kept for root")
+        why = self._context.launches_quota.overflow(
+            caller.uid, self.launch_bytes.held, _launch_bytes(ask, sum(ask.runs[1::2]))
+        )
+        if why:
+            raise RequestError("too-many-jobs", why)
         ticket = self._ticket(ask.job, caller, ask, ask.runs)
         job = self.adoptions.understood(ticket, seal_ticket(self._context.sign, ticket))
         if job is None:
@@ -162,10 +176,25 @@ class Jobs:
         job.tell_started = ask.tell_started
         return job
 
-    def _require_room(self, caller: Caller, ask: c.Spawn) -> None:
+    def has_room_for(self, ticket: m.Ticket) -> bool:
+        """Say whether a job of an earlier head can be taken over: it kept the same limits."""
+        context, held = self._context, self.launch_bytes.held
+        more = _launch_bytes(ticket, sum(ticket.runs[1::2]))
+        most = context.config.max_jobs + context.config.max_finished_jobs
+        return self._unreleased < most and not context.launches_quota.overflow(0, held, more)
+
+    @property
+    def has_much_room(self) -> bool:
+        """Whether a quarter at least is free of what jobs may be and take."""
+        config = self._context.config
+        most = config.max_jobs + config.max_finished_jobs
+        held_bytes = sum(self.launch_bytes.held.values())
+        return self._unreleased <= most * 3 // 4 and held_bytes <= config.max_launch_bytes * 3 // 4
+
+    def _require_room(self, caller: Caller, ask: c.Spawn, ranks: int) -> None:
         """See that the user may have one more job, and one of this size. Raises RequestError."""
         held = self.launch_bytes.held
-        why = self._context.launches_quota.refusal(caller.uid, held, _launch_bytes(ask), caller.user)
+        why = self._context.launches_quota.refusal(caller.uid, held, _launch_bytes(ask, ranks), caller.user)
         if why:
             raise RequestError("too-many-jobs", why)
         quota = self._context.jobs_quota
@@ -179,7 +208,8 @@ class Jobs:
 
     def _weigh(self, job: Job) -> None:
         """Count what a job's launch takes, until it is released."""
-        job.launch_bytes = _launch_bytes(job.ticket)
+        self._unreleased += 1
+        job.launch_bytes = _launch_bytes(job.ticket, len(job.nodes))
         self.launch_bytes.add(job.ticket.uid, job.launch_bytes)
 
     def by_key(self, uid: int, key: bytes) -> Job | None:
@@ -398,6 +428,7 @@ class Jobs:
         if job.released:
             return
         job.released = True
+        self._unreleased -= 1
         self.launch_bytes.add(job.ticket.uid, -job.launch_bytes)
         job.unread.clear()
         job.stdin = StdinFeed()
@@ -550,8 +581,12 @@ class Jobs:
             self.releases.forget(job)
 
 
-def _launch_bytes(launch: c.Spawn | m.Ticket) -> int:
-    return sum(map(len, launch.argv)) + sum(map(len, launch.environment))
+def _launch_bytes(launch: c.Spawn | m.Ticket, ranks: int) -> int:
+    argv, environment = launch.argv, launch.environment
+    paths = launch.directory, launch.stdin, launch.stdout, launch.stderr, launch.program, launch.key
+    elements = len(argv) + len(environment) + len(launch.limits) + len(launch.terminal)
+    texts = sum(map(len, argv)) + sum(map(len, environment)) + sum(map(len, filter(None, paths)))
+    return texts + elements * ITEM_BYTES + ranks * RANK_BYTES
 
 
 def _least_missed(finished: list[Job], count: int) -> list[Job]:

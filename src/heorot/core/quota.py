@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 
 ROOT = 0
 MIB = 1024 * 1024
+ITEM_BYTES = 64
+"""What an element of a list takes in memory besides its bytes, at most."""
 PART_KEPT = 16
 """One part in so many is kept for root and the owner."""
 
@@ -58,6 +60,14 @@ class Quota:
             return ""
         rule = f"nobody but root may hold more of them than are left for others ({self._told(max(free, 0))} now)"
         return f"{self._whose(uid, held, name)}, and {rule}; {self._advice()}"
+
+    def overflow(self, uid: int, held: Mapping[int, int], more: int) -> str:
+        """Return why nobody like this user may have so much more, whatever the shares of users; empty if he may."""
+        limit = self.limit if self.may_all(uid) else self.limit - self.kept
+        total = sum(held.values())
+        if total + more <= limit:
+            return ""
+        return f"there are {self._told(total)} {self.what}, and at most {self._told(limit)} may be; {self._advice()}"
 
     def _whose(self, uid: int, held: Mapping[int, int], name: str) -> str:
         mine = held.get(uid, 0)

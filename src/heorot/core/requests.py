@@ -14,16 +14,21 @@ from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core import nodelist
 from heorot.core.contact import UNKNOWN, Contact
-from heorot.core.errors import NodeListError, RequestError
+from heorot.core.errors import NodeListError, NotYetError, RequestError
 from heorot.core.head_context import Caller, HeadContext
 from heorot.core.head_list import head_list_json, heads_json
 from heorot.core.job import Job
 from heorot.core.jobs import Jobs
 from heorot.core.nodeset import HEAD, NodeSet
+from heorot.core.quota import MIB, Ledger
 
 NOBODY = NodeSet()
 MAX_PIDS = 16_384
 """In one request: every node that may have one of them gets the list."""
+MAX_ROWS_BYTES = 128 * 1024 * 1024
+"""Of one node, in all answers that are not complete yet."""
+ROW_BYTES = 1024
+"""What a row takes besides its command line."""
 
 
 @dataclass(slots=True)
@@ -39,6 +44,8 @@ class PendingQuery:
     matched: int = 0
     missing: list[int] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    rows_bytes: dict[int, int] = field(default_factory=dict)
+    """By node: what its rows take."""
 
 
 class Requests:
@@ -49,6 +56,8 @@ class Requests:
         self._jobs = jobs
         self.queries: dict[int, PendingQuery] = {}
         self._next_query = (context.config.epoch << 32) + 1
+        self._rows_bytes = Ledger[int]()
+        """By node: what its rows take in all answers that are not complete."""
 
     # ------------------------------------------------------------------ nodes
 
@@ -112,7 +121,11 @@ class Requests:
         down = NodeSet.of(node for node in named if records[node].state != "up") if ask.select != "up" else NodeSet()
         if down:
             states = sorted({records[node].state for node in down})
-            raise RequestError("node-down", f"{down} {'is' if len(down) == 1 else 'are'} {'/'.join(states)}, not up")
+            raise NotYetError(
+                "node-down",
+                f"{down} {'is' if len(down) == 1 else 'are'} {'/'.join(states)}, not up",
+                lambda: not down - self._context.members.up,
+            )
         if caller.uid != 0:
             barred = NodeSet.of(node for node in named if not self._may_execute(caller, node))
             if barred:
@@ -304,6 +317,14 @@ class Requests:
         pending = self.queries.get(reply.id)
         if pending is None or not pending.waiting >> node & 1:
             return
+        size_bytes = sum(ROW_BYTES + sum(map(len, process.argv)) for process in reply.processes)
+        if self._rows_bytes.held.get(node, 0) + size_bytes > MAX_ROWS_BYTES:
+            # One that says without end that more follows is not believed to answer.
+            self._context.log("warning", f"n{node} has more than {MAX_ROWS_BYTES // MIB} MiB to say of its processes")
+            self._give_up(pending, node)
+            return
+        self._rows_bytes.add(node, size_bytes)
+        pending.rows_bytes[node] = pending.rows_bytes.get(node, 0) + size_bytes
         pending.matched += reply.matched
         for process in reply.processes:
             pending.rows.append(
@@ -338,10 +359,13 @@ class Requests:
         """Wait for this node no longer."""
         for pending in list(self.queries.values()):
             if pending.waiting >> node & 1:
-                pending.waiting &= ~(1 << node)
-                pending.missing.append(node)
-                if not pending.waiting:
-                    self._answer(pending)
+                self._give_up(pending, node)
+
+    def _give_up(self, pending: PendingQuery, node: int) -> None:
+        pending.waiting &= ~(1 << node)
+        pending.missing.append(node)
+        if not pending.waiting:
+            self._answer(pending)
 
     def timed_out(self, query_id: int) -> None:
         """Answer with what has come so far."""
@@ -351,7 +375,7 @@ class Requests:
             self._answer(pending)
 
     def _answer(self, pending: PendingQuery) -> None:
-        del self.queries[pending.query.id]
+        self._forget(pending)
         pending.missing.sort()
         if pending.query.detail:
             pending.rows.sort(key=lambda row: (row["node"], row["pid"]))
@@ -363,4 +387,10 @@ class Requests:
 
     def client_gone(self, client: int) -> None:
         """Nobody waits for these answers any more."""
-        self.queries = {number: query for number, query in self.queries.items() if query.client != client}
+        for pending in [pending for pending in self.queries.values() if pending.client == client]:
+            self._forget(pending)
+
+    def _forget(self, pending: PendingQuery) -> None:
+        del self.queries[pending.query.id]
+        for node, size_bytes in pending.rows_bytes.items():
+            self._rows_bytes.add(node, -size_bytes)

@@ -15,62 +15,59 @@ table is complete; whoever asks for one waits for that, `adoption_grace_ms` at m
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
-from heorot.core.errors import ProtocolError, RequestError
+from heorot.core.errors import NotYetError, RequestError
 from heorot.core.head_context import Caller, HeadContext
 from heorot.core.jobs import Jobs
 from heorot.core.nodeset import NodeSet
-from heorot.core.quota import MIB, Ledger, Quota
+from heorot.core.waiting_room import Waiting, WaitingRoom
 
 CHECK_MS = 100
-MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""Input among what waits."""
+PART_MS = 10
+"""Between two parts of what waits, if there is too much of it to be looked at in one turn."""
 SAY_MS = 2_000
 """Who has waited for so long is told why."""
 UNSETTLED = "unsettled"
 LAUNCH_UNKNOWN = "launch-unknown"
 IN_DOUBT = "in-doubt"
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A message that waits."""
-
-    caller: Caller
-    message: c.ClientMessage
-    since_ms: int
-    told: bool = False
-    """Its client was told why it waits."""
+NO_SUCH_JOB = "no-such-job"
+OLD_RECEIPT = "old-receipt"
 
 
 class Settling:
-    """Decides which refusals are premature, and keeps what waits. `handle` carries out a client's message."""
+    """Decides which refusals are premature, and keeps what waits.
 
-    def __init__(self, context: HeadContext, jobs: Jobs, handle: Callable[[Caller, c.ClientMessage], None]) -> None:
+    Parameters
+    ----------
+    attempt
+        Carries out a client's message that waited; returns a refusal if that is still premature.
+    """
+
+    def __init__(
+        self, context: HeadContext, jobs: Jobs, attempt: Callable[[Caller, c.ClientMessage], RequestError | None]
+    ) -> None:
         self._context = context
         self._jobs = jobs
-        self._handle = handle
-        self._waiting: list[Waiting] = []
-        self._held = Ledger[int]()
-        """By user: how many messages wait, and how many bytes of input."""
-        self._held_bytes = Ledger[int]()
-        self._bytes = Quota(
-            "MiB of input for jobs that the head does not know yet", MAX_WAITING_BYTES, "", context.config.owner, MIB
-        )
-        self._again: Waiting | None = None
-        """What is tried again just now."""
+        self._room = WaitingRoom(context, self._is_ripe, lambda item: attempt(item.caller, item.message))
         self._started_ms = 0
         self._settled = False
-        self._armed = False
+        self._due_ms: int | None = None
+        """When the timer fires; None: it is not set."""
+        self._told_ms = 0
+        """When it was looked last who is to be told why it waits."""
 
     def start(self) -> None:
         """The term begins."""
         self._started_ms = self._context.now_ms
         self._context.wakefulness.watch(self._started_ms, self._context.config.adoption_grace_ms)
-        self._arm()
+        self._arm(CHECK_MS)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._room)
 
     @property
     def silent(self) -> NodeSet:
@@ -90,11 +87,11 @@ class Settling:
     @property
     def complete(self) -> bool:
         """Whether everything that any node holds is known."""
-        return self.complete_on(self.silent)
+        return not self.silent and not self._jobs.adoptions.pending and not self._knows_no_node
 
     def complete_on(self, nodes: NodeSet) -> bool:
         """Whether everything that any of these nodes holds is known."""
-        return not self.silent & nodes and not self._jobs.adoptions.pending and not self._knows_no_node
+        return not (self.silent | self._jobs.adoptions.unclear) & nodes and not self._knows_no_node
 
     @property
     def _knows_no_node(self) -> bool:
@@ -131,86 +128,87 @@ class Settling:
         if error.code == "node-down":
             # Somebody has named it: that it is silent is no answer as soon as for nodes that nobody has named.
             return bool(self.silent) and not self.given_up
-        if error.code == "no-such-job":
+        if error.code in (NO_SUCH_JOB, OLD_RECEIPT):
             return self._may_exist(message)
         return error.code in (UNSETTLED, "no-nodes") and not self.settled
 
     def _may_exist(self, message: c.ClientMessage) -> bool:
         """Say whether a job that is not known may be one of another head, which some node still holds."""
         job = getattr(message, "job", None)
-        if not job or self._jobs.has_given(job) or self.complete:
+        adoptions = self._jobs.adoptions
+        if not job or self._jobs.has_given(job):
+            return False
+        if job not in adoptions.waiting and not self.silent and not adoptions.refused and not self._knows_no_node:
             return False
         # Whoever goes on with a job of this very epoch has it from a head that was there before the epochs were lost.
         goes_on = isinstance(message, c.Spawn) or (isinstance(message, c.AttachJob) and message.resume)
         if m.job_order(job)[0] == self._context.config.epoch and not goes_on:
             return False
         grace_ms = self._context.config.adoption_grace_ms
-        return not self._passed(grace_ms) or self._jobs.adoptions.fresh(grace_ms, job)
+        return not self._passed(grace_ms) or adoptions.fresh(grace_ms, job)
+
+    def _is_ripe(self, item: Waiting) -> bool:
+        """Say whether a message that waits may be answered now, or carried out."""
+        message, why = item.message, item.why
+        if why is None or getattr(message, "job", None) in self._jobs.jobs:
+            return True
+        if isinstance(message, c.Spawn) and self._jobs.by_key(item.caller.uid, message.key) is not None:
+            return True
+        return (isinstance(why, NotYetError) and why.is_over()) or not self.premature(message, why)
 
     def queued(self, caller: Caller, message: c.ClientMessage) -> bool:
         """Put a message behind an earlier one of the same client about the same job, if that waits."""
-        if not self._waiting or not any(_same(caller, message, other) for other in self._waiting):
+        if not self._room.is_kept_back(caller, message):
             return False
-        self.wait(caller, message)
+        self.wait(caller, message, None)
         return True
 
-    def wait(self, caller: Caller, message: c.ClientMessage) -> None:
-        """Let a message wait.
+    def wait(self, caller: Caller, message: c.ClientMessage, why: RequestError | None) -> None:
+        """Let a message wait: it was refused, for a reason that may not stay, or has to wait for an earlier one.
 
         Raises
         ------
         RequestError, ProtocolError
             ``busy``, if too much waits already.
         """
-        size = _size(message)
-        why = self._context.early_quota.refusal(caller.uid, self._held.held, name=caller.user)
-        if not why and size:
-            why = self._bytes.refusal(caller.uid, self._held_bytes.held, size, caller.user)
-        if why:
-            if not hasattr(message, "request"):
-                raise ProtocolError(why)
-            raise RequestError("busy", why)
-        again = self._again
-        was_waiting = again is not None and again.message is message
-        self._keep(again if again is not None and was_waiting else Waiting(caller, message, self._context.now_ms))
-        self._arm()
+        self._room.add(caller, message, why)
+        self._arm(CHECK_MS)
 
     def client_gone(self, client: int) -> None:
         """Its messages wait for nothing."""
-        if self._waiting:
-            for item in self._take():
-                if item.caller.client != client:
-                    self._keep(item)
+        self._room.client_gone(client)
 
     def heard(self) -> None:
         """A node has said what it holds, or a job was taken over."""
-        if self._waiting:
-            self._try_again()
+        if self._room:
+            self._look(True)
 
     def due(self) -> None:
         """Look again at what waits; the owner calls this when the timer ``settle`` has fired."""
-        self._armed = False
-        self._try_again()
-        self._tell()
-        if self._waiting or not self.settled:
-            self._arm()
+        self._due_ms = None
+        # What only time decides is looked at anew, too.
+        self._look(not self._room.is_behind)
+        if self._context.now_ms - self._told_ms >= CHECK_MS:
+            self._told_ms = self._context.now_ms
+            self._tell()
+        if self._room or not self.settled:
+            self._arm(CHECK_MS)
 
-    def _arm(self) -> None:
-        if not self._armed:
-            self._armed = True
-            self._context.set_timer("settle", CHECK_MS)
+    def _look(self, news: bool) -> None:
+        self._room.look(news)
+        if self._room.is_behind:
+            self._arm(PART_MS)
 
-    def _try_again(self) -> None:
-        for item in self._take():
-            # What still cannot be done comes back into the list, and whatever depends on it after it.
-            self._again = item
-            self._handle(item.caller, item.message)
-        self._again = None
+    def _arm(self, in_ms: int) -> None:
+        due_ms = self._context.now_ms + in_ms
+        if self._due_ms is None or due_ms < self._due_ms:
+            self._due_ms = due_ms
+            self._context.set_timer("settle", in_ms)
 
     def _tell(self) -> None:
         """Say to whoever has waited for long what for."""
         silent = self.silent
-        for item in self._waiting:
+        for item in self._room:
             request = getattr(item.message, "request", None)
             if item.told or request is None or self._context.now_ms - item.since_ms < SAY_MS:
                 continue
@@ -231,30 +229,11 @@ class Settling:
     def explained(self, error: RequestError) -> RequestError:
         """Return a refusal with the nodes that might know better, if there are any."""
         silent = self.silent
-        if error.code != "no-such-job" or not silent:
+        if error.code not in (NO_SUCH_JOB, OLD_RECEIPT) or not silent:
             return error
         return RequestError(error.code, f"{error.message}; {unheard(silent)} and may hold it")
-
-    def _keep(self, item: Waiting) -> None:
-        self._waiting.append(item)
-        self._held.add(item.caller.uid, 1)
-        self._held_bytes.add(item.caller.uid, _size(item.message))
-
-    def _take(self) -> list[Waiting]:
-        waiting, self._waiting = self._waiting, []
-        self._held, self._held_bytes = Ledger(), Ledger()
-        return waiting
 
 
 def unheard(nodes: NodeSet, link: str = "") -> str:
     """Return a sentence about silent nodes; `link` comes behind their names, such as ``, which``."""
     return f"{nodes}{link} {'has' if len(nodes) == 1 else 'have'} not been heard of since the change of heads"
-
-
-def _size(message: c.ClientMessage) -> int:
-    return len(message.data) if isinstance(message, c.ClientStdin) else 0
-
-
-def _same(caller: Caller, message: c.ClientMessage, earlier: Waiting) -> bool:
-    job = getattr(message, "job", None)
-    return earlier.caller.client == caller.client and bool(job) and getattr(earlier.message, "job", None) == job

@@ -48,7 +48,7 @@ def _drops_adoptions(head: Any) -> None:
     def ask_another(job: str, adoption: Any) -> None:
         honest(job, adoption)
         if adoption.asked is None:
-            adoptions.waiting = {other: kept for other, kept in adoptions.waiting.items() if other != job}
+            adoptions._forget(job)
 
     adoptions._ask_another = ask_another
 
