@@ -1,7 +1,8 @@
-"""A host without power, and a process that sleeps: the one is noticed soon, the other is not taken for it.
+"""A host without power, and a process that sleeps: the one is noticed by its kernel, the other is not taken for it.
 
-How soon is compared with connections of the kernel alone, which give a silent host up after a known time: however busy
-the machine is, their time runs as the daemons' does.
+How long a process sleeps is measured by a connection of the kernel alone, which is given up after a known time. How
+soon a lost host is noticed is not asserted, for the machine may be busy (docs/benchmarks.md has what was measured); but
+heartbeats are so rare here that nobody could notice it by them before the tests give up.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ from tests.hosts.test_many_hosts import join, make_token, states
 Tree: TypeAlias = tuple[Network, Host, list[Host]]
 TIMERS = {"heartbeat_ms": 60_000, "link_timeout_ms": 180_000}
 """So that no link is ended because its other end says nothing."""
-LATER_S = 12
-"""Twice the time in which a lost host is noticed."""
+assert TIMERS["link_timeout_ms"] > 2_000 * DEADLINE_S
 AWHILE_S = 6
 REFERENCE = """
 import socket, sys
@@ -95,14 +95,6 @@ def parents(head: Host) -> list[int]:
     return [node["parent"] for node in status_of(head).get("nodes", [])]
 
 
-def agent_port(node: Host) -> int:
-    command = [*node.prefix, "cat", "/proc/net/tcp"]
-    listed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment(sbin=True)).stdout
-    rows = [line.split() for line in listed.splitlines()[1:]]
-    (port,) = [int(row[1].partition(":")[2], 16) for row in rows if row[3] == "0A"]
-    return port
-
-
 def ranks(head: Host, job: str) -> tuple[int, int]:
     """Return how many ranks run, and how many are lost."""
     done = head.run("bpjob", "show", job, "--json", HEOROT_DIR=str(head.directory))
@@ -161,15 +153,13 @@ def test_a_host_without_power_is_noticed_above_and_below_it(tree: Tree) -> None:
     there = {"HEOROT_DIR": where}
     job = head.run("bpsh", "--detach", "-a", "sleep", "600", **there).stdout.strip()
     eventually("the job runs", lambda: ranks(head, job) == (3, 0))
-    with python_on(head, REFERENCE, first.address, agent_port(first), LATER_S, 0) as reference:
-        network.unplug(first)
-        # On the link above there is something now that is not acknowledged; the one below is idle.
-        asked = [*argv_of("bpsh"), "n0", "true"]
-        with subprocess.Popen(asked, stderr=subprocess.DEVNULL, env=environment(HEOROT_DIR=where)) as unanswered:
-            eventually("the head notices", lambda: "the link to n0 is gone (" in head.logs())
-            eventually("the node below notices", lambda: "the link to n0 is gone: " in below.logs())
-            assert reference.poll() is None, "not before a connection that is given up much later"
-            assert unanswered.wait(DEADLINE_S) == 255
+    network.unplug(first)
+    # On the link above there is something now that is not acknowledged; the one below is idle.
+    asked = [*argv_of("bpsh"), "n0", "true"]
+    with subprocess.Popen(asked, stderr=subprocess.DEVNULL, env=environment(HEOROT_DIR=where)) as unanswered:
+        eventually("the head notices", lambda: "the link to n0 is gone (" in head.logs())
+        eventually("the node below notices", lambda: "the link to n0 is gone: " in below.logs())
+        assert unanswered.wait(DEADLINE_S) == 255
     eventually("only its own rank is lost", lambda: ranks(head, job) == (2, 1))
     assert states(head) == {"n0": "down", "n1": "up", "n2": "up"}
     assert parents(head)[1:] == [-1, -1]
