@@ -14,8 +14,9 @@ import pytest
 
 from heorot.coord.etcd import EtcdStore
 from heorot.coord.etcd_client import EtcdSettings
-from heorot.coord.port import LeaseLost, Shared, StoreRefused, StoreUnavailable, Term
+from heorot.coord.port import Shared
 from heorot.core.errors import SecurityError
+from heorot.core.keeper.election import LeaseLost, StoreRefused, StoreUnavailable, Term
 from tests.cluster.harness import await_that
 from tests.support.etcd import Etcd, etcd
 

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from heorot.coord.etcd import EtcdStore
 from heorot.coord.etcd_client import MAX_ANSWER_BYTES, EtcdClient, EtcdSettings
-from heorot.coord.port import StoreRefused, StoreUnavailable
+from heorot.core.keeper.election import StoreRefused, StoreUnavailable
 from tests.cluster.harness import await_that
 from tests.support.etcd import Etcd, etcd
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from heorot.coord.local import LocalStore
-from heorot.coord.port import LeaseLost, StoreRefused, Term
+from heorot.core.keeper.election import LeaseLost, StoreRefused, Term
 from tests.support.disks import fill, small_disk
 
 CANDIDATE = """

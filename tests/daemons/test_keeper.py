@@ -11,8 +11,8 @@ from typing import Any
 
 from heorot.config import Address
 from heorot.coord.local import LocalStore
-from heorot.coord.port import Term
 from heorot.core.errors import HeorotError
+from heorot.core.keeper.election import Term
 from heorot.daemons import control
 from heorot.daemons.keeper import Keeper
 from heorot.daemons.listed_heads import ListedHeads

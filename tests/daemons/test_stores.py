@@ -8,7 +8,7 @@ import pytest
 
 from heorot.config import ConfigError, StoreSection, check_store
 from heorot.coord.local import LocalStore
-from heorot.coord.port import StoreRefused
+from heorot.core.keeper.election import StoreRefused
 from heorot.daemons.stores import open_store
 
 

@@ -39,40 +39,43 @@ STORIES = (
         "paused-head",
         2,
         ("pause",),
-        "Head2 sleeps beyond its lease, and head1 is elected. The nodes leave the silent head at 12.1 s, and "
-        "head1 takes over the two jobs that their users have left behind: they are over, and nobody has collected "
-        "them. When head2 wakes up, head1 tells it at 13.4 s that it leads, and head2 ends. Then both sleep, and "
-        "nobody leads. Whoever wakes up first is elected, in epoch 3, and tells the other one, which ends. At the "
-        "end somebody collects both jobs, with all their statuses.",
+        "Head2 sleeps beyond its lease, and head1 is elected. When head2 wakes up at 11.2 s, head1 tells it that it "
+        "leads, and head2 ends; the store says the same to its keeper. The nodes cannot reach head1 before 14.6 s: "
+        "then it takes over the two jobs that their users have left behind, which are over, and which nobody has "
+        "collected. Now head1 sleeps, and head2 is elected, in epoch 3; the nodes leave the silent head at 19.1 s, "
+        "and head2 takes the jobs over. Head1 wakes up, is told, and ends. At the end somebody collects both jobs, "
+        "with all their statuses.",
     ),
     Story(
         "killed-between-words",
         29,
         ("ambush",),
-        "Job 1.1 is detached: head1 acknowledges it when n1 has given its copy of the launch, and is killed when "
-        "it has just been told that all ranks run. Head2 takes the job over from n1's copy, at 1.89 s. Two more "
-        "users ask for jobs then, on nodes of which head2 has not heard yet: they wait until n0 and n2 have "
-        "spoken, and are acknowledged at 2.06 s, each as soon as a node has the launch.",
+        "Job 1.1 is detached: head1 acknowledges it when n1 has given its copy of the launch, and is killed when it "
+        "has just been told that all ranks run. Its keeper gives the lease up, and head2 is elected 25 ms after the "
+        "kill. A user asks for a job on n0, n1 and n2 then, before head2 has heard of any of them: that waits until "
+        "all three have spoken, and is acknowledged at 1.617 s, when n0 and n1 have the launch. Head2 takes job 1.1 "
+        "over from n0's copy, and at the end somebody collects it.",
     ),
     Story(
         "walls-and-store",
         7,
         ("wall", "store_wall"),
-        "Head2 leads, and is cut off from the store and from what would answer it. It acknowledges job 1.1 at 3.3 "
-        "s, but nothing that it sends reaches n1: no node has the launch. Its lease runs out, and head1 is elected. "
-        "It reaches head2, and tells it at 4.6 s that it leads: head2 ends, though the store cannot tell it yet. "
-        "User0 hands its launch to head1, with the receipt that it was given: the job is started under the same "
-        "id, once, when n1 has gone over to head1.",
+        "Head2 leads, and is cut off from the store and from all nodes. It acknowledges job 1.1 at 3.3 s, but "
+        "nothing that it sends reaches n1: no node has the launch. Its lease runs out, and head1 is elected. As "
+        "soon as the store can be heard again, at 5.3 s, it says that the lease is gone: the keeper of head2 ends "
+        "its head. User0 hands its launch to head1, with the receipt that it was given: the job is started under "
+        "the same id, once, on n1, which has gone over to head1 by itself.",
     ),
     Story(
         "sleeping-node",
         104,
         ("doze",),
-        "The agents of n0 and n2 are stopped, and head2 is killed. Head1 takes job 1.1 over from n1. A launch on "
-        "the nodes that are up waits two seconds for the silent ones, then starts on n1, and its last word names "
-        "those that it left out. Another one names n0 and n2: it is told at 7.2 s for whom it waits, and is "
-        "refused at 10.1 s, when n0 has been silent for five seconds. Twice more agents sleep and the head is "
-        "killed: whoever wakes up offers what it holds to the head that leads by then.",
+        "The agents of n0 and n1 are stopped while head2 leads: launches that n2 has a copy of are acknowledged, "
+        "and what the sleepers have to do of them is done when they go on, at 6.8 s and at 8.3 s. At 19.1 s n1 and "
+        "n2 sleep, and head2 is killed. Head1 hears of n0 alone, takes job 1.1 over from it, and is killed as well; "
+        "head2 leads again, in epoch 3. Whoever wakes up goes to the head that leads by then and offers what it "
+        "holds: n1 knows job 1.1 as well. At the end somebody collects it, with the statuses that both nodes have "
+        "kept.",
     ),
 )
 

@@ -29,8 +29,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from heorot.coord.etcd_client import EtcdClient, EtcdSettings, decode64, encode64, number
-from heorot.coord.port import HOLD_BACK_S, LeaseLost, Shared, StoreForeign, StoreRefused, StoreUnavailable, Term, View
+from heorot.coord.port import Shared
 from heorot.core.errors import HeorotError
+from heorot.core.keeper.election import HOLD_BACK_S, LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term, View
 
 MAX_KEYS = 256
 RECORDS = "~records"

@@ -21,7 +21,7 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import Any
 
-from heorot.coord.port import StoreRefused, StoreUnavailable
+from heorot.core.keeper.election import StoreRefused, StoreUnavailable
 
 MAX_ANSWER_BYTES = 1024 * 1024
 UNAUTHENTICATED = 16

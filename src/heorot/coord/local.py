@@ -18,8 +18,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from heorot.coord.port import HOLD_BACK_S, LeaseLost, StoreRefused, Term, View
 from heorot.core.errors import HeorotError
+from heorot.core.keeper.election import HOLD_BACK_S, LeaseLost, StoreRefused, Term, View
 from heorot.slot_file import SlotFile, no_room, with_room
 
 MAX_CANDIDATES = 64

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from heorot import __version__
-from heorot.coord.port import Store, Term
+from heorot.coord.port import Store
 from heorot.core.errors import HeorotError
 from heorot.core.head import HeadConfig, HeadMachine
 from heorot.core.head_messages import HeadAddress
+from heorot.core.keeper.election import Term
 from heorot.core.machine import HeadsKnown
 from heorot.daemons.keeper import STATE_NAME, Keeper
 from heorot.daemons.listed_heads import ListedHeads

@@ -42,12 +42,12 @@ class ListedHeads:
         """Return host and port of the head of this name; None: it is not listed."""
         return next(((head.host, head.port) for head in self.read() if name and head.name == name), None)
 
-    def is_removed(self, name: str) -> bool:
-        """Say whether the head of this name was removed from the cluster."""
+    def removed(self) -> frozenset[str]:
+        """Return the names of the heads that were removed from the cluster; empty: that cannot be read."""
         try:
-            return self._registry.is_removed(name)
+            return self._registry.removed()
         except HeorotError:
-            return False  # `read` says what is wrong
+            return frozenset()  # `read` says what is wrong
 
 
 def open_registry(config: HeadFile) -> HeadRegistry:

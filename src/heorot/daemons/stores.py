@@ -13,7 +13,8 @@ from heorot.config import ConfigError, StoreSection
 from heorot.coord.etcd import EtcdStore
 from heorot.coord.etcd_client import EtcdSettings
 from heorot.coord.local import LocalStore
-from heorot.coord.port import Shared, Store, StoreRefused
+from heorot.coord.port import Shared, Store
+from heorot.core.keeper.election import StoreRefused
 from heorot.slot_file import no_room
 
 MAX_PASSWORD_BYTES = 1024

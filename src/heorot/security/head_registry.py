@@ -58,7 +58,7 @@ def merged(ours: HeadRecords, theirs: HeadRecords) -> HeadRecords:
 
 
 class HeadRegistry:
-    """Reads and changes the registry. `listed` and `is_removed` read the file again when it is another one."""
+    """Reads and changes the registry. `listed` and `removed` read the file again when it is another one."""
 
     def __init__(self, directory: Path) -> None:
         self.path = Path(directory) / FILE_NAME
@@ -91,10 +91,10 @@ class HeadRegistry:
         """Return host and port of each head that the cluster is to have. Raises SecurityError."""
         return tuple((head.host, head.port) for head in self.listed())
 
-    def is_removed(self, name: str) -> bool:
-        """Say whether the head of this name was removed, and not added again. Raises SecurityError."""
-        known = [record for record in self.records().values() if record.name == name]
-        return bool(known) and all(record.removed for record in known)
+    def removed(self) -> frozenset[str]:
+        """Return the names of heads that were removed, and not added again. Raises SecurityError."""
+        records = self.records().values()
+        return frozenset(one.name for one in records if one.removed) - {one.name for one in records if not one.removed}
 
     def replace(self, records: HeadRecords) -> None:
         """Write all of it; the lock of the token store is held."""

@@ -202,7 +202,7 @@ class Faults:
             self._after_ms(0, 5_000, gone.lose)
 
     def _kill_head(self) -> None:
-        self._head().kill(self.world.between(50, 3_000))
+        self._head().kill()
 
     def _lose_head_host(self) -> None:
         host = self._head()

@@ -77,7 +77,7 @@ class HeadHost:
         """The nodes that were removed, as far as this host has heard; it is on its disk."""
         self.cache = VirtualCache(cluster, name)
         self.timers = Timers(self.world, lambda: self.clock, self._timer)
-        self.keeper = cluster.mutate(Keeper(self))
+        self.keeper = Keeper(self)
 
     # ------------------------------------------------------------------ life and death of the host
 
@@ -175,16 +175,16 @@ class HeadHost:
         if self.machine is not None:
             self.feed(news)
 
-    def kill(self, pause_ms: int) -> None:
-        """Kill the head with -9: its keeper sees that, and campaigns again after a while."""
+    def kill(self) -> None:
+        """Kill the head with -9: its keeper sees that, gives the lease up, and stands for election again."""
         if self.machine is not None and self.up:
             self.world.tell(self.name, "its head is killed")
             self._end_machine(0.5)
-            self.world.after(self.world.between(100, 20_000), self.do, self._died, pause_ms)
+            self.world.after(self.world.between(100, 20_000), self.do, self._died, self.epoch)
 
-    def _died(self, pause_ms: int) -> None:
-        if self.machine is None:
-            self.keeper.head_died(pause_ms)
+    def _died(self, epoch: int) -> None:
+        if self.machine is None and self.epoch == epoch and self.keeper.alive:
+            self.keeper.head_died("was killed")
 
     def kill_keeper(self, pause_ms: int) -> None:
         """Kill the keeper with -9: the kernel kills its head, and another keeper is started after a while."""
@@ -199,11 +199,10 @@ class HeadHost:
             self.keeper.start()
 
     def hand_over(self) -> None:
-        """End the head on purpose, so that another takes over."""
+        """An administrator has it hand over to another head."""
         if self.machine is not None and self.up and self.paused is None:
-            self.world.tell(self.name, "hands over")
-            self._end_machine(1.0)
-            self.keeper.head_died(1_000)
+            self.world.tell(self.name, "is told to hand over")
+            self.keeper.switch()
 
     def end_head(self) -> None:
         """Step down: the head is ended by its keeper."""
@@ -370,11 +369,11 @@ class HeadHost:
         if self.machine is not None and epoch == self.epoch:
             self.world.tell(self.name, "ends: %s", reason)
             self._end_machine(1.0)
-            self.keeper.head_died(1_000)
+            self._died(epoch)
 
     def _fall(self, epoch: int) -> None:
         if epoch == self.epoch:
-            self.kill(self.world.between(50, 3_000))
+            self.kill()
 
     def _perform(self, instructions: list[Instruction]) -> None:
         network = self.cluster.network

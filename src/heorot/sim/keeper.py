@@ -1,25 +1,29 @@
-"""The keeper of a head's lease: it campaigns, keeps the lease alive, and outlives the head to give it up at once.
+"""Runs the keeper of a head host (`heorot.core.keeper.machine`), as its daemon does; asking the store takes time here.
 
-Its rules are those of the real keeper. Time is counted from before a request is sent: an answer that took as long as
-the lease lives proves nothing. A store that does not answer changes nothing for a head that serves; only the store's
-word that the lease is gone ends it.
+One step is on its way at a time: what happens meanwhile, the end of the head's process say, is noticed with the next
+`Wait`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
-from heorot.core.machine import HeadsKnown
-from heorot.core.messages import HeadAddress
-from heorot.sim.store import Alive, Answer, Campaign, Elected, Gone, KeepAlive, Listed, Resign
+from heorot.core.errors import HeorotError
+from heorot.core.head_messages import HeadAddress
+from heorot.core.keeper import steps as s
+from heorot.core.keeper.election import StoreUnavailable
+from heorot.core.keeper.machine import KeeperConfig, KeeperMachine, Listing
+from heorot.core.machine import Log
+from heorot.sim.store import Answer, Listed, Request, Wish
 
 if TYPE_CHECKING:
     from heorot.sim.head_host import HeadHost
 
+STORE = "simulated"
+CALL_BUDGET_MS = 3_000
+"""So long the keeper waits for the store, as `heorot.coord.etcd` does; a part of its lease when that is renewed."""
 ASK_AGAIN_MS = 250
-RESIGN_TIMES = 20
-"""So often a lease is given up at most without an answer; then it ends by itself."""
 
 
 class Keeper:
@@ -30,125 +34,179 @@ class Keeper:
         self.world = host.world
         self.store = host.cluster.store
         self.alive = False
-        self.holding = False
-        """Its head serves."""
-        self.lease = 0
-        self.sure_until_ms = 0
-        """Up to here, by the host's clock, nobody else can be elected."""
+        self.kept_epoch = 0
+        """On the host's disk."""
         self.listed: Listed = 0, ()
-        """The newest list of heads that it has seen; it outlives the keeper, on the host's disk."""
+        """The newest list of heads that was seen here; it outlives the keeper, on the host's disk."""
         self._life = 0
-        self._resigning: dict[int, int] = {}
-
-    def start(self) -> None:
-        """The host has booted: campaign."""
-        self._life += 1
-        self.alive = True
-        self._campaign_anew(0)
-
-    def stop(self) -> None:
-        """The host is lost."""
-        self._life += 1
-        self.alive = self.holding = False
-        self.lease = 0
-        self._resigning.clear()
-
-    def _campaign_anew(self, after_ms: int) -> None:
-        self.holding = False
-        self.lease = self.host.cluster.network.number()
-        self._in_ms(after_ms, self._campaign, self.lease)
-
-    def _in_ms(self, in_ms: int, call: Callable[[int], None], lease: int) -> None:
-        self.world.after(in_ms * 1000, self._due, self._life, call, lease)
-
-    def _due(self, life: int, call: Callable[[int], None], lease: int) -> None:
-        if life == self._life:
-            self.host.do(call, lease)
-
-    def _hear(self, life: int, answer: Answer) -> None:
-        if life == self._life:
-            self.host.do(self._answered, answer)
-
-    def _ask(self, kind: type[Campaign | KeepAlive | Resign], lease: int) -> None:
-        life = self._life
-        request = kind(self.host.name, lease, self.host.clock.now_ms)
-        self.store.ask(request, lambda answer: self._hear(life, answer))
-
-    # ------------------------------------------------------------------ becoming the head
+        self._machine: KeeperMachine | None = None
+        self._steps: Generator[s.Step, Any, None] | None = None
+        self._lease = 0
+        self._pending = 0
+        """The number of the request to the store that is on its way, of the wait, or 0."""
+        self._waiting: s.Wait | None = None
+        self._hinted = False
+        self._ended: str | None = None
+        self._switch_asked = False
 
     @property
-    def is_removed(self) -> bool:
-        """This head is to be none any more: it does not campaign."""
-        version, names = self.listed
-        return version > 0 and self.host.name not in names
+    def _ttl_ms(self) -> int:
+        return self.store.ttl_ms
 
-    def _campaign(self, lease: int) -> None:
-        if self.is_removed:
+    def start(self) -> None:
+        """The host has booted: stand for election."""
+        self._life += 1
+        self.alive = True
+        ttl_s = self._ttl_ms / 1000
+        config = KeeperConfig(self.host.name, STORE, ttl_s, ttl_s / 3, ttl_s / 3)
+        self._machine = self.host.cluster.mutate(KeeperMachine(config, self.world.random.random))
+        self._hinted = self._switch_asked = False
+        self._ended = None
+        life = self._life
+        self.store.watch(self.host.name, lambda: self._in_life(life, self._hint))
+        self._set_clock()
+        self._steps = self._machine.run()
+        self._go_on(None, None)
+
+    def stop(self) -> None:
+        """The keeper is lost, and with it what it knows."""
+        self._life += 1
+        self.alive = False
+        self._steps = self._waiting = None
+        self._pending = 0
+
+    def head_died(self, how: str) -> None:
+        """The head's process has ended: notice it, now or when what is on its way is done."""
+        self._ended = how
+        self._wake()
+
+    def switch(self) -> None:
+        """An administrator wants another head to lead."""
+        self._switch_asked = True
+        self._wake()
+
+    # ------------------------------------------------------------------ one step after the other
+
+    def _in_life(self, life: int, call: Any, *arguments: Any) -> None:
+        if life == self._life:
+            self.host.do(self._still, life, call, *arguments)
+
+    def _still(self, life: int, call: Any, *arguments: Any) -> None:
+        # The host may have been paused, and its keeper lost, in between.
+        if life == self._life:
+            call(*arguments)
+
+    def _set_clock(self) -> None:
+        assert self._machine is not None
+        self._machine.now_s = self.host.clock.now_ms / 1000
+        version, names = self.listed
+        if version:
+            heads = tuple(HeadAddress(name, name, 1) for name in names)
+            self._machine.listing = Listing(heads, frozenset({self.host.name}) - frozenset(names))
+
+    def _go_on(self, answer: Any, error: HeorotError | None) -> None:
+        while self._steps is not None:
+            self._set_clock()
+            step = self._steps.send(answer) if error is None else self._steps.throw(error)
+            answer = error = None
+            if isinstance(step, (s.Look, s.Campaign, s.Renew, s.Resign, s.Prefer)):
+                self._ask(step)
+                return
+            if isinstance(step, s.Wait):
+                self._wait(step)
+                return
+            answer = self._perform(step)
+
+    def _perform(self, step: s.Step) -> Any:
+        host = self.host
+        if isinstance(step, s.KeepEpoch):
+            self.kept_epoch = max(self.kept_epoch, step.epoch)
+        elif isinstance(step, s.StartHead):
+            self._ended = None
+            host.start_head(step.term.epoch)
+            return 1
+        elif isinstance(step, s.EndHead):
+            host.end_head()
+            self._ended = None
+            return "was killed by signal 9" if step.force else "ended with status 0"
+        elif isinstance(step, s.LastWords):
+            return ""
+        elif isinstance(step, s.TellHead):
+            host.tell_head(step.news)
+        elif isinstance(step, Log):
+            self.world.tell(host.name, f"[{step.level}] %s", step.text)
+        return None
+
+    # ------------------------------------------------------------------ the store
+
+    def _ask(self, wish: Wish) -> None:
+        if isinstance(wish, s.Campaign):
+            # Of the same number in each repetition of this request, and of a later one never.
+            self._lease = self.host.cluster.network.number()
+            wish = s.Campaign(max(wish.floor, self.kept_epoch))
+        budget_ms = CALL_BUDGET_MS
+        if isinstance(wish, (s.Renew, s.Resign)):
+            budget_ms = self._ttl_ms // (4 if isinstance(wish, s.Renew) else 2)
+        self._pending = self.host.cluster.network.number()
+        request = Request(self.host.name, self._pending, self._lease, wish)
+        self._send(request, self.host.clock.now_ms + budget_ms)
+
+    def _send(self, request: Request, until_ms: int) -> None:
+        if request.number != self._pending:
             return
-        if lease == self.lease and not self.holding:
-            self._ask(Campaign, lease)
-            self._in_ms(ASK_AGAIN_MS, self._campaign, lease)
+        left_ms = until_ms - self.host.clock.now_ms
+        if left_ms <= 0:
+            self._pending = 0
+            self._go_on(None, StoreUnavailable("the simulated store does not answer"))
+            return
+        life = self._life
+        self.store.ask(request, lambda answer: self._in_life(life, self._answered, answer))
+        self.world.after(min(left_ms, ASK_AGAIN_MS) * 1000, self._in_life, life, self._send, request, until_ms)
 
     def _answered(self, answer: Answer) -> None:
-        if isinstance(answer, Gone):
-            self._resigning.pop(answer.lease, None)
-        elif answer.listed > self.listed:
-            self.listed = answer.listed
-        if answer.lease != self.lease:
-            if isinstance(answer, Elected):
-                self._resign(answer.lease)
+        if answer.number != self._pending:
             return
-        deadline_ms = answer.sent_ms + self.store.ttl_ms
-        if isinstance(answer, Elected) and not self.holding:
-            if deadline_ms <= self.host.clock.now_ms:
-                self._resign(answer.lease)
-                self._campaign_anew(0)
-                return
-            self.holding = True
-            self.sure_until_ms = deadline_ms
-            self._in_ms(self.store.ttl_ms // 3, self._keep, answer.lease)
-            self.host.start_head(answer.epoch)
-            self._tell_head()
-        elif isinstance(answer, Alive):
-            self.sure_until_ms = max(self.sure_until_ms, deadline_ms)
-            self._tell_head()
-        elif isinstance(answer, Gone):
-            self.lost(answer.lease)
+        self._pending = 0
+        self.listed = max(self.listed, answer.listed)
+        if isinstance(answer.value, HeorotError):
+            self._go_on(None, answer.value)
+        else:
+            self._go_on(answer.value, None)
 
-    # ------------------------------------------------------------------ being the head
+    # ------------------------------------------------------------------ waiting
 
-    def _tell_head(self) -> None:
-        """Tell the head until when nobody else can be elected."""
-        heads = [head for head in self.host.cluster.heads if head.up]
-        listed = tuple(HeadAddress(name, name, 1) for name in self.listed[1])
-        roles = tuple((head.name, "active" if head is self.host else "standby") for head in heads)
-        self.host.tell_head(HeadsKnown(roles, "simulated", True, 0, self.sure_until_ms, "", listed))
+    def _wait(self, step: s.Wait) -> None:
+        self._waiting = step
+        self._pending = self.host.cluster.network.number()
+        timeout_us = 0 if self._has_news() else round(step.timeout_s * 1_000_000)
+        self.world.after(timeout_us, self._in_life, self._life, self._time_is_over, self._pending)
 
-    def _keep(self, lease: int) -> None:
-        if lease == self.lease and self.holding:
-            self._ask(KeepAlive, lease)
-            self._in_ms(self.store.ttl_ms // 3, self._keep, lease)
+    def _has_news(self) -> bool:
+        waiting = self._waiting
+        hinted = self._hinted and waiting is not None and waiting.hints
+        return hinted or self._ended is not None or self._switch_asked
 
-    def lost(self, lease: int) -> None:
-        """The store says that the lease is gone: step down."""
-        if self.holding:
-            self.world.tell(self.host.name, "steps down: lease %d is gone", lease)
-        self._campaign_anew(ASK_AGAIN_MS)
-        self.host.end_head()
+    def _hint(self) -> None:
+        self._hinted = True
+        self._wake()
 
-    def head_died(self, pause_ms: int) -> None:
-        """The head has ended: give up its lease at once, and campaign for another after a while."""
-        if self.alive and self.holding:
-            self._resign(self.lease)
-            self._campaign_anew(pause_ms)
+    def _wake(self) -> None:
+        if self._waiting is not None and self._has_news():
+            self._time_is_over(self._pending)
 
-    def _resign(self, lease: int) -> None:
-        self._resigning[lease] = RESIGN_TIMES
-        self._resign_again(lease)
-
-    def _resign_again(self, lease: int) -> None:
-        left = self._resigning.get(lease, 0)
-        if left:
-            self._resigning[lease] = left - 1
-            self._ask(Resign, lease)
-            self._in_ms(ASK_AGAIN_MS, self._resign_again, lease)
+    def _time_is_over(self, number: int) -> None:
+        if self._waiting is None or number != self._pending:
+            return
+        hints = self._waiting.hints
+        woken = s.Woken(
+            hinted=hints and self._hinted,
+            ended=self._ended,
+            # Whoever is paused is paused with its keeper, and a machine that hangs would not be a simulated one.
+            heard=True,
+            request={"do": "switch"} if self._switch_asked else None,
+        )
+        self._hinted = self._hinted and not hints
+        self._ended, self._switch_asked = None, False
+        self._waiting = None
+        self._pending = 0
+        self._go_on(woken, None)

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from heorot.core import messages as m
 from heorot.core import space_events as e
 from heorot.core.head import HeadMachine
+from heorot.core.keeper.machine import KeeperMachine
 from heorot.core.message_tags import TAG_INVENTORIZE
 from heorot.core.node import NodeMachine
 from heorot.core.space import Space
 from heorot.sim import mutants_failover as failover
 from heorot.sim import mutants_images as images
 from heorot.sim import mutants_launches as launches
-from heorot.sim.keeper import Keeper
 from heorot.sim.store import Store
 
 # Private parts are replaced here on purpose, and instances are patched: the machines themselves offer no such switch.
@@ -217,18 +217,23 @@ HEAD: dict[str, Callable[[Any], None]] = {
     "head-never-rebalances": _never_rebalances,
     "head-lets-removed-nodes-in": _lets_removed_nodes_in,
 }
-NAMES = (
-    *SPACE,
-    *NODE,
-    *HEAD,
-    *images.NODE,
-    *failover.SPACE,
-    *failover.NODE,
-    *failover.HEAD,
-    *launches.HEAD,
-    *failover.STORE,
-    *failover.KEEPER,
+NAMES = tuple(
+    dict.fromkeys(
+        (
+            *SPACE,
+            *NODE,
+            *HEAD,
+            *images.NODE,
+            *failover.SPACE,
+            *failover.NODE,
+            *failover.HEAD,
+            *launches.HEAD,
+            *failover.STORE,
+            *failover.KEEPER,
+        )
+    )
 )
+"""Some change two kinds of machines."""
 
 
 FOCUS: dict[str, dict[str, Any]] = {
@@ -255,7 +260,7 @@ def mutator(name: str) -> Callable[[object], None]:
             change = NODE.get(name) or failover.NODE.get(name) or images.NODE.get(name)
         elif isinstance(machine, Store):
             change = failover.STORE.get(name)
-        elif isinstance(machine, Keeper):
+        elif isinstance(machine, KeeperMachine):
             change = failover.KEEPER.get(name)
         else:
             assert isinstance(machine, HeadMachine)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
 
 from heorot.core import messages as m
+from heorot.core.errors import HeorotError
+from heorot.core.keeper.election import LeaseLost, StoreUnavailable
+from heorot.core.keeper.steps import Woken
 from heorot.core.machine import Remember
 from heorot.core.stdin_feed import TAKES_NO_MORE
 
@@ -150,16 +154,44 @@ def _gives_the_epoch_out_again(store: Any) -> None:
     store.next_epoch = next_epoch
 
 
+def _between(keeper: Any, answers: Callable[[Any, Any], Any], errors: Callable[[Any], Any] | None = None) -> None:
+    """Put something between a keeper and who carries its steps out: what it hears in place of an answer or an error."""
+    honest = keeper.run
+
+    def run() -> Any:
+        steps = honest()
+        step = next(steps)
+        while True:
+            try:
+                answer = yield step
+            except HeorotError as error:
+                step = steps.throw(errors(error) if errors is not None else error)
+            else:
+                step = steps.send(answers(step, answer))
+
+    keeper.run = run
+
+
 def _keeps_the_lease_of_a_dead_head(keeper: Any) -> None:
     """The lease is kept alive although the head is dead."""
-    keeper.head_died = lambda pause_ms: None
+    _between(
+        keeper, lambda step, answer: dataclasses.replace(answer, ended=None) if isinstance(answer, Woken) else answer
+    )
 
 
 def _ignores_that_the_lease_is_gone(keeper: Any) -> None:
-    """A head goes on although the store has said that its lease is gone, and hears no other head either."""
-    keeper.lost = lambda lease: None
-    keeper.host._accept_head = lambda link: None
-    keeper.host._opened = lambda attempt, end, number: False
+    """A head goes on although the store has said that its lease is gone."""
+
+    def error(told: HeorotError) -> HeorotError:
+        return StoreUnavailable("somebody else leads") if isinstance(told, LeaseLost) else told
+
+    _between(keeper, lambda step, answer: answer, error)
+
+
+def _hears_no_rival(head: Any) -> None:
+    """Beside the one above: its head hears no other head either, which would end it."""
+    head.rivals.heard = lambda epoch: None
+    head.rivals.answered = lambda link, message: None
 
 
 SPACE: dict[str, Callable[[Any], None]] = {
@@ -243,6 +275,7 @@ NODE: dict[str, Callable[[Any], None]] = {
     "node-keeps-its-epoch-late": _keeps_its_epoch_late,
 }
 HEAD: dict[str, Callable[[Any], None]] = {
+    "keeper-ignores-that-the-lease-is-gone": _hears_no_rival,
     "head-ignores-the-key": _ignores_the_key,
     "head-resumes-input-further-on": _resumes_input_further_on,
     "head-acknowledges-input-before-it-is-kept": _acknowledges_input_before_it_is_kept,

@@ -1,8 +1,9 @@
 """The coordination store: who is head, by which lease, and in which epoch; and the unreliable way to it.
 
-It behaves as etcd does: a lease that is not kept alive ends, and the leader's entry with it; an epoch is given out
-once; asking again with the same lease gives the same answer; after an outage every lease lives on for its full time.
-Requests and answers are delayed, lost and repeated.
+It behaves as etcd does through `heorot.coord.etcd`: a lease that is not kept alive ends, and what hangs on it with it;
+an epoch is given out once; after an outage every lease lives on for its full time; who watches hears that something has
+changed, if the way is open. Requests and answers are delayed, lost and repeated; who asks repeats a request while it
+has time, under the same number.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from heorot.core.errors import HeorotError
+from heorot.core.keeper.election import HOLD_BACK_S, LeaseLost, Term, View
+from heorot.core.keeper.steps import Campaign, Look, Prefer, Renew, Resign
+
 if TYPE_CHECKING:
     from heorot.sim.cluster import Cluster
 
@@ -18,77 +23,33 @@ NAME = "store"
 SLOWEST_EXPIRY_US = 500_000
 """A lease ends up to so much later than it might."""
 
-
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    """Make me the head, by this lease, if nobody is. Answered by `Elected`, `Taken` or `Gone`."""
-
-    name: str
-    lease: int
-    sent_ms: int
-    """By the asker's clock; comes back with the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeepAlive:
-    """Let this lease live on. Answered by `Alive` or `Gone`."""
-
-    name: str
-    lease: int
-    sent_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resign:
-    """End this lease. Answered by `Gone`."""
-
-    name: str
-    lease: int
-    sent_ms: int
-
-
 Listed: TypeAlias = tuple[int, tuple[str, ...]]
 """Which heads the cluster is to have, behind a number that grows with each change."""
+Wish: TypeAlias = Look | Campaign | Renew | Resign | Prefer
+"""What a keeper asks of the store."""
 
 
 @dataclass(frozen=True, slots=True)
-class Elected:
-    """You are the head."""
+class Request:
+    """A wish of the candidate `name`, by a life of its keeper, under a number that nobody else uses."""
 
+    name: str
+    number: int
     lease: int
-    epoch: int
-    sent_ms: int
+    """By which it leads, or will when it is elected."""
+    wish: Wish
+
+    def __str__(self) -> str:
+        return f"{self.name} by lease {self.lease}: {self.wish}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To the request of this number."""
+
+    number: int
+    value: View | Term | HeorotError | None
     listed: Listed
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """Somebody else is."""
-
-    lease: int
-    sent_ms: int
-    listed: Listed
-
-
-@dataclass(frozen=True, slots=True)
-class Alive:
-    """The lease lives on."""
-
-    lease: int
-    sent_ms: int
-    listed: Listed
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """There is no such lease any more, and there never will be again."""
-
-    lease: int
-    sent_ms: int
-
-
-Request: TypeAlias = Campaign | KeepAlive | Resign
-Answer: TypeAlias = Elected | Taken | Alive | Gone
 
 
 class Store:
@@ -112,12 +73,21 @@ class Store:
         """When each lease ends."""
         self._ended: set[int] = set()
         """Only looked up."""
+        self._candidates: dict[str, int] = {}
+        """Until when each name is there."""
+        self._preferred: tuple[str, int] = "", 0
+        """Who is to lead next, and until when the others hold back."""
+        self._watching: dict[str, Callable[[], None]] = {}
 
     # ------------------------------------------------------------------ the way to it
 
     def ask(self, request: Request, answer: Callable[[Answer], None]) -> None:
         """Send a request; the answer, if there is any, comes late, or more than once."""
         self._carry(request.name, NAME, self._take, request, answer)
+
+    def watch(self, name: str, changed: Callable[[], None]) -> None:
+        """Call this on the host of that name, if the way is open, when something may have changed."""
+        self._watching[name] = changed
 
     def _carry(self, source: str, to: str, call: Callable[..., None], *args: object) -> None:
         world = self.world
@@ -130,31 +100,60 @@ class Store:
     def _take(self, request: Request, answer: Callable[[Answer], None]) -> None:
         if not self.up:
             return
-        reply = self._handle(request)
-        if not isinstance(reply, (Taken, Alive)):
-            self.world.tell(NAME, "%s -> %s", str(request), str(reply))
-        self._carry(NAME, request.name, answer, reply)
+        value = self._handle(request)
+        if not isinstance(request.wish, (Look, Renew)) or isinstance(value, HeorotError):
+            self.world.tell(NAME, "%s -> %s", str(request), repr(value))
+        self._carry(NAME, request.name, answer, Answer(request.number, value, self.listed))
 
     # ------------------------------------------------------------------ what it does
 
-    def _handle(self, request: Request) -> Answer:
-        lease, sent_ms = request.lease, request.sent_ms
-        if isinstance(request, Resign):
+    def _handle(self, request: Request) -> View | Term | HeorotError | None:
+        name, lease, wish = request.name, request.lease, request.wish
+        if isinstance(wish, Resign):
             self._end(lease)
-            return Gone(lease, sent_ms)
-        if lease in self._ended:
-            return Gone(lease, sent_ms)
-        if isinstance(request, KeepAlive):
-            if lease not in self._until_us:
-                return Gone(lease, sent_ms)
+        elif isinstance(wish, Prefer):
+            self._preferred = wish.name, self.world.now_us + round(HOLD_BACK_S * 1_000_000)
+            self._changed()
+        elif isinstance(wish, Campaign):
+            return self._campaign(name, lease, wish.floor)
+        else:
+            if isinstance(wish, Renew):
+                if self.leader is None or self.leader[:2] != (name, lease):
+                    return LeaseLost("its lease has run out")
+                self._renew(lease)
+            self._announce(name)
+            return self._view()
+        return None
+
+    def _campaign(self, name: str, lease: int, floor: int) -> Term | None:
+        if self.leader is None and lease not in self._ended:
+            self.epoch = max(self.epoch, floor)
             self._renew(lease)
-            return Alive(lease, sent_ms, self.listed)
-        if self.leader is None:
-            self._renew(lease)
-            self.leader = request.name, lease, self.next_epoch()
-        if self.leader[1] == lease:
-            return Elected(lease, self.leader[2], sent_ms, self.listed)
-        return Taken(lease, sent_ms, self.listed)
+            self.leader = name, lease, self.next_epoch()
+            self._preferred = "", 0
+            self._changed()
+        elif self.leader is None or self.leader[1] != lease:
+            return None
+        # It may have asked before, and never have heard the answer.
+        return Term(self.leader[2])
+
+    def _view(self) -> View:
+        now_us = self.world.now_us
+        leader = self.leader[0] if self.leader is not None else ""
+        alive = sorted(name for name, until_us in self._candidates.items() if until_us > now_us)
+        preferred, until_us = self._preferred
+        return View(leader, self.epoch, tuple(alive), preferred if until_us > now_us else "")
+
+    def _announce(self, name: str) -> None:
+        now_us = self.world.now_us
+        known = self._candidates.get(name, 0) > now_us
+        self._candidates[name] = now_us + self.ttl_ms * 1000
+        if not known:
+            self._changed()
+
+    def _changed(self) -> None:
+        for name, call in self._watching.items():
+            self._carry(NAME, name, call)
 
     def list_heads(self, names: tuple[str, ...]) -> None:
         """Have the cluster consist of these heads."""
@@ -181,6 +180,7 @@ class Store:
         self._ended.add(lease)
         if self.leader is not None and self.leader[1] == lease:
             self.leader = None
+            self._changed()
 
     # ------------------------------------------------------------------ outages
 

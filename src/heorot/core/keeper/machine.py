@@ -1,0 +1,430 @@
+"""The lease keeper, the parent of a head's process: it campaigns, has the head started, and keeps the lease.
+
+Its rules, whose reasons are in docs/decisions/lease-keeper.md:
+
+- A head process that has ended was reaped by its keeper: it is dead for certain, and the lease is given up at once.
+- The kernel kills the head when the keeper dies; then the lease runs out (or the lock is free, at once).
+- The store says that the lease is gone: the head is killed at once.
+- The head says nothing for a long time, though the keeper is awake: the head is killed at once.
+- The store says nothing: nobody else can be elected either, so the head goes on, and says so.
+
+A keeper does one thing at a time, and waits for it to be done, with a bound on each wait. So it is written as what it
+does, one step after the other: `KeeperMachine.run` yields steps (`heorot.core.keeper.steps`). Whoever runs it carries
+each out, sends the answer back or throws the HeorotError, and says before what time it is. It is the same one in
+the daemon (`heorot.daemons.keeper`) and in the simulator::
+
+    standby ── nobody leads, nobody else goes first: Campaign ──▶ elected ── KeepEpoch, StartHead ──▶ active
+       ▲                                                            │ cannot                            │
+       └─────────── Resign ◀── the head's process is dead ◀─────────┴──────── Renew and TellHead, until ◀┘
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from heorot.core.errors import HeorotError
+from heorot.core.head_messages import HeadAddress
+from heorot.core.keeper import steps as s
+from heorot.core.keeper.election import LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term, View
+from heorot.core.keeper.watchdog import PULSE_S, Watchdog
+from heorot.core.machine import HeadsKnown, Log
+
+QUICK_END_S = 0.5
+"""A head that dies sooner after its election has probably met what kills it in any term: it is not started at once."""
+HOLD_BACK_AFTER_END_S = 0.5
+"""A keeper whose head has just died lets the others go first, if there are any: their hosts may be in better health."""
+LONGEST_PAUSE_S = 2.0
+REFUSED_PAUSE_S = 2.0
+UNAVAILABLE_PAUSE_S = 0.25
+SOON_S = 0.02
+MAX_PROBLEM_CHARACTERS = 400
+"""Of what is wrong with the store: what the keeper says fits into a pipe at once."""
+
+T = TypeVar("T")
+Flow: TypeAlias = Generator[s.Step, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperConfig:
+    """What a keeper is told at its start; what the store says of itself is in `heorot.coord.port.Store`."""
+
+    name: str
+    store: str
+    """Its kind."""
+    lease_s: float
+    """For so long after a `Renew` began nobody else can lead; infinite: not before `Resign`."""
+    renew_every_s: float
+    look_every_s: float
+    hang_s: float = 10.0
+    """How long the head may be silent."""
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which heads the cluster is to have; nothing in it: that is not known, or never changes."""
+
+    heads: tuple[HeadAddress, ...] = ()
+    removed: frozenset[str] = frozenset()
+    """Names of those that were heads, and are to be none any more."""
+
+
+class KeeperMachine:
+    """Keeps one head. `random` gives numbers from 0 to below 1."""
+
+    def __init__(self, config: KeeperConfig, random: Callable[[], float]) -> None:
+        self.now_s = 0.0
+        """The time, which goes on while the host is suspended; whoever runs this sets it before each step."""
+        self.listing = Listing()
+        """As it was read last; set likewise."""
+        self._config = config
+        self._name = config.name
+        self._random = random
+        self._known: s.Known | None = None
+        self._role = "standby"
+        self._view = View("", 0, (), "")
+        self._epoch = 0
+        self._seen_epoch = 0
+        self._has_looked = False
+        """The store was read once without an error."""
+        self._head_pid = 0
+        self._quick_ends = 0
+        self._not_before_s = 0.0
+        self._others_first_until_s = 0.0
+        self._lease_until_s = 0.0
+        self._reachable = True
+        self._since_s = 0.0
+        self._problem = ""
+        self._complained = ""
+        """What was complained of last, until all was well again: it is logged once, however often it is tried."""
+        self._failure = ""
+        """Why the head's process could not be started, or ended soon."""
+        self._warned = ""
+        self._ending = False
+        self._switch_asked = False
+        self._handing_over = False
+
+    def run(self) -> Flow[None]:
+        """Go on until told to end; no head of ours lives, and nothing is held, when this returns.
+
+        Raises
+        ------
+        StoreForeign
+            If the first look shows that the store is another cluster's: a mistake in the configuration.
+        """
+        self._since_s = self.now_s
+        yield Log("info", "on standby")
+        while not self._ending:
+            term = yield from self._stand_by()
+            if term is not None:
+                yield from self._lead(term)
+
+    # ------------------------------------------------------------------ standby
+
+    def _stand_by(self) -> Flow[Term | None]:
+        """Wait until this candidate is the leader; None: told to end."""
+        self._role = "standby"
+        pause_s = 0.0
+        while True:
+            yield from self._publish()
+            if pause_s:
+                leader = self._view.leader
+                yield s.PassOn(leader if leader != self._name else "")
+            yield from self._wait(pause_s, hints=pause_s > 0)
+            if self._ending:
+                return None
+            self._switch_asked = False
+            try:
+                self._view = yield s.Look()
+                self._has_looked = True
+                yield from self._is_reachable()
+                yield from self._warn(self._view.warning)
+                yield from self._note_epoch(self._view.epoch)
+                pause_s = yield from self._wait_before_campaign()
+                if not pause_s:
+                    term: Term | None = yield s.Campaign(self._seen_epoch)
+                    if term is not None:
+                        # The head is about to serve these clients itself. They come again.
+                        yield s.StopPassing()
+                        self._complained = ""
+                        return term
+                    pause_s = SOON_S
+                if not self._problem:
+                    self._complained = ""
+            except StoreUnavailable as error:
+                yield from self._is_unreachable(str(error))
+                pause_s = UNAVAILABLE_PAUSE_S * (1 + self._random())
+            except StoreForeign as error:
+                if not self._has_looked:
+                    # Whoever has just started this head shall see it.
+                    raise
+                yield from self._complain(str(error))
+                pause_s = REFUSED_PAUSE_S * (1 + self._random())
+            except HeorotError as error:
+                yield from self._complain(str(error))
+                pause_s = REFUSED_PAUSE_S * (1 + self._random())
+
+    def _wait_before_campaign(self) -> Flow[float]:
+        """Return how long to wait before looking again; 0: campaign now."""
+        view, look_every_s = self._view, self._config.look_every_s
+        others = self._others()
+        if self._name in self.listing.removed:
+            yield from self._complain(
+                f"{self._name} was removed from the cluster (heorot head remove) and does not stand for head"
+            )
+            return look_every_s
+        if view.leader:
+            self._failure = ""
+            return look_every_s
+        if view.preferred and view.preferred != self._name and view.preferred in others:
+            return SOON_S
+        wait_s = self._not_before_s - self.now_s
+        if others and view.preferred != self._name:
+            wait_s = max(wait_s, self._others_first_until_s - self.now_s)
+        return max(0.0, min(wait_s, look_every_s))
+
+    def _note_epoch(self, epoch: int) -> Flow[None]:
+        """Remember the epochs of others, too: if the store loses them, nodes obey nobody below what they have seen."""
+        if epoch > self._seen_epoch:
+            try:
+                yield s.KeepEpoch(epoch)
+            except StoreRefused:
+                raise  # what is there cannot be read: this host cannot stand for election
+            except HeorotError as error:
+                yield Log("warning", f"cannot note the epoch: {error}")
+            self._seen_epoch = epoch
+
+    # ------------------------------------------------------------------ lead
+
+    def _lead(self, term: Term) -> Flow[None]:
+        """Run the head until it ends or must end; afterwards it is dead and the lease is given up."""
+        began_s = self._lease_until_s = self.now_s
+        if term.warning:
+            yield Log("warning", term.warning)
+        try:
+            yield s.KeepEpoch(term.epoch)
+            self._seen_epoch = max(self._seen_epoch, term.epoch)
+            self._epoch = term.epoch
+            self._head_pid = yield s.StartHead(term)
+        except HeorotError as error:
+            yield Log("error", f"cannot start the head: {error}")
+            self._ended(began_s)
+            self._failure = f"cannot start the head: {error}"
+        else:
+            self._role = "active"
+            yield from self._tried("cannot note the head's process in the store", s.HandOver())
+            why = yield from self._keep()
+            on_purpose = self._ending or self._handing_over
+            yield Log("info" if on_purpose else "warning", f"the head {why}; giving up the lease")
+            if not on_purpose:
+                self._ended(began_s)
+                said = yield s.LastWords()
+                self._failure = f"the head {why}{': ' if said else ''}{said}" if self._quick_ends else ""
+        # The head is reaped, or was never started: nobody acts in this epoch any more.
+        yield from self._tried("cannot give the lease up; it runs out by itself", s.Resign())
+        self._role = "standby"
+        self._head_pid = 0
+        if self._handing_over:
+            self._others_first_until_s = self.now_s + HOLD_BACK_AFTER_END_S
+        self._handing_over = False
+
+    def _keep(self) -> Flow[str]:
+        """Keep the lease until the head ends or must be ended; return what became of it."""
+        began_s = next_s = self.now_s
+        watchdog = Watchdog(self._config.hang_s, began_s)
+        while True:
+            if self.now_s >= next_s:
+                try:
+                    next_s = yield from self._renew()
+                except LeaseLost as error:
+                    yield Log("error", f"this head must not go on: {error}")
+                    return (yield from self._end_head(force=True))
+                yield from self._tell_head()
+                yield from self._publish()
+            woken = yield from self._wait(min(next_s - self.now_s, PULSE_S), hints=True)
+            if woken.ended is not None:
+                return woken.ended
+            if self._failure and self.now_s - began_s >= QUICK_END_S:
+                self._failure = ""
+                yield from self._publish()
+            if watchdog.is_silent(self.now_s, woken.heard):
+                silent_s = watchdog.silent_s
+                yield Log("error", f"the head hangs: it has given no sign of life for {silent_s:.1f} s")
+                return (yield from self._end_head(force=True))
+            if woken.hinted:
+                next_s = 0.0
+            elif self._name in self.listing.removed and self._others():
+                yield from self._try_to_hand_over("was removed, and cannot hand over")
+            if self._switch_asked:
+                self._switch_asked = False
+                yield from self._try_to_hand_over("cannot hand over")
+            if self._ending or self._handing_over:
+                how: str = yield s.EndHead(force=False)
+                return how
+
+    def _renew(self) -> Flow[float]:
+        """Renew the lease; return when to do so again. Raises LeaseLost."""
+        asked_s = self.now_s
+        try:
+            self._view = yield s.Renew()
+        except LeaseLost:
+            raise
+        except StoreUnavailable as error:
+            yield from self._is_unreachable(str(error))
+            return self.now_s + UNAVAILABLE_PAUSE_S
+        except HeorotError as error:
+            yield from self._complain(str(error))
+            yield from self._is_unreachable(str(error))
+            return self.now_s + self._config.renew_every_s
+        yield from self._is_reachable()
+        self._complained = ""
+        yield from self._warn(self._view.warning)
+        # Counted from before the request: this is when the store may have begun to count.
+        self._lease_until_s = asked_s + self._config.lease_s
+        return asked_s + self._config.renew_every_s
+
+    def _end_head(self, force: bool) -> Flow[str]:
+        how = yield s.EndHead(force)
+        return f"was ended ({how})"
+
+    def _ended(self, began_s: float) -> None:
+        now_s = self.now_s
+        self._quick_ends = self._quick_ends + 1 if now_s - began_s < QUICK_END_S else 0
+        pause_s = 0.0 if self._quick_ends <= 1 else min(0.1 * 2 ** (self._quick_ends - 2), LONGEST_PAUSE_S)
+        self._not_before_s = now_s + pause_s
+        self._others_first_until_s = now_s + HOLD_BACK_AFTER_END_S
+
+    def _others(self) -> list[str]:
+        """Return the other heads that are alive and may lead."""
+        return [name for name in self._view.candidates if name != self._name and name not in self.listing.removed]
+
+    def _try_to_hand_over(self, what: str) -> Flow[None]:
+        try:
+            yield from self._hand_over("")
+        except HeorotError as error:
+            yield Log("warning", f"{what}: {error}")
+
+    def _hand_over(self, name: str) -> Flow[str]:
+        """Prefer the head of this name, or any other one, and have ours ended. Raises HeorotError."""
+        self._view = yield s.Look()
+        others = self._others()
+        if name == self._name:
+            raise HeorotError(f"{name} is the active head already")
+        if not others:
+            raise HeorotError("there is no standby head to hand over to")
+        if name and name not in others:
+            raise HeorotError(f"there is no standby head {name!r}; there is {', '.join(others)}")
+        target = name or others[0]
+        yield s.Prefer(target)
+        yield Log("info", f"handing over to {target}")
+        self._handing_over = True
+        return target
+
+    # ------------------------------------------------------------------ what others are told
+
+    def _is_reachable(self) -> Flow[None]:
+        if not self._reachable:
+            yield Log("info", f"the {self._config.store} store answers again")
+            self._since_s = self.now_s
+        self._reachable = True
+        self._problem = ""
+
+    def _is_unreachable(self, problem: str) -> Flow[None]:
+        if self._reachable:
+            going_on = "; the active head goes on, but nobody can be elected" if self._role == "active" else ""
+            yield Log("warning", f"{problem}{going_on}")
+            self._since_s = self.now_s
+        self._reachable = False
+        self._problem = problem
+
+    def _warn(self, warning: str) -> Flow[None]:
+        if warning and warning != self._warned:
+            yield Log("warning", warning)
+        self._warned = warning
+
+    def _complain(self, problem: str) -> Flow[None]:
+        if problem != self._complained:
+            yield Log("error", problem)
+        self._complained = self._problem = problem
+
+    def _tried(self, what: str, step: s.Step) -> Flow[None]:
+        """Have a step done whose failure is only a word in the log."""
+        try:
+            yield step
+        except HeorotError as error:
+            yield Log("warning", f"{what}: {error}")
+
+    def _heads(self) -> tuple[tuple[str, str], ...]:
+        leader = self._name if self._role == "active" else self._view.leader
+        names = sorted({*self._view.candidates, self._name})
+        return tuple((name, "active" if name == leader else "standby") for name in names)
+
+    def _tell_head(self) -> Flow[None]:
+        until_s = self._lease_until_s
+        yield s.TellHead(
+            HeadsKnown(
+                self._heads(),
+                self._config.store,
+                self._reachable,
+                int(self._since_s * 1000),
+                None if math.isinf(until_s) else int(until_s * 1000),
+                "" if self._reachable else self._problem[:MAX_PROBLEM_CHARACTERS],
+                self.listing.heads,
+            )
+        )
+
+    def _why_not(self) -> str:
+        return (self._failure or self._problem)[:MAX_PROBLEM_CHARACTERS]
+
+    def _publish(self) -> Flow[None]:
+        leader = self._name if self._role == "active" else self._view.leader
+        known = s.Known(self._role, self._head_pid, self._quick_ends, leader, self._why_not())
+        if known != self._known:
+            self._known = known
+            yield s.Publish(known)
+
+    # ------------------------------------------------------------------ waiting, and who speaks to us
+
+    def _wait(self, timeout_s: float, hints: bool) -> Flow[s.Woken]:
+        """Wait until the time is over, something happens or somebody speaks to us."""
+        woken: s.Woken = yield s.Wait(max(0.0, timeout_s), hints)
+        self._ending = self._ending or woken.told_to_end
+        self._switch_asked = self._switch_asked or woken.told_to_switch
+        if woken.request is not None:
+            try:
+                answer = yield from self._obey(woken.request)
+            except HeorotError as error:
+                answer = {"error": str(error)}
+            yield s.Answer(answer)
+        return woken
+
+    def _obey(self, request: dict[str, Any]) -> Flow[dict[str, Any]]:
+        if request.get("do") == "switch":
+            if self._role != "active":
+                raise HeorotError(f"{self._name} is not the active head; {self._view.leader or 'nobody'} is")
+            target = yield from self._hand_over(str(request.get("name") or ""))
+            return {"to": target, "epoch": self._epoch}
+        if request.get("do") == "status":
+            return self._status()
+        raise HeorotError(f"unknown command {request.get('do')!r}")
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "name": self._name,
+            "role": self._role,
+            "epoch": self._epoch if self._role == "active" else self._view.epoch,
+            "pid": self._config.pid,
+            "head_pid": self._head_pid,
+            "quick_ends": self._quick_ends,
+            "problem": self._why_not(),
+            "heads": [{"name": name, "role": role} for name, role in self._heads()],
+            "store": {
+                "kind": self._config.store,
+                "reachable": self._reachable,
+                "since_s": round(self.now_s - self._since_s, 1),
+                "problem": self._problem,
+            },
+        }

@@ -1,0 +1,167 @@
+"""What a keeper has done for it: one step after the other, each with its answer. See `heorot.core.keeper.machine`.
+
+A step that can fail raises HeorotError in the keeper; those that ask the store raise the errors of
+`heorot.core.keeper.election`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from heorot.core.keeper.election import Term
+from heorot.core.machine import HeadsKnown, Log
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Announce this candidate if need be, and ask the store what there is: a `View`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """Try to become the leader, in an epoch above `floor` and above each that this host has kept: a `Term`, or None if
+    another one leads.
+    """
+
+    floor: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Tell the store that the head's process runs, and holds the term's lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Go on leading: a `View`. Raises LeaseLost if this candidate does not lead any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resign:
+    """Stop leading. The head's process is dead, or was never started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefer:
+    """Have all candidates but this one hold back for a while."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepEpoch:
+    """Write an epoch down on this host, durably, unless a higher one is there."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartHead:
+    """Start the head's process for this term: its pid."""
+
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class EndHead:
+    """End the head's process: how it has ended, in words. By force, or first with a request."""
+
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """Ask why the head's process has ended, if it has said so: a text, perhaps empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassOn:
+    """See that this host's clients are passed on to the active head of this name; empty: nobody knows who leads."""
+
+    leader: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopPassing:
+    """Pass nobody on any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellHead:
+    """Tell the head who else there is, how the store is, and until when nobody else can lead."""
+
+    news: HeadsKnown
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a keeper says of itself, for those who look."""
+
+    role: str
+    """``active`` or ``standby``."""
+    head_pid: int
+    quick_ends: int
+    """So many times in a row the head has ended right after its start."""
+    leader: str
+    problem: str
+    """Why this head does not lead, or could not; empty: nothing is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Let everybody know this; it has changed."""
+
+    known: Known
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer the request that came with the last `Woken`."""
+
+    value: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until the time is over or something has happened: a `Woken`."""
+
+    timeout_s: float
+    hints: bool
+    """Also until the store hints that something may have changed, or what passes clients on has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """What has happened, which may be nothing."""
+
+    hinted: bool = False
+    ended: str | None = None
+    """How the head's process has ended, in words; None: it lives, or there is none."""
+    heard: bool = False
+    """The head has said that it lives."""
+    told_to_end: bool = False
+    told_to_switch: bool = False
+    request: dict[str, Any] | None = None
+    """A command from somebody who may give one; it wants an `Answer`."""
+
+
+Step: TypeAlias = (
+    Look
+    | Campaign
+    | HandOver
+    | Renew
+    | Resign
+    | Prefer
+    | KeepEpoch
+    | StartHead
+    | EndHead
+    | LastWords
+    | PassOn
+    | StopPassing
+    | TellHead
+    | Publish
+    | Answer
+    | Wait
+    | Log
+)
