@@ -68,6 +68,17 @@ def prefix(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return prefix
 
 
+def test_no_link_that_others_have_planted_is_followed(tmp_path: Path) -> None:
+    script, victim = tmp_path / "heorot", tmp_path / "victim"
+    script.write_bytes((ROOT / "bin" / "heorot").read_bytes())
+    victim.write_text("precious")
+    Path(f"{script}.{os.getpid()}").symlink_to(victim)
+    assert first_lines.rewrite(str(script), "/usr/bin/python3")
+    assert victim.read_text() == "precious"
+    assert not script.is_symlink()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def by_shell(prefix: Path) -> bool:
     """Whether the kernel reads no path that is so long, and a shell has to start Python."""
     return len(str(prefix)) > first_lines.MAX_LINE_BYTES

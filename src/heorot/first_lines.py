@@ -64,12 +64,17 @@ def rewrite(script: str, python: str, max_line_bytes: int = MAX_LINE_BYTES) -> b
     new = first_lines(python, max_line_bytes) + body
     if new == old:
         return False
-    # By another name first: somebody may start it meanwhile.
-    temporary = f"{script}.{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(new)
-        os.fchmod(file.fileno(), mode)
-    os.rename(temporary, script)
+    # By another name first: somebody may start it meanwhile. None that others could know, nor what is there already.
+    temporary = f"{script}.{os.urandom(8).hex()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(new)
+            os.fchmod(file.fileno(), mode)
+        os.rename(temporary, script)
+    except BaseException:
+        os.unlink(temporary)
+        raise
     return True
 
 

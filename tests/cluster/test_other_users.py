@@ -46,6 +46,13 @@ def test_up_refuses_what_another_user_could_exchange(theirs: Path, below: str) -
     assert sorted(theirs.rglob("*")) == before
 
 
+def test_doctor_makes_nothing_where_another_user_could_exchange_it(theirs: Path) -> None:
+    os.utime(theirs, (1, 1))
+    done = Cluster(theirs / "cluster").run("heorot", "doctor", "--nodes", "1")
+    assert f"{theirs} belongs to uid {OTHER}".encode() in done.stdout
+    assert theirs.stat().st_mtime == 1
+
+
 def test_up_refuses_what_everybody_may_write(theirs: Path) -> None:
     os.chown(theirs, 0, 0)
     theirs.chmod(0o777)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from heorot.core import messages as m
+from heorot.daemons.bpinit import cluster_of
 from heorot.procs import strays
 from tests.procs.conftest import MODES
 from tests.procs.space_rig import DEADLINE_S, Agent, SpaceRig, launch
@@ -47,6 +48,18 @@ def test_it_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
         agent.close()
     assert not Path(f"/proc/{inventory.init_pid}").exists()
     assert sorted(os.listdir(directory)) == ["bpinit.lock", "spool"]
+
+
+def test_room_is_made_below_a_cluster_s_own_directory_alone(tmp_path: Path) -> None:
+    """What lies elsewhere may be anybody's, called as caches are."""
+    mine, everybody_s = tmp_path / "mine", tmp_path / "everybody's"
+    for place in (mine, everybody_s):
+        (place / "nodes" / "n3").mkdir(parents=True)
+    everybody_s.chmod(0o1777)
+    assert cluster_of(str(mine / "nodes" / "n3"), 3) == str(mine)
+    assert cluster_of(f"{mine}/nodes/../nodes/n3/", 3) == str(mine)
+    for stranger in (everybody_s / "nodes" / "n3", mine / "nodes" / "n33", mine / "other" / "n3", mine, "/"):
+        assert cluster_of(str(stranger), 3) == ""
 
 
 @pytest.mark.parametrize(

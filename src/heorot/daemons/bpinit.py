@@ -11,7 +11,7 @@ from heorot.core.errors import HeorotError
 from heorot.daemons.single import hold
 from heorot.procs.namespace import pid_range, spawn_space
 from heorot.procs.space_socket import listen
-from heorot.trusted_path import check_file, make_directory
+from heorot.trusted_path import UntrustedPath, check_directory, check_file, make_directory
 
 _USAGE = """usage: bpinit --config PATH
        bpinit --dir DIR --node N [--capacity NODES]
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             range_size=size,
             spool_dir=spool,
             die_with_parent=True,
-            cluster_dir=os.path.dirname(os.path.dirname(os.path.abspath(directory))),
+            cluster_dir=cluster_of(directory, node),
         )
         pid = spawn_space(config, listener)
     except (OSError, HeorotError) as error:
@@ -61,6 +61,22 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(
         0 if os.WIFSIGNALED(status) and os.WTERMSIG(status) == ending else os.waitstatus_to_exitcode(status) & 0xFF
     )
+
+
+def cluster_of(directory: str, node: int) -> str:
+    """Return the directory of the cluster to which a node's directory belongs; empty: it stands alone.
+
+    In all caches below the former room is made when a disk is full: nobody else may have laid out anything there.
+    """
+    above, name = os.path.split(os.path.abspath(directory))
+    cluster, kind = os.path.split(above)
+    if (kind, name) != ("nodes", f"n{node}"):
+        return ""
+    try:
+        check_directory(cluster)
+    except (OSError, UntrustedPath):
+        return ""
+    return cluster
 
 
 def _parse(arguments: list[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from heorot.core.errors import HeorotError
 from heorot.procs import system
+from heorot.trusted_path import make_directory, open_directory
 
 TIMEOUT_S = 10.0
 MAX_TEXT_BYTES = 4096
@@ -196,16 +197,13 @@ def terminal() -> str:
 
 def sockets(directory: str) -> str:
     """Talk over a unix socket with a name below `directory`, and over TCP on this host."""
-    with tempfile.TemporaryDirectory(prefix=".heorot-doctor.", dir=directory) as own:
-        fd = os.open(own, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            # Short enough, however long the directory's own path is.
-            address = f"/proc/self/fd/{fd}/socket"
-            try:
-                listener.bind(address)
-            except OSError as error:
-                raise Refused(f"cannot make a unix socket in {directory}: {error.strerror}") from error
-            _talk(listener, address, socket.AF_UNIX)
+    own = os.path.join(directory, f".heorot-doctor.{os.urandom(8).hex()}")
+    # As a cluster's directory: nobody else can exchange it, so that it is there by this name at the end, too.
+    make_directory(own, 0o700)
+    try:
+        _talk_below(own, directory)
+    finally:
+        os.rmdir(own)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.settimeout(TIMEOUT_S / 4)
         try:
@@ -215,6 +213,24 @@ def sockets(directory: str) -> str:
             reason = error.strerror or str(error)
             raise Refused(f"no TCP over 127.0.0.1 ({reason}): is the interface 'lo' up?") from error
     return f"unix sockets in {directory}, and TCP over 127.0.0.1"
+
+
+def _talk_below(own: str, directory: str) -> None:
+    fd = open_directory(own)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            # Short enough, however long the directory's own path is.
+            address = f"/proc/self/fd/{fd}/socket"
+            try:
+                listener.bind(address)
+            except OSError as error:
+                raise Refused(f"cannot make a unix socket in {directory}: {error.strerror}") from error
+            try:
+                _talk(listener, address, socket.AF_UNIX)
+            finally:
+                os.unlink("socket", dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 def _talk(listener: socket.socket, address: object, family: int) -> None:
