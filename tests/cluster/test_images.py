@@ -394,7 +394,8 @@ def test_a_detached_job_of_a_sent_program_survives_the_loss_of_the_head(place: P
             job = made.check("bpsh", "--detach", "--image", "send", "n[0-7]", program, "survived").decode().strip()
             kill_hard(made.head_pid())
             # What the caches of the cluster share must not help: this is about several hosts.
-            shutil.rmtree(made.directory / "content")
+            (made.directory / "content").rename(made.directory / "content.gone")
+            shutil.rmtree(made.directory / "content.gone")
             program.unlink()
             made.await_job(job, lambda shown: shown["state"] == "done", "done")
             assert made.check("bpjob", "attach", job) == b"survived\n" * 8

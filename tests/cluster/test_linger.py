@@ -39,7 +39,10 @@ def test_what_was_left_is_killed_and_told_in_one_line(shared: Cluster, marker: s
 
 
 def test_nothing_is_told_of_a_job_that_leaves_nothing(shared: Cluster) -> None:
-    script = "yes | head -1; seq 20 | xargs -P 4 -n 1 sh -c 'exit 0'; cat <(seq 1000) | wc -l; echo word > >(cat)"
+    # It waits for all that it has started: what is left gets a moment to end, which is short on a busy machine.
+    script = (
+        "cat <(seq 1000) | wc -l; yes | head -1; seq 20 | xargs -P 4 -n 1 sh -c 'exit 0'; echo word > >(cat); wait $!"
+    )
     result = shared.run("bpsh", "-a", "/bin/bash", "-c", script)
     assert (result.returncode, result.stderr) == (0, b"")
     assert result.stdout.count(b"word\n") == 8

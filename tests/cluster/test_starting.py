@@ -101,13 +101,18 @@ def test_a_head_that_cannot_start_says_why(embedded: Embedded) -> None:
     blocker = (
         "import os, sys, time\n"
         "d = sys.argv[1]\n"
+        "print('ready', flush=True)\n"
         "while not os.path.exists(d + '/log'): time.sleep(0.001)\n"
         "os.mkdir(d + '/head.sock')\n"
         "open(d + '/head.sock/in-the-way', 'w').close()\n"
     )
-    with embedded.start("heorot", "up", "--nodes", "2") as up:
-        subprocess.run([sys.executable, "-c", blocker, str(embedded.directory)], check=True, timeout=DEADLINE_S)
-        _, said = up.communicate(timeout=DEADLINE_S)
+    command = [sys.executable, "-c", blocker, str(embedded.directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as blocking:
+        assert blocking.stdout is not None
+        assert blocking.stdout.readline() == b"ready\n"
+        with embedded.start("heorot", "up", "--nodes", "2") as up:
+            _, said = up.communicate(timeout=DEADLINE_S)
+        assert blocking.wait(DEADLINE_S) == 0
     (embedded.directory / "head.sock" / "in-the-way").unlink()
     (embedded.directory / "head.sock").rmdir()
     assert up.returncode == 125

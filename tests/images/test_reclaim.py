@@ -131,9 +131,10 @@ def test_a_cache_on_another_disk_stays(give: Give, tmp_path: Path) -> None:
 
 
 def test_a_cache_takes_room_from_the_others_and_whoever_finds_none_does_not_look_all_the_time(
-    give: Give, tmp_path: Path
+    give: Give, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
+    monkeypatch.setattr(reclaim, "PAUSE_S", 3_600)
     with small_disk(tmp_path / "disk", "2m") as disk:
         make_room = Reclaimer(disk, lambda level, text: said.append(text))
         idle = give("nodes/n0", disk)

@@ -9,10 +9,10 @@ import pytest
 
 from heorot.procs.keyring import leave_session_keyring
 from tests.support import keys
-from tests.support.other_user import become
+from tests.support.other_user import become, own_uid
 
-USER = 54_399
-"""Nobody else's on this machine: the quota is each user's."""
+USER = own_uid()
+"""Nobody else's: the quota is each user's."""
 
 
 def said_in_child(prepare: Callable[[], None]) -> str:
