@@ -266,3 +266,24 @@ tell(True)
         assert alice.told()
     assert log.stat().st_size - before < 4096
     assert "of 61001: not a valid client message" in log.read_text()
+
+
+def test_a_user_cannot_launch_so_many_programs_that_others_cannot_be_sent() -> None:
+    script = """
+crowd, told = [Client().greet() for _ in range(5)], []
+for request in range(1, 1101):
+    client = crowd[request % 5]
+    what = [b"/bin/no"], [], b"/", 18, [], None, None, None, [], False, 0, True, os.urandom(16), 0, False, 0
+    client.send("spawn", request, "n0", "list", *what, os.urandom(32), b"/bin/no", b"", "", [], b"", False)
+    told.append(client.answer(request)[0])
+tell([told.count("spawned"), told.count("error")])
+"""
+    with cluster(2) as made:
+        open_to_all(made.directory.parent)
+        program = made.directory.parent / "program"
+        program.write_text("#!/bin/sh\necho sent\n")
+        program.chmod(0o755)
+        with user(made, ALICE, script) as alice:
+            assert alice.told() == [480, 620]
+            for number in (0, 1):
+                assert made.check("bpsh", f"n{number}", "--image", "send", str(program)) == b"sent\n"

@@ -155,6 +155,8 @@ class HeadClients:
             self.settling.require()
         self._requests.check_launch(caller, ask, nodes, by_states)
         self._require_reach(nodes)
+        if ask.image:
+            self._images.require_room(caller, ask.image)
         self._offer(caller, ask)
         self._jobs.spawn(caller, ask, nodes, self._left_out(nodes, ask.again) if by_states else "")
 

@@ -80,6 +80,9 @@ class HeadConfig:
     """What the head holds in memory for them: frames that were begun, and answers that were not read."""
     max_stages: int = 256
     """Programs that clients hand over and that are not all here yet."""
+    max_programs: int = 1_024
+    """Programs of jobs that are not started everywhere: half of what each hop can have on its way
+    (`heorot.core.transfers.MAX_IMAGES`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class HeadContext:
         self.waits_quota = self._quota("requests that wait for a job's end", "max_waits")
         self.early_quota = self._quota("requests that wait for the head to know its nodes", "max_waits")
         self.stages_quota = self._quota("programs that are being handed over", "max_stages")
+        self.programs_quota = Quota("programs that are on their way to nodes", config.max_programs, "", config.owner)
         self._placements = 0
         self._readings = config.epoch << 32
 

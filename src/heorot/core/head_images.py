@@ -20,7 +20,7 @@ from heorot.core.machine import Send
 from heorot.core.membership import NodeLink
 from heorot.core.offers import Offers
 from heorot.core.swarms import Below, Swarms
-from heorot.core.transfers import Transfers
+from heorot.core.transfers import Transfers, origin_of
 
 SILENT_LOOKS = 5
 """A child that was asked and has sent nothing for so many looks is taken for one that does not have it."""
@@ -74,7 +74,25 @@ class HeadImages:
         self._offers.add(caller.client, caller.uid, image)
         if self._offers.are_of_several(image):
             self._look_later()
-        self.transfers.source_found()
+        self.transfers.pursue(image)
+
+    def require_room(self, caller: Caller, image: bytes) -> None:
+        """See that the user may launch a job with one more program. Raises RequestError: ``busy``.
+
+        What is refused here no node has to fetch: so there is room on every hop for what is not (`Transfers`).
+        """
+        quota, jobs = self._context.programs_quota, self._jobs.jobs
+        if 2 * len(jobs) < quota.limit - quota.kept:
+            return  # so few jobs that nobody can have too many of them
+        held: dict[int, set[bytes]] = {}
+        for job in jobs.values():
+            if job.ticket.image and not job.done and job.lacks_starts:
+                held.setdefault(job.ticket.uid, set()).add(job.ticket.image)
+        if image not in held.get(caller.uid, ()):
+            counts = {uid: len(images) for uid, images in held.items()}
+            why = quota.refusal(caller.uid, counts, name=caller.user)
+            if why:
+                raise RequestError("busy", why)
 
     def _wanted_by(self, image: bytes) -> dict[int, int]:
         # Whoever has a job comes first: nodes wait for the program.
@@ -157,6 +175,8 @@ class HeadImages:
     def _sources(self, image: bytes) -> list[Source] | str:
         client = self._offers.source(image)
         if client is not None:
+            if self._offers.is_mute(image):
+                self._look_later()
             return [Source(client)]
         jobs = [job for job in self._jobs.jobs.values() if job.ticket.image == image and not job.done]
         if jobs:
@@ -211,12 +231,22 @@ class HeadImages:
             if looks >= SILENT_LOOKS:
                 self._does_not_have(link, image)
         for image in list(self._offers.asked):
-            if self._offers.are_of_several(image):
-                self._look_later()
-                client = self._offers.source(image)
-                if client is not None and self.transfers.expects(image, client):
-                    self._leave(self._offers.look(image), image)
+            self._look_at(image)
         self.transfers.source_found()
+
+    def _look_at(self, image: bytes) -> None:
+        """See whether the client that is asked for an image sends it."""
+        are_several = self._offers.are_of_several(image)
+        if not are_several and not self._offers.is_mute(image):
+            return
+        self._look_later()
+        client = self._offers.source(image)
+        if client is None or not self.transfers.expects(image, client):
+            return
+        if self._offers.was_awaited(image):
+            self.transfers.give_up(image, "no client has sent anything of the program in half a minute")
+        elif are_several:
+            self._leave(self._offers.look(image), image)
 
     def _end_search(self, image: bytes) -> None:
         self._without.pop(image, None)
@@ -274,6 +304,6 @@ class HeadImages:
         elif link.mask >> link.peer & 1:
             self.keepers.lacking(message.image)
             self._leave(self._offers.prefer(message.image), message.image)
-            self.transfers.want(link.link, message)
+            self.transfers.want(link.link, message, origin=origin_of(message, link.peer, link.mask))
         else:
             self._context.emit(Send(link.link, i.Unavailable(message.image, f"n{link.peer} is not attached here")))

@@ -68,7 +68,7 @@ class ImageFetcher:
             return transfer.refusals[link]
         if link is not None:
             transfer.manifest_asked_of = link
-            self._ask(link, i.Want(transfer.image, True, [], swarms=True))
+            self._ask(link, i.Want(transfer.image, True, [], swarms=True, origin=transfer.origin))
         return None
 
     def ask_chunks(self, transfer: Transfer, doubt: bool) -> str | None:
@@ -109,7 +109,9 @@ class ImageFetcher:
                 transfer.asked_directly |= share
             may_be_redirected = not source.direct and not source.plan
             chunks = ranges_of(share)
-            want = i.Want(transfer.image, False, chunks, doubt, source.direct, may_be_redirected, source.plan)
+            want = i.Want(
+                transfer.image, False, chunks, doubt, source.direct, may_be_redirected, source.plan, transfer.origin
+            )
             self._ask(source.link, want)
 
     def call_off(self, transfer: Transfer) -> None:

@@ -31,7 +31,7 @@ from heorot.core.machine import Send
 
 WANTED = 2
 """So many children keep an image, if so many have nodes of the job below them; else one."""
-MAX_KEPT = 256
+MAX_KEPT = 1_024
 """Images that are kept at a time; a job of another one is acknowledged when all of its ranks are started."""
 PATIENCE_MS = 500
 LOOK_MS = 1_000

@@ -17,12 +17,12 @@ from heorot.core.machine import Log, Send, SetTimer
 from heorot.core.node_context import NodeContext
 from heorot.core.peers import Peers, Way
 from heorot.core.swarms import Below, Swarm, Swarms
-from heorot.core.transfers import Transfers
+from heorot.core.transfers import Transfers, origin_of
 
 KEEP_MS = 30_000
 KEEP_TIMER = "keep"
-MAX_KEPT = 256
-"""So many images are kept for heads at a time."""
+MAX_KEPT = 1_024
+"""So many images are kept for heads at a time: as many as a head lets users have on their way."""
 
 
 class NodeImages:
@@ -98,9 +98,9 @@ class NodeImages:
         if isinstance(message, m.Took):
             self.transfers.took(child.link, message)
         elif child.is_peer:
-            self.transfers.want(child.link, replace(message, swarms=False))
+            self.transfers.want(child.link, replace(message, swarms=False), origin=child.node)
         elif child.mask >> child.node & 1:
-            self.transfers.want(child.link, message)
+            self.transfers.want(child.link, message, origin=origin_of(message, child.node, child.mask))
         else:
             self._context.emit(Send(child.link, m.Unavailable(message.image, f"n{child.node} is not attached here")))
 

@@ -2,7 +2,8 @@
 
 Anybody may offer an image whose name he knows, and then say nothing, or that it cannot be had. So whoever has launched
 it is asked before others, one client at a time; the next one is asked when it refuses, or sends next to nothing for
-some seconds, and then users take turns, however many clients one of them has. What a client says why it cannot send an
+some seconds, and then users take turns, however many clients one of them has. If none of them has sent anything after
+half a minute, nobody is asked any more: the image is given up. What a client says why it cannot send an
 image is for its own user.
 """
 
@@ -20,6 +21,8 @@ SILENT_LOOKS = 5
 """A client that was asked, and has sent little in so many looks in a row, is left for another."""
 LITTLE_BYTES = 64 * 1024
 """From one look to the next."""
+MUTE_LOOKS = 30
+"""An image of which no client has ever sent anything in so many looks is given up."""
 _UNKNOWN = "no client that has the program could send it: launch it again on these nodes"
 
 
@@ -34,6 +37,8 @@ class Asked:
     """Since the last look."""
     flows: bool = False
     """It has sent something since it was asked."""
+    mute_looks: int | None = 0
+    """For how many nobody who was asked has sent anything; None: somebody has."""
     failures: Counter[int] = field(default_factory=Counter)
     """By user: how often a client of his was left, or has refused."""
     left: Counter[int] = field(default_factory=Counter)
@@ -112,7 +117,21 @@ class Offers:
             return False
         asked.came_bytes += size_bytes
         asked.flows = True
+        asked.mute_looks = None
         return True
+
+    def is_mute(self, image: bytes) -> bool:
+        """Whether a client is asked for an image of which nobody has sent anything yet."""
+        asked = self.asked.get(image)
+        return asked is not None and asked.mute_looks is not None
+
+    def was_awaited(self, image: bytes) -> bool:
+        """Some time has passed: return whether nothing has come of this image in all the time that it may take."""
+        asked = self.asked[image]
+        if asked.mute_looks is None:
+            return False
+        asked.mute_looks += 1
+        return asked.mute_looks >= MUTE_LOOKS
 
     def refused(self, image: bytes, client: int, why: str) -> bool:
         """A client cannot send what it was asked for; return whether it is the one that is asked."""

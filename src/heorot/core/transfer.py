@@ -5,6 +5,8 @@ from __future__ import annotations
 from heorot.core import image_messages as i
 from heorot.core.image import Layout, mask_of
 
+NOBODY = -1
+
 
 class Requester:
     """A neighbour below that lacks something."""
@@ -44,6 +46,11 @@ class Transfer:
         self.requesters: dict[int, Requester] = {}
         self.wants: dict[int, list[i.Want]] = {}
         """What neighbours asked for before the manifest was known, in order."""
+        self.origins: dict[int, int] = {}
+        """By link that asks for it: for which node."""
+        self.origin = NOBODY
+        """For which of these it is counted (`heorot.core.image_shares`); nobody: this host itself needs it."""
+        self.is_counted = False
         self.asked: dict[int, int] = {}
         """By source: mask of the chunks that it was asked for and has not sent."""
         self.asked_directly = 0

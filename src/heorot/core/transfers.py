@@ -9,7 +9,8 @@ those of the message that it is looking at, and what a slow neighbour has not ta
 There is nothing to mend when a neighbour is lost. The one above is replaced by another, which is asked for what is
 still lacking; the one below asks somebody else.
 
-What is asked of whom is in `heorot.core.image_fetcher`, what is sent when in `heorot.core.image_sender`.
+What is asked of whom is in `heorot.core.image_fetcher`, what is sent when in `heorot.core.image_sender`, and who may
+have how many images under way in `heorot.core.image_shares`.
 
 One image on one hop::
 
@@ -27,6 +28,7 @@ from heorot.core.errors import ProtocolError
 from heorot.core.image import Layout, decode_manifest, image_id, mask_of
 from heorot.core.image_fetcher import Ask, ImageFetcher, Sources
 from heorot.core.image_sender import Consider, ImageSender
+from heorot.core.image_shares import ImageShares
 from heorot.core.machine import (
     CacheFailed,
     ChunksGone,
@@ -40,10 +42,12 @@ from heorot.core.machine import (
     Send,
 )
 from heorot.core.swarms import Pace
-from heorot.core.transfer import Transfer
+from heorot.core.transfer import NOBODY, Transfer
 
-MAX_IMAGES = 1_024
-"""Images under way on one hop at a time."""
+MAX_IMAGES = 2_048
+"""Images under way on one hop at a time that this host needs, and as many again that others need. It is twice what the
+head lets users have on their way (`heorot.core.head_context.HeadConfig.max_programs`), so that there is room for all of
+that beside one neighbour that asks for whatever it likes."""
 MAX_WAITING_WANTS = 16
 """So many requests of one neighbour wait for the manifest."""
 MAX_BAD_CHUNKS = 8
@@ -97,6 +101,7 @@ class Transfers:
         self._failed = failed
         self._ended = ended
         self.transfers: dict[bytes, Transfer] = {}
+        self._shares = ImageShares(MAX_IMAGES)
         self.copies = Copies(emit, now_ms, may_drop)
         self.fetcher = ImageFetcher(ask, sources, parent, plan)
         self.sender = ImageSender(emit, self.transfers, consider, pace or Pace(), now_ms)
@@ -105,39 +110,37 @@ class Transfers:
 
     def need(self, image: bytes) -> None:
         """This host needs an image; `complete` or `failed` follows."""
-        transfer = self._begin(image)
-        if transfer is None:
-            self._failed(image, f"{MAX_IMAGES} images are on their way already")
-            return
-        transfer.everything = True
-        transfer.told_complete = False
-        transfer.refusals.clear()
-        self._pursue(transfer)
+        transfer = self._begin_own(image)
+        if transfer is not None:
+            transfer.everything = True
+            self._pursue(transfer)
 
     def dismiss(self, image: bytes) -> None:
         """This host needs the image no longer, or has it."""
         transfer = self.transfers.get(image)
         if transfer is not None:
             transfer.everything = False
-            self._end_if_idle(transfer)
+            self._need_no_longer(transfer)
 
     def keep(self, image: bytes) -> None:
         """Have all of an image, and keep it until `let_go`; `complete` or `failed` follows."""
-        transfer = self._begin(image)
-        if transfer is None:
-            self._failed(image, f"{MAX_IMAGES} images are on their way already")
-            return
-        transfer.keeps = True
-        transfer.told_complete = False
-        transfer.refusals.clear()
-        self._pursue(transfer)
+        transfer = self._begin_own(image)
+        if transfer is not None:
+            transfer.keeps = True
+            self._pursue(transfer)
 
     def let_go(self, image: bytes) -> None:
         """The image is not kept any longer."""
         transfer = self.transfers.get(image)
         if transfer is not None:
             transfer.keeps = False
-            self._end_if_idle(transfer)
+            self._need_no_longer(transfer)
+
+    def give_up(self, image: bytes, why: str) -> None:
+        """The image cannot be had: whoever asks for it is told why."""
+        transfer = self.transfers.get(image)
+        if transfer is not None:
+            self._give_up(transfer, why)
 
     def __len__(self) -> int:
         return len(self.transfers)
@@ -186,17 +189,19 @@ class Transfers:
         if transfer is not None:
             self._pursue(transfer)
 
-    def want(self, link: int, want: i.Want, *, above: bool = False) -> None:
-        """A neighbour lacks something. If it is the one `above`, it is sent what is whole here, or refused.
+    def want(self, link: int, want: i.Want, *, above: bool = False, origin: int = NOBODY) -> None:
+        """A neighbour lacks something, for `origin`: itself, or a node below it. If it is the one `above`, it is sent
+        what is whole here, or refused.
 
         Raises
         ------
         ProtocolError
             If it asks for chunks that the image does not have.
         """
-        transfer = self._begin(want.image)
+        transfer = self._begin_for(want.image, origin)
         if transfer is None:
-            self._emit(Send(link, i.Unavailable(want.image, f"{MAX_IMAGES} images are on their way already")))
+            why = f"{len(self._shares)} images are on their way already, and nobody has more of them than n{origin}"
+            self._emit(Send(link, i.Unavailable(want.image, why)))
             return
         transfer.refusals.clear()
         if above:
@@ -210,15 +215,68 @@ class Transfers:
             waiting.append(want)
         else:
             transfer.want(link, want)
+        if transfer.origins.get(link) != origin:
+            transfer.origins[link] = origin
+            self._count_again(transfer)
         self._pursue(transfer)
 
-    def _begin(self, image: bytes) -> Transfer | None:
-        transfer = self.transfers.get(image)
-        if transfer is None and len(self.transfers) < MAX_IMAGES:
-            transfer = self.transfers[image] = Transfer(image)
-            self.copies.needed(image)
-            self._emit(Examine(image))
+    # ------------------------------------------------------------------ how many there may be
+
+    def _begin(self, image: bytes) -> Transfer:
+        transfer = self.transfers[image] = Transfer(image)
+        self.copies.needed(image)
+        self._emit(Examine(image))
         return transfer
+
+    def _begin_own(self, image: bytes) -> Transfer | None:
+        """Return an image that this host needs from now on, or say that it cannot be had."""
+        transfer = self.transfers.get(image)
+        if (transfer is None or transfer.is_counted) and len(self.transfers) - len(self._shares) >= MAX_IMAGES:
+            self._failed(image, f"{MAX_IMAGES} images are on their way already")
+            return None
+        transfer = transfer or self._begin(image)
+        self._shares.remove(transfer)
+        transfer.told_complete = False
+        transfer.refusals.clear()
+        return transfer
+
+    def _begin_for(self, image: bytes, origin: int) -> Transfer | None:
+        transfer = self.transfers.get(image)
+        if transfer is None and (not self._shares.is_full or self._make_room(origin)):
+            transfer = self._begin(image)
+        return transfer
+
+    def _need_no_longer(self, transfer: Transfer) -> None:
+        """This host does not need it any more; others may."""
+        self._count_again(transfer)
+        self._end_if_idle(transfer)
+        while self._shares.is_too_full:
+            self._give_up_one(self._shares.greediest())
+
+    def _count_again(self, transfer: Transfer) -> None:
+        """Others ask for an image than before, or for others."""
+        if transfer.everything or transfer.keeps or not transfer.origins:
+            self._shares.remove(transfer)
+        elif transfer.origin not in transfer.origins.values() or not transfer.is_counted:
+            self._shares.add(transfer)
+
+    def _asks_no_more(self, transfer: Transfer, link: int) -> None:
+        if transfer.origins.pop(link, None) is not None:
+            self._count_again(transfer)
+
+    def _make_room(self, origin: int) -> bool:
+        """Give up an image of a node that has more of them than this one would have then; return False if none has."""
+        while self._shares.is_full:
+            greediest = self._shares.greediest()
+            if self._shares.held_by(greediest) <= self._shares.held_by(origin) + 1:
+                return False
+            self._give_up_one(greediest)
+        return True
+
+    def _give_up_one(self, origin: int) -> None:
+        transfer = self._shares.least_missed(origin)
+        if transfer is not None:
+            self._give_up(transfer, f"{len(self._shares)} images are on their way already, most of them for n{origin}")
 
     # ------------------------------------------------------------------ what the cache says
 
@@ -239,6 +297,8 @@ class Transfers:
                 except ProtocolError as error:
                     self._emit(Log("warning", f"a neighbour asks for what an image does not have: {error}"))
                     self._emit(Send(link, i.Unavailable(event.image, str(error))))
+                    if link not in transfer.requesters:
+                        self._asks_no_more(transfer, link)
         self._pursue(transfer)
 
     def chunks_gone(self, event: ChunksGone) -> None:
@@ -368,7 +428,9 @@ class Transfers:
             requester = transfer.requesters.pop(link, None)
             if requester is not None:
                 self.sender.lost(requester)
-            if transfer.wants.pop(link, None) or requester is not None:
+            asked = transfer.wants.pop(link, None)
+            self._asks_no_more(transfer, link)
+            if asked or requester is not None:
                 self._end_if_idle(transfer)
         self.sender.serve_others()
 
@@ -403,7 +465,9 @@ class Transfers:
         requester = transfer.requesters.pop(link, None)
         if requester is not None:
             self.sender.lost(requester)
-        if transfer.wants.pop(link, None) or requester is not None:
+        asked = transfer.wants.pop(link, None)
+        self._asks_no_more(transfer, link)
+        if asked or requester is not None:
             self._emit(Send(link, i.Unavailable(transfer.image, "it is not all here")))
 
     def _pursue_manifest(self, transfer: Transfer) -> None:
@@ -425,7 +489,7 @@ class Transfers:
 
     def _give_up(self, transfer: Transfer, why: str) -> None:
         image = transfer.image
-        del self.transfers[image]
+        self._remove(transfer)
         for link in [*transfer.requesters, *transfer.wants]:
             self._emit(Send(link, i.Unavailable(image, why)))
         self.fetcher.call_off(transfer)
@@ -442,10 +506,15 @@ class Transfers:
         for link, requester in list(transfer.requesters.items()):
             if not requester.pending and not requester.unacknowledged_bytes:
                 del transfer.requesters[link]
+                self._asks_no_more(transfer, link)
         if not transfer.requesters and self.transfers.get(transfer.image) is transfer:
-            del self.transfers[transfer.image]
+            self._remove(transfer)
             self.fetcher.call_off(transfer)
             self._forget(transfer)
+
+    def _remove(self, transfer: Transfer) -> None:
+        self._shares.remove(transfer)
+        del self.transfers[transfer.image]
 
     def _forget(self, transfer: Transfer) -> None:
         """Nobody needs this image any more."""
@@ -456,3 +525,8 @@ class Transfers:
         elif transfer.layout.manifest.is_copy:
             self.copies.idle(transfer.image)
         self._ended(transfer.image)
+
+
+def origin_of(want: i.Want, neighbour: int, mask: int) -> int:
+    """Return the node for which a neighbour asks, if it is one of those below it; else the neighbour itself."""
+    return want.origin if want.origin >= 0 and mask >> want.origin & 1 else neighbour
