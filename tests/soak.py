@@ -55,7 +55,11 @@ PARTS = (
     Part("heads killed, with etcd", chaos("--kills", "15", "--workers", "3", "--etcd")),
     Part("hosts cut, killed, paused", chaos("--hosts", "--rounds", "5", "--pauses", "5", "--switches", "3")),
     Part("interior nodes killed", INTERIOR),
-    Part("mutated frames", FUZZ, {"HEOROT_FUZZ_FRAMES": "1000000", "HEOROT_FUZZ_SEED": "SEED"}),
+    Part(
+        "mutated frames",
+        FUZZ,
+        {"HEOROT_FUZZ_FRAMES": "1000000", "HEOROT_FUZZ_WORDS": "200000", "HEOROT_FUZZ_SEED": "SEED"},
+    ),
 )
 
 
