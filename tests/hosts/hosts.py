@@ -20,6 +20,9 @@ from tests.support.waiting import await_that
 
 NETWORK = "198.18"
 """From the range for benchmarks (RFC 2544): nobody's."""
+NODE_TIMERS = {"heartbeat_ms": 200, "link_timeout_ms": 5_000}
+HEAD_TIMERS = NODE_TIMERS | {"node_grace_ms": 5_000}
+"""So that what a test cuts off is soon given up, and what only waits for a busy machine is not."""
 NOBODY = "02:00:00:00:00:01"
 """An address of network cards (a locally administered one) that no host has."""
 

@@ -12,13 +12,22 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.hosts import DEADLINE_S, Host, Network, argv_of, environment, etcd_on, eventually, status_of
+from tests.hosts.hosts import (
+    DEADLINE_S,
+    HEAD_TIMERS,
+    Host,
+    Network,
+    argv_of,
+    environment,
+    etcd_on,
+    eventually,
+    status_of,
+)
 from tests.hosts.test_head_hosts import joined, roles
 from tests.hosts.test_many_hosts import add_nodes, join, make_token, states
 from tests.support.etcd import Etcd
 
 UP = {"n0": "up", "n1": "up"}
-TIMERS = {"heartbeat_ms": 200, "link_timeout_ms": 1000}
 
 
 class Grown:
@@ -37,7 +46,7 @@ class Grown:
             "--config", first.config, "--socket", first.directory / "head.sock",
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
-        first.set_timers(**TIMERS, node_grace_ms=500)
+        first.set_timers(**HEAD_TIMERS)
         urls = ", ".join(f'"{url}"' for url in members.urls)
         store = f'[store]\nkind = "etcd"\nlease_ms = 2000\nendpoints = [{urls}]\n'
         first.config.write_text(first.config.read_text().replace("[store]\n", store))

@@ -13,7 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.hosts import DEADLINE_S, Host, Network, argv_of, environment, etcd_on, eventually, status_of
+from tests.hosts.hosts import (
+    DEADLINE_S,
+    HEAD_TIMERS,
+    NODE_TIMERS,
+    Host,
+    Network,
+    argv_of,
+    environment,
+    etcd_on,
+    eventually,
+    status_of,
+)
 from tests.hosts.test_many_hosts import add_nodes, join, make_token, states
 from tests.support.etcd import Etcd
 
@@ -38,7 +49,7 @@ class Heads:
             "--config", first.config, "--socket", first.directory / "head.sock",
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
-        first.set_timers(heartbeat_ms=200, link_timeout_ms=1000, node_grace_ms=500)
+        first.set_timers(**HEAD_TIMERS)
         urls = ", ".join(f'"{url}"' for url in members.urls)
         store = f'[store]\nkind = "etcd"\nlease_ms = 2000\nendpoints = [{urls}]\n'
         first.config.write_text(first.config.read_text().replace("[store]\n", store))
@@ -203,7 +214,7 @@ def test_the_active_head_s_host_vanishes_and_jobs_and_commands_go_on(heads: Head
     assert joined(second) == [0, 1, 2, 3]
     eventually("the first host knows the node", lambda: joined(first) == [0, 1, 2, 3])
     assert uses_left(first) == [0, 0]
-    four.set_timers(heartbeat_ms=200, link_timeout_ms=1000)
+    four.set_timers(**NODE_TIMERS)
     four.start("bpinit")
     four.start("bpnode")
     all_up = {**UP, "n3": "up"}

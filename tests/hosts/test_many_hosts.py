@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.hosts import Host, Network, eventually, status_of
+from tests.hosts.hosts import HEAD_TIMERS, NODE_TIMERS, Host, Network, eventually, status_of
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def make_head(network: Network) -> Host:
         "--socket", socket,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    head.set_timers(heartbeat_ms=200, link_timeout_ms=1000, node_grace_ms=500)
+    head.set_timers(**HEAD_TIMERS)
     head.start("bphead")
     eventually("the head serves", lambda: status_of(head))
     return head
@@ -53,7 +53,7 @@ def add_nodes(network: Network, head: Host, *names: str) -> list[Host]:
         status, text = join(host, head, token)
         assert status == 0, text
         assert token.strip() not in text
-        host.set_timers(heartbeat_ms=200, link_timeout_ms=1000)
+        host.set_timers(**NODE_TIMERS)
         host.start("bpinit")
         host.start("bpnode")
     expected = {f"n{number}": "up" for number in range(len(hosts))}

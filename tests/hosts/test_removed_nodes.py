@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.hosts import Host, Network, eventually, status_of
+from tests.hosts.hosts import NODE_TIMERS, Host, Network, eventually, status_of
 from tests.hosts.test_many_hosts import add_nodes, join, make_head, make_token, states
 
 
@@ -80,7 +80,7 @@ def test_a_number_that_is_given_anew_lets_nobody_in_who_had_it_before(network: N
     new = network.host("new")
     status, text = join(new, head, make_token(head, "--node", 0))
     assert status == 0, text
-    new.set_timers(heartbeat_ms=200, link_timeout_ms=1000)
+    new.set_timers(**NODE_TIMERS)
     new.start("bpinit")
     new.start("bpnode")
     eventually("both are up", lambda: states(head) == {"n0": "up", "n1": "up"})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.hosts import Host, Network, argv_of, environment, eventually
+from tests.hosts.hosts import HEAD_TIMERS, Host, Network, argv_of, environment, eventually
 from tests.hosts.test_many_hosts import add_nodes, make_head, states
 
 NODES = 7
@@ -27,8 +27,9 @@ class Slow:
         self.head = make_head(network)
         self.nodes = add_nodes(network, self.head, *(f"h{number}" for number in range(NODES)))
         for host, daemon in ((self.head, "bphead"), *((node, "bpnode") for node in self.nodes)):
-            text = host.config.read_text().replace("link_timeout_ms = 1000", "link_timeout_ms = 60000")
-            text = text.replace("node_grace_ms = 500", "node_grace_ms = 60000")
+            text = host.config.read_text()
+            for name in ("link_timeout_ms", "node_grace_ms"):
+                text = text.replace(f"{name} = {HEAD_TIMERS[name]}\n", f"{name} = 60000\n")
             host.config.write_text(text + "\n[images]\nswarm_gain_ms = 0\n")
             host.end(daemon)
             host.start(daemon)
