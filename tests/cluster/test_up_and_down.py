@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
+import socket
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, host_pids, is_alive
+from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, host_pids, is_alive, kill_hard, stopped
 from tests.support.etcd import free_ports
 
 
@@ -138,6 +141,89 @@ def test_an_interrupted_up_leaves_nothing(tmp_path: Path) -> None:
         process.communicate(timeout=DEADLINE_S)
     assert process.returncode not in (0, None)
     assert os.listdir(tmp_path) == []
+
+
+def test_up_beside_one_that_was_killed_waits_until_its_cluster_can_be_used(tmp_path: Path) -> None:
+    made = Cluster(tmp_path / "c")
+    with made.start("heorot", "up", "--nodes", "16", process_group=0) as process:
+        await_that((made.directory / "ca").exists, "a warden that knows what to start")
+        process.kill()
+        process.communicate(timeout=DEADLINE_S)
+    try:
+        second = made.run("heorot", "up", "--nodes", "2")
+        assert second.returncode == 125
+        assert b"runs in" in second.stderr
+        assert made.run("bpsh", "-A", "/bin/echo", "here").returncode == 0
+    finally:
+        made.down()
+
+
+@contextmanager
+def held_lock(directory: Path) -> Iterator[int]:
+    """Hold the lock of a cluster's directory, as the last processes of one do that is about to end."""
+    fd = os.open(directory / "warden.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Tell whether a process has a file open at this moment."""
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if os.readlink(entry) == str(path):
+                return True
+    return False
+
+
+def test_up_waits_for_a_cluster_that_ends(tmp_path: Path) -> None:
+    made = Cluster(tmp_path / "c")
+    made.directory.mkdir()
+    asked = made.directory / "warden.sock"
+    with ExitStack() as stack:
+        with held_lock(made.directory), socket.socket(socket.AF_UNIX) as warden:
+            warden.bind(str(asked))
+            warden.listen()
+            warden.settimeout(DEADLINE_S)
+            up = stack.enter_context(made.start("heorot", "up", "--nodes", "1"))
+            warden.accept()[0].close()
+            asked.unlink()
+        up.communicate(timeout=DEADLINE_S)
+    assert up.returncode == 0
+    made.down()
+
+
+def test_several_downs_at_once_all_succeed(tmp_path: Path) -> None:
+    made = Cluster(tmp_path / "c")
+    made.up(2)
+    kill_hard(made.status()["warden_pid"])
+    with ExitStack() as stack:
+        with held_lock(made.directory):
+            downs = [stack.enter_context(made.start("heorot", "down")) for _ in range(3)]
+            waiting: set[int] = set()
+
+            def all_wait() -> bool:
+                waiting.update(down.pid for down in downs if has_open(down.pid, made.directory / "warden.lock"))
+                return len(waiting) == len(downs)
+
+            await_that(all_wait, "all of them at work")
+        said = [down.communicate(timeout=DEADLINE_S)[1] for down in downs]
+    assert [(down.returncode, text) for down, text in zip(downs, said, strict=True)] == [(0, b"")] * 3
+    assert os.listdir(tmp_path) == []
+
+
+def test_down_of_a_cluster_whose_warden_is_stopped_says_so(tmp_path: Path) -> None:
+    made = Cluster(tmp_path / "c")
+    made.up(1)
+    warden = made.status()["warden_pid"]
+    with stopped(warden):
+        result = made.run("heorot", "down")
+    assert result.returncode == 125
+    said = f"heorot down: the warden is stopped: 'kill -CONT {warden}' lets it go on\n"
+    assert result.stderr.decode() == said
+    made.down()
 
 
 def test_a_long_path_will_do(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import select
 import sys
@@ -45,8 +47,9 @@ def _body(arguments: list[str]) -> int:
     layout = Layout(cluster_directory(parsed.get("dir") or None))
     remains = layout.remains()
     if LOCK in remains:
-        check_directory(layout.root)
-        bring_down(layout)
+        with contextlib.suppress(FileNotFoundError):  # another command has removed it just now
+            check_directory(layout.root)
+            bring_down(layout)
     elif layout.failed_start():
         check_directory(layout.root)
         _remove_failed_start(layout)
@@ -66,6 +69,8 @@ def _body(arguments: list[str]) -> int:
 def bring_down(layout: Layout, *, keep_logs: bool = False) -> str:
     """End the cluster in a directory, whatever state it is in, and remove its files.
 
+    What another command removes at the same time is as good as removed here.
+
     Return where the logs are that were to be kept; nothing if there are none.
 
     Raises
@@ -73,42 +78,66 @@ def bring_down(layout: Layout, *, keep_logs: bool = False) -> str:
     HeorotError
         If a process or file cannot be removed, or belongs to somebody else.
     """
-    record = control.read_record(layout)
+    try:
+        # Open from here on: a lock that others put in its place is that of the next cluster, and not ours to take.
+        lock = os.open(layout.path(LOCK), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise _cannot_remove(layout, error) from error
+    try:
+        record = control.read_record(layout)
+        _end(layout)
+        try:
+            if not _take(layout, lock):
+                return ""
+            kept = ""
+            if keep_logs:
+                kept = layout.keep_logs()
+            else:
+                layout.forget_failed_start()
+            layout.remove()
+            if record.get("created") and not kept:
+                _remove_if_empty(layout.root)
+        except OSError as error:
+            raise _cannot_remove(layout, error) from error
+    finally:
+        os.close(lock)
+    return kept
+
+
+def _end(layout: Layout) -> None:
+    """End the warden and all else of the cluster. Raises HeorotError."""
     cluster = _cluster_name(layout)
-    kept = ""
     try:
         warden = control.connect(layout)
     except HeorotError:
         pass
     else:
         with warden:
-            control.ask(warden, "down")
+            with contextlib.suppress(control.Ended):
+                control.ask(warden, "down")
             # The end of the connection is the end of the warden.
             if not select.select([warden], [], [], WARDEN_TIMEOUT_S)[0]:
                 sys.stderr.write("heorot down: the warden does not end in good order; killing everything\n")
-    deadline_s = time.monotonic() + WARDEN_TIMEOUT_S
     control.sweep(layout, cluster)
-    try:
-        lock = control.lock(layout)
-        while lock is None:
-            # Only its last moments: whoever holds the lock was found and killed above.
-            if time.monotonic() > deadline_s:
-                raise HeorotError(f"somebody holds the lock of {layout.root}: is another command at work there?")
-            time.sleep(0.02)
-            lock = control.lock(layout)
+
+
+def _take(layout: Layout, lock: int) -> bool:
+    """Take the lock that is open; return whether it is that of the directory still. Raises HeorotError."""
+    deadline_s = time.monotonic() + WARDEN_TIMEOUT_S
+    while control.is_there(layout, lock):
         try:
-            if keep_logs:
-                kept = layout.keep_logs()
-            else:
-                layout.forget_failed_start()
-            layout.remove()
-        finally:
-            os.close(lock)
-        if record.get("created") and not kept:
-            _remove_if_empty(layout.root)
-    except OSError as error:
-        raise _cannot_remove(layout, error) from error
-    return kept
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return control.is_there(layout, lock)
+        except BlockingIOError:
+            # The last moments of what was killed above, or another command that does the same.
+            if time.monotonic() > deadline_s:
+                raise HeorotError(
+                    f"somebody holds the lock of {layout.root}: is another command at work there?"
+                ) from None
+            time.sleep(0.02)
+    return False
 
 
 def _remove_failed_start(layout: Layout) -> None:

@@ -28,6 +28,8 @@ MAX_FANOUT = 1024
 MAX_CACHE_MIB = 1 << 30
 FIXED_TIMEOUT_S = 30.0
 TIMEOUT_PER_NODE_S = 0.15
+OTHERS_TIMEOUT_S = 60.0
+"""How long a cluster that comes up or ends in the same directory is waited for."""
 POLL_S = 0.1
 ETCD_TIMEOUT_S = 3.0
 """For etcd's answer. Where nobody listens, the answer is there at once; a member that is busy gets some time."""
@@ -211,16 +213,25 @@ def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, 
 
 
 def _claim(layout: Layout) -> tuple[int, bool]:
-    """Create the directory if need be and take its lock. Returns the lock and whether the directory is new."""
+    """Create the directory if need be and take its lock. Returns the lock and whether the directory is new.
+
+    A cluster that is about to end there, or to come up, is waited for: it is gone then, or can be used.
+    """
+    until_s = time.monotonic() + OTHERS_TIMEOUT_S
+    created = False
     try:
-        created = make_directory(layout.root, 0o755)
-        remains = layout.remains()
-        if remains and LOCK not in remains:
-            raise HeorotError(
-                f"{layout.root} is in use by something else: it holds {', '.join(remains[:4])}, and no cluster of"
-                " 'heorot up'; name a directory of its own with --dir or HEOROT_DIR"
-            )
-        lock = control.lock(layout)
+        while True:
+            created = make_directory(layout.root, 0o755) or created
+            remains = layout.remains()
+            if remains and LOCK not in remains:
+                raise HeorotError(
+                    f"{layout.root} is in use by something else: it holds {', '.join(remains[:4])}, and no cluster of"
+                    " 'heorot up'; name a directory of its own with --dir or HEOROT_DIR"
+                )
+            lock = control.lock(layout)
+            if lock is not None or time.monotonic() >= until_s or _is_ready(layout):
+                break
+            time.sleep(POLL_S)
     except OSError as error:
         hint = "; name one of your own with --dir or HEOROT_DIR" if isinstance(error, PermissionError) else ""
         raise HeorotError(f"cannot use the directory {layout.root}: {error.strerror or error}{hint}") from error
@@ -238,6 +249,15 @@ def _claim(layout: Layout) -> tuple[int, bool]:
             f"({', '.join(remains[:4])}, ...): remove it with 'heorot down --dir {layout.root}'"
         )
     return lock, created
+
+
+def _is_ready(layout: Layout) -> bool:
+    """Say whether all daemons of the cluster that runs there were started, and it is not ending."""
+    try:
+        with control.connect(layout) as warden:
+            return bool(control.ask(warden, "status").get("ready", True))
+    except (control.NoWarden, control.Ended):
+        return False
 
 
 def _claim_again(layout: Layout) -> tuple[int, bool]:

@@ -8,8 +8,10 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
+import sys
 import time
 from typing import Any
 
@@ -22,6 +24,8 @@ from heorot.host_role import units
 ANSWER_TIMEOUT_S = 60.0
 KEEPER_TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
+LOOK_S = 1.0
+"""How often to look whether the daemon that we wait for is stopped; it is if two looks after each other say so."""
 SWEEPS = 50
 SWEEP_PAUSE_S = 0.1
 
@@ -32,6 +36,10 @@ class NoWarden(HeorotError):
 
 class NoKeeper(HeorotError):
     """No keeper answers in this directory."""
+
+
+class Ended(HeorotError):
+    """The daemon was there, and has closed the connection without an answer."""
 
 
 def connect(layout: Layout) -> socket.socket:
@@ -91,7 +99,7 @@ def _connect(sock: socket.socket, directory: str, name: str) -> None:
 def ask(
     sock: socket.socket, what: str, nodes: list[int] | None = None, heads: list[str] | None = None
 ) -> dict[str, Any]:
-    """Give the warden a command and return its answer. Raises HeorotError."""
+    """Give the warden a command and return its answer. Raises HeorotError, of kind Ended if it has gone meanwhile."""
     return _ask(sock, "the warden", {"do": what, "nodes": nodes or [], "heads": heads or []})
 
 
@@ -122,15 +130,35 @@ def _ask(sock: socket.socket, who: str, command: dict[str, Any]) -> dict[str, An
         # It may have closed the connection already, and have said why.
         with contextlib.suppress(BrokenPipeError):
             sock.sendall(len(request).to_bytes(4, "big") + request)
+        _await_answer(sock, who)
         length = int.from_bytes(_receive(sock, 4), "big")
         if length > MAX_ANSWER_BYTES:
             raise HeorotError(f"{who} announced an answer of {length} bytes")
         answer = json.loads(_receive(sock, length))
     except (OSError, ValueError) as error:
-        raise HeorotError(f"{who} does not answer: {error}") from error
+        kind = HeorotError if isinstance(error, TimeoutError) else Ended
+        raise kind(f"{who} does not answer: {error}") from error
     if "error" in answer:
         raise HeorotError(str(answer["error"]))
     return dict(answer)
+
+
+def _await_answer(sock: socket.socket, who: str) -> None:
+    """Wait for an answer as long as the socket's own limit says. Raises HeorotError if its daemon is stopped."""
+    pid = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+    until_s = time.monotonic() + (sock.gettimeout() or ANSWER_TIMEOUT_S)
+    stopped = False
+    while not select.select([sock], [], [], max(0.0, min(LOOK_S, until_s - time.monotonic())))[0]:
+        before, stopped = stopped, _is_stopped(pid)
+        if before and stopped:
+            raise HeorotError(f"{who} is stopped: 'kill -CONT {pid}' lets it go on")
+        if time.monotonic() >= until_s:
+            raise TimeoutError("timed out")
+
+
+def _is_stopped(pid: int) -> bool:
+    """Say whether a process is stopped by a signal or a debugger."""
+    return _read(str(pid), "stat").rpartition(b")")[2].split()[:1] in ([b"T"], [b"t"])
 
 
 def _receive(sock: socket.socket, count: int) -> bytes:
@@ -145,13 +173,24 @@ def _receive(sock: socket.socket, count: int) -> bytes:
 
 def lock(layout: Layout) -> int | None:
     """Take the directory's lock, which a running warden holds; return its descriptor, or None if it is held."""
-    fd = os.open(layout.path(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while True:
+        fd = os.open(layout.path(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        if is_there(layout, fd):
+            return fd
+        os.close(fd)  # somebody has removed the file meanwhile: it locks nothing
+
+
+def is_there(layout: Layout, fd: int) -> bool:
+    """Say whether this open file is the directory's lock still."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
+        return os.path.samestat(os.fstat(fd), os.stat(layout.path(LOCK), follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def read_record(layout: Layout) -> dict[str, Any]:

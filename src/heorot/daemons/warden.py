@@ -62,6 +62,8 @@ class Warden:
         self._end_signal = signal.SIGKILL if self.embedded.isolated else signal.SIGTERM
         self._boot_next = 0
         self._standbys_started = plan.heads == 1
+        self._ready = False
+        """Every daemon was started once."""
         self._ending = False
 
     # ------------------------------------------------------------------ start
@@ -117,6 +119,7 @@ class Warden:
         elif not self._standbys_started:
             self.loop.call_at(self.loop.time() + 0.01, self._boot)
         else:
+            self._ready = True
             self._report({"ready": True})
 
     def _fail(self, text: str) -> None:
@@ -337,6 +340,7 @@ class Warden:
         return {
             "cluster": self.embedded.cluster,
             "pid": os.getpid(),
+            "ready": self._ready and not self._ending,
             "caches": self._usage.read(),
             "heads": [self._head_status(head) for head in self.embedded.heads],
             "nodes": [
