@@ -445,3 +445,19 @@ def test_a_node_holds_a_bounded_number_of_jobs() -> None:
     (report,) = sent(driver.command(launch("1.3")), m.Report)
     assert "release some" in report.failed[0].text
     assert (report.nodes_started, report.nodes_over) == (1, 1)
+
+
+def test_commands_without_end_wait_for_their_users_turn_and_all_others_for_none() -> None:
+    driver = Driver()
+    driver.command(launch(job="1.1", uid=1000))
+    payer = driver.space.payer
+    assert payer(m.Resize("1.1", 24, 80)) == 1000
+    assert payer(m.Query(1, None, None, None, 0, True, -1, 1001)) == 1001
+    assert payer(m.Query(1, "1.1", None, None, 9, False, 1001, 1001)) == 1001
+    assert payer(m.Query(1, "1.1", None, None, 9, False, -1, 0)) == 0
+    # Of an older head: a signal of a user's, one of root's or of the head itself, and anybody's question.
+    assert payer(m.Query(1, "1.1", None, None, 9, False, 1001)) == 1001
+    assert payer(m.Query(1, "1.1", None, None, 9, False)) == 0
+    assert payer(m.Query(1, None, None, None, 0, True)) == -1
+    for command in (m.Resize("9.9", 24, 80), m.Release("1.1"), m.Inventorize(), m.Attend("1.1", True)):
+        assert payer(command) is None

@@ -541,24 +541,25 @@ class Jobs:
             self.release(job)
             return
         job.end_reason = HUNG_UP
-        self._signal(job.live_nodes(), job.id, None, SIGHUP)
+        self._signal(job, job.live_nodes(), None, SIGHUP)
         self._context.set_timer(f"kill:{job.id}", self._context.config.kill_grace_ms)
 
     def kill_due(self, job_id: str) -> None:
         """The grace after a hang-up is over."""
         job = self.jobs.get(job_id)
         if job is not None and job.ending and not job.done:
-            self._signal(job.live_nodes(), job.id, None, SIGKILL)
+            self._signal(job, job.live_nodes(), None, SIGKILL)
             self._context.set_timer(f"kill:{job.id}", self._context.config.kill_grace_ms)
 
     def _kill_lost(self, job: Job, node: int, rank: int) -> None:
         """A rank was given up for lost while its node was away, and its loss was told: it must not run on unseen."""
-        self._signal(NodeSet(1 << node), job.id, [rank], SIGKILL)
+        self._signal(job, NodeSet(1 << node), [rank], SIGKILL)
 
-    def _signal(self, nodes: NodeSet, job_id: str, ranks: list[int] | None, signal: int) -> None:
+    def _signal(self, job: Job, nodes: NodeSet, ranks: list[int] | None, signal: int) -> None:
         """Signal without a question: its replies are ignored (even numbers; requests have odd ones)."""
         self._actions += 2
-        self._context.send_down(nodes, m.Query(self._actions, job_id, ranks, None, signal, False))
+        query = m.Query(self._actions, job.id, ranks, None, signal, False, asker=job.ticket.uid)
+        self._context.send_down(nodes, query)
 
     def _forget_oldest(self) -> None:
         """Keep the list of jobs that are over short: collected ones go first, then those of whoever has most of them.

@@ -363,6 +363,8 @@ class Query(Message, tag=55, frozen=True):
     """Put the processes themselves into the reply, not only how many there are."""
     uid: int = -1
     """Select only processes of this real user; -1: of any. The head sets it for callers other than root."""
+    asker: int = -1
+    """Who asks, or whose job a head ends: it is done when that user has a turn. -1: an older head does not say."""
 
 
 class FetchLaunch(Message, tag=56, frozen=True):

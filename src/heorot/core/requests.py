@@ -296,7 +296,7 @@ class Requests:
         why = context.questions_quota.refusal(caller.uid, held, name=caller.user)
         if why:
             raise RequestError("busy", why)
-        query = m.Query(self._next_query, job, ranks, pids, signal, detail, uid)
+        query = m.Query(self._next_query, job, ranks, pids, signal, detail, uid, caller.uid)
         self._next_query += 2
         up = nodes & context.members.up
         absent = nodes - up

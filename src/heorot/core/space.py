@@ -138,6 +138,21 @@ class Space:
         """How many slots the shell still holds something for."""
         return len(self._slots)
 
+    def payer(self, command: m.SpaceCommand) -> int | None:
+        """Return the user for whose turn a command waits; None: it is obeyed at once.
+
+        Those wait that a client may send without end, of a few bytes each, for work that grows with the processes.
+        """
+        if isinstance(command, m.Query):
+            if command.asker < 0 <= command.uid or (command.asker < 0 and not command.signal):
+                return command.uid
+            # An older head says no user only for root, and for jobs that it ends itself.
+            return max(0, command.asker)
+        if isinstance(command, m.Resize):
+            job = self.jobs.get(command.job)
+            return job.uid if job is not None else None
+        return None
+
     def look(self, processes: list[m.Process], now_ms: int) -> list[m.View]:
         """Return what the space holds, for somebody who is no agent; `processes` are all of the space."""
         since_ms = self.solitude.since_ms

@@ -36,6 +36,7 @@ from heorot.procs.reaper import Reaper
 from heorot.procs.spool import FileSpool
 from heorot.procs.start_queue import StartQueue
 from heorot.procs.starter import Plan, Starter, StartError
+from heorot.procs.wanted import Wanted
 
 __all__ = ["SpaceConfig", "run"]
 
@@ -82,7 +83,8 @@ class Daemon:
         self._busy = False
         self._link: AgentLink | None = None
         self._plans: dict[str, Plan] = {}
-        self._starts = StartQueue(frozenset((0, os.getuid())))
+        favoured = frozenset((0, os.getuid()))
+        self._starts = StartQueue(favoured)
         os.chdir("/")
         for name in os.listdir("/proc/self/fd"):
             # Whatever we were given by whoever started us: no rank shall inherit it.
@@ -99,6 +101,7 @@ class Daemon:
         self._starter = Starter(config, Errands(self._pids.started, self._census.unreaped))
         self._watcher = Watcher()
         self._pipes = Pipes(self._census, self._watcher, self._do)
+        self._wanted = Wanted(favoured, self._space, self._census, self._pipes, self._do, self._backlog_bytes)
         self._reaper = Reaper(self._census, self._pids, self._do, self._pipes.finish)
         self._guests = Guests(self._watcher, self._use_agent, self._look, self._complain)
         listener.setblocking(False)
@@ -118,7 +121,7 @@ class Daemon:
             e.ToAgent: self._to_agent,
             e.StartRanks: self._start_ranks,
             e.CancelStarts: self._cancel_starts,
-            e.Feed: self._pipes.feed,
+            e.Feed: self._wanted.feed,
             e.FeedEnd: self._pipes.feed_end,
             e.PauseReading: self._pipes.pause,
             e.ResumeReading: self._pipes.resume,
@@ -126,7 +129,7 @@ class Daemon:
             e.Destroy: self._reaper.destroy,
             e.Sweep: self._reaper.sweep,
             e.CloseOutputs: self._pipes.close_outputs,
-            e.Select: self._select,
+            e.Select: self._wanted.select,
             e.ResizeTerminals: self._pipes.resize,
             e.ForgetSlots: self._forget,
             e.SpaceLog: self._log,
@@ -169,6 +172,7 @@ class Daemon:
                 self._woken(self._wakeup, None)
             if self._starts:
                 self._start_some()
+            self._wanted.turn()
             self._reaper.turn()
             deadline = self._space.deadline_ms
             if deadline is not None and deadline <= now_ms():
@@ -181,12 +185,18 @@ class Daemon:
     def _timeout(self) -> float:
         if self._starts:
             return 0
+        turn_s = self._wanted.wait_s()
+        if turn_s == 0:
+            return 0
         due = self._space.deadline_ms
         link_due_ms = self._link.due_ms if self._link is not None else None
         for at in (self._reaper.due_ms, self._guests.due_ms, link_due_ms):
             if at is not None and (due is None or at < due):
                 due = at
-        return -1 if due is None else max(0, due - now_ms()) / 1000
+        due_s = None if due is None else max(0, due - now_ms()) / 1000
+        if turn_s is not None and (due_s is None or turn_s < due_s):
+            due_s = turn_s
+        return -1 if due_s is None else due_s
 
     def _do(self, event: e.SpaceEvent) -> None:
         """Hand an event to the machine and carry out what it wants; events that this causes come afterwards."""
@@ -256,7 +266,8 @@ class Daemon:
 
     def _look(self) -> list[bytes]:
         """Return what a guest is told."""
-        rows = self._census.select("", None, None, 0, True, argv_limit_bytes=_LOOK_ARGV_BYTES)[1]
+        look = self._census.look(time.monotonic_ns())
+        rows = self._census.select(look, "", None, None, 0, True, argv_limit_bytes=_LOOK_ARGV_BYTES)[1]
         return [m.encode(view) for view in self._space.look(rows, now_ms())]
 
     def _drop_agent(self) -> None:
@@ -265,6 +276,7 @@ class Daemon:
             self._link = None
             self._watcher.remove(link.fd)
             link.close()
+            self._wanted.agent_lost()
             self._do(e.AgentLost())
 
     def _agent_ready(self, fd: int, link: AgentLink) -> None:
@@ -281,9 +293,12 @@ class Daemon:
     def _obey(self, frames: list[bytes]) -> None:
         try:
             for frame in frames:
-                self._do(e.FromAgent(m.decode_space_command(frame)))
+                self._wanted.obey(m.decode_space_command(frame))
         except ProtocolError as error:
             self._disconnect(error)
+
+    def _backlog_bytes(self) -> int:
+        return self._link.backlog_bytes if self._link is not None else 0
 
     def _disconnect(self, error: ProtocolError) -> None:
         self._log(e.SpaceLog("error", f"the agent broke the protocol and is disconnected: {error}"))
@@ -293,7 +308,10 @@ class Daemon:
         if self._link is None:
             return
         try:
-            self._link.queue(m.encode(instruction.message), instruction.bulk)
+            payload = m.encode(instruction.message)
+            self._link.queue(payload, instruction.bulk)
+            if isinstance(instruction.message, m.Reply):
+                self._wanted.answered(len(payload))
         except ProtocolError as error:
             # One answer less is better than a node less.
             self._log(e.SpaceLog("error", f"{type(instruction.message).__name__} cannot be sent: {error}"))
@@ -400,11 +418,6 @@ class Daemon:
             self._reaper.signal_left(child, instruction.signal)
         elif child is not None:
             send(-child.pid, instruction.signal)
-
-    def _select(self, instruction: e.Select) -> None:
-        ask = instruction
-        matched, rows = self._census.select(ask.job, ask.slots, ask.pids, ask.signal, ask.detail, ask.uid)
-        self._do(e.Selected(ask.query, matched, rows))
 
 
 def exterminate_all() -> None:

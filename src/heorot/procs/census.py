@@ -14,6 +14,8 @@ from heorot.procs import proctable
 _REPLY_BYTES = 4 * 1024 * 1024
 """Half a frame: what the rows of one answer may take; command lines are cut short so that all processes fit."""
 _ROW_BYTES = 56
+_SIGNALLED_NS = 10_000_000
+"""What was seen so long ago is not signalled any more."""
 
 
 class Child:
@@ -58,6 +60,21 @@ class Child:
         """How many processes that it left running were killed, though nobody had asked for that."""
 
 
+class Look:
+    """All processes of the space with their owners, by PID, ascending, as they were at one time."""
+
+    __slots__ = ("begun_ns", "boot_ms", "ended_ns", "everyone", "has_signalled", "rows")
+
+    def __init__(self, begun_ns: int, everyone: list[tuple[proctable.Stat, Child | None]]) -> None:
+        self.begun_ns = begun_ns
+        self.everyone = everyone
+        self.ended_ns = time.monotonic_ns()
+        self.boot_ms = proctable.boot_time_ms()
+        self.rows: dict[tuple[int, int], Process | None] = {}
+        """Those that were made, by PID and length of the command line."""
+        self.has_signalled = False
+
+
 class Census:
     """Knows the children, and attributes every other process of the space to one of them, or to none."""
 
@@ -72,6 +89,7 @@ class Census:
         self.by_name: dict[tuple[str, int], Child] = {}
         self.sessions: dict[int, Child] = {}
         """Every child leads a session of its own; the session may outlive it."""
+        self._look: Look | None = None
 
     def add(self, child: Child) -> None:
         """A rank was started."""
@@ -186,8 +204,26 @@ class Census:
                 counts[owner.job] = counts.get(owner.job, 0) + 1
         return counts
 
+    def look(self, asked_ns: int, *, to_signal: bool = False) -> Look:
+        """Return a look that was begun after a question came: the last one answers all that came before it.
+
+        What it has found is signalled at once or not at all: its processes might be others soon.
+        """
+        look, now_ns = self._look, time.monotonic_ns()
+        fits = look is not None and look.begun_ns >= asked_ns
+        if fits and look is not None:
+            fits = now_ns - look.ended_ns < _SIGNALLED_NS if to_signal else not look.has_signalled
+        if not fits or look is None:
+            look = self._look = Look(now_ns, self.everyone())
+        return look
+
+    def forget_look(self) -> None:
+        """Nobody waits for an answer."""
+        self._look = None
+
     def select(
         self,
+        look: Look,
         job: str,
         slots: list[int] | None,
         pids: list[int] | None,
@@ -197,7 +233,7 @@ class Census:
         argv_limit_bytes: int = proctable.ARGV_LIMIT_BYTES,
     ) -> tuple[int, list[Process]]:
         """Find processes, signal them, and return how many there are, with their rows if `detail`."""
-        everyone = self.everyone()
+        everyone = look.everyone
         slot_set = None if slots is None else set(slots)
         pid_set = None if pids is None else set(pids)
         chosen = [entry for entry in everyone if _matches(entry, job, slot_set, pid_set)]
@@ -208,14 +244,18 @@ class Census:
             # Before the signal: afterwards there may be nothing to see.
             room = _REPLY_BYTES // max(1, len(chosen)) - _ROW_BYTES
             argv_limit = max(16, min(argv_limit_bytes, room))
-            boot_ms = proctable.boot_time_ms()
             for stat, owner in chosen:
-                name, rank = (owner.job, owner.rank) if owner is not None else ("", -1)
-                leader = owner is not None and owner.pid == stat.pid
-                found = proctable.row(stat, name, rank, leader, boot_ms, argv_limit, self.own_pid)
+                key = stat.pid, argv_limit
+                if key not in look.rows:
+                    name, rank = (owner.job, owner.rank) if owner is not None else ("", -1)
+                    leader = owner is not None and owner.pid == stat.pid
+                    row = proctable.row(stat, name, rank, leader, look.boot_ms, argv_limit, self.own_pid)
+                    look.rows[key] = row
+                found = look.rows[key]
                 if found is not None:
                     rows.append(found)
         if number:
+            look.has_signalled = True
             self._signal(everyone, chosen, number)
         return len(chosen), rows
 
