@@ -87,7 +87,8 @@ class Jobs:
         former = self.by_key(caller.uid, ask.key)
         if former is not None:
             raise RequestError("bad-request", f"the key of this launch is that of job {former.id}")
-        self._require_room(caller, ask, len(nodes))
+        size_bytes = _launch_bytes(ask, len(nodes))
+        self._require_room(caller, size_bytes)
         self._sequence += 1
         ticket = self._ticket(f"{config.epoch}.{self._sequence}", caller, ask, runs_of(nodes))
         job = Job(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
@@ -98,7 +99,7 @@ class Jobs:
         if ticket.stdin == b"":
             job.stdin.open(list(job.node_set))
         self.jobs[job.id] = job
-        self._weigh(job)
+        self._weigh(job, size_bytes)
         self._keys.remember(job)
         if job.client is not None:
             self.clients.setdefault(client, set()).add(job.id)
@@ -191,10 +192,10 @@ class Jobs:
         held_bytes = sum(self.launch_bytes.held.values())
         return self._unreleased <= most * 3 // 4 and held_bytes <= config.max_launch_bytes * 3 // 4
 
-    def _require_room(self, caller: Caller, ask: c.Spawn, ranks: int) -> None:
+    def _require_room(self, caller: Caller, size_bytes: int) -> None:
         """See that the user may have one more job, and one of this size. Raises RequestError."""
         held = self.launch_bytes.held
-        why = self._context.launches_quota.refusal(caller.uid, held, _launch_bytes(ask, ranks), caller.user)
+        why = self._context.launches_quota.refusal(caller.uid, held, size_bytes, caller.user)
         if why:
             raise RequestError("too-many-jobs", why)
         quota = self._context.jobs_quota
@@ -206,11 +207,11 @@ class Jobs:
         if why:
             raise RequestError("too-many-jobs", why)
 
-    def _weigh(self, job: Job) -> None:
+    def _weigh(self, job: Job, size_bytes: int) -> None:
         """Count what a job's launch takes, until it is released."""
         self._unreleased += 1
-        job.launch_bytes = _launch_bytes(job.ticket, len(job.nodes))
-        self.launch_bytes.add(job.ticket.uid, job.launch_bytes)
+        job.launch_bytes = size_bytes
+        self.launch_bytes.add(job.ticket.uid, size_bytes)
 
     def by_key(self, uid: int, key: bytes) -> Job | None:
         """Return the job that this user's client has launched with this key, if there is one."""
@@ -223,7 +224,7 @@ class Jobs:
     def adopt(self, job: Job) -> None:
         """Put a job of an earlier head into the list: before all of this one's."""
         self.jobs = {job.id: job, **self.jobs}
-        self._weigh(job)
+        self._weigh(job, _launch_bytes(job.ticket, len(job.nodes)))
         self._keys.remember(job)
         self.keepers.launched(job)
 
