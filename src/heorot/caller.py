@@ -82,9 +82,10 @@ def umask() -> int:
     raise RequestError("no-proc", "/proc/self/status has no Umask line: is /proc mounted?")
 
 
-def limits() -> list[int]:
-    """Return all resource limits, flat: number, soft, hard; -1 is unlimited."""
+def limits(without: int | None = None) -> list[int]:
+    """Return all resource limits but the one left out, flat: number, soft, hard; -1 is unlimited."""
     flat: list[int] = []
     for number in _LIMITS:
-        flat += (number, *resource.getrlimit(number))
+        if number != without:
+            flat += (number, *resource.getrlimit(number))
     return flat

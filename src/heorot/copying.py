@@ -8,6 +8,7 @@ files to stdout, and a receiver for each rank.
 from __future__ import annotations
 
 import os
+import resource
 
 from heorot import caller, wire
 from heorot.core.errors import HeorotError
@@ -117,7 +118,8 @@ class CopyJob:
             "environment": [],
             "directory": caller.directory() if relative else b"/",
             "umask": caller.umask(),
-            "limits": caller.limits(),
+            # What is carried out there is Heorot's own: how many files it opens is not for the caller's limit to say.
+            "limits": caller.limits(without=resource.RLIMIT_NOFILE),
             "stdin": None,
             "stdout": None,
             "stderr": b"",

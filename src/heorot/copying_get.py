@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from errno import EACCES, EROFS
+
 from heorot.copying import Copied, CopyError, CopyJob, Problem, node_name
 from heorot.copying_put import name_of
 from heorot.core.errors import ProtocolError
@@ -83,11 +86,29 @@ class Get(CopyJob):
             raise CopyError(f"what is in {source} of {len(nodes)} nodes would be mixed: name the directory itself")
         for rank, node in enumerate(nodes):
             suffix = b"." + node_name(node).encode() if len(nodes) > 1 else b""
+            self._check_destination(suffix)
             try:
                 placer = Placer(self._destination, several)
             except PlacingError as error:
                 raise CopyError(str(error)) from error
             self._receivers[rank] = Receiver(placer, self._renamer(suffix), self._preserve, self._complainer(node))
+
+    def _check_destination(self, suffix: bytes) -> None:
+        """See that what comes can be made where it shall be, before any of it comes. Raises CopyError."""
+        folder, names = self._destination or b".", [name + suffix for name in self._names]
+        if not os.path.isdir(folder):
+            folder, name = os.path.split(folder.rstrip(b"/"))
+            folder, names = folder or b".", [name]
+        if CONTENTS in names or any(os.path.isdir(os.path.join(folder, name)) for name in names):
+            return  # nothing need be made in this very directory
+        if os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            return
+        try:
+            read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+            why = os.strerror(EROFS if read_only else EACCES)
+        except OSError as error:
+            why = error.strerror or str(error)
+        raise CopyError(f"cannot write {shown(os.path.join(folder, names[0]))}: {why}")
 
     def _renamer(self, suffix: bytes) -> Callable[[bytes], bytes]:
         def rename(first: bytes) -> bytes:

@@ -14,12 +14,17 @@ SHORT_COMMANDS = ("bpsh", "bpstat", "bpps", "bpkill", "bpjob", "bpcp")
 
 OUTPUT_FAILURES = (5, 9, 27, 28, 122)
 """EIO, EBADF, EFBIG, ENOSPC, EDQUOT: what a file that is our output may answer. A number costs no import."""
+TOO_MANY_FILES = (23, 24)
+"""ENFILE, EMFILE."""
+EXIT_REFUSED = 125
 EXIT_OUTPUT = 74
 """Our output could not be written: EX_IOERR of sysexits.h."""
 
 
 def run(name: str) -> None:
     """Run the command `name` with the arguments of this process, and exit with its status. Does not return."""
+    import posix
+
     package = "daemons" if name in DAEMONS else "cli"
     module_name = f"heorot.{package}.{name}"
     status = 1
@@ -38,13 +43,15 @@ def run(name: str) -> None:
         # The reader of our output is gone, as in `bpps | head`: end silently, as any other program would.
         _end_by_signal(13)
     except OSError as error:
+        if error.errno in TOO_MANY_FILES and name not in DAEMONS:
+            hint = "; 'ulimit -n' says how many this shell allows, and 'ulimit -n 1024' more" * (error.errno == 24)
+            sys.stderr.write(f"{name}: cannot go on: {error.strerror}{hint}\n")
+            posix._exit(EXIT_REFUSED)
         if error.filename is not None or error.errno not in OUTPUT_FAILURES:
             raise
         sys.stderr.write(f"{name}: cannot write output: {error.strerror}\n")
         status = EXIT_OUTPUT
     # Nothing is left to do: taking the interpreter apart object by object would cost 2 ms more.
-    import posix
-
     posix._exit(status)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 import heorot
 from heorot.cli.bpcp import Place
 from heorot.copying import Problem, folded
+from heorot.copying_get import Get
 from tests.support.local_cluster import LocalCluster
+from tests.support.other_user import acting_as, open_to_all
 
 
 @pytest.mark.parametrize(
@@ -250,3 +253,46 @@ def test_the_end_of_a_copy_is_always_told(cluster: LocalCluster, tmp_path: Path)
 def test_equal_words_of_several_nodes_are_one_line() -> None:
     problems = [Problem(3, "full"), Problem(None, "gone"), Problem(1, "full"), Problem(2, "full"), Problem(9, "other")]
     assert folded(problems) == ["gone", "n[1-3]: full", "n9: other"]
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["from", "to"])
+def test_the_callers_limit_on_open_files_is_not_that_of_the_nodes(
+    cluster: LocalCluster, tmp_path: Path, there: bool
+) -> None:
+    (tmp_path / "x").write_text("precious")
+    words = f"n0:{tmp_path}/x {tmp_path}/y" if there else f"{tmp_path}/x n0:{tmp_path}/y"
+    result = cluster.run("sh", "-c", f"ulimit -n 12; exec bpcp {words}")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert (tmp_path / "y").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("names", "destination", "says"),
+    [
+        (["/a/x"], "closed", "cannot write {closed}/x: Permission denied"),
+        (["/a/x"], "closed/new", "cannot write {closed}/new: Permission denied"),
+        (["/a/x"], "none/new", "cannot write {none}/new: No such file or directory"),
+        (["/a/dir"], "closed", ""),
+        (["/a/."], "closed", ""),
+        (["/a/x"], "open", ""),
+    ],
+)
+def test_a_destination_that_cannot_be_made_is_told_before_anything_comes(
+    tmp_path: Path, names: list[str], destination: str, says: str
+) -> None:
+    open_to_all(tmp_path)
+    for name, mode in {"closed": 0o755, "open": 0o777}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "closed" / "dir").mkdir()
+    if os.getuid():
+        (tmp_path / "closed").chmod(0o555)
+    get = Get([os.fsencode(name) for name in names], os.fsencode(tmp_path / destination), recursive=True)
+    with acting_as():
+        if says:
+            text = says.format(closed=tmp_path / "closed", none=tmp_path / "none")
+            with pytest.raises(heorot.CopyError, match=f"^{re.escape(text)}$"):
+                get.begin([0])
+        else:
+            get.begin([0])
+    get.close()

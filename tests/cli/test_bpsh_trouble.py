@@ -265,3 +265,17 @@ def test_one_sigterm_ends_bpsh_when_no_head_comes(cluster: LocalCluster, tmp_pat
         assert b"there is no head now" in process.stderr.readline()
         assert (b"job 7.1 runs on" if acknowledged else b"is unknown") in process.stderr.read()
     assert process.returncode == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("files", range(4, 9))
+def test_too_few_open_files_are_said_and_nothing_is_started(cluster: LocalCluster, tmp_path: Path, files: int) -> None:
+    ran = tmp_path / "ran"
+    result = cluster.run("sh", "-c", f"ulimit -n {files}; exec bpsh -n 0 touch {ran}")
+    if result.returncode == 0:
+        assert (result.stderr, ran.exists()) == (b"", True)
+        return
+    assert result.returncode == 125
+    assert b"Too many open files" in result.stderr
+    assert b"ulimit -n" in result.stderr
+    assert result.stderr.count(b"\n") == 1
+    assert not ran.exists()

@@ -80,6 +80,7 @@ def _run_job(options: BpshOptions) -> int:
     environment = caller.environment_at_start()
     try:
         connection = reach_head(directory)
+        _see_that_files_can_be_opened()
         offer = _offer(options, session, environment)
         if offer is not None and options.detach:
             from heorot.cli.staging import stage
@@ -125,6 +126,12 @@ def _run_job(options: BpshOptions) -> int:
     except OSError:
         pass  # the relay will see what became of the connection
     return _follow(options, directory, session, connection, job)
+
+
+def _see_that_files_can_be_opened() -> None:
+    """Raise OSError if we may not open what it takes to follow the job: it shall not be started then."""
+    for fd in (*os.pipe(), *os.pipe()):
+        os.close(fd)
 
 
 def _offer(options: BpshOptions, session: Session, environment: list[bytes]) -> Offer | None:
