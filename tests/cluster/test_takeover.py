@@ -21,7 +21,9 @@ from heorot.core.messages import encode
 from tests.cluster.harness import Cluster, await_that, cluster, host_pids, is_alive, kill_hard
 from tests.support.etcd import Etcd, etcd
 
-TIMES = {"HEOROT_TIMES": "heartbeat_ms=300,link_timeout_ms=1500"}
+TIMES = {"HEOROT_TIMES": "heartbeat_ms=300,link_timeout_ms=5000"}
+LEASE_S = 6
+"""Longer than a busy machine keeps a keeper or the store waiting: heads are counted by their epochs here."""
 
 
 @pytest.fixture
@@ -156,9 +158,9 @@ def test_a_keeper_does_not_wait_for_a_command_that_comes_in_drops(three: Cluster
 
 @pytest.fixture
 def over_etcd(tmp_path: Path) -> Iterator[tuple[Cluster, Etcd]]:
-    """Three nodes under one of two heads, which agree through etcd with a lease of two seconds."""
+    """Three nodes under one of two heads, which agree through etcd with a lease of `LEASE_S`."""
     with etcd(tmp_path) as store:
-        times = {"HEOROT_TIMES": f"{TIMES['HEOROT_TIMES']},lease_ms=2000"}
+        times = {"HEOROT_TIMES": f"{TIMES['HEOROT_TIMES']},lease_ms={LEASE_S * 1000}"}
         with cluster(3, "--heads", "2", "--etcd", ",".join(store.urls), environment=times) as made:
             yield made, store
 
@@ -242,8 +244,7 @@ def test_without_a_majority_the_head_goes_on_and_says_so(over_etcd: tuple[Cluste
     before = head(made)
     store.kill(1, 2)
     await_that(lambda: not made.status()["store"]["reachable"], "the status says so")
-    # Longer than the lease.
-    await_that(lambda: made.status()["store"]["since_s"] > 3, "three seconds of it")
+    await_that(lambda: made.status()["store"]["since_s"] > 1.5 * LEASE_S, "longer than the lease")
     assert made.check("bpsh", "-a", "echo", "here") == b"here\n" * 3
     assert b"store does not answer" in made.check("heorot", "status")
     result = made.run("heorot", "head", "switch")
