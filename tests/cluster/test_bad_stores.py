@@ -17,8 +17,8 @@ from tests.cluster.witness import Witness
 from tests.support.etcd import Etcd, etcd
 from tests.support.liar import Liar, Lie, http
 
-TIMES = {"HEOROT_TIMES": "heartbeat_ms=300,link_timeout_ms=1500,lease_ms=2000"}
-LEASE_S = 2
+LEASE_S = 4
+TIMES = {"HEOROT_TIMES": f"heartbeat_ms=300,link_timeout_ms=5000,lease_ms={LEASE_S * 1000}"}
 
 
 def log_of(made: Cluster, name: str) -> str:
