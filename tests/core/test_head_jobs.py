@@ -9,7 +9,7 @@ from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
 from heorot.core.job_reports import ESTALE
 from heorot.core.jobs import HUNG_UP
-from heorot.core.machine import Received
+from heorot.core.machine import Received, Send
 from heorot.core.tickets import open_launch, seal_ticket
 from tests.core.rigs import HeadRig, held, sign, ticket, verify
 
@@ -524,3 +524,18 @@ def test_no_two_heads_number_their_questions_alike() -> None:
         head.leave()
         numbers.append({query.id for _, query in head.commands(m.Query)})
     assert not numbers[0] & numbers[1]
+
+
+def test_a_new_size_replaces_an_older_one_of_the_same_job_that_waits() -> None:
+    head = HeadRig(2)
+    head.attach(0)
+    head.attach(1)
+    head.client()
+    job = head.spawn("0,1")
+    head.looked()
+    head.ask(c.ClientResize(job, 24, 80))
+    assert [nodes for nodes, _ in head.commands(m.Resize)] == ["n0", "n1"]
+    assert {item.newest_of for item in head.sent if isinstance(item, Send)} == {job}
+    head.looked()
+    head.ask(c.ClientStdin(job, -1, 0, b"data", False))
+    assert {item.newest_of for item in head.sent if isinstance(item, Send)} == {""}

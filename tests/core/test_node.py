@@ -17,6 +17,7 @@ from heorot.core.machine import (
     SpaceClosed,
     Stop,
     TimerFired,
+    ToSpace,
 )
 from tests.core.rigs import LEFT, RIGHT, NodeRig, placement, relay
 
@@ -27,6 +28,14 @@ def test_a_command_is_delivered_here_and_split_among_the_children() -> None:
     assert len(node.to_space(m.Attend)) == 1
     assert [down.nodes for down in node.to(LEFT)] == [[2, 2, 6, 6]]
     assert [down.nodes for down in node.to(RIGHT)] == [[3, 3]]
+
+
+def test_a_size_replaces_what_waits_of_the_same_job_and_nothing_else_does() -> None:
+    node = relay()
+    node.down([0, 2, 3], m.Resize("1.1", 24, 80))
+    node.down([0, 2, 3], m.Attend("1.1", True))
+    names = [item.newest_of for item in node.sent if isinstance(item, Send | ToSpace)]
+    assert names == ["1.1"] * 3 + [""] * 3
 
 
 def test_the_heartbeat_says_how_many_nodes_are_reached() -> None:

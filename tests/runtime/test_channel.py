@@ -143,3 +143,24 @@ def test_whoever_is_told_may_end_it_at_once(loop: EpollLoop, until: Until, end: 
     until(lambda: end.channel.closed)
     assert end.peer.recv(100) == b"\0\0\0\x08too much"
     assert end.peer.recv(100) == b""
+
+
+def test_what_waits_under_a_name_is_replaced_at_its_place_by_what_is_newer(loop: EpollLoop, until: Until) -> None:
+    here = End(loop)
+    frames: list[bytes] = []
+    reader = Channel(loop, here.peer, on_frame=frames.append, on_closed=here.reasons.append)
+    reader.start()
+    here.channel.send(b"launch")
+    for size in range(100):
+        for job in (b"1.1", b"1.2"):
+            here.channel.send(b"%s %d" % (job, size), newest_of=job.decode())
+    here.channel.send(b"last")
+    assert here.channel.backlog_bytes == len(b"launch" + b"1.1 99" + b"1.2 99" + b"last") + 4 * 4
+    until(lambda: b"last" in frames)
+    assert frames == [b"launch", b"1.1 99", b"1.2 99", b"last"]
+    assert here.channel.backlog_bytes == 0
+    # What has left is replaced by nothing.
+    here.channel.send(b"1.1 100", newest_of="1.1")
+    until(lambda: len(frames) == 5)
+    reader.close()
+    here.close()

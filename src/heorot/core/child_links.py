@@ -34,13 +34,13 @@ class ChildLinks:
         """How many nodes are reached through the children."""
         return sum(child.mask.bit_count() for child in self._children.by_link.values())
 
-    def send_down(self, down: m.Down, mask: int, bulk: bool) -> None:
+    def send_down(self, down: m.Down, mask: int, bulk: bool, newest_of: str = "") -> None:
         """Split a command for these nodes among the children through which they are reached."""
         for child in self._children.by_link.values():
             part = mask & child.mask
             if part:
                 message = m.Down(down.epoch, NodeSet(part).ranges(), down.payload)
-                self._context.emit(Send(child.link, message, bulk))
+                self._context.emit(Send(child.link, message, bulk, newest_of))
 
     def tell_all(self, message: m.LinkMessage) -> None:
         """Send to every child that was greeted."""

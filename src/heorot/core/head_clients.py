@@ -302,7 +302,9 @@ class HeadClients:
     def _client_resize(self, caller: Caller, message: c.ClientResize) -> None:
         if self._attended(caller, message.job):
             job = self._jobs.jobs[message.job]
-            self._context.send_down(job.live_nodes(), m.Resize(job.id, message.rows, message.columns))
+            # Fewer and fewer nodes have live ranks: the newest size is for all that still want an older one.
+            size = m.Resize(job.id, message.rows, message.columns)
+            self._context.send_down(job.live_nodes(), size, newest_of=job.id)
 
     def _client_release(self, caller: Caller, message: c.ClientRelease) -> None:
         if self._attended(caller, message.job):

@@ -174,15 +174,19 @@ class HeadContext:
         """Answer a request with an error."""
         self.out.append(ToClient(client, c.Error(request, code, text)))
 
-    def send_down(self, nodes: NodeSet, command: m.HeadCommand, bulk: bool = False) -> NodeSet:
-        """Send a command to these nodes through the tree; return those that cannot be reached now."""
+    def send_down(self, nodes: NodeSet, command: m.HeadCommand, bulk: bool = False, newest_of: str = "") -> NodeSet:
+        """Send a command to these nodes through the tree; return those that cannot be reached now.
+
+        `newest_of` as in `Send`.
+        """
         payload = m.encode(command)
         rest = nodes.mask
         for link in self.members.links.values():
             part = rest & link.mask
             if part:
                 rest &= ~part
-                self.out.append(Send(link.link, m.Down(self.config.epoch, NodeSet(part).ranges(), payload), bulk))
+                down = m.Down(self.config.epoch, NodeSet(part).ranges(), payload)
+                self.out.append(Send(link.link, down, bulk, newest_of))
                 if not rest:
                     break
         return NodeSet(rest)

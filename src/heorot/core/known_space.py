@@ -30,9 +30,9 @@ class KnownSpace:
         self.lingers = inventory.lingers
         self._hears_alone = inventory.hears_alone
 
-    def give(self, payload: bytes) -> None:
-        """Hand over a command as it has come."""
-        self._context.emit(ToSpace(payload))
+    def give(self, payload: bytes, newest_of: str = "") -> None:
+        """Hand over a command as it has come; `newest_of` as in `Send`."""
+        self._context.emit(ToSpace(payload, newest_of))
 
     def inventorize(self) -> None:
         """Ask for all that it holds."""

@@ -211,6 +211,8 @@ class Send(Struct, frozen=True, gc=False):
     link: int
     message: LinkMessage
     bulk: bool = False
+    newest_of: str = ""
+    """Take the place of what waits on this link under the same name; empty: of nothing."""
 
 
 class SendEncoded(Struct, frozen=True, gc=False):
@@ -249,6 +251,8 @@ class ToSpace(Struct, frozen=True, gc=False):
     """Hand an encoded command to the node's process space."""
 
     payload: bytes
+    newest_of: str = ""
+    """As in `Send`."""
 
 
 class Remember(Struct, frozen=True, gc=False):

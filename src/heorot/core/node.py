@@ -74,6 +74,7 @@ from heorot.core.message_tags import (
     TAG_PLACE,
     TAG_RELEASE,
     TAG_REPORT,
+    TAG_RESIZE,
     TAG_TELL_HEADS,
 )
 from heorot.core.neighbours import REMOVED, incompatibility, removal
@@ -352,12 +353,17 @@ class NodeMachine:
             self.reports.expect_no_more(nodes.mask, release.job)
         here = 1 << self.config.node
         rest = nodes.mask & ~here
+        newest_of = ""
+        if tag == TAG_RESIZE:
+            resize = m.decode_head_command(down.payload)
+            assert isinstance(resize, m.Resize)
+            newest_of = resize.job
         if rest:
-            self._child_links.send_down(down, rest, tag in BULK_TAGS)
+            self._child_links.send_down(down, rest, tag in BULK_TAGS, newest_of)
         if nodes.mask & here:
-            self._deliver(tag, down.payload)
+            self._deliver(tag, down.payload, newest_of)
 
-    def _deliver(self, tag: int, payload: bytes) -> None:
+    def _deliver(self, tag: int, payload: bytes, newest_of: str) -> None:
         if tag == TAG_LAUNCH:
             self.launches.launch(payload)
         elif tag == TAG_PLACE:
@@ -381,7 +387,7 @@ class NodeMachine:
                 self.programs.drop(release.job)
             elif self.programs.unannounced:
                 self.programs.announce(getattr(m.decode_head_command(payload), "job", ""))
-            self.space.give(payload)
+            self.space.give(payload, newest_of)
         else:
             raise ProtocolError(f"a command with the unknown tag {tag}")
 

@@ -162,7 +162,7 @@ def _serve(settings: NodeSettings, log: Log) -> str:
     shell.attach(
         machine,
         links,
-        to_space=space.send,
+        to_space=lambda payload, newest_of: space.send(payload, newest_of=newest_of),
         remember=memory.keep,
         images=images,
     )

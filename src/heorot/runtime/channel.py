@@ -151,6 +151,8 @@ class Channel:
         self._progressed_at = self._progress_due_s = 0.0
         self._progress_timer: Timer | None = None
         self._control: list[bytes] = []
+        self._newest: dict[str, int] = {}
+        """Where among them those are that something newer may replace, by name."""
         self._bulk: deque[bytes] = deque()
         self._begun: memoryview | None = None
         """The rest of a large frame whose beginning was encrypted or sent."""
@@ -191,19 +193,29 @@ class Channel:
 
     # ------------------------------------------------------------------ out
 
-    def send(self, payload: bytes, bulk: bool = False) -> None:
-        """Queue one frame; `bulk` frames wait for all others. It leaves once the current wake-up's work is done."""
+    def send(self, payload: bytes, bulk: bool = False, newest_of: str = "") -> None:
+        """Queue one frame; `bulk` frames wait for all others. It leaves once the current wake-up's work is done.
+
+        If one that is `newest_of` the same name waits, which is not bulk, this one takes its place.
+        """
         if self.closed or self._finishing is not None:
             return
         length = len(payload)
         if length > MAX_FRAME_BYTES:
             self._fail(f"a frame of {length} bytes was to be sent; the limit is {MAX_FRAME_BYTES}")
             return
+        place = self._newest.get(newest_of) if newest_of else None
+        if place is not None:
+            self.backlog_bytes += length - len(self._control[place])
+            self._control[place] = payload
+            return
         self.backlog_bytes += length + HEADER_BYTES
         if self.backlog_bytes > BACKLOG_BYTES:
             self._fail(f"the peer does not read: more than {BACKLOG_BYTES >> 20} MiB wait for it")
             return
-        (self._bulk if bulk else self._control).append(payload)
+        if newest_of:
+            self._newest[newest_of] = len(self._control)
+        (self._bulk if bulk and not newest_of else self._control).append(payload)
         if self.backlog_bytes >= self._backlog_step + GROWTH_BYTES:
             self._backlog_step = self.backlog_bytes
             if self.on_growth is not None:
@@ -242,6 +254,8 @@ class Channel:
                 room -= self._begin(memoryview(payload), room, parts)
         if taken:
             self._control = control[taken:]
+            if self._newest:
+                self._newest = {name: at - taken for name, at in self._newest.items() if at >= taken}
         if small:
             parts.append(b"".join(small))
         self.backlog_bytes -= sum(map(len, parts))
@@ -447,6 +461,7 @@ class Channel:
             pass
         self._sock.close()
         self._control = []
+        self._newest.clear()
         self._bulk.clear()
         self._begun = None
         self._unsent = b""

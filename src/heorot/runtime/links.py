@@ -110,15 +110,15 @@ class Links:
         """Open a link; the answer is an event."""
         _Attempt(self, key, host, port, timeout_ms / 1000, passed_on).begin()
 
-    def send(self, link: int, message: LinkMessage, bulk: bool) -> None:
-        """Queue a message; a link that is gone meanwhile is none of the machine's mistakes."""
+    def send(self, link: int, message: LinkMessage, bulk: bool, newest_of: str = "") -> None:
+        """Queue a message, as `Channel.send` does; a link that is gone meanwhile is none of the machine's mistakes."""
         target = self._links.get(link)
         if target is None:
             return
         # The same message often goes to many children.
         if self._encoded[0] is not message:
             self._encoded = (message, encode(message))
-        target.channel.send(self._encoded[1], bulk)
+        target.channel.send(self._encoded[1], bulk, newest_of)
 
     def send_encoded(self, link: int, payload: bytes, bulk: bool = False) -> None:
         """Queue a message that is encoded already."""

@@ -61,7 +61,7 @@ class Shell:
         self._busy = False
         self.stopped: str | None = None
         """Why the machine wants the daemon to end."""
-        self._to_space: Callable[[bytes], None] | None = None
+        self._to_space: Callable[[bytes, str], None] | None = None
         self._remember: Callable[[Remember], str] | None = None
         self._hands: dict[type, Callable[[Any], None]] = {
             Send: self._send,
@@ -83,7 +83,7 @@ class Shell:
         links: Links,
         *,
         clients: Clients | None = None,
-        to_space: Callable[[bytes], None] | None = None,
+        to_space: Callable[[bytes, str], None] | None = None,
         remember: Callable[[Remember], str] | None = None,
         images: Images | None = None,
     ) -> None:
@@ -159,7 +159,7 @@ class Shell:
 
     def _send(self, instruction: Send) -> None:
         assert self._links is not None
-        self._links.send(instruction.link, instruction.message, instruction.bulk)
+        self._links.send(instruction.link, instruction.message, instruction.bulk, instruction.newest_of)
 
     def _send_encoded(self, instruction: SendEncoded) -> None:
         assert self._links is not None
@@ -180,7 +180,7 @@ class Shell:
 
     def _space(self, instruction: ToSpace) -> None:
         assert self._to_space is not None
-        self._to_space(instruction.payload)
+        self._to_space(instruction.payload, instruction.newest_of)
 
     def _keep(self, instruction: Remember) -> None:
         assert self._remember is not None
