@@ -379,7 +379,7 @@ def test_a_head_tells_once_that_another_cluster_is_where_another_head_should_be(
             await_that(lambda: line in lone.log.read_text(), "the head says it")
             # It tries that address again, once in the time of a lease.
             began_s = there.status()["store"]["since_s"]
-            await_that(lambda: there.status()["store"]["since_s"] > began_s + 5, "two more rounds")
+            await_that(lambda: there.status()["store"]["since_s"] > began_s + LEASE_MS / 400, "two more rounds")
             there.check("heorot", "head", "switch", "--dir", str(lone.directory), "h0")
             await_epoch(made, 3)
             witness.check()
