@@ -79,7 +79,7 @@ def test_a_job_with_a_limit_ends_after_so_long_without_a_head_and_the_next_one_c
 
 
 def test_a_head_that_returns_in_time_saves_the_job_and_the_time_begins_anew(own: Cluster) -> None:
-    marker, limit_ms = uuid.uuid4().hex, 8000
+    marker, limit_ms = uuid.uuid4().hex, 16_000
     job = own.detach("--headless", str(limit_ms // 1000), "n6", "/bin/sh", "-c", "sleep 600", marker)
     own.await_job(job, lambda shown: shown["running"] == 1, "the job runs")
     (pid,) = host_pids(marker)
