@@ -47,6 +47,18 @@ def without_head(directory: str) -> str:
     return ""
 
 
+def state_directory(directory: str) -> str:
+    """Return where this host's head has its keys and state, if commands reach its cluster through `directory`.
+
+    Empty for any other directory. Raises ConfigError if the configuration cannot be read.
+    """
+    head = _head()
+    if head is None:
+        return files.DEFAULT_DIRECTORY if _same(directory, CLIENT_DIRECTORY) else ""
+    ours = _same(directory, os.path.dirname(head.head.socket), head.cluster.directory)
+    return str(head.cluster.directory) if ours else ""
+
+
 def units() -> str:
     """Return which daemons of a cluster of many machines this host has, and how they are started; empty: none."""
     found = []

@@ -36,6 +36,16 @@ def test_status_says_what_there_is(shared: Cluster) -> None:
     assert children.count(-1) == 2
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+def test_status_of_a_directory_says_nothing_of_another_cluster(
+    shared: Cluster, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """HEOROT_DIR names a cluster that runs; the directory that is named does not exist."""
+    result = shared.run("heorot", "status", "--dir", tmp_path / "nothing", *options)
+    assert (result.returncode, result.stdout) == (125, b"")
+    assert result.stderr.startswith(b"heorot status: no cluster at ")
+
+
 def test_the_command_line_of_a_daemon_says_which_it_is(shared: Cluster) -> None:
     def command_line(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")

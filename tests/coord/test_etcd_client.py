@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -160,6 +160,7 @@ def test_tls_with_certificates_and_a_password(tmp_path: Path) -> None:
     files = {name: str(tmp_path / name) for name in ("ca.pem", "client.pem", "client.key", "stranger.pem")}
     options = ["--cert-file", str(tmp_path / "server.pem"), "--key-file", str(tmp_path / "server.key")]
     options += ["--client-cert-auth", "--trusted-ca-file", files["ca.pem"]]
+    options += ["--bcrypt-cost", "4"]  # the least: on a busy machine a password's check outlasts a call's budget
     made = Etcd(tmp_path, 1, options, scheme="https")
     tls = {"ca": files["ca.pem"], "certificate": files["client.pem"], "key": files["client.key"]}
     admin = EtcdClient(EtcdSettings(tuple(made.urls), **tls))
@@ -177,28 +178,37 @@ def test_tls_with_certificates_and_a_password(tmp_path: Path) -> None:
         admin.call("/v3/auth/user/grant", {"user": "root", "role": "root"}, 5.0)
         admin.call("/v3/auth/enable", {}, 5.0)
 
-        with pytest.raises(StoreRefused):
-            # Somebody who does not say who he is.
-            EtcdStore(EtcdSettings(tuple(made.urls), **tls), "c", "a", "h0").look()
-        with pytest.raises(StoreRefused, match="authentication failed") as caught:
-            EtcdStore(EtcdSettings(tuple(made.urls), **tls, user="root", password="wr0ng"), "c", "a", "h0").look()
-        assert "wr0ng" not in str(caught.value) + repr(EtcdSettings((), password="wr0ng"))
-        with pytest.raises(StoreUnavailable, match="certificate verify failed"):
-            EtcdStore(EtcdSettings(tuple(made.urls), ca=files["stranger.pem"]), "c", "a", "h0").look()
-        with pytest.raises((StoreUnavailable, StoreRefused)):
-            # A server that wants our certificate, and gets none.
-            EtcdStore(EtcdSettings(tuple(made.urls), ca=files["ca.pem"]), "c", "a", "h0").look()
+        def store(**settings: str) -> closing[EtcdStore]:
+            # Closed whatever comes: what a failed test holds would be found as left behind.
+            return closing(EtcdStore(EtcdSettings(tuple(made.urls), **settings), "c", "a", "h0"))
 
-        store = EtcdStore(EtcdSettings(tuple(made.urls), **tls, user="root", password="r"), "c", "a", "h0")
-        store.look()
-        assert store.hints()
-        term = store.campaign(0)
-        assert term is not None
-        assert term.epoch == 1
-        # Tokens run out; a new one is fetched without anybody noticing.
-        store._client._token = "not-a-token.1"
-        assert store.renew().leader == "h0"
-        store.close()
+        with store(**tls) as nobody, pytest.raises(StoreRefused):
+            # Somebody who does not say who he is.
+            nobody.look()
+        with (
+            store(**tls, user="root", password="wr0ng") as wrong,
+            pytest.raises(StoreRefused, match="authentication failed") as caught,
+        ):
+            wrong.look()
+        assert "wr0ng" not in str(caught.value) + repr(EtcdSettings((), password="wr0ng"))
+        with (
+            store(ca=files["stranger.pem"]) as deceived,
+            pytest.raises(StoreUnavailable, match="certificate verify failed"),
+        ):
+            deceived.look()
+        with store(ca=files["ca.pem"]) as unknown, pytest.raises((StoreUnavailable, StoreRefused)):
+            # A server that wants our certificate, and gets none.
+            unknown.look()
+
+        with store(**tls, user="root", password="r") as known:
+            known.look()
+            assert known.hints()
+            term = known.campaign(0)
+            assert term is not None
+            assert term.epoch == 1
+            # Tokens run out; a new one is fetched without anybody noticing.
+            known._client._token = "not-a-token.1"
+            assert known.renew().leader == "h0"
     finally:
         admin.close()
         made.kill()

@@ -186,7 +186,8 @@ def _follow(options: BpshOptions, directory: str, session: Session, connection: 
         if status:
             from heorot.status import EXIT_NO_COMMAND
 
-            if status == EXIT_NO_COMMAND and any(end.error is not None for end in job.statuses.values()):
+            failed = any(end.error is not None for end in job.statuses.values())
+            if status == EXIT_NO_COMMAND and failed and not options.json:
                 _hint(options, directory, relay.say)
         if relay.interrupted:
             raise KeyboardInterrupt
@@ -213,12 +214,14 @@ def _print_id(job: str) -> int:
 
 
 def _hint(options: BpshOptions, directory: str, say: Callable[[str], object]) -> None:
-    """There is no such command: say so if it is a node."""
-    if b"/" in options.argv[0]:
-        return
-    from heorot.cli.node_hint import hint
+    """There is no such command: say so if it is a node, or something for a shell."""
+    from heorot.cli.shell_hint import shell_hint
 
-    text = hint(directory, options.nodes, options.argv)
+    text = shell_hint(options.nodes or f"-{'a' if options.select == 'up' else 'A'}", options.argv)
+    if not text and b"/" not in options.argv[0]:
+        from heorot.cli.node_hint import hint
+
+        text = hint(directory, options.nodes, options.argv)
     if text:
         say(text)
 

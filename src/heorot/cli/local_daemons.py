@@ -10,6 +10,8 @@ from heorot.cli.table import fold_nodes, printable, render
 from heorot.core.errors import HeorotError
 from heorot.daemons import control
 from heorot.daemons.layout import Layout
+from heorot.host_role import state_directory
+from heorot.trusted_path import check_directory
 
 
 def ask_daemons(directory: str) -> dict[str, Any]:
@@ -38,10 +40,12 @@ def _ask_keepers(directory: str) -> list[dict[str, Any]]:
     layout = Layout(directory)
     with contextlib.suppress(HeorotError, OSError):
         if not os.path.isdir(layout.path("heads")):
-            from heorot.cli.admin import cluster_directory
-
             # The directory of users' commands is not that of keys and state.
-            layout = Layout(str(cluster_directory(None)))
+            state = state_directory(directory)
+            if not state:
+                return []
+            check_directory(state)
+            layout = Layout(state)
     try:
         names = sorted(os.listdir(layout.path("heads")))
     except OSError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from heorot.core.nodeset import NodeSet
 
 TYPE_CHECKING = False
@@ -36,7 +38,16 @@ def reason(status: Status) -> str:
         if status.signal in QUIET_SIGNALS:
             return ""
         return f"killed by {signal_name(status.signal)}" + (" (core dumped)" if status.core_dumped else "")
-    return (status.text or f"could not be started, error {status.error}") if status.error is not None else ""
+    if status.error is None:
+        return ""
+    return _without_own_path(status.text) or f"could not be started, error {status.error}"
+
+
+def _without_own_path(text: str) -> str:
+    """Return what a node says of a command that it has not found, without our PATH, which is long and known here."""
+    path = os.environb.get(b"PATH", b"").decode("utf-8", "backslashreplace")
+    said = f" (PATH is {path})"
+    return f"{text.removesuffix(said)} (not in PATH)" if text.endswith(said) else text
 
 
 def folded(job: JobState, ranks: list[int]) -> list[str]:

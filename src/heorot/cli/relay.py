@@ -14,6 +14,7 @@ from time import monotonic
 
 from heorot import wire
 from heorot.cli import messages, signals, terminal
+from heorot.cli.news import News
 from heorot.core.errors import HeorotError, ProtocolError
 from heorot.endpoint import cluster_mark
 from heorot.session import RELEASE_TIMEOUT_S, Ended, Output
@@ -33,8 +34,6 @@ RECEIVE_BYTES = 512 * 1024
 READ_BYTES = 64 * 1024
 SECOND_INTERRUPT_S = 1.0
 """A second Ctrl-C within this time ends the job hard."""
-NEWS_DELAY_S = 0.2
-"""How long to collect what is to be said about ranks, so that equal things are said once."""
 BACKGROUND_CHECK_S = 0.5
 """How often to look whether we may read from the terminal again."""
 STUCK_S = 1.0
@@ -103,7 +102,7 @@ class Relay:
         self._read_stdin = read_stdin
         self._joined = joined
         self.says_failures = True
-        """Say at the end on which nodes ranks have failed, if not on all in the same way."""
+        """Say of ranks that they did not end well, and at the end on which nodes, if not on all in the same way."""
         # What reads our output, such as less(1), may read its keys from the same terminal.
         self.leaves_at_end = joined and os.isatty(0) and os.isatty(1)
         """Ctrl-D leaves the job."""
@@ -130,8 +129,7 @@ class Relay:
         self._written_bytes = 0
         self._stop_request: Request | None = None
         self._stop_at: float | None = None
-        self._news: list[int] = []
-        self._news_at: float | None = None
+        self._news = News()
         self._awaited: dict[int, None] = {}
         """Ranks that are over and whose output is still to come."""
         self._poll = poll()
@@ -293,7 +291,7 @@ class Relay:
         except OSError as error:
             self._output_failed(error)
         now = monotonic()
-        if self._news_at is not None and now >= self._news_at:
+        if self._news.due_at is not None and now >= self._news.due_at:
             self._say_news()
         if self._stop_at is not None and (now >= self._stop_at or self._stop_answered()):
             self._stop_self()
@@ -311,7 +309,7 @@ class Relay:
         for sink in self._sinks.values():
             self._register(sink.fd, POLLOUT if sink.pending_bytes else 0)
         head_at = self._takeover.due_at(self._session.connected) if self._takeover is not None else None
-        times = (self._news_at, self._stop_at, self._give_up_at, self._release_until, head_at)
+        times = (self._news.due_at, self._stop_at, self._give_up_at, self._release_until, head_at)
         deadlines = [at for at in times if at is not None]
         timeout_s = max(0.0, min(deadlines) - monotonic()) if deadlines else None
         if self._read_stdin or self.leaves_at_end:
@@ -443,14 +441,11 @@ class Relay:
         for rank in ranks:
             self._awaited[rank] = None
             status = self._job.statuses[rank]
-            if status.code is None or status.error is not None:
-                self._news.append(rank)
-                if self._news_at is None:
-                    self._news_at = monotonic() + NEWS_DELAY_S
+            if self.says_failures and (status.code is None or status.error is not None):
+                self._news.add(rank, monotonic())
 
     def _say_news(self) -> None:
-        ranks, self._news, self._news_at = self._news, [], None
-        for line in messages.folded(self._job, ranks):
+        for line in messages.folded(self._job, self._news.take()):
             self.say(line)
 
     def _refused(self) -> None:
