@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -464,4 +465,71 @@ def test_without_root_a_program_cannot_be_shown() -> None:
     agent.send(launch(rig, sample, "1.1", uid=rig.uid))
     agent.until(lambda: agent.failed("1.1"), "the failure")
     assert "that needs root" in agent.failed("1.1")[0].text
+    rig.end()
+
+
+@pytest.fixture
+def with_mounts() -> Iterator[Path]:
+    """A file system of root's on which no program may be executed; a file and two directories in it hide others."""
+    with tempfile.TemporaryDirectory(prefix="heorot-mounts-") as base:
+        os.chmod(base, 0o755)
+        below = Path(base, "below")
+        below.mkdir()
+        options = "mode=755,noexec,nosuid,nodev"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "heorot-test", below], check=True)
+        mounted = [below]
+        try:
+            Path(base, "above").write_text("above\n")
+            for name in ("a b", "c", "d", "e", "z"):
+                (below / name).mkdir()
+            for path in (below / "set\\tings", below / "z" / "settings", below / "a b" / "inner"):
+                path.write_text("beneath\n")
+            shutil.copy("/bin/true", below / "program")
+            for source, place in (("above", "set\\tings"), ("above", "a b/inner"), (None, "z")):
+                if source:
+                    subprocess.run(["mount", "--bind", f"{base}/{source}", below / place], check=True)
+                else:
+                    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "heorot-test", below / place], check=True)
+                mounted.append(below / place)
+            yield below
+        finally:
+            for path in reversed(mounted):
+                subprocess.run(["umount", path], check=True)
+
+
+SHOWN = rb"""cat 'set\tings' 'a b/inner'; ls z; ./program 2>/dev/null; echo $?; cat new/data
+grep -o ' [^ ]*/below ro[^ ]*' /proc/self/mountinfo | grep -o 'nosuid,nodev,noexec'; test -w set'\'tings"""
+
+
+def covering(rig: SpaceRig, place: Path, job: str) -> m.Launch:
+    """Return the launch of a program with a file in a directory of root's, which is covered by that."""
+    path = os.fsencode(rig.work) + b"/x.sh"
+    script = SCRIPT + b"cd '" + os.fsencode(place) + b"'\n" + SHOWN
+    sample = Sample({path: (script, 0o755), os.fsencode(place / "new" / "data"): b"data\n"}, path)
+    return launch(rig, sample, job, uid=NOBODY)
+
+
+def test_what_mounts_hide_and_forbid_in_a_covered_directory_stays_so(
+    with_mounts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Names with mounts come before directories that would be writable only.
+    monkeypatch.setattr("heorot.procs.rooms.MAX_SHOWN_DIRECTORIES", 4)
+    rig = SpaceRig("namespace")
+    agent = rig.agent()
+    agent.send(covering(rig, with_mounts, "1.1"))
+    agent.wait_over("1.1")
+    assert output(agent, "1.1") == b"above\nabove\n126\ndata\nnosuid,nodev,noexec\n", agent.answers[-3:]
+    rig.end()
+
+
+def test_more_mounts_in_a_directory_than_can_be_shown_again_are_refused(
+    with_mounts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heorot.procs.rooms.MAX_SHOWN_DIRECTORIES", 2)
+    rig = SpaceRig("namespace")
+    agent = rig.agent()
+    agent.send(covering(rig, with_mounts, "1.1"))
+    agent.wait_over("1.1")
+    text = agent.failed("1.1")[0].text
+    assert text.endswith(f"{with_mounts}: more than 2 of the names in it have mounts, and would show what these hide")
     rig.end()

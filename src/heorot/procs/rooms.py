@@ -9,7 +9,8 @@ be mounted on. Where the user may write, an empty file is made for as long as th
 user: then the directory stays the user's own, and what the process writes into it stays. Elsewhere the nearest
 directory that exists is covered by an overlay of itself and of the missing names, if the user may search it and all
 above it: else this would open it to them. It keeps its owner and mode; it cannot be written by anybody, which the user
-could not do before either. What is mounted below it, and its directories, are shown again on top of it.
+could not do before either. What is mounted below it, be it a single file, and its directories, are shown again on top
+of it; and what the mount of the directory forbids is forbidden there.
 
 An image comes from a user, and may hold any library at any path. So nothing in a room grants the rights of another
 user: set-user-ID programs run as who starts them. For root there is nothing to gain, and they are left as they are.
@@ -18,7 +19,9 @@ user: set-user-ID programs run as who starts them. For root there is nothing to 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -35,7 +38,9 @@ from heorot.procs.errands import Errands
 from heorot.procs.names import Anchor, Made, Name, find, make, unmake
 
 MAX_SHOWN_DIRECTORIES = 512
-"""Of a directory that is covered, so many of its own directories stay writable."""
+"""Of a directory that is covered, so many of its own directories stay writable; it has no more names with mounts."""
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+"""A blank and the like in /proc/PID/mountinfo."""
 
 
 class RoomError(Exception):
@@ -291,12 +296,19 @@ class _Cover:
     def _mount(self, covered: _Covered, first: set[bytes]) -> None:
         cover = b"/proc/self/fd/%d/%d.cover" % (self._stage, covered.number)
         held: list[tuple[bytes, int]] = []
-        way = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        names = os.open(b"%d" % covered.number, way, dir_fd=self._stage)
+        way = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+        names = os.open(b"%d" % covered.number, way | os.O_DIRECTORY, dir_fd=self._stage)
         try:
-            for name in _own_directories(covered.fd, first):
-                with contextlib.suppress(OSError):
-                    held.append((name, os.open(name, way | os.O_NOFOLLOW, dir_fd=covered.fd)))
+            # A mount hides what is below it, and may be a file.
+            hiding = mounted_below(covered.path) | first
+            if len(hiding) > MAX_SHOWN_DIRECTORIES:
+                why = (
+                    f"more than {MAX_SHOWN_DIRECTORIES} of the names in it have mounts, and would show what these hide"
+                )
+                raise OSError(errno.EMLINK, why, covered.path)
+            for name in _shown_again(covered.fd, hiding):
+                with contextlib.suppress(FileNotFoundError if name in hiding else OSError):
+                    held.append((name, os.open(name, way, dir_fd=covered.fd)))
             # Owner, mode and access control list are those of the uppermost layer: of what is covered.
             system.mount_overlay([covered.fd, names], cover)
             for name, fd in held:
@@ -312,15 +324,28 @@ class _Cover:
             system.move_mount(cover, b"/proc/self/fd/%d" % covered.fd)
 
 
-def _own_directories(directory: int, first: set[bytes]) -> list[bytes]:
-    """Return the names of so many of its directories as stay what they are, those named `first` before others."""
+def _shown_again(directory: int, hiding: set[bytes]) -> list[bytes]:
+    """Return the names in a directory that is covered which stay what they are: all that are `hiding` something, and of
+    its directories as many as there is room for."""
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
     try:
         with os.scandir(fd) as listing:
             own = [os.fsencode(item.name) for item in listing if item.is_dir(follow_symlinks=False)]
     finally:
         os.close(fd)
-    return sorted(own, key=lambda name: (name not in first, name))[:MAX_SHOWN_DIRECTORIES]
+    return [*sorted(hiding), *sorted(name for name in own if name not in hiding)][:MAX_SHOWN_DIRECTORIES]
+
+
+def mounted_below(directory: bytes) -> set[bytes]:
+    """Return the names in a directory on or below which something is mounted for this process. Raises OSError."""
+    inside = directory.rstrip(b"/") + b"/"
+    found = set()
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            point = _ESCAPED.sub(lambda code: bytes((int(code[1], 8),)), line.split(b" ", 5)[4])
+            if point.startswith(inside) and point != inside:
+                found.add(point[len(inside) :].split(b"/", 1)[0])
+    return found
 
 
 def lay_out(names: int, relative: bytes, entry: Entry) -> None:

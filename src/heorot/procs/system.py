@@ -131,10 +131,14 @@ def mount_tmpfs(target: bytes, size_mib: int = 16) -> None:
 
 
 def mount_overlay(layers: list[int], target: bytes) -> None:
-    """Mount directories, given by descriptors, one over the other, the uppermost first, for reading. Raises OSError."""
+    """Mount directories, given by descriptors, one over the other, the uppermost first, for reading.
+
+    What the mount of the uppermost forbids (set-user-ID, devices, programs), this one does. Raises OSError.
+    """
+    forbidden = os.fstatvfs(layers[0]).f_flag & _MS_NOSUID_NODEV_NOEXEC
     lower = ":".join(f"/proc/self/fd/{fd}" for fd in layers)
     options = f"lowerdir={lower}".encode()
-    _check(_libc.mount(b"heorot", target, b"overlay", ctypes.c_ulong(_MS_RDONLY), options), "mount overlay")
+    _check(_libc.mount(b"heorot", target, b"overlay", ctypes.c_ulong(_MS_RDONLY | forbidden), options), "mount overlay")
 
 
 def change_root(directory: bytes) -> None:
