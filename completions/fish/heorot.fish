@@ -55,8 +55,6 @@ for command in bpsh bpstat bpps bpkill bpjob bpcp heorot
     complete -c $command -l dir -r -d 'The directory of the cluster' -a '(__fish_complete_directories)'
     complete -c $command -s h -l help -d 'Print a summary of the options'
     complete -c $command -s v -l version -d 'Print the version'
-end
-for command in bpstat bpps bpkill bpjob bpcp heorot
     complete -c $command -s V -d 'Print the version'
 end
 

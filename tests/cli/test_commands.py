@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import heorot
 from heorot.cli import bpjob
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster
 
@@ -60,6 +61,22 @@ def test_heorot_explains_groups_of_commands(trio: Cluster, words: tuple[str, ...
     commands = [line for line in helped.stdout.decode().splitlines() if line.startswith("  heorot ")]
     assert commands
     assert all(line.startswith(f"  heorot {words[0]} ") for line in commands)
+
+
+@pytest.mark.parametrize("group", ["head", "token", "certificate", "node"])
+def test_heorot_asks_what_about_a_group_of_commands(trio: Cluster, group: str) -> None:
+    refused = trio.run("heorot", group)
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    assert refused.stderr.decode().startswith(f"heorot: what about the {group}? One of the commands below is needed\n")
+    assert f"  heorot {group} ".encode() in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "words", ["bpsh -V", "heorot -V", "heorot head init --version", "heorot certificate show -V", "heorot up -v"]
+)
+def test_every_command_tells_its_version(trio: Cluster, words: str) -> None:
+    name, *rest = words.split()
+    assert trio.check(name, *rest).decode() == f"{name} (Heorot) {heorot.__version__}\n"
 
 
 def test_bpkill_says_which_signal_it_does_not_know(trio: Cluster) -> None:
@@ -111,6 +128,15 @@ def test_bpstat_json_has_the_stable_fields(trio: Cluster) -> None:
     stable = {"id", "name", "state", "address", "mode", "user", "group", "parent", "agent_pid", "init_pid", "ranks"}
     assert stable <= set(nodes[0])
     assert (nodes[1]["name"], nodes[1]["state"], nodes[1]["mode"]) == ("n1", "up", 0o111)
+
+
+def test_bpstat_lists_processes_as_json(trio: Cluster, sleepers: str) -> None:
+    found = json.loads(trio.check("bpstat", "-p", "--json"))
+    wanted = [{"pid": row["pid"], "node": row["node"]} for row in trio.processes("--job", sleepers)]
+    assert [row for row in wanted if row in found] == wanted
+    assert len(wanted) == 3
+    refused = trio.run("bpstat", "-P", "--json")
+    assert (refused.returncode, refused.stdout) == (2, b"")
 
 
 def test_bpstat_names_what_does_not_exist(trio: Cluster) -> None:

@@ -73,7 +73,8 @@ def test_a_detached_job_has_no_input() -> None:
     ("words", "message"),
     [
         ([], "no nodes given"),
-        (["0"], "no command given after the nodes"),
+        (["0"], "no command given after the nodes '0'; for a shell there: bpsh 0 --pty bash"),
+        (["hostname"], "no command given: 'hostname' was taken for the nodes; on all that are up: bpsh -a hostname"),
         (["-a"], "no command given"),
         (["0", ""], "the command is empty"),
         (["-x", "0", "ls"], "unknown option -x"),

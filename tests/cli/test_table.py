@@ -11,6 +11,12 @@ from heorot.cli.bpps import memory, processor_time, sortable
 from heorot.cli.bpstat import mode_text, wrapped
 
 
+def test_a_copy_is_shown_without_the_options_that_it_does_not_have() -> None:
+    assert table.command_of([b"heorot:put", b"", b"/tmp/"]) == "heorot:put /tmp/"
+    assert table.command_of([b"echo", b"", b"x"]) == "echo  x"
+    assert table.command_of([]) == ""
+
+
 def unfolded(text: str) -> list[int]:
     numbers: list[int] = []
     for part in text.split(","):

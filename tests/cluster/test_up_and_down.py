@@ -46,6 +46,20 @@ def test_status_of_a_directory_says_nothing_of_another_cluster(
     assert result.stderr.startswith(b"heorot status: no cluster at ")
 
 
+def test_status_says_at_once_that_the_heads_are_stopped() -> None:
+    with cluster(1) as made:
+        made.check("heorot", "head", "stop", "h0")
+        result = made.run("heorot", "status")
+        assert (result.returncode, result.stderr.decode()) == (
+            125,
+            f"heorot status: no head leads at {made.directory}: h0 is stopped, and"
+            f" 'heorot head start --dir {made.directory}' starts it\n",
+        )
+        assert result.stdout.decode().splitlines()[1].split() == ["h0", "stopped"]
+        made.check("heorot", "head", "start")
+        made.check("heorot", "status")
+
+
 def test_the_command_line_of_a_daemon_says_which_it_is(shared: Cluster) -> None:
     def command_line(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")

@@ -174,7 +174,7 @@ def listing(jobs: list[Job], columns: int) -> str:
             "yes" if job["attended"] else "no",
             table.clock_time(job["started_at_ms"], now_s),
             job["nodes"],
-            " ".join(map(table.text_of, job["argv"])),
+            table.command_of(job["argv"]),
         )
         for job in jobs
     ]
@@ -208,7 +208,7 @@ def description(job: Job, columns: int) -> str:
     facts = [
         ("Job", job["job"]),
         ("State", f"{job['state']}{': ' + job['text'] if job.get('text') else ''}"),
-        ("Command", " ".join(map(table.text_of, job["argv"]))),
+        ("Command", table.command_of(job["argv"])),
         ("User", job["user"] or job["uid"]),
         ("Started", started),
         ("Ranks", f"{job['ranks']}: {counts(job)}"),

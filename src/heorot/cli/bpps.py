@@ -167,7 +167,7 @@ def listing(processes: list[dict[str, Any]], parsed: Parsed, columns: int = 0) -
 
 def command_line(argv: list[bytes]) -> str:
     """Return the arguments as one line; a process without any (a kernel thread, a zombie) is ``[]``."""
-    return " ".join(map(table.text_of, argv)) or "[]"
+    return table.command_of(argv) or "[]"
 
 
 def processor_time(milliseconds: int) -> str:

@@ -46,7 +46,7 @@ The job:
   --dir DIR             the cluster's directory (HEOROT_DIR, /run/heorot)
   -l USER               ignored, for callers that expect rsh
   -h, --help            this text
-  -v, --version         the version
+  -v, -V, --version     the version
 
 The exit status is the largest of the processes': 128+N for death by signal N, 127 no such command, 126 not executable,
 255 node lost, 125 refused, 74 output not written, 2 wrong usage.
@@ -73,7 +73,7 @@ _TABLE = OptionTable((
     Option("time", "-t", "--time"),
     Option("user", "-l", argument="USER"),
     Option("help", "-h", "--help"),
-    Option("version", "-v", "--version"),
+    Option("version", "-v", "-V", "--version"),
     Option("pty", "--pty"),
     Option("gather", "--gather"),
     Option("json", "--json"),
@@ -143,7 +143,7 @@ class BpshOptions:
             raise UsageError("-a and -A exclude each other")
         self.select = "up" if "up" in values else "notdown" if "not_down" in values else "list"
         if index >= len(words):
-            raise UsageError("no command given" + (" after the nodes" if self.nodes else ""))
+            raise UsageError("no command given" + (_after(self.nodes) if self.nodes else ""))
         self.argv = [os.fsencode(word) for word in words[index:]]
         if not self.argv[0]:
             raise UsageError("the command is empty")
@@ -181,6 +181,13 @@ class BpshOptions:
             self.stdin = None
         self.stdout = _path(values["stdout"], "-O") if "stdout" in values else default
         self.stderr = _path(values["stderr"], "-E") if "stderr" in values else default
+
+
+def _after(nodes: str) -> str:
+    """Return what to say of the one word that was given."""
+    if any(character.isdigit() for character in nodes) or nodes in ("up", "all", "master"):
+        return f" after the nodes {nodes!r}; for a shell there: bpsh {nodes} --pty bash"
+    return f": {nodes!r} was taken for the nodes; on all that are up: bpsh -a {nodes}"
 
 
 def _path(text: str, spelling: str) -> bytes:

@@ -54,6 +54,8 @@ def _body(arguments: list[str]) -> int:
     if parsed.has("help") or parsed.has("version"):
         return request.show_help(COMMAND, parsed)
     for key in ("host", "ps"):
+        if parsed.has(key) and parsed.has("json"):
+            raise UsageError(f"--{key} and --json exclude each other")
         if parsed.has(key) and parsed.operands:
             raise UsageError(f"'{parsed.operands[0]}': --{key} takes no node list")
     if parsed.has("update"):
@@ -64,7 +66,7 @@ def _body(arguments: list[str]) -> int:
     if parsed.has("ps"):
         return _augment_ps(head)
     if parsed.has("processes"):
-        return _processes(head, ",".join(parsed.operands))
+        return _processes(head, ",".join(parsed.operands), in_json=parsed.has("json"))
     sys.stdout.write(picture(fetch(head, parsed), parsed, table.terminal_size(1)[0]))
     return 0
 
@@ -198,8 +200,13 @@ def _ask_processes(head: request.Head, nodes: str) -> tuple[list[tuple[int, int]
     return sorted((process["pid"], process["node"]) for process in answer["processes"]), 1 if missing else 0
 
 
-def _processes(head: request.Head, nodes: str) -> int:
+def _processes(head: request.Head, nodes: str, *, in_json: bool) -> int:
     pairs, status = _ask_processes(head, nodes)
+    if in_json:
+        import json
+
+        sys.stdout.write(json.dumps([{"pid": pid, "node": node} for pid, node in pairs]) + "\n")
+        return status
     sys.stdout.write("PID\tNode\n" + "".join(f"{pid}\t{node}\n" for pid, node in pairs))
     return status
 

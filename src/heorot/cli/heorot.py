@@ -32,6 +32,7 @@ COMMANDS = {
 }
 """Words, module, summary. A module that serves two words is given the second one as its first argument."""
 HELP = ("-h", "--help", "help")
+VERSION = ("-v", "-V", "--version")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,21 +41,32 @@ def main(arguments: list[str] | None = None) -> int:
     for length in (2, 1):
         found = COMMANDS.get(tuple(words[:length]))
         if found is not None and len(words) >= length:
+            if any(word in VERSION for word in words[length:]) and "--" not in words:
+                return _show_version()
             name = f"heorot.cli.{found[0]}"
             __import__(name)
             module = sys.modules[name]
             return int(module.main(words[1:]))
-    if words and words[0] in ("-v", "-V", "--version"):
-        import heorot
-
-        sys.stdout.write(f"heorot (Heorot) {heorot.__version__}\n")
-        return 0
+    if words and words[0] in VERSION:
+        return _show_version()
     text = usage(words[0] if words else "")
     if (words and words[0] in HELP) or (len(words) > 1 and words[1] in HELP and (words[1],) not in COMMANDS):
         sys.stdout.write(text)
         return 0
-    sys.stderr.write((f"heorot: there is no command {' '.join(words[:2])!r}\n" if words else "") + text)
+    why = ""
+    if len(words) == 1 and any(command[0] == words[0] for command in COMMANDS):
+        why = f"heorot: what about the {words[0]}? One of the commands below is needed\n"
+    elif words:
+        why = f"heorot: there is no command {' '.join(words[:2])!r}\n"
+    sys.stderr.write(why + text)
     return 2
+
+
+def _show_version() -> int:
+    import heorot
+
+    sys.stdout.write(f"heorot (Heorot) {heorot.__version__}\n")
+    return 0
 
 
 def usage(group: str) -> str:

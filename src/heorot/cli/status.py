@@ -74,7 +74,15 @@ def _ask(directory: str) -> dict[str, Any]:
 
             if error.code != "no-head":
                 raise
-            heads = [head for head in ask_daemons(directory)["heads"] if head["role"] != "stopped"]
+            known = ask_daemons(directory)["heads"]
+            heads = [head for head in known if head["role"] != "stopped"]
+            if known and not heads:
+                names = ", ".join(head["name"] for head in known)
+                raise RequestError(
+                    "no-head",
+                    f"no head leads at {directory}: {names} {'is' if len(known) == 1 else 'are'} stopped,"
+                    f" and 'heorot head start --dir {directory}' starts {'it' if len(known) == 1 else 'them'}",
+                ) from error
             if not heads or not all(head["problem"] for head in heads):
                 break
             # One that was killed a moment ago has a reason not to lead, too, and leads again in the next.

@@ -18,6 +18,12 @@ def text_of(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
+def command_of(argv: Sequence[bytes]) -> str:
+    """Return a command as people read it; of Heorot's own, such as a copy, without the options that were not given."""
+    own = bool(argv) and argv[0].startswith(b"heorot:")
+    return " ".join(text_of(word) for word in argv if word or not own)
+
+
 def render(header: Sequence[str], rows: Iterable[Sequence[object]], right: str = "", width: int = 0) -> str:
     """Return a table, a line for each row, columns two spaces apart, as wide as their widest cell.
 

@@ -209,6 +209,7 @@ def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, 
     show.done(f"{plan['nodes']} nodes are up in {layout.root}")
     if plan["bare"]:
         show.note("their file system is empty: programs are sent to them, and run in / if your directory is not there")
+        show.note("with their libraries, and nothing else that they read: name that with bpsh --with PATH")
     return status
 
 

@@ -15,6 +15,7 @@ _LEAVE = "\x1b[?25h\x1b[?1049l"
 _HOME = "\x1b[H"
 _ERASE_LINE_END = "\x1b[K"
 _ERASE_BELOW = "\x1b[J"
+_LAST_LINE = "\x1b[{rows};1H\x1b[2mCtrl-C ends this\x1b[0m"
 
 
 class _Terminated(Exception):
@@ -58,6 +59,7 @@ def watch(draw: Callable[[int, int], str], interval_s: float) -> int:
                 columns, rows = terminal_size(output.fileno())
                 lines = draw(columns, rows).split("\n")[: max(rows - 1, 1)]
                 output.write(_HOME + "".join(line + _ERASE_LINE_END + "\r\n" for line in lines) + _ERASE_BELOW)
+                output.write(_LAST_LINE.format(rows=rows))
             else:
                 picture = draw(0, 0)
                 if picture != previous:
