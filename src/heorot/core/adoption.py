@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from heorot.core import messages as m
-from heorot.core.errors import SecurityError
+from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.job import Job, nodes_of
 from heorot.core.machine import Send
 from heorot.core.neighbours import removal
 from heorot.core.nodeset import NodeSet
-from heorot.core.quota import Ledger
+from heorot.core.quota import MIB, Ledger
 from heorot.core.stdin_feed import TAKES_NO_MORE
 from heorot.core.tickets import open_launch
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 ASK_ANOTHER_MS = 1_000
 """How long a holder that was asked may take before another one is asked, too."""
+MAX_HELD_BYTES = 32 * MIB
+"""What a node has said of the jobs that wait may take so much memory; of one job it always may."""
+NUMBER_BYTES = 40
 
 
 @dataclass(slots=True)
@@ -67,8 +70,10 @@ class Adoptions:
         """By node: of how many that wait it spoke first."""
         self.refused = 0
         """Mask of the nodes that hold more than there was room for."""
-        self._holding = Ledger[int]()
-        """By node: how many of those that wait it holds."""
+        self._held: dict[int, dict[str, int]] = {}
+        """By node: which of those that wait it holds, and how much memory takes what it has said of each."""
+        self._held_bytes = Ledger[int]()
+        """By node: of all of them."""
         self._holding_since_ms: dict[int, int] = {}
         """By node that holds any: since when it has been so without a break. The latest are at the end."""
         self._holders = 0
@@ -95,20 +100,37 @@ class Adoptions:
         latest = next(reversed(self._holding_since_ms.values()), None)
         return latest is not None and latest > since_ms
 
-    def _hold(self, node: int) -> None:
-        if node not in self._holding.held:
+    def _hold(self, node: int, job: str, size_bytes: int) -> None:
+        if node not in self._held:
+            self._held[node] = {}
             self._holding_since_ms[node] = self._context.now_ms
             self._holders |= 1 << node
-        self._holding.add(node, 1)
+        self._held_bytes.add(node, size_bytes - self._held[node].get(job, 0))
+        self._held[node][job] = size_bytes
 
-    def _hold_no_more(self, node: int) -> None:
-        self._holding.add(node, -1)
-        if node not in self._holding.held:
-            del self._holding_since_ms[node]
+    def _hold_no_more(self, node: int, job: str) -> None:
+        held = self._held[node]
+        self._held_bytes.add(node, -held.pop(job))
+        if not held:
+            del self._held[node], self._holding_since_ms[node]
             self._holders &= ~(1 << node)
 
+    def said(self, node: int, inventory: m.Inventory) -> None:
+        """This is all that a node holds from now on."""
+        named = {item.job for item in inventory.jobs}
+        for job in [job for job in self._held.get(node, ()) if job not in named]:
+            self._holds_no_more(job, self.waiting[job], node)
+
     def offer(self, record: NodeRecord, item: m.JobInventory) -> None:
-        """A node holds a job that this head does not know."""
+        """A node holds a job that this head does not know. Raises ProtocolError if it cannot hold so many ranks."""
+        ranks = max(len(item.running) // 2, len(item.exited) // 4, len(item.killed) // 2, len(item.failed))
+        if ranks > m.MAX_RANKS:
+            raise ProtocolError(f"an inventory of job {item.job} with more than {m.MAX_RANKS} ranks")
+        size_bytes = _size_bytes(item)
+        others_bytes = self._held_bytes.held.get(record.node, 0) - self._held.get(record.node, {}).get(item.job, 0)
+        if others_bytes and others_bytes + size_bytes > MAX_HELD_BYTES:
+            self._refuse(record.node)
+            return
         adoption = self.waiting.get(item.job)
         if adoption is None:
             # As with the head's other limits (`heorot.core.quota`): one node alone leaves as much room as it takes.
@@ -118,8 +140,7 @@ class Adoptions:
             adoption = self.waiting[item.job] = Adoption(self._context.now_ms, record.node)
             self._introduced.add(record.node, 1)
             self._arm()
-        if record.node not in adoption.held:
-            self._hold(record.node)
+        self._hold(record.node, item.job, size_bytes)
         adoption.held[record.node] = item
         adoption.missed &= ~(1 << record.node)
         asked = adoption.asked
@@ -149,8 +170,8 @@ class Adoptions:
     def node_gone(self, node: int) -> None:
         """A node and all that it held is gone: ask another one."""
         self.refused &= ~(1 << node)
-        for job, adoption in list(self.waiting.items()):
-            self._holds_no_more(job, adoption, node)
+        for job in list(self._held.get(node, ())):
+            self._holds_no_more(job, self.waiting[job], node)
 
     def due(self) -> None:
         """Ask other holders for what one has not given in time; the owner calls this when the timer ``adopt`` fires."""
@@ -177,12 +198,12 @@ class Adoptions:
         if adoption is not None:
             self._introduced.add(adoption.introduced_by, -1)
             for node in adoption.held:
-                self._hold_no_more(node)
+                self._hold_no_more(node, job)
         return adoption
 
     def _holds_no_more(self, job: str, adoption: Adoption, node: int) -> None:
         if adoption.held.pop(node, None) is not None:
-            self._hold_no_more(node)
+            self._hold_no_more(node, job)
         if not adoption.held:
             self._forget(job)
         elif adoption.asked == node:
@@ -277,3 +298,9 @@ class Adoptions:
                 # It may still be on its way to this head; it is not waited for without end.
                 context.await_somebody(f"missing:{number}", context.config.adoption_grace_ms)
         self._jobs.reconcile_absent(job, absent)
+
+
+def _size_bytes(item: m.JobInventory) -> int:
+    """Return about how much memory takes what a node has said of a job."""
+    numbers = len(item.running) + len(item.exited) + len(item.killed)
+    return NUMBER_BYTES * (numbers + 8 * (1 + len(item.failed))) + sum(len(failure.text) for failure in item.failed)

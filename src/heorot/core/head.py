@@ -312,6 +312,7 @@ class HeadMachine:
         # Descendants may have gone elsewhere while it was away.
         self._rebalance_soon()
         self._admit(record, inventory)
+        self.jobs.adoptions.said(record.node, inventory)
         self.jobs.reconcile(record, inventory)
         self.requests.ask_again(record.node)
         self.settling.heard()
