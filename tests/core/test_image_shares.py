@@ -9,7 +9,8 @@ import pytest
 from heorot.core import client_messages as c
 from heorot.core import image_messages as i
 from heorot.core.head_images import SEEK_TIMER
-from heorot.core.image import Entry, Manifest, encode_manifest, image_id
+from heorot.core.errors import ProtocolError
+from heorot.core.image import MAX_CHUNKS, Entry, Manifest, encode_manifest, image_id
 from heorot.core.keepers import LOOK_MS
 from heorot.core.machine import Examined, Received, Send
 from heorot.core.offers import MUTE_LOOKS
@@ -177,3 +178,14 @@ def want(head: HeadRig, image: bytes) -> None:
     """Let a node ask the head for an image that is not in its cache."""
     head.give(Received(head.links[0], i.Want(image, manifest=True, chunks=[])))
     head.give(Examined(image, b"", []))
+
+
+def test_what_a_node_asks_for_before_the_manifest_is_known_takes_a_bit_for_each_chunk() -> None:
+    node = relay()
+    every_other = [value for chunk in range(0, MAX_CHUNKS, 2) for value in (chunk, 1)]
+    for _ in range(100):
+        node.from_child(LEFT, i.Want(name(1), False, every_other))
+    (requester,) = node.machine.images.transfers.transfers[name(1)].requesters.values()
+    assert requester.pending.bit_length() < MAX_CHUNKS
+    with pytest.raises(ProtocolError, match="chunk"):
+        node.from_child(LEFT, i.Want(name(1), False, [MAX_CHUNKS, 1]))

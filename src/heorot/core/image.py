@@ -21,6 +21,8 @@ from heorot.core.message_base import Count, Message
 
 MAX_MANIFEST_BYTES = 6 * 1024 * 1024
 """Room for about 40,000 files; it travels in one frame."""
+MAX_CHUNKS = MAX_MANIFEST_BYTES // DIGEST_BYTES
+"""No image has more: each has its digest in the manifest."""
 PERMISSIONS = 0o777
 """What an entry's mode may hold: neither set-user-ID nor anything else that grants more than the user has."""
 FORBIDDEN_ROOTS = (b"/proc", b"/sys", b"/dev")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heorot.core import image_messages as i
-from heorot.core.image import Layout, mask_of
+from heorot.core.image import MAX_CHUNKS, Layout, mask_of
 
 NOBODY = -1
 
@@ -44,8 +44,6 @@ class Transfer:
         """The link of a parent that asks for it: it is sent what is whole here, and waits for nothing."""
         self.told_complete = False
         self.requesters: dict[int, Requester] = {}
-        self.wants: dict[int, list[i.Want]] = {}
-        """What neighbours asked for before the manifest was known, in order."""
         self.origins: dict[int, int] = {}
         """By link that asks for it: for which node."""
         self.origin = NOBODY
@@ -71,15 +69,14 @@ class Transfer:
     # ------------------------------------------------------------------ who asks
 
     def want(self, link: int, want: i.Want) -> None:
-        """A neighbour lacks something. The manifest must be known.
+        """A neighbour lacks something. What it asks for before the manifest is known is checked when it is.
 
         Raises
         ------
         ProtocolError
-            If it asks for chunks that the image does not have.
+            If it asks for chunks that the image does not have, or that none has.
         """
-        assert self.layout is not None
-        pending = mask_of(want.chunks, self.layout.chunks)
+        pending = mask_of(want.chunks, self.layout.chunks if self.layout is not None else MAX_CHUNKS)
         requester = self.requesters.get(link)
         if requester is None:
             requester = self.requesters[link] = Requester(link)
@@ -96,17 +93,25 @@ class Transfer:
 
     def who_understands_swarms(self) -> list[int]:
         """Return the links that ask for it and understand `Swarm`."""
-        asking = [link for link, requester in self.requesters.items() if requester.swarms]
-        waiting = [link for link, wants in self.wants.items() if wants and wants[-1].swarms]
-        return asking + [link for link in waiting if link not in asking]
+        return [link for link, requester in self.requesters.items() if requester.swarms]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether this host, or somebody who asks, still has to get something."""
+        if self.everything or self.keeps:
+            return True
+        return any(requester.pending or requester.manifest for requester in self.requesters.values())
+
+    def asks_for_too_much(self) -> list[int]:
+        """Return the links that have asked for chunks which the image, now that it is known, does not have."""
+        assert self.layout is not None
+        return [link for link, requester in self.requesters.items() if requester.pending >> self.layout.chunks]
 
     def redirect(self, link: int) -> None:
         """This neighbour asks somebody else from now on; what it has asked for directly it is still sent."""
         requester = self.requesters.get(link)
         if requester is not None:
             requester.pending &= requester.direct
-        if link in self.wants:
-            self.wants[link] = [want for want in self.wants[link] if want.direct or want.manifest]
 
     # ------------------------------------------------------------------ what lacks
 

@@ -48,8 +48,6 @@ MAX_IMAGES = 2_048
 """Images under way on one hop at a time that this host needs, and as many again that others need. It is twice what the
 head lets users have on their way (`heorot.core.head_context.HeadConfig.max_programs`), so that there is room for all of
 that beside one neighbour that asks for whatever it likes."""
-MAX_WAITING_WANTS = 16
-"""So many requests of one neighbour wait for the manifest."""
 MAX_BAD_CHUNKS = 8
 """An image is given up when so many chunks of it were not what they should be."""
 
@@ -206,15 +204,7 @@ class Transfers:
         transfer.refusals.clear()
         if above:
             transfer.above = link
-        if transfer.layout is None:
-            waiting = transfer.wants.setdefault(link, [])
-            if not want.manifest and not want.chunks:
-                waiting.clear()
-            if len(waiting) >= MAX_WAITING_WANTS:
-                raise ProtocolError(f"{MAX_WAITING_WANTS} requests for an image whose manifest is not known yet")
-            waiting.append(want)
-        else:
-            transfer.want(link, want)
+        transfer.want(link, want)
         if transfer.origins.get(link) != origin:
             transfer.origins[link] = origin
             self._count_again(transfer)
@@ -290,15 +280,11 @@ class Transfers:
             transfer.layout = Layout(decode_manifest(event.manifest))
         if transfer.layout is not None:
             transfer.have |= mask_of(event.chunks, transfer.layout.chunks)
-            wants, transfer.wants = transfer.wants, {}
-            for link, want in [(link, want) for link, waiting in wants.items() for want in waiting]:
-                try:
-                    transfer.want(link, want)
-                except ProtocolError as error:
-                    self._emit(Log("warning", f"a neighbour asks for what an image does not have: {error}"))
-                    self._emit(Send(link, i.Unavailable(event.image, str(error))))
-                    if link not in transfer.requesters:
-                        self._asks_no_more(transfer, link)
+            for link in transfer.asks_for_too_much():
+                self._emit(Log("warning", "a neighbour asks for chunks that an image does not have"))
+                self._emit(Send(link, i.Unavailable(event.image, "it does not have these chunks")))
+                del transfer.requesters[link]
+                self._asks_no_more(transfer, link)
         self._pursue(transfer)
 
     def chunks_gone(self, event: ChunksGone) -> None:
@@ -418,7 +404,7 @@ class Transfers:
         """A neighbour has taken some bytes: it may be sent more."""
         transfer = self.transfers.get(message.image)
         requester = transfer.requesters.get(link) if transfer is not None else None
-        if transfer is not None and requester is not None:
+        if transfer is not None and transfer.layout is not None and requester is not None:
             self.sender.took(transfer, requester, message.size_bytes)
             self._end_if_idle(transfer)
 
@@ -428,9 +414,7 @@ class Transfers:
             requester = transfer.requesters.pop(link, None)
             if requester is not None:
                 self.sender.lost(requester)
-            asked = transfer.wants.pop(link, None)
-            self._asks_no_more(transfer, link)
-            if asked or requester is not None:
+                self._asks_no_more(transfer, link)
                 self._end_if_idle(transfer)
         self.sender.serve_others()
 
@@ -465,15 +449,13 @@ class Transfers:
         requester = transfer.requesters.pop(link, None)
         if requester is not None:
             self.sender.lost(requester)
-        asked = transfer.wants.pop(link, None)
-        self._asks_no_more(transfer, link)
-        if asked or requester is not None:
+            self._asks_no_more(transfer, link)
             self._emit(Send(link, i.Unavailable(transfer.image, "it is not all here")))
 
     def _pursue_manifest(self, transfer: Transfer) -> None:
         if transfer.manifest_asked_of is not None:
             return
-        if not transfer.everything and not transfer.keeps and not transfer.wants:
+        if not transfer.is_wanted:
             self._end_if_idle(transfer)
             return
         why = self.fetcher.ask_manifest(transfer)
@@ -490,7 +472,7 @@ class Transfers:
     def _give_up(self, transfer: Transfer, why: str) -> None:
         image = transfer.image
         self._remove(transfer)
-        for link in [*transfer.requesters, *transfer.wants]:
+        for link in transfer.requesters:
             self._emit(Send(link, i.Unavailable(image, why)))
         self.fetcher.call_off(transfer)
         for requester in transfer.requesters.values():
@@ -501,10 +483,10 @@ class Transfers:
 
     def _end_if_idle(self, transfer: Transfer) -> None:
         """Forget an image for which there is nothing left to do."""
-        if transfer.everything or transfer.keeps or transfer.examining or transfer.wants:
+        if transfer.everything or transfer.keeps or transfer.examining:
             return
         for link, requester in list(transfer.requesters.items()):
-            if not requester.pending and not requester.unacknowledged_bytes:
+            if not requester.pending and not requester.manifest and not requester.unacknowledged_bytes:
                 del transfer.requesters[link]
                 self._asks_no_more(transfer, link)
         if not transfer.requesters and self.transfers.get(transfer.image) is transfer:
