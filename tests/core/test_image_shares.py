@@ -8,8 +8,8 @@ import pytest
 
 from heorot.core import client_messages as c
 from heorot.core import image_messages as i
-from heorot.core.head_images import SEEK_TIMER
 from heorot.core.errors import ProtocolError
+from heorot.core.head_images import SEEK_TIMER
 from heorot.core.image import MAX_CHUNKS, Entry, Manifest, encode_manifest, image_id
 from heorot.core.keepers import LOOK_MS
 from heorot.core.machine import Examined, Received, Send

@@ -9,6 +9,7 @@ from heorot.core.errors import ProtocolError
 from heorot.core.machine import (
     FromSpace,
     LinkClosed,
+    TimerFired,
 )
 from tests.core.rigs import LEFT, RIGHT, NodeRig, placement, relay
 
@@ -85,3 +86,23 @@ def test_nobody_waits_for_the_reports_of_a_launch_that_was_dropped() -> None:
     above.from_child(LEFT, report)
     assert above.machine.reports.accumulators == {}
     assert above.to(above.uplink) == [report]
+
+
+def test_what_one_node_says_without_end_is_passed_on_and_not_kept() -> None:
+    node = relay()
+    node.launch("1.1", [2, 3])
+    node.looked()
+    killed = [value for rank in range(2_000) for value in (2, rank, 1)]
+    for _ in range(30):
+        node.from_child(LEFT, m.Report("1.1", [], [], [], killed=killed))
+    assert len(node.to(node.uplink)) == 10
+
+
+def test_reports_that_do_not_fit_into_a_frame_are_not_merged() -> None:
+    node = relay()
+    node.launch("1.1", [2, 3])
+    node.looked()
+    for child, link in ((2, LEFT), (3, RIGHT)):
+        node.from_child(link, m.Report("1.1", [], [], [], notes=[m.Failure(child, 0, 0, "x" * (5 << 20))]))
+    node.give(TimerFired("merge:1.1"))
+    assert [len(report.notes) for report in node.to(node.uplink)] == [1, 1]

@@ -6,6 +6,7 @@ all of them are started, or all of them are over; otherwise a short while after 
 
 from __future__ import annotations
 
+from heorot.core.framing import MAX_FRAME_BYTES
 from heorot.core.messages import Failure, Report
 from heorot.core.nodeset import MAX_NODES
 
@@ -17,7 +18,9 @@ after some milliseconds; one on a busy machine that holds many nodes shall not r
 CALM_MS = 1_000
 """After this time without news, the next waits as short as the first."""
 MAX_MERGED_ENTRIES = 16_384
-"""A merged report is sent on at this size, whatever is still missing: the bound of the buffer and of the frame."""
+"""A merged report is sent on at this size, whatever is still missing."""
+MAX_MERGED_BYTES = MAX_FRAME_BYTES // 4
+"""No two reports that take more than this together are merged: the bound of the buffer and of the frame."""
 
 
 class Accumulator:
@@ -36,6 +39,7 @@ class Accumulator:
         "notes",
         "pending_over",
         "pending_started",
+        "size_bytes",
         "started",
         "wait_ms",
     )
@@ -56,6 +60,8 @@ class Accumulator:
         self.failed: list[Failure] = []
         self.notes: list[Failure] = []
         self.killed: list[int] = []
+        self.size_bytes = 0
+        """How much it takes in a frame at most."""
         self.pending_started = 0
         self.pending_over = 0
 
@@ -66,6 +72,7 @@ class Accumulator:
         self.failed += report.failed
         self.notes += report.notes
         self.killed += report.killed
+        self.size_bytes += _size_bytes(report)
         self.pending_started = min(self.pending_started + report.nodes_started, MAX_NODES)
         self.pending_over = min(self.pending_over + report.nodes_over, MAX_NODES)
         before_started, before_over = self.nodes_started, self.nodes_over
@@ -77,8 +84,12 @@ class Accumulator:
             bool(report.failed)
             or before_started < expected_nodes <= self.nodes_started
             or before_over < expected_nodes <= self.nodes_over
-            or len(self.started) + len(self.exited) + len(self.failed) > MAX_MERGED_ENTRIES
+            or len(self.started) + len(self.exited) + len(self.notes) + len(self.killed) > MAX_MERGED_ENTRIES
         )
+
+    def has_room_for(self, report: Report) -> bool:
+        """Say whether this report can be merged with what waits."""
+        return self.empty or self.size_bytes + _size_bytes(report) <= MAX_MERGED_BYTES
 
     def take(self) -> Report:
         """Return what was merged since the last call, and forget it."""
@@ -87,7 +98,7 @@ class Accumulator:
             killed=self.killed,
         )  # fmt: skip
         self.started, self.exited, self.failed, self.notes, self.killed = [], [], [], [], []
-        self.pending_started = self.pending_over = 0
+        self.pending_started = self.pending_over = self.size_bytes = 0
         return report
 
     def due_ms(self, now_ms: int) -> int:
@@ -116,6 +127,11 @@ class Accumulator:
     def finished(self) -> bool:
         """True if every expected node is over and nothing waits."""
         return self.nodes_over >= self.expected.bit_count() and self.empty
+
+
+def _size_bytes(report: Report) -> int:
+    numbers = len(report.started) + len(report.exited) + len(report.killed)
+    return 9 * numbers + sum(32 + 4 * len(item.text) for item in (*report.failed, *report.notes))
 
 
 def report_for(mask: int, report: Report) -> Report | None:

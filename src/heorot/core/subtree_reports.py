@@ -52,6 +52,9 @@ class SubtreeReports:
     def merge(self, report: m.Report) -> None:
         """Pass a report on, alone or with others."""
         accumulator = self.accumulators.get(report.job)
+        if accumulator is not None and not accumulator.has_room_for(report):
+            self._flush(accumulator)
+            accumulator = self.accumulators.get(report.job)
         if accumulator is None:
             # No launch of this job came by (an agent that was restarted): nothing to wait for.
             self._context.send_up(report)
