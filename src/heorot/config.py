@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heorot.core.errors import HeorotError
+from heorot.places import CLIENT_DIRECTORY, HEAD_PATH, NODE_PATH, STATE_DIRECTORY
 
-DEFAULT_HEAD_PATH = Path("/etc/heorot/head.toml")
-DEFAULT_NODE_PATH = Path("/etc/heorot/node.toml")
-DEFAULT_DIRECTORY = "/var/lib/heorot"
-DEFAULT_SOCKET = "/run/heorot/head.sock"
+DEFAULT_HEAD_PATH = Path(HEAD_PATH)
+DEFAULT_NODE_PATH = Path(NODE_PATH)
+DEFAULT_DIRECTORY = STATE_DIRECTORY
+DEFAULT_SOCKET = f"{CLIENT_DIRECTORY}/head.sock"
 DEFAULT_HEAD_PORT = 7733
 DEFAULT_NODE_PORT = 7734
 DEFAULT_CAPACITY = 1023

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 
-from heorot import config as files
-from heorot.config import ConfigError, HeadFile, NodeFile
+from heorot.places import CLIENT_DIRECTORY, HEAD_PATH, NODE_PATH, STATE_DIRECTORY
 
-CLIENT_DIRECTORY = os.path.dirname(files.DEFAULT_SOCKET)
-"""Where commands look for a head unless they are told otherwise."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heorot.config import HeadFile, NodeFile
 
 
 def without_head(directory: str) -> str:
@@ -21,9 +21,11 @@ def without_head(directory: str) -> str:
     Empty on a host without a configuration, and for a directory that no configuration is about: there ``heorot up``
     makes a cluster.
     """
+    from heorot.core.errors import HeorotError
+
     try:
         head, node = _head(), _node()
-    except ConfigError as error:
+    except HeorotError as error:
         return f"no head listens in {directory}: {error}" if _same(directory, CLIENT_DIRECTORY) else ""
     if head is not None:
         socket_directory = os.path.dirname(head.head.socket)
@@ -54,17 +56,19 @@ def state_directory(directory: str) -> str:
     """
     head = _head()
     if head is None:
-        return files.DEFAULT_DIRECTORY if _same(directory, CLIENT_DIRECTORY) else ""
+        return STATE_DIRECTORY if _same(directory, CLIENT_DIRECTORY) else ""
     ours = _same(directory, os.path.dirname(head.head.socket), head.cluster.directory)
     return str(head.cluster.directory) if ours else ""
 
 
 def units() -> str:
     """Return which daemons of a cluster of many machines this host has, and how they are started; empty: none."""
+    from heorot.core.errors import HeorotError
+
     found = []
     try:
         head, node = _head(), _node()
-    except ConfigError:
+    except HeorotError:
         return ""
     if head is not None:
         found.append(f"the head {head.head.name} ('systemctl start heorot-head')")
@@ -83,6 +87,8 @@ def require_head_host() -> None:
     """
     node = _node()
     if node is not None and _head() is None:
+        from heorot.config import ConfigError
+
         hosts = ", ".join(address.host for address in node.node.heads)
         raise ConfigError(
             f"this host is the node n{node.node.number} of the cluster {node.cluster.id} and has nothing of a head:"
@@ -91,11 +97,24 @@ def require_head_host() -> None:
 
 
 def _head() -> HeadFile | None:
-    return files.load_head(files.DEFAULT_HEAD_PATH) if os.path.exists(files.DEFAULT_HEAD_PATH) else None
+    if not os.path.exists(HEAD_PATH):
+        return None
+    # What reads a configuration takes long to load: only where there is one.
+    from pathlib import Path
+
+    from heorot.config import load_head
+
+    return load_head(Path(HEAD_PATH))
 
 
 def _node() -> NodeFile | None:
-    return files.load_node(files.DEFAULT_NODE_PATH) if os.path.exists(files.DEFAULT_NODE_PATH) else None
+    if not os.path.exists(NODE_PATH):
+        return None
+    from pathlib import Path
+
+    from heorot.config import load_node
+
+    return load_node(Path(NODE_PATH))
 
 
 def _same(directory: str, *others: str) -> bool:

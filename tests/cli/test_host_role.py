@@ -152,7 +152,7 @@ def test_a_configuration_that_cannot_be_used_is_named(host: Host) -> None:
 def test_a_heads_directory_that_goes_with_its_service_is_no_cluster_that_was_taken_down(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heorot.config.DEFAULT_HEAD_PATH", host.make_head().configuration / "head.toml")
+    monkeypatch.setattr("heorot.host_role.HEAD_PATH", host.make_head().configuration / "head.toml")
     search = HeadSearch(str(host.clients), None)
     host.clients.rmdir()
     said: list[str] = []

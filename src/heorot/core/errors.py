@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # commands load this, and not what is only for checkers
+    from collections.abc import Callable
 
 
 class HeorotError(Exception):
