@@ -30,7 +30,6 @@ def _report(result: Result) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.jobs.items()))
     print(f"changes of heads: {len(result.takeovers_s)}; epochs {result.epochs[0]} to {result.epochs[1]}")
     print(f"jobs: {sum(tally.jobs.values())} ({kinds}), {tally.ranks} ranks, {tally.checked_bytes} bytes compared")
-    print(f"launches refused because nobody could say whether they had started: {tally.refused}")
     print("from the kill or the order to switch until a command started right after it was over:")
     shares = ", ".join(f"p{share * 100:g} {result.quantile_s(share):.3f} s" for share in (0.5, 0.9, 0.99))
     print(f"  {shares}, longest {max(result.takeovers_s):.3f} s")
@@ -71,10 +70,20 @@ def main() -> int:
     parser.add_argument(
         "--grow", type=int, default=0, help="with --hosts, in place of the others: rounds that add and remove heads"
     )
+    parser.add_argument(
+        "--doze",
+        action="store_true",
+        help="with --hosts, in place of the others: rounds in which nodes' daemons are paused for up to 4 s",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="with --launches or --doze: go on for so long, however many kills"
+    )
     options = parser.parse_args()
     if options.hosts:
-        from tests.chaos.hosts_report import grown, run
+        from tests.chaos.hosts_report import dozing, grown, run
 
+        if options.doze:
+            return dozing(options.minutes, options.seed, options.workers)
         if options.grow:
             return grown(options.grow, options.seed, options.workers)
         return run(options.rounds, options.pauses, options.switches, options.seed, options.workers)
@@ -87,7 +96,7 @@ def main() -> int:
         if options.launches:
             way = Way(options.select, options.detach, options.by_command)
             outcome = ShortLaunches(made, options.nodes, directory, way, options.workers).run(
-                options.kills, options.pause
+                options.kills, options.pause, options.minutes
             )
             print(f"{outcome.launches} launches, {outcome.kills} heads killed; findings: {len(outcome.findings)}")
             print("\n".join(f"  {finding}" for finding in outcome.findings))

@@ -29,6 +29,9 @@ class Fault:
         self.random = random
         self.for_s = random.uniform(*self.lasts_s)
 
+    def __str__(self) -> str:
+        return f"{self.active.name} leads, for {self.for_s:.1f} s"
+
     def strike(self) -> None:
         """Do it."""
         raise NotImplementedError
@@ -192,9 +195,15 @@ class NodesPaused(Fault):
 
     lasts_s = (2.0, 4.0)
 
+    def __init__(self, cluster: HostsCluster, active: HeadHost, random: Random) -> None:
+        super().__init__(cluster, active, random)
+        self.hosts = random.sample(cluster.nodes, min(4, len(cluster.nodes)))
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {[host.directory.name for host in self.hosts]}"
+
     def strike(self) -> None:
-        hosts = self.random.sample(self.cluster.nodes, min(4, len(self.cluster.nodes)))
-        own = [daemon.pid for host in hosts for daemon in host.daemons.values()]
+        own = [daemon.pid for host in self.hosts for daemon in host.daemons.values()]
         self.pids = [pid for parent in own for pid in (parent, *children(parent))]
         # They wake up at their time, however long another fault lasts.
         self._waking = threading.Timer(self.for_s, send_signal, (self.pids[::-1], signal.SIGCONT))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import TemporaryDirectory, mkdtemp
 
 from tests.chaos.deposed import PausedHeads
 from tests.chaos.faults import Switched
@@ -31,7 +33,6 @@ def report(seen: Seen, pauses: PausedHeads | None) -> None:
         print(f"  {count:4d} x {name}")
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.jobs.items()))
     print(f"jobs: {sum(tally.jobs.values())} ({kinds}), {tally.ranks} ranks, {tally.checked_bytes} bytes compared")
-    print(f"launches refused because nobody could say whether they had started: {tally.refused}")
     print("until the first new command on another host was over:")
     for kind, values_s in seen.times_s.items():
         if values_s:
@@ -73,6 +74,25 @@ def outlive_the_first_head(cluster: HostsCluster) -> None:
     cluster.remove_head(cluster.await_calm(), first)
     cluster.switch_off(first)
     cluster.await_calm()
+
+
+def dozing(minutes: float, seed: int, workers: int) -> int:
+    """Run for so long in rounds in which nodes' daemons are paused for up to four seconds.
+
+    What the hosts have in their directories stays if anything was wrong.
+    """
+    end_s = time.monotonic() + 60 * minutes
+    network = Path(mkdtemp(prefix="heorot-net-"))
+    with TemporaryDirectory(prefix="heorot-chaos-") as work, hosts_cluster(network) as cluster:
+        with HostsChaos(cluster, Path(work), seed, workers) as chaos:
+            while time.monotonic() < end_s:
+                chaos.doze()
+        report(chaos.seen, None)
+    if chaos.seen.tally.findings:
+        print(f"logs: {network}")
+        return 1
+    rmtree(network)
+    return 0
 
 
 def run(rounds: int, pauses: int, switches: int, seed: int, workers: int) -> int:

@@ -5,10 +5,12 @@ What running jobs go through is `tests.chaos.run`; here heads die with launches 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +30,11 @@ class Outcome:
     launches: int = 0
     kills: int = 0
     findings: list[str] = field(default_factory=list)
+
+    def found(self, text: str) -> None:
+        """Note that something is wrong, and say so at once."""
+        self.findings.append(text)
+        print(f"{datetime.now():%H:%M:%S.%f} found: {text}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -57,14 +64,15 @@ class ShortLaunches:
         self._users = [threading.Thread(target=self._launch_on, args=(user,)) for user in range(users)]
         self.outcome = Outcome()
 
-    def run(self, kills: int, pause_s: float) -> Outcome:
-        """Kill the active head so often, with a pause for launches after each change."""
+    def run(self, kills: int, pause_s: float, minutes: float = 0.0) -> Outcome:
+        """Kill the active head so often, or for so many minutes, with a pause for launches after each change."""
         for user in self._users:
             user.start()
         # Not a wait for anything: what was asked of a node that is so young is refused when the head is lost.
         time.sleep(YOUNG_S)
         try:
-            for _ in range(kills):
+            end_s = time.monotonic() + 60 * minutes
+            while self.outcome.kills < kills if not minutes else time.monotonic() < end_s:
                 # Not a wait for anything: heads shall die in the middle of launches, not at the start of their terms.
                 time.sleep(pause_s)
                 epoch = self._cluster.status()["epoch"]
@@ -91,8 +99,8 @@ class ShortLaunches:
                 wrong = f"{type(error).__name__}: {error}"
             with self._lock:
                 self.outcome.launches += 1
-                if wrong:
-                    self.outcome.findings.append(f"{mark.name}: {wrong}")
+            if wrong:
+                self.outcome.found(f"{mark.name}: {wrong}")
 
     def _launch(self, mark: Path) -> str:
         """Launch once; return what is wrong with what came of it."""

@@ -28,8 +28,6 @@ from tests.hosts.hosts import Host, Network
 
 ETCD_MEMBERS = 3
 HEAD_PORT, NODE_PORT, ETCD_PORT, ETCD_PEER_PORT = 7733, 7734, 2379, 2380
-HEARTBEAT_MS, LINK_TIMEOUT_MS = 250, 1000
-"""So that a lost host is noticed well within the lease."""
 RESTART_S = {"bphead": 1.0, "bpnode": 0.2, "etcd": 1.0}
 """As in the units of systemd that come with Heorot."""
 TEND_S = 0.02
@@ -116,7 +114,6 @@ class HostsCluster:
         first = self.heads[0].host.directory
         authority = Authority.create(first / "ca", "chaos")
         addresses = [Address(head.host.address, HEAD_PORT) for head in self.heads]
-        timers = f"[timers]\nheartbeat_ms = {HEARTBEAT_MS}\nlink_timeout_ms = {LINK_TIMEOUT_MS}\n"
         store = f'[store]\nkind = "etcd"\nendpoints = {json.dumps(self._urls())}\nlease_ms = {lease_ms}\n'
         registry = Registry(first)
         for number, host in enumerate(self.nodes):
@@ -131,7 +128,7 @@ class HostsCluster:
                 heads=addresses,
                 capacity=1023,
             )
-            host.config.write_text(text.replace("[timers]\n", timers))
+            host.config.write_text(text)
         for head, address in zip(self.heads, addresses, strict=True):
             authority.issue_head(head.name).write(head.directory)
             if head.host.directory != first:
@@ -145,7 +142,7 @@ class HostsCluster:
                 addresses=addresses,
                 socket=str(head.host.directory / "head.sock"),
             )
-            text = text.replace("[timers]\n", timers).replace("[store]\n", store)
+            text = text.replace("[store]\n", store)
             head.host.config.write_text(text.replace("[tree]\n", f"[tree]\nfanout = {fanout}\n"))
 
     def _urls(self) -> list[str]:

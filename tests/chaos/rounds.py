@@ -10,15 +10,17 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from random import Random
 
-from tests.chaos.faults import LOSSES, OTHERS, Fault, HeadAdded, HeadRemoved
+from tests.chaos.faults import LOSSES, OTHERS, Fault, HeadAdded, HeadRemoved, NodesPaused
 from tests.chaos.network import HeadHost, HostsCluster
 from tests.chaos.work import Tally, Worker
 from tests.cluster.harness import Running, await_that, host_pids
@@ -89,8 +91,7 @@ class HostsChaos:
 
     def found(self, text: str) -> None:
         """Note that something is wrong."""
-        with self.seen.tally.lock:
-            self.seen.tally.findings.append(text)
+        self.seen.tally.found(text)
 
     # ------------------------------------------------------------------ rounds
 
@@ -100,6 +101,10 @@ class HostsChaos:
         if self.random.random() < 0.3:
             kinds.append(self.random.choice(OTHERS))
         self.strike(kinds)
+
+    def doze(self) -> None:
+        """Pause the daemons of some nodes, most often while another fault strikes: no node may be given up for it."""
+        self.strike([NodesPaused, *([self.random.choice([*LOSSES, *OTHERS])] if self.random.random() < 0.7 else [])])
 
     def grow(self) -> None:
         """Add a head, or remove one; and let a fault strike just then, most often one that loses the active head."""
@@ -114,6 +119,7 @@ class HostsChaos:
         name = " and ".join(type(fault).__name__ for fault in faults)
         epoch = active.epoch()
         struck_s = time.monotonic()
+        print(f"{datetime.now():%H:%M:%S.%f} {name}: {', '.join(map(str, faults))}", file=sys.stderr, flush=True)
         loss = ""
         try:
             for fault in faults:

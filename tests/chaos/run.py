@@ -95,8 +95,7 @@ class Chaos:
         finished = self._cluster.run("bpsh", "-n", str(node), "/bin/true")
         self.result.takeovers_s.append(time.monotonic() - killed_s)
         if finished.returncode != 0:
-            with self.result.tally.lock:
-                self.result.tally.findings.append(f"the first command after a change of heads: {finished}")
+            self.result.tally.found(f"the first command after a change of heads: {finished}")
 
     def _check_rest(self) -> None:
         """Nothing runs any more, and the head knows that."""
@@ -109,6 +108,6 @@ class Chaos:
         end_s = time.monotonic() + CALM_S
         while rest := left():
             if time.monotonic() > end_s:
-                self.result.tally.findings.append(f"left over: {rest}")
+                self.result.tally.found(f"left over: {rest}")
                 return
             time.sleep(0.1)

@@ -5,10 +5,12 @@ Every rank writes its number into a file of its job as its first act: a rank tha
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from subprocess import PIPE
@@ -17,7 +19,6 @@ from time import sleep
 from tests.cluster.harness import Cluster
 
 JOB_DEADLINE_S = 180.0
-EXIT_REFUSED = 125
 CHATTY_ROUNDS, CHATTY_LINES = 8, 1_500
 TICKS = 30
 FEED_LINES = 20_000
@@ -76,10 +77,14 @@ class Tally:
     jobs: Counter[str] = field(default_factory=Counter)
     ranks: int = 0
     checked_bytes: int = 0
-    refused: int = 0
-    """Launches of which nobody could say whether they had started, and which were therefore refused."""
     findings: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def found(self, text: str) -> None:
+        """Note that something is wrong, and say so at once: a long run shall not have to be waited for."""
+        with self.lock:
+            self.findings.append(text)
+        print(f"{datetime.now():%H:%M:%S.%f} found: {text}", file=sys.stderr, flush=True)
 
 
 class Worker(threading.Thread):
@@ -104,12 +109,8 @@ class Worker(threading.Thread):
             try:
                 self._one(kind, f"{self._number}-{count}-{kind.name}")
             except Exception as error:
-                self._found(f"{kind.name}: {error!r}")
+                self._tally.found(f"{kind.name}: {error!r}")
                 return
-
-    def _found(self, text: str) -> None:
-        with self._tally.lock:
-            self._tally.findings.append(text)
 
     def _one(self, kind: Kind, name: str) -> None:
         width = self._random.randint(1, min(5, self._nodes))
@@ -150,31 +151,26 @@ class Worker(threading.Thread):
         wrong = []
         if twice := [rank for rank, count in started.items() if count > 1]:
             wrong.append(f"ranks {twice} were started more than once")
-        refused = status == EXIT_REFUSED and b"before it acknowledged" in errors
-        if not refused:
-            expected = max(kind.status(rank) for rank in range(len(nodes)))
-            if status != expected:
-                wrong.append(f"status {status}, not {expected}")
-            if len(started) != len(nodes):
-                wrong.append(f"{len(started)} of {len(nodes)} ranks were started")
-            shown: dict[int, list[bytes]] = {node: [] for node in nodes}
-            for line in output.splitlines(keepends=True):
-                prefix, _, text = line.partition(b": ")
-                shown[int(prefix)].append(text)
-            for rank, node in enumerate(nodes):
-                got, want = b"".join(shown[node]), kind.output(rank)
-                if got != want:
-                    wrong.append(f"rank {rank} wrote {len(want)} bytes, {len(got)} arrived{_difference(got, want)}")
+        expected = max(kind.status(rank) for rank in range(len(nodes)))
+        if status != expected:
+            wrong.append(f"status {status}, not {expected}")
+        if len(started) != len(nodes):
+            wrong.append(f"{len(started)} of {len(nodes)} ranks were started")
+        shown: dict[int, list[bytes]] = {node: [] for node in nodes}
+        for line in output.splitlines(keepends=True):
+            prefix, _, text = line.partition(b": ")
+            shown[int(prefix)].append(text)
+        for rank, node in enumerate(nodes):
+            got, want = b"".join(shown[node]), kind.output(rank)
+            if got != want:
+                wrong.append(f"rank {rank} wrote {len(want)} bytes, {len(got)} arrived{_difference(got, want)}")
         tally = self._tally
         with tally.lock:
             tally.jobs[kind.name] += 1
             tally.ranks += len(nodes)
             tally.checked_bytes += len(output)
-            tally.refused += refused
-            if wrong:
-                tally.findings.append(
-                    f"{name} on {nodes}: {'; '.join(wrong)}; it said {errors.decode(errors='replace')!r}"
-                )
+        if wrong:
+            tally.found(f"{name} on {nodes}: {'; '.join(wrong)}; it said {errors.decode(errors='replace')!r}")
         starts.unlink(missing_ok=True)
 
 
