@@ -33,6 +33,7 @@ def report(seen: Seen, pauses: PausedHeads | None) -> None:
         print(f"  {count:4d} x {name}")
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.jobs.items()))
     print(f"jobs: {sum(tally.jobs.values())} ({kinds}), {tally.ranks} ranks, {tally.checked_bytes} bytes compared")
+    print(f"commands refused on a host that was down: {tally.away}")
     print("until the first new command on another host was over:")
     for kind, values_s in seen.times_s.items():
         if values_s:

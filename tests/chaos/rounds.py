@@ -59,8 +59,16 @@ class HostsChaos:
         self.seen = Seen()
         heads = itertools.cycle(homes or cluster.heads)
         self._workers = [
-            Worker(next(heads).clients, len(cluster.nodes), number, seed, directory, self.seen.tally)
-            for number in range(workers)
+            Worker(
+                home.clients,
+                len(cluster.nodes),
+                number,
+                seed,
+                directory,
+                self.seen.tally,
+                is_down=lambda home=home: not home.keeper_pid,  # type: ignore[misc]
+            )
+            for number, home in zip(range(workers), heads, strict=False)
         ]
         self.sentinel = ""
         """A job that sleeps on all nodes, which nobody may touch."""
