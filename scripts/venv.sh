@@ -26,15 +26,18 @@ if [ -e "$venv/.complete" ] && [ "$("$venv/bin/python" -c "$version" 2>&1)" = "$
     echo "heorot: bringing $venv up to date" >&2
 else
     rm -rf "$venv"
-    echo "heorot: installing into $venv (once; about a minute, and 350 MB when it is done)" >&2
+    echo "heorot: installing into $venv (once; about a minute of processor time, and 350 MB when it is done)" >&2
     "$python" -m venv "$venv"
 fi
 pip="$venv/bin/python -m pip -qq --no-input"
+echo "heorot: - the $(grep -c '^[a-z].*==' constraints.txt) packages of constraints.txt, fetched and unpacked; pip says nothing meanwhile" >&2
 $pip install --require-hashes --only-binary :all: -r constraints.txt ||
     fail "the packages of constraints.txt could not be installed; pip says above why." \
         "pip needs a package index: check the network, or PIP_INDEX_URL and pip's configuration."
 # The build tools are in constraints.txt too, so that nothing is fetched without a hash.
+echo "heorot: - Heorot itself, its manual pages and completions" >&2
 $pip install --no-deps --no-build-isolation --editable .
+"$venv/bin/python" scripts/share.py "$venv"
 # pip drops the options of Python from the first lines of the commands. This also warns of a Python that others cannot run.
 "$venv/bin/python" -m heorot.first_lines
 # Users who may not write here would otherwise compile Heorot again at each start of a command.

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from heorot.demo import executable
+from heorot import demo
+from heorot.demo import Demo, clean_up, executable
 
 ROOT = Path(__file__).resolve().parents[1]
 DEADLINE_S = 240.0
@@ -36,12 +37,37 @@ def test_a_signal_needs_no_program_but_a_shell(tmp_path: Path) -> None:
         assert process.wait() == -signal.SIGKILL
 
 
+def test_logs_of_a_start_that_failed_stay_where_they_were_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = tmp_path / "failed-start"
+    logs.mkdir()
+    (logs / "warden.json").write_text("{}")
+    clean_up(Demo(str(tmp_path)))
+    assert logs.is_dir()
+    assert capsys.readouterr().err == f"demo: the logs in {logs} stay; remove {tmp_path} when you have read them\n"
+
+
+@pytest.mark.parametrize(("limit_s", "why"), [(0.0, "took more than"), (60.0, "is no cluster of 'heorot up'")])
+def test_a_cluster_that_cannot_be_ended_keeps_its_directory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, limit_s: float, why: str
+) -> None:
+    monkeypatch.setattr(demo, "DOWN_TIMEOUT_S", limit_s)
+    (tmp_path / "log").mkdir()
+    clean_up(Demo(str(tmp_path)))
+    said = capsys.readouterr().err
+    assert said.startswith("demo: the cluster is not down yet (")
+    assert why in said
+    assert said.endswith(f"heorot down --dir {tmp_path}' ends what is left\n")
+    assert (tmp_path / "log").is_dir()
+
+
 @pytest.mark.slow
 def test_the_demonstration_shows_what_it_promises() -> None:
-    with start() as demo:
-        output, errors = demo.communicate(timeout=DEADLINE_S)
+    with start() as running:
+        output, errors = running.communicate(timeout=DEADLINE_S)
     assert errors == "", output[-2000:]
-    assert demo.returncode == 0
+    assert running.returncode == 0
     lines = output.splitlines()
     assert "up        64  n[0-63]" in lines
     assert any(line.startswith("$ kill -9 ") for line in lines)
@@ -61,11 +87,11 @@ def test_the_demonstration_shows_what_it_promises() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("after", ["$ heorot up", "$ bpsh -a", "$ kill -9"])
 def test_an_interrupted_demonstration_cleans_up(after: str) -> None:
-    with start() as demo:
-        assert demo.stdout is not None
-        assert any(line.startswith(after) for line in demo.stdout)
+    with start() as running:
+        assert running.stdout is not None
+        assert any(line.startswith(after) for line in running.stdout)
         # As Ctrl-C on a terminal: to the whole foreground group.
-        os.killpg(demo.pid, signal.SIGINT)
-        _, errors = demo.communicate(timeout=DEADLINE_S)
-    assert demo.returncode == 130
+        os.killpg(running.pid, signal.SIGINT)
+        _, errors = running.communicate(timeout=DEADLINE_S)
+    assert running.returncode == 130
     assert "interrupted; cleaning up" in errors

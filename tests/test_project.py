@@ -82,6 +82,24 @@ def test_commands_manual_pages_and_completions_are_all_installed() -> None:
     } & {f".{section}" for section in range(1, 9)}
 
 
+def test_the_clones_virtual_environment_has_manual_pages_and_completions(tmp_path: Path) -> None:
+    """As a copy that is installed has them; a second time mends what has changed, and nothing else."""
+    stale = tmp_path / "share" / "man" / "man1" / "former.1"
+    for _ in range(2):
+        stale.parent.mkdir(parents=True, exist_ok=True)
+        stale.symlink_to(tmp_path / "gone")
+        subprocess.run([sys.executable, ROOT / "scripts" / "share.py", tmp_path], check=True, timeout=60)
+        found = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        wanted = {
+            f"{folder}/{file.name}": file.read_bytes()
+            for folder, patterns in PROJECT["tool"]["setuptools"]["data-files"].items()
+            for pattern in patterns
+            for file in ROOT.glob(pattern)
+        }
+        assert found == wanted
+        assert not stale.is_symlink()
+
+
 def scratch_project(directory: Path, path: dict[str, str]) -> Path:
     """Lay out what the set-up reads, with a complete environment, and a PATH with these scripts and few programs."""
     (directory / "scripts").mkdir()

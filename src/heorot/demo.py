@@ -18,11 +18,17 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from heorot.daemons.layout import Layout
+
 NODES = 64
 FANOUT = 8
 STEPS = 12
 """Lines that each rank writes while the head dies."""
 COMMAND_TIMEOUT_S = 60.0
+UP_TIMEOUT_S = 600.0
+"""`heorot up` has limits of its own, which go on as long as daemons start."""
+DOWN_TIMEOUT_S = 180.0
+"""Above the limits that `heorot down` has itself."""
 CONDITION_TIMEOUT_S = 30.0
 POLL_S = 0.05
 OURS = ("heorot", "bpsh", "bpps", "bpstat", "bpkill", "bpjob")
@@ -121,6 +127,7 @@ class Demo:
     def _execute(self, line: str, stdout: int | None) -> subprocess.CompletedProcess[str]:
         words = shlex.split(line)
         arguments = [*executable(words[0]), *words[1:]]
+        timeout_s = {"up": UP_TIMEOUT_S, "down": DOWN_TIMEOUT_S}.get(words[1] if words[1:] else "", COMMAND_TIMEOUT_S)
         try:
             return subprocess.run(
                 arguments,
@@ -130,11 +137,11 @@ class Demo:
                 # Both in one place, so that a log of the demonstration has them in the right order.
                 stderr=subprocess.STDOUT if stdout is None else None,
                 text=True,
-                timeout=COMMAND_TIMEOUT_S,
+                timeout=timeout_s,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise DemoFailed(f"'{line}' took more than {COMMAND_TIMEOUT_S:.0f} s") from None
+            raise DemoFailed(f"'{line}' took more than {timeout_s:.0f} s") from None
 
 
 def executable(name: str) -> list[str]:
@@ -176,7 +183,10 @@ def healed(status: dict[str, Any], dead: int) -> bool:
 
 def show(demo: Demo) -> None:
     """The demonstration itself."""
-    demo.tell(f"A cluster on this machine: {NODES} nodes, each two real daemons with TLS links between them.")
+    demo.tell(
+        f"A cluster on this machine: {NODES} nodes, each two real daemons with TLS links between them.\n"
+        "They start in a few seconds; on a busy machine that may take a minute."
+    )
     print(f"$ export HEOROT_DIR={demo.directory}")
     demo.run(f"heorot up --nodes {NODES} --fanout {FANOUT} --heads 2")
 
@@ -244,7 +254,7 @@ GO_ON = """
 How to go on:
   export HEOROT_DIR=/tmp/heorot PATH={path}:$PATH
   heorot up --nodes 8             a cluster of your own; then
-  bpsh -a --pty top -bn1          anything, anywhere
+  bpsh -a --label nproc           anything, anywhere
   bpps --watch                    the process table, live
   {manual:<30}  all options
   docs/                           the tour, many machines, how it works
@@ -262,13 +272,15 @@ def main() -> int:
     try:
         show(demo)
         prefix = os.path.dirname(os.path.dirname(sys.executable))
-        # An editable installation leaves the manual where it stands in the clone.
-        manual = "man bpsh" if os.path.exists(f"{prefix}/share/man/man1/bpsh.1") else "man man/bpsh.1"
+        has_page = os.path.exists(f"{prefix}/share/man/man1/bpsh.1") and shutil.which("man")
+        manual = "man bpsh" if has_page else "bpsh --help"
         print(GO_ON.format(path=os.path.dirname(sys.executable), manual=manual))
         print(f"That took {time.monotonic() - began_s:.0f} s.")
         status = 0
     except DemoFailed as error:
         print(f"\ndemo: {error}", file=sys.stderr)
+        doctor = shlex.join([*executable("heorot"), "doctor", "--nodes", str(NODES)])
+        print(f"demo: try again when the machine is less busy; '{doctor}' says what it lacks", file=sys.stderr)
     except KeyboardInterrupt:
         print("\ndemo: interrupted; cleaning up", file=sys.stderr)
         status = 130
@@ -280,16 +292,31 @@ def main() -> int:
 
 
 def clean_up(demo: Demo) -> None:
-    """End the cluster if it is still there, and remove its directory."""
+    """End the cluster if it is still there, and remove its directory; logs of a failed start stay, and it is said."""
+    logs = Layout(demo.directory).failed_start()
+    if logs:
+        print(f"demo: the logs in {logs} stay; remove {demo.directory} when you have read them", file=sys.stderr)
+        return
     if os.path.isdir(demo.directory) and os.listdir(demo.directory):
-        subprocess.run(
-            [*executable("heorot"), "down", "--dir", demo.directory],
-            env=demo.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
+        command = [*executable("heorot"), "down", "--dir", demo.directory]
+        try:
+            done = subprocess.run(
+                command,
+                env=demo.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=DOWN_TIMEOUT_S,
+                check=False,
+            )
+            why = done.stderr.strip() if done.returncode else ""
+        except subprocess.TimeoutExpired:
+            why = f"'heorot down' took more than {DOWN_TIMEOUT_S:.0f} s"
+        if why:
+            # Its files say what is left of it: they go when that does.
+            again = f"'{shlex.join(command)}' ends what is left"
+            print(f"demo: the cluster is not down yet ({why}): {again}", file=sys.stderr)
+            return
     shutil.rmtree(demo.directory, ignore_errors=True)
 
 

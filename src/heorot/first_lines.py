@@ -95,8 +95,8 @@ def unreachable(python: str) -> str:
         return ""
     real = os.path.realpath(python)
     return (
-        f"other users cannot run {python} ({real}): {where} is closed to them;"
-        " build the virtual environment from a Python that all may read, in a directory that all may read"
+        f"other users cannot run {python} ({real}): {where} is closed to them. That is all right if you alone use it;"
+        " if others shall, build the virtual environment from a Python, and in a directory, that all may read"
     )
 
 

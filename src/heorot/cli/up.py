@@ -27,6 +27,7 @@ MAX_HEADS = 8
 MAX_FANOUT = 1024
 MAX_CACHE_MIB = 1 << 30
 FIXED_TIMEOUT_S = 30.0
+"""For how long nothing at all may come up; whatever does begins it anew."""
 TIMEOUT_PER_NODE_S = 0.15
 OTHERS_TIMEOUT_S = 60.0
 """How long a cluster that comes up or ends in the same directory is waited for."""
@@ -300,6 +301,7 @@ def _follow(warden: subprocess.Popen[bytes], show: Progress, deadline_s: float) 
         *lines, buffer = buffer.split(b"\n")
         for message in map(json.loads, lines):
             _raise_failure(message)
+            deadline_s = max(deadline_s, time.monotonic() + FIXED_TIMEOUT_S)
             if "started" in message:
                 show("starting", message["started"])
             ready = ready or "ready" in message
@@ -328,7 +330,8 @@ def _await_nodes(
 ) -> dict[str, Any]:
     """Ask the head until all nodes are up; return the status."""
     head: Head | None = None
-    up = 0
+    up = most = 0
+    deadline_s = max(deadline_s, time.monotonic() + FIXED_TIMEOUT_S)
     pause_s = max(POLL_S / 5, POLL_S * nodes / 256)
     while True:
         try:
@@ -346,6 +349,9 @@ def _await_nodes(
                 head = None
             _check_heads(layout)
         show("up", up)
+        if up > most:
+            # A node that goes down and comes up again is no progress.
+            most, deadline_s = up, max(deadline_s, time.monotonic() + FIXED_TIMEOUT_S)
         if time.monotonic() > deadline_s:
             if head is not None:
                 raise HeorotError(f"only {up} of {nodes} nodes came up in time{_log_hint(layout)}")
