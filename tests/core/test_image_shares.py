@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from heorot.core import client_messages as c
 from heorot.core import image_messages as i
 from heorot.core.errors import ProtocolError
 from heorot.core.head_images import SEEK_TIMER
 from heorot.core.image import MAX_CHUNKS, Entry, Manifest, encode_manifest, image_id
+from heorot.core.image_shares import name_of, origin_of, origin_to_tell, peer_origin
 from heorot.core.keepers import LOOK_MS
-from heorot.core.machine import Examined, Received, Send
+from heorot.core.machine import Examined, LinkOpened, Received, Send
 from heorot.core.offers import MUTE_LOOKS
-from tests.core.rigs import LEFT, RIGHT, HeadRig, relay
+from tests.core.rigs import LEFT, RIGHT, HeadRig, hello, relay
 from tests.core.test_head_quotas import ALICE, BOB, OWNER, enter
 
+PEER = 61
 TOO_MANY = 4_500
 MANIFEST = encode_manifest(Manifest([Entry(b"/bin/program", 0, 0o755, 0, b"")], b"/bin/program"))
 
@@ -71,6 +74,33 @@ def test_a_relay_tells_its_parent_for_whom_it_asks() -> None:
         node.give(Examined(name(number), b"", []))
     asked = [message for message in sent(node, node.uplink) if isinstance(message, i.Want)]
     assert [want.origin for want in asked] == [2, 6, 3, 3], "n3 asks in the name of one that is not below it"
+
+
+def test_a_peer_takes_nothing_from_those_whose_peer_it_is() -> None:
+    node = relay()
+    node.give(LinkOpened(PEER, 4))
+    node.give(Received(PEER, replace(hello(4), peer=True)))
+    node.from_child(PEER, i.Want(name(1), True, []))
+    node.give(Examined(name(1), b"", []))
+    (want,) = (message for message in sent(node, node.uplink) if isinstance(message, i.Want))
+    head = HeadRig(3, fanout=2)
+    head.attach(0)
+    for number in range(TOO_MANY):
+        head.give(Received(head.links[0], i.Want(name(number), True, [], origin=want.origin)))
+    head.looked()
+    for number in range(1_000):
+        head.give(Received(head.links[0], i.Want(name(number, 1), True, [])))
+    gone = refused(head, head.links[0])
+    assert len(gone) == 1_000
+    assert not [image for image in gone if image >= name(0, 1)]
+
+
+def test_what_is_counted_has_a_name() -> None:
+    above = origin_to_tell(peer_origin(4), 2)
+    assert [name_of(origin) for origin in (3, peer_origin(4), above)] == ["n3", "n4", "the peers of n2"]
+    assert origin_of(above, 0, 0b101) == above
+    assert origin_of(above, 0, 0b001) == 0
+    assert origin_of(peer_origin(2), 0, 0b101) == 0
 
 
 def test_what_others_ask_for_too_is_not_given_up_with_the_rest() -> None:

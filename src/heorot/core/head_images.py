@@ -14,13 +14,14 @@ from heorot.core import messages as m
 from heorot.core.errors import RequestError
 from heorot.core.head_context import Caller, HeadContext
 from heorot.core.image_fetcher import Source
+from heorot.core.image_shares import origin_of
 from heorot.core.jobs import Jobs
 from heorot.core.keepers import LOOK_MS
 from heorot.core.machine import Send
 from heorot.core.membership import NodeLink
 from heorot.core.offers import Offers
 from heorot.core.swarms import Below, Swarms
-from heorot.core.transfers import Transfers, origin_of
+from heorot.core.transfers import Transfers
 
 SILENT_LOOKS = 5
 """A child that was asked and has sent nothing for so many looks is taken for one that does not have it."""
@@ -304,6 +305,6 @@ class HeadImages:
         elif link.mask >> link.peer & 1:
             self.keepers.lacking(message.image)
             self._leave(self._offers.prefer(message.image), message.image)
-            self.transfers.want(link.link, message, origin=origin_of(message, link.peer, link.mask))
+            self.transfers.want(link.link, message, origin=origin_of(message.origin, link.peer, link.mask))
         else:
             self._context.emit(Send(link.link, i.Unavailable(message.image, f"n{link.peer} is not attached here")))

@@ -30,8 +30,9 @@ class Want(Message, tag=10, frozen=True):
     """The sender understands `Swarm`, and may be answered by it."""
     plan: bytes = b""
     """The `heorot.core.swarms.Swarm.plan` that the sender follows; empty: none."""
-    origin: NodeNumber = -1
-    """The node below the sender that asks for it; -1: the sender itself. See `heorot.core.image_shares`."""
+    origin: int = -1
+    """The node below the sender that asks for it; -1: the sender itself; -2 - N: the peers of node N. See
+    `heorot.core.image_shares`."""
 
 
 class ImageManifest(Message, tag=11, frozen=True):

@@ -1,7 +1,8 @@
 """How the nodes that ask a hop for images share what it has on its way: nobody can use it up for the others.
 
 An image is counted for one node that asks for it, its *origin*: a neighbour, or a node below one that the neighbour
-asks for (`heorot.core.image_messages.Want.origin`). When there are as many images as there may be, another one takes
+asks for (`heorot.core.image_messages.Want.origin`); the peers of a node, which are not below it, are one of their own
+for those above it. When there are as many images as there may be, another one takes
 the place of one of the origin that has most, if that still has more than the newcomer's origin then. So each of n
 origins comes to have at least one part in n, and alone all. What this host needs itself is not counted: the head lets
 no more come.
@@ -9,7 +10,36 @@ no more come.
 
 from __future__ import annotations
 
+from heorot.core.nodeset import MAX_NODES
 from heorot.core.transfer import NOBODY, Transfer
+
+_PEERS = -2
+
+
+def peer_origin(node: int) -> int:
+    """Return as what a peer is counted here, which is below this hop only by chance."""
+    return _PEERS - MAX_NODES - node
+
+
+def origin_to_tell(origin: int, node: int) -> int:
+    """Return as what the hop above is to count an image of this origin: its own peers a hop names as one."""
+    return origin if origin > _PEERS - MAX_NODES else _PEERS - node
+
+
+def origin_of(told: int, neighbour: int, mask: int) -> int:
+    """Return as what to count an image that a neighbour asks for, above these nodes: as what it says, if that is one of
+    them, or the peers of one; else as its own.
+    """
+    node = told if told > NOBODY else _PEERS - told
+    return told if node >= 0 and mask >> node & 1 else neighbour
+
+
+def name_of(origin: int) -> str:
+    """Return a name for people."""
+    if origin > NOBODY:
+        return f"n{origin}"
+    node = _PEERS - origin
+    return f"n{node - MAX_NODES}" if node >= MAX_NODES else f"the peers of n{node}"
 
 
 class ImageShares:

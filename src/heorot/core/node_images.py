@@ -13,11 +13,12 @@ from msgspec.structs import replace
 from heorot.core import messages as m
 from heorot.core.children import Child, Children
 from heorot.core.image_fetcher import Source
+from heorot.core.image_shares import origin_of, origin_to_tell, peer_origin
 from heorot.core.machine import Log, Send, SetTimer
 from heorot.core.node_context import NodeContext
 from heorot.core.peers import Peers, Way
 from heorot.core.swarms import Below, Swarm, Swarms
-from heorot.core.transfers import Transfers, origin_of
+from heorot.core.transfers import Transfers
 
 KEEP_MS = 30_000
 KEEP_TIMER = "keep"
@@ -63,7 +64,7 @@ class NodeImages:
         self._unclaimed_until_ms = 0
         self.transfers = Transfers(
             context.emit,
-            lambda link, message: context.emit(Send(link, message)),
+            self._ask,
             self._sources,
             self._have,
             self._have_not,
@@ -91,6 +92,11 @@ class NodeImages:
             self._follow(swarm)
         return self.peers.sources(image, self._up, self._uplink.parent)
 
+    def _ask(self, link: int, message: m.Want | m.Took) -> None:
+        if isinstance(message, m.Want):
+            message = replace(message, origin=origin_to_tell(message.origin, self._context.config.node))
+        self._context.emit(Send(link, message))
+
     # ------------------------------------------------------------------ neighbours
 
     def asked(self, child: Child, message: m.Want | m.Took) -> None:
@@ -98,9 +104,9 @@ class NodeImages:
         if isinstance(message, m.Took):
             self.transfers.took(child.link, message)
         elif child.is_peer:
-            self.transfers.want(child.link, replace(message, swarms=False), origin=child.node)
+            self.transfers.want(child.link, replace(message, swarms=False), origin=peer_origin(child.node))
         elif child.mask >> child.node & 1:
-            self.transfers.want(child.link, message, origin=origin_of(message, child.node, child.mask))
+            self.transfers.want(child.link, message, origin=origin_of(message.origin, child.node, child.mask))
         else:
             self._context.emit(Send(child.link, m.Unavailable(message.image, f"n{child.node} is not attached here")))
 

@@ -28,7 +28,7 @@ from heorot.core.errors import ProtocolError
 from heorot.core.image import Layout, decode_manifest, image_id, mask_of
 from heorot.core.image_fetcher import Ask, ImageFetcher, Sources
 from heorot.core.image_sender import Consider, ImageSender
-from heorot.core.image_shares import ImageShares
+from heorot.core.image_shares import ImageShares, name_of
 from heorot.core.machine import (
     CacheFailed,
     ChunksGone,
@@ -198,7 +198,8 @@ class Transfers:
         """
         transfer = self._begin_for(want.image, origin)
         if transfer is None:
-            why = f"{len(self._shares)} images are on their way already, and nobody has more of them than n{origin}"
+            count, name = len(self._shares), name_of(origin)
+            why = f"{count} images are on their way already, and nobody has more of them than {name}"
             self._emit(Send(link, i.Unavailable(want.image, why)))
             return
         transfer.refusals.clear()
@@ -266,7 +267,8 @@ class Transfers:
     def _give_up_one(self, origin: int) -> None:
         transfer = self._shares.least_missed(origin)
         if transfer is not None:
-            self._give_up(transfer, f"{len(self._shares)} images are on their way already, most of them for n{origin}")
+            why = f"{len(self._shares)} images are on their way already, most of them for {name_of(origin)}"
+            self._give_up(transfer, why)
 
     # ------------------------------------------------------------------ what the cache says
 
@@ -507,8 +509,3 @@ class Transfers:
         elif transfer.layout.manifest.is_copy:
             self.copies.idle(transfer.image)
         self._ended(transfer.image)
-
-
-def origin_of(want: i.Want, neighbour: int, mask: int) -> int:
-    """Return the node for which a neighbour asks, if it is one of those below it; else the neighbour itself."""
-    return want.origin if want.origin >= 0 and mask >> want.origin & 1 else neighbour
