@@ -11,8 +11,10 @@ class LaunchKeys:
 
     def __init__(self) -> None:
         self._jobs: dict[tuple[int, bytes], str] = {}
-        self._dropped: dict[tuple[int, bytes], str] = {}
-        """The same of jobs that are on the list no more, though no client has collected them."""
+        self._dropped: dict[int, dict[bytes, str]] = {}
+        """By user and key: jobs that are on the list no more, though no client has collected them. When there are too
+        many, the oldest of the user who has most is forgotten."""
+        self._count = 0
 
     def job_of(self, uid: int, key: bytes) -> str:
         """Return the id of the job on the list that this user has launched with this key, empty if there is none."""
@@ -20,7 +22,7 @@ class LaunchKeys:
 
     def dropped(self, uid: int, key: bytes) -> str:
         """Return the id of the job of this key if it was started, is over and was not kept; else nothing."""
-        return self._dropped.get((uid, key), "")
+        return self._dropped.get(uid, {}).get(key, "")
 
     def remember(self, job: Job) -> None:
         """A job is on the list from now on. The first one of a key counts."""
@@ -29,8 +31,17 @@ class LaunchKeys:
 
     def drop(self, job: Job) -> None:
         """A job leaves the list."""
-        key = job.ticket.uid, job.ticket.key
-        if self._jobs.pop(key, "") and not job.released:
-            self._dropped[key] = job.id
-            if len(self._dropped) > MAX_FORGOTTEN:
-                del self._dropped[next(iter(self._dropped))]
+        uid, key = job.ticket.uid, job.ticket.key
+        if self._jobs.pop((uid, key), "") and not job.released:
+            mine = self._dropped.setdefault(uid, {})
+            self._count += key not in mine
+            mine[key] = job.id
+            if self._count > MAX_FORGOTTEN:
+                self._forget_one()
+
+    def _forget_one(self) -> None:
+        user, most = max(self._dropped.items(), key=lambda entry: len(entry[1]))
+        del most[next(iter(most))]
+        self._count -= 1
+        if not most:
+            del self._dropped[user]
