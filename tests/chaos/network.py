@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from heorot.config import Address
 from heorot.config_text import render_head, render_node
 from heorot.runtime import state
@@ -119,7 +121,9 @@ class HostsCluster:
         for number, host in enumerate(self.nodes):
             identity = authority.issue_node(number)
             identity.write(host.directory / "nodes" / f"n{number}")
-            registry.put(NodeRecord(number, f"n{number}", f"{number:064x}", "", 0))
+            key = identity.certificate.public_key()
+            assert isinstance(key, Ed25519PublicKey)
+            registry.put(NodeRecord(number, f"n{number}", key.public_bytes_raw().hex(), "", 0))
             text = render_node(
                 cluster=authority.cluster,
                 directory=str(host.directory),
