@@ -15,13 +15,13 @@ import select
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, NoReturn
 
 import msgspec
 
 from heorot.core.messages import Ticket
+from heorot.procs.patience import LONGEST_MS, Patience
 
 MAX_DESCRIPTORS = 64
 _MAX_RESULT_BYTES = 64 * 1024 * 1024
@@ -56,7 +56,7 @@ def call(
     function: Callable[[], tuple[object, list[int]]],
     began: Callable[[int], None],
     reap: Callable[[int], None],
-    patience_ms: int,
+    patience: Patience,
     needed: Iterable[int] = (),
 ) -> tuple[object, list[int]]:
     """Have a child, forked from this process, call a function with the user's rights (`identity` is None: ours).
@@ -71,7 +71,7 @@ def call(
     reap:
         Is told it again when nothing more is expected of the child. It may not have ended: even one that was killed
         does not as long as the kernel waits for a file system.
-    patience_ms:
+    patience:
         How long it may take; then it is killed.
     needed:
         Those of our descriptors that the child has besides its streams: through /proc/self/fd no path leads to others.
@@ -85,12 +85,12 @@ def call(
     with ours, theirs:
         pid = os.fork()
         if pid == 0:
-            _child(identity, function, theirs, needed, patience_ms)
+            _child(identity, function, theirs, needed)
         began(pid)
         theirs.close()
         descriptors: list[int] = []
         try:
-            answer = _receive(ours, descriptors, patience_ms)
+            answer = _receive(ours, descriptors, pid, patience)
         except BaseException:
             os.kill(pid, signal.SIGKILL)
             for fd in descriptors:
@@ -150,14 +150,13 @@ def _child(
     function: Callable[[], tuple[object, list[int]]],
     connection: socket.socket,
     needed: Iterable[int],
-    patience_ms: int,
 ) -> NoReturn:
     try:
         forbid_imports()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        connection.settimeout(patience_ms / 1000)
+        connection.settimeout(LONGEST_MS / 1000)
         descriptors: list[int] = []
         try:
             _close_all_but({connection.fileno(), *needed})
@@ -182,15 +181,18 @@ def _close_all_but(kept: set[int]) -> None:
     os.closerange(below, _MAX_DESCRIPTOR)
 
 
-def _receive(connection: socket.socket, descriptors: list[int], patience_ms: int) -> tuple[object, int, str, bytes]:
-    deadline = time.monotonic() + patience_ms / 1000
+def _receive(
+    connection: socket.socket, descriptors: list[int], pid: int, patience: Patience
+) -> tuple[object, int, str, bytes]:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     received = bytearray()
     begun = False
     while True:
-        if not poll.poll(max(0, deadline - time.monotonic()) * 1000):
-            raise TimeoutError(errno.ETIMEDOUT, f"a file system gave no answer for {patience_ms} ms")
+        while not poll.poll(patience.next_ms()):
+            patience.passed(pid)
+            if not patience.next_ms():
+                raise TimeoutError(errno.ETIMEDOUT, f"a file system gave no answer for {patience.limit_ms} ms")
         if not begun:
             mark, fds, _, _ = socket.recv_fds(connection, 1, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
             descriptors += fds

@@ -24,6 +24,8 @@ import signal
 import struct
 from array import array
 
+from heorot.procs.patience import Patience
+
 CALL_WORDS = 8
 """Of one call in the table: number, five arguments, whether it may fail, its result. Then comes the next."""
 MAX_CALLS = 1024
@@ -225,15 +227,15 @@ class Runner:
         """Whether a child is a copy of this process."""
         return self._code is None
 
-    def run(self, calls: Calls, patience_ms: int, share: int = 0) -> int:
+    def run(self, calls: Calls, patience: Patience, share: int = 0) -> int:
         """Have a child carry these calls out, and wait until it has executed a program or ended.
 
         No handler of a signal runs meanwhile, here or there. The caller reaps the child.
 
         Parameters
         ----------
-        patience_ms:
-            After this time the child is `late`, and nobody may touch `calls` any more; with CLONE_FILES it is killed.
+        patience:
+            After this the child is `late`, and nobody may touch `calls` any more; with CLONE_FILES it is killed.
         share:
             CLONE_FILES: descriptors that the child opens are ours.
 
@@ -254,7 +256,7 @@ class Runner:
         self._table[: len(calls.words)] = memoryview(calls.words)
         _syscall(*self._block_signals)
         try:
-            return self._copy(patience_ms, share) if self._code is None else self._start(calls, patience_ms, share)
+            return self._copy(patience, share) if self._code is None else self._start(calls, patience, share)
         finally:
             _syscall(*self._unblock_signals)
 
@@ -268,18 +270,18 @@ class Runner:
 
     # ------------------------------------------------------------------ in our own memory
 
-    def _start(self, calls: Calls, patience_ms: int, share: int) -> int:
+    def _start(self, calls: Calls, patience: Patience, share: int) -> int:
         self._word.value = 1
         code, stack, flags, *others = self._clone
         pid = int(_clone(code, stack, flags | share, *others))
         if pid < 0:
             raise _error(ctypes.get_errno())
-        if self._left_memory(patience_ms):
+        if self._left_memory(pid, patience):
             return pid
         self._lent = [lent for lent in self._lent if lent[0].value]
         if share or len(self._lent) >= MAX_LATE:
             os.kill(pid, signal.SIGKILL)
-            if self._left_memory(_GIVE_UP_MS):
+            if self._left_memory(pid, Patience(_GIVE_UP_MS)):
                 raise _late(pid)
         # It may still read and write there.
         self._lent.append((self._word, (self._table, calls)))
@@ -289,18 +291,21 @@ class Runner:
         self.late = True
         return pid
 
-    def _left_memory(self, patience_ms: int) -> bool:
+    def _left_memory(self, pid: int, patience: Patience) -> bool:
         """Wait until the child has left our memory; False: it takes too long."""
         word = self._word
-        struct.pack_into("2q", self._patience, 0, patience_ms // 1000, patience_ms % 1000 * 1_000_000)
         while word.value:
-            if _syscall(*self._await) != 0 and ctypes.get_errno() == errno.ETIMEDOUT:
+            next_ms = patience.next_ms()
+            if not next_ms:
                 return not word.value
+            struct.pack_into("2q", self._patience, 0, next_ms // 1000, next_ms % 1000 * 1_000_000)
+            if _syscall(*self._await) != 0 and ctypes.get_errno() == errno.ETIMEDOUT:
+                patience.passed(pid)
         return True
 
     # ------------------------------------------------------------------ in a copy
 
-    def _copy(self, patience_ms: int, share: int) -> int:
+    def _copy(self, patience: Patience, share: int) -> int:
         """Do the same without sharing memory."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
@@ -313,7 +318,7 @@ class Runner:
             if not share & CLONE_FILES:
                 os.close(writer)
                 writer = -1
-            self._await_copy(reader, pid, patience_ms, share)
+            self._await_copy(reader, pid, patience, share)
         finally:
             os.close(reader)
             if writer >= 0:
@@ -340,11 +345,13 @@ class Runner:
                 os._exit(127)
             at += CALL_WORDS
 
-    def _await_copy(self, reader: int, pid: int, patience_ms: int, share: int) -> None:
+    def _await_copy(self, reader: int, pid: int, patience: Patience, share: int) -> None:
         poll = select.poll()
         poll.register(reader, select.POLLIN)
-        if poll.poll(patience_ms):
-            return
+        while next_ms := patience.next_ms():
+            if poll.poll(next_ms):
+                return
+            patience.passed(pid)
         # Its memory is its own, but for the table.
         self._allocate()
         if share:

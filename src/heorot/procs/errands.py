@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 from collections.abc import Callable, Iterable
 
 from heorot.procs import as_user
 from heorot.procs.as_user import Identity
 from heorot.procs.clock import now_ms
+from heorot.procs.patience import FREE_MS, Patience
 
 PATIENCE_MS = 1_000
 """So long each user is waited for within `_WINDOW_MS`."""
@@ -41,24 +43,25 @@ class Errands:
     def __init__(self, began: Callable[[int], None], unreaped: dict[int, int]) -> None:
         self._began = began
         self._unreaped = unreaped
-        self._waited: dict[int, tuple[int, int]] = {}
+        self._waited: dict[int, tuple[int, float]] = {}
         """By user: until when what they were waited for counts, and how long that was."""
 
-    def patience_ms(self, uid: int, least_ms: int) -> int:
+    def patience(self, uid: int, least_ms: int) -> Patience:
         """Return how long this user may be waited for now."""
-        until_ms, waited_ms = self._waited.get(uid, (0, 0))
+        until_ms, waited_ms = self._waited.get(uid, (0, 0.0))
         if not until_ms or until_ms <= now_ms():
-            return PATIENCE_MS
-        return max(least_ms, PATIENCE_MS - waited_ms)
+            return Patience(PATIENCE_MS)
+        return Patience(max(least_ms, math.ceil(PATIENCE_MS - waited_ms)))
 
-    def waited(self, uid: int, since_ms: int) -> None:
-        """This user was waited for until now."""
-        now = now_ms()
-        if now - since_ms <= START_MS:
+    def waited(self, uid: int, patience: Patience) -> None:
+        """This user was waited for."""
+        used_ms = patience.used_ms - FREE_MS
+        if used_ms <= 0:
             return
+        now = now_ms()
         self._waited = {user: entry for user, entry in self._waited.items() if entry[0] > now}
-        until_ms, waited_ms = self._waited.get(uid, (now + _WINDOW_MS, 0))
-        self._waited[uid] = until_ms, waited_ms + now - since_ms - START_MS
+        until_ms, waited_ms = self._waited.get(uid, (now + _WINDOW_MS, 0.0))
+        self._waited[uid] = until_ms, waited_ms + used_ms
 
     def admit(self, uid: int) -> None:
         """See that something more may be done for this user.
@@ -107,15 +110,8 @@ class Errands:
             Which the function raised; or if the child could not be made, or has ended. TimeoutError: if it was late.
         """
         self.admit(uid)
-        since_ms = now_ms()
+        patience = self.patience(uid, ERRAND_MS)
         try:
-            return as_user.call(
-                identity,
-                function,
-                self._began,
-                lambda pid: self.reap(pid, uid),
-                self.patience_ms(uid, ERRAND_MS),
-                needed,
-            )
+            return as_user.call(identity, function, self._began, lambda pid: self.reap(pid, uid), patience, needed)
         finally:
-            self.waited(uid, since_ms)
+            self.waited(uid, patience)

@@ -13,7 +13,6 @@ from heorot.core.messages import Ticket
 from heorot.procs import system
 from heorot.procs.as_user import Identity
 from heorot.procs.calls import CLONE_FILES, Calls, ChildError, Runner
-from heorot.procs.clock import now_ms
 from heorot.procs.ends import Ends
 from heorot.procs.errands import ERRAND_MS, Errands
 from heorot.procs.plan import Plan
@@ -67,17 +66,18 @@ def open_streams(runner: Runner, plan: Plan, ends: list[Ends], identity: Identit
     for file in files:
         _add_open(calls, os.path.join(plan.directory, file.path), file.flags, file.mode)
     calls.add("exit_group", 0)
-    uid, since_ms = ticket.uid, now_ms()
+    uid = ticket.uid
+    patience = errands.patience(uid, ERRAND_MS)
     try:
         errands.admit(uid)
-        pid = runner.run(calls, errands.patience_ms(uid, ERRAND_MS), CLONE_FILES)
+        pid = runner.run(calls, patience, CLONE_FILES)
     except OSError as error:
         if isinstance(error, ChildError) and error.pid:
             errands.began(error.pid)
             errands.reap(error.pid, uid)
         raise StartError(error.errno or 0, f"cannot open the files of its streams: {error.strerror}") from error
     finally:
-        errands.waited(uid, since_ms)
+        errands.waited(uid, patience)
     errands.began(pid)
     errands.reap(pid, uid)
     results = runner.results(len(calls))

@@ -21,7 +21,6 @@ from heorot.core.space_events import SpaceConfig
 from heorot.procs import builtins, system
 from heorot.procs.as_user import Identity, identity_of
 from heorot.procs.calls import MAX_CALLS, Calls, ChildError, Runner
-from heorot.procs.clock import now_ms
 from heorot.procs.ends import Ends, open_ends
 from heorot.procs.errands import START_MS, Errands
 from heorot.procs.limits import LimitRules
@@ -205,9 +204,10 @@ class Starter:
                 plan.shared_files.get(2, stderr if stderr >= 0 else self._null),
                 end.terminal,
             )
-            errands, uid, since_ms = self._errands, plan.ticket.uid, now_ms()
+            errands, uid = self._errands, plan.ticket.uid
+            patience = errands.patience(uid, START_MS)
             try:
-                pid = self._runner.run(steps.calls, errands.patience_ms(uid, START_MS))
+                pid = self._runner.run(steps.calls, patience)
             except ChildError as error:
                 name = shown_name(plan.path or plan.ticket.argv[0])
                 text = f"cannot start {name}: {error.strerror}"
@@ -217,7 +217,7 @@ class Starter:
                 errands.reap(error.pid, uid)
                 raise LateError(error.errno or 0, text) from error
             finally:
-                errands.waited(uid, since_ms)
+                errands.waited(uid, patience)
             if self._runner.late:
                 # It reads what we have prepared whenever it comes to that, and ends with 127 if there is no program.
                 plan.steps = None
