@@ -131,7 +131,8 @@ def test_every_node_gets_the_same_bytes_and_they_travel_once(bare: Cluster, plac
     os.link(program, other)
     assert bare.check("bpsh", "-a", program, "y") == b"y\n" * NODES
     assert bare.check("bpsh", "-a", other, "z") == b"z\n" * NODES
-    assert before == {path: sorted(item.name for item in (path / "files").iterdir()) for path in caches(bare)}
+    # What former tests have brought may leave meanwhile.
+    assert not [item for path in caches(bare) for item in (path / "files").iterdir() if item.name not in before[path]]
 
 
 def test_a_program_sees_itself_under_its_own_name(bare: Cluster, place: Path) -> None:
