@@ -6,6 +6,7 @@ One step is on its way at a time: what happens meanwhile, the end of the head's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +179,10 @@ class Keeper:
     def _wait(self, step: s.Wait) -> None:
         self._waiting = step
         self._pending = self.host.cluster.network.number()
-        timeout_us = 0 if self._has_news() else round(step.timeout_s * 1_000_000)
+        timeout_us = 0
+        if step.timeout_s > 0 and not self._has_news():
+            # A host's clock counts milliseconds: a shorter wait would find the same time again, for ever.
+            timeout_us = max(1_000, math.ceil(step.timeout_s * 1_000_000))
         self.world.after(timeout_us, self._in_life, self._life, self._time_is_over, self._pending)
 
     def _has_news(self) -> bool:
