@@ -130,14 +130,16 @@ class HostsChaos:
         print(f"{datetime.now():%H:%M:%S.%f} {name}: {', '.join(map(str, faults))}", file=sys.stderr, flush=True)
         loss = ""
         try:
+            over_s = 0.0
             for fault in faults:
                 fault.strike()
+                # Each lasts from when it has struck: what another one did before may have taken longer than all of it.
+                over_s = max(over_s, time.monotonic() + fault.for_s)
                 loss = loss or fault.loss
             # Only one fault says how long it takes: another one beside it may well delay the next head.
             if loss and len(faults) == 1:
                 self.seen.times_s[loss].append(self.probe(active if loss == "host" else None, struck_s, name))
-            lasts_s = max(fault.for_s for fault in faults) - (time.monotonic() - struck_s)
-            time.sleep(max(0.0, lasts_s))
+            time.sleep(max(0.0, over_s - time.monotonic()))
         finally:
             for fault in faults:
                 fault.heal()
