@@ -12,8 +12,6 @@ DEFAULT_DIRECTORY = "/run/heorot"
 SOCKET_NAME = "head.sock"
 WARDEN_SOCKET_NAME = "warden.sock"
 CLUSTER_FILE = "cluster.toml"
-CONFIGURATIONS = ("/etc/heorot/head.toml", "/etc/heorot/node.toml")
-"""What only a host of a cluster of many machines has."""
 MAX_PATH_BYTES = 107
 """The longest path that fits a unix socket address."""
 
@@ -79,9 +77,11 @@ def connect_head(directory: str) -> _socket.socket:
         if cluster_mark(directory) is not None:
             # One head has gone in good order, or the first is still to come.
             raise no_head(directory) from error
+        from heorot.host_role import without_head
+
         raise RequestError(
             "no-cluster",
-            _said_by_this_host(directory)
+            without_head(directory)
             or f"no cluster at {directory}: start one with 'heorot up --dir {directory} --nodes 4', or set HEOROT_DIR",
         ) from error
     except ConnectionRefusedError as error:
@@ -136,7 +136,9 @@ def no_head(directory: str) -> RequestError:
             f" 'heorot down --dir {directory}' removes what is left, then 'heorot up' makes a new one",
         )
     if cluster_mark(directory) is None:
-        text = _said_by_this_host(directory)
+        from heorot.host_role import without_head
+
+        text = without_head(directory)
         if text:
             return RequestError("no-head", text)
     return RequestError(
@@ -144,15 +146,6 @@ def no_head(directory: str) -> RequestError:
         f"no head is running at {directory}, or none can lead: 'heorot status' says why; for a cluster of 'heorot up',"
         " 'heorot head start' starts one, and 'heorot down' removes what is left of it",
     )
-
-
-def _said_by_this_host(directory: str) -> str:
-    """Return what the configuration of this host says of the cluster in a directory; empty: nothing."""
-    if not any(map(os.path.exists, CONFIGURATIONS)):
-        return ""  # and nothing need be loaded that reads one
-    from heorot.host_role import without_head
-
-    return without_head(directory)
 
 
 def _lost_its_warden(directory: str) -> bool:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from heorot.config import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, Address
+from heorot.config import Address
 from heorot.config_text import render_node
-from heorot.endpoint import CONFIGURATIONS
 from heorot.reconnect import GONE_S, HeadSearch
 from tests.cluster.harness import command
 from tests.support.own_etc import with_configuration
@@ -167,8 +166,3 @@ def test_a_heads_directory_that_goes_with_its_service_is_no_cluster_that_was_tak
 
     await_that(look, f"an end of the search, {GONE_S} s after the directory has gone")
     assert said == [HEAD.format(directory=host.clients)]
-
-
-def test_commands_look_for_a_configuration_where_it_is() -> None:
-    """They load what reads it only if there is one: a short command that finds no cluster is short all the same."""
-    assert (str(DEFAULT_HEAD_PATH), str(DEFAULT_NODE_PATH)) == CONFIGURATIONS
