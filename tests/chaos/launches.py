@@ -5,6 +5,7 @@ What running jobs go through is `tests.chaos.run`; here heads die with launches 
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
@@ -95,7 +96,7 @@ class ShortLaunches:
             number += 1
             try:
                 wrong = self._launch(mark)
-            except HeorotError as error:
+            except (HeorotError, subprocess.TimeoutExpired) as error:
                 wrong = f"{type(error).__name__}: {error}"
             with self._lock:
                 self.outcome.launches += 1
