@@ -68,6 +68,22 @@ def test_what_was_killed_is_told_once_at_the_end_and_folded(head: HeadRig) -> No
     assert (shown["left_running"], shown["left_running_by_rank"]) == (4, {"0": 2, "1": 1, "3": 1})
 
 
+def test_of_a_rank_that_was_given_up_it_is_not_told_what_it_left_running(head: HeadRig) -> None:
+    job = head.spawn("n3,n[4-7]")
+    say(head, job, 3, started=[3, 0, 9])
+    head.close(3)
+    head.wait(5_000, "grace:3")
+    # It has ended unseen: neither the snapshot of its node nor a report may say otherwise than that it is lost.
+    head.attach(3, [m.JobInventory(job, [], [0, 0, 0, 0], [], 0, [0, 2])])
+    say(head, job, 3, exited=[3, 0, 0, 0, 0], killed=[3, 0, 2])
+    say(head, job, exited_runs=[4, 1, 4, 0, 0, 0], killed=[4, 1, 1])
+    told = [told for told in head.told() if isinstance(told, (c.Lost, c.Exited, c.ExitedAlike, c.Done))]
+    assert [type(message) for message in told] == [c.Lost, c.ExitedAlike, c.Done]
+    assert told[-1] == c.Done(job, "what it left running was ended: 1 process on n4")
+    shown = head.machine.jobs.jobs[job].to_json(full=True)
+    assert (shown["left_running"], shown["left_running_by_rank"]) == (1, {"1": 1})
+
+
 @pytest.mark.parametrize("killed", [[4, 0], [4, 9, 1], [3, 0, 1], [4, 0, -1]])
 def test_a_count_that_cannot_be_true_is_a_breach_of_the_protocol(head: HeadRig, killed: list[int]) -> None:
     job = head.spawn("n[4-7]")

@@ -124,7 +124,7 @@ class Job:
     unread: list[int] = field(default_factory=list)
     """Ranks that have ended and whose node is gone, with the output of theirs that was not read."""
     killed: dict[int, int] = field(default_factory=dict)
-    """By rank: how many processes that it had left running its node has killed."""
+    """By rank that has ended: how many processes that it had left running its node has killed."""
 
     def __post_init__(self) -> None:
         if not self.states:
@@ -256,6 +256,13 @@ class Job:
         self.over += 1
         self.ends[rank] = end
         return True
+
+    def left(self, rank: int, killed: int) -> None:
+        """Note what a rank that has ended, or is about to, had left running. Of one that was given up nothing more is
+        told: its end is told already, and was another one.
+        """
+        if self.states[rank] != OVER or isinstance(self.ends[rank], Ended):
+            self.killed[rank] = killed
 
     def fail(self, failure: Failure) -> bool:
         """Note that a rank never ran."""

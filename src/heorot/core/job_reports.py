@@ -70,7 +70,7 @@ class JobReports:
             node, rank, count = report.killed[index : index + 3]
             if _may_tell(mask, node, 1):
                 # Said again, it is the same number again.
-                job.killed[rank] = count
+                job.left(rank, count)
         if report.started_runs or report.exited_runs:
             report = self._take_runs(job, mask, report)
         failed_news: list[tuple[int, int, str]] = []
