@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from heorot.core import messages as m
 from heorot.procs import calls, errands
 from tests.images.samples import Sample
 from tests.procs.space_rig import Agent, SpaceRig
@@ -19,8 +20,10 @@ from tests.support.silent_files import silent_files
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")
 USER, THIRD = own_uid(), own_uid()
-JOBS = errands.MAX_UNREAPED + 4
-"""So many that they are more than may wait for a file system."""
+JOBS = 10 * errands.MAX_UNREAPED
+"""At most so many are started until as many children as may wait for a file system: one that ends before it has asked
+does not wait."""
+MORE = 4
 
 
 @pytest.fixture
@@ -85,27 +88,39 @@ def test_why_a_program_was_not_executed_is_looked_for_in_no_fifo(
 @pytest.mark.parametrize("uid", [USER, 0], ids=["user", "root"])
 def test_what_is_asked_after_a_failed_start_keeps_nobody_waiting(space: SpaceRig, silent: Path, uid: int) -> None:
     agent = space.agents[0]
-    fields = script_here(space, silent / "x")
+    fields = {"ranks": 20, "uid": uid, "gid": uid, **script_here(space, silent / "x")}
     with silent_files(space.pid, str(silent)):
-        for number in range(JOBS):
-            agent.send(space.launch(f"1.{number}", b"x", ranks=20, uid=uid, gid=uid, **fields))
-            assert agent.run(f"2.{number}", b"echo", b"others", uid=THIRD, gid=THIRD) == b"others\n"
-        check_failures(agent, "No such file or directory (a file system does not answer")
-        agent.until(lambda: unreaped(space) == errands.MAX_UNREAPED, "no more that wait than may")
+        jobs = start_until_no_more_wait(space, lambda job: space.launch(job, b"x", **fields))
+        check_failures(agent, jobs, "No such file or directory (a file system does not answer")
         # What cannot end is nobody's, and so all of others' jobs are over.
         assert agent.run("3.1", b"sh", b"-c", b"sleep 1000 & echo left", uid=THIRD, gid=THIRD) == b"left\n"
     agent.until(lambda: not unreaped(space), "the end of what waited")
     assert agent.run("4.1", b"echo", b"again", uid=uid, gid=uid) == b"again\n"
 
 
-def check_failures(agent: Agent, text: str) -> None:
+def start_until_no_more_wait(space: SpaceRig, launch: Callable[[str], m.Launch]) -> list[str]:
+    """Start jobs until as many children wait for a file system as may, and some more; show that others' jobs run
+    meanwhile, and that no more wait then; return the jobs.
+    """
+    agent, jobs, more = space.agents[0], list[str](), MORE
+    while more:
+        assert len(jobs) < JOBS, f"{unreaped(space)} wait"
+        jobs.append(f"1.{len(jobs)}")
+        agent.send(launch(jobs[-1]))
+        assert agent.run(f"2.{len(jobs)}", b"echo", b"others", uid=THIRD, gid=THIRD) == b"others\n"
+        agent.wait_over(jobs[-1])
+        more -= unreaped(space) >= errands.MAX_UNREAPED
+    agent.until(lambda: unreaped(space) == errands.MAX_UNREAPED, "no more that wait than may")
+    return jobs
+
+
+def check_failures(agent: Agent, jobs: list[str], text: str) -> None:
     """Show that no rank has run, and all that are said to have failed did so with this text."""
-    for number in range(JOBS):
-        job = f"1.{number}"
+    for job in jobs:
         # Who has been waited for too long counts as started, and has ended when there was no program.
         assert set(agent.wait_over(job).values()) <= {127 << 8}
         assert all(text in failed.text for failed in agent.failed(job).values()), agent.failed(job)
-    assert text in failure(agent, "1.0")
+    assert text in failure(agent, jobs[0])
 
 
 def unreaped(space: SpaceRig) -> int:
@@ -129,12 +144,9 @@ def test_files_of_an_image_that_cannot_be_shown_keep_nobody_waiting(space: Space
 @pytest.mark.parametrize("copying", [False, True], ids=["shared", "copied"])
 def test_streams_that_cannot_be_opened_keep_nobody_waiting(space: SpaceRig, silent: Path) -> None:
     agent = space.agents[0]
+    streams: dict[str, Any] = {"ranks": 20, "uid": USER, "gid": USER, "stdout": os.fsencode(silent / "out")}
     with silent_files(space.pid, str(silent)):
-        for number in range(JOBS):
-            stream = os.fsencode(silent / "out")
-            agent.send(space.launch(f"1.{number}", b"true", ranks=20, uid=USER, gid=USER, stdout=stream))
-            assert agent.run(f"2.{number}", b"echo", b"others") == b"others\n"
-        check_failures(agent, "cannot open the files of its streams: ")
-        agent.until(lambda: unreaped(space) == errands.MAX_UNREAPED, "no more that wait than may")
+        jobs = start_until_no_more_wait(space, lambda job: space.launch(job, b"true", **streams))
+        check_failures(agent, jobs, "cannot open the files of its streams: ")
     agent.until(lambda: not unreaped(space), "the end of what waited")
     assert agent.run("3.1", b"cat", uid=USER, gid=USER, stdin=b"/dev/null") == b""
