@@ -18,7 +18,7 @@ from heorot.images.identity import ImageError
 from heorot.images.offer import offer_program
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, kill_hard
 from tests.cluster.test_quotas import user
-from tests.support.other_user import acting_as, open_temporary_directory
+from tests.support.other_user import acting_as, open_temporary_directory, own_uid
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="an empty file system needs root")
 NODES = 9
@@ -298,7 +298,7 @@ if "{bob}" == "refuses":
     client.send("image-unavailable", image, "words of another")
     client.send("stage", 2, image)
 """
-    with user(bare, 61002, script) as other:
+    with user(bare, own_uid(), script) as other:
         assert other.told() == "image-wanted"
         with bare.start("bpsh", "n0,n8", program, "x") as launched:
             if bob == "refuses":

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from tests.cluster.harness import DEADLINE_S, Cluster, Finished, await_that, cluster, private_bytes, stopped
-from tests.support.other_user import BECOME, as_user_options, open_to_all
+from tests.support.other_user import BECOME, as_user_options, open_to_all, own_uid
 
-ALICE, BOB = 61001, 61002
+ALICE, BOB = own_uid(), own_uid()
 LIMITS = {"max_jobs": 32, "max_questions": 32, "max_waits": 32, "max_stages": 16, "max_clients": 64}
 CLIENT_BYTES = 64 << 20
 TIMES = {"query_timeout_ms": 600_000, "link_timeout_ms": 600_000}
@@ -126,7 +126,7 @@ tell([count, answer])
         with user(small, ALICE, script) as alice:
             count, answer = alice.told()
             assert (count, answer[2]) == (15, "too-many-jobs")
-            assert "of at most 32 jobs that run or are read, 61001 has 15 and others have 0" in answer[3]
+            assert f"of at most 32 jobs that run or are read, {ALICE} has 15 and others have 0" in answer[3]
             assert "let root raise max_jobs ([limits] in head.toml)" in answer[3]
             with user(small, BOB, "tell(spawn(Client().greet(), 1))") as bob:
                 assert bob.told()[0] == "spawned"
@@ -187,7 +187,7 @@ tell(crowd[-1].receive())
     with user(small, ALICE, script) as alice:
         refused = alice.told()
         assert refused[:3] == ["error", 0, "busy"]
-        assert "of at most 64 clients that are connected to the head, 61001 has 30" in refused[3]
+        assert f"of at most 64 clients that are connected to the head, {ALICE} has 30" in refused[3]
         with user(small, BOB, "tell(bool(Client().greet()))") as bob:
             assert bob.told()
         assert small.check("bpsh", "n0", "/bin/echo", "x") == b"x\n"
@@ -265,7 +265,7 @@ tell(True)
     with user(small, ALICE, script) as alice:
         assert alice.told()
     assert log.stat().st_size - before < 4096
-    assert "of 61001: not a valid client message" in log.read_text()
+    assert f"of {ALICE}: not a valid client message" in log.read_text()
 
 
 def test_a_user_cannot_launch_so_many_programs_that_others_cannot_be_sent() -> None:

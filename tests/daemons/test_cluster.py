@@ -208,7 +208,8 @@ def test_all_daemons_die_with_the_warden_and_down_clears_the_rest(
         wait_for(lambda: cluster.states() == ["down", "up"])
     os.kill(status["warden_pid"], signal.SIGKILL)
     wait_for(lambda: not cluster.daemons(), "the end of all daemons")
-    assert [alive(pid) for pid in strays] == [rootless, rootless]
+    # Who is the first of its PID namespace is seen as ended a moment before the last of the others.
+    wait_for(lambda: [alive(pid) for pid in strays] == [rootless, rootless], "the end of the job's processes")
     refused = cluster.run("heorot", "up", status=125)
     assert "does not run any more" in refused.stderr
     # What a daemon leaves that is killed while it replaces a file.
@@ -240,7 +241,8 @@ def test_a_full_disk_is_said_and_nothing_is_left_but_the_logs(make_cluster: Make
         "heorot", "up", "--nodes", "64", status=125, prefix=["unshare", "--mount", "sh", "-c", script, "sh"]
     )
     assert "No space left on device" in failed.stderr
-    assert failed.stdout.split() == [FAILED_START]
+    # No log, if there was no room for a word in any.
+    assert failed.stdout.split() in ([FAILED_START], [])
     assert not cluster.daemons()
 
 
