@@ -15,6 +15,7 @@ from heorot.core.message_tags import TAG_LAUNCH
 from heorot.core.nodeset import HEAD, NodeSet
 from heorot.core.space_jobs import MAX_TOMBSTONES
 from heorot.core.tree import living_path
+from heorot.sim.denials import Denials
 from heorot.sim.hosts import NodeHost
 from heorot.sim.images import DISK_FULL
 from heorot.sim.truth import CLOCKS, JobTruth, RankTruth
@@ -71,6 +72,7 @@ class Checks:
         self._was_up = False
         self._in_doubt: list[Job] = []
         """Jobs on the node that the head is about to give up."""
+        self.denials = Denials(cluster)
 
     # ------------------------------------------------------------------ nodes
 
@@ -135,6 +137,8 @@ class Checks:
             for job in machine.jobs.clients.get(event.client, ()):
                 known = self.truth.jobs[job]
                 known.unwanted |= not machine.jobs.jobs[job].detached
+        elif isinstance(event, FromClient) and isinstance(event.message, c.AttachJob):
+            self.denials.asked(event.client, event.message)
         elif isinstance(event, FromClient) and isinstance(event.message, c.Signal):
             asked = self.truth.jobs.get(event.message.job or "")
             if asked is not None:
@@ -216,10 +220,18 @@ class Checks:
                 "NoLostJob", f"{job} was asked for as {ask.nodes or ask.select}, its ranks are on {nodes}"
             )
 
-    def acknowledges(self, machine: HeadMachine, job_id: str) -> None:
+    def answers(self, machine: HeadMachine, client: int, message: object) -> None:
+        """A head says something to a client: that is judged by what this head knows at this moment."""
+        if isinstance(message, c.Spawned):
+            self._acknowledges(machine, message.job)
+        elif isinstance(message, c.Error):
+            self.denials.refused(machine, client, message)
+
+    def _acknowledges(self, machine: HeadMachine, job_id: str) -> None:
         """A head acknowledges a launch: note who has the program of a detached one beside it."""
-        job, known = machine.jobs.jobs[job_id], self.truth.jobs[job_id]
-        if job.detached and job.ticket.image and job.pending_nodes():
+        job, known = machine.jobs.jobs.get(job_id), self.truth.jobs[job_id]
+        # One whose nodes were lost may be over, and have made room for others, before this is said.
+        if job is not None and job.detached and job.ticket.image and job.pending_nodes():
             known.keepers = self._having(machine, job.ticket.image)
 
     def _having(self, machine: HeadMachine, image: bytes) -> list[int]:
@@ -247,9 +259,9 @@ class Checks:
 
     def _left_out(self, job_id: str, nodes: list[int], ask: c.Spawn) -> None:
         """NoLostJob: a launch on the nodes that are up leaves none out, unsaid, of which the head has not heard yet."""
-        machine = self.cluster.head.machine
+        machine = self._serving(m.job_order(job_id)[0])
         job = machine.jobs.jobs.get(job_id) if machine is not None else None
-        if machine is None or job is None or m.job_order(job_id)[0] != machine.config.epoch:
+        if machine is None or job is None:
             return
         if ask.select == "list" and not ask.nodes.startswith(("up", "!down")):
             return
@@ -323,78 +335,24 @@ class Checks:
         """Return the ranks of a job that run."""
         return [rank for rank in range(len(self.truth.jobs[job].nodes)) if self.runs(job, rank)]
 
-    def signalled(self, job: str, ran: list[int]) -> None:
-        """A client was told that SIGKILL reached every node: what ran before it asked must be dead."""
+    def signalled(self, epoch: int, job: str, ran: list[int]) -> None:
+        """A client was told by the head of this epoch that SIGKILL reached every node: what ran before must be dead."""
         for rank in ran:
-            if not self._given_up(job, rank) and self.runs(job, rank):
+            if not self._given_up(epoch, job, rank) and self.runs(job, rank):
                 self.world.violated("ExitOnce", f"SIGKILL is said to have reached all of {job}; r{rank} runs on")
 
-    def _given_up(self, job: str, rank: int) -> bool:
-        machine = self.cluster.head.machine
+    def _serving(self, epoch: int) -> HeadMachine | None:
+        """Return the head of an epoch, if it is there."""
+        return next((head.machine for head in self.cluster.heads if head.epoch == epoch), None)
+
+    def _given_up(self, epoch: int, job: str, rank: int) -> bool:
+        machine = self._serving(epoch)
         known = machine.jobs.jobs.get(job) if machine is not None else None
         return known is None or isinstance(known.ends.get(rank), LostRank)
 
     def collected(self, job: str) -> None:
         """A client has every status and every byte."""
         self.truth.jobs[job].released = True
-
-    def attach_refused(self, ask: c.AttachJob, error: c.Error) -> bool:
-        """A client may not attach; return True if it shall try again."""
-        job = ask.job
-        known = self.truth.jobs[job]
-        if error.code == "attended":
-            return True
-        if error.code not in ("no-such-job", "collected"):
-            self.world.violated("OneAnswer", f"attaching to {job} is refused: {error.code} {error.message}")
-        hosts = [host for host in self.cluster.hosts if host.node not in self.cluster.removed]
-        holders = [host.node for host in hosts if host.space and job in host.space.machine.jobs]
-        if error.code == "no-such-job" and holders and not self._forgotten(job):
-            if self.cluster.calm or any(self._should_be_known(holder) for holder in holders):
-                self.world.violated("NoLostJob", f"the head does not know {job}, which nodes {holders} hold")
-            return True
-        unknown = error.code == "no-such-job" and known.acknowledged and not known.released
-        if unknown and self._must_exist(known):
-            self.world.violated("NoLostJob", f"{job} was acknowledged, and nobody knows it: {error.message}")
-        if ask.resume and not known.released and self._could_go_on(job):
-            self.world.violated("NoLostJob", f"its client may not go on with {job}: {error.code} {error.message}")
-        known.released = True
-        return False
-
-    def _should_be_known(self, holder: int) -> bool:
-        """Say whether the head has heard what this node holds, or must still wait for it."""
-        machine = self.cluster.head.machine
-        if machine is None:
-            return False
-        record = machine.members.records[holder]
-        if record.node in machine.members.silent:
-            return not machine.settling._passed(machine.config.adoption_grace_ms)
-        return record.link is not None
-
-    def _forgotten(self, job: str) -> bool:
-        """Say whether the head has let go of this job to keep its list short."""
-        machine = self.cluster.head.machine
-        return machine is not None and (m.job_order(job)[0] == machine.config.epoch or job in machine.jobs.releases)
-
-    def _must_exist(self, known: JobTruth) -> bool:
-        """Say whether a job that was acknowledged cannot be gone: none of its nodes has died since its launch."""
-        if self.cluster.settings.max_finished_jobs <= len(self.truth.jobs):
-            return False
-        spaces = self._spaces()
-        return all(spaces.get(node) == incarnation for node, incarnation in known.incarnations.items())
-
-    def _could_go_on(self, job: str) -> bool:
-        """Say whether anything of the job must be left: a rank was started, and its node has not died since."""
-        if self.cluster.settings.max_finished_jobs <= len(self.truth.jobs):
-            return False
-        spaces = self._spaces()
-        ranks = [self.truth.ranks.get((job, rank)) for rank in range(len(self.truth.jobs[job].nodes))]
-        return any(rank is not None and spaces.get(rank.node) == rank.incarnation for rank in ranks)
-
-    def _spaces(self) -> dict[int, int]:
-        """Return the incarnations of the nodes that belong to the cluster and live."""
-        removed = self.cluster.removed
-        hosts = [host for host in self.cluster.hosts if host.space is not None and host.node not in removed]
-        return {host.node: host.space.incarnation for host in hosts if host.space is not None}
 
     # ------------------------------------------------------------------ bounds, now and then
 

@@ -264,7 +264,7 @@ class Client:
         elif isinstance(message, c.Signalled):
             job, ran = self._killed.pop(message.request, ("", []))
             if not message.missing:
-                self.cluster.checks.signalled(job, ran)
+                self.cluster.checks.signalled(self._epoch, job, ran)
         elif isinstance(asked, (c.Spawn, c.AttachJob)):
             self._refused(asked, message)
 
@@ -272,7 +272,8 @@ class Client:
         if self._may_hand_over(asked, error) and self._receipted is not None:
             self._hand_over(self._receipted)
             return
-        if isinstance(asked, c.AttachJob) and self.cluster.checks.attach_refused(asked, error):
+        number = self.end.other.number if self.end is not None else 0
+        if isinstance(asked, c.AttachJob) and self.cluster.checks.denials.heard(number, asked, error):
             # A former reader may not be noticed to be gone, or the nodes may still be on their way to a new head.
             self.world.after(500_000, self._attach_again, asked.job)
             return

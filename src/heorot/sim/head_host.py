@@ -385,8 +385,8 @@ class HeadHost:
                 if end is not None:
                     network.send(end, m.encode(item.message), item.bulk)
             elif isinstance(item, ToClient):
-                if isinstance(item.message, c.Spawned) and self.machine is not None:
-                    self.cluster.checks.acknowledges(self.machine, item.message.job)
+                if self.machine is not None:
+                    self.cluster.checks.answers(self.machine, item.client, item.message)
                 end = self.clients.get(item.client)
                 if end is not None:
                     network.send(end, m.encode(item.message))

@@ -1,0 +1,102 @@
+"""What the simulator's checks take for true and for false, where a run of chance seldom comes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from heorot.sim.client import Client, Plan
+from heorot.sim.cluster import Cluster
+from heorot.sim.head_host import HeadHost
+from heorot.sim.settings import Settings
+from heorot.sim.store import NAME
+from heorot.sim.world import Violation
+
+STEP_US = 10_000
+DEADLINE_US = 60_000_000
+WALL_US = 20_000_000
+
+
+def run_until(cluster: Cluster, is_so: Callable[[], object]) -> None:
+    """Let time pass until something is so."""
+    world = cluster.world
+    deadline_us = world.now_us + DEADLINE_US
+    while not is_so():
+        world.run_until(world.now_us + STEP_US, lambda: None)
+        assert world.now_us < deadline_us
+
+
+def calm_cluster() -> Cluster:
+    """Return a whole cluster of three nodes and two heads, in which nothing breaks by itself."""
+    cluster = Cluster(1, Settings(nodes=3, heads=2, faults=0, disk_full_rate=0.0, drift_ppm=0))
+    for head in cluster.heads:
+        cluster.world.after(0, head.boot)
+    for host in cluster.hosts:
+        cluster.world.after(0, host.start_space)
+    run_until(cluster, lambda: leads(cluster.head) == 3)
+    return cluster
+
+
+def leads(head: HeadHost) -> int:
+    """Return how many nodes are up for this head."""
+    return len(head.machine.members.up) if head.machine is not None else 0
+
+
+def user(cluster: Cluster, home: HeadHost, plan: Plan | None) -> Client:
+    """Return a user on this host, who begins at once if there is a plan."""
+    client = cluster.add_client(plan)
+    client.home = home
+    if plan is not None:
+        client.begin()
+    return client
+
+
+def deposed(cluster: Cluster) -> tuple[HeadHost, HeadHost]:
+    """Return a head that was deposed and cannot hear of it, and the one that leads, with all nodes."""
+    former = cluster.head
+    leader = next(head for head in cluster.heads if head is not former)
+    for other in (NAME, leader.name, *(host.name for host in cluster.hosts)):
+        cluster.network.block(former.name, other, WALL_US)
+        cluster.network.block(other, former.name, WALL_US)
+    run_until(cluster, lambda: cluster.head is leader and leads(leader) == 3)
+    return former, leader
+
+
+def sleeping_job(cluster: Cluster, home: HeadHost) -> str:
+    """Launch a detached job that does not end by itself; return its id when it runs everywhere."""
+    launching = user(cluster, home, Plan("", "up", [b"sleeper", b"2", b"10"], True, None))
+    run_until(cluster, lambda: launching.job and len(cluster.checks.running(launching.job)) == len(cluster.hosts))
+    return launching.job
+
+
+def reader(cluster: Cluster, home: HeadHost, job: str) -> Client:
+    """Let a user on this host attach to a job."""
+    asking = user(cluster, home, None)
+    assert asking.connect()
+    asking.attach(job)
+    return asking
+
+
+def test_a_job_of_a_newer_head_is_none_that_a_deposed_one_has_lost() -> None:
+    cluster = calm_cluster()
+    former, leader = deposed(cluster)
+    asking = reader(cluster, former, sleeping_job(cluster, leader))
+    # The former one knows of no such job; when it is told that it leads no more, its client goes to the one that does.
+    run_until(cluster, lambda: asking.reading is not None)
+    assert any(asking.name in line and "no-such-job" in line for line in cluster.world.story())
+    assert cluster.head is leader
+
+
+@pytest.mark.parametrize("loser", [0, 1])
+def test_a_job_that_a_head_has_lost_is_missed_whichever_head_it_is(loser: int) -> None:
+    cluster = calm_cluster()
+    job = sleeping_job(cluster, cluster.head)
+    head = deposed(cluster)[loser]
+    machine = head.machine
+    assert machine is not None
+    run_until(cluster, lambda: job in machine.jobs.jobs)
+    del machine.jobs.jobs[job]
+    asking = reader(cluster, head, job)
+    with pytest.raises(Violation, match=f"NoLostJob .*{job}"):
+        run_until(cluster, lambda: asking.reading is not None)
