@@ -176,6 +176,25 @@ def test_without_a_store_launches_go_on_where_nodes_listen_and_are_refused_elsew
     assert (type(error), error.code) == (c.Error, "in-doubt")
 
 
+def test_what_the_keeper_says_of_a_store_that_stays_away_does_not_renew_the_doubt() -> None:
+    head = woken()
+    launch(head)
+    for problem in ("timeout", "refused") * (GRACE_MS // 2_000):
+        head.give(HeadsKnown(TWO, "etcd", False, 0, 3_000, problem))
+        head.wait(1_000, "settle")
+    head.wait(1_000, "settle")
+    assert head.told()[-1].code == "in-doubt"
+
+
+def test_the_log_says_once_that_no_node_is_given_up_whatever_the_keeper_says_of_the_store() -> None:
+    head = woken()
+    head.close(0)
+    for problem in ("timeout", "refused"):
+        head.give(HeadsKnown(TWO, "etcd", False, 0, 3_000, problem))
+        head.wait(GRACE_MS, "grace:0")
+    assert len([item for item in head.sent if isinstance(item, Log) and "successor" in item.text]) == 1
+
+
 def test_a_node_has_all_its_grace_again_when_the_head_has_slept() -> None:
     head = running(None)
     head.now += 60_000

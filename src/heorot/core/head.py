@@ -376,7 +376,7 @@ class HeadMachine:
 
     def _heads_known(self, event: HeadsKnown) -> None:
         self.context.tenure.heard(event, self.context.now_ms)
-        self._doubt_was_told = False
+        self._doubt_was_told = self._doubt_was_told and not self.context.tenure.is_certain(self.context.now_ms)
         self.listed.heard(event)
         self.rivals.know(event.listed)
 

@@ -34,10 +34,12 @@ class Tenure:
         """The keeper has spoken."""
         if not self.is_certain(now_ms):
             self._certain_since_ms = now_ms
-        self._doubted_since_ms = None
         self.known = event
         # One that is listed may begin at any moment, whether it was seen or not.
         self._alone = self._alone and len(event.heads) <= 1 and len(event.listed) <= 1
+        if self.is_certain(now_ms):
+            # Else the keeper has said no more than how the store cannot be reached.
+            self._doubted_since_ms = None
 
     def is_certain(self, now_ms: int) -> bool:
         """Say whether nobody else can lead at this moment."""
