@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from heorot.core import client_messages as c
 from heorot.core import messages as m
 from heorot.core.machine import CloseLink, HeadsKnown, Log, Received, Send, TimerFired
@@ -193,6 +195,29 @@ def test_the_log_says_once_that_no_node_is_given_up_whatever_the_keeper_says_of_
         head.give(HeadsKnown(TWO, "etcd", False, 0, 3_000, problem))
         head.wait(GRACE_MS, "grace:0")
     assert len([item for item in head.sent if isinstance(item, Log) and "successor" in item.text]) == 1
+
+
+@pytest.mark.parametrize(
+    "ask", [c.AttachJob(1, "2.1", False), c.AttachJob(1, "2.1", False, True, []), c.Wait(1, "2.1"), c.ShowJob(1, "2.1")]
+)
+def test_a_head_in_doubt_does_not_deny_the_job_of_a_newer_one(ask: c.ClientMessage) -> None:
+    head = woken()
+    head.ask(ask)
+    head.wait(GRACE_MS - 1, "settle")
+    assert head.kinds() == [c.Notice]
+    head.wait(1, "settle")
+    _, error = head.told()
+    assert (type(error), error.code) == (c.Error, "in-doubt")
+    assert "job 2.1 is of a newer head" in error.message
+
+
+def test_a_head_that_is_certain_to_lead_denies_the_job_of_a_newer_one() -> None:
+    head = woken()
+    head.ask(c.AttachJob(1, "2.1", False))
+    told(head, 60_000)
+    head.wait(100, "settle")
+    (error,) = head.told()
+    assert (type(error), error.code) == (c.Error, "no-such-job")
 
 
 def test_a_node_has_all_its_grace_again_when_the_head_has_slept() -> None:

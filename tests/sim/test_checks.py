@@ -82,9 +82,9 @@ def test_a_job_of_a_newer_head_is_none_that_a_deposed_one_has_lost() -> None:
     cluster = calm_cluster()
     former, leader = deposed(cluster)
     asking = reader(cluster, former, sleeping_job(cluster, leader))
-    # The former one knows of no such job; when it is told that it leads no more, its client goes to the one that does.
+    # The former one cannot know of it; when it is told that it leads no more, its client goes to the one that does.
     run_until(cluster, lambda: asking.reading is not None)
-    assert any(asking.name in line and "no-such-job" in line for line in cluster.world.story())
+    assert any(asking.name in line and "in-doubt" in line for line in cluster.world.story())
     assert cluster.head is leader
 
 

@@ -103,7 +103,7 @@ class HeadClients:
         except RequestError as error:
             if self.settling.premature(message, error):
                 return error
-            self._refuse(caller, message, self.settling.explained(error))
+            self._refuse(caller, message, self.settling.explained(message, error))
         return None
 
     def _attempt(self, caller: Caller, message: c.ClientMessage) -> RequestError | None:

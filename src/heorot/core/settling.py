@@ -122,7 +122,7 @@ class Settling:
         """Say whether this refusal could turn out to be wrong in a moment."""
         config, adoptions = self._context.config, self._jobs.adoptions
         if error.code == IN_DOUBT:
-            return self._context.tenure.doubt_ms(self._context.now_ms) < config.node_grace_ms
+            return self._doubt_is_young
         if error.code == LAUNCH_UNKNOWN:
             return not self.complete and (not self.given_up or adoptions.fresh(config.node_grace_ms))
         if error.code == "node-down":
@@ -132,12 +132,25 @@ class Settling:
             return self._may_exist(message)
         return error.code in (UNSETTLED, "no-nodes") and not self.settled
 
+    @property
+    def _doubt_is_young(self) -> bool:
+        """Whether a doubt who leads may be over in a moment, or is over already."""
+        context = self._context
+        return context.tenure.doubt_ms(context.now_ms) < context.config.node_grace_ms
+
+    def _is_of_successor(self, job: str) -> bool:
+        """Say whether a job may be one of a newer head, of which this one has not heard."""
+        context = self._context
+        return m.job_order(job)[0] > context.config.epoch and not context.tenure.is_certain(context.now_ms)
+
     def _may_exist(self, message: c.ClientMessage) -> bool:
         """Say whether a job that is not known may be one of another head, which some node still holds."""
         job = getattr(message, "job", None)
         adoptions = self._jobs.adoptions
         if not job or self._jobs.has_given(job):
             return False
+        if self._is_of_successor(job) and self._doubt_is_young:
+            return True
         if job not in adoptions.waiting and not self.silent and not adoptions.refused and not self._knows_no_node:
             return False
         # Whoever goes on with a job of this very epoch has it from a head that was there before the epochs were lost.
@@ -226,10 +239,16 @@ class Settling:
         if unknown:
             self._context.to_client(caller.client, c.Notice(request, unheard(unknown), unknown.ranges()))
 
-    def explained(self, error: RequestError) -> RequestError:
-        """Return a refusal with the nodes that might know better, if there are any."""
-        silent = self.silent
-        if error.code not in (NO_SUCH_JOB, OLD_RECEIPT) or not silent:
+    def explained(self, message: c.ClientMessage, error: RequestError) -> RequestError:
+        """Return a refusal with who might know better, if there is anybody."""
+        silent, job = self.silent, getattr(message, "job", None)
+        if error.code not in (NO_SUCH_JOB, OLD_RECEIPT):
+            return error
+        if job and self._is_of_successor(job):
+            return RequestError(
+                IN_DOUBT, f"job {job} is of a newer head than this one: ask on the host of another head"
+            )
+        if not silent:
             return error
         return RequestError(error.code, f"{error.message}; {unheard(silent)} and may hold it")
 

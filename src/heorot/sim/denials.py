@@ -37,6 +37,8 @@ class Denials:
     def refused(self, machine: HeadMachine, client: int, error: c.Error) -> None:
         """NoLostJob: no head says that a job does not exist which nodes hold, unless it cannot have heard of it."""
         job = self._asked.pop((client, error.request), "")
+        if job and error.code == "in-doubt" and m.job_order(job)[0] <= machine.config.epoch:
+            self._world.violated("OneAnswer", f"{machine.config.name} must know whether there is a job {job}")
         if not job or error.code != "no-such-job":
             return
         hosts = [host for host in self._cluster.hosts if host.node not in self._cluster.removed]
@@ -52,7 +54,7 @@ class Denials:
         """A client of a head may not attach; return True if it shall try again."""
         job = ask.job
         known = self._truth.jobs[job]
-        if error.code == "attended":
+        if error.code in ("attended", "in-doubt"):
             return True
         if error.code not in ("no-such-job", "collected"):
             self._world.violated("OneAnswer", f"attaching to {job} is refused: {error.code} {error.message}")
