@@ -140,6 +140,6 @@ def test_nothing_is_left_when_the_warden_is_killed(own: Cluster) -> None:
     # The keeper's parent, which forks and restarts all daemons of an embedded cluster.
     kill_hard(parent(parent(own.head_pid())))
     own.down()
-    assert not [pid for pid in daemons if is_alive(pid)]
-    assert not host_pids(marker)
+    await_that(lambda: not [pid for pid in daemons if is_alive(pid)], "the end of all daemons")
+    await_that(lambda: not host_pids(marker), "the end of all jobs")
     assert not own.directory.exists()

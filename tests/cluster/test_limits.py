@@ -151,7 +151,8 @@ def test_a_full_disk_at_the_start_is_said_and_nothing_is_left_but_the_logs(tmp_p
         result = Cluster(small / "cluster").run("heorot", "up", "--nodes", "8")
         assert result.returncode == 125
         assert b"No space left" in result.stderr
-        assert os.listdir(small / "cluster") == [FAILED_START]
+        # No log, and then no directory, if there was no room for a word in any.
+        assert not (small / "cluster").exists() or os.listdir(small / "cluster") == [FAILED_START]
     finally:
         subprocess.run(["umount", str(small)], check=True)
 

@@ -105,21 +105,13 @@ def _between(
     options: dict[str, bool],
 ) -> Copied:
     """Copy from nodes to nodes, by way of a directory here."""
-    import _signal  # type: ignore[import-not-found]  # signal wraps these in enums: 3 ms
-    from tempfile import TemporaryDirectory
-
     from heorot.copying_put import name_of
 
-    for number in (_signal.SIGTERM, _signal.SIGHUP):
-        if _signal.getsignal(number) != _signal.SIG_IGN:
-            # Or the directory would be left.
-            _signal.signal(number, _end)
     went: Copied | None = None
     several = len(paths) > 1
     for group in _apart(paths):
         contents = len(group) == 1 and not name_of(group[0])
-        with TemporaryDirectory(prefix="bpcp.") as name:
-            folder = os.fsencode(name)
+        with _DirectoryBetween() as folder:
             came = cluster.copy_from(
                 nodes, group, os.path.join(folder, b"contents") if contents else folder, progress=show, **options
             )
@@ -136,6 +128,35 @@ def _between(
             went = _joined(went, more)
     assert went is not None
     return went
+
+
+class _DirectoryBetween:
+    """A directory for what is on its way; a signal that ends us does not leave it behind."""
+
+    def __enter__(self) -> bytes:
+        import _signal  # type: ignore[import-not-found]  # signal wraps these in enums: 3 ms
+        from tempfile import mkdtemp
+
+        self._signals = [n for n in (_signal.SIGTERM, _signal.SIGHUP) if _signal.getsignal(n) != _signal.SIG_IGN]
+        for number in self._signals:
+            _signal.signal(number, _end)
+        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, self._signals)
+        self._path = mkdtemp(prefix="bpcp.")
+        try:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        except BaseException:
+            self.__exit__()
+            raise
+        return os.fsencode(self._path)
+
+    def __exit__(self, *raised: object) -> None:
+        import _signal
+        from shutil import rmtree
+
+        # What removes it is not broken off.
+        for number in self._signals:
+            _signal.signal(number, _signal.SIG_IGN)
+        rmtree(self._path, ignore_errors=True)
 
 
 def _apart(paths: Sequence[bytes]) -> list[list[bytes]]:

@@ -101,7 +101,7 @@ FOCUS: dict[str, dict[str, Any]] = {
     "head-asks-no-child-for-programs": _STAGED,
     "head-leaves-nodes-out-unsaid": _DOZE,
     "head-denies-early": _DOZE,
-    "head-drops-adoptions": _DOZE,
+    "head-drops-adoptions": {**_DOZE, "detached_rate": 0.8},
     "head-gives-no-receipts": _RUSH,
     "head-knows-what-was-up": {**_DOZE, "node_grace_ms": 5_000},
     "head-acknowledges-detached-launches-at-once": {
