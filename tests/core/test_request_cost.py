@@ -11,6 +11,7 @@ import pytest
 
 from heorot.core import client_messages as c
 from heorot.core import messages as m
+from heorot.core.nodeset import NodeSet
 from tests.core.rigs import HeadRig
 from tests.core.test_head_quotas import enter
 
@@ -46,6 +47,24 @@ def calls_of(act: Callable[[], Any]) -> int:
         act()
     finally:
         sys.setprofile(None)
+    return count
+
+
+def steps_of(act: Callable[[], Any]) -> int:
+    """Return how many instructions the interpreter takes for `act`."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(None)
     return count
 
 
@@ -118,3 +137,29 @@ def test_what_nodes_say_to_a_client_that_leaves_is_not_counted_any_more() -> Non
     assert sorted(head.machine.requests._rows_bytes.held) == [1]
     head.leave(2)
     assert head.machine.requests._rows_bytes.held == {}
+
+
+def test_what_is_launched_just_now_costs_a_step_for_each_job_under_way_and_none_for_its_ranks() -> None:
+    head = HeadRig(NODES)
+    for node in range(NODES):
+        head.attach(node)
+    head.client()
+    jobs = head.machine.jobs
+
+    def steps(nodes: str) -> int:
+        job = head.spawn(nodes)
+        head.report(5, job, [5, 100])
+        assert jobs.launching() == NodeSet.of(range(NODES - 1 if nodes == "n[0-5]" else NODES))
+        taken = steps_of(jobs.launching)
+        head.ask(c.ClientRelease(job))
+        for node in range(NODES):
+            ranks = range(node, len(jobs.jobs[job].nodes), NODES)
+            head.report(node, job, [], [value for rank in ranks for value in (rank, 0, 0, 0)])
+        assert jobs.launching() == NodeSet()
+        return taken
+
+    few = steps("n[0-5]")
+    assert steps(",".join(["n[0-5]"] * 500)) == few
+    for _ in range(100):
+        steps("n[0-5]")
+    assert steps("n[0-5]") == few

@@ -13,6 +13,7 @@ and never back: what arrives twice, or late, changes nothing.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -113,6 +114,10 @@ class Job:
     """What its command and environment take."""
     node_set: NodeSet = field(default_factory=NodeSet)
     one_rank_a_node: bool = True
+    pending_mask: int = field(init=False, default=0)
+    """The nodes with ranks of which nothing was heard yet."""
+    _pending_on: dict[int, int] = field(init=False, default_factory=dict)
+    """By node, how many such ranks it has, if nodes have several."""
     awaited_until_ms: int = 0
     """Its client, which has lost its head or its way, may come back until then."""
     adopted: bool = False
@@ -134,6 +139,9 @@ class Job:
         # Plain numbers: a list would point to as many objects, and a large launch finds none of them in the cache.
         self.nodes = array("i", self.nodes)
         self.one_rank_a_node = len(self.node_set) == len(self.nodes)
+        self.pending_mask = self.node_set.mask
+        if not self.one_rank_a_node:
+            self._pending_on = Counter(self.nodes)
 
     @property
     def id(self) -> str:
@@ -187,6 +195,15 @@ class Job:
         """Say whether this rank exists and lives on this node."""
         return 0 <= rank < len(self.nodes) and self.nodes[rank] == node
 
+    def _heard_from(self, nodes: Sequence[int]) -> None:
+        """One rank more of each of these nodes, for each time that it is named, is pending no longer."""
+        if not self.one_rank_a_node:
+            pending_on = self._pending_on
+            for node in nodes:
+                pending_on[node] -= 1
+            nodes = [node for node in nodes if not pending_on[node]]
+        self.pending_mask &= ~NodeSet.of(nodes).mask
+
     def start(self, rank: int, pid: int) -> bool:
         """Note that a rank runs; return False if that is no news."""
         if self.states[rank] != PENDING:
@@ -194,6 +211,7 @@ class Job:
         self.states[rank] = RUNNING
         self.pids[rank] = pid
         self.running += 1
+        self._heard_from(self.nodes[rank : rank + 1])
         return True
 
     def start_run(self, first: int, pids: list[int]) -> bool:
@@ -204,6 +222,7 @@ class Job:
         self.states[first:end] = bytes([RUNNING]) * len(pids)
         self.pids[first:end] = pids
         self.running += len(pids)
+        self._heard_from(self.nodes[first:end])
         return True
 
     def end_run(self, first: int, count: int, end: Ended) -> bool:
@@ -225,6 +244,7 @@ class Job:
             states[rank] = RUNNING
             self.pids[rank] = pid
         self.running += len(ranks)
+        self._heard_from([self.nodes[rank] for rank in ranks])
         return True
 
     def end_all(self, ranks: list[int], exited: list[int]) -> bool:
@@ -252,6 +272,8 @@ class Job:
             return False
         if self.states[rank] == RUNNING:
             self.running -= 1
+        else:
+            self._heard_from(self.nodes[rank : rank + 1])
         self.states[rank] = OVER
         self.over += 1
         self.ends[rank] = end
@@ -286,12 +308,6 @@ class Job:
     def lacks_starts(self) -> bool:
         """Whether there are ranks of which it is not known that they were started, or never will be."""
         return self.running + self.over < len(self.nodes)
-
-    def pending_nodes(self) -> list[int]:
-        """Return the node of each rank of which nothing was heard yet."""
-        if self.running + self.over == len(self.nodes):
-            return []
-        return [node for node, state in zip(self.nodes, self.states, strict=True) if state == PENDING]
 
     def live_nodes(self) -> NodeSet:
         """Return the nodes that have ranks which are not over."""

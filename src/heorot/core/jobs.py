@@ -44,6 +44,8 @@ class Jobs:
         self.jobs: dict[str, Job] = {}
         self.clients: dict[int, set[str]] = {}
         """The unfinished or unreleased jobs that each client attends."""
+        self._launching: dict[str, Job] = {}
+        """Those of which ranks may be pending: that came since it was looked last, or of which there were some then."""
         self.launch_bytes = Ledger[int]()
         """How much the launches of each user's jobs take, commands and environments above all."""
         self._unreleased = 0
@@ -209,6 +211,7 @@ class Jobs:
 
     def _weigh(self, job: Job, size_bytes: int) -> None:
         """Count what a job's launch takes, until it is released."""
+        self._launching[job.id] = job
         self._unreleased += 1
         job.launch_bytes = size_bytes
         self.launch_bytes.add(job.ticket.uid, size_bytes)
@@ -249,7 +252,12 @@ class Jobs:
 
     def launching(self) -> NodeSet:
         """Return the nodes with ranks of which nothing was heard yet."""
-        return NodeSet.of(node for job in self.jobs.values() for node in job.pending_nodes())
+        for job in [job for job in self._launching.values() if not job.pending_mask]:
+            del self._launching[job.id]
+        mask = 0
+        for job in self._launching.values():
+            mask |= job.pending_mask
+        return NodeSet(mask)
 
     # ------------------------------------------------------------------ news from nodes
 
@@ -429,6 +437,7 @@ class Jobs:
         if job.released:
             return
         job.released = True
+        self._launching.pop(job.id, None)
         self._unreleased -= 1
         self.launch_bytes.add(job.ticket.uid, -job.launch_bytes)
         job.unread.clear()

@@ -231,7 +231,7 @@ class Checks:
         """A head acknowledges a launch: note who has the program of a detached one beside it."""
         job, known = machine.jobs.jobs.get(job_id), self.truth.jobs[job_id]
         # One whose nodes were lost may be over, and have made room for others, before this is said.
-        if job is not None and job.detached and job.ticket.image and job.pending_nodes():
+        if job is not None and job.detached and job.ticket.image and job.lacks_starts:
             known.keepers = self._having(machine, job.ticket.image)
 
     def _having(self, machine: HeadMachine, image: bytes) -> list[int]:
@@ -249,7 +249,7 @@ class Checks:
             return
         for job in machine.jobs.jobs.values():
             known = self.truth.jobs[job.id]
-            if job.ticket.image != message.image or known.keepers is None or known.unwanted or not job.pending_nodes():
+            if job.ticket.image != message.image or known.keepers is None or known.unwanted or not job.lacks_starts:
                 continue
             having = [node for node in self._having(machine, message.image) if node in known.keepers]
             if having or not known.keepers:
