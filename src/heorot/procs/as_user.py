@@ -46,7 +46,8 @@ def identity_of(ticket: Ticket) -> Identity:
     ValueError
         If these are no ids.
     """
-    if not all(0 <= number <= _MAX_ID for number in (ticket.uid, ticket.gid, *ticket.groups)):
+    numbers = (ticket.uid, ticket.gid, *ticket.groups)
+    if min(numbers) < 0 or max(numbers) > _MAX_ID:
         raise ValueError("a user, group or groups that nobody can have")
     return Identity(ticket.uid, ticket.gid, tuple(ticket.groups))
 

@@ -23,8 +23,10 @@ import select
 import signal
 import struct
 from array import array
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
-from heorot.procs.patience import Patience
+from heorot.procs.patience import FREE_MS, Patience
 
 CALL_WORDS = 8
 """Of one call in the table: number, five arguments, whether it may fail, its result. Then comes the next."""
@@ -41,7 +43,10 @@ _CLONE_CHILD_CLEARTID = 0x00200000
 _STACK_BYTES = 16 * 1024
 _UNKNOWN = -(1 << 62)
 """Stands as the result of a call that was not carried out."""
-_ZEROS = tuple((0,) * (5 - given) for given in range(6))
+_CALL = struct.Struct(f"{CALL_WORDS}q")
+_FREE = array("q", (0, FREE_MS * 1_000_000))
+"""As a timespec, of seconds and nanoseconds: so long every child is waited for, and nobody keeps account of it."""
+Waiting = Callable[[], AbstractContextManager[Patience]]
 
 _MACHINE = os.uname().machine
 _NUMBERS = {
@@ -133,29 +138,26 @@ class Calls:
 
     def __init__(self) -> None:
         self.words = array("q")
-        self._kept: list[object] = []
+        self._kept: list[array[int]] = []
+        """Arrays have an address as they are. ctypes would make a type for each length, anew for each start."""
 
     def __len__(self) -> int:
         return len(self.words) // CALL_WORDS
 
-    def add(self, name: str, *arguments: int, may_fail: bool = False) -> int:
-        """Append a call, and return its place."""
+    def add(
+        self, name: str, a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0, *, may_fail: bool = False
+    ) -> int:
+        """Append a call with these arguments, and return its place."""
         words = self.words
-        place = len(words) // CALL_WORDS
-        words.extend((NUMBER[name], *arguments, *_ZEROS[len(arguments)], may_fail, _UNKNOWN))
-        return place
+        words.frombytes(_CALL.pack(NUMBER[name], a, b, c, d, e, may_fail, _UNKNOWN))
+        return len(words) // CALL_WORDS - 1
 
     def add_execve(self, paths: list[bytes], arguments: int, environment: int) -> int:
         """Append the execution of the first of these programs that can be; return the place of the first trial."""
         place = len(self)
-        number = NUMBER["execve"]
-        for path in addresses(self.strings(paths)):
-            self.words.extend((number, path, arguments, environment, 0, 0, True, _UNKNOWN))
+        for path in paths:
+            self.add("execve", self.text(path), arguments, environment, may_fail=True)
         return place
-
-    def set(self, place: int, argument: int) -> None:
-        """Change the first argument of a call."""
-        self.words[place * CALL_WORDS + 1] = argument
 
     def may_fail(self, place: int) -> bool:
         """Say whether the next call is carried out even if this one fails."""
@@ -165,26 +167,24 @@ class Calls:
         """Return the address of a string, which has no zero byte in it."""
         if b"\0" in value:
             raise ValueError("a zero byte in a path")
-        return self.buffer(value)
+        return self.keep(array("b", value + b"\0"))
 
-    def buffer(self, value: bytes) -> int:
-        """Return the address of these bytes, and one zero byte behind them."""
-        held = ctypes.create_string_buffer(value)
+    def keep(self, held: array[int]) -> int:
+        """Return the address of what is in an array, whose length may not change any more."""
         self._kept.append(held)
-        return ctypes.addressof(held)
+        return held.buffer_info()[0]
 
-    def strings(self, values: list[bytes]) -> ctypes.Array[ctypes.c_char_p]:
-        """Return an array of strings that ends with a null pointer, as execve(2) wants it."""
-        if b"\0" in b"".join(values):
+    def strings(self, values: list[bytes], *others: int) -> int:
+        """Return the address of pointers to these strings, and to those at other addresses, as execve(2) wants them."""
+        text = b"\0".join((*values, b""))
+        if text.count(0) != len(values):
             raise ValueError("a zero byte in an argument, in the environment or in a path")
-        held = (ctypes.c_char_p * (len(values) + 1))(*values, None)
-        self._kept.append(held)
-        return held
-
-
-def addresses(strings: ctypes.Array[ctypes.c_char_p]) -> list[int]:
-    """Return where the strings of such an array are."""
-    return memoryview(strings).cast("B").cast("L").tolist()[:-1]
+        at = self.keep(array("b", text))
+        pointers: list[int] = []
+        for value in values:
+            pointers.append(at)
+            at += len(value) + 1
+        return self.keep(array("q", (*pointers, *others, 0)))
 
 
 class Runner:
@@ -217,25 +217,28 @@ class Runner:
         self._word = word = ctypes.c_int()
         flags = _CLONE_VM | _CLONE_CHILD_CLEARTID | signal.SIGCHLD
         self._clone = (self._code, address + size + _STACK_BYTES, flags, address, None, None, ctypes.addressof(word))
-        self._patience = patience = ctypes.create_string_buffer(16)
+        self._slice = array("q", (0, 0))
         # The kernel wakes us without FUTEX_PRIVATE_FLAG.
         number, operation, value = ctypes.c_long(NUMBER["futex"]), ctypes.c_long(_FUTEX_WAIT), ctypes.c_long(1)
-        self._await = (number, ctypes.byref(word), operation, value, patience, None, None)
+        begin = number, ctypes.byref(word), operation, value
+        self._await_free = (*begin, ctypes.c_void_p(_FREE.buffer_info()[0]), None, None)
+        self._await_slice = (*begin, ctypes.c_void_p(self._slice.buffer_info()[0]), None, None)
 
     @property
     def copies(self) -> bool:
         """Whether a child is a copy of this process."""
         return self._code is None
 
-    def run(self, calls: Calls, patience: Patience, share: int = 0) -> int:
+    def run(self, calls: Calls, waiting: Waiting, share: int = 0) -> int:
         """Have a child carry these calls out, and wait until it has executed a program or ended.
 
         No handler of a signal runs meanwhile, here or there. The caller reaps the child.
 
         Parameters
         ----------
-        patience:
-            After this the child is `late`, and nobody may touch `calls` any more; with CLONE_FILES it is killed.
+        waiting:
+            Called if it takes long: what it says is how long the child is waited for. After this the child is `late`,
+            and nobody may touch `calls` any more; with CLONE_FILES it is killed.
         share:
             CLONE_FILES: descriptors that the child opens are ours.
 
@@ -249,14 +252,15 @@ class Runner:
         ChildError
             If no child could be made, or it had to be killed.
         """
-        if len(calls) > MAX_CALLS:
+        words = calls.words
+        if len(words) > MAX_CALLS * CALL_WORDS:
             raise ChildError(errno.E2BIG, f"{len(calls)} steps, and at most {MAX_CALLS} are possible")
         self.late = False
         self._used = self._table
-        self._table[: len(calls.words)] = memoryview(calls.words)
+        self._table[: len(words)] = memoryview(words)
         _syscall(*self._block_signals)
         try:
-            return self._copy(patience, share) if self._code is None else self._start(calls, patience, share)
+            return self._copy(waiting, share) if self._code is None else self._start(calls, waiting, share)
         finally:
             _syscall(*self._unblock_signals)
 
@@ -268,16 +272,27 @@ class Runner:
         results = self._used[CALL_WORDS - 1 : count * CALL_WORDS : CALL_WORDS].tolist()
         return results[: results.index(_UNKNOWN)] if _UNKNOWN in results else results
 
+    def has_executed(self, place: int) -> bool:
+        """Say whether the call at this place has executed a program, and the one before it was carried out."""
+        at = place * CALL_WORDS - 1
+        return self._used[at] == 0 and self._used[at + CALL_WORDS] == _UNKNOWN
+
     # ------------------------------------------------------------------ in our own memory
 
-    def _start(self, calls: Calls, patience: Patience, share: int) -> int:
+    def _start(self, calls: Calls, waiting: Waiting, share: int) -> int:
         self._word.value = 1
         code, stack, flags, *others = self._clone
         pid = int(_clone(code, stack, flags | share, *others))
         if pid < 0:
             raise _error(ctypes.get_errno())
-        if self._left_memory(pid, patience):
+        _syscall(*self._await_free)
+        if not self._word.value:
             return pid
+        with waiting() as patience:
+            patience.next_ms()  # of which the first is over
+            patience.passed(pid)
+            if self._left_memory(pid, patience):
+                return pid
         self._lent = [lent for lent in self._lent if lent[0].value]
         if share or len(self._lent) >= MAX_LATE:
             os.kill(pid, signal.SIGKILL)
@@ -298,14 +313,14 @@ class Runner:
             next_ms = patience.next_ms()
             if not next_ms:
                 return not word.value
-            struct.pack_into("2q", self._patience, 0, next_ms // 1000, next_ms % 1000 * 1_000_000)
-            if _syscall(*self._await) != 0 and ctypes.get_errno() == errno.ETIMEDOUT:
+            self._slice[1] = next_ms * 1_000_000
+            if _syscall(*self._await_slice) != 0 and ctypes.get_errno() == errno.ETIMEDOUT:
                 patience.passed(pid)
         return True
 
     # ------------------------------------------------------------------ in a copy
 
-    def _copy(self, patience: Patience, share: int) -> int:
+    def _copy(self, waiting: Waiting, share: int) -> int:
         """Do the same without sharing memory."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
@@ -318,7 +333,8 @@ class Runner:
             if not share & CLONE_FILES:
                 os.close(writer)
                 writer = -1
-            self._await_copy(reader, pid, patience, share)
+            with waiting() as patience:
+                self._await_copy(reader, pid, patience, share)
         finally:
             os.close(reader)
             if writer >= 0:

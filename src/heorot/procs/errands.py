@@ -11,7 +11,7 @@ import contextlib
 import errno
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from heorot.procs import as_user
 from heorot.procs.as_user import Identity
@@ -46,22 +46,21 @@ class Errands:
         self._waited: dict[int, tuple[int, float]] = {}
         """By user: until when what they were waited for counts, and how long that was."""
 
-    def patience(self, uid: int, least_ms: int) -> Patience:
-        """Return how long this user may be waited for now."""
+    @contextlib.contextmanager
+    def waiting(self, uid: int, least_ms: int) -> Iterator[Patience]:
+        """Give how long this user may be waited for now, and count how long that was."""
         until_ms, waited_ms = self._waited.get(uid, (0, 0.0))
-        if not until_ms or until_ms <= now_ms():
-            return Patience(PATIENCE_MS)
-        return Patience(max(least_ms, math.ceil(PATIENCE_MS - waited_ms)))
-
-    def waited(self, uid: int, patience: Patience) -> None:
-        """This user was waited for."""
-        used_ms = patience.used_ms - FREE_MS
-        if used_ms <= 0:
-            return
-        now = now_ms()
-        self._waited = {user: entry for user, entry in self._waited.items() if entry[0] > now}
-        until_ms, waited_ms = self._waited.get(uid, (now + _WINDOW_MS, 0.0))
-        self._waited[uid] = until_ms, waited_ms + used_ms
+        counts = until_ms > now_ms()
+        patience = Patience(max(least_ms, math.ceil(PATIENCE_MS - waited_ms)) if counts else PATIENCE_MS)
+        try:
+            yield patience
+        finally:
+            used_ms = patience.used_ms - FREE_MS
+            if used_ms > 0:
+                now = now_ms()
+                self._waited = {user: entry for user, entry in self._waited.items() if entry[0] > now}
+                until_ms, waited_ms = self._waited.get(uid, (now + _WINDOW_MS, 0.0))
+                self._waited[uid] = until_ms, waited_ms + used_ms
 
     def admit(self, uid: int) -> None:
         """See that something more may be done for this user.
@@ -110,8 +109,5 @@ class Errands:
             Which the function raised; or if the child could not be made, or has ended. TimeoutError: if it was late.
         """
         self.admit(uid)
-        patience = self.patience(uid, ERRAND_MS)
-        try:
+        with self.waiting(uid, ERRAND_MS) as patience:
             return as_user.call(identity, function, self._began, lambda pid: self.reap(pid, uid), patience, needed)
-        finally:
-            self.waited(uid, patience)

@@ -8,6 +8,8 @@ from heorot.core.messages import Ticket
 
 Limits = dict[int, tuple[int, int]]
 """Soft and hard limit by number; -1: none."""
+Limit = tuple[int, int, int]
+"""Number, soft, hard."""
 
 
 class LimitRules:
@@ -33,18 +35,26 @@ class LimitRules:
         self._most_of_root = {number: -1 if may_raise else hard for number, (_, hard) in current.items()}
         self._most_of_root[resource.RLIMIT_NOFILE] = most_files
 
-    def changes(self, ticket: Ticket) -> list[tuple[int, int, int]]:
-        """Return the limits that a child has to set: number, soft, hard."""
-        wanted = dict(self._given)
+        # Nearly everybody claims what this daemon was started with, too.
+        self._usual_for_users = self._changes({}, self._most_of_users)
+        self._usual_for_root = self._changes({}, self._most_of_root)
+
+    def changes(self, ticket: Ticket) -> list[Limit]:
+        """Return the limits that a child has to set."""
         flat = ticket.limits
-        for index in range(0, len(flat) - 2, 3):
-            number, soft, hard = flat[index : index + 3]
+        claimed = dict(zip(flat[::3], zip(flat[1::3], flat[2::3], strict=False), strict=False))
+        is_usual = claimed.items() <= self._given.items()
+        if ticket.uid == 0:
+            return self._usual_for_root if is_usual else self._changes(claimed, self._most_of_root)
+        return self._usual_for_users if is_usual else self._changes(claimed, self._most_of_users)
+
+    def _changes(self, claimed: Limits, most_of: dict[int, int]) -> list[Limit]:
+        changes: list[Limit] = []
+        for number, given in self._given.items():
+            soft, hard = claimed.get(number, given)
             # Anything else is no rlim_t.
-            if number in wanted and min(soft, hard) >= -1 and max(soft, hard) < 1 << 63:
-                wanted[number] = (soft, hard)
-        most_of = self._most_of_users if ticket.uid != 0 else self._most_of_root
-        changes: list[tuple[int, int, int]] = []
-        for number, (soft, hard) in wanted.items():
+            if min(soft, hard) < -1 or max(soft, hard) >= 1 << 63:
+                soft, hard = given
             most = most_of[number]
             if most != -1:
                 hard = most if hard == -1 else min(hard, most)

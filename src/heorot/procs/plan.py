@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
+import struct
+from array import array
 
 from heorot.core.messages import Ticket
 from heorot.core.space_events import SpaceConfig
 from heorot.procs import builtins
-from heorot.procs.calls import Calls
+from heorot.procs.calls import CALL_WORDS, Calls
 from heorot.procs.start_words import StartError
 
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
+_RANK_NUMBERS = struct.Struct("64s 64s")
+"""More than two names and numbers need: what a frame can say has 30 digits."""
 
 
 class Plan:
@@ -43,18 +46,20 @@ class Plan:
         self.write_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | append
         environment: dict[bytes, bytes] = {}
         for entry in ticket.environment:
-            name, found, value = entry.partition(b"=")
+            name, found, _ = entry.partition(b"=")
             if name and found:
-                environment[name] = value
-        self.search = environment.get(b"PATH", _DEFAULT_PATH)
-        environment[b"BPROC_PROGNAME"] = ticket.argv[0] if ticket.argv else b""
-        environment[b"HEOROT_JOB"] = job.encode()
-        environment[b"HEOROT_SIZE"] = b"%d" % size
-        environment[b"HEOROT_NODE"] = b"%d" % config.node
-        environment[b"HEOROT_SPACE"] = config.marker.encode()
-        for of_the_rank in (b"BPROC_RANK", b"HEOROT_RANK"):
-            environment.pop(of_the_rank, None)
-        self.environment = [name + b"=" + value for name, value in environment.items()]
+                environment[name] = entry
+        path = environment.get(b"PATH")
+        self.search = _DEFAULT_PATH if path is None else path[len(b"PATH=") :]
+        environment[b"BPROC_PROGNAME"] = b"BPROC_PROGNAME=" + (ticket.argv[0] if ticket.argv else b"")
+        environment[b"HEOROT_JOB"] = b"HEOROT_JOB=" + job.encode()
+        environment[b"HEOROT_SIZE"] = b"HEOROT_SIZE=%d" % size
+        environment[b"HEOROT_NODE"] = b"HEOROT_NODE=%d" % config.node
+        environment[b"HEOROT_SPACE"] = b"HEOROT_SPACE=" + config.marker.encode()
+        environment.pop(b"BPROC_RANK", None)
+        environment.pop(b"HEOROT_RANK", None)
+        self.environment = list(environment.values())
+        """Without what differs from rank to rank."""
         self.steps: Steps | None = None
         """How a rank is started; None: to be worked out."""
 
@@ -67,19 +72,27 @@ class Plan:
 
 
 class Steps:
-    """The calls that start a rank, and where in them something is of interest."""
+    """The calls that start a rank, and where in them something is of interest.
 
-    __slots__ = ("_environment", "_streams", "_terminal", "calls", "candidates", "enters", "first")
+    Parameters
+    ----------
+    streams:
+        The first of the three calls that give it its streams.
+    numbers:
+        What `rank_numbers` has made, to which its environment points.
+    """
+
+    __slots__ = ("_numbers", "_streams", "_terminal", "calls", "candidates", "enters", "first")
 
     def __init__(
         self,
         calls: Calls,
-        streams: range,
+        streams: int,
         terminal: int,
         enters: int,
         first: int,
         candidates: list[bytes],
-        environment: ctypes.Array[ctypes.c_char_p],
+        numbers: array[int],
     ) -> None:
         self.calls = calls
         self._streams = streams
@@ -89,17 +102,25 @@ class Steps:
         self.first = first
         """Executing the first candidate."""
         self.candidates = candidates
-        self._environment = environment
+        self._numbers = numbers
 
     def for_rank(self, rank: int, stdin: int, stdout: int, stderr: int, terminal: int) -> None:
         """Let them start this rank, with these streams."""
-        for place, fd in zip(self._streams, (stdin, stdout, stderr), strict=True):
-            self.calls.set(place, fd)
+        words = self.calls.words
+        # The first argument of each.
+        at = self._streams * CALL_WORDS + 1
+        words[at] = stdin
+        words[at + CALL_WORDS] = stdout
+        words[at + 2 * CALL_WORDS] = stderr
         if self._terminal >= 0:
-            self.calls.set(self._terminal, terminal)
-        self._environment[-3] = b"BPROC_RANK=%07d" % rank
-        self._environment[-2] = b"HEOROT_RANK=%d" % rank
+            words[self._terminal * CALL_WORDS + 1] = terminal
+        _RANK_NUMBERS.pack_into(self._numbers, 0, b"BPROC_RANK=%07d" % rank, b"HEOROT_RANK=%d" % rank)
 
     def has_failed(self, place: int, result: int) -> bool:
         """Say whether the child ends with this result of this call."""
         return result < 0 and (not self.calls.may_fail(place) or result == -errno.ENOEXEC)
+
+
+def rank_numbers() -> array[int]:
+    """Return room for the two entries of an environment that differ from rank to rank, one in each half."""
+    return array("b", bytes(_RANK_NUMBERS.size))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
+from array import array
 from collections.abc import Callable
 from functools import partial
 
@@ -67,17 +67,14 @@ def open_streams(runner: Runner, plan: Plan, ends: list[Ends], identity: Identit
         _add_open(calls, os.path.join(plan.directory, file.path), file.flags, file.mode)
     calls.add("exit_group", 0)
     uid = ticket.uid
-    patience = errands.patience(uid, ERRAND_MS)
     try:
         errands.admit(uid)
-        pid = runner.run(calls, patience, CLONE_FILES)
+        pid = runner.run(calls, partial(errands.waiting, uid, ERRAND_MS), CLONE_FILES)
     except OSError as error:
         if isinstance(error, ChildError) and error.pid:
             errands.began(error.pid)
             errands.reap(error.pid, uid)
         raise StartError(error.errno or 0, f"cannot open the files of its streams: {error.strerror}") from error
-    finally:
-        errands.waited(uid, patience)
     errands.began(pid)
     errands.reap(pid, uid)
     results = runner.results(len(calls))
@@ -112,7 +109,7 @@ def open_streams(runner: Runner, plan: Plan, ends: list[Ends], identity: Identit
 
 
 def _add_open(calls: Calls, path: bytes, flags: int, mode: int) -> int:
-    how = calls.buffer(struct.pack("3Q", flags, mode, system.RESOLVE_NO_MAGICLINKS))
+    how = calls.keep(array("Q", (flags, mode, system.RESOLVE_NO_MAGICLINKS)))
     return calls.add("openat2", _AT_FDCWD, calls.text(path), how, _HOW_BYTES)
 
 
@@ -167,7 +164,7 @@ def _open_elsewhere(file: _Wanted, plan: Plan, identity: Identity, errands: Erra
 def add_identity(calls: Calls, identity: Identity, for_good: bool) -> None:
     """Add what makes a child the user, whom execve(2) leaves no way back; else its effective ids alone."""
     uid, gid, groups = identity
-    calls.add("setgroups", len(groups), calls.buffer(struct.pack(f"{len(groups)}I", *groups)))
+    calls.add("setgroups", len(groups), calls.keep(array("I", groups)))
     if uid or gid:
         # A saved uid of 0 keeps others from tracing the child while it shares our memory.
         calls.add("setresgid", gid if for_good else -1, gid, 0 if for_good else -1)

@@ -6,14 +6,15 @@ directory, opening what the streams are redirected to, executing the program (`h
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import resource
 import signal
 import struct
 import termios
+from array import array
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from heorot.core.messages import Ticket
@@ -24,7 +25,7 @@ from heorot.procs.calls import MAX_CALLS, Calls, ChildError, Runner
 from heorot.procs.ends import Ends, open_ends
 from heorot.procs.errands import START_MS, Errands
 from heorot.procs.limits import LimitRules
-from heorot.procs.plan import Plan, Steps
+from heorot.procs.plan import Plan, Steps, rank_numbers
 from heorot.procs.redirects import add_identity, not_that_user, open_streams
 from heorot.procs.rooms import RoomError, Rooms, lost_view
 from heorot.procs.start_words import (
@@ -71,19 +72,13 @@ class Starter:
         self.rooms = Rooms(errands) if config.isolated else None
         """None: this node cannot show files that it does not have."""
         self._uid = os.getuid()
+        self._own = self._uid, os.getegid()
         self._groups = sorted(os.getgroups())
         # What becomes a child's stdin, stdout or stderr must not be one of them already.
         while (null := os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)) <= 2:
             pass
         self._null = null
-        self._beginning = calls = Calls()
-        self._nothing = calls.buffer(_NOTHING)
-        calls.add("setsid")
-        for number in sorted(signal.valid_signals()):
-            if signal.getsignal(number) not in (signal.SIG_DFL, None):
-                calls.add("rt_sigaction", number, self._nothing, 0, 8)
-        for stream in range(3):
-            calls.add("dup3", 0, stream, 0)
+        self._prepare_calls()
         given = {number: resource.getrlimit(number) for number in range(16)}
         current = dict(given)
         most_files = hard = given[resource.RLIMIT_NOFILE][1]
@@ -98,6 +93,24 @@ class Starter:
             most_files = given[resource.RLIMIT_NOFILE][1]
         self._limits = LimitRules(given, current, _has_capability(_CAP_SYS_RESOURCE), most_files)
 
+    def _prepare_calls(self) -> None:
+        """Make what is the same in the calls of every rank."""
+        self._beginning = calls = Calls()
+        self._nothing = calls.keep(array("b", _NOTHING))
+        calls.add("setsid")
+        for number in sorted(signal.valid_signals()):
+            if signal.getsignal(number) not in (signal.SIG_DFL, None):
+                calls.add("rt_sigaction", number, self._nothing, 0, 8)
+        self._streams = len(calls)
+        for stream in range(3):
+            calls.add("dup3", 0, stream, 0)
+        self._seclusion = calls = Calls()
+        # Who is out of quota for keys keeps ours, which is empty, and nobody can change it.
+        calls.add("keyctl", system.KEYCTL_JOIN_SESSION_KEYRING, 0, may_fail=True)
+        # No path from here on leads through /proc/self/fd to what we have open.
+        calls.add("close_range", 3, 0xFFFF_FFFF, 0)
+        calls.add("rt_sigprocmask", signal.SIG_SETMASK, self._nothing, 0, 8)
+
     def start(self, plan: Plan, ranks: list[int]) -> list[Spawned | StartError]:
         """Start these ranks of one job; one answer for each."""
         if plan.failure is not None:
@@ -107,7 +120,7 @@ class Starter:
         moved = False
         try:
             identity = self._identity(plan.ticket)
-            open_ends(ends, plan.ticket, identity)
+            open_ends(ends, plan.ticket, None if identity is None or identity[:2] == self._own else identity)
             if plan.limits is None:
                 plan.limits = self._limits.changes(plan.ticket)
             if plan.builtin:
@@ -205,9 +218,8 @@ class Starter:
                 end.terminal,
             )
             errands, uid = self._errands, plan.ticket.uid
-            patience = errands.patience(uid, START_MS)
             try:
-                pid = self._runner.run(steps.calls, patience)
+                pid = self._runner.run(steps.calls, partial(errands.waiting, uid, START_MS))
             except ChildError as error:
                 name = shown_name(plan.path or plan.ticket.argv[0])
                 text = f"cannot start {name}: {error.strerror}"
@@ -216,12 +228,13 @@ class Starter:
                 errands.began(error.pid)
                 errands.reap(error.pid, uid)
                 raise LateError(error.errno or 0, text) from error
-            finally:
-                errands.waited(uid, patience)
+            started = pid, end.our_stdin, end.our_stdout, end.our_stderr
             if self._runner.late:
                 # It reads what we have prepared whenever it comes to that, and ends with 127 if there is no program.
                 plan.steps = None
-                return pid, end.our_stdin, end.our_stdout, end.our_stderr
+                return started
+            if plan.path is not None and self._runner.has_executed(steps.first):
+                return started
             results = self._runner.results(len(steps.calls))
             done = len(results)
             # The call that executes a program has no result; nor has that in which the user has killed the process.
@@ -229,7 +242,7 @@ class Starter:
                 if plan.path is None and done >= steps.first:
                     plan.path = steps.candidates[done - steps.first]
                     plan.steps = None
-                return pid, end.our_stdin, end.our_stdout, end.our_stderr
+                return started
             errands.began(pid)
             errands.reap(pid, uid)
             self._failed(plan, steps, results, identity)
@@ -286,33 +299,28 @@ class Starter:
         """Return what a child has to do."""
         ticket = plan.ticket
         candidates = self._candidates(plan)
+        numbers = rank_numbers()
         try:
             calls = Calls()
             calls.words += self._beginning.words
-            streams = range(len(calls) - 3, len(calls))
             terminal = calls.add("ioctl", 1, termios.TIOCSCTTY, 0) if ticket.terminal else -1
             for number, soft, hard in plan.limits or ():
-                calls.add("prlimit64", 0, number, calls.buffer(struct.pack("2q", soft, hard)), 0, may_fail=True)
+                calls.add("prlimit64", 0, number, calls.keep(array("q", (soft, hard))), 0, may_fail=True)
             calls.add("umask", ticket.umask & 0o777)
             if identity is not None:
                 add_identity(calls, identity, True)
-            # Who is out of quota for keys keeps ours, which is empty, and nobody can change it.
-            calls.add("keyctl", system.KEYCTL_JOIN_SESSION_KEYRING, 0, may_fail=True)
-            # No path from here on leads through /proc/self/fd to what we have open.
-            calls.add("close_range", 3, 0xFFFF_FFFF, 0)
+            calls.words += self._seclusion.words
             enters = calls.add("chdir", calls.text(plan.directory))
-            calls.add("rt_sigprocmask", signal.SIG_SETMASK, self._nothing, 0, 8)
-            argv = [_SHELL, candidates[0], *ticket.argv[1:]] if plan.through_shell else ticket.argv
-            environment = calls.strings([*plan.environment, b"", b""])
+            at = calls.keep(numbers)
             first = calls.add_execve(
                 [_SHELL] if plan.through_shell else candidates,
-                ctypes.addressof(calls.strings(argv)),
-                ctypes.addressof(environment),
+                calls.strings([_SHELL, candidates[0], *ticket.argv[1:]] if plan.through_shell else ticket.argv),
+                calls.strings(plan.environment, at, at + len(numbers) // 2),
             )
             calls.add("exit_group", 127)
         except ValueError as error:
             raise StartError(errno.EINVAL, f"cannot start {shown_name(candidates[0])}: {error}") from error
-        return Steps(calls, streams, terminal, enters, first, candidates, environment)
+        return Steps(calls, self._streams, terminal, enters, first, candidates, numbers)
 
     def _fork(self, plan: Plan, rank: int, end: Ends, identity: Identity | None) -> Spawned:
         """Start a built-in command."""
