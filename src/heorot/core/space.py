@@ -127,8 +127,9 @@ class Space:
     @property
     def deadline_ms(self) -> int | None:
         """When the next `Tick` is wanted; None: not before another event."""
+        output = self.output
         due = self._reports.due_ms
-        for at in (self.output.due_ms, self.output.retry_ms, self.solitude.due_ms, self._endings.due_ms):
+        for at in (output.due_ms, output.retry_ms, self.solitude.due_ms, self._endings.due_ms):
             if at is not None and (due is None or at < due):
                 due = at
         return due
@@ -263,7 +264,8 @@ class Space:
             return
         job.live = job.unstarted = len(slots)
         self.output.set_sending(job)
-        self.solitude.reckon()
+        if self._turn.alone:
+            self.solitude.reckon()
         size = sum(ticket.runs[1::2])
         if not job.waiting:
             self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots, command.view))

@@ -48,18 +48,11 @@ class Solitude:
         self._turn = turn
         self._jobs = jobs
         self._tell = tell
-        self._patience_ms: int | None = None
-        """The shortest time that one of the jobs may be without a head."""
+        self._hang_up_ms: int | None = None
+        """When the first of the jobs has been without a head for as long as it may."""
         self._to_kill: list[tuple[int, Job]] = []
-
-    @property
-    def due_ms(self) -> int | None:
+        self.due_ms: int | None = None
         """When `tick` is wanted."""
-        due = self._to_kill[0][0] if self._to_kill else None
-        if self.since_ms is not None and self._patience_ms is not None:
-            end = self.since_ms + self._patience_ms
-            due = end if due is None else min(due, end)
-        return due
 
     def change(self, alone: bool) -> bool:
         """Take word of the head; return whether it is news."""
@@ -72,15 +65,22 @@ class Solitude:
 
     def reckon(self) -> None:
         """Find out anew which job is the first that has to end: one has come, or the time began to run."""
-        if self.since_ms is None:
-            return
-        limits = [job.headless_ms for job in self._jobs.values() if job.headless_ms and job.live and not job.hung_up]
-        self._patience_ms = min(limits) if limits else None
+        self._hang_up_ms = None
+        if self.since_ms is not None:
+            jobs = [job for job in self._jobs.values() if job.headless_ms and job.live and not job.hung_up]
+            if jobs:
+                self._hang_up_ms = self.since_ms + min(job.headless_ms for job in jobs)
+        self._find_due()
+
+    def _find_due(self) -> None:
+        self.due_ms = self._hang_up_ms
+        if self._to_kill and (self.due_ms is None or self._to_kill[0][0] < self.due_ms):
+            self.due_ms = self._to_kill[0][0]
 
     def tick(self) -> None:
         """End what is due."""
         now = self._turn.now
-        if self.since_ms is not None and self._patience_ms is not None and now >= self.since_ms + self._patience_ms:
+        if self.since_ms is not None and self._hang_up_ms is not None and now >= self._hang_up_ms:
             for job in list(self._jobs.values()):
                 due = job.headless_ms and not job.hung_up and now >= self.since_ms + job.headless_ms
                 if due and job.live:
@@ -91,6 +91,7 @@ class Solitude:
             slots = [rank.slot for rank in job.ranks.values() if rank.state in (RUNNING, EXITED)]
             if self._jobs.get(job.id) is job and slots:
                 self._turn.out.append(e.Destroy(slots))
+        self._find_due()
 
     def _hang_up(self, job: Job) -> None:
         job.hung_up = True

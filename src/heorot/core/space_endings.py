@@ -40,11 +40,8 @@ class Endings:
         self._tell = tell
         self._closing: deque[tuple[int, Rank]] = deque()
         """Ranks with a pipe that somebody outside may hold open, and when it is cut off."""
-
-    @property
-    def due_ms(self) -> int | None:
-        """When `tick` is wanted."""
-        return self._closing[0][0] if self._closing else None
+        self.due_ms: int | None = None
+        """When `tick` is wanted: for the first of these."""
 
     def exited(self, event: e.Exited) -> None:
         """The process of a rank was reaped."""
@@ -75,6 +72,7 @@ class Endings:
                 self._turn.out.append(e.CloseOutputs(rank.slot))
             else:
                 self._closing.append((self._turn.now + STRAY_PIPE_MS, rank))
+                self.due_ms = self._closing[0][0]
         self._maybe_over(rank)
 
     def write_ended(self, event: e.WriteEnded) -> None:
@@ -109,3 +107,4 @@ class Endings:
             _, rank = self._closing.popleft()
             if rank.state == EXITED:
                 self._turn.out.append(e.CloseOutputs(rank.slot))
+        self.due_ms = self._closing[0][0] if self._closing else None

@@ -31,7 +31,7 @@ from heorot.procs.guests import Guests
 from heorot.procs.keyring import leave_session_keyring
 from heorot.procs.link import AgentLink
 from heorot.procs.pids import PidRange
-from heorot.procs.pipes import Pipes, Watcher
+from heorot.procs.pipes import Pipes, Watcher, read
 from heorot.procs.reaper import Reaper
 from heorot.procs.spool import FileSpool
 from heorot.procs.start_queue import StartQueue
@@ -82,6 +82,8 @@ class Daemon:
         self._events: deque[e.SpaceEvent] = deque()
         self._busy = False
         self._link: AgentLink | None = None
+        self._peers_due_ms: int | None = None
+        """When one of those who are connected has been waited for long enough."""
         self._plans: dict[str, Plan] = {}
         favoured = frozenset((0, os.getuid()))
         self._starts = StartQueue(favoured)
@@ -172,31 +174,39 @@ class Daemon:
                 self._woken(self._wakeup, None)
             if self._starts:
                 self._start_some()
-            self._wanted.turn()
+            if self._wanted.waiting:
+                self._wanted.turn()
             self._reaper.turn()
             deadline = self._space.deadline_ms
             if deadline is not None and deadline <= now_ms():
                 self._do(e.Tick())
             self._flush()
-            self._guests.turn(now_ms())
-            if self._link is not None and self._link.due_ms is not None and self._link.due_ms <= now_ms():
-                self._disconnect(ProtocolError(f"a frame was begun, and nothing more came for {PROGRESS_MS // 1000} s"))
+            if self._peers_due_ms is not None and self._peers_due_ms <= now_ms():
+                self._give_up_peers()
 
     def _timeout(self) -> float:
+        link = self._link
+        due = self._guests.due_ms
+        if link is not None and link.due_ms is not None and (due is None or link.due_ms < due):
+            due = link.due_ms
+        self._peers_due_ms = due
         if self._starts:
             return 0
-        turn_s = self._wanted.wait_s()
-        if turn_s == 0:
-            return 0
-        due = self._space.deadline_ms
-        link_due_ms = self._link.due_ms if self._link is not None else None
-        for at in (self._reaper.due_ms, self._guests.due_ms, link_due_ms):
+        turn_s = self._wanted.wait_s() if self._wanted.waiting else None
+        for at in (self._space.deadline_ms, self._reaper.due_ms):
             if at is not None and (due is None or at < due):
                 due = at
-        due_s = None if due is None else max(0, due - now_ms()) / 1000
-        if turn_s is not None and (due_s is None or turn_s < due_s):
-            due_s = turn_s
-        return -1 if due_s is None else due_s
+        if due is None:
+            return -1 if turn_s is None else turn_s
+        due_s = max(0, due - now_ms()) / 1000
+        return due_s if turn_s is None else min(turn_s, due_s)
+
+    def _give_up_peers(self) -> None:
+        """Close connections on which too little comes."""
+        self._guests.turn(now_ms())
+        link = self._link
+        if link is not None and link.due_ms is not None and link.due_ms <= now_ms():
+            self._disconnect(ProtocolError(f"a frame was begun, and nothing more came for {PROGRESS_MS // 1000} s"))
 
     def _do(self, event: e.SpaceEvent) -> None:
         """Hand an event to the machine and carry out what it wants; events that this causes come afterwards."""
@@ -268,6 +278,7 @@ class Daemon:
         """Return what a guest is told."""
         look = self._census.look(time.monotonic_ns())
         rows = self._census.select(look, "", None, None, 0, True, argv_limit_bytes=_LOOK_ARGV_BYTES)[1]
+        self._census.forget_look()
         return [m.encode(view) for view in self._space.look(rows, now_ms())]
 
     def _drop_agent(self) -> None:
@@ -355,7 +366,7 @@ class Daemon:
         plan = self._plans.pop(job, None)
         if plan is not None:
             plan.close()
-            if self._starter.rooms is not None:
+            if plan.view and self._starter.rooms is not None:
                 self._starter.rooms.started(job)
                 self._leave_room(job)
 
@@ -364,7 +375,7 @@ class Daemon:
         rooms = self._starter.rooms
         if (
             rooms is not None
-            and job in rooms
+            and job in rooms.by_job
             and job not in self._plans
             and not any(child.job == job for child in self._census.by_slot.values())
         ):
@@ -399,18 +410,19 @@ class Daemon:
     # ------------------------------------------------------------------ control
 
     def _woken(self, fd: int, subject: object) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(fd, 4096)
+        read(fd)
         self._child_ended = False
         self._reaper.reap()
 
     def _forget(self, instruction: e.ForgetSlots) -> None:
+        rooms = self._starter.rooms is not None and self._starter.rooms.by_job
         for slot in instruction.slots:
             child = self._census.by_slot.get(slot)
             if child is not None:
                 self._pipes.forget(child)
                 self._census.remove(child)
-                self._leave_room(child.job)
+                if rooms:
+                    self._leave_room(child.job)
 
     def _signal(self, instruction: e.Signal) -> None:
         child = self._census.by_slot.get(instruction.slot)

@@ -86,7 +86,7 @@ class Pipes:
 
     def _readable(self, fd: int, subject: tuple[Child, int]) -> None:
         child, index = subject
-        data = _read(fd)
+        data = read(fd)
         if data is None:
             return
         if data:
@@ -106,7 +106,7 @@ class Pipes:
         """Read what is there."""
         taken = 0
         while (fd := child.ends[index]) >= 0 and taken < _DRAIN_BYTES and (even_if_paused or fd in self._watcher):
-            data = _read(fd)
+            data = read(fd)
             if data is None:
                 return
             if not data:
@@ -194,7 +194,7 @@ class Pipes:
                 set_size(child.ends[0], instruction.rows, instruction.columns)
 
 
-def _read(fd: int) -> bytes | None:
+def read(fd: int) -> bytes | None:
     """Read once; None: nothing there now, empty: the end."""
     try:
         return os.read(fd, _READ_BYTES)

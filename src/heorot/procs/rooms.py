@@ -70,7 +70,7 @@ class Rooms:
     def __init__(self, errands: Errands, complain: Callable[[str], None] = lambda text: None) -> None:
         self._errands = errands
         self._complain = complain
-        self._rooms: dict[str, Room] = {}
+        self.by_job: dict[str, Room] = {}
         self._names: dict[bytes, Name] = {}
         """What was made and is not removed yet."""
         self._home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
@@ -83,11 +83,11 @@ class Rooms:
         RoomError
             If the image cannot be shown.
         """
-        room = self._rooms.get(ticket.job)
+        room = self.by_job.get(ticket.job)
         try:
             if room is None:
                 manifest = _read(view)
-                room = self._rooms[ticket.job] = Room()
+                room = self.by_job[ticket.job] = Room()
                 missing = self._make_names(room, manifest, ticket)
                 furnish = partial(_furnish, view, manifest, missing, identity_of(ticket))
                 (room.namespace,) = self._errands.call(ticket.uid, None, furnish)[1]
@@ -105,14 +105,14 @@ class Rooms:
 
     def started(self, job: str) -> None:
         """All processes of the job are started: its room is theirs now."""
-        room = self._rooms.get(job)
+        room = self.by_job.get(job)
         if room is not None and room.namespace >= 0:
             os.close(room.namespace)
             room.namespace = -1
 
     def over(self, job: str) -> None:
         """Nothing of the job is left: take away the names that were made for it, with the rights that made them."""
-        room = self._rooms.pop(job, None)
+        room = self.by_job.pop(job, None)
         if room is None:
             return
         if room.namespace >= 0:
@@ -134,9 +134,6 @@ class Rooms:
                 name.anchor.names -= 1
                 if not name.anchor.names and name.anchor.fd >= 0:
                     os.close(name.anchor.fd)
-
-    def __contains__(self, job: str) -> bool:
-        return job in self._rooms
 
     def _make_names(self, room: Room, manifest: Manifest, ticket: Ticket) -> list[Entry]:
         """Make, as the user, the names that are not there; return those entries for which the user may not."""

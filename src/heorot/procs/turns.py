@@ -56,30 +56,30 @@ class Turns:
     def __init__(self, favoured: frozenset[int], clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._favoured = favoured
         self._clock_ns = clock_ns
-        self._users: dict[int, Wishes] = {}
-        """Who has a turn next comes first."""
+        self.users: dict[int, Wishes] = {}
+        """Who has a turn next comes first; who had the last one and wants nothing more is gone."""
         self._numbers = count()
         self._paid_ns = clock_ns() - _BURST_NS
         """Until then questions wait, because of what was answered before."""
 
     def put(self, uid: int, act: Act, key: Hashable) -> None:
         """Call `act` when it is this user's turn, and nothing that was put before with the same key and is not done."""
-        self._users.setdefault(uid, Wishes()).acts[key] = act
+        self.users.setdefault(uid, Wishes()).acts[key] = act
 
     def signal(self, uid: int, act: Act) -> None:
         """As `put`, for a signal to processes, of which each is sent."""
-        wishes = self._users.setdefault(uid, Wishes())
+        wishes = self.users.setdefault(uid, Wishes())
         wishes.acts[next(self._numbers)] = act
         wishes.signals += 1
-        if sum(each.signals for each in self._users.values()) > MAX_WAITING:
-            most = max(self._users.values(), key=lambda each: each.signals)
+        if sum(each.signals for each in self.users.values()) > MAX_WAITING:
+            most = max(self.users.values(), key=lambda each: each.signals)
             _take(most, next(key for key in most.acts if isinstance(key, int)))
 
     def question(self, uid: int, act: Act) -> None:
         """As `put`, for a question whose answer may be long: after what the user wants to have done."""
-        self._users.setdefault(uid, Wishes()).questions.append(act)
-        if sum(len(each.questions) for each in self._users.values()) > MAX_WAITING:
-            max(self._users.values(), key=lambda each: len(each.questions)).questions.popleft()
+        self.users.setdefault(uid, Wishes()).questions.append(act)
+        if sum(len(each.questions) for each in self.users.values()) > MAX_WAITING:
+            max(self.users.values(), key=lambda each: len(each.questions)).questions.popleft()
 
     def answered(self, size_bytes: int) -> None:
         """A question was answered with so much."""
@@ -88,7 +88,7 @@ class Turns:
 
     def forget_questions(self) -> None:
         """Nobody is there to hear answers."""
-        for wishes in self._users.values():
+        for wishes in self.users.values():
             wishes.questions.clear()
 
     def wait_s(self, *, takes_answers: bool) -> float | None:
@@ -96,22 +96,22 @@ class Turns:
 
         `takes_answers` as in `serve`.
         """
-        if any(wishes.acts or (wishes and uid in self._favoured) for uid, wishes in self._users.items()):
+        if any(wishes.acts or (wishes and uid in self._favoured) for uid, wishes in self.users.items()):
             return 0
-        if takes_answers and any(self._users.values()):
+        if takes_answers and any(self.users.values()):
             return max(0, self._paid_ns - self._clock_ns()) / 1e9
         return None
 
     def serve(self, takes_answers: Callable[[], bool]) -> None:
         """Let each user have a turn; only those who are favoured are answered while nobody `takes_answers`."""
-        for uid in [uid for uid in self._users if uid in self._favoured]:
+        for uid in [uid for uid in self.users if uid in self._favoured]:
             self._serve(uid, self._clock_ns() + USER_NS, lambda: True)
         end_ns = self._clock_ns() + TURN_NS
 
         def may_answer() -> bool:
             return self._paid_ns <= self._clock_ns() and takes_answers()
 
-        for uid in [uid for uid in self._users if uid not in self._favoured]:
+        for uid in [uid for uid in self.users if uid not in self._favoured]:
             now_ns = self._clock_ns()
             if now_ns >= end_ns:
                 break
@@ -119,7 +119,7 @@ class Turns:
 
     def _serve(self, uid: int, until_ns: int, may_answer: Callable[[], bool]) -> None:
         # Those that have had their turn go to the end: the next one begins with the others.
-        wishes = self._users[uid] = self._users.pop(uid)
+        wishes = self.users[uid] = self.users.pop(uid)
         while wishes:
             if wishes.acts:
                 act = _take(wishes, next(iter(wishes.acts)))
@@ -131,7 +131,7 @@ class Turns:
             if self._clock_ns() >= until_ns:
                 break
         if not wishes:
-            del self._users[uid]
+            del self.users[uid]
 
 
 def _take(wishes: Wishes, key: Hashable) -> Act:

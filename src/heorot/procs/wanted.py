@@ -45,6 +45,8 @@ class Wanted:
         self._emit = emit
         self._backlog_bytes = backlog_bytes
         self._turns = Turns(favoured)
+        self.waiting = self._turns.users
+        """Empty: nothing does, and no turn is needed."""
         self._asked_ns = 0
         """When the question came that is being answered."""
 
@@ -68,14 +70,13 @@ class Wanted:
 
     def wait_s(self) -> float | None:
         """Return how long to wait for the next turn; None: there is nothing to do."""
-        wait_s = self._turns.wait_s(takes_answers=self._takes_answers())
-        if wait_s is None:
-            self._census.forget_look()
-        return wait_s
+        return self._turns.wait_s(takes_answers=self._takes_answers())
 
     def turn(self) -> None:
         """Let each user have a turn."""
         self._turns.serve(self._takes_answers)
+        if not self.waiting:
+            self._census.forget_look()
 
     def answered(self, size_bytes: int) -> None:
         """A question was answered with so much."""
