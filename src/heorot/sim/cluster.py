@@ -74,6 +74,8 @@ class Cluster:
     ----------
     mutate:
         Gets each new machine and returns it, perhaps with a safety measure switched off.
+    network:
+        The network, and with it the world, of a run in which nothing is left to chance; None: those of the seed.
     """
 
     def __init__(
@@ -82,11 +84,12 @@ class Cluster:
         settings: Settings,
         mutate: Callable[[object], None] | None = None,
         tell_to: Callable[[str], None] | None = None,
+        network: Network | None = None,
     ) -> None:
         self.settings = settings
-        self.world = World(seed, tell_to)
+        self.world = network.world if network is not None else World(seed, tell_to)
         self.truth = Truth()
-        self.network = Network(self.world, settings.delay_us, settings.us_per_kib, settings.refuse_rate)
+        self.network = network or Network(self.world, settings.delay_us, settings.us_per_kib, settings.refuse_rate)
         self.checks = Checks(self)
         self._mutate = mutate
         made = (

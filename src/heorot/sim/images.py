@@ -39,8 +39,6 @@ DISK_FULL = "the image cache is full"
 SLOWEST_LOOK_US = 20_000
 """How long it may take to compare a file of the node."""
 KEPT_AFTER_POWER_LOSS = 0.7
-SAME_RATE = 0.4
-"""Of the nodes: so many have the program themselves."""
 
 
 class VirtualImage:
@@ -177,7 +175,7 @@ class VirtualCache:
             self._later(ViewMade(item.image, b"/view/" + item.image.hex().encode(), ""))
 
     def _has_program(self, item: Compare) -> bool:
-        return Random(f"{self._name} {item.file_id.hex()}").random() < SAME_RATE
+        return Random(f"{self._name} {item.file_id.hex()}").random() < self._cluster.settings.same_program_rate
 
     def _keep_manifest(self, item: KeepManifest) -> None:
         world = self._cluster.world

@@ -22,10 +22,17 @@ Action: TypeAlias = tuple[str, int, int]
 
 
 def script_of(argv: list[bytes], rank: int) -> list[Action]:
-    """Return what a process with this command line does. ``kind variation largest-write``."""
+    """Return what a process with this command line does. ``kind variation largest-write``.
+
+    Nothing is drawn for ``sleep seconds exit-code`` and ``count lines bytes-a-line``: they are for written stories.
+    """
     kind, variation, largest = argv[0].decode(), argv[1].decode(), int(argv[2])
     random = Random(f"{kind} {variation} {rank}")
     script: list[Action] = []
+    if kind == "sleep":
+        return [("wait", int(variation) * 1_000_000, 0), ("exit", largest << 8, 0)]
+    if kind == "count":
+        return [("write", 1, largest), ("wait", 1_000_000, 0)] * int(variation) + [("exit", 0, 0)]
     if kind == "true":
         return [("wait", random.randint(0, 5_000), 0), ("exit", 0, 0)]
     if kind == "writer":
