@@ -5,21 +5,21 @@ from __future__ import annotations
 from signal import Signals
 from typing import TYPE_CHECKING
 
-from heorot.job_state import JobState
+from heorot.core.client.job import JobState
 from tests.transcripts.words import status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from heorot.sim.cluster import Cluster
-    from heorot.status import Status
+    from heorot.core.client.end import Status
+    from heorot.sim.cluster import SimulatedCluster
     from tests.transcripts.user import User
 
 
 class Expectations:
     """Each of `leads`, `ran`, `runs`, `has`, `lists` and `hold` returns what is the case instead, or nothing."""
 
-    def __init__(self, cluster: Cluster, users: Mapping[str, User]) -> None:
+    def __init__(self, cluster: SimulatedCluster, users: Mapping[str, User]) -> None:
         self._cluster = cluster
         self._users = users
 

@@ -20,10 +20,10 @@ from random import Random
 from signal import Signals
 from typing import Any
 
-from heorot.core import messages as m
-from heorot.core.nodeset import NodeSet
+from heorot.core.tree.nodeset import NodeSet
+from heorot.core.wire import tree as m
 from heorot.images.offer import Upload
-from heorot.sim.cluster import Cluster
+from heorot.sim.cluster import SimulatedCluster
 from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
 from heorot.sim.images import PROGRAM, VirtualImage
@@ -98,7 +98,7 @@ class Stage:
         self.users: dict[str, User] = {}
         self.world = StillWorld(self._happened)
         self.network = StillNetwork(self.world, self._heard)
-        self.cluster: Cluster
+        self.cluster: SimulatedCluster
         self._mutate = mutate
 
     def play(self, lines: list[str], before: list[str]) -> list[str]:
@@ -194,7 +194,7 @@ class Stage:
             disk_full_rate=0.0,
             same_program_rate=0.0,
         )
-        self.cluster = Cluster(0, settings, self._mutate, network=self.network)
+        self.cluster = SimulatedCluster(0, settings, self._mutate, network=self.network)
         for host in self.cluster.heads:
             host.boot()
         for node in self.cluster.hosts:

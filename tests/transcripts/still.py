@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
 from heorot.sim.network import End, Link, Network
 from heorot.sim.world import World
 

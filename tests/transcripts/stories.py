@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 
-from heorot.sim.cluster import Cluster
+from heorot.sim.cluster import SimulatedCluster
 from heorot.sim.faults import KINDS
 from heorot.sim.settings import draw
 
@@ -60,7 +60,7 @@ def tell(story: Story) -> str:
         setattr(settings, f"{kind}_weight", 4 if kind in story.faults else 0)
     settings.nodes, settings.heads, settings.jobs, settings.faults = 3, 2, 3, 4
     lines: list[str] = []
-    Cluster(story.seed, settings, tell_to=lines.append).run()
+    SimulatedCluster(story.seed, settings, tell_to=lines.append).run()
     told = [line[:WIDTH].rstrip() for line in lines if TELLING.match(line) and not QUIET.search(line)]
     return "\n".join([fill(story.why, 118, initial_indent="# ", subsequent_indent="# "), "", *told, ""])
 

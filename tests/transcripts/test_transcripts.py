@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from heorot.sim.mutants import mutator
+from heorot.sim.mutants.catalogue import mutator
 from heorot.sim.world import Violation
 from tests.transcripts.interpreter import Unexpected, play
 from tests.transcripts.stories import STORIES, Story, path_of, tell

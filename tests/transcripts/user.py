@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from heorot.core.framing import HEADER_BYTES, encode_frame
-from heorot.job_state import JobState
-from heorot.session import Output, Session
+from heorot.client.session import NewOutput, Session
+from heorot.core.client.job import JobState
+from heorot.core.wire.framing import HEADER_BYTES, encode_frame
 from heorot.sim.head_host import HeadHost
 from heorot.sim.network import End
 from heorot.sim.truth import content
@@ -15,7 +15,7 @@ from heorot.sim.truth import content
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from heorot.sim.cluster import Cluster
+    from heorot.sim.cluster import SimulatedCluster
     from heorot.sim.world import World
 
 COME_BACK_US = 100_000
@@ -23,13 +23,13 @@ COME_BACK_US = 100_000
 
 def session_time(world: World) -> AbstractContextManager[object]:
     """Let sessions go by the time of this world while it lasts."""
-    return patch("heorot.session.monotonic", lambda: world.now_us / 1_000_000)
+    return patch("heorot.client.session.monotonic", lambda: world.now_us / 1_000_000)
 
 
 class User:
     """Spawns one job or attaches to one, follows it from head to head, and leaves when it has everything."""
 
-    def __init__(self, cluster: Cluster, name: str, home: HeadHost) -> None:
+    def __init__(self, cluster: SimulatedCluster, name: str, home: HeadHost) -> None:
         self.cluster = cluster
         self.name = name
         self.home = home
@@ -95,7 +95,7 @@ class User:
         if end is not self._end:
             return
         for event in self.session.receive(encode_frame(payload)):
-            if isinstance(event, Output):
+            if isinstance(event, NewOutput):
                 self._read(event)
         job = self.job
         if job is not None and job.id:
@@ -113,7 +113,7 @@ class User:
         else:
             self.flush()
 
-    def _read(self, output: Output) -> None:
+    def _read(self, output: NewOutput) -> None:
         job, stream = output.job, output.stream
         if output.data != content(job.id, stream.rank, stream.stream, stream.consumed, len(output.data)):
             self.cluster.world.violated("StreamExact", f"{self.name} reads wrong bytes of {job.id} r{stream.rank}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Sequence
 
-from heorot.core import client_messages as c
-from heorot.core import image_messages as i
-from heorot.core import messages as m
-from heorot.core.nodeset import NodeSet
 from heorot.core.streams import EVERYTHING
+from heorot.core.tree.nodeset import NodeSet
+from heorot.core.wire import clients as c
+from heorot.core.wire import images as i
+from heorot.core.wire import tree as m
 
 
 def say(source: str, to: str, message: object) -> str:
