@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import signal
+import termios
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -227,11 +229,18 @@ def test_bpps_refuses_what_it_does_not_know(trio: Cluster, words: tuple[str, ...
     assert finished.stderr.count(b"\n") == 1
 
 
-def test_watching_leaves_the_terminal_as_it_was(trio: Cluster, sleepers: str) -> None:
+@pytest.mark.parametrize("end", [b"\x03", b"xq", "SIGINT"])
+def test_watching_leaves_the_terminal_as_it_was(trio: Cluster, sleepers: str, end: bytes | str) -> None:
     control, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
     try:
         streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
-        with trio.start("bpps", "-w0.1", **streams, start_new_session=True) as ps:
+
+        def take_terminal() -> None:
+            os.setsid()
+            fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+        with trio.start("bpps", "-w0.1", **streams, preexec_fn=take_terminal) as ps:
             os.set_blocking(control, False)
             shown = b""
 
@@ -242,11 +251,15 @@ def test_watching_leaves_the_terminal_as_it_was(trio: Cluster, sleepers: str) ->
                 return shown.count(wanted) >= count
 
             await_that(lambda: read_on(b"sleep 1000", 9), "three pictures with three sleepers")
-            ps.send_signal(signal.SIGINT)
+            if isinstance(end, bytes):
+                os.write(control, end)
+            else:
+                ps.send_signal(signal.SIGINT)
             assert ps.wait(DEADLINE_S) == 0
             await_that(lambda: read_on(b"\x1b[?25h\x1b[?1049l", 1), "the terminal restored")
         assert shown.startswith(b"\x1b[?1049h\x1b[?25l")
         assert shown.endswith(b"\x1b[?25h\x1b[?1049l")
+        assert termios.tcgetattr(terminal) == before
     finally:
         os.close(terminal)
         os.close(control)

@@ -24,7 +24,7 @@ COMMAND = Command(
         Option("-r --ranks-only", "only ranks, not what they have started"),
         Option("-k --sort", "keys: node, pid, job, rank, user, state, start, time, memory; - reverses", "KEY[,KEY]"),
         Option("-l --long", "also parent, processor time and memory"),
-        Option("-w --watch", "show it again every so many seconds (2) until Ctrl-C", "SECONDS", optional=True),
+        Option("-w --watch", "show it again every so many seconds (2) until q or Ctrl-C", "SECONDS", optional=True),
         Option("-H --no-header", "no header line"),
         Option("--json", "print a JSON array instead of a table"),
     ],

@@ -28,7 +28,7 @@ COMMAND = Command(
         Option("-N --sort-number", "sort by number (default of all other forms)"),
         Option("-O --keep-order", "do not sort: the order of NODES, repeats included"),
         Option("-R --sort-reverse", "reverse the order"),
-        Option("-U --update", "show it again whenever it changes, until Ctrl-C"),
+        Option("-U --update", "show it again whenever it changes, until q or Ctrl-C"),
         Option("-A --host", "print the numbers of the nodes at this host name or address", "HOST"),
         Option("-p --processes", "list processes with their nodes"),
         Option("-P --ps", "read the output of ps on standard input, print it with a column NODE in front"),

@@ -9,13 +9,14 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _ENTER = "\x1b[?1049h\x1b[?25l"
 _LEAVE = "\x1b[?25h\x1b[?1049l"
 _HOME = "\x1b[H"
 _ERASE_LINE_END = "\x1b[K"
 _ERASE_BELOW = "\x1b[J"
-_LAST_LINE = "\x1b[{rows};1H\x1b[2mCtrl-C ends this\x1b[0m"
+_LAST_LINE = "\x1b[{rows};1H\x1b[2mq or Ctrl-C ends this\x1b[0m"
 
 
 class _Terminated(Exception):
@@ -23,7 +24,7 @@ class _Terminated(Exception):
 
 
 def watch(draw: Callable[[int, int], str], interval_s: float) -> int:
-    """Show what `draw` returns again every `interval_s` seconds, until Ctrl-C, which ends with status 0.
+    """Show what `draw` returns again every `interval_s` seconds, until q or Ctrl-C, which end with status 0.
 
     On a terminal the picture has a screen of its own and leaves the user's as it was, whatever ends the command.
     Elsewhere (a pipe, a file) each picture that differs from the one before is written after it.
@@ -51,6 +52,7 @@ def watch(draw: Callable[[int, int], str], interval_s: float) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminate)
     previous = ""
+    keys = _Keys() if on_terminal else None
     try:
         if on_terminal:
             output.write(_ENTER)
@@ -66,17 +68,61 @@ def watch(draw: Callable[[int, int], str], interval_s: float) -> int:
                     output.write(picture)
                 previous = picture
             output.flush()
-            time.sleep(max(interval_s, 0.1))
+            if keys is None:
+                time.sleep(max(interval_s, 0.1))
+            elif keys.wants_end(max(interval_s, 0.1)):
+                break
     except (KeyboardInterrupt, _Terminated):
         pass
     finally:
-        if on_terminal:
+        if keys is not None:
+            keys.restore()
             output.write(_LEAVE)
             output.flush()
     if received:
         signal.signal(received, signal.SIG_DFL)
         os.kill(os.getpid(), received)
     return 0
+
+
+class _Keys:
+    """The keyboard while a picture is shown: keys come one by one, and are not seen. Without a terminal as standard
+    input, and in the background, there is none.
+    """
+
+    def __init__(self) -> None:
+        import termios
+
+        self._saved: list[Any] | None = None
+        try:
+            if os.tcgetpgrp(0) == os.getpgrp():
+                self._saved = termios.tcgetattr(0)
+                mode = termios.tcgetattr(0)
+                mode[3] &= ~(termios.ICANON | termios.ECHO)
+                mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+                termios.tcsetattr(0, termios.TCSADRAIN, mode)
+        except (OSError, termios.error):
+            pass
+
+    def wants_end(self, wait_s: float) -> bool:
+        """Wait, and return whether the user has had enough; one who types does not make it faster."""
+        import select
+
+        end_s = time.monotonic() + wait_s
+        while self._saved is not None and (left_s := end_s - time.monotonic()) > 0:
+            if select.select([0], [], [], left_s)[0]:
+                typed = os.read(0, 256)
+                if not typed or any(key in b"qQ\x04" for key in typed):
+                    return True
+        time.sleep(max(0.0, end_s - time.monotonic()))
+        return False
+
+    def restore(self) -> None:
+        """Leave the terminal as it was."""
+        import termios
+
+        if self._saved is not None:
+            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
 
 
 def interval(text: str, default_s: float) -> float:
