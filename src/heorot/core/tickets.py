@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from heorot.core.errors import ProtocolError, SecurityError
-from heorot.core.wire.tree import (
+from heorot.core.messages import (
     HeadList,
     Launch,
     Placement,

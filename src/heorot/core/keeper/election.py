@@ -27,7 +27,7 @@ class LeaseLost(HeorotError):
 
 
 @dataclass(frozen=True, slots=True)
-class Leadership:
+class View:
     """What a store says at one moment."""
 
     leader: str

@@ -1,1 +1,0 @@
-"""What is configured: files, their first text, and where a cluster keeps what on the disk."""

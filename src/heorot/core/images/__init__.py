@@ -1,1 +1,0 @@
-"""Images on one hop: what of them is here, who asks for them, and from whom they come."""

@@ -1,1 +1,0 @@
-"""The node's machine, run by its agent: one hop between the head and the node's process space."""

@@ -1,1 +1,0 @@
-"""A cluster on one machine: its plan, its warden, the control socket, and the demonstration."""

@@ -1,1 +1,0 @@
-"""Machines with one safety measure switched off. The simulator must notice each."""
