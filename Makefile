@@ -21,7 +21,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## A cluster of 64 nodes on this machine, in under a minute
-	@$(BIN)/python -m heorot.demo
+	@$(BIN)/python -m heorot.embedded.demo
 
 test: ## Run the tests, two at a time on each core; some of them with PYTEST_OPTIONS="-k streams -x"
 	@PYTHON="$(PYTHON)" scripts/setup.sh test $(VENV)
@@ -52,8 +52,8 @@ sim: $(STAMP) ## Simulate clusters under faults (SEEDS=200, FIRST=1, LENGTH=10 v
 scale: $(STAMP) ## Launches and broadcasts on clusters far larger than this machine, in virtual time, with a picture (three minutes)
 	@echo "make scale: up to 16,384 nodes, about three minutes; tables below, and at the end bench/out/scale.png" >&2
 	@mkdir -p bench/out
-	@$(BIN)/python -m heorot.sim.scale --json bench/out/scale-launches.json $(SCALE_OPTIONS)
-	@$(BIN)/python -m heorot.sim.scale --broadcast 256 --nodes 16,64,256,1024 --fanout 2,4,8,16,32,peers --gbit 1 --json bench/out/scale-broadcasts.json
+	@$(BIN)/python -m heorot.sim.timed.scale --json bench/out/scale-launches.json $(SCALE_OPTIONS)
+	@$(BIN)/python -m heorot.sim.timed.scale --broadcast 256 --nodes 16,64,256,1024 --fanout 2,4,8,16,32,peers --gbit 1 --json bench/out/scale-broadcasts.json
 	-@$(BIN)/python -m bench.scale_picture bench/out/scale-launches.json bench/out/scale-broadcasts.json bench/out/scale.png
 
 chaos: $(STAMP) ## Kill the heads of a busy cluster again and again, and count what is lost (CHAOS_OPTIONS="--kills 20")

@@ -1,4 +1,4 @@
-"""``python -m bench.costs``: what launches cost the daemons of real clusters, fitted for `heorot.sim.scale`.
+"""``python -m bench.costs``: what launches cost the daemons of real clusters, fitted for `heorot.sim.timed.scale`.
 
 Clusters of 64 and 256 nodes with different fan-outs give the coefficients; a cluster that is left out of the fit (1,024
 nodes) shows how far the model is off. Writes ``bench/out/costs.json``.
@@ -30,10 +30,10 @@ from bench.cluster import BenchError, Cluster, command, cpu_s
 from bench.counting import CountingClient
 from bench.fit import least_squares
 from bench.launches import library_launches_s
-from heorot.core.tree import parent_of
-from heorot.sim.costs import MEASURED, Costs, DaemonCosts, as_json
-from heorot.sim.timed_cluster import TimedCluster, one_machine
-from heorot.sim.timed_hosts import Daemon, TimedInit
+from heorot.core.tree.shape import parent_of
+from heorot.sim.timed.cluster import TimedCluster, one_machine
+from heorot.sim.timed.costs import MEASURED, Costs, DaemonCosts, as_json
+from heorot.sim.timed.hosts import TimedDaemon, TimedInit
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out" / "costs.json"
@@ -301,7 +301,7 @@ def fit(samples: list[Sample], costs: Costs) -> Costs:
             rows["head"].append(cluster.head.usage.row())
             spent["head"].append(sample.head_s * 1e6)
             for group in _groups(sample):
-                daemons: list[tuple[str, list[Daemon | TimedInit], list[float]]] = [
+                daemons: list[tuple[str, list[TimedDaemon | TimedInit], list[float]]] = [
                     ("agent", [cluster.nodes[node] for node in group], sample.agents_s),
                     ("init", [cluster.nodes[node].init for node in group], sample.inits_s),
                 ]

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 
 from bench.cluster import BenchError
-from heorot.endpoint import connect_head
-from heorot.job_state import JobState
-from heorot.session import Session
+from heorot.client.endpoint import connect_head
+from heorot.client.session import Session
+from heorot.core.client.job import JobState
 
 RECEIVE_BYTES = 1 << 16
 

@@ -28,8 +28,8 @@ from typing import Any
 from bench.cluster import BenchError, Cluster
 from bench.limited import make_program
 from bench.results import Series
-from heorot.core.nodeset import HEAD
-from heorot.core.tree import ancestors_of, parent_of
+from heorot.core.tree.nodeset import HEAD
+from heorot.core.tree.shape import ancestors_of, parent_of
 
 OUT = Path(__file__).resolve().parent / "out"
 HANGING_S = 90.0

@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.limited_hosts import LimitedCluster
 from bench.rows import keep
-from heorot.core.chunks import chunk_bytes_of
+from heorot.core.images.chunks import chunk_bytes_of
 
 WARM_RUNS = 3
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from types import TracebackType
 
 from bench.cluster import BenchError, run
-from heorot.config import Address
-from heorot.config_text import render_head, render_node
-from heorot.core.tree import parent_of
+from heorot.config.files import Address
+from heorot.config.text import render_head, render_node
+from heorot.core.tree.shape import parent_of
 from heorot.security.authority import Authority
 from heorot.security.registry import NodeRecord, Registry
 from heorot.start import run as run_daemon
@@ -103,9 +103,8 @@ class LimitedCluster:
         head = self._head = self._network.host("head")
         nodes = [self._network.host(f"n{number}") for number in range(self.nodes)]
         self._configure(head, nodes)
-        for name in ("bphead", "bpnode", "bpinit"):
+        for name in ("bphead", "head", "bpnode", "agent", "bpinit"):
             __import__(f"heorot.daemons.{name}")
-        __import__("heorot.daemons.standalone")
         gc.collect()
         gc.freeze()
         self._pids.append(_fork(head, "bphead"))

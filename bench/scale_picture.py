@@ -1,4 +1,4 @@
-"""``python -m bench.scale_picture LAUNCHES BROADCASTS PICTURE``: what `heorot.sim.scale --json` wrote, as a picture."""
+"""``python -m bench.scale_picture LAUNCHES BROADCASTS PICTURE``: draws what `heorot.sim.timed.scale --json` wrote."""
 
 from __future__ import annotations
 

@@ -12,33 +12,33 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from heorot.client import Cluster, Job, connect
-    from heorot.copying import Copied, CopyError
+    from heorot.client.blocking import Cluster, Job, connect
+    from heorot.client.copies import Copied, CopyError
+    from heorot.client.job import DEVNULL, PIPE, Chunk, Completed, JobFailed
+    from heorot.client.session import ConnectionLost
+    from heorot.core.client.end import Status
     from heorot.core.errors import HeorotError, NodeListError, ProtocolError, RequestError
-    from heorot.job_base import DEVNULL, PIPE, Chunk, Completed, JobFailed
-    from heorot.session import ConnectionLost
-    from heorot.status import Status
 
 LC_CTYPE_AT_IMPORT = _environ.get(b"LC_CTYPE")
-"""Python may have put it there; `heorot.caller` tells by it that the program has not set it since."""
+"""Python may have put it there; `heorot.client.caller` tells by it that the program has not set it since."""
 
 _HOMES = {
-    "Chunk": "heorot.job_base",
-    "Cluster": "heorot.client",
-    "Completed": "heorot.job_base",
-    "ConnectionLost": "heorot.session",
-    "Copied": "heorot.copying",
-    "CopyError": "heorot.copying",
-    "DEVNULL": "heorot.job_base",
+    "Chunk": "heorot.client.job",
+    "Cluster": "heorot.client.blocking",
+    "Completed": "heorot.client.job",
+    "ConnectionLost": "heorot.client.session",
+    "Copied": "heorot.client.copies",
+    "CopyError": "heorot.client.copies",
+    "DEVNULL": "heorot.client.job",
     "HeorotError": "heorot.core.errors",
-    "Job": "heorot.client",
-    "JobFailed": "heorot.job_base",
+    "Job": "heorot.client.blocking",
+    "JobFailed": "heorot.client.job",
     "NodeListError": "heorot.core.errors",
-    "PIPE": "heorot.job_base",
+    "PIPE": "heorot.client.job",
     "ProtocolError": "heorot.core.errors",
     "RequestError": "heorot.core.errors",
-    "Status": "heorot.status",
-    "connect": "heorot.client",
+    "Status": "heorot.core.client.end",
+    "connect": "heorot.client.blocking",
 }
 
 

@@ -85,7 +85,7 @@ class _Messages:
     def write(self, text: str) -> int:
         """Write text; progress, which drives the terminal on purpose, begins with a carriage return."""
         if "\\udc" in text or not (text.startswith("\r") or text.replace("\n", "").isprintable()):
-            from heorot import safe_text
+            from heorot.core import safe_text
 
             text = safe_text.lines(text)
         try:
@@ -104,7 +104,7 @@ def _show_any_bytes() -> None:
     from _codecs import register_error
 
     def escaped(error: UnicodeError) -> tuple[str, int]:
-        from heorot import safe_text
+        from heorot.core import safe_text
 
         assert isinstance(error, UnicodeEncodeError)
         return "".join(map(safe_text.escape, error.object[error.start : error.end])), error.end

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from heorot import __version__, wire
+from heorot import __version__
+from heorot.core.client import messages as wire
 from tests.chaos.faults import AgentsKilled
 from tests.chaos.network import HeadHost, send_signal
 from tests.chaos.rounds import HostsChaos

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from heorot.config import Address
-from heorot.config_text import render_head, render_node
+from heorot.config.files import Address
+from heorot.config.text import render_head, render_node
 from heorot.runtime import state
 from heorot.security.authority import Authority
 from heorot.security.registry import NodeRecord, Registry

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import heorot
-from heorot.cli.bpcp import Place
-from heorot.copying import Problem, folded
-from heorot.copying_get import Get
+from heorot.cli.bpcp import CopyEnd
+from heorot.client.copies import Problem, folded_problems
+from heorot.client.get import Get
 from tests.support.local_cluster import LocalCluster
 from tests.support.other_user import acting_as, open_to_all
 
@@ -35,7 +35,7 @@ from tests.support.other_user import acting_as, open_to_all
     ],
 )
 def test_an_operand_names_nodes_or_none(word: str, nodes: str, path: bytes) -> None:
-    place = Place(word)
+    place = CopyEnd(word)
     assert (place.nodes, place.path) == (nodes, path)
 
 
@@ -252,7 +252,7 @@ def test_the_end_of_a_copy_is_always_told(cluster: LocalCluster, tmp_path: Path)
 
 def test_equal_words_of_several_nodes_are_one_line() -> None:
     problems = [Problem(3, "full"), Problem(None, "gone"), Problem(1, "full"), Problem(2, "full"), Problem(9, "other")]
-    assert folded(problems) == ["gone", "n[1-3]: full", "n9: other"]
+    assert folded_problems(problems) == ["gone", "n[1-3]: full", "n9: other"]
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["from", "to"])

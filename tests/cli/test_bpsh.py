@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from heorot.core.nodelist import NodeView
-from heorot.core.nodelist import parse as parse_nodes
-from heorot.core.nodeset import NodeSet
+from heorot.core.tree.nodelist import NodeView
+from heorot.core.tree.nodelist import parse as parse_nodes
+from heorot.core.tree.nodeset import NodeSet
 from tests.support.local_cluster import LocalCluster, eventually
 
 RANK = "r=$((0$BPROC_RANK))"

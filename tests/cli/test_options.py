@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heorot.cli.bpsh_options import BpshOptions
+from heorot.cli.foreground.options import BpshOptions
 from heorot.cli.options import UsageError
 
 

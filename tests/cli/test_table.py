@@ -27,7 +27,7 @@ def unfolded(text: str) -> list[int]:
 
 @given(st.sets(st.integers(0, 300), min_size=1))
 def test_folding_loses_nothing_and_is_short(numbers: set[int]) -> None:
-    text = table.fold(numbers)
+    text = table.fold_numbers(numbers)
     assert unfolded(text) == sorted(numbers)
     gaps = sum(number + 1 not in numbers for number in numbers)
     assert text.count(",") == gaps - 1

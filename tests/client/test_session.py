@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from heorot import wire
-from heorot.core import client_messages as c
+from heorot.client.session import ConnectionLost, NewOutput, RanksEnded, Session
+from heorot.core.client import messages as wire
+from heorot.core.client.job import JobState
 from heorot.core.errors import ProtocolError, RequestError
-from heorot.core.framing import FrameDecoder, encode_frame
-from heorot.core.messages import Message, encode
+from heorot.core.wire import clients as c
+from heorot.core.wire.framing import FrameDecoder, encode_frame
+from heorot.core.wire.tree import Message, encode
 from heorot.images.offer import Offer, Upload
-from heorot.job_state import JobState
-from heorot.session import ConnectionLost, Ended, Output, Session
 
 WINDOW_BYTES = 1000
 SPAWN = {
@@ -28,7 +28,7 @@ def said(session: Session) -> list[Message]:
     return [c.decode_client(frame) for frame in frames]
 
 
-def hear(session: Session, *messages: Message) -> list[Output | Ended]:
+def hear(session: Session, *messages: Message) -> list[NewOutput | RanksEnded]:
     return session.receive(b"".join(encode_frame(encode(message)) for message in messages))
 
 
@@ -61,7 +61,7 @@ def test_an_acknowledged_job_has_an_id_and_nodes(session: Session, job: JobState
 
 def test_output_is_given_on_and_acknowledged_after_half_a_window(session: Session, job: JobState) -> None:
     (event,) = hear(session, c.ClientOutput("7.1", 1, 1, 0, b"x" * 600))
-    assert isinstance(event, Output)
+    assert isinstance(event, NewOutput)
     assert (event.job, event.stream.rank, event.data) == (job, 1, b"x" * 600)
     session.consumed(job, event.stream, 499)
     assert said(session) == []
@@ -71,7 +71,7 @@ def test_output_is_given_on_and_acknowledged_after_half_a_window(session: Sessio
 
 def test_bytes_held_elsewhere_are_acknowledged_once(session: Session, job: JobState) -> None:
     (event,) = hear(session, c.ClientOutput("7.1", 0, 1, 0, b"x" * 600))
-    assert isinstance(event, Output)
+    assert isinstance(event, NewOutput)
     session.consumed_ahead(job, event.stream, 600)
     assert said(session) == [c.ClientAck("7.1", 0, 1, 600)]
     session.consumed(job, event.stream, 600)
@@ -82,7 +82,7 @@ def test_bytes_held_elsewhere_are_acknowledged_once(session: Session, job: JobSt
 def test_what_arrives_twice_is_given_once(session: Session, job: JobState) -> None:
     first = c.ClientOutput("7.1", 0, 2, 0, b"abcdef")
     events = hear(session, first, first, c.ClientOutput("7.1", 0, 2, 3, b"defgh"), c.ClientOutput("7.1", 0, 2, 1, b"b"))
-    assert [event.data for event in events if isinstance(event, Output)] == [b"abcdef", b"gh"]
+    assert [event.data for event in events if isinstance(event, NewOutput)] == [b"abcdef", b"gh"]
 
 
 def test_what_comes_after_a_gap_is_waited_for_once_more(session: Session, job: JobState) -> None:
@@ -93,13 +93,13 @@ def test_what_comes_after_a_gap_is_waited_for_once_more(session: Session, job: J
         c.ClientOutput("7.1", 0, 1, 3, b"de"),
         c.ClientOutput("7.1", 0, 1, 5, b"f"),
     )
-    assert [event.data for event in events if isinstance(event, Output)] == [b"abc", b"de", b"f"]
+    assert [event.data for event in events if isinstance(event, NewOutput)] == [b"abc", b"de", b"f"]
 
 
 def test_an_acknowledgement_that_was_lost_is_repeated(session: Session, job: JobState) -> None:
     output = c.ClientOutput("7.1", 0, 1, 0, b"x" * 600)
     (event,) = hear(session, output)
-    assert isinstance(event, Output)
+    assert isinstance(event, NewOutput)
     session.consumed(job, event.stream, 600)
     said(session)
     assert hear(session, output) == []
@@ -121,7 +121,7 @@ def test_a_job_is_complete_when_the_last_byte_is_here(session: Session, job: Job
 
 def test_the_largest_status_counts(session: Session, job: JobState) -> None:
     (event,) = hear(session, c.Exited("7.1", [0, 9, 0, 0, 1, 3 << 8, 0, 0]))
-    assert isinstance(event, Ended)
+    assert isinstance(event, RanksEnded)
     assert event.ranks == [0, 1]
     assert (job.statuses[0].signal, job.statuses[1].code, job.exit_status) == (9, 3, 137)
 
@@ -219,7 +219,7 @@ def test_a_late_reader_begins_where_the_former_one_stopped(session: Session) -> 
     hear(session, c.Spawned(job.request, "7.1", [4, 1], WINDOW_BYTES), c.Exited("7.1", [0, 0, 1003, 5]), c.Done("7.1"))
     assert not job.complete
     (event,) = hear(session, c.ClientOutput("7.1", 0, 1, 1000, b"end", 1000), c.ClientOutput("7.1", 0, 2, 5, b"", 5))
-    assert isinstance(event, Output)
+    assert isinstance(event, NewOutput)
     assert event.data == b"end"
     assert job.complete
     session.acknowledge_all(job)
@@ -255,7 +255,7 @@ def test_a_message_of_a_newer_head_is_skipped(session: Session, job: JobState) -
 
 def test_ranks_that_end_alike_may_be_told_at_once(session: Session, job: JobState) -> None:
     (event,) = hear(session, c.ExitedAlike("7.1", [0, 2], 3 << 8, 2, 0), c.Done("7.1"))
-    assert isinstance(event, Ended)
+    assert isinstance(event, RanksEnded)
     assert event.ranks == [0, 1]
     assert [job.statuses[rank].code for rank in (0, 1)] == [3, 3]
     assert not job.complete
@@ -266,7 +266,7 @@ def test_ranks_that_end_alike_may_be_told_at_once(session: Session, job: JobStat
 
 def test_more_ranks_than_the_job_has_are_ignored(session: Session, job: JobState) -> None:
     (event,) = hear(session, c.ExitedAlike("7.1", [1, 1 << 40], 0, 0, 0))
-    assert isinstance(event, Ended)
+    assert isinstance(event, RanksEnded)
     assert event.ranks == [1]
 
 
@@ -350,7 +350,7 @@ def test_input_without_a_head_is_kept_within_its_window(session: Session, job: J
 
 def test_output_goes_on_where_it_stopped(session: Session, job: JobState) -> None:
     (first,) = hear(session, c.ClientOutput("7.1", 0, 1, 0, b"abcdef"), c.Exited("7.1", [1, 0, 0, 0]))[:1]
-    assert isinstance(first, Output)
+    assert isinstance(first, NewOutput)
     said(session)
     session.connection_lost()
     session.consumed(job, first.stream, 6)
@@ -366,8 +366,8 @@ def test_output_goes_on_where_it_stopped(session: Session, job: JobState) -> Non
         c.ClientOutput("7.1", 0, 1, 6, b"ghi"),
         c.Done("7.1"),
     )
-    assert [event.data for event in events if isinstance(event, Output)] == [b"ghi"]
-    assert [event.ranks for event in events if isinstance(event, Ended)] == [[0]]
+    assert [event.data for event in events if isinstance(event, NewOutput)] == [b"ghi"]
+    assert [event.ranks for event in events if isinstance(event, RanksEnded)] == [[0]]
     # What was acknowledged while there was no head is acknowledged when it comes again.
     assert said(session) == [c.ClientAck("7.1", 0, 1, 6)]
     assert job.complete
@@ -377,7 +377,7 @@ def test_half_a_frame_of_the_old_head_is_forgotten(session: Session, job: JobSta
     session.receive(encode_frame(encode(c.ClientOutput("7.1", 0, 1, 0, b"abc")))[:-1])
     resumed(session, job)
     (event,) = hear(session, c.ClientOutput("7.1", 0, 1, 0, b"abc"))
-    assert isinstance(event, Output)
+    assert isinstance(event, NewOutput)
     assert event.data == b"abc"
 
 
@@ -432,7 +432,7 @@ def test_a_job_of_which_something_was_heard_is_asked_for_and_handed_over_if_it_i
     assert launch.receipt == RECEIPT
     # What cannot be gone on with is lost, once.
     (ended,) = hear(session, c.Error(launch.request, "collected", "job 7.1 is over"))
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, RanksEnded)
     assert ended.ranks == [0, 1]
 
 
@@ -445,7 +445,7 @@ def test_a_job_is_handed_to_each_head_once(session: Session, receipted: JobState
     (launch,) = said(session)
     assert isinstance(launch, c.Spawn)
     (ended,) = hear(session, c.Error(launch.request, code, "there is no job 7.1, and it was launched long ago"))
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, RanksEnded)
     assert ended.ranks == [0, 1]
     assert said(session) == []
 
@@ -456,7 +456,7 @@ def test_a_job_whose_input_was_taken_is_not_handed_over(session: Session, receip
     (resume,) = next_head(session)
     assert isinstance(resume, c.AttachJob)
     (ended,) = hear(session, c.Error(resume.request, "no-such-job", "there is no job 7.1"))
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, RanksEnded)
     assert said(session) == []
 
 
@@ -502,7 +502,7 @@ def test_a_job_that_the_next_head_does_not_know_is_lost(session: Session, job: J
     (resume,) = next_head(session)
     assert isinstance(resume, c.AttachJob)
     (event,) = hear(session, c.Error(resume.request, "no-such-job", "there is no job 7.1"))
-    assert isinstance(event, Ended)
+    assert isinstance(event, RanksEnded)
     assert event.ranks == [0]
     assert job.complete
     assert (job.statuses[0].lost, job.statuses[1].code, job.exit_status) == (True, 0, 255)
@@ -513,7 +513,7 @@ def test_questions_are_repeated_and_keep_their_numbers(session: Session) -> None
     status, table = session.ask(wire.status), session.ask(wire.list_processes, "", None)
     hear(session, c.Rows(2, ["old"]))
     said(session)
-    assert next_head(session) == [c.Status(1), c.ListProcesses(2, "", None)]
+    assert next_head(session) == [c.ShowStatus(1), c.ListProcesses(2, "", None)]
     hear(session, c.Rows(2, ["new"]), c.Result(2, {"processes": [], "missing": []}), c.Result(1, {}))
     assert table.value == [{"processes": ["new"], "missing": []}]
     assert status.finished
@@ -572,7 +572,7 @@ def test_a_job_that_was_joined_is_not_taken_along_when_we_go(session: Session) -
     assert next_head(session) == [c.AttachJob(2, "7.1", False, True, [], True)]
     hear(session, c.Spawned(2, "7.1", [4, 1], WINDOW_BYTES))
     (event,) = hear(session, c.ClientOutput("7.1", 0, 1, 500, b"abcdef", 500))
-    assert isinstance(event, Output)
+    assert isinstance(event, NewOutput)
     assert event.data == b"def"
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import heorot
-from heorot import aio, wire
+from heorot import aio
+from heorot.core.client import messages
 from tests.support.fake_head import FakeHead
 
 
@@ -67,7 +68,7 @@ def test_an_acknowledged_job_is_not_left_before_the_head_has_its_program(
     def spawned(message: list[Any]) -> Any:
         if not message[18]:
             return b""
-        return bytes(wire.encode(["spawned", message[1], "7.1", [3, 1], 65536]))
+        return bytes(messages.encode(["spawned", message[1], "7.1", [3, 1], 65536]))
 
     with FakeHead(tmp_path, {"stage": stage, "spawn": spawned}) as head:
         assert spawn(tmp_path) == "7.1"

@@ -44,9 +44,9 @@ def home() -> Iterator[Path]:
 
 CLIENT = """
 import os, sys
-import heorot, heorot.job_base
-from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
-from heorot.core.image import Entry, Manifest, encode_manifest, image_id
+import heorot, heorot.client.job
+from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK
+from heorot.core.images.manifest import Entry, Manifest, encode_manifest, image_id
 from heorot.images.collecting import digest_file
 from heorot.images.offer import Offer
 directory, program, victim, zone = sys.argv[1:]
@@ -62,7 +62,7 @@ encoded = encode_manifest(Manifest([
     Entry(zone + b"/f", FILE, 0o755),
     Entry(zone + b"/d/sub", DIRECTORY, 0o755),
 ], program.encode()))
-heorot.job_base.offer_command = lambda *a, **k: Offer(image_id(encoded), program.encode(), b"", encoded)
+heorot.client.job.offer_command = lambda *a, **k: Offer(image_id(encoded), program.encode(), b"", encoded)
 with heorot.connect(directory) as connection:
     try:
         print(connection.run([program], nodes="n0", directory="/").statuses)

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from heorot.cli.request import Head
-from heorot.config import Address
-from heorot.config_text import render_head
+from heorot.config.files import Address
+from heorot.config.text import render_head
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.security.authority import Authority
 from tests.cluster.harness import DEADLINE_S, ROOT, Cluster, Finished, await_that, cluster, host_pids, kill_hard

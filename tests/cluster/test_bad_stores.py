@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from heorot.slot_file import SlotFile
+from heorot.linux.slot_file import SlotFile
 from tests.cluster.harness import Cluster, await_that, cluster, kill_hard
 from tests.cluster.test_takeover import await_epoch, head, roles
 from tests.cluster.witness import Witness

@@ -20,8 +20,8 @@ import pytest
 
 import heorot
 from heorot import aio
-from heorot.core.copies import KEEP_MS
-from heorot.procs.namespace import BARE_ROOT_MIB
+from heorot.bpinit.namespace import BARE_ROOT_MIB
+from heorot.core.images.copies import KEEP_MS
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, command, kill_hard
 from tests.cluster.test_images import NODES, away_from_home
 from tests.support.embedded import make_user_namespace

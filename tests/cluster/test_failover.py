@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import heorot
-from heorot import aio, client
+from heorot.client import aio, blocking
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, kill_hard
 
 KILLS = 3
@@ -216,7 +216,7 @@ def is_collected(made: Cluster, job: str) -> bool:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that wait for a next head to tell it what they have, however long it takes to come."""
-    for library in (client, aio):
+    for library in (blocking, aio):
         monkeypatch.setattr(library, "RELEASE_TIMEOUT_S", DEADLINE_S)
 
 

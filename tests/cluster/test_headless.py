@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from heorot.daemons import control
-from heorot.daemons.layout import Layout
+from heorot.config.layout import Layout
+from heorot.embedded import control
 from tests.cluster.harness import DEADLINE_S, Cluster, Running, await_that, host_pids, kill_hard
 
 
@@ -22,7 +22,7 @@ def stop_head(cluster: Cluster) -> None:
     layout = Layout(str(cluster.directory))
 
     def gone() -> bool:
-        with control.connect(layout) as warden:
+        with control.connect_warden(layout) as warden:
             return not any(head["pid"] for head in control.ask(warden, "status")["heads"])
 
     await_that(gone, "the head gone")
@@ -116,7 +116,7 @@ def test_a_node_tells_what_it_holds_without_head_and_agent(own: Cluster) -> None
     own.check("heorot", "node", "stop", "n1")
     # Without an agent, too: its bpinit is asked.
     layout = Layout(str(own.directory))
-    with control.connect(layout) as warden:
+    with control.connect_warden(layout) as warden:
         pids = {node["id"]: node["agent_pid"] for node in control.ask(warden, "status")["nodes"]}
     kill_hard(pids[3])
     assert node_ps(own, 3)["headless_ms"] >= alone["headless_ms"]
@@ -144,8 +144,8 @@ def test_without_nodes_here_it_is_said(tmp_path: Path) -> None:
 
 
 PATIENT = f"""
-import heorot.session
-heorot.session.RELEASE_TIMEOUT_S = {DEADLINE_S}
+import heorot.client.session
+heorot.client.session.RELEASE_TIMEOUT_S = {DEADLINE_S}
 from heorot.start import run
 run("bpsh")
 """

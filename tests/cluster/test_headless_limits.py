@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from heorot.daemons import control
-from heorot.daemons.layout import Layout
+from heorot.config.layout import Layout
+from heorot.embedded import control
 from heorot.runtime import state
 from tests.cluster.harness import Cluster, await_that, cluster, host_pids, is_alive, kill_hard
 from tests.cluster.test_headless import node_ps, start_head, stop_head
@@ -37,7 +37,7 @@ def restart_agent(made: Cluster, node: int) -> None:
 
 def agent_pid(made: Cluster, node: int) -> int:
     """Return the PID of a node's agent in the words of the supervisor: there may be no head."""
-    with control.connect(Layout(str(made.directory))) as warden:
+    with control.connect_warden(Layout(str(made.directory))) as warden:
         return next(int(row["agent_pid"]) for row in control.ask(warden, "status")["nodes"] if row["id"] == node)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from heorot.core.tree import is_ancestor, parent_of
+from heorot.core.tree.shape import is_ancestor, parent_of
 from tests.cluster.harness import DEADLINE_S, Cluster, Running, await_that, cluster, host_pids, kill_hard
 
 NODES, FANOUT = 14, 2

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import heorot
-from heorot.daemons.layout import FAILED_START
+from heorot.config.layout import FAILED_START
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, host_pids, kill_hard
 
 

@@ -15,10 +15,11 @@ import pytest
 
 import heorot
 from heorot import aio
+from heorot.client.search import HeadSearch
+from heorot.config.layout import Layout
 from heorot.core.errors import RequestError, SecurityError
-from heorot.daemons import bpnode, control
-from heorot.daemons.layout import Layout
-from heorot.reconnect import HeadSearch
+from heorot.daemons import agent
+from heorot.embedded import control
 from heorot.runtime.loop import EpollLoop
 from tests.cluster.harness import Cluster
 from tests.support.other_user import OTHER, as_other, impostor, open_to_all, other_holding
@@ -180,15 +181,15 @@ def test_the_library_tells_a_program_that_it_is_another_users(theirs: Path) -> N
 
 def test_nor_does_root_speak_to_another_users_warden_keeper_or_bpinit(theirs: Path) -> None:
     with impostor(theirs / "warden.sock") as warden, pytest.raises(RequestError, match=r"warden\.sock is served by"):
-        control.connect(Layout(str(theirs)))
+        control.connect_warden(Layout(str(theirs)))
     with impostor(theirs / "keeper.sock") as keeper, pytest.raises(RequestError, match=r"keeper\.sock is served by"):
         control.ask_keeper(str(theirs), {"do": "status"})
     with impostor(theirs / "init.sock") as space:
         with pytest.raises(RequestError, match=r"init\.sock is served by"):
-            control.connect_space(str(theirs))
+            control.connect_node_space(str(theirs))
         loop = EpollLoop()
         with pytest.raises(SecurityError, match=r"init\.sock is served by"):
-            bpnode._connect_space(theirs / "init.sock", loop, 0)
+            agent._connect_space(theirs / "init.sock", loop, 0)
         loop.close()
     assert warden.heard + keeper.heard + space.heard == b""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from heorot.cli import cgroups
+from heorot.linux import cgroups
 from tests.support.embedded import DEADLINE_S, Embedded
 from tests.support.plain_chroot import in_chroot
 from tests.support.without_mount import without_mount

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from heorot.cli.request import Head
-from heorot.core.client_messages import Spawn
-from heorot.core.framing import encode_frame
-from heorot.core.messages import encode
+from heorot.core.wire.clients import Spawn
+from heorot.core.wire.framing import encode_frame
+from heorot.core.wire.tree import encode
 from tests.cluster.harness import Cluster, await_that, cluster, host_pids, is_alive, kill_hard
 from tests.support.etcd import Etcd, etcd
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
-from heorot.core.head import HeadConfig, HeadMachine
+from heorot.core.head.machine import HeadConfig, HeadMachine
 from heorot.core.machine import (
     ClientClosed,
     ClientOpened,
@@ -32,9 +30,11 @@ from heorot.core.machine import (
     ToClient,
     ToSpace,
 )
-from heorot.core.node import NodeConfig, NodeMachine
-from heorot.core.nodeset import NodeSet
+from heorot.core.node.machine import NodeConfig, NodeMachine
 from heorot.core.tickets import seal_placement, seal_ticket
+from heorot.core.tree.nodeset import NodeSet
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
 
 CLUSTER = "test"
 HEAD = -1

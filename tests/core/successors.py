@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
 from tests.core.rigs import HeadRig
 
 KEY = b"k" * 16

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from heorot.core import messages as m
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.tickets import CLOCK_TOLERANCE_MS, open_launch, open_placement, seal_placement, seal_ticket
+from heorot.core.wire import tree as m
 from tests.core.rigs import CLUSTER, placement, sign, ticket, verify
 
 NOW_MS = 1_000_000

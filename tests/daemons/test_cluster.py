@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from heorot.core import messages as m
-from heorot.core.framing import encode_frame
-from heorot.daemons.layout import FAILED_START
+from heorot.config.layout import FAILED_START
+from heorot.core.wire import tree as m
+from heorot.core.wire.framing import encode_frame
 from heorot.runtime.sockets import connect_unix
 from tests.support.embedded import Embedded, alive, wait_for
 from tests.support.other_user import BECOME

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from heorot.core.framing import MAX_FRAME_BYTES, FrameDecoder, encode_frame
-from heorot.core.messages import Down, Hello, LinkMessage, Ping, Refused, Up, decode_link, encode
+from heorot.core.wire.framing import MAX_FRAME_BYTES, FrameDecoder, encode_frame
+from heorot.core.wire.tree import Down, Hello, LinkMessage, Ping, Refused, Up, decode_link, encode
 from heorot.security import tls
 from heorot.security.authority import Authority
 from tests.support.embedded import Embedded, wait_for

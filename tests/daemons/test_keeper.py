@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heorot.config import Address
+from heorot.config.files import Address
 from heorot.coord.local import LocalStore
 from heorot.core.errors import HeorotError
 from heorot.core.keeper.election import Term
-from heorot.daemons import control
 from heorot.daemons.keeper import Keeper
 from heorot.daemons.listed_heads import ListedHeads
-from heorot.runtime.log import Log
-from heorot.runtime.process import fork_daemon
+from heorot.embedded import control
+from heorot.linux.process import fork_daemon
+from heorot.runtime.log import LogFile
 from heorot.security.head_registry import HeadRegistry
 from tests.support.waiting import await_that
 
@@ -35,7 +35,7 @@ def keeper(root: Path, registry: HeadRegistry) -> Iterator[Path]:
     directory.mkdir(parents=True, exist_ok=True)
 
     def run() -> None:
-        log = Log(root / "log", "bphead h0", "info")
+        log = LogFile(root / "log", "bphead h0", "info")
         store = LocalStore(root / "coord", "h0")
         Keeper("h0", directory, store, never, log, listed=ListedHeads(registry, log)).run()
 

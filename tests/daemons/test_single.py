@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from heorot.config import load_head
-from heorot.core import messages as m
+from heorot.config.files import load_head
 from heorot.core.errors import HeorotError
+from heorot.core.wire import tree as m
 from heorot.daemons.single import AlreadyRunning, hold, note
 from heorot.runtime.sockets import connect_unix
-from tests.procs.space_rig import Agent, launch
+from tests.bpinit.space_rig import Agent, launch
 from tests.support.embedded import Embedded, alive, enter_user_namespace, make_user_namespace, wait_for
 from tests.support.etcd import free_ports
 from tests.support.other_user import NOBODY

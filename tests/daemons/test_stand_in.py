@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from heorot.daemons.stand_in import StandIn
-from heorot.runtime.process import fork_daemon
+from heorot.linux.process import fork_daemon
 
 
 class Rig:

@@ -13,7 +13,7 @@ import random
 import struct
 
 from heorot.core.errors import ProtocolError
-from heorot.core.framing import HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder
+from heorot.core.wire.framing import HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder
 from tests.support.examples import CASES, DECODERS, encoded, example
 
 FRAMES = int(os.environ.get("HEOROT_FUZZ_FRAMES", "100000"))

@@ -17,8 +17,6 @@ import pytest
 from msgspec import inspect
 from msgspec.structs import replace
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
 from heorot.core.machine import (
     ClientClosed,
@@ -32,6 +30,8 @@ from heorot.core.machine import (
     ToClient,
 )
 from heorot.core.tickets import seal_ticket
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
 from tests.core.rigs import HeadRig, placement, sign, ticket
 from tests.core.successors import launch_up
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from heorot.core.chunks import DIRECTORY, FILE, SYMLINK, chunk_bytes_of
-from heorot.core.image import Entry, Layout, Manifest, encode_manifest, image_id
+from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK, chunk_bytes_of
+from heorot.core.images.manifest import ChunkLayout, Entry, Manifest, encode_manifest, image_id
 
 
 class Sample:
@@ -27,7 +27,7 @@ class Sample:
             program = b"" if entries[0].path.startswith(b"/copy/") else entries[0].path
         self.manifest = Manifest(entries, program)
         self.encoded = encode_manifest(self.manifest)
-        self.layout = Layout(self.manifest)
+        self.layout = ChunkLayout(self.manifest)
         self.image = image_id(self.encoded)
 
     def with_others(self, directories: list[bytes], links: dict[bytes, bytes]) -> Sample:
@@ -36,7 +36,7 @@ class Sample:
         others += [Entry(path, SYMLINK, 0o777, target=target) for path, target in links.items()]
         self.manifest = Manifest([*self.manifest.entries, *others], self.manifest.program)
         self.encoded = encode_manifest(self.manifest)
-        self.layout = Layout(self.manifest)
+        self.layout = ChunkLayout(self.manifest)
         self.image = image_id(self.encoded)
         return self
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from heorot.bpinit.own_commands import open_view
 from heorot.images import cache as cache_module
 from heorot.images import content as content_module
 from heorot.images.cache import Cache
 from heorot.images.identity import ImageError
-from heorot.procs.builtins import open_view
 from tests.images.samples import Sample
 from tests.support.disks import fill as fill_disk
 from tests.support.disks import small_disk

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from heorot.images.closure import closure
-from heorot.images.find import find, obstacle, plain
+from heorot.images.find import find_command, obstacle, plain
 from heorot.images.identity import CommandError, ImageError
 from heorot.images.offer import offer_command
 from tests.support.other_user import acting_as, open_to_all
@@ -249,11 +249,11 @@ def test_commands_are_found_as_the_shell_finds_them(tmp_path: Path) -> None:
     script(tmp_path / "run", "#!/bin/sh")
     (tmp_path / "data").write_text("")
     (tmp_path / "folder").mkdir()
-    assert find(b"run", b"/nosuch:" + here, b"/") == here + b"/run"
-    assert find(b"./run", b"", here) == here + b"/run"
-    assert find(b"run", b"/nosuch:", here) == here + b"/run"
+    assert find_command(b"run", b"/nosuch:" + here, b"/") == here + b"/run"
+    assert find_command(b"./run", b"", here) == here + b"/run"
+    assert find_command(b"run", b"/nosuch:", here) == here + b"/run"
     for name in (b"data", b"folder", b"nosuch", b"", b"run/x", b"r\0n"):
-        assert find(name, here, here) is None
+        assert find_command(name, here, here) is None
 
 
 def test_what_is_here_and_cannot_be_executed_says_why(tmp_path: Path) -> None:

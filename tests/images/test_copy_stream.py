@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from heorot import copying_put
-from heorot.core.image import decode_manifest
+from heorot.client import put as copying_put
+from heorot.core.images.manifest import decode_manifest
 from heorot.images.collecting import digest_file
 from heorot.images.copy_stream import Sender
 from heorot.images.files import FileDigest

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from heorot.cli.held import Held
+from heorot.cli.foreground.held import Held
+from heorot.core.client.job import STDOUT, ReadStream
 from heorot.images import offer as offers
 from heorot.images.files import open_file
 from heorot.images.identity import ImageError
 from heorot.images.offer import Offer
-from heorot.job_state import STDOUT, InboundStream
 from tests.support.other_user import OTHER, as_other, open_to_all
 
 
@@ -130,7 +130,7 @@ def test_what_root_puts_aside_in_a_directory_of_another_user_cannot_be_had_there
     os.chown(place, OTHER, OTHER)
     monkeypatch.setenv("TMPDIR", str(place))
     held = Held(lambda stream, count: None, max_memory_bytes=0)
-    held.add(InboundStream(0, STDOUT), b"secret")
+    held.add(ReadStream(0, STDOUT), b"secret")
     try:
         # No name, so neither a link planted beforehand nor one made afterwards matters; and nobody else may open it.
         assert as_other(lambda: os.listdir(place)) == []

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from heorot import short_msgpack
-from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
+from heorot.core.client import short_msgpack
 from heorot.core.errors import ProtocolError
+from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.images import copy_stream
 from heorot.images.copy_stream import MAX_COMPLAINTS, Receiver, Sender
 from heorot.images.placing import Item, Placer, PlacingError, copy_from, write_all

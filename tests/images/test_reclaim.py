@@ -92,7 +92,7 @@ def test_what_a_transfer_or_a_copy_uses_stays_with_all_that_it_shares(give: Give
     view = cache.make_view(copied.image)
     cache.forget(copied.image)
     keep(cache, free, 300)
-    # As bpinit holds it while a copy reads (`heorot.procs.builtins.open_view`).
+    # As bpinit holds it while a copy reads (`heorot.bpinit.own_commands.open_view`).
     with open(f"{view}/manifest", "rb") as manifest:
         fcntl.flock(manifest, fcntl.LOCK_SH)
         assert drop_unused(str(tmp_path), LIMIT)[0] == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from heorot.core.image import decode_manifest
+from heorot.core.images.manifest import decode_manifest
 from heorot.images.offer import offer_command
 from heorot.images.terminfo import FOLDERS, MAX_BYTES, entry
 

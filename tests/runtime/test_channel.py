@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from heorot.core.framing import LARGE_BYTES, MAX_FRAME_BYTES, PROGRESS_MS
+from heorot.core.wire.framing import LARGE_BYTES, MAX_FRAME_BYTES, PROGRESS_MS
 from heorot.runtime.channel import GROWTH_BYTES, Channel
 from heorot.runtime.loop import EpollLoop
 from tests.runtime.conftest import Clock

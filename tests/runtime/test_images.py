@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from heorot.core.chunks import CHUNK_BYTES
-from heorot.core.image_messages import Piece
+from heorot.core.images.chunks import CHUNK_BYTES
 from heorot.core.machine import ChunksGone, Examine, Forget, KeepChunks, KeepManifest, SendChunks
-from heorot.core.messages import decode_link
+from heorot.core.wire.images import Piece
+from heorot.core.wire.tree import decode_link
 from heorot.images.cache import Cache
 from heorot.runtime.images import ENCODED_BYTES, Images
 from heorot.runtime.loop import EpollLoop

@@ -13,10 +13,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from heorot.core.framing import encode_frame
-from heorot.core.image_messages import Piece
 from heorot.core.machine import ConnectFailed, LinkClosed, LinkOpened, Received
-from heorot.core.messages import Down, Hello, Ping, Up
+from heorot.core.wire.framing import encode_frame
+from heorot.core.wire.images import Piece
+from heorot.core.wire.tree import Down, Hello, Ping, Up
 from heorot.runtime import link_shares
 from heorot.runtime import links as links_module
 from heorot.runtime.link_shares import MAX_LINKS_OF_ONE

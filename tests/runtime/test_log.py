@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from heorot.runtime import state
-from heorot.runtime.log import Log
+from heorot.runtime.log import LogFile
 from tests.support.disks import fill, small_disk
 
-MakeLog = Callable[..., Log]
+MakeLog = Callable[..., LogFile]
 
 
 @pytest.fixture
 def make_log() -> Iterator[MakeLog]:
     """Make logs that are closed in the end."""
-    made: list[Log] = []
+    made: list[LogFile] = []
 
-    def make(path: Path, name: str = "head", limit_bytes: int = 1 << 20) -> Log:
-        made.append(Log(path, name, limit_bytes=limit_bytes))
+    def make(path: Path, name: str = "head", limit_bytes: int = 1 << 20) -> LogFile:
+        made.append(LogFile(path, name, limit_bytes=limit_bytes))
         return made[-1]
 
     yield make

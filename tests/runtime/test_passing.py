@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from heorot.core import client_messages as c
 from heorot.core.errors import ProtocolError
-from heorot.core.framing import encode_frame
 from heorot.core.machine import ClientClosed, ClientOpened, FromClient, HeadHeard
-from heorot.core.messages import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode
-from heorot.core.pass_messages import LEFT, PASS_VERSION, PassOn, decode_pass
+from heorot.core.wire import clients as c
+from heorot.core.wire.framing import encode_frame
+from heorot.core.wire.passing import LEFT, PASS_VERSION, PassOn, decode_pass
+from heorot.core.wire.tree import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode
 from heorot.runtime.channel import Channel, TlsCodec
 from heorot.runtime.clients import Clients
 from heorot.runtime.links import Links

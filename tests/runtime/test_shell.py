@@ -11,10 +11,8 @@ from typing import Any
 import msgpack
 import pytest
 
-from heorot.core.client_messages import ClientHello, Status, Welcome
 from heorot.core.errors import ProtocolError
-from heorot.core.framing import FrameDecoder, encode_frame
-from heorot.core.head import HeadConfig, HeadMachine
+from heorot.core.head.machine import HeadConfig, HeadMachine
 from heorot.core.machine import (
     ClientClosed,
     ClientOpened,
@@ -27,9 +25,11 @@ from heorot.core.machine import (
     TimerFired,
     ToClient,
 )
+from heorot.core.wire.clients import ClientHello, ShowStatus, Welcome
+from heorot.core.wire.framing import FrameDecoder, encode_frame
 from heorot.runtime.clients import Clients
 from heorot.runtime.links import Links
-from heorot.runtime.log import Log as LogFile
+from heorot.runtime.log import LogFile as LogFile
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.shell import Shell
 from heorot.security import tls
@@ -172,13 +172,13 @@ def test_what_is_no_message_closes_that_client_alone(rig: Rig, until: Until, pay
     until(lambda: rig.machine.of(ClientClosed))
     bystander.send("status", 5)
     until(lambda: rig.machine.of(FromClient))
-    assert rig.machine.of(FromClient)[0].message == Status(5)
+    assert rig.machine.of(FromClient)[0].message == ShowStatus(5)
 
 
 @pytest.mark.parametrize("error", [ProtocolError("that is not allowed"), KeyError("that is not allowed")])
 def test_an_error_that_a_message_provokes_closes_its_sender_alone(rig: Rig, until: Until, error: Exception) -> None:
     def answer(event: Any) -> list[Instruction]:
-        if type(event) is FromClient and event.message == Status(13):
+        if type(event) is FromClient and event.message == ShowStatus(13):
             raise error
         return []
 
@@ -189,7 +189,7 @@ def test_an_error_that_a_message_provokes_closes_its_sender_alone(rig: Rig, unti
     assert client.received[0][2] == "protocol"
     assert "not allowed" in client.received[0][3]
     bystander.send("status", 14)
-    until(lambda: rig.machine.of(FromClient)[-1:] == [FromClient(1, Status(14))])
+    until(lambda: rig.machine.of(FromClient)[-1:] == [FromClient(1, ShowStatus(14))])
     # Only an error that nobody foresaw is worth a traceback.
     assert ("Traceback" in rig.log_path.read_text()) == (not isinstance(error, ProtocolError))
 

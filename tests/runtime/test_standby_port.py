@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from heorot.core.framing import encode_frame
 from heorot.core.machine import ConnectFailed, LinkOpened, Received
-from heorot.core.messages import Down, Hello, encode
+from heorot.core.wire.framing import encode_frame
+from heorot.core.wire.tree import Down, Hello, encode
 from heorot.runtime import standby_port
 from heorot.runtime.links import Links
 from heorot.runtime.loop import EpollLoop

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from heorot.core.errors import ProtocolError, SecurityError
-from heorot.core.framing import FrameDecoder, encode_frame
-from heorot.core.join_messages import (
+from heorot.core.wire.framing import FrameDecoder, encode_frame
+from heorot.core.wire.joining import (
     MAX_JOIN_FRAME_BYTES,
     JoinAccepted,
     JoinGreeting,
@@ -26,7 +26,7 @@ from heorot.core.join_messages import (
     JoinRequest,
     decode_join,
 )
-from heorot.core.messages import encode
+from heorot.core.wire.tree import encode
 from heorot.security.authority import Authority
 from heorot.security.join import MAX_ANONYMOUS_LINKS, REQUESTS_AT_ONCE, JoinServer
 from heorot.security.join_client import join, renew

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heorot.config import Address
+from heorot.config.files import Address
 from heorot.core.errors import SecurityError
-from heorot.core.head_messages import MAX_HEADS
+from heorot.core.wire.heads import MAX_HEADS
 from heorot.security import registry as registry_module
 from heorot.security import shared
 from heorot.security.head_registry import MAX_REMOVED, HeadRecord, HeadRegistry, merged

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from heorot.sim.client import Client, Plan
-from heorot.sim.cluster import Cluster
+from heorot.sim.client import UserPlan, VirtualUser
+from heorot.sim.cluster import SimulatedCluster
 from heorot.sim.head_host import HeadHost
 from heorot.sim.settings import Settings
 from heorot.sim.store import NAME
@@ -18,7 +18,7 @@ DEADLINE_US = 60_000_000
 WALL_US = 20_000_000
 
 
-def run_until(cluster: Cluster, is_so: Callable[[], object]) -> None:
+def run_until(cluster: SimulatedCluster, is_so: Callable[[], object]) -> None:
     """Let time pass until something is so."""
     world = cluster.world
     deadline_us = world.now_us + DEADLINE_US
@@ -27,9 +27,9 @@ def run_until(cluster: Cluster, is_so: Callable[[], object]) -> None:
         assert world.now_us < deadline_us
 
 
-def calm_cluster() -> Cluster:
+def calm_cluster() -> SimulatedCluster:
     """Return a whole cluster of three nodes and two heads, in which nothing breaks by itself."""
-    cluster = Cluster(1, Settings(nodes=3, heads=2, faults=0, disk_full_rate=0.0, drift_ppm=0))
+    cluster = SimulatedCluster(1, Settings(nodes=3, heads=2, faults=0, disk_full_rate=0.0, drift_ppm=0))
     for head in cluster.heads:
         cluster.world.after(0, head.boot)
     for host in cluster.hosts:
@@ -43,7 +43,7 @@ def leads(head: HeadHost) -> int:
     return len(head.machine.members.up) if head.machine is not None else 0
 
 
-def user(cluster: Cluster, home: HeadHost, plan: Plan | None) -> Client:
+def user(cluster: SimulatedCluster, home: HeadHost, plan: UserPlan | None) -> VirtualUser:
     """Return a user on this host, who begins at once if there is a plan."""
     client = cluster.add_client(plan)
     client.home = home
@@ -52,7 +52,7 @@ def user(cluster: Cluster, home: HeadHost, plan: Plan | None) -> Client:
     return client
 
 
-def deposed(cluster: Cluster) -> tuple[HeadHost, HeadHost]:
+def deposed(cluster: SimulatedCluster) -> tuple[HeadHost, HeadHost]:
     """Return a head that was deposed and cannot hear of it, and the one that leads, with all nodes."""
     former = cluster.head
     leader = next(head for head in cluster.heads if head is not former)
@@ -63,14 +63,14 @@ def deposed(cluster: Cluster) -> tuple[HeadHost, HeadHost]:
     return former, leader
 
 
-def sleeping_job(cluster: Cluster, home: HeadHost) -> str:
+def sleeping_job(cluster: SimulatedCluster, home: HeadHost) -> str:
     """Launch a detached job that does not end by itself; return its id when it runs everywhere."""
-    launching = user(cluster, home, Plan("", "up", [b"sleeper", b"2", b"10"], True, None))
+    launching = user(cluster, home, UserPlan("", "up", [b"sleeper", b"2", b"10"], True, None))
     run_until(cluster, lambda: launching.job and len(cluster.checks.running(launching.job)) == len(cluster.hosts))
     return launching.job
 
 
-def reader(cluster: Cluster, home: HeadHost, job: str) -> Client:
+def reader(cluster: SimulatedCluster, home: HeadHost, job: str) -> VirtualUser:
     """Let a user on this host attach to a job."""
     asking = user(cluster, home, None)
     assert asking.connect()

@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from heorot.core.tree import parent_of
-from heorot.sim.client import Client, Plan
-from heorot.sim.cluster import Cluster
+from heorot.core.tree.shape import parent_of
+from heorot.sim.client import UserPlan, VirtualUser
+from heorot.sim.cluster import SimulatedCluster
 from heorot.sim.hosts import NodeHost
 from heorot.sim.settings import Settings
 
@@ -28,7 +28,7 @@ STEP_US = 500
 DEADLINE_US = 60_000_000
 
 
-def calm_cluster(seed: int) -> Cluster:
+def calm_cluster(seed: int) -> SimulatedCluster:
     """Return a cluster with the times of a real one, whole, in which nothing breaks by itself."""
     settings = Settings(
         nodes=NODES,
@@ -44,7 +44,7 @@ def calm_cluster(seed: int) -> Cluster:
         node_grace_ms=GRACE_US // 1_000,
         rebalance_ms=1_000,
     )
-    cluster = Cluster(seed, settings)
+    cluster = SimulatedCluster(seed, settings)
     for head in cluster.heads:
         cluster.world.after(0, head.boot)
     for host in cluster.hosts:
@@ -55,7 +55,7 @@ def calm_cluster(seed: int) -> Cluster:
     return cluster
 
 
-def kill(cluster: Cluster, kind: str, host: NodeHost) -> None:
+def kill(cluster: SimulatedCluster, kind: str, host: NodeHost) -> None:
     """Kill a node's agent, its bpinit, or both: then its host answers nobody, as one that was shut down."""
     if kind != "bpinit":
         host.kill_agent()
@@ -65,7 +65,7 @@ def kill(cluster: Cluster, kind: str, host: NodeHost) -> None:
         host.kill_space()
 
 
-def await_ends(cluster: Cluster, client: Client, ranks: set[int]) -> int:
+def await_ends(cluster: SimulatedCluster, client: VirtualUser, ranks: set[int]) -> int:
     """Return when the client knew the end of all these ranks."""
     world = cluster.world
     while client.reading is None or not ranks <= client.reading.ends.keys():
@@ -80,7 +80,7 @@ def test_a_dead_interior_node_makes_nobody_else_wait_for_a_second(kind: str) -> 
         cluster = calm_cluster(seed)
         random = Random(seed)
         victim = random.randrange(3) if seed % 2 else random.randrange(3, 12)
-        client = cluster.add_client(Plan("", "up", [b"true", b"%d" % seed, b"0"], False, None))
+        client = cluster.add_client(UserPlan("", "up", [b"true", b"%d" % seed, b"0"], False, None))
         begun_us = cluster.world.now_us
         client.begin()
         at_us = begun_us + random.randrange(LAUNCH_US)

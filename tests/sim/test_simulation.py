@@ -11,8 +11,8 @@ import pytest
 
 from heorot.sim.__main__ import main
 from heorot.sim.checks import INVARIANTS
-from heorot.sim.cluster import Cluster
-from heorot.sim.mutants import FOCUS, NAMES, mutator
+from heorot.sim.cluster import SimulatedCluster
+from heorot.sim.mutants.catalogue import FOCUS, NAMES, mutator
 from heorot.sim.settings import draw
 from heorot.sim.world import Violation
 
@@ -33,7 +33,7 @@ def digest_of(seed: int, hash_seed: int) -> str:
 @pytest.mark.parametrize("first", range(1, SEEDS + 1, 10))
 def test_every_invariant_holds(first: int) -> None:
     for seed in range(first, first + 10):
-        Cluster(seed, draw(seed)).run()
+        SimulatedCluster(seed, draw(seed)).run()
 
 
 def test_a_seed_gives_the_same_trace_whatever_the_hash_seed() -> None:
@@ -46,7 +46,7 @@ def test_a_seed_gives_the_same_trace_whatever_the_hash_seed() -> None:
 def test_seeds_differ() -> None:
     digests = set()
     for seed in (5, 6, 9):
-        cluster = Cluster(seed, draw(seed))
+        cluster = SimulatedCluster(seed, draw(seed))
         cluster.run()
         digests.add(cluster.world.digest)
     assert len(digests) == 3
@@ -59,7 +59,7 @@ def first_violation(name: str) -> Violation | None:
         for field, value in FOCUS.get(name, {}).items():
             setattr(settings, field, value)
         try:
-            Cluster(seed, settings, mutator(name)).run()
+            SimulatedCluster(seed, settings, mutator(name)).run()
         except Violation as violation:
             return violation
     return None
@@ -86,11 +86,11 @@ def test_the_story_of_a_seed_is_told_line_by_line(capsys: pytest.CaptureFixture[
 def test_a_violation_ends_with_status_1_and_says_how_to_see_it_again(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lose(cluster: Cluster) -> None:
+    def lose(cluster: SimulatedCluster) -> None:
         cluster.world.tell("n0", "stumbles")
         cluster.world.violated("NoStray", "a process is left")
 
-    monkeypatch.setattr(Cluster, "run", lose)
+    monkeypatch.setattr(SimulatedCluster, "run", lose)
     assert main(["--first", "7", "--seeds", "3"]) == 1
     out = capsys.readouterr().out
     assert "NoStray is violated with seed 7" in out

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from heorot.daemon_mark import daemon_mark
+from heorot.config.mark import daemon_mark
 from tests.support.waiting import DEADLINE_S as DEADLINE_S
 from tests.support.waiting import await_that
 

@@ -9,26 +9,26 @@ from typing import Any, get_args
 import msgspec
 from msgspec import inspect
 
-from heorot.core import client_messages, join_messages, messages
-from heorot.core.messages import Message
+from heorot.core.wire import clients, joining, tree
+from heorot.core.wire.tree import Message
 
 Decode = Callable[[bytes], Any]
 
 DECODERS: list[tuple[Decode, tuple[type[Message], ...]]] = [
-    (messages.decode_link, get_args(messages.LinkMessage)),
-    (messages.decode_head_command, get_args(messages.HeadCommand)),
-    (messages.decode_space_command, get_args(messages.SpaceCommand)),
-    (messages.decode_node_payload, get_args(messages.NodePayload)),
-    (messages.decode_space_answer, get_args(messages.SpaceAnswer)),
-    (messages.decode_look, (messages.Look,)),
-    (messages.decode_view, (messages.View,)),
-    (messages.decode_ticket, (messages.Ticket,)),
-    (messages.decode_placement, (messages.Placement,)),
-    (messages.decode_signed_placement, (messages.SignedPlacement,)),
-    (messages.decode_head_list, (messages.HeadList,)),
-    (messages.decode_tell_heads, (messages.TellHeads,)),
-    (client_messages.decode_client, get_args(client_messages.ClientMessage)),
-    (join_messages.decode_join, get_args(join_messages.JoinMessage)),
+    (tree.decode_link, get_args(tree.LinkMessage)),
+    (tree.decode_head_command, get_args(tree.HeadCommand)),
+    (tree.decode_space_command, get_args(tree.SpaceCommand)),
+    (tree.decode_node_payload, get_args(tree.NodePayload)),
+    (tree.decode_space_answer, get_args(tree.SpaceAnswer)),
+    (tree.decode_look, (tree.Look,)),
+    (tree.decode_view, (tree.SpaceView,)),
+    (tree.decode_ticket, (tree.Ticket,)),
+    (tree.decode_placement, (tree.Placement,)),
+    (tree.decode_signed_placement, (tree.SignedPlacement,)),
+    (tree.decode_head_list, (tree.HeadList,)),
+    (tree.decode_tell_heads, (tree.TellHeads,)),
+    (clients.decode_client, get_args(clients.ClientMessage)),
+    (joining.decode_join, get_args(joining.JoinMessage)),
 ]
 """Every decoder of the wire, and the messages that it accepts."""
 CASES = [(decode, kind) for decode, kinds in DECODERS for kind in kinds]

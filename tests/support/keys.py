@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
-from heorot.procs.calls import NUMBER
-from heorot.procs.system import KEYCTL_JOIN_SESSION_KEYRING
+from heorot.bpinit.calls import NUMBER
+from heorot.linux.system import KEYCTL_JOIN_SESSION_KEYRING
 
 KEYCTL = NUMBER["keyctl"]
 ADD_KEY = 248 if NUMBER["keyctl"] == 250 else 217

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from heorot.procs import system
+from heorot.linux import system
 
 LOOKUP, GETATTR, OPEN, WRITE, STATFS, FLUSH, CREATE = 1, 3, 14, 16, 17, 25, 35
 _INIT = 26

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from heorot.cli.arguments import Parsed
-    from heorot.client import Cluster
-    from heorot.copying import Copied
+    from heorot.client.blocking import Cluster
+    from heorot.client.copies import Copied
 
 COMMAND = Command(
     "bpcp",
@@ -34,7 +34,7 @@ COMMAND = Command(
 BAR_COLUMNS = 30
 
 
-class Place:
+class CopyEnd:
     """One operand: nodes (empty: this host) and a path there."""
 
     __slots__ = ("nodes", "path")
@@ -54,7 +54,7 @@ def main() -> int:
     """Run the command; return the status to exit with."""
     from heorot.cli import request
 
-    return request.run("bpcp", _body)
+    return request.run_command("bpcp", _body)
 
 
 def _body(words: list[str]) -> int:
@@ -65,7 +65,7 @@ def _body(words: list[str]) -> int:
         return show_help(COMMAND, parsed)
     if len(parsed.operands) < 2:
         raise UsageError("a file and where to copy it are needed")
-    *sources, destination = [Place(word) for word in parsed.operands]
+    *sources, destination = [CopyEnd(word) for word in parsed.operands]
     if len({source.nodes for source in sources}) > 1:
         raise UsageError("the files are in different places: copy them one after the other")
     if not sources[0].nodes and not destination.nodes:
@@ -73,8 +73,8 @@ def _body(words: list[str]) -> int:
     return _copy(parsed, sources, destination)
 
 
-def _copy(parsed: Parsed, sources: Sequence[Place], destination: Place) -> int:
-    from heorot.client import connect
+def _copy(parsed: Parsed, sources: Sequence[CopyEnd], destination: CopyEnd) -> int:
+    from heorot.client.blocking import connect
 
     _allow_many_files()
     bar = Bar() if not (parsed.has("quiet") or parsed.has("json")) and os.isatty(2) else None
@@ -100,12 +100,12 @@ def _between(
     cluster: Cluster,
     nodes: str,
     paths: Sequence[bytes],
-    destination: Place,
+    destination: CopyEnd,
     show: Callable[[int, int, int], object] | None,
     options: dict[str, bool],
 ) -> Copied:
     """Copy from nodes to nodes, by way of a directory here."""
-    from heorot.copying_put import name_of
+    from heorot.client.put import name_of
 
     went: Copied | None = None
     several = len(paths) > 1
@@ -161,7 +161,7 @@ class _DirectoryBetween:
 
 def _apart(paths: Sequence[bytes]) -> list[list[bytes]]:
     """Return these paths in groups: on the way each directory whose contents are meant needs one of its own."""
-    from heorot.copying_put import name_of
+    from heorot.client.put import name_of
 
     named = [path for path in paths if name_of(path)]
     return ([named] if named else []) + [[path] for path in paths if not name_of(path)]
@@ -180,7 +180,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _report(parsed: Parsed, copied: Copied) -> int:
-    from heorot.copying import folded
+    from heorot.client.copies import folded_problems
 
     status = 1 if copied.problems else 0
     if parsed.has("json"):
@@ -189,7 +189,7 @@ def _report(parsed: Parsed, copied: Copied) -> int:
         problems = [{"node": problem.node, "text": problem.text} for problem in copied.problems]
         document = {"status": status, "nodes": copied.nodes, "bytes": copied.size_bytes, "problems": problems}
         sys.stdout.write(dumps(document) + "\n")
-    for line in folded(copied.problems):
+    for line in folded_problems(copied.problems):
         sys.stderr.write(f"bpcp: {_printable(line)}\n")
     return status
 

@@ -6,7 +6,7 @@ import sys
 
 from heorot.cli import bpkill, request, table
 from heorot.cli.arguments import Command, Option, Parsed, UsageError, parse
-from heorot.endpoint import cluster_directory
+from heorot.client.endpoint import cluster_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ LOST_STATUS = 255
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
-    return request.run("bpjob", _body, arguments)
+    return request.run_command("bpjob", _body, arguments)
 
 
 def _body(arguments: list[str]) -> int:
@@ -136,12 +136,12 @@ def _list(parsed: Parsed) -> int:
 
         sys.stdout.write(json.dumps([json_job(job) for job in jobs]) + "\n")
         return 0
-    text = listing(jobs, table.terminal_size(1)[0])
+    text = job_listing(jobs, table.terminal_size(1)[0])
     sys.stdout.write(text.partition("\n")[2] if parsed.has("no-header") else text)
     return 0
 
 
-def listing(jobs: list[Job], columns: int) -> str:
+def job_listing(jobs: list[Job], columns: int) -> str:
     """Return the table of jobs."""
     import time
 
@@ -249,9 +249,9 @@ def status_text(status: dict[str, Any] | None, started: bool) -> str:
     if "lost" in status:
         return f"lost: {status['lost']}"
     if "signal" in status:
-        from heorot.cli import messages
+        from heorot.cli.foreground import words
 
-        return f"killed by {messages.signal_name(status['signal'])}"
+        return f"killed by {words.signal_name(status['signal'])}"
     return f"exit status {status['code']}" + (f": {status['error']}" if status.get("error") else "")
 
 
@@ -289,7 +289,7 @@ def troubles(job: Job) -> list[str]:
     for fate, ranks in fates.items():
         nodes = table.fold_nodes(job["rank_nodes"][rank] for rank in ranks)
         lines.append(
-            f"job {job['job']}: {'rank' if len(ranks) == 1 else 'ranks'} {table.fold(ranks)} on {nodes}: {fate}"
+            f"job {job['job']}: {'rank' if len(ranks) == 1 else 'ranks'} {table.fold_numbers(ranks)} on {nodes}: {fate}"
         )
     return lines
 
@@ -299,11 +299,11 @@ def _kill(parsed: Parsed, signal: str) -> int:
         raise UsageError("the signal is given twice")
     number = bpkill.signal_number(signal or parsed.get("signal", "TERM"))
     requests = [bpkill.target_request(operand, number) for operand in parsed.operands]
-    return bpkill.send("bpjob", request.Head(parsed.get("dir")), parsed.operands, requests)
+    return bpkill.send_requests("bpjob", request.Head(parsed.get("dir")), parsed.operands, requests)
 
 
 def _attach(parsed: Parsed) -> int:
-    from heorot.cli.attach import attach
+    from heorot.cli.foreground.attach import attach
 
     styles = {"label": "label", "prefix": "number", "lines": "lines"}
     style = next((style for key, style in styles.items() if parsed.has(key)), "")

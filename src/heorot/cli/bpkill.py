@@ -7,8 +7,8 @@ import sys
 
 from heorot.cli import request, table
 from heorot.cli.arguments import Command, Option, UsageError, parse
+from heorot.core.client.messages import is_job
 from heorot.core.errors import RequestError
-from heorot.wire import is_job
 
 COMMAND = Command(
     "bpkill",
@@ -32,7 +32,7 @@ MAX_RANK = 1 << 20
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
-    return request.run("bpkill", _body, arguments)
+    return request.run_command("bpkill", _body, arguments)
 
 
 def _body(arguments: list[str]) -> int:
@@ -48,10 +48,10 @@ def _body(arguments: list[str]) -> int:
     if not parsed.operands:
         raise UsageError("no target: name a cluster PID or a job")
     targets = [target_request(target, number) for target in parsed.operands]
-    return send("bpkill", request.Head(parsed.get("dir")), parsed.operands, targets)
+    return send_requests("bpkill", request.Head(parsed.get("dir")), parsed.operands, targets)
 
 
-def send(command: str, head: request.Head, names: list[str], requests: list[tuple[object, ...]]) -> int:
+def send_requests(command: str, head: request.Head, names: list[str], requests: list[tuple[object, ...]]) -> int:
     """Send `Signal` requests, say of each that failed why, and return the exit status."""
     status = 0
     # The nodes do not tell others what exists.
@@ -183,7 +183,7 @@ def signal_number(text: str) -> int:
     return number
 
 
-def signal_name(number: int) -> str:
+def short_signal_name(number: int) -> str:
     """Return a signal's name without SIG, or its number."""
     import signal
 
@@ -198,10 +198,10 @@ def signal_name(number: int) -> str:
 def _list_signals(operands: list[str]) -> int:
     if not operands:
         lines = []
-        numbers = [number for number in range(1, MAX_SIGNAL + 1) if signal_name(number) != str(number)]
+        numbers = [number for number in range(1, MAX_SIGNAL + 1) if short_signal_name(number) != str(number)]
         for start in range(0, len(numbers), 5):
             lines.append(
-                "".join(f"{number:2} {signal_name(number):<12}" for number in numbers[start : start + 5]).rstrip()
+                "".join(f"{number:2} {short_signal_name(number):<12}" for number in numbers[start : start + 5]).rstrip()
             )
         sys.stdout.write("\n".join(lines) + "\n")
         return 0
@@ -211,7 +211,7 @@ def _list_signals(operands: list[str]) -> int:
             number = int(operand) - 128 if int(operand) > 128 else int(operand)
             if not 0 < number <= MAX_SIGNAL:
                 raise UsageError(f"unknown signal '{operand}'")
-            sys.stdout.write(f"{signal_name(number)}\n")
+            sys.stdout.write(f"{short_signal_name(number)}\n")
         else:
             sys.stdout.write(f"{signal_number(operand)}\n")
     return 0

@@ -49,7 +49,7 @@ WATCH_INTERVAL_S = 2.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
-    return request.run("bpps", _body, arguments)
+    return request.run_command("bpps", _body, arguments)
 
 
 def _body(arguments: list[str]) -> int:
@@ -67,8 +67,10 @@ def _body(arguments: list[str]) -> int:
     request.chosen_users(parsed.get("user"))
     if not parsed.has("watch"):
         head = request.Head(parsed.get("dir"))
-        processes, missing = fetch(head, parsed)
-        sys.stdout.write(as_json(processes) + "\n" if parsed.has("json") else listing(processes, parsed, *_size()))
+        processes, missing = fetch_processes(head, parsed)
+        sys.stdout.write(
+            processes_json(processes) + "\n" if parsed.has("json") else process_listing(processes, parsed, *_size())
+        )
         sys.stdout.flush()
         if missing:
             print(f"bpps: {missing_text(missing)}", file=sys.stderr)
@@ -85,7 +87,7 @@ def _body(arguments: list[str]) -> int:
     return watch(draw, seconds)
 
 
-def fetch(head: request.Head, parsed: Parsed) -> tuple[list[dict[str, Any]], list[int]]:
+def fetch_processes(head: request.Head, parsed: Parsed) -> tuple[list[dict[str, Any]], list[int]]:
     """Return the selected processes in the order wanted, with users by name, and the nodes that did not answer."""
     answer = head.ask("processes", parsed.get("nodes"), parsed.get("job") or None)
     names: dict[int, str] = {}
@@ -139,7 +141,7 @@ def sortable(value: Any) -> tuple[int, Any]:
     return (0, value)
 
 
-def listing(processes: list[dict[str, Any]], parsed: Parsed, columns: int = 0) -> str:
+def process_listing(processes: list[dict[str, Any]], parsed: Parsed, columns: int = 0) -> str:
     """Return the table."""
     import time
 
@@ -188,7 +190,7 @@ def memory(count_bytes: int) -> str:
     raise AssertionError("unreachable: the last unit returns")
 
 
-def as_json(processes: list[dict[str, Any]]) -> str:
+def processes_json(processes: list[dict[str, Any]]) -> str:
     """Return the stable form of docs/commands.md."""
     import json
 
@@ -211,13 +213,13 @@ def missing_text(missing: list[int]) -> str:
 def _picture(source: request.Reconnecting, parsed: Parsed, columns: int, rows: int) -> str:
     import time
 
-    answer = source.attempt(lambda head: fetch(head, parsed))
+    answer = source.attempt(lambda head: fetch_processes(head, parsed))
     if isinstance(answer, str):
         return f"bpps: {answer}\n"
     processes, missing = answer
     if parsed.has("json"):
-        return as_json(processes) + "\n"
-    text = listing(processes, parsed, columns)
+        return processes_json(processes) + "\n"
+    text = process_listing(processes, parsed, columns)
     if not rows:
         return text + "\n"
     lines = text.splitlines()

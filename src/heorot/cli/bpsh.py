@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
 
-    from heorot.cli.bpsh_options import BpshOptions
-    from heorot.cli.output import Form, Sink
+    from heorot.cli.foreground.forms import Form, Sink
+    from heorot.cli.foreground.options import BpshOptions
+    from heorot.client.session import Session
+    from heorot.core.client.job import JobState, ReadStream
     from heorot.images.offer import Offer
-    from heorot.job_state import InboundStream, JobState
-    from heorot.session import Session
 
 EXIT_USAGE = 2
 EXIT_REFUSED = 125
@@ -28,12 +28,12 @@ MAX_HELD_BYTES = 1024 * 1024 * 1024
 
 def main() -> int:
     """Run the command; return the status to exit with."""
-    return run(sys.argv[1:])
+    return run_bpsh(sys.argv[1:])
 
 
-def run(words: list[str]) -> int:
+def run_bpsh(words: list[str]) -> int:
     """Run the command with these arguments; return the status to exit with."""
-    from heorot.cli.bpsh_options import HELP, USAGE, BpshOptions
+    from heorot.cli.foreground.options import HELP, USAGE, BpshOptions
     from heorot.cli.options import UsageError
 
     try:
@@ -66,11 +66,11 @@ def _is_null_device(fd: int) -> bool:
 
 
 def _run_job(options: BpshOptions) -> int:
-    from heorot import caller
-    from heorot.core.errors import HeorotError
-    from heorot.endpoint import cluster_directory, reach_head
-    from heorot.session import Session
-    from heorot.wire import KEY_BYTES
+    from heorot.client import caller
+    from heorot.client.endpoint import cluster_directory, connect_head
+    from heorot.client.session import Session
+    from heorot.core.client.messages import KEY_BYTES
+    from heorot.core.errors import HeorotError, RequestError
 
     if options.stdin == b"" and not options.pty and _is_null_device(0):
         # Our /dev/null may as well be theirs: that saves a message to every node which says that there is no input.
@@ -79,14 +79,21 @@ def _run_job(options: BpshOptions) -> int:
     directory = cluster_directory(options.directory)
     environment = caller.environment_at_start()
     try:
-        connection = reach_head(directory)
+        try:
+            connection = connect_head(directory)
+        except RequestError as error:
+            if error.code != "no-head":
+                raise
+            from heorot.client.search import reach_next_head
+
+            connection = reach_next_head(directory)
         _see_that_files_can_be_opened()
         offer = _offer(options, session, environment)
         if offer is not None and options.detach:
-            from heorot.cli.staging import stage
+            from heorot.cli.foreground.staging import stage_program
 
             # We shall be gone when a node asks for the program.
-            connection = stage(session, connection, directory, offer.image, _say)
+            connection = stage_program(session, connection, directory, offer.image, _say)
         job = session.spawn(
             nodes=options.nodes,
             select=options.select,
@@ -111,8 +118,8 @@ def _run_job(options: BpshOptions) -> int:
         )
     except HeorotError as error:
         sys.stderr.write(f"bpsh: {error}\n")
+        from heorot.core.client.end import EXIT_NO_COMMAND
         from heorot.images.identity import CommandError
-        from heorot.status import EXIT_NO_COMMAND
 
         if not isinstance(error, CommandError):
             return EXIT_REFUSED
@@ -138,7 +145,7 @@ def _offer(options: BpshOptions, session: Session, environment: list[bytes]) -> 
     """Return the image that we offer with the launch; None: the nodes run what they have."""
     if options.image == "path":
         return None
-    from heorot import caller
+    from heorot.client import caller
     from heorot.images.offer import Upload, offer_command
 
     offer = offer_command(
@@ -155,22 +162,22 @@ def _offer(options: BpshOptions, session: Session, environment: list[bytes]) -> 
 
 
 def _terminal_size() -> list[int]:
-    from heorot.cli import terminal
+    from heorot.cli.foreground import terminal
 
     return list(terminal.size(0, 1, 2))
 
 
 def _follow(options: BpshOptions, directory: str, session: Session, connection: _socket.socket, job: JobState) -> int:
-    from heorot.cli import terminal
-    from heorot.cli.output import Sink
-    from heorot.cli.relay import Relay
+    from heorot.cli.foreground import terminal
+    from heorot.cli.foreground.forms import Sink
+    from heorot.cli.foreground.loop import ForegroundLoop
 
-    def consumed(stream: InboundStream, count: int) -> None:
+    def consumed(stream: ReadStream, count: int) -> None:
         session.consumed(job, stream, count)
 
     sinks = {number: Sink(number, consumed) for number in (1, 2)}
     raw_mode = terminal.RawMode(0) if options.pty and options.stdin == b"" and os.isatty(0) else None
-    relay = Relay(
+    relay = ForegroundLoop(
         "bpsh", directory, session, connection, job, sinks, lambda: _form(options, session, job, sinks),
         read_stdin=options.stdin == b"", raw_mode=raw_mode, forward_size=options.pty,
     )  # fmt: skip
@@ -184,7 +191,7 @@ def _follow(options: BpshOptions, directory: str, session: Session, connection: 
         status = relay.run()
         relay.release()
         if status:
-            from heorot.status import EXIT_NO_COMMAND
+            from heorot.core.client.end import EXIT_NO_COMMAND
 
             failed = any(end.error is not None for end in job.statuses.values())
             if status == EXIT_NO_COMMAND and failed and not options.json:
@@ -215,11 +222,11 @@ def _print_id(job: str) -> int:
 
 def _hint(options: BpshOptions, directory: str, say: Callable[[str], object]) -> None:
     """There is no such command: say so if it is a node, or something for a shell."""
-    from heorot.cli.shell_hint import shell_hint
+    from heorot.cli.foreground.shell_hint import shell_hint
 
     text = shell_hint(options.nodes or f"-{'a' if options.select == 'up' else 'A'}", options.argv)
     if not text and b"/" not in options.argv[0]:
-        from heorot.cli.node_hint import hint
+        from heorot.cli.foreground.node_hint import hint
 
         text = hint(directory, options.nodes, options.argv)
     if text:
@@ -227,15 +234,15 @@ def _hint(options: BpshOptions, directory: str, say: Callable[[str], object]) ->
 
 
 def _form(options: BpshOptions, session: Session, job: JobState, sinks: dict[int, Sink]) -> Form:
-    from heorot.cli import messages
-    from heorot.cli.output import LineForm, PlainForm, SequentialForm
+    from heorot.cli.foreground import words as messages
+    from heorot.cli.foreground.forms import LineForm, PlainForm, SequentialForm
 
-    def consumed(stream: InboundStream, count: int) -> None:
+    def consumed(stream: ReadStream, count: int) -> None:
         session.consumed(job, stream, count)
 
     if options.gather or options.json:
-        from heorot.cli import collect
-        from heorot.cli.held import Held
+        from heorot.cli.foreground import collect
+        from heorot.cli.foreground.held import Held
 
         held = Held(consumed)
         return collect.JsonForm(held, job, sinks[1]) if options.json else collect.GatherForm(held, job, sinks)
@@ -248,12 +255,12 @@ def _form(options: BpshOptions, session: Session, job: JobState, sinks: dict[int
             prefixes = [f"{messages.node_name(node)}: ".encode() for node in job.nodes]
         form = LineForm(sinks, consumed, prefixes, options.line_bytes)
     if options.sequential:
-        from heorot.cli.held import Held
+        from heorot.cli.foreground.held import Held
 
         def divide(rank: int) -> None:
             sinks[1].write(b"%3d %s\n" % (job.nodes[rank], b"-" * 72))
 
-        def kept(stream: InboundStream, count: int) -> None:
+        def kept(stream: ReadStream, count: int) -> None:
             session.consumed_ahead(job, stream, count)
 
         form = SequentialForm(form, job, sinks, Held(kept, MAX_HELD_BYTES), divide if options.divide else None)

@@ -46,7 +46,7 @@ ORDERS = ("sort-status", "sort-number", "keep-order")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
-    return request.run("bpstat", _body, arguments)
+    return request.run_command("bpstat", _body, arguments)
 
 
 def _body(arguments: list[str]) -> int:
@@ -67,11 +67,11 @@ def _body(arguments: list[str]) -> int:
         return _augment_ps(head)
     if parsed.has("processes"):
         return _processes(head, ",".join(parsed.operands), in_json=parsed.has("json"))
-    sys.stdout.write(picture(fetch(head, parsed), parsed, table.terminal_size(1)[0]))
+    sys.stdout.write(picture(fetch_nodes(head, parsed), parsed, table.terminal_size(1)[0]))
     return 0
 
 
-def fetch(head: request.Head, parsed: Parsed) -> list[Node]:
+def fetch_nodes(head: request.Head, parsed: Parsed) -> list[Node]:
     """Return the selected nodes in the order wanted."""
     nodes: list[Node] = head.ask("nodes", ",".join(parsed.operands))
     for node in nodes:
@@ -131,7 +131,7 @@ def compact(nodes: list[Node], columns: int) -> str:
             groups.append((alike, []))
         groups[-1][1].append(node["id"])
     header = ("Status", "Mode", "User", "Group", "Node(s)")
-    rows = [(*alike, table.fold(numbers)) for alike, numbers in groups]
+    rows = [(*alike, table.fold_numbers(numbers)) for alike, numbers in groups]
     # The node list, the one column without a limit, stands first as in BProc: the others are laid out alone.
     lines = table.render(header[:4], [row[:4] for row in rows]).splitlines()
     width = max([len(header[4]), *(len(row[4]) for row in rows)])
@@ -164,7 +164,7 @@ def _update(parsed: Parsed) -> int:
     source = request.Reconnecting(parsed.get("dir"))
 
     def draw(columns: int, rows: int) -> str:
-        nodes = source.attempt(lambda head: fetch(head, parsed))
+        nodes = source.attempt(lambda head: fetch_nodes(head, parsed))
         return f"bpstat: {nodes}\n" if isinstance(nodes, str) else picture(nodes, parsed, columns)
 
     return watch(draw, UPDATE_INTERVAL_S)

@@ -16,19 +16,19 @@ COMMANDS = {
     ("node", "ps"): ("node_ps", "list what nodes of this host hold, without any head"),
     ("head", "start"): ("head_control", "start heads of a cluster on this machine"),
     ("head", "stop"): ("head_control", "stop heads of a cluster on this machine"),
-    ("node", "join"): ("admin_node", "make this host a node of a cluster"),
-    ("head", "init"): ("admin_head", "make this host the head of a new cluster"),
-    ("head", "add"): ("admin_head_add", "write the bundle that makes another host a head"),
-    ("head", "join"): ("admin_head_add", "make this host a further head"),
-    ("head", "remove"): ("admin_head_remove", "take a head out of the cluster"),
-    ("head", "switch"): ("admin_head", "hand over to a standby head"),
-    ("node", "list"): ("admin_node", "list the nodes that have joined"),
-    ("node", "remove"): ("admin_node", "take a node out of the cluster"),
-    ("certificate", "show"): ("admin_certificate", "say when this host's certificates end"),
-    ("certificate", "renew"): ("admin_certificate", "renew this host's certificates"),
-    ("token", "create"): ("admin_token", "make a token with which hosts may join"),
-    ("token", "list"): ("admin_token", "list the tokens"),
-    ("token", "revoke"): ("admin_token", "take a token back"),
+    ("node", "join"): ("node", "make this host a node of a cluster"),
+    ("head", "init"): ("head", "make this host the head of a new cluster"),
+    ("head", "add"): ("head_add", "write the bundle that makes another host a head"),
+    ("head", "join"): ("head_add", "make this host a further head"),
+    ("head", "remove"): ("head_remove", "take a head out of the cluster"),
+    ("head", "switch"): ("head", "hand over to a standby head"),
+    ("node", "list"): ("node", "list the nodes that have joined"),
+    ("node", "remove"): ("node", "take a node out of the cluster"),
+    ("certificate", "show"): ("certificates", "say when this host's certificates end"),
+    ("certificate", "renew"): ("certificates", "renew this host's certificates"),
+    ("token", "create"): ("tokens", "make a token with which hosts may join"),
+    ("token", "list"): ("tokens", "list the tokens"),
+    ("token", "revoke"): ("tokens", "take a token back"),
 }
 """Words, module, summary. A module that serves two words is given the second one as its first argument."""
 HELP = ("-h", "--help", "help")
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         if found is not None and len(words) >= length:
             if any(word in VERSION for word in words[length:]) and "--" not in words:
                 return _show_version()
-            name = f"heorot.cli.{found[0]}"
+            name = f"heorot.cli.admin.{found[0]}"
             __import__(name)
             module = sys.modules[name]
             return int(module.main(words[1:]))

@@ -11,7 +11,7 @@ class UsageError(Exception):
     """The command line cannot be understood; the message says what is wrong with it."""
 
 
-class Option:
+class OptionSyntax:
     """One option.
 
     Parameters
@@ -38,7 +38,7 @@ class Option:
 class OptionTable:
     """All options of a command."""
 
-    def __init__(self, options: tuple[Option, ...]) -> None:
+    def __init__(self, options: tuple[OptionSyntax, ...]) -> None:
         self._by_spelling = {spelling: option for option in options for spelling in option.spellings}
 
     def parse(self, words: list[str], start: int, values: dict[str, str]) -> int:
@@ -97,14 +97,16 @@ class OptionTable:
                 return self._argument(words, index + 1, option, spelling, values)
         return index + 1
 
-    def _argument(self, words: list[str], index: int, option: Option, spelling: str, values: dict[str, str]) -> int:
+    def _argument(
+        self, words: list[str], index: int, option: OptionSyntax, spelling: str, values: dict[str, str]
+    ) -> int:
         if index >= len(words):
             raise UsageError(f"option {spelling} needs an argument: {option.argument}")
         _store(values, option, words[index])
         return index + 1
 
 
-def _store(values: dict[str, str], option: Option, value: str) -> None:
+def _store(values: dict[str, str], option: OptionSyntax, value: str) -> None:
     if option.repeated and option.name in values:
         value = f"{values[option.name]}\0{value}"
     values[option.name] = value

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import sys
 
-from heorot import __version__, wire
+from heorot import __version__
+from heorot.client.endpoint import cluster_directory, cluster_mark, connect_head
+from heorot.core.client import messages
 from heorot.core.errors import HeorotError, ProtocolError, RequestError
-from heorot.endpoint import cluster_directory, cluster_mark, connect_head, reach_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from heorot.cli.arguments import Command, Parsed
-    from heorot.reconnect import HeadSearch
+    from heorot.client.search import HeadSearch
 
     Answer = TypeVar("Answer")
 
@@ -75,16 +76,24 @@ class Head:
         self._notice = notice
         self._noticed = False
         self._request = 0
-        self._use((reach_head if patient else connect_head)(self.directory))
+        try:
+            connection = connect_head(self.directory)
+        except RequestError as error:
+            if not patient or error.code != "no-head":
+                raise
+            from heorot.client.search import reach_next_head
+
+            connection = reach_next_head(self.directory)
+        self._use(connection)
         self._cluster_mark = cluster_mark(self.directory)
 
     def _use(self, connection: _socket.socket) -> None:
-        self._reader = wire.MessageReader()
+        self._reader = messages.MessageReader()
         self._messages: list[list[Any]] = []
         self._socket = connection
         self._socket.settimeout(self._timeout_s)
         # The first request goes along with the greeting; a head that does not like it refuses the connection.
-        self._outgoing = wire.encode(wire.client_hello(__version__))
+        self._outgoing = messages.encode(messages.client_hello(__version__))
 
     def ask(self, tag: str, *fields: object) -> Any:
         """Send one request and return its answer: the value of a ``result``, or the fields of any other message.
@@ -136,7 +145,7 @@ class Head:
     def _converse(self, open_requests: dict[int, tuple[object, ...]], answers: dict[int, Any]) -> None:
         """Send the open requests; move those that are answered from one to the other until none is left."""
         for number, (tag, *fields) in open_requests.items():
-            self._outgoing += wire.encode([tag, number, *fields])
+            self._outgoing += messages.encode([tag, number, *fields])
         self._flush()
         rows: dict[int, list[Any]] = {}
         while open_requests:
@@ -156,12 +165,12 @@ class Head:
                     answers[number] = RequestError(message[2], message[3])
                 else:
                     answers[number] = (
-                        wire.with_rows(rows.get(number, []), message[2]) if tag == "result" else message[2:]
+                        messages.with_rows(rows.get(number, []), message[2]) if tag == "result" else message[2:]
                     )
                 del open_requests[number]
 
     def _search(self) -> HeadSearch:
-        from heorot.reconnect import REACH_S, HeadSearch
+        from heorot.client.search import REACH_S, HeadSearch
 
         return HeadSearch(self.directory, self._cluster_mark, None if self._timeout_s is None else REACH_S)
 
@@ -228,7 +237,7 @@ def _may_be_repeated(request: tuple[object, ...]) -> bool:
     return request[0] != "signal" or request[4] == 0
 
 
-def run(command: str, body: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> int:
+def run_command(command: str, body: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> int:
     """Run a command's body, and turn every error of ours into ``command: message`` and a status."""
     from heorot.cli.arguments import USAGE_STATUS, UsageError
 

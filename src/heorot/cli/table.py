@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from heorot.safe_text import printable as printable
+from heorot.core.safe_text import printable as printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "+"
 
 
-def fold(numbers: Iterable[int]) -> str:
+def fold_numbers(numbers: Iterable[int]) -> str:
     """Return ``0-3,7`` for 0, 1, 2, 3, 7: ranges of the sorted numbers without repeats."""
     parts: list[str] = []
     first = last = None
@@ -80,7 +80,7 @@ def fold_nodes(numbers: Iterable[int]) -> str:
     nodes = sorted(number for number in numbers if number >= 0)
     parts = ["master"] if len(nodes) < len(numbers) else []
     if nodes:
-        parts.append(f"n{nodes[0]}" if len(nodes) == 1 else f"n[{fold(nodes)}]")
+        parts.append(f"n{nodes[0]}" if len(nodes) == 1 else f"n[{fold_numbers(nodes)}]")
     return ",".join(parts)
 
 

@@ -31,7 +31,15 @@ from typing import Any
 from heorot.coord.etcd_client import EtcdClient, EtcdSettings, decode64, encode64, number
 from heorot.coord.port import Shared
 from heorot.core.errors import HeorotError
-from heorot.core.keeper.election import HOLD_BACK_S, LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term, View
+from heorot.core.keeper.election import (
+    HOLD_BACK_S,
+    Leadership,
+    LeaseLost,
+    StoreForeign,
+    StoreRefused,
+    StoreUnavailable,
+    Term,
+)
 
 MAX_KEYS = 256
 RECORDS = "~records"
@@ -88,7 +96,7 @@ class EtcdStore:
 
     # ------------------------------------------------------------------ the port
 
-    def look(self) -> View:
+    def look(self) -> Leadership:
         """See `heorot.coord.port.Store`."""
         self._hear_watch()
         self._announce(CALL_BUDGET_S)
@@ -136,7 +144,7 @@ class EtcdStore:
     def handed_over(self, pid: int) -> None:
         """Nothing: the lease is the keeper's."""
 
-    def renew(self) -> View:
+    def renew(self) -> Leadership:
         """See `heorot.coord.port.Store`."""
         budget_s = self._ttl_s / 4
         self._hear_watch()
@@ -203,7 +211,7 @@ class EtcdStore:
 
     # ------------------------------------------------------------------ what the keys say
 
-    def _view(self, keys: dict[str, _Key]) -> View:
+    def _view(self, keys: dict[str, _Key]) -> Leadership:
         identity = keys.get("identity")
         if identity is not None:
             theirs = _object(identity.value, f"{self._prefix}identity").get("authority")
@@ -222,7 +230,7 @@ class EtcdStore:
                 raise StoreRefused(f"{self._prefix}leader in etcd has no lease, so no head wrote it: delete this key")
         candidates = [name.removeprefix("candidates/") for name in keys if name.startswith("candidates/")]
         preferred = keys["preferred"].value.decode("utf-8", "replace") if "preferred" in keys else ""
-        return View(leader, self._epoch(keys), tuple(sorted(candidates)), preferred)
+        return Leadership(leader, self._epoch(keys), tuple(sorted(candidates)), preferred)
 
     def _epoch(self, keys: dict[str, _Key]) -> int:
         if "epoch" not in keys:

@@ -5,7 +5,7 @@ whatever killed it, and not before. The epoch is a number in a file that only th
 only grows. Each candidate holds a lock of its own on ``candidates/NAME``, which tells the others that it is there.
 
 An election needs no free block: the files own theirs from the first candidate on, and are written in place
-(`heorot.slot_file`); the names of locks stay when those who held them are gone.
+(`heorot.linux.slot_file`); the names of locks stay when those who held them are gone.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from heorot.core.errors import HeorotError
-from heorot.core.keeper.election import HOLD_BACK_S, LeaseLost, StoreRefused, Term, View
-from heorot.slot_file import SlotFile, no_room, with_room
+from heorot.core.keeper.election import HOLD_BACK_S, Leadership, LeaseLost, StoreRefused, Term
+from heorot.linux.slot_file import SlotFile, no_room, with_room
 
 MAX_CANDIDATES = 64
 _REPAIR = "write the cluster's highest epoch into it"
@@ -52,7 +52,7 @@ class LocalStore:
 
     # ------------------------------------------------------------------ the port
 
-    def look(self) -> View:
+    def look(self) -> Leadership:
         """See `heorot.coord.port.Store`."""
         try:
             with_room(self._announce, self._make_room)
@@ -64,7 +64,7 @@ class LocalStore:
         self._forget_leader()
         if found is not None and self._watch_leader(found[1]):
             leader = found[0]
-        return View(leader, self.last_epoch(), candidates, self._preferred())
+        return Leadership(leader, self.last_epoch(), candidates, self._preferred())
 
     def hints(self) -> list[int]:
         """The leader's process: readable once it has ended, and then its lock is free."""
@@ -111,7 +111,7 @@ class LocalStore:
         except OSError as error:
             raise self._failed(error) from error
 
-    def renew(self) -> View:
+    def renew(self) -> Leadership:
         """See `heorot.coord.port.Store`: the lock needs no care, but somebody may have removed its file."""
         if not self._holds_the_lock():
             raise LeaseLost(f"somebody has replaced {self._directory / 'leader.lock'}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from heorot.core.keeper.election import Term, View
+from heorot.core.keeper.election import Leadership, Term
 
 
 class Shared(Protocol):
@@ -31,7 +31,7 @@ class Store(Protocol):
     look_every_s: float
     """How often a candidate should look, even if nothing hints that something has changed."""
 
-    def look(self) -> View:
+    def look(self) -> Leadership:
         """Announce this candidate if need be, and return what the store says."""
 
     def hints(self) -> list[int]:
@@ -43,7 +43,7 @@ class Store(Protocol):
     def handed_over(self, pid: int) -> None:
         """The head's process runs, and holds the term's lock."""
 
-    def renew(self) -> View:
+    def renew(self) -> Leadership:
         """Keep leading. Raises LeaseLost if this candidate does not lead any more."""
 
     def resign(self) -> None:

@@ -46,3 +46,8 @@ class NotYetError(RequestError):
     def __init__(self, code: str, message: str, is_over: Callable[[], bool]) -> None:
         super().__init__(code, message)
         self.is_over = is_over
+
+
+def no_directory() -> RequestError:
+    """Return the error that the working directory, to which a name is relative, was removed."""
+    return RequestError("no-directory", "the working directory does not exist any more: change to another one")

@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from heorot.core.client_messages import ClientMessage, HeadMessage
-from heorot.core.head_messages import HeadAddress
-from heorot.core.message_base import Chunk
-from heorot.core.messages import LinkMessage
+from heorot.core.wire.base import Chunk
+from heorot.core.wire.clients import ClientMessage, HeadMessage
+from heorot.core.wire.heads import HeadAddress
+from heorot.core.wire.tree import LinkMessage
 
 # ------------------------------------------------------------------ events
 
@@ -67,7 +67,7 @@ class SpaceClosed(Struct, frozen=True, gc=False):
 
 
 class FromSpace(Struct, frozen=True, gc=False):
-    """An encoded answer of the process space (`heorot.core.messages.SpaceAnswer`)."""
+    """An encoded answer of the process space (`heorot.core.wire.tree.SpaceAnswer`)."""
 
     payload: bytes
 
@@ -292,7 +292,7 @@ class Stop(Struct, frozen=True, gc=False):
 
 
 class Compare(Struct, frozen=True, gc=False):
-    """See whether this host's own file at `path` has this content (`heorot.core.image.file_id`); answered by
+    """See whether this host's own file at `path` has this content (`heorot.core.images.manifest.file_id`); answered by
     `Compared`.
     """
 
@@ -347,8 +347,8 @@ class SendChunks(Struct, frozen=True, gc=False):
 
 
 class DropCopies(Struct, frozen=True, gc=False):
-    """Drop every copy (`heorot.core.image.Manifest.is_copy`) from the cache, but for these, those between `Examine` and
-    `Forget`, and those that a process of this host reads from; answered by `CopiesDropped`."""
+    """Drop every copy (`heorot.core.images.manifest.Manifest.is_copy`) from the cache, but for these, those between
+    `Examine` and `Forget`, and those that a process of this host reads from; answered by `CopiesDropped`."""
 
     keep: list[bytes]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from heorot.core.errors import ProtocolError, SecurityError
-from heorot.core.messages import (
+from heorot.core.wire.tree import (
     HeadList,
     Launch,
     Placement,

@@ -7,11 +7,11 @@ import signal
 import sys
 from typing import NoReturn
 
+from heorot.bpinit.namespace import pid_range, spawn_space
+from heorot.bpinit.space_socket import listen
 from heorot.core.errors import HeorotError
 from heorot.daemons.single import hold
-from heorot.procs.namespace import pid_range, spawn_space
-from heorot.procs.space_socket import listen
-from heorot.trusted_path import UntrustedPath, check_directory, check_file, make_directory
+from heorot.linux.trusted_path import UntrustedPath, check_directory, check_file, make_directory
 
 _USAGE = """usage: bpinit --config PATH
        bpinit --dir DIR --node N [--capacity NODES]
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     if "--config" in options:
         options = _configured(options["--config"])
-    from heorot.core.space_events import SpaceConfig
+    from heorot.core.space.events import SpaceConfig
 
     directory = options["--dir"]
     node = int(options["--node"])
@@ -101,7 +101,7 @@ def _configured(path: str) -> dict[str, str]:
     """Return the options that the node's configuration file stands for."""
     from pathlib import Path
 
-    from heorot.config import load_node
+    from heorot.config.files import load_node
 
     try:
         check_file(path)

@@ -1,257 +1,54 @@
-"""bpnode, a node's agent: its hop of the tree, between the node's bpinit and the rest of the cluster."""
+"""``bpnode`` on a host of its own, under a service manager: its configuration file becomes settings."""
 
 from __future__ import annotations
 
-import os
-import select
-import socket
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from heorot import __version__
-from heorot.core.errors import HeorotError, SecurityError
-from heorot.core.machine import FromSpace, Remember, SpaceClosed, SpaceConnected
-from heorot.core.node import NodeConfig, NodeMachine
-from heorot.daemons.single import hold
-from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
-from heorot.images.reclaim import Reclaimer
-from heorot.procs.keyring import leave_session_keyring
-from heorot.runtime import state
-from heorot.runtime.channel import Channel
-from heorot.runtime.images import Images
-from heorot.runtime.links import Links
-from heorot.runtime.log import Log
-from heorot.runtime.loop import EpollLoop
-from heorot.runtime.shared_page import SharedPage
-from heorot.runtime.shell import Shell
-from heorot.runtime.sockets import bind_tcp, connect_unix, peer_credentials
-from heorot.security import tls
-from heorot.security.signing import Verifier
-
-INIT_END_TIMEOUT_S = 0.5
-"""How long a bpinit that has closed its connection may take to end; if it takes longer, the head notices by itself."""
-KEPT = ("epoch", "placement", "heads")
-"""What an agent keeps on disk: it must be able to when that is full."""
-SPACE_TIMEOUT_S = 10.0
-"""How long a starting agent waits for its bpinit to listen."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSettings:
-    """What one agent needs.
-
-    `directory` is the node's: identity, ``init.sock``, ``state/``. `port` 0 takes any; `listener` is a bound socket
-    to use in place of binding `host` and `port`. `init_pid` 0: ask the kernel who serves ``init.sock``.
-    """
-
-    directory: Path
-    log_path: Path
-    cluster: str
-    node: int
-    host: str
-    port: int
-    heads: tuple[tuple[str, int], ...]
-    listener: socket.socket | None = None
-    init_pid: int = 0
-    machine: dict[str, Any] = field(default_factory=dict)
-    """Overrides fields of `NodeConfig`."""
-    image_cache_bytes: int = DEFAULT_LIMIT_BYTES
-    shared_content: str = ""
-    """Where the caches of this host share what they have; empty: nowhere."""
-    log_level: str = "info"
-    page: SharedPage = field(default_factory=SharedPage)
-    """Where the process that has forked this one reads what is wrong."""
-
-
-def run(settings: NodeSettings) -> str:
-    """Serve until the machine ends the agent; return why.
-
-    Raises
-    ------
-    HeorotError
-        If the agent cannot start.
-    """
-    log = Log(settings.log_path, f"bpnode n{settings.node}", settings.log_level)
-    leave_session_keyring(log)
-    try:
-        return _serve(settings, log)
-    except (HeorotError, OSError) as error:
-        log("error", str(error))
-        settings.page.say(str(error))
-        raise
-    except BaseException as error:
-        log.exception("the agent ends because of an error in it")
-        settings.page.say(f"the agent ends because of an error in it: {type(error).__name__}: {error}")
-        raise
-
-
-def _serve(settings: NodeSettings, log: Log) -> str:
-    directory = settings.directory
-    # Held until the process ends: two agents would take the node's bpinit from each other for ever.
-    hold(directory, "bpnode", f"the agent of n{settings.node}")
-    loop = EpollLoop()
-    space_socket = _connect_space(directory / "init.sock", loop, settings.init_pid)
-    init_pid = settings.init_pid or peer_credentials(space_socket)[0]
-    init_process = os.pidfd_open(init_pid)
-    listener = settings.listener
-    if listener is None:
-        try:
-            listener = bind_tcp(settings.host, settings.port)
-        except HeorotError:
-            # Somebody took our port while no agent was here. Any other will do: attaching tells the head which.
-            if not settings.port:
-                raise
-            listener = bind_tcp(settings.host, 0)
-    host, port = listener.getsockname()[:2]
-    # Of the whole cluster's directory, in which this is ``nodes/nN``.
-    make_room = Reclaimer(directory.parent.parent, log)
-    for name in KEPT:
-        state.reserve(directory / "state", name, log, make_room)
-    config = NodeConfig(
-        cluster=settings.cluster,
-        node=settings.node,
-        release=__version__,
-        host=host,
-        port=port,
-        heads=settings.heads,
-        placement=state.recall(directory / "state", "placement"),
-        epoch=state.recall_epoch(directory / "state"),
-        head_list=state.recall(directory / "state", "heads"),
-        agent_pid=os.getpid(),
-        init_pid=init_pid,
-        wall_offset_ms=int((time.time() - loop.time()) * 1000),
-        jitter_seed=int.from_bytes(os.urandom(4), "big"),
-        **settings.machine,
-    )
-    machine = NodeMachine(config, Verifier.load(directory / "signing.pub").verify)
-    shell = Shell(loop, log)
-    images_at, owner = str(directory / "images"), f"n{settings.node}"
-    cache = Cache(images_at, settings.image_cache_bytes, owner, log, make_room, settings.shared_content)
-    images = Images(loop, cache, shell.feed, log, init_pid)
-    links = Links(
-        loop,
-        settings.cluster,
-        tls.client_context(directory),
-        lambda: tls.server_context(directory),
-        shell.feed,
-        log,
-        make_passing_context=lambda: tls.client_context(directory, passed_on=True),
-    )
-
-    def space_closed(reason: str) -> None:
-        if _has_ended(init_process):
-            shell.feed(SpaceClosed())
-            return
-        # It makes room for another agent, or found a mistake of ours. Its processes live: say nothing to the head.
-        log("warning", f"bpinit lives and has closed the connection ({reason}); the agent ends")
-        loop.stop()
-
-    space = Channel(
-        loop,
-        space_socket,
-        on_frame=lambda payload: shell.feed(FromSpace(payload)),
-        on_closed=space_closed,
-        # It belongs to this node alone. Stopped in the middle of a frame, it goes on with it when it goes on.
-        progress_ms=None,
-    )
-    memory = _Memory(directory / "state", log, make_room, settings.page)
-    shell.attach(
-        machine,
-        links,
-        to_space=lambda payload, newest_of: space.send(payload, newest_of=newest_of),
-        remember=memory.keep,
-        images=images,
-    )
-    links.listen(listener)
-    space.start()
-    settings.page.say("")
-    shell.start()
-    images.begin()
-    shell.feed(SpaceConnected())
-    loop.run_forever()
-    reason = shell.stopped or "stopped"
-    log("info", f"the agent ends: {reason}")
-    # What the machine said last still has to leave.
-    deadline = loop.time() + 1.0
-    while links.closing and loop.time() < deadline:
-        loop.run_once(deadline - loop.time())
-    links.close()
-    images.close()
-    space.close()
-    loop.close()
-    os.close(init_process)
-    return reason
-
-
-class _Memory:
-    """Keeps what the machine wants to be given back after a restart, and says on the page what cannot be kept."""
-
-    def __init__(self, directory: Path, log: Log, make_room: Callable[[], bool], page: SharedPage) -> None:
-        self._directory = directory
-        self._log = log
-        self._make_room = make_room
-        self._page = page
-        self._problems: dict[str, str] = {}
-
-    def keep(self, item: Remember) -> str:
-        """Keep a value; return what went wrong with one that must survive a power cut."""
-        if not item.durable:
-            state.remember(self._directory, item.name, item.value, self._log, self._make_room)
-            return ""
-        self._problems.pop(item.name, None)
-        try:
-            state.remember_durably(self._directory, item.name, item.value, self._make_room)
-        except OSError as error:
-            self._problems[item.name] = f"{self._directory / item.name}: {error.strerror or error}"
-        why = next(iter(self._problems.values()), "")
-        self._page.say(f"cannot keep what a head says, and so obeys none: {why}" if why else "")
-        return self._problems.get(item.name, "")
-
-
-def _has_ended(process: int) -> bool:
-    # A dying bpinit closes its sockets first; its PID namespace is emptied before it is seen to have ended.
-    return bool(select.select([process], [], [], INIT_END_TIMEOUT_S)[0])
-
-
-def _connect_space(path: Path, loop: EpollLoop, init_pid: int) -> socket.socket:
-    deadline = loop.time() + SPACE_TIMEOUT_S
-    while True:
-        try:
-            sock = connect_unix(path)
-            uid = peer_credentials(sock)[1]
-            if uid in (0, os.geteuid()):
-                return sock
-            sock.close()
-            raise SecurityError(f"{path} is served by uid {uid}, which is neither root nor this agent's user")
-        except OSError as error:
-            # Waiting for a bpinit that is dead would keep the nodes below on our listening socket.
-            if loop.time() > deadline or (init_pid and not _is_running(init_pid)):
-                raise HeorotError(
-                    f"bpinit does not answer on {path}: {error.strerror or error}; is it running?"
-                ) from error
-        time.sleep(0.05)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return False
-    try:
-        return not select.select([process], [], [], 0)[0]
-    finally:
-        os.close(process)
+from heorot.config.files import DEFAULT_NODE_PATH, load_node
+from heorot.config.layout import Layout
+from heorot.core.errors import HeorotError
+from heorot.daemons.arguments import configuration_path, tell_failure
+from heorot.linux.trusted_path import check_directory, check_file
 
 
 def main() -> int:
-    """Run an agent on its own, under a service manager."""
-    from heorot.daemons.standalone import node_main
+    """Run an agent from its configuration file; return the exit status."""
+    from heorot.daemons import agent
+    from heorot.linux.process import raise_descriptor_limit, set_name
 
-    return node_main(sys.argv[1:])
+    path = configuration_path("bpnode", DEFAULT_NODE_PATH, sys.argv[1:])
+    raise_descriptor_limit()
+    try:
+        check_file(path)
+        config = load_node(path)
+        number = config.node.number
+        set_name(f"bpnode n{number}")
+        layout = Layout(config.cluster.directory)
+        directory = Path(layout.node(number))
+        check_directory(directory)
+        (Path(layout.root) / "log").mkdir(exist_ok=True)
+        (directory / "state").mkdir(mode=0o700, exist_ok=True)
+        settings = agent.NodeSettings(
+            directory=directory,
+            log_path=Path(layout.log(f"n{number}")),
+            cluster=config.cluster.id,
+            node=number,
+            host=config.node.listen.host,
+            port=config.node.listen.port,
+            heads=tuple((address.host, address.port) for address in config.node.heads),
+            machine={
+                "heartbeat_ms": config.timers.heartbeat_ms,
+                "link_timeout_ms": config.timers.link_timeout_ms,
+                "swarm_gain_ms": config.images.swarm_gain_ms,
+            },
+            log_level=config.cluster.log_level,
+            image_cache_bytes=config.images.cache_bytes,
+        )
+        agent.run_agent(settings)
+    except (HeorotError, OSError) as error:
+        return tell_failure("bpnode", error)
+    return 0
 
 
 if __name__ == "__main__":

@@ -26,10 +26,10 @@ from heorot.daemons.keeper_control import KeeperControl
 from heorot.daemons.listed_heads import ListedHeads
 from heorot.daemons.stand_in import StandIn, StartPassing
 from heorot.daemons.watchdog import has_spoken
+from heorot.linux.process import how_ended
+from heorot.linux.slot_file import no_room
 from heorot.runtime import state
 from heorot.runtime.loop import boot_time
-from heorot.runtime.process import how_ended
-from heorot.slot_file import no_room
 
 END_GRACE_S = 1.0
 """How long a head may take to end in good order."""
@@ -86,7 +86,7 @@ class Keeper:
         self._control: KeeperControl | None = None
         # Most steps are a call.
         self._acts: dict[type[s.Step], Callable[[Any], Any]] = {
-            s.Look: lambda step: store.look(),
+            s.LookAtStore: lambda step: store.look(),
             s.Campaign: lambda step: store.campaign(max(step.floor, self._kept_epoch())),
             s.HandOver: lambda step: store.handed_over(self._pid),
             s.Renew: lambda step: store.renew(),
@@ -96,12 +96,12 @@ class Keeper:
             s.StartHead: lambda step: self._start_head(step.term),
             s.EndHead: lambda step: self._end_head(step.force),
             s.LastWords: lambda step: last_words(),
-            s.PassOn: lambda step: self._passing.keep(step.leader),
+            s.PassClientsOn: lambda step: self._passing.keep(step.leader),
             s.StopPassing: lambda step: self._passing.end(signal.SIGKILL),
             s.TellHead: lambda step: self._tell_head(step.news),
             s.Publish: lambda step: self._publish({**asdict(step.known), "pid": os.getpid()}),
-            s.Answer: lambda step: self._answer(step.value),
-            s.Wait: lambda step: self._wait(step),
+            s.ControlAnswer: lambda step: self._answer(step.value),
+            s.WaitForNews: lambda step: self._wait(step),
             Log: lambda step: self._log(step.level, step.text),
         }
 
@@ -141,7 +141,7 @@ class Keeper:
             except HeorotError as failure:
                 error = failure
             machine.now_s = boot_time()
-            if self._listed is not None and isinstance(step, (s.Look, s.Renew, s.Wait)):
+            if self._listed is not None and isinstance(step, (s.LookAtStore, s.Renew, s.WaitForNews)):
                 machine.listing = Listing(self._listed.read(), self._listed.removed())
 
     # ------------------------------------------------------------------ the epoch on this host's disk
@@ -226,7 +226,7 @@ class Keeper:
 
     # ------------------------------------------------------------------ waiting, and who speaks to us
 
-    def _wait(self, step: s.Wait) -> s.Woken:
+    def _wait(self, step: s.WaitForNews) -> s.Woken:
         """Wait until one of the descriptors is readable, a signal comes or somebody speaks to us."""
         assert self._control is not None
         hints = [*self._store.hints(), *self._passing.descriptors()] if step.hints else []

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from heorot.core.errors import HeorotError
+from heorot.linux.slot_file import with_room
 from heorot.runtime.loop import boot_time
 from heorot.runtime.sockets import listen_unix, peer_credentials
-from heorot.slot_file import with_room
 
 SOCKET_NAME = "keeper.sock"
 CONTROL_TIMEOUT_S = 0.25

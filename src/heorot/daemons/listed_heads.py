@@ -7,9 +7,9 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from heorot.config import Address, HeadFile
+from heorot.config.files import Address, HeadFile
 from heorot.core.errors import HeorotError
-from heorot.core.head_messages import HeadAddress
+from heorot.core.wire.heads import HeadAddress
 from heorot.security.head_registry import HeadRegistry
 from heorot.security.tokens import TokenStore
 

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from heorot.runtime.process import how_ended
+from heorot.linux.process import how_ended
 
 PAUSE_S = 0.5
 """Between two starts of the process, if it ends by itself."""

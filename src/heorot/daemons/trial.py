@@ -19,15 +19,15 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from heorot.core.errors import HeorotError
-from heorot.procs import system
-from heorot.trusted_path import make_directory, open_directory
+from heorot.linux import system
+from heorot.linux.trusted_path import make_directory, open_directory
 
 TIMEOUT_S = 10.0
 MAX_TEXT_BYTES = 4096
 NODE = 0
 
 
-class Refused(HeorotError):
+class TrialRefused(HeorotError):
     """The machine does not do what was tried."""
 
 
@@ -84,10 +84,10 @@ def in_pid_namespace(inside: Callable[[], str]) -> str:
     try:
         system.unshare(system.CLONE_NEWPID)
     except OSError as error:
-        raise Refused(f"cannot make a PID namespace: {error}") from error
+        raise TrialRefused(f"cannot make a PID namespace: {error}") from error
     good, text = attempt(inside)
     if not good:
-        raise Refused(text)
+        raise TrialRefused(text)
     return text
 
 
@@ -96,7 +96,7 @@ def pid_namespace() -> str:
 
     def inside() -> str:
         if os.getpid() != 1:
-            raise Refused(f"the first process of a new PID namespace is number {os.getpid()} there")
+            raise TrialRefused(f"the first process of a new PID namespace is number {os.getpid()} there")
         return "made one"
 
     return in_pid_namespace(inside)
@@ -104,15 +104,15 @@ def pid_namespace() -> str:
 
 def process_space(nodes: int = 0) -> str:
     """Make a node's process space, as bpinit does; with `nodes`, with a PID range in a cluster of so many."""
-    from heorot.core.space_events import SpaceConfig
-    from heorot.procs.namespace import isolate, pid_range
+    from heorot.bpinit.namespace import isolate, pid_range
+    from heorot.core.space.events import SpaceConfig
 
     base, size = pid_range(NODE, nodes) if nodes else (0, 0)
 
     def inside() -> str:
         isolate(SpaceConfig(node=NODE, base_pid=base, range_size=size))
         if os.readlink("/proc/self") != "1":
-            raise Refused("/proc does not show the new PID namespace")
+            raise TrialRefused("/proc does not show the new PID namespace")
         if not size:
             return "a /proc and mounts of its own"
         pid = os.fork()
@@ -120,11 +120,11 @@ def process_space(nodes: int = 0) -> str:
             os._exit(0)
         os.waitpid(pid, 0)
         if not base <= pid < base + size:
-            raise Refused(f"a process of the range from {base} on got the PID {pid}")
+            raise TrialRefused(f"a process of the range from {base} on got the PID {pid}")
         with open("/proc/sys/kernel/pid_max", "rb") as file:
             limit = int(file.read())
         if limit != base + size:
-            raise Refused(f"the range cannot be given an end (that came with Linux 6.14): the limit is {limit}")
+            raise TrialRefused(f"the range cannot be given an end (that came with Linux 6.14): the limit is {limit}")
         return f"the first process of n{NODE} got the PID {pid}"
 
     return in_pid_namespace(inside)
@@ -144,12 +144,12 @@ def room() -> str:
     layers = [os.open(place + name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for name in (b"/one", b"/two")]
     system.mount_overlay(layers, place + b"/both")
     if sorted(os.listdir(place + b"/both")) != [b"file", b"other"]:
-        raise Refused("an overlay does not show the files of its layers")
+        raise TrialRefused("an overlay does not show the files of its layers")
     system.forbid_set_user_id()
     system.mount_tmpfs(place + b"/root")
     system.change_root(place + b"/root")
     if os.listdir("/"):
-        raise Refused("a new root directory is not empty")
+        raise TrialRefused("a new root directory is not empty")
     return "tmpfs, bind mounts, overlays and a new root"
 
 
@@ -168,7 +168,7 @@ def subreaper() -> str:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     if not orphans:
-        raise Refused("orphans do not become children of a subreaper: what jobs leave could not be ended")
+        raise TrialRefused("orphans do not become children of a subreaper: what jobs leave could not be ended")
     return "orphans come to the subreaper"
 
 
@@ -181,7 +181,7 @@ def pidfd() -> str:
     fd = os.pidfd_open(pid)
     signal.pidfd_send_signal(fd, signal.SIGKILL)
     if not select.select([fd], [], [], TIMEOUT_S / 2)[0]:
-        raise Refused("a descriptor of a process does not tell of its end")
+        raise TrialRefused("a descriptor of a process does not tell of its end")
     os.waitid(os.P_PIDFD, fd, os.WEXITED)
     return "a process was ended by its descriptor"
 
@@ -191,7 +191,7 @@ def terminal() -> str:
     ours, theirs = os.openpty()
     os.write(ours, b"x\n")
     if os.read(theirs, 2) != b"x\n":
-        raise Refused("a pseudo-terminal does not pass on what is typed")
+        raise TrialRefused("a pseudo-terminal does not pass on what is typed")
     return "made one"
 
 
@@ -211,7 +211,7 @@ def sockets(directory: str) -> str:
             _talk(listener, listener.getsockname(), socket.AF_INET)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise Refused(f"no TCP over 127.0.0.1 ({reason}): is the interface 'lo' up?") from error
+            raise TrialRefused(f"no TCP over 127.0.0.1 ({reason}): is the interface 'lo' up?") from error
     return f"unix sockets in {directory}, and TCP over 127.0.0.1"
 
 
@@ -224,7 +224,7 @@ def _talk_below(own: str, directory: str) -> None:
             try:
                 listener.bind(address)
             except OSError as error:
-                raise Refused(f"cannot make a unix socket in {directory}: {error.strerror}") from error
+                raise TrialRefused(f"cannot make a unix socket in {directory}: {error.strerror}") from error
             try:
                 _talk(listener, address, socket.AF_UNIX)
             finally:
@@ -242,7 +242,7 @@ def _talk(listener: socket.socket, address: object, family: int) -> None:
         with server:
             server.sendall(b"x")
             if client.recv(1) != b"x":
-                raise Refused("a socket does not pass on what is sent")
+                raise TrialRefused("a socket does not pass on what is sent")
 
 
 def main() -> None:

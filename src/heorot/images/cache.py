@@ -27,26 +27,26 @@ import stat
 from collections.abc import Callable, Collection, Sequence
 from hashlib import sha256
 
-from heorot.core.chunks import FILE
 from heorot.core.errors import ProtocolError
-from heorot.core.image import Layout, decode_manifest, image_id, ranges_of
-from heorot.core.message_base import Chunk
+from heorot.core.images.chunks import FILE
+from heorot.core.images.manifest import ChunkLayout, decode_manifest, image_id, ranges_of
+from heorot.core.wire.base import Chunk
 from heorot.images.content import SEALED_NS, Content, content_names, kept_mode, whole_mask
 from heorot.images.disk import (
     cache_failure,
     is_spoilt,
     look_of,
-    make_directory,
+    make_plain_directory,
     names_in,
-    read_file,
+    read_plain_file,
     remove,
     write_file,
 )
 from heorot.images.files import read_exactly
 from heorot.images.identity import ImageError
-from heorot.images.reclaim import hold, release, undisturbed
-from heorot.images.room import Room
-from heorot.slot_file import no_room, with_room
+from heorot.images.reclaim import hold_image, release_image, undisturbed
+from heorot.images.room import CacheRoom
+from heorot.linux.slot_file import no_room, with_room
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024 * 1024
@@ -60,8 +60,8 @@ class _Pinned:
 
     __slots__ = ("hold", "layout", "names", "whole")
 
-    def __init__(self, layout: Layout, manifest: str) -> None:
-        self.hold = hold(manifest)
+    def __init__(self, layout: ChunkLayout, manifest: str) -> None:
+        self.hold = hold_image(manifest)
         self.layout = layout
         self.names = content_names(layout)
         self.whole = [whole_mask(layout.manifest.entries[index]) for index in layout.files]
@@ -108,7 +108,7 @@ class Cache:
         self._chunks: dict[str, int] = {}
         """By file of a pinned image: mask of the chunks that are here. Two images may share a file."""
         self._content = Content(directory, owner, log, shared)
-        self._room = Room(
+        self._room = CacheRoom(
             self._content,
             limit_bytes,
             owner,
@@ -119,7 +119,7 @@ class Cache:
     def close(self) -> None:
         """Close all files."""
         for pinned in self._pinned.values():
-            release(pinned.hold)
+            release_image(pinned.hold)
             pinned.hold = -1
         self._content.close_all()
 
@@ -147,7 +147,7 @@ class Cache:
     def _examine(self, image: bytes) -> tuple[bytes, list[int]]:
         path = self._room.manifest_path(image.hex())
         try:
-            encoded = read_file(path)
+            encoded = read_plain_file(path)
         except FileNotFoundError:
             return b"", []
         except OSError as error:
@@ -158,7 +158,7 @@ class Cache:
         try:
             if image_id(encoded) != image:
                 raise ProtocolError("it was changed")
-            layout = Layout(decode_manifest(encoded))
+            layout = ChunkLayout(decode_manifest(encoded))
         except ProtocolError:
             remove(path)
             return b"", []
@@ -173,12 +173,12 @@ class Cache:
             remove(self._content.path("views", image.hex()))
         return encoded, ranges_of(have)
 
-    def _pin(self, image: bytes, layout: Layout) -> _Pinned:
+    def _pin(self, image: bytes, layout: ChunkLayout) -> _Pinned:
         self._room.check_size(layout.size)
         former = self._pinned.get(image)
         pinned = self._pinned[image] = _Pinned(layout, self._room.manifest_path(image.hex()))
         if former is not None:
-            release(former.hold)
+            release_image(former.hold)
         for file, name in enumerate(pinned.names):
             if name not in self._chunks:
                 self._chunks[name] = self._content.chunks_here(name, layout.manifest.entries[layout.files[file]])
@@ -188,7 +188,7 @@ class Cache:
         """The image may be evicted; it is, if the disk was too full for it: others need the room more."""
         pinned = self._pinned.pop(image, None)
         if pinned is not None:
-            release(pinned.hold)
+            release_image(pinned.hold)
             held = self._held()
             for name in pinned.names:
                 if name not in held:
@@ -258,7 +258,7 @@ class Cache:
             first, chunks = first + len(mine), chunks[len(mine) :]
 
     def _keep_in_file(
-        self, layout: Layout, file: int, name: str, first: int, chunks: Sequence[Chunk], offset: int
+        self, layout: ChunkLayout, file: int, name: str, first: int, chunks: Sequence[Chunk], offset: int
     ) -> None:
         """Store consecutive chunks of one file; the first has this number there."""
         have = self._chunks[name]
@@ -304,7 +304,7 @@ class Cache:
         """Return an image's encoded manifest."""
         path = self._room.manifest_path(image.hex())
         try:
-            return read_file(path)
+            return read_plain_file(path)
         except OSError as error:
             raise cache_failure(self.owner, error, path) from error
 
@@ -389,7 +389,7 @@ class Cache:
         self._content.close_all()
         try:
             os.makedirs(self.directory, 0o700, exist_ok=True)
-            made = [name for name in _FOLDERS if make_directory(self._content.path(name))]
+            made = [name for name in _FOLDERS if make_plain_directory(self._content.path(name))]
             if cleared and made:
                 self._log("warning", f"{self.directory} has lost {', '.join(made)}: what is needed comes anew")
             self._doubt_former_boot()
@@ -414,7 +414,7 @@ class Cache:
             boot = file.read().strip()
         path = self._content.path("boot")
         try:
-            if read_file(path) == boot:
+            if read_plain_file(path) == boot:
                 return
         except OSError:
             pass

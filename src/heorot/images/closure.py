@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 
+from heorot.core.client.end import EXIT_NO_COMMAND, EXIT_NOT_EXECUTABLE
 from heorot.images.files import open_file
-from heorot.images.find import DEFAULT_PATH, find, interpreter_line, line_ends_of, plain, why_not_executable
+from heorot.images.find import DEFAULT_PATH, find_command, interpreter_line, line_ends_of, plain, why_not_executable
 from heorot.images.identity import CommandError, ImageError, shown
-from heorot.status import EXIT_NO_COMMAND, EXIT_NOT_EXECUTABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _interpreters(path: bytes, head: bytes, variables: dict[bytes, bytes], direc
         # env(1) runs the first word that is neither an option nor an assignment.
         named = [word for word in words[1:] if not word.startswith(b"-") and b"=" not in word]
         if named:
-            runs = find(named[0], variables.get(b"PATH", DEFAULT_PATH), directory)
+            runs = find_command(named[0], variables.get(b"PATH", DEFAULT_PATH), directory)
             if runs is None:
                 text = f"{shown(path)} needs the interpreter {shown(named[0])}, which is not in PATH"
                 raise CommandError(EXIT_NO_COMMAND, text + line_ends_of(named[0]))

@@ -6,8 +6,8 @@ import os
 import stat
 from hashlib import sha256
 
-from heorot import short_msgpack
-from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
+from heorot.core.client import short_msgpack
+from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.images.closure import closure
 from heorot.images.files import FileDigest, open_file
 from heorot.images.find import may_be_sent, plain
@@ -61,7 +61,7 @@ def _add(paths: dict[bytes, None], path: bytes) -> None:
         _add(paths, path + b"/" + name)
 
 
-def describe(paths: list[bytes], program: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+def describe_image(paths: list[bytes], program: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     """Digest these files; return the image's name, its program, the name of its content, and the encoded manifest.
 
     Raises

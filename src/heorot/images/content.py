@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
-from heorot.core.chunks import DIGEST_BYTES, chunk_bytes_of
-from heorot.core.image import Entry, Layout
-from heorot.core.message_base import Chunk
+from heorot.core.images.chunks import DIGEST_BYTES, chunk_bytes_of
+from heorot.core.images.manifest import ChunkLayout, Entry
+from heorot.core.wire.base import Chunk
 from heorot.images.disk import cache_failure, is_spoilt, names_in, remove, size_on_disk, write_parts
 from heorot.images.shared import SharedContent
 
@@ -28,8 +28,8 @@ SEALED_NS = 1_000_000_000 * 10**9
 _PLAIN_MODE, _EXECUTABLE_MODE = 0o444, 0o555
 
 
-def content_names(layout: Layout) -> list[str]:
-    """Return what each of `Layout.files` is called here: its content, and "x" if it is executable."""
+def content_names(layout: ChunkLayout) -> list[str]:
+    """Return what each of `ChunkLayout.files` is called here: its content, and "x" if it is executable."""
     executable = [layout.manifest.entries[index].mode & 0o111 for index in layout.files]
     return [layout.id_of(file).hex() + ("x" if flag else "") for file, flag in enumerate(executable)]
 

@@ -14,9 +14,9 @@ import os
 import stat
 from errno import EACCES, ENAMETOOLONG, EOVERFLOW
 
-from heorot import short_msgpack
-from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
+from heorot.core.client import short_msgpack
 from heorot.core.errors import ProtocolError
+from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.images.identity import identity, shown
 from heorot.images.placing import Item, Placer, PlacingError, write_all
 

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from heorot.core.message_base import Chunk
+from heorot.core.wire.base import Chunk
 from heorot.images.identity import ImageError
 
 
@@ -22,7 +22,7 @@ def look_of(directory: str) -> list[int] | None:
     return [status.st_dev, status.st_ino, status.st_mtime_ns, status.st_nlink]
 
 
-def make_directory(path: str) -> bool:
+def make_plain_directory(path: str) -> bool:
     """Make a directory, if none is here; return whether it was made. Raises OSError."""
     if os.path.isdir(path):
         return False
@@ -52,7 +52,7 @@ def remove(path: str) -> None:
         pass
 
 
-def read_file(path: str) -> bytes:
+def read_plain_file(path: str) -> bytes:
     """Return all of a file. Raises OSError."""
     with open(path, "rb", opener=_open) as file:
         return file.read()

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable
 from hashlib import sha256
 
-from heorot.core.chunks import MAX_FILE_BYTES, chunk_bytes_of, file_id
+from heorot.core.images.chunks import MAX_FILE_BYTES, chunk_bytes_of, file_id
 from heorot.images.identity import ImageError, identity, shown
 
 

@@ -10,7 +10,7 @@ DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 _FORBIDDEN_ROOTS = (b"/proc", b"/sys", b"/dev")
 
 
-def find(command: bytes, search: bytes, directory: bytes) -> bytes | None:
+def find_command(command: bytes, search: bytes, directory: bytes) -> bytes | None:
     """Return the absolute path of a command as execvp(3) finds it, None if it is not there.
 
     `search` is the value of PATH, `directory` the working directory.
@@ -25,7 +25,8 @@ def find(command: bytes, search: bytes, directory: bytes) -> bytes | None:
 
 
 def obstacle(command: bytes, search: bytes, directory: bytes) -> tuple[bytes, str] | None:
-    """Return the path of a command that is here although `find` does not find it, and why it cannot be executed.
+    """Return the path of a command that is here although `find_command` does not find it, and why it cannot be
+    executed.
 
     None: it is not here, or only the file system that it lies on does not allow it; a node's may.
     """

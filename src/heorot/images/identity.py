@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import time_ns
 
 from heorot.core.errors import HeorotError
-from heorot.safe_text import printable
+from heorot.core.safe_text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ import os
 import stat
 from binascii import crc32
 
-from heorot import short_msgpack, wire
+from heorot.core.client import messages as wire
+from heorot.core.client import short_msgpack
+from heorot.core.client.end import EXIT_NO_COMMAND, EXIT_NOT_EXECUTABLE
 from heorot.core.errors import SecurityError
 from heorot.images.identity import CommandError, ImageError, identity, is_settled, shown
-from heorot.status import EXIT_NO_COMMAND, EXIT_NOT_EXECUTABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,13 +64,13 @@ def offer_command(
     CommandError
         If the command is here and cannot be executed, or is to be sent and is not here.
     """
-    from heorot.images.find import DEFAULT_PATH, find, obstacle
+    from heorot.images.find import DEFAULT_PATH, find_command, obstacle
 
     search = DEFAULT_PATH
     for entry in environment:
         if entry.startswith(b"PATH="):
             search = entry[5:]
-    program = find(command, search, directory)
+    program = find_command(command, search, directory)
     if program is not None:
         return offer_program(program, environment, directory, extra=extra, always_send=always_send, terminal=terminal)
     found = obstacle(command, search, directory)
@@ -107,7 +108,7 @@ def offer_program(
         from heorot.images import collecting
 
         files, depends = collecting.collect(program, environment, directory, extra, described)
-        offer = Offer(*collecting.describe(files, program))
+        offer = Offer(*collecting.describe_image(files, program))
         if not extra:
             _save(saved, key, offer, depends)
     if always_send:
@@ -170,7 +171,7 @@ def _times(status: os.stat_result) -> list[int]:
 def _save(path: bytes | None, key: list[bytes], offer: Offer, files: Iterable[bytes]) -> None:
     if path is None:
         return
-    from heorot.trusted_path import make_directory
+    from heorot.linux.trusted_path import make_directory
 
     try:
         depends: list[Any] = []
@@ -204,7 +205,9 @@ def _save(path: bytes | None, key: list[bytes], offer: Offer, files: Iterable[by
 
 
 class Upload:
-    """Sends of an offer what the head asks for. `takes` messages go out as plain lists (`heorot.wire`)."""
+    """Sends of an offer what the head asks for. `takes` messages go out as plain lists
+    (`heorot.core.client.messages`).
+    """
 
     def __init__(
         self,
@@ -268,7 +271,7 @@ class Upload:
         from bisect import bisect_right
         from hashlib import sha256
 
-        from heorot.core.chunks import DIGEST_BYTES, chunk_bytes_of
+        from heorot.core.images.chunks import DIGEST_BYTES, chunk_bytes_of
         from heorot.images.files import open_file, read_exactly
 
         if self._files is None:
@@ -301,7 +304,7 @@ def _first_of(file: tuple[int, bytes, int, bytes]) -> int:
 
 
 def _files_of(manifest: bytes) -> list[tuple[int, bytes, int, bytes]]:
-    from heorot.core.chunks import DIGEST_BYTES
+    from heorot.core.images.chunks import DIGEST_BYTES
 
     files = []
     chunks = 0

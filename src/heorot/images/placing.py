@@ -20,8 +20,8 @@ import os
 import stat
 from errno import EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOSYS, ENOTDIR, ENOTSUP, EPERM, ERANGE, ESTALE, EXDEV
 
-from heorot.core.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.core.errors import HeorotError
+from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.images.identity import shown
 
 TYPE_CHECKING = False

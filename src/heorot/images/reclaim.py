@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from heorot.core.errors import ProtocolError
-from heorot.core.image import Layout, decode_manifest
+from heorot.core.images.manifest import ChunkLayout, decode_manifest
 from heorot.images.content import content_names
-from heorot.images.disk import names_in, read_file, remove
-from heorot.images.shared import release as release_shared
+from heorot.images.disk import names_in, read_plain_file, remove
+from heorot.images.shared import remove_unused as release_shared
 
 WANTED_BYTES = 8 * 1024 * 1024
 """So much is freed at once, if there is so much. A writer that needs more asks again."""
@@ -108,7 +108,7 @@ def _drop(cache: str, manifests: list[str], wanted_bytes: int, shared: str) -> t
     for manifest in _manifests_of(cache):
         # One that cannot be read is the matter of the cache.
         with contextlib.suppress(OSError, ProtocolError):
-            files[manifest] = content_names(Layout(decode_manifest(read_file(manifest))))
+            files[manifest] = content_names(ChunkLayout(decode_manifest(read_plain_file(manifest))))
     holders = Counter(name for names in files.values() for name in names)
     count = freed_bytes = 0
     for manifest in manifests:
@@ -181,8 +181,8 @@ def _shared(fd: int) -> bool:
     return True
 
 
-def hold(manifest: str) -> int:
-    """Keep an image from being dropped by others until `release` of what is returned; -1: it is not here."""
+def hold_image(manifest: str) -> int:
+    """Keep an image from being dropped by others until `release_image` of what is returned; -1: it is not here."""
     try:
         fd = os.open(manifest, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -191,7 +191,7 @@ def hold(manifest: str) -> int:
     return fd
 
 
-def release(held: int) -> None:
+def release_image(held: int) -> None:
     """Let others drop the image again."""
     if held >= 0:
         os.close(held)

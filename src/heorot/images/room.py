@@ -1,8 +1,8 @@
 """The room that a host's cache of images takes: a bound, and what goes first.
 
 Programs stay as long as there is room, and what was used longest ago goes first. A *copy* is data on its way to its
-place (`heorot.core.image.Manifest.is_copy`): it goes as soon as the core says that no hop needs it any more
-(`heorot.core.copies`), and nothing but the core's word keeps it. What is in use stays in any case: an image of a
+place (`heorot.core.images.manifest.Manifest.is_copy`): it goes as soon as the core says that no hop needs it any more
+(`heorot.core.images.copies`), and nothing but the core's word keeps it. What is in use stays in any case: an image of a
 transfer, and one that a process of this host copies from, which holds a lock on the manifest in its view.
 """
 
@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from heorot.core.errors import ProtocolError
-from heorot.core.image import Layout, decode_manifest
+from heorot.core.images.manifest import ChunkLayout, decode_manifest
 from heorot.images.content import Content, content_names
-from heorot.images.disk import names_in, read_file, remove
+from heorot.images.disk import names_in, read_plain_file, remove
 from heorot.images.identity import ImageError
 
 SHARE = (3, 4)
@@ -34,7 +34,7 @@ def bound_bytes(directory: str, used_bytes: int, limit_bytes: int) -> int:
     return min(limit_bytes, (disk.f_bavail * disk.f_frsize + used_bytes) * SHARE[0] // SHARE[1])
 
 
-class Room:
+class CacheRoom:
     """Decides for a cache what has to go.
 
     Parameters
@@ -185,7 +185,7 @@ class Room:
             try:
                 if bytes.fromhex(image) in pinned:
                     continue
-                layout = Layout(decode_manifest(read_file(path)))
+                layout = ChunkLayout(decode_manifest(read_plain_file(path)))
                 names = content_names(layout)
                 images[image] = os.stat(path).st_mtime_ns, names
                 holders.update(names)

@@ -133,19 +133,19 @@ class SharedContent:
     def release(self, name: str) -> None:
         """A cache has dropped its file of this name."""
         if self._usable:
-            release(self._path(name))
+            remove_unused(self._path(name))
 
     def sweep(self) -> None:
         """Remove what no cache has: one may be gone with all that it had."""
         if self._usable:
-            sweep(self._directory)
+            remove_all_unused(self._directory)
 
     def _path(self, name: str) -> str:
         assert self._directory
         return f"{self._directory}/{name}"
 
 
-def release(path: str) -> int:
+def remove_unused(path: str) -> int:
     """Remove a shared file, if nobody has it; return how many bytes that gives."""
     try:
         status = os.lstat(path)
@@ -157,6 +157,6 @@ def release(path: str) -> int:
     return status.st_blocks * 512
 
 
-def sweep(directory: str) -> int:
+def remove_all_unused(directory: str) -> int:
     """Remove all shared files that nobody has; return how many bytes that gives."""
-    return sum(release(f"{directory}/{name}") for name in names_in(directory))
+    return sum(remove_unused(f"{directory}/{name}") for name in names_in(directory))

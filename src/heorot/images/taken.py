@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 
-from heorot.core.chunks import DIGEST_BYTES, chunk_bytes_of
+from heorot.core.images.chunks import DIGEST_BYTES, chunk_bytes_of
 from heorot.images.files import open_file
 from heorot.images.identity import ImageError, shown
 

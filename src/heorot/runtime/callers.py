@@ -20,7 +20,7 @@ MAX_CACHED_IDENTITIES = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Account:
     """One client's user."""
 
     uid: int
@@ -29,14 +29,14 @@ class Identity:
     groups: tuple[int, ...]
 
 
-class Identities:
+class Accounts:
     """Asks who is at the other end of a unix socket, and remembers the answers for a while."""
 
     def __init__(self, time: Callable[[], float]) -> None:
         self._time = time
-        self._known: dict[tuple[int, int], tuple[float, Identity]] = {}
+        self._known: dict[tuple[int, int], tuple[float, Account]] = {}
 
-    def of(self, sock: socket.socket) -> Identity:
+    def of(self, sock: socket.socket) -> Account:
         """Return who has connected. Raises OSError."""
         _pid, uid, gid = peer_credentials(sock)
         # A directory service may take its time to answer, and a script may connect a hundred times a second.
@@ -46,9 +46,9 @@ class Identities:
             return known[1]
         try:
             user = pwd.getpwuid(uid).pw_name
-            identity = Identity(uid, gid, user, tuple(os.getgrouplist(user, gid)))
+            identity = Account(uid, gid, user, tuple(os.getgrouplist(user, gid)))
         except KeyError:
-            identity = Identity(uid, gid, str(uid), (gid,))
+            identity = Account(uid, gid, str(uid), (gid,))
         if len(self._known) >= MAX_CACHED_IDENTITIES:
             self._known.clear()
         self._known[uid, gid] = (now, identity)
@@ -70,19 +70,19 @@ class ClientQuotas:
         self._clients = Quota("clients that are connected to the head", max_clients, "max_clients", owner)
         what = "MiB that the head holds of frames that were begun or wait, and of answers that were not read"
         self._bytes = Quota(what, max_bytes, "max_client_bytes", owner, MIB)
-        self._present: dict[Channel, Identity] = {}
+        self._present: dict[Channel, Account] = {}
 
     @property
     def limit(self) -> int:
         """How many clients there may be."""
         return self._clients.limit
 
-    def refusal(self, identity: Identity) -> str:
+    def refusal(self, identity: Account) -> str:
         """Return why one more client of this user is too many; empty if it is not."""
         held = Counter(other.uid for other in self._present.values())
         return self._clients.refusal(identity.uid, held, name=identity.user)
 
-    def join(self, channel: Channel, identity: Identity, close: Callable[[str], None]) -> None:
+    def join(self, channel: Channel, identity: Account, close: Callable[[str], None]) -> None:
         """A client is connected from now on; `close` ends it, with a reason, when it takes too much."""
         self._present[channel] = identity
         channel.on_growth = lambda: self._weigh(identity, close)
@@ -104,7 +104,7 @@ class ClientQuotas:
         self._present.pop(channel, None)
         channel.on_growth = None
 
-    def _weigh(self, identity: Identity, close: Callable[[str], None]) -> None:
+    def _weigh(self, identity: Account, close: Callable[[str], None]) -> None:
         held = Counter[int]()
         for channel, other in self._present.items():
             held[other.uid] += channel.held_bytes

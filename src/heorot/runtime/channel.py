@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from heorot.core.errors import HeorotError
-from heorot.core.framing import EAGER_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, PROGRESS_MS, FrameDecoder
+from heorot.core.wire.framing import EAGER_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, PROGRESS_MS, FrameDecoder
 from heorot.runtime.loop import Loop, Timer
 from heorot.runtime.vanished import Vanished
 

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from heorot import __version__
-from heorot.core.client_messages import Error, HeadMessage, decode_client
 from heorot.core.errors import HeorotError, ProtocolError
-from heorot.core.framing import MAX_FRAME_BYTES
 from heorot.core.machine import ClientClosed, ClientOpened, FromClient, HeadHeard
-from heorot.core.message_tags import TAG_HELLO
-from heorot.core.messages import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode, tag_of
-from heorot.core.nodeset import HEAD
-from heorot.core.pass_messages import LEFT, PASS_VERSION, PassAccepted, PassOn, decode_pass
-from heorot.runtime.callers import ClientQuotas, Identities, Identity
+from heorot.core.tree.nodeset import HEAD
+from heorot.core.wire.clients import Error, HeadMessage, decode_client
+from heorot.core.wire.framing import MAX_FRAME_BYTES
+from heorot.core.wire.passing import LEFT, PASS_VERSION, PassAccepted, PassOn, decode_pass
+from heorot.core.wire.tags import TAG_HELLO
+from heorot.core.wire.tree import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode, tag_of
+from heorot.runtime.callers import Account, Accounts, ClientQuotas
 from heorot.runtime.channel import GROWTH_BYTES, Channel
 from heorot.runtime.loop import Loop
 from heorot.runtime.refusals import Refusals
@@ -57,7 +57,7 @@ class Clients:
         self._turns = Turns(loop, self._quotas.goes_first, self._pause, self._resume)
         self._arriving: set[PassedOn] = set()
         self._number = 0
-        self._identities = Identities(loop.time)
+        self._identities = Accounts(loop.time)
         self._refusals = Refusals(loop, log)
         self._acceptor: Acceptor | None = None
         self._inode = 0
@@ -147,7 +147,7 @@ class Clients:
             channel.start()
             self._opened(number, identity)
 
-    def _admit(self, number: int, channel: Channel, identity: Identity) -> bool:
+    def _admit(self, number: int, channel: Channel, identity: Account) -> bool:
         reason = self._quotas.refusal(identity)
         if reason:
             self._refusals.say(identity.user, "too many clients", f"refused a client of {identity.user}: {reason}")
@@ -158,7 +158,7 @@ class Clients:
         self._quotas.join(channel, identity, lambda why: self._takes_too_much(number, why))
         return True
 
-    def _opened(self, number: int, identity: Identity) -> None:
+    def _opened(self, number: int, identity: Account) -> None:
         self._feed(ClientOpened(number, identity.user, identity.uid, identity.gid, identity.groups))
 
     def received(self, number: int, payload: bytes) -> None:
@@ -217,7 +217,7 @@ class Clients:
     def introduced(self, passed: PassedOn, message: PassOn) -> int:
         """The other head has said who the client is: return its number, 0 if it was refused."""
         self._arriving.discard(passed)
-        identity = Identity(message.uid, message.gid, message.user, tuple(message.groups))
+        identity = Account(message.uid, message.gid, message.user, tuple(message.groups))
         self._number += 1
         passed.channel.send(self._accepted)
         if not self._admit(self._number, passed.channel, identity):

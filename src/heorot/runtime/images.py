@@ -7,7 +7,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from heorot.core.image_messages import ImageManifest, Piece
 from heorot.core.machine import (
     CacheFailed,
     ChunksGone,
@@ -26,12 +25,13 @@ from heorot.core.machine import (
     SendManifest,
     ViewMade,
 )
-from heorot.core.message_base import Chunk
-from heorot.core.messages import encode
+from heorot.core.wire.base import Chunk
+from heorot.core.wire.images import ImageManifest, Piece
+from heorot.core.wire.tree import encode
 from heorot.images.cache import Cache
 from heorot.images.files import FileDigest, open_file
 from heorot.images.identity import ImageError, identity, is_settled
-from heorot.procs.system import open_below
+from heorot.linux.system import open_below
 from heorot.runtime.links import Links
 from heorot.runtime.loop import Loop
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from heorot.core.errors import SecurityError
-from heorot.core.framing import MAX_FRAME_BYTES, MAX_GREETING_BYTES
 from heorot.core.machine import ConnectFailed, LinkClosed, LinkOpened, Received
-from heorot.core.messages import Hello, LinkMessage, decode_link, encode
+from heorot.core.wire.framing import MAX_FRAME_BYTES, MAX_GREETING_BYTES
+from heorot.core.wire.tree import Hello, LinkMessage, decode_link, encode
 from heorot.runtime.channel import Channel, TlsCodec
 from heorot.runtime.dial import Dial, Names
 from heorot.runtime.link_shares import MAX_LINKS_OF_ONE, LinkShares
@@ -32,19 +32,27 @@ MAX_HANDSHAKES = 1024
 most of them goes: whoever is honest needs a moment, and nobody's silence keeps others out."""
 
 
-class JoinSession(Protocol):
+class JoinConversation(Protocol):
     """Serves one peer without a certificate: one greeting, one request, one answer."""
 
-    def greeting(self) -> bytes: ...
-    def handle(self, payload: bytes, /) -> tuple[bytes, bool]: ...
-    def close(self) -> None: ...
+    def greeting(self) -> bytes:
+        """Return what we say first."""
+
+    def handle(self, payload: bytes, /) -> tuple[bytes, bool]:
+        """Take what the host says, and return the answer."""
+
+    def close(self) -> None:
+        """The host is gone, or is to go."""
 
 
 class Taker(Protocol):
     """Takes over a connection that is no link of the tree."""
 
-    def frame(self, payload: bytes, /) -> None: ...
-    def closed(self, reason: str, /) -> None: ...
+    def frame(self, payload: bytes, /) -> None:
+        """Take a frame."""
+
+    def closed(self, reason: str, /) -> None:
+        """The connection is closed."""
 
 
 class Links:
@@ -72,7 +80,7 @@ class Links:
         make_server_context: Callable[[], ssl.SSLContext],
         feed: Callable[[LinkOpened | LinkClosed | ConnectFailed | Received], None],
         log: Callable[[str, str], None],
-        join: Callable[[], JoinSession | None] | None = None,
+        join: Callable[[], JoinConversation | None] | None = None,
         take_head: Callable[[Channel, str], Taker | None] | None = None,
         make_passing_context: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
@@ -232,7 +240,7 @@ class Links:
             self._share(link)
         self._feed(LinkOpened(link.number, peer.number, link.key, peer.holder))
 
-    def _join_in_place(self, join: Callable[[], JoinSession | None]) -> JoinSession | None:
+    def _join_in_place(self, join: Callable[[], JoinConversation | None]) -> JoinConversation | None:
         """All sessions are taken: the oldest of the host that has most of them goes, as with handshakes."""
         joining = [link for link in self._pending if isinstance(link, _Link) and link.session is not None]
         if not joining:
@@ -342,7 +350,7 @@ class _Link:
         self.number = 0
         self.owner = "", b""
         self.greeted = False
-        self.session: JoinSession | None = None
+        self.session: JoinConversation | None = None
         self.taker: Taker | None = None
         """Whose connection this is; none of the links' any more."""
         self.sock = sock
@@ -409,7 +417,7 @@ class _Link:
         else:
             self.frame(bytes(payload))
 
-    def serve_join(self, session: JoinSession) -> None:
+    def serve_join(self, session: JoinConversation) -> None:
         self.session = session
         self.limit_to(JOIN_TIMEOUT_S)
         self.channel.send(session.greeting())

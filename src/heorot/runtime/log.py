@@ -10,7 +10,7 @@ from pathlib import Path
 _LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 
 
-class Log:
+class LogFile:
     """Appends lines to a file; at `limit_bytes` the file becomes ``NAME.1`` (replacing the former) and a new one
     begins.
 

@@ -24,20 +24,36 @@ boot_time = functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 class Timer(Protocol):
     """A timer that can be cancelled."""
 
-    def cancel(self) -> None: ...
+    def cancel(self) -> None:
+        """Do not call it any more."""
 
 
 class Loop(Protocol):
     """What the runtime needs of an event loop; asyncio's have it, and `EpollLoop`."""
 
-    def time(self) -> float: ...
-    def call_soon(self, callback: Callback, /, *args: Any) -> Any: ...
-    def call_at(self, when: float, callback: Callback, /, *args: Any) -> Timer: ...
-    def add_reader(self, fd: int, callback: Callback, /, *args: Any) -> Any: ...
-    def remove_reader(self, fd: int, /) -> Any: ...
-    def add_writer(self, fd: int, callback: Callback, /, *args: Any) -> Any: ...
-    def remove_writer(self, fd: int, /) -> Any: ...
-    def stop(self) -> None: ...
+    def time(self) -> float:
+        """Return the time of a monotonic clock, in seconds."""
+
+    def call_soon(self, callback: Callback, /, *args: Any) -> Any:
+        """Call this once all ready sockets were served."""
+
+    def call_at(self, when: float, callback: Callback, /, *args: Any) -> Timer:
+        """Call this at a time."""
+
+    def add_reader(self, fd: int, callback: Callback, /, *args: Any) -> Any:
+        """Call this whenever a descriptor can be read."""
+
+    def remove_reader(self, fd: int, /) -> Any:
+        """Do not watch it any more."""
+
+    def add_writer(self, fd: int, callback: Callback, /, *args: Any) -> Any:
+        """Call this whenever a descriptor can be written."""
+
+    def remove_writer(self, fd: int, /) -> Any:
+        """Do not watch it any more."""
+
+    def stop(self) -> None:
+        """Return from the loop after this turn."""
 
 
 class _Timer:

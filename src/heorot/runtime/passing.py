@@ -14,12 +14,12 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from heorot.core.client_messages import Error
 from heorot.core.errors import ProtocolError, SecurityError
-from heorot.core.framing import MAX_FRAME_BYTES, MAX_GREETING_BYTES
-from heorot.core.messages import encode
-from heorot.core.pass_messages import LEFT, MAX_GROUPS, PASS_VERSION, PassAccepted, PassOn, decode_pass
-from heorot.runtime.callers import ClientQuotas, Identities, Identity
+from heorot.core.wire.clients import Error
+from heorot.core.wire.framing import MAX_FRAME_BYTES, MAX_GREETING_BYTES
+from heorot.core.wire.passing import LEFT, MAX_GROUPS, PASS_VERSION, PassAccepted, PassOn, decode_pass
+from heorot.core.wire.tree import encode
+from heorot.runtime.callers import Account, Accounts, ClientQuotas
 from heorot.runtime.channel import Channel, TlsCodec
 from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
@@ -72,7 +72,7 @@ class Passing:
         self._heads = heads
         self._last: tuple[Address, ...] = ()
         """Where the active head was found last."""
-        self._identities = Identities(loop.time)
+        self._identities = Accounts(loop.time)
         self._clients: set[_Client] = set()
         self._refusals = Refusals(loop, log)
         self._quotas = quotas or ClientQuotas(os.geteuid())
@@ -140,7 +140,7 @@ class Passing:
 class _Client:
     """One client: first the search for the active head, then the relay."""
 
-    def __init__(self, passing: Passing, sock: socket.socket, identity: Identity, heads: tuple[Address, ...]) -> None:
+    def __init__(self, passing: Passing, sock: socket.socket, identity: Account, heads: tuple[Address, ...]) -> None:
         self.passing = passing
         self.identity = identity
         self._rest = list(heads)

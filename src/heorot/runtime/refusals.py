@@ -16,7 +16,7 @@ MAX_KINDS = 64
 
 
 class Refusals:
-    """All refusals at one socket of a daemon. `log` is as of `heorot.runtime.log.Log`."""
+    """All refusals at one socket of a daemon. `log` is as of `heorot.runtime.log.LogFile`."""
 
     def __init__(self, loop: Loop, log: Callable[[str, str], None]) -> None:
         self._loop = loop

@@ -30,7 +30,7 @@ from heorot.core.machine import (
 from heorot.runtime.clients import Clients
 from heorot.runtime.images import Images
 from heorot.runtime.links import Links
-from heorot.runtime.log import Log as LogFile
+from heorot.runtime.log import LogFile as LogFile
 from heorot.runtime.loop import Loop
 from heorot.runtime.timers import Timers
 
@@ -38,8 +38,11 @@ from heorot.runtime.timers import Timers
 class Machine(Protocol):
     """What a shell can run. The shell gives a machine only the events that it knows."""
 
-    def start(self, now_ms: int) -> list[Instruction]: ...
-    def handle(self, event: Any, now_ms: int) -> list[Instruction]: ...
+    def start(self, now_ms: int) -> list[Instruction]:
+        """Return what is to be done at first."""
+
+    def handle(self, event: Any, now_ms: int) -> list[Instruction]:
+        """Take an event at a time, and return what is to be done."""
 
 
 class Shell:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from heorot.core.errors import HeorotError
-from heorot.slot_file import SlotFile, no_room, with_room
+from heorot.linux.slot_file import SlotFile, no_room, with_room
 
 
 def reserve(directory: Path, name: str, log: Callable[[str, str], None], make_room: Callable[[], bool]) -> None:

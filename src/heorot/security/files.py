@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from heorot.core.errors import SecurityError
-from heorot.slot_file import with_room
+from heorot.linux.slot_file import with_room
 
 PRIVATE_FILE_MODE = 0o600
 PRIVATE_DIRECTORY_MODE = 0o700

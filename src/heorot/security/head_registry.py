@@ -11,9 +11,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from heorot.config import Address, ConfigError, parse_address
+from heorot.config.files import Address, ConfigError, parse_address
 from heorot.core.errors import SecurityError
-from heorot.core.head_messages import MAX_HEADS, HeadAddress
+from heorot.core.wire.heads import MAX_HEADS, HeadAddress
 from heorot.security.files import write_with_room
 
 FILE_NAME = "heads.json"

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from heorot.core.errors import ProtocolError, SecurityError
-from heorot.core.join_messages import (
+from heorot.core.wire.joining import (
     JOIN_VERSION,
     OLDEST_JOIN_VERSION,
     PROOF_CONTEXT,
@@ -27,7 +27,7 @@ from heorot.core.join_messages import (
     RenewalRequest,
     decode_join,
 )
-from heorot.core.messages import encode
+from heorot.core.wire.tree import encode
 from heorot.security.authority import Authority
 from heorot.security.registry import NodeRecord, Registry
 from heorot.security.tokens import TokenRecord, TokenRefused, TokenStore

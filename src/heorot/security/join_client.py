@@ -7,8 +7,8 @@ import ssl
 import time
 
 from heorot.core.errors import ProtocolError, SecurityError
-from heorot.core.framing import FrameDecoder, encode_frame
-from heorot.core.join_messages import MAX_JOIN_FRAME_BYTES, JoinAccepted
+from heorot.core.wire.framing import FrameDecoder, encode_frame
+from heorot.core.wire.joining import MAX_JOIN_FRAME_BYTES, JoinAccepted
 from heorot.security.authority import Identity
 from heorot.security.join_host import HostSide, JoinClient, JoinRefusedError, RenewalClient
 from heorot.security.tls import explain, joining_context

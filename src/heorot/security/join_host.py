@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from heorot import __version__
 from heorot.core.errors import ProtocolError, SecurityError
-from heorot.core.join_messages import (
+from heorot.core.wire.joining import (
     JOIN_VERSION,
     PROOF_CONTEXT,
     RENEWAL_CONTEXT,
@@ -36,7 +36,7 @@ from heorot.core.join_messages import (
     RenewalRequest,
     decode_join,
 )
-from heorot.core.messages import encode
+from heorot.core.wire.tree import encode
 from heorot.security.authority import Identity
 from heorot.security.signing import Verifier
 from heorot.security.tokens import Token

@@ -1,16 +1,16 @@
-"""The list of heads that a node's agent keeps on its disk, for commands on that host; see `heorot.core.known_heads`."""
+"""The list of heads that a node's agent keeps on its disk, for commands on that host; see `heorot.core.node.heads`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from heorot.config import Address
+from heorot.config.files import Address
 from heorot.core.errors import HeorotError
-from heorot.core.known_heads import NAME
-from heorot.core.messages import decode_tell_heads
+from heorot.core.node.heads import NAME
 from heorot.core.tickets import open_heads
+from heorot.core.wire.tree import decode_tell_heads
+from heorot.linux.slot_file import SlotFile
 from heorot.security.signing import Verifier
-from heorot.slot_file import SlotFile
 
 
 def kept_heads(directory: Path, cluster: str) -> list[Address]:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from heorot.config import ConfigError
+from heorot.config.files import ConfigError
 from heorot.core.errors import SecurityError
 from heorot.security.head_registry import HeadRecords, HeadRegistry, parse_records
 from heorot.security.head_registry import merged as merged_heads

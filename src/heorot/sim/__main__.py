@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from heorot.sim.checks import INVARIANTS
-from heorot.sim.cluster import Cluster
+from heorot.sim.cluster import SimulatedCluster
 from heorot.sim.faults import KINDS
 from heorot.sim.settings import draw
 from heorot.sim.world import Violation
@@ -53,7 +53,9 @@ def _simulate(options: argparse.Namespace, seeds: Iterable[int]) -> int:
         if options.minutes and time.monotonic() - began > options.minutes * 60:
             break
         count += 1
-        cluster = Cluster(seed, replace(draw(seed), minutes=options.length), tell_to=print if options.story else None)
+        cluster = SimulatedCluster(
+            seed, replace(draw(seed), minutes=options.length), tell_to=print if options.story else None
+        )
         try:
             cluster.run()
         except Violation as violation:

@@ -5,24 +5,23 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
-from heorot.core import nodelist
-from heorot.core.head import HeadMachine
-from heorot.core.job import Ended, Job, LostRank
+from heorot.core.head.job import ExitedRank, HeadJob, LostRank
+from heorot.core.head.machine import HeadMachine
 from heorot.core.machine import ClientClosed, FromClient, HeadEvent, TimerFired
-from heorot.core.message_tags import TAG_LAUNCH
-from heorot.core.nodeset import HEAD, NodeSet
-from heorot.core.space_jobs import MAX_TOMBSTONES
-from heorot.core.tree import living_path
+from heorot.core.space.jobs import MAX_TOMBSTONES
+from heorot.core.tree import nodelist
+from heorot.core.tree.nodeset import HEAD, NodeSet
+from heorot.core.tree.shape import living_path
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
+from heorot.core.wire.tags import TAG_LAUNCH
 from heorot.sim.denials import Denials
-from heorot.sim.hosts import NodeHost
 from heorot.sim.images import DISK_FULL
 from heorot.sim.truth import CLOCKS, JobTruth, RankTruth
 
 if TYPE_CHECKING:
-    from heorot.sim.cluster import Cluster
-    from heorot.sim.head_host import HeadHost
+    from heorot.sim.run import SomeHead, SomeNode
+    from heorot.sim.whole_run import WholeRun
 
 TOLD_WITHIN_MS = 4_000
 """So long after two heads that lead can reach each other, the former one has ended."""
@@ -57,7 +56,7 @@ INVARIANTS = (
 class Checks:
     """Compares claims with the truth."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: WholeRun) -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.truth = cluster.truth
@@ -70,13 +69,13 @@ class Checks:
         self._rivals: dict[tuple[int, int], int] = {}
         """By the epochs of two heads that lead: since when they can reach each other."""
         self._was_up = False
-        self._in_doubt: list[Job] = []
+        self._in_doubt: list[HeadJob] = []
         """Jobs on the node that the head is about to give up."""
         self.denials = Denials(cluster)
 
     # ------------------------------------------------------------------ nodes
 
-    def to_space(self, host: NodeHost, payload: bytes) -> None:
+    def to_space(self, host: SomeNode, payload: bytes) -> None:
         """OneHead: no command of an epoch below the highest that a head's signature has shown to this node."""
         seen = host.seen_epoch
         if host.obeying_epoch is not None and host.obeying_epoch < seen:
@@ -98,7 +97,7 @@ class Checks:
         """How many terms of office there were."""
         return len(self._epochs)
 
-    def elected(self, host: HeadHost) -> None:
+    def elected(self, host: SomeHead) -> None:
         """OneHead: no two terms of office have the same epoch."""
         if host.epoch in self._epochs:
             self.world.violated(
@@ -106,7 +105,7 @@ class Checks:
             )
         self._epochs[host.epoch] = host.name
         if host.epoch == max(self._epochs):
-            self.cluster.head = host
+            self.cluster.head = next(head for head in self.cluster.heads if head is host)
 
     def look_at_heads(self) -> None:
         """OneHead: no head goes on while a newer one could tell it; now and again."""
@@ -181,7 +180,7 @@ class Checks:
         known = JobTruth(job.id, list(job.nodes), job.detached, incarnations, dict(self.truth.given_up), job.ticket.key)
         self.truth.jobs[job.id] = known
 
-    def killed(self, host: NodeHost, job: str, rank: int, signal: int) -> None:
+    def killed(self, host: SomeNode, job: str, rank: int, signal: int) -> None:
         """NoLostJob: a process is killed only if a user wants that, or because a head has told that it is lost.
 
         What ranks have left running is killed, and that is told, unless it is to linger.
@@ -434,14 +433,14 @@ class Checks:
                 return "NoLostJob", f"{job.id} is over and not released"
             for rank, end in job.ends.items():
                 truth = self.truth.ranks.get((job.id, rank))
-                true_end = isinstance(end, Ended) and (
+                true_end = isinstance(end, ExitedRank) and (
                     truth.status == end.wait_status if truth else self._came_first(job.id, rank, end.wait_status)
                 )
-                if isinstance(end, Ended) and not true_end:
+                if isinstance(end, ExitedRank) and not true_end:
                     return "TableTrue", f"{job.id} r{rank} is listed with {end}, in truth {truth}"
                 # A node whose clock is wrong refuses to look whether it has released a job that is taken over.
                 excused = any(word in getattr(end, "text", "") for word in ("released", CLOCKS))
-                if not isinstance(end, (Ended, LostRank)) and truth is not None and not excused:
+                if not isinstance(end, (ExitedRank, LostRank)) and truth is not None and not excused:
                     return "TableTrue", f"{job.id} r{rank} is listed as {end}, in truth {truth}"
         if machine.images.transfers.transfers:
             return "Bounded", f"{len(machine.images.transfers)} images are under way at the head"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
 from heorot.images.offer import Upload
 from heorot.sim.feeding import Feeding
 from heorot.sim.images import PROGRAM, VirtualImage
@@ -19,13 +19,13 @@ from heorot.sim.processes import SIGKILL
 from heorot.sim.reading import Reading
 
 if TYPE_CHECKING:
-    from heorot.sim.cluster import Cluster
+    from heorot.sim.run import Run
 
 _decoder = msgspec.msgpack.Decoder(c.HeadMessage)
 
 
 @dataclass(slots=True)
-class Plan:
+class UserPlan:
     """What a user is going to do; times in milliseconds after the job was acknowledged, -1: never."""
 
     nodes: str
@@ -52,10 +52,10 @@ class Plan:
     linger: bool = False
 
 
-class Client:
+class VirtualUser:
     """See the module."""
 
-    def __init__(self, cluster: Cluster, number: int, plan: Plan | None) -> None:
+    def __init__(self, cluster: Run, number: int, plan: UserPlan | None) -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.number = number
@@ -410,7 +410,7 @@ class Client:
 
     def _query(self) -> None:
         self.ask(c.ListProcesses(self._request(), "", None))
-        self.ask(c.Status(self._request()))
+        self.ask(c.ShowStatus(self._request()))
         self.ask(c.ShowJob(self._request(), self.job))
         self.ask(c.ListJobs(self._request()))
         self.ask(c.Wait(self._request(), self.job))

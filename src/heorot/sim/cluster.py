@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from heorot.core import client_messages as c
+from heorot.core.wire import clients as c
 from heorot.sim.checks import Checks
-from heorot.sim.client import Client, Plan
+from heorot.sim.client import UserPlan, VirtualUser
 from heorot.sim.clocks import Clock, draw_clock
 from heorot.sim.faults import Faults
 from heorot.sim.head_host import HeadHost
@@ -15,7 +15,7 @@ from heorot.sim.hosts import NodeHost
 from heorot.sim.images import VirtualImage
 from heorot.sim.network import Network
 from heorot.sim.settings import Settings
-from heorot.sim.store import Store
+from heorot.sim.store import VirtualStore
 from heorot.sim.truth import Truth
 from heorot.sim.world import Violation, World
 
@@ -31,13 +31,15 @@ BOUNDS_EVERY = 257
 IMAGES = 3
 
 
-class Janitor(Client):
+class Janitor(VirtualUser):
     """The user who, after the storm, ends and collects what others have left behind."""
 
-    def __init__(self, cluster: Cluster, number: int) -> None:
+    cluster: SimulatedCluster
+
+    def __init__(self, cluster: SimulatedCluster, number: int) -> None:
         super().__init__(cluster, number, None)
         self.finished = True
-        self._collectors: dict[str, Client] = {}
+        self._collectors: dict[str, VirtualUser] = {}
 
     def sweep(self) -> None:
         """Look at the list of jobs, now and every second."""
@@ -67,13 +69,15 @@ class Janitor(Client):
             self._listed(message.value)
 
 
-class Cluster:
+class SimulatedCluster:
     """Everything of one run.
 
     Parameters
     ----------
     mutate:
         Gets each new machine and returns it, perhaps with a safety measure switched off.
+    network:
+        The network, and with it the world, of a run in which nothing is left to chance; None: those of the seed.
     """
 
     def __init__(
@@ -82,11 +86,12 @@ class Cluster:
         settings: Settings,
         mutate: Callable[[object], None] | None = None,
         tell_to: Callable[[str], None] | None = None,
+        network: Network | None = None,
     ) -> None:
         self.settings = settings
-        self.world = World(seed, tell_to)
+        self.world = network.world if network is not None else World(seed, tell_to)
         self.truth = Truth()
-        self.network = Network(self.world, settings.delay_us, settings.us_per_kib, settings.refuse_rate)
+        self.network = network or Network(self.world, settings.delay_us, settings.us_per_kib, settings.refuse_rate)
         self.checks = Checks(self)
         self._mutate = mutate
         made = (
@@ -95,7 +100,7 @@ class Cluster:
             else []
         )
         self.images = {virtual.image: virtual for virtual in made}
-        self.store = self.mutate(Store(self, settings.lease_ms))
+        self.store = self.mutate(VirtualStore(self, settings.lease_ms))
         self.heads = [HeadHost(self, f"head{number}") for number in range(1, settings.heads + 1)]
         self.seeds = tuple(head.name for head in self.heads)
         """What the nodes' configurations name."""
@@ -108,7 +113,7 @@ class Cluster:
         self.hosts = [NodeHost(self, node) for node in range(settings.nodes)]
         self.removed: list[int] = []
         """Nodes that were removed from the cluster; their hosts go on as if nothing had happened."""
-        self.clients: list[Client] = []
+        self.clients: list[VirtualUser] = []
         self.faults = Faults(self)
         self.calm = False
         self._until_bounds = BOUNDS_EVERY
@@ -135,9 +140,9 @@ class Cluster:
         settings = self.settings
         return draw_clock(self.world, settings.drift_ppm, settings.wall_skew_ms, settings.wrong_clock_rate)
 
-    def add_client(self, plan: Plan | None) -> Client:
+    def add_client(self, plan: UserPlan | None) -> VirtualUser:
         """Add a user."""
-        client = Client(self, len(self.clients), plan)
+        client = VirtualUser(self, len(self.clients), plan)
         self.clients.append(client)
         return client
 
@@ -226,16 +231,16 @@ class Cluster:
         count = world.between(1, min(self.settings.nodes * 2, 12))
         return ",".join(f"n{world.between(0, self.settings.nodes - 1)}" for _ in range(count)), "list"
 
-    def _short_plan(self) -> Plan:
+    def _short_plan(self) -> UserPlan:
         """Return what a user wants who only starts something short."""
         nodes, select = self._nodes()
         argv = [b"true", b"%d" % self.world.between(0, 1 << 30), b"100"]
-        plan = Plan(nodes, select, argv, self.world.chance(self.settings.detached_rate), None)
+        plan = UserPlan(nodes, select, argv, self.world.chance(self.settings.detached_rate), None)
         if plan.detached:
             plan.attach_ms = self.world.between(0, 3_000)
         return plan
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> UserPlan:
         world, settings = self.world, self.settings
         random = world.random
         kind = random.choice(("true", "true", "writer", "writer", "sleeper", "parent", "missing"))
@@ -243,7 +248,7 @@ class Cluster:
             kind = "reader"
         nodes, select = self._nodes()
         argv = [kind.encode(), b"%d" % world.between(0, 1 << 30), b"%d" % settings.largest_write_bytes]
-        plan = Plan(nodes, select, argv, world.chance(settings.detached_rate), None)
+        plan = UserPlan(nodes, select, argv, world.chance(settings.detached_rate), None)
         plan.linger = argv[1][-1:] in b"02468"
         if kind == "reader":
             plan.stdin = b""

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
-from heorot.core.head import HeadMachine
-from heorot.core.nodeset import NodeSet
+from heorot.core.head.machine import HeadMachine
+from heorot.core.tree.nodeset import NodeSet
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
 from heorot.sim.hosts import NodeHost
 from heorot.sim.truth import JobTruth
 
 if TYPE_CHECKING:
-    from heorot.sim.cluster import Cluster
+    from heorot.sim.whole_run import WholeRun
 
 
 class Denials:
     """Requests to attach to a job, and their refusals."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: WholeRun) -> None:
         self._cluster = cluster
         self._world = cluster.world
         self._truth = cluster.truth

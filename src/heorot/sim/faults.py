@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
 from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
 from heorot.sim.network import Link
 from heorot.sim.store import NAME
 
 if TYPE_CHECKING:
-    from heorot.sim.cluster import Cluster
+    from heorot.sim.whole_run import WholeRun
 
 KINDS = (
     "cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "ambush", "keeper", "host", "pause", "switch",
@@ -24,7 +24,7 @@ KINDS = (
 class Faults:
     """Breaks things during the stormy phase, and mends everything at its end."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: WholeRun) -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.healed = False

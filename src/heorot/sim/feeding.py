@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
 from heorot.sim.truth import content
 
 if TYPE_CHECKING:
-    from heorot.sim.cluster import Cluster
+    from heorot.sim.surroundings import Surroundings
 
 CHUNK_BYTES = 30_000
 WINDOW_BYTES = 1024 * 1024
@@ -19,7 +19,7 @@ WINDOW_BYTES = 1024 * 1024
 class Feeding:
     """So many bytes for each rank, or for all together (-1)."""
 
-    def __init__(self, cluster: Cluster, size: int, send: Callable[[m.Message], None]) -> None:
+    def __init__(self, cluster: Surroundings, size: int, send: Callable[[m.Message], None]) -> None:
         self._cluster = cluster
         self._world = cluster.world
         self._size = size

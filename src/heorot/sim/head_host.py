@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
-from heorot.core.head import HeadConfig, HeadMachine
+from heorot.core.head.machine import HeadConfig, HeadMachine
 from heorot.core.machine import (
     ClientClosed,
     ClientOpened,
@@ -37,15 +35,17 @@ from heorot.core.machine import (
     ToClient,
     ToSpace,
 )
-from heorot.core.nodeset import HEAD
-from heorot.sim.hosts import CLUSTER, LOCAL_DELAY_US, Timers, sign, verify
+from heorot.core.tree.nodeset import HEAD
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
+from heorot.sim.hosts import CLUSTER, LOCAL_DELAY_US, VirtualTimers, sign, verify
 from heorot.sim.images import VirtualCache
-from heorot.sim.keeper import Keeper
+from heorot.sim.keeper import VirtualKeeper
 from heorot.sim.network import Attempt, Closed, End, Link
 from heorot.sim.network import Received as OnReceived
 
 if TYPE_CHECKING:
-    from heorot.sim.cluster import Cluster
+    from heorot.sim.run import Run, SomeHead
 
 
 NODE_ONLY = (Remember, ToSpace, SendEncoded, Compare, MakeView)
@@ -54,7 +54,7 @@ NODE_ONLY = (Remember, ToSpace, SendEncoded, Compare, MakeView)
 class HeadHost:
     """A host for heads: a keeper that holds the lease, and the head that serves while it does."""
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
+    def __init__(self, cluster: Run, name: str) -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.name = name
@@ -76,8 +76,8 @@ class HeadHost:
         self.registry: list[int] = []
         """The nodes that were removed, as far as this host has heard; it is on its disk."""
         self.cache = VirtualCache(cluster, name)
-        self.timers = Timers(self.world, lambda: self.clock, self._timer)
-        self.keeper = Keeper(self)
+        self.timers = VirtualTimers(self.world, lambda: self.clock, self._timer)
+        self.keeper = VirtualKeeper(self)
 
     # ------------------------------------------------------------------ life and death of the host
 
@@ -283,7 +283,7 @@ class HeadHost:
             self.feed(LinkOpened(end.number, peer))
 
     def open_client(
-        self, user: str, uid: int, on_received: OnReceived, on_closed: Closed, home: HeadHost
+        self, user: str, uid: int, on_received: OnReceived, on_closed: Closed, home: SomeHead
     ) -> End | None:
         """Connect a client, directly or passed on by the standby `home`; None: there is no head here."""
         if self.machine is None or not self.up or self.paused is not None:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from heorot.core import messages as m
-from heorot.core import space_events as e
 from heorot.core.errors import ProtocolError
 from heorot.core.machine import (
     CloseClient,
@@ -36,11 +34,13 @@ from heorot.core.machine import (
     ToClient,
     ToSpace,
 )
-from heorot.core.message_tags import TAG_TELL_HEADS
-from heorot.core.node import NodeConfig, NodeMachine
-from heorot.core.nodeset import HEAD
-from heorot.core.space import Space
+from heorot.core.node.machine import NodeConfig, NodeMachine
+from heorot.core.space import events as e
+from heorot.core.space.machine import Space
 from heorot.core.streams import Spool
+from heorot.core.tree.nodeset import HEAD
+from heorot.core.wire import tree as m
+from heorot.core.wire.tags import TAG_TELL_HEADS
 from heorot.sim.clocks import Clock
 from heorot.sim.images import VirtualCache
 from heorot.sim.network import Attempt, End, Link
@@ -48,7 +48,7 @@ from heorot.sim.processes import ProcessTable
 from heorot.sim.world import World
 
 if TYPE_CHECKING:
-    from heorot.sim.cluster import Cluster
+    from heorot.sim.run import Run
 
 CLUSTER = "sim"
 LOCAL_DELAY_US = (20, 300)
@@ -65,7 +65,7 @@ def verify(data: bytes, signature: bytes) -> bool:
     return sign(data) == signature
 
 
-class Timers:
+class VirtualTimers:
     """The timers of one machine; all of them go with it."""
 
     def __init__(self, world: World, clock: Callable[[], Clock], fire: Callable[[str], None]) -> None:
@@ -97,7 +97,7 @@ class Timers:
 class MemorySpool(Spool):
     """A spool without a disk; sometimes it is full."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Run) -> None:
         self._cluster = cluster
         self.files: dict[int, bytearray] = {}
 
@@ -131,7 +131,7 @@ class SpaceHost:
 class NodeHost:
     """A compute host: its agent and its process space, each of which may die alone."""
 
-    def __init__(self, cluster: Cluster, node: int) -> None:
+    def __init__(self, cluster: Run, node: int) -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.node = node
@@ -155,7 +155,7 @@ class NodeHost:
         self.peers: dict[int, int] = {}
         self.cache = VirtualCache(cluster, self.name)
         self.clock = cluster.draw_clock()
-        self.timers = Timers(self.world, lambda: self.clock, self._timer)
+        self.timers = VirtualTimers(self.world, lambda: self.clock, self._timer)
         self.overheard: deque[tuple[int, bytes]] = deque(maxlen=20)
         """The last commands that came by."""
         self.overheard_lists: deque[bytes] = deque(maxlen=20)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from heorot.core.chunks import CHUNK_BYTES, FILE
-from heorot.core.image import Entry, Layout, Manifest, encode_manifest, image_id, ranges_of
-from heorot.core.image_messages import ImageManifest, Piece
+from heorot.core.images.chunks import CHUNK_BYTES, FILE
+from heorot.core.images.manifest import ChunkLayout, Entry, Manifest, encode_manifest, image_id, ranges_of
 from heorot.core.machine import (
     CacheFailed,
     CacheInstruction,
@@ -28,19 +27,18 @@ from heorot.core.machine import (
     SendManifest,
     ViewMade,
 )
+from heorot.core.wire.images import ImageManifest, Piece
 from heorot.images.offer import Offer
+from heorot.sim.surroundings import Surroundings
 
 if TYPE_CHECKING:
-    from heorot.core.messages import LinkMessage
-    from heorot.sim.cluster import Cluster
+    from heorot.core.wire.tree import LinkMessage
 
 PROGRAM = b"/bin/program"
 DISK_FULL = "the image cache is full"
 SLOWEST_LOOK_US = 20_000
 """How long it may take to compare a file of the node."""
 KEPT_AFTER_POWER_LOSS = 0.7
-SAME_RATE = 0.4
-"""Of the nodes: so many have the program themselves."""
 
 
 class VirtualImage:
@@ -59,7 +57,7 @@ class VirtualImage:
             entries.append(Entry(path, FILE, 0o755, len(content), digests))
         manifest = Manifest(entries, b"" if is_copy else PROGRAM)
         self.encoded = encode_manifest(manifest)
-        self.layout = Layout(manifest)
+        self.layout = ChunkLayout(manifest)
         self.image = image_id(self.encoded)
         self.program_id = self.layout.id_of(len(self.layout.files) - 1)
 
@@ -73,6 +71,12 @@ class VirtualImage:
         return Offer(self.image, PROGRAM, self.program_id, self.encoded)
 
 
+class Travelled(Surroundings, Protocol):
+    """A run in which images travel."""
+
+    images: dict[bytes, VirtualImage]
+
+
 class VirtualCache:
     """The cache of one host.
 
@@ -82,7 +86,7 @@ class VirtualCache:
         Gives the present daemon an event; one that was planned for an earlier daemon is dropped.
     """
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
+    def __init__(self, cluster: Travelled, name: str) -> None:
         self._cluster = cluster
         self._name = name
         self._manifests: set[bytes] = set()
@@ -177,7 +181,7 @@ class VirtualCache:
             self._later(ViewMade(item.image, b"/view/" + item.image.hex().encode(), ""))
 
     def _has_program(self, item: Compare) -> bool:
-        return Random(f"{self._name} {item.file_id.hex()}").random() < SAME_RATE
+        return Random(f"{self._name} {item.file_id.hex()}").random() < self._cluster.settings.same_program_rate
 
     def _keep_manifest(self, item: KeepManifest) -> None:
         world = self._cluster.world

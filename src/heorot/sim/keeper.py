@@ -7,19 +7,23 @@ One step is on its way at a time: what happens meanwhile, the end of the head's 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Protocol
 
 from heorot.core.errors import HeorotError
-from heorot.core.head_messages import HeadAddress
 from heorot.core.keeper import steps as s
 from heorot.core.keeper.election import StoreUnavailable
 from heorot.core.keeper.machine import KeeperConfig, KeeperMachine, Listing
 from heorot.core.machine import Log
-from heorot.sim.store import Answer, Listed, Request, Wish
+from heorot.core.wire.heads import HeadAddress
+from heorot.sim.run import SomeHead
+from heorot.sim.store import Listed, StoreAnswer, StoreRequest, Wish
 
 if TYPE_CHECKING:
-    from heorot.sim.head_host import HeadHost
+    from heorot.core.machine import HeadsKnown
+    from heorot.sim.clocks import Clock
+    from heorot.sim.run import Run
+    from heorot.sim.world import World
 
 STORE = "simulated"
 CALL_BUDGET_MS = 3_000
@@ -27,10 +31,30 @@ CALL_BUDGET_MS = 3_000
 ASK_AGAIN_MS = 250
 
 
-class Keeper:
+class Host(SomeHead, Protocol):
+    """The head host of a keeper."""
+
+    cluster: Run
+    world: World
+    clock: Clock
+
+    def do(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Call this on the host; later, if it is paused."""
+
+    def start_head(self, epoch: int) -> None:
+        """Begin the next term of office."""
+
+    def end_head(self) -> None:
+        """Step down: the head is ended by its keeper."""
+
+    def tell_head(self, news: HeadsKnown) -> None:
+        """Hand the keeper's word to the head, if it is there."""
+
+
+class VirtualKeeper:
     """Of one head host; lives from its start to its loss."""
 
-    def __init__(self, host: HeadHost) -> None:
+    def __init__(self, host: Host) -> None:
         self.host = host
         self.world = host.world
         self.store = host.cluster.store
@@ -45,7 +69,7 @@ class Keeper:
         self._lease = 0
         self._pending = 0
         """The number of the request to the store that is on its way, of the wait, or 0."""
-        self._waiting: s.Wait | None = None
+        self._waiting: s.WaitForNews | None = None
         self._hinted = False
         self._ended: str | None = None
         self._switch_asked = False
@@ -110,10 +134,10 @@ class Keeper:
             self._set_clock()
             step = self._steps.send(answer) if error is None else self._steps.throw(error)
             answer = error = None
-            if isinstance(step, (s.Look, s.Campaign, s.Renew, s.Resign, s.Prefer)):
+            if isinstance(step, (s.LookAtStore, s.Campaign, s.Renew, s.Resign, s.Prefer)):
                 self._ask(step)
                 return
-            if isinstance(step, s.Wait):
+            if isinstance(step, s.WaitForNews):
                 self._wait(step)
                 return
             answer = self._perform(step)
@@ -149,10 +173,10 @@ class Keeper:
         if isinstance(wish, (s.Renew, s.Resign)):
             budget_ms = self._ttl_ms // (4 if isinstance(wish, s.Renew) else 2)
         self._pending = self.host.cluster.network.number()
-        request = Request(self.host.name, self._pending, self._lease, wish)
+        request = StoreRequest(self.host.name, self._pending, self._lease, wish)
         self._send(request, self.host.clock.now_ms + budget_ms)
 
-    def _send(self, request: Request, until_ms: int) -> None:
+    def _send(self, request: StoreRequest, until_ms: int) -> None:
         if request.number != self._pending:
             return
         left_ms = until_ms - self.host.clock.now_ms
@@ -164,7 +188,7 @@ class Keeper:
         self.store.ask(request, lambda answer: self._in_life(life, self._answered, answer))
         self.world.after(min(left_ms, ASK_AGAIN_MS) * 1000, self._in_life, life, self._send, request, until_ms)
 
-    def _answered(self, answer: Answer) -> None:
+    def _answered(self, answer: StoreAnswer) -> None:
         if answer.number != self._pending:
             return
         self._pending = 0
@@ -176,7 +200,7 @@ class Keeper:
 
     # ------------------------------------------------------------------ waiting
 
-    def _wait(self, step: s.Wait) -> None:
+    def _wait(self, step: s.WaitForNews) -> None:
         self._waiting = step
         self._pending = self.host.cluster.network.number()
         timeout_us = 0

@@ -1,4 +1,4 @@
-"""Virtual processes of one node: the shell that carries out what `heorot.core.space.Space` asks for.
+"""Virtual processes of one node: the shell that carries out what `heorot.core.space.machine.Space` asks for.
 
 What a process does follows from its command line and its rank alone, so that the same job behaves in the same way
 wherever and whenever it is started.
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TypeAlias
 
-from heorot.core import messages as m
-from heorot.core import space_events as e
+from heorot.core.space import events as e
+from heorot.core.wire import tree as m
 from heorot.sim.truth import JobTruth, RankTruth, Truth, content
 from heorot.sim.world import World
 
@@ -22,10 +22,17 @@ Action: TypeAlias = tuple[str, int, int]
 
 
 def script_of(argv: list[bytes], rank: int) -> list[Action]:
-    """Return what a process with this command line does. ``kind variation largest-write``."""
+    """Return what a process with this command line does. ``kind variation largest-write``.
+
+    Nothing is drawn for ``sleep seconds exit-code`` and ``count lines bytes-a-line``: they are for written stories.
+    """
     kind, variation, largest = argv[0].decode(), argv[1].decode(), int(argv[2])
     random = Random(f"{kind} {variation} {rank}")
     script: list[Action] = []
+    if kind == "sleep":
+        return [("wait", int(variation) * 1_000_000, 0), ("exit", largest << 8, 0)]
+    if kind == "count":
+        return [("write", 1, largest), ("wait", 1_000_000, 0)] * int(variation) + [("exit", 0, 0)]
     if kind == "true":
         return [("wait", random.randint(0, 5_000), 0), ("exit", 0, 0)]
     if kind == "writer":
@@ -52,7 +59,7 @@ def script_of(argv: list[bytes], rank: int) -> list[Action]:
     return script
 
 
-class Process:
+class VirtualProcess:
     """A rank's process, and whether something that it started is left."""
 
     __slots__ = (
@@ -113,7 +120,7 @@ class ProcessTable:
         self.truth = truth
         self.node = node
         self.incarnation = incarnation
-        self.processes: dict[int, Process] = {}
+        self.processes: dict[int, VirtualProcess] = {}
         self.dead = False
         self._tell = tell
         self._killed = killed
@@ -151,8 +158,8 @@ class ProcessTable:
 
     def _perform_on(
         self,
-        process: Process,
-        instruction: e.Feed | e.FeedEnd | e.PauseReading | e.ResumeReading | e.Signal | e.Sweep | e.CloseOutputs,
+        process: VirtualProcess,
+        instruction: e.Feed | e.FeedEnd | e.PauseReading | e.ResumeReading | e.SendSignal | e.Sweep | e.CloseOutputs,
     ) -> None:
         if isinstance(instruction, e.Feed):
             assert process.fed is None, "two feeds at a time"
@@ -166,7 +173,7 @@ class ProcessTable:
         elif isinstance(instruction, e.ResumeReading):
             process.paused[instruction.stream - 1] = False
             self._poll_soon(process, instruction.stream - 1)
-        elif isinstance(instruction, e.Signal):
+        elif isinstance(instruction, e.SendSignal):
             self.world.after(20, self._signal, process, instruction.signal)
         elif isinstance(instruction, e.Sweep):
             self.world.after(self.world.between(10, 3_000), self._sweep, process, instruction.linger)
@@ -214,12 +221,12 @@ class ProcessTable:
             self._check_launch(known, rank)
         truth = self.truth.ranks[job, rank] = RankTruth(self.node, self.incarnation, pid)
         stubborn = ticket.argv[1][-1:] in b"13"
-        process = Process(slot, rank, ticket, script_of(ticket.argv, rank), truth, stubborn)
+        process = VirtualProcess(slot, rank, ticket, script_of(ticket.argv, rank), truth, stubborn)
         if ticket.stdin is None:
             process.closed_input = True
         self.processes[slot] = process
         self.world.tell(self._name, "%s r%d starts as %d", job, rank, pid)
-        self._tell(e.Started(slot, pid))
+        self._tell(e.ProcessStarted(slot, pid))
         self._run(process)
 
     # ------------------------------------------------------------------ running
@@ -235,7 +242,7 @@ class ProcessTable:
                 text = f"{known.job} r{rank} is started; it was launched before as {other}, and n{node} started that"
                 self.world.violated("AtMostOnceLaunch", text)
 
-    def _run(self, process: Process) -> None:
+    def _run(self, process: VirtualProcess) -> None:
         """Take steps of the script until one has to wait."""
         while not (process.ended or self.dead):
             kind, first, second = process.script[process.step]
@@ -260,11 +267,11 @@ class ProcessTable:
             else:
                 self._end(process, first)
 
-    def _resume(self, process: Process, step: int) -> None:
+    def _resume(self, process: VirtualProcess, step: int) -> None:
         if process.step == step and not process.ended:
             self._run(process)
 
-    def _write(self, process: Process) -> bool:
+    def _write(self, process: VirtualProcess) -> bool:
         assert process.blocked is not None
         index, size = process.blocked
         part = min(size, PIPE_BYTES - process.piped[index])
@@ -274,7 +281,7 @@ class ProcessTable:
         self._poll_soon(process, index)
         return process.blocked is None
 
-    def _end(self, process: Process, status: int) -> None:
+    def _end(self, process: VirtualProcess, status: int) -> None:
         process.ended = True
         process.blocked = None
         process.truth.status = status
@@ -285,18 +292,18 @@ class ProcessTable:
         self._poll_soon(process, 0)
         self._poll_soon(process, 1)
 
-    def _reap(self, process: Process) -> None:
+    def _reap(self, process: VirtualProcess) -> None:
         if not self.dead:
-            self._tell(e.Exited(process.slot, process.truth.status or 0, not process.leftover))
+            self._tell(e.ProcessExited(process.slot, process.truth.status or 0, not process.leftover))
 
     # ------------------------------------------------------------------ pipes
 
-    def _poll_soon(self, process: Process, index: int) -> None:
+    def _poll_soon(self, process: VirtualProcess, index: int) -> None:
         if not process.polling[index]:
             process.polling[index] = True
             self.world.after(self.world.between(5, 200), self._poll, process, index)
 
-    def _poll(self, process: Process, index: int) -> None:
+    def _poll(self, process: VirtualProcess, index: int) -> None:
         process.polling[index] = False
         if self.dead or process.paused[index] or process.outputs_ended[index]:
             return
@@ -305,7 +312,7 @@ class ProcessTable:
             process.outputs_ended[index] = True
             self._tell(e.WriteEnded(process.slot, index + 1))
 
-    def _read_pipe(self, process: Process, index: int) -> None:
+    def _read_pipe(self, process: VirtualProcess, index: int) -> None:
         size = process.piped[index]
         if size:
             process.piped[index] = 0
@@ -315,14 +322,14 @@ class ProcessTable:
         if process.blocked is not None and process.blocked[0] == index and self._write(process):
             self.world.after(0, self._resume, process, process.step)
 
-    def _close_outputs(self, process: Process) -> None:
+    def _close_outputs(self, process: VirtualProcess) -> None:
         for index in (0, 1):
             if not self.dead and not process.outputs_ended[index]:
                 process.outputs_ended[index] = True
                 self._read_pipe(process, index)
                 self._tell(e.WriteEnded(process.slot, index + 1))
 
-    def _take_input(self, process: Process) -> None:
+    def _take_input(self, process: VirtualProcess) -> None:
         """Let a process that reads take what is fed to it."""
         if self.dead or process.ended or not process.reading:
             return
@@ -341,14 +348,14 @@ class ProcessTable:
             process.reading = False
             self._run(process)
 
-    def _close_input(self, process: Process) -> None:
+    def _close_input(self, process: VirtualProcess) -> None:
         process.closed_input = True
         process.fed = None
         self._tell(e.InputClosed(process.slot))
 
     # ------------------------------------------------------------------ signals and ends
 
-    def _signal(self, process: Process, signal: int) -> None:
+    def _signal(self, process: VirtualProcess, signal: int) -> None:
         if self.dead or process.ended or signal == 0 or (signal == SIGHUP and process.ignores_hangup):
             return
         self._killed(process.job, process.rank, signal)
@@ -359,11 +366,11 @@ class ProcessTable:
         if process is not None:
             self.world.after(20, self._destroyed, process)
 
-    def _destroyed(self, process: Process) -> None:
+    def _destroyed(self, process: VirtualProcess) -> None:
         self._kill_left(process, SIGKILL)
         self._signal(process, SIGKILL)
 
-    def _kill_left(self, process: Process, signal: int) -> bool:
+    def _kill_left(self, process: VirtualProcess, signal: int) -> bool:
         """Kill what a process has left, if there is something; return whether there was."""
         was_there = process.leftover and not (signal == SIGHUP and process.ignores_hangup)
         if was_there:
@@ -372,7 +379,7 @@ class ProcessTable:
             self._left_ends(process)
         return was_there
 
-    def _left_ends(self, process: Process) -> None:
+    def _left_ends(self, process: VirtualProcess) -> None:
         if self.dead or not process.leftover:
             return
         process.leftover = process.holds_pipe = process.truth.lingers = False
@@ -382,7 +389,7 @@ class ProcessTable:
         self._poll_soon(process, 0)
         self._poll_soon(process, 1)
 
-    def _sweep(self, process: Process, linger: bool) -> None:
+    def _sweep(self, process: VirtualProcess, linger: bool) -> None:
         if self.dead:
             return
         if linger and process.leftover:

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
 from heorot.core.streams import EVERYTHING
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
 from heorot.sim.truth import CLOCKS, content
 
 if TYPE_CHECKING:
-    from heorot.sim.cluster import Cluster
+    from heorot.sim.run import Run
 
 
 @dataclass(slots=True)
 class Reading:
     """All that was heard since the client attached."""
 
-    cluster: Cluster = field(repr=False)
+    cluster: Run = field(repr=False)
     send: Callable[[m.Message], None] = field(repr=False)
     """Sends to the head."""
     job: str

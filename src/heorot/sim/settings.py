@@ -28,6 +28,8 @@ class Settings:
     """Jobs whose program travels to the nodes."""
     swarm_gain_ms: int = 200
     """With 0, nodes have images from each other whenever two of them lack the same."""
+    same_program_rate: float = 0.4
+    """Of the nodes: so many have such a program themselves."""
     cache_full_rate: float = 0.0
     drift_ppm: int = 200
     wall_skew_ms: int = 1_000

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from heorot.core.errors import HeorotError
-from heorot.core.keeper.election import HOLD_BACK_S, LeaseLost, Term, View
-from heorot.core.keeper.steps import Campaign, Look, Prefer, Renew, Resign
+from heorot.core.keeper.election import HOLD_BACK_S, Leadership, LeaseLost, Term
+from heorot.core.keeper.steps import Campaign, LookAtStore, Prefer, Renew, Resign
 
 if TYPE_CHECKING:
-    from heorot.sim.cluster import Cluster
+    from heorot.sim.surroundings import Surroundings
 
 NAME = "store"
 SLOWEST_EXPIRY_US = 500_000
@@ -25,12 +25,12 @@ SLOWEST_EXPIRY_US = 500_000
 
 Listed: TypeAlias = tuple[int, tuple[str, ...]]
 """Which heads the cluster is to have, behind a number that grows with each change."""
-Wish: TypeAlias = Look | Campaign | Renew | Resign | Prefer
+Wish: TypeAlias = LookAtStore | Campaign | Renew | Resign | Prefer
 """What a keeper asks of the store."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class StoreRequest:
     """A wish of the candidate `name`, by a life of its keeper, under a number that nobody else uses."""
 
     name: str
@@ -44,18 +44,18 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoreAnswer:
     """To the request of this number."""
 
     number: int
-    value: View | Term | HeorotError | None
+    value: Leadership | Term | HeorotError | None
     listed: Listed
 
 
-class Store:
+class VirtualStore:
     """See the module."""
 
-    def __init__(self, cluster: Cluster, ttl_ms: int) -> None:
+    def __init__(self, cluster: Surroundings, ttl_ms: int) -> None:
         self.cluster = cluster
         self.world = cluster.world
         self.ttl_ms = ttl_ms
@@ -81,7 +81,7 @@ class Store:
 
     # ------------------------------------------------------------------ the way to it
 
-    def ask(self, request: Request, answer: Callable[[Answer], None]) -> None:
+    def ask(self, request: StoreRequest, answer: Callable[[StoreAnswer], None]) -> None:
         """Send a request; the answer, if there is any, comes late, or more than once."""
         self._carry(request.name, NAME, self._take, request, answer)
 
@@ -97,17 +97,17 @@ class Store:
         while world.chance(self.repeat_rate):
             world.after(world.between(*self.delay_us) * world.between(1, 300), call, *args)
 
-    def _take(self, request: Request, answer: Callable[[Answer], None]) -> None:
+    def _take(self, request: StoreRequest, answer: Callable[[StoreAnswer], None]) -> None:
         if not self.up:
             return
         value = self._handle(request)
-        if not isinstance(request.wish, (Look, Renew)) or isinstance(value, HeorotError):
+        if not isinstance(request.wish, (LookAtStore, Renew)) or isinstance(value, HeorotError):
             self.world.tell(NAME, "%s -> %s", str(request), repr(value))
-        self._carry(NAME, request.name, answer, Answer(request.number, value, self.listed))
+        self._carry(NAME, request.name, answer, StoreAnswer(request.number, value, self.listed))
 
     # ------------------------------------------------------------------ what it does
 
-    def _handle(self, request: Request) -> View | Term | HeorotError | None:
+    def _handle(self, request: StoreRequest) -> Leadership | Term | HeorotError | None:
         name, lease, wish = request.name, request.lease, request.wish
         if isinstance(wish, Resign):
             self._end(lease)
@@ -137,12 +137,12 @@ class Store:
         # It may have asked before, and never have heard the answer.
         return Term(self.leader[2])
 
-    def _view(self) -> View:
+    def _view(self) -> Leadership:
         now_us = self.world.now_us
         leader = self.leader[0] if self.leader is not None else ""
         alive = sorted(name for name, until_us in self._candidates.items() if until_us > now_us)
         preferred, until_us = self._preferred
-        return View(leader, self.epoch, tuple(alive), preferred if until_us > now_us else "")
+        return Leadership(leader, self.epoch, tuple(alive), preferred if until_us > now_us else "")
 
     def _announce(self, name: str) -> None:
         now_us = self.world.now_us

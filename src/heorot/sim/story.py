@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from heorot.core import client_messages as c
-from heorot.core import messages as m
 from heorot.core.errors import ProtocolError
-from heorot.core.nodeset import NodeSet
+from heorot.core.tree.nodeset import NodeSet
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
 
 _LONGEST_LINE = 200
 
 
-def describe(message: object) -> str:
+def describe_message(message: object) -> str:
     """Return a message in short form."""
     if isinstance(message, m.Down):
         return f"Down(e{message.epoch} {NodeSet.from_ranges(message.nodes)} {_inner(message.payload)})"
@@ -41,7 +41,7 @@ def describe(message: object) -> str:
 def _inner(payload: bytes) -> str:
     for decode in (m.decode_head_command, m.decode_node_payload):
         try:
-            return describe(decode(payload))
+            return describe_message(decode(payload))
         except ProtocolError:
             continue
     return repr(payload)

@@ -133,7 +133,7 @@ class World:
 
 
 def _line(at_us: int, who: str, text: str, args: tuple[Any, ...]) -> str:
-    from heorot.sim.story import describe
+    from heorot.sim.story import describe_message
 
-    shown = tuple(arg if isinstance(arg, (int, float, str)) else describe(arg) for arg in args)
+    shown = tuple(arg if isinstance(arg, (int, float, str)) else describe_message(arg) for arg in args)
     return f"{at_us / 1e6:11.6f} {who:<9} {text % shown if shown else text}"

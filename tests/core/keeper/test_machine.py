@@ -9,13 +9,13 @@ import pytest
 
 from heorot.core.errors import HeorotError
 from heorot.core.keeper import steps as s
-from heorot.core.keeper.election import LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term, View
+from heorot.core.keeper.election import Leadership, LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term
 from heorot.core.keeper.machine import HOLD_BACK_AFTER_END_S, QUICK_END_S, KeeperConfig, KeeperMachine, Listing
 from heorot.core.machine import Log
 
 LEASE_S, RENEW_S = 3.0, 1.0
-ALONE = View("", 4, ("h0",), "")
-OTHERS = View("", 4, ("h0", "h1"), "")
+ALONE = Leadership("", 4, ("h0",), "")
+OTHERS = Leadership("", 4, ("h0", "h1"), "")
 S = TypeVar("S", bound=s.Step)
 Reply = Any
 """An answer, or a HeorotError that the step fails with, or what makes either from the step."""
@@ -24,13 +24,13 @@ Reply = Any
 class KeeperRig:
     """A keeper called h0, and answers to its steps by their kinds; those that are not here are answered with None."""
 
-    def __init__(self, view: View | HeorotError = ALONE) -> None:
+    def __init__(self, view: Leadership | HeorotError = ALONE) -> None:
         self.machine = KeeperMachine(KeeperConfig("h0", "etcd", LEASE_S, RENEW_S, RENEW_S, hang_s=2.0), lambda: 0.0)
         self.replies: dict[type[s.Step], Reply] = {
-            s.Look: view,
+            s.LookAtStore: view,
             s.Campaign: Term(5),
             s.StartHead: 77,
-            s.Renew: View("h0", 5, ("h0", "h1"), ""),
+            s.Renew: Leadership("h0", 5, ("h0", "h1"), ""),
             s.EndHead: "ended with status 0",
             s.LastWords: "",
         }
@@ -54,7 +54,7 @@ class KeeperRig:
 
     def woken(self, after_s: float = 0.0, **what: Any) -> None:
         """Wait, and answer that with this."""
-        self.until(s.Wait)
+        self.until(s.WaitForNews)
         self.answer(s.Woken(**what), after_s)
 
     def answer(self, value: Any, after_s: float = 0.0) -> None:
@@ -65,12 +65,14 @@ class KeeperRig:
     def lead(self) -> None:
         """Have it be elected, and renew for the first time; it waits."""
         self.until(s.StartHead)
-        self.until(s.Wait)
+        self.until(s.WaitForNews)
         self.steps.clear()
 
     def kinds(self) -> list[type[s.Step]]:
         """What it has done since, but for what it says."""
-        return [type(step) for step in self.steps if not isinstance(step, (Log, s.Publish, s.PassOn, s.TellHead))]
+        return [
+            type(step) for step in self.steps if not isinstance(step, (Log, s.Publish, s.PassClientsOn, s.TellHead))
+        ]
 
     def logged(self) -> list[str]:
         return [step.text for step in self.steps if isinstance(step, Log)]
@@ -79,8 +81,8 @@ class KeeperRig:
         return next(step.known.problem for step in reversed(self.steps) if isinstance(step, s.Publish))
 
     def _reply(self, step: s.Step) -> tuple[Any, HeorotError | None]:
-        self._passes_s = step.timeout_s if isinstance(step, s.Wait) else 0.0
-        if isinstance(step, s.Wait):
+        self._passes_s = step.timeout_s if isinstance(step, s.WaitForNews) else 0.0
+        if isinstance(step, s.WaitForNews):
             return s.Woken(heard=True), None
         reply = self.replies.get(type(step))
         return (None, reply) if isinstance(reply, HeorotError) else (reply, None)
@@ -89,14 +91,23 @@ class KeeperRig:
 def test_an_epoch_is_kept_before_its_head_is_started() -> None:
     rig = KeeperRig()
     rig.until(s.HandOver)
-    assert rig.kinds() == [s.Wait, s.Look, s.KeepEpoch, s.Campaign, s.StopPassing, s.KeepEpoch, s.StartHead, s.HandOver]
+    assert rig.kinds() == [
+        s.WaitForNews,
+        s.LookAtStore,
+        s.KeepEpoch,
+        s.Campaign,
+        s.StopPassing,
+        s.KeepEpoch,
+        s.StartHead,
+        s.HandOver,
+    ]
     assert [step.epoch for step in rig.steps if isinstance(step, s.KeepEpoch)] == [4, 5]
 
 
 def test_it_stands_above_the_highest_epoch_that_it_has_seen_though_the_store_has_forgotten_it() -> None:
-    rig = KeeperRig(View("h1", 9, ("h0", "h1"), ""))
-    rig.until(s.Look)
-    rig.replies[s.Look] = View("", 0, ("h0",), "")
+    rig = KeeperRig(Leadership("h1", 9, ("h0", "h1"), ""))
+    rig.until(s.LookAtStore)
+    rig.replies[s.LookAtStore] = Leadership("", 0, ("h0",), "")
     assert rig.until(s.Campaign).floor == 9
 
 
@@ -167,7 +178,7 @@ def test_a_lease_counts_from_before_it_was_renewed() -> None:
     asked_s = rig.machine.now_s
     rig.answer(rig.replies[s.Renew], after_s=0.7)
     assert rig.until(s.TellHead).news.lease_until_ms == int((asked_s + LEASE_S) * 1000)
-    assert rig.until(s.Wait).timeout_s == pytest.approx(RENEW_S - 0.7)
+    assert rig.until(s.WaitForNews).timeout_s == pytest.approx(RENEW_S - 0.7)
 
 
 def test_a_head_that_says_nothing_is_killed() -> None:
@@ -186,17 +197,17 @@ def test_a_head_that_cannot_be_started_gives_the_lease_up_and_says_why() -> None
     rig = KeeperRig()
     rig.replies[s.StartHead] = HeorotError("no certificate")
     rig.until(s.Resign)
-    rig.until(s.Wait)
+    rig.until(s.WaitForNews)
     assert rig.problem() == "cannot start the head: no certificate"
 
 
 def test_it_hands_over_to_whom_it_is_told_and_ends_its_head_in_good_order() -> None:
-    rig = KeeperRig(View("h0", 5, ("h0", "h1", "h2"), ""))
-    rig.replies[s.Look] = ALONE
+    rig = KeeperRig(Leadership("h0", 5, ("h0", "h1", "h2"), ""))
+    rig.replies[s.LookAtStore] = ALONE
     rig.lead()
-    rig.replies[s.Look] = View("h0", 5, ("h0", "h1", "h2"), "")
+    rig.replies[s.LookAtStore] = Leadership("h0", 5, ("h0", "h1", "h2"), "")
     rig.answer(s.Woken(request={"do": "switch", "name": "h2"}))
-    assert rig.until(s.Answer).value == {"to": "h2", "epoch": 5}
+    assert rig.until(s.ControlAnswer).value == {"to": "h2", "epoch": 5}
     rig.until(s.Resign)
     assert [s.Prefer("h2"), s.EndHead(force=False)] == [
         step for step in rig.steps if isinstance(step, (s.Prefer, s.EndHead))
@@ -214,9 +225,9 @@ def test_it_hands_over_to_whom_it_is_told_and_ends_its_head_in_good_order() -> N
 def test_what_it_cannot_do_it_refuses_and_leads_on(request_: dict[str, str], why: str) -> None:
     rig = KeeperRig()
     rig.lead()
-    rig.replies[s.Look] = View("h0", 5, ("h0", "h1"), "")
+    rig.replies[s.LookAtStore] = Leadership("h0", 5, ("h0", "h1"), "")
     rig.answer(s.Woken(request=request_))
-    assert rig.until(s.Answer).value == {"error": why}
+    assert rig.until(s.ControlAnswer).value == {"error": why}
     rig.woken(heard=True)
     assert s.EndHead not in rig.kinds()
 
@@ -226,7 +237,7 @@ def test_whoever_is_removed_does_not_stand_and_hands_over_if_it_leads() -> None:
     rig.lead()
     rig.machine.listing = Listing(removed=frozenset({"h0"}))
     rig.answer(s.Woken(heard=True))
-    rig.replies[s.Look] = OTHERS
+    rig.replies[s.LookAtStore] = OTHERS
     rig.until(s.Resign)
     assert s.Prefer("h1") in rig.steps
     rig.steps.clear()
@@ -237,11 +248,11 @@ def test_whoever_is_removed_does_not_stand_and_hands_over_if_it_leads() -> None:
 
 
 def test_a_preferred_head_is_waited_for_while_it_is_there() -> None:
-    rig = KeeperRig(View("", 4, ("h0", "h1"), "h1"))
+    rig = KeeperRig(Leadership("", 4, ("h0", "h1"), "h1"))
     for _ in range(5):
         rig.woken(after_s=0.1)
     assert s.Campaign not in rig.kinds()
-    rig.replies[s.Look] = View("", 4, ("h0",), "h1")
+    rig.replies[s.LookAtStore] = Leadership("", 4, ("h0",), "h1")
     rig.until(s.Campaign)
 
 
@@ -269,7 +280,7 @@ def test_a_store_of_another_cluster_is_a_mistake_at_the_start_and_a_trouble_late
     rig = KeeperRig(OTHERS)
     rig.replies[s.Campaign] = None
     rig.until(s.Campaign)
-    rig.replies[s.Look] = StoreForeign("another cluster's")
+    rig.replies[s.LookAtStore] = StoreForeign("another cluster's")
     for _ in range(3):
         rig.woken(after_s=5.0)
     assert rig.problem() == "another cluster's"

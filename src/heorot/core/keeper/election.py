@@ -27,7 +27,7 @@ class LeaseLost(HeorotError):
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Leadership:
     """What a store says at one moment."""
 
     leader: str

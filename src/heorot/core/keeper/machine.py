@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from heorot.core.errors import HeorotError
-from heorot.core.head_messages import HeadAddress
 from heorot.core.keeper import steps as s
-from heorot.core.keeper.election import LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term, View
+from heorot.core.keeper.election import Leadership, LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term
 from heorot.core.keeper.watchdog import PULSE_S, Watchdog
 from heorot.core.machine import HeadsKnown, Log
+from heorot.core.wire.heads import HeadAddress
 
 QUICK_END_S = 0.5
 """A head that dies sooner after its election has probably met what kills it in any term: it is not started at once."""
@@ -85,7 +85,7 @@ class KeeperMachine:
         self._random = random
         self._known: s.Known | None = None
         self._role = "standby"
-        self._view = View("", 0, (), "")
+        self._view = Leadership("", 0, (), "")
         self._epoch = 0
         self._seen_epoch = 0
         self._has_looked = False
@@ -132,13 +132,13 @@ class KeeperMachine:
             yield from self._publish()
             if pause_s:
                 leader = self._view.leader
-                yield s.PassOn(leader if leader != self._name else "")
+                yield s.PassClientsOn(leader if leader != self._name else "")
             yield from self._wait(pause_s, hints=pause_s > 0)
             if self._ending:
                 return None
             self._switch_asked = False
             try:
-                self._view = yield s.Look()
+                self._view = yield s.LookAtStore()
                 self._has_looked = True
                 yield from self._is_reachable()
                 yield from self._warn(self._view.warning)
@@ -309,7 +309,7 @@ class KeeperMachine:
 
     def _hand_over(self, name: str) -> Flow[str]:
         """Prefer the head of this name, or any other one, and have ours ended. Raises HeorotError."""
-        self._view = yield s.Look()
+        self._view = yield s.LookAtStore()
         others = self._others()
         if name == self._name:
             raise HeorotError(f"{name} is the active head already")
@@ -390,7 +390,7 @@ class KeeperMachine:
 
     def _wait(self, timeout_s: float, hints: bool) -> Flow[s.Woken]:
         """Wait until the time is over, something happens or somebody speaks to us."""
-        woken: s.Woken = yield s.Wait(max(0.0, timeout_s), hints)
+        woken: s.Woken = yield s.WaitForNews(max(0.0, timeout_s), hints)
         self._ending = self._ending or woken.told_to_end
         self._switch_asked = self._switch_asked or woken.told_to_switch
         if woken.request is not None:
@@ -398,7 +398,7 @@ class KeeperMachine:
                 answer = yield from self._obey(woken.request)
             except HeorotError as error:
                 answer = {"error": str(error)}
-            yield s.Answer(answer)
+            yield s.ControlAnswer(answer)
         return woken
 
     def _obey(self, request: dict[str, Any]) -> Flow[dict[str, Any]]:

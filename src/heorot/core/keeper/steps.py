@@ -14,7 +14,7 @@ from heorot.core.machine import HeadsKnown, Log
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LookAtStore:
     """Announce this candidate if need be, and ask the store what there is: a `View`."""
 
 
@@ -76,7 +76,7 @@ class LastWords:
 
 
 @dataclass(frozen=True, slots=True)
-class PassOn:
+class PassClientsOn:
     """See that this host's clients are passed on to the active head of this name; empty: nobody knows who leads."""
 
     leader: str
@@ -116,14 +116,14 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ControlAnswer:
     """Answer the request that came with the last `Woken`."""
 
     value: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitForNews:
     """Wait until the time is over or something has happened: a `Woken`."""
 
     timeout_s: float
@@ -143,11 +143,11 @@ class Woken:
     told_to_end: bool = False
     told_to_switch: bool = False
     request: dict[str, Any] | None = None
-    """A command from somebody who may give one; it wants an `Answer`."""
+    """A command from somebody who may give one; it wants an `ControlAnswer`."""
 
 
 Step: TypeAlias = (
-    Look
+    LookAtStore
     | Campaign
     | HandOver
     | Renew
@@ -157,11 +157,11 @@ Step: TypeAlias = (
     | StartHead
     | EndHead
     | LastWords
-    | PassOn
+    | PassClientsOn
     | StopPassing
     | TellHead
     | Publish
-    | Answer
-    | Wait
+    | ControlAnswer
+    | WaitForNews
     | Log
 )

@@ -1,0 +1,443 @@
+"""The process space's daemon: one epoll loop around `heorot.core.space.machine`."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from typing import Any, NoReturn
+
+import msgspec
+
+from heorot.bpinit.census import Census, ChildProcess, exterminate, send_signal
+from heorot.bpinit.errands import Errands
+from heorot.bpinit.guests import Guests
+from heorot.bpinit.link import AgentLink
+from heorot.bpinit.pids import PidRange
+from heorot.bpinit.rank_pipes import Pipes, Watcher, read
+from heorot.bpinit.reaper import Reaper
+from heorot.bpinit.spool import FileSpool
+from heorot.bpinit.start_queue import StartQueue
+from heorot.bpinit.starter import Plan, Starter, StartError
+from heorot.bpinit.wanted import Wanted
+from heorot.core.errors import ProtocolError
+from heorot.core.space import events as e
+from heorot.core.space.events import SpaceConfig
+from heorot.core.space.machine import Space
+from heorot.core.wire import tree as m
+from heorot.core.wire.framing import PROGRESS_MS
+from heorot.images.reclaim import Reclaimer
+from heorot.linux import system
+from heorot.linux.clock import now_ms
+from heorot.linux.keyring import leave_session_keyring
+
+__all__ = ["SpaceConfig", "run_space"]
+
+_STARTS_PER_TURN = 8
+"""Between so many starts (about 5 ms) the loop looks at everything else."""
+_WRITES_PER_TURN = 16
+_LOOK_ARGV_BYTES = 256
+
+
+def run_space(config: SpaceConfig, listener: socket.socket, parent: int | None = None) -> NoReturn:
+    """Be the process space's daemon; never returns.
+
+    Parameters
+    ----------
+    config:
+        With `isolated` set if this process is PID 1 of its namespace.
+    listener:
+        A listening unix socket for the agent.
+    parent:
+        A pidfd of the process with which this one shall end (`SpaceConfig.die_with_parent`).
+    """
+    if config.log_path:
+        # A disk that takes no log costs the log, not the node.
+        with contextlib.suppress(OSError):
+            log = os.open(config.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            os.dup2(log, 2)
+            os.close(log)
+    incarnation = config.incarnation or int.from_bytes(os.urandom(6), "big") + 1
+    config = msgspec.structs.replace(
+        config,
+        incarnation=incarnation,
+        marker=config.marker or os.urandom(16).hex(),
+        init_pid=config.init_pid or os.getpid(),
+    )
+    SpaceDaemon(config, listener, parent).loop()
+
+
+class SpaceDaemon:
+    """The shell of one process space."""
+
+    def __init__(self, config: SpaceConfig, listener: socket.socket, parent: int | None) -> None:
+        self.config = config
+        self._events: deque[e.SpaceEvent] = deque()
+        self._busy = False
+        self._link: AgentLink | None = None
+        self._peers_due_ms: int | None = None
+        """When one of those who are connected has been waited for long enough."""
+        self._plans: dict[str, Plan] = {}
+        favoured = frozenset((0, os.getuid()))
+        self._starts = StartQueue(favoured)
+        os.chdir("/")
+        for name in os.listdir("/proc/self/fd"):
+            # Whatever we were given by whoever started us: no rank shall inherit it.
+            with contextlib.suppress(OSError):
+                if int(name) > 2:
+                    os.set_inheritable(int(name), False)
+        self._signals()
+        leave_session_keyring(lambda level, text: self._log(e.SpaceLog(level, text)))
+        self._census = Census(config.isolated)
+        self._pids = PidRange(config)
+        # Imported at the start, though seldom needed: later another release may lie where Python looks for it.
+        self._reclaimer = Reclaimer(config.cluster_dir, lambda level, text: self._log(e.SpaceLog(level, text)))
+        self._space = Space(config, FileSpool(config.spool_dir, self._make_room))
+        self._starter = Starter(config, Errands(self._pids.started, self._census.unreaped))
+        self._watcher = Watcher()
+        self._pipes = Pipes(self._census, self._watcher, self._do)
+        self._wanted = Wanted(favoured, self._space, self._census, self._pipes, self._do, self._backlog_bytes)
+        self._reaper = Reaper(self._census, self._pids, self._do, self._pipes.finish)
+        self._guests = Guests(self._watcher, self._use_agent, self._look, self._complain)
+        listener.setblocking(False)
+        self._listener = listener
+        self._watcher.add(listener.fileno(), self._accept, None)
+        self._watcher.add(self._wakeup, self._woken, None)
+        if parent is not None and config.die_with_parent:
+            self._watcher.add(parent, self._orphaned, None)
+        if not config.isolated:
+            system.become_subreaper()
+            if config.die_with_parent:
+                system.set_parent_death_signal(signal.SIGTERM)
+        with contextlib.suppress(OSError):
+            system.set_process_name(b"bpinit n%d" % config.node)
+            system.set_title(b"bpinit n%d" % config.node)
+        self._handlers: dict[type, Any] = {
+            e.ToAgent: self._to_agent,
+            e.StartRanks: self._start_ranks,
+            e.CancelStarts: self._cancel_starts,
+            e.Feed: self._wanted.feed,
+            e.FeedEnd: self._pipes.feed_end,
+            e.PauseReading: self._pipes.pause,
+            e.ResumeReading: self._pipes.resume,
+            e.SendSignal: self._signal,
+            e.Destroy: self._reaper.destroy,
+            e.Sweep: self._reaper.sweep,
+            e.CloseOutputs: self._pipes.close_outputs,
+            e.Select: self._wanted.select,
+            e.ResizeTerminals: self._pipes.resize,
+            e.ForgetSlots: self._forget,
+            e.SpaceLog: self._log,
+        }
+        # Nearly nothing here is cyclic, and a collection would touch the pages shared with the parent.
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 50)
+
+    def _signals(self) -> None:
+        for number in signal.valid_signals():
+            if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+                with contextlib.suppress(OSError, ValueError):
+                    signal.signal(number, signal.SIG_DFL)
+        self._wakeup, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self._terminated = False
+        self._child_ended = False
+        signal.signal(signal.SIGCHLD, self._on_sigchld)
+        if not self.config.isolated:
+            # PID 1 is safe from those signals of its namespace that it does not handle: so there it handles none.
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def _on_sigterm(self, *_: object) -> None:
+        self._terminated = True
+
+    def _on_sigchld(self, *_: object) -> None:
+        self._child_ended = True
+
+    # ------------------------------------------------------------------ the loop
+
+    def loop(self) -> NoReturn:
+        """Run until told to end."""
+        while True:
+            self._watcher.wait(self._timeout())
+            if self._terminated:
+                self._end()
+            if self._child_ended:
+                # Mostly it ends as its pipes do: then no further turn is needed to hear of it.
+                self._woken(self._wakeup, None)
+            if self._starts:
+                self._start_some()
+            if self._wanted.waiting:
+                self._wanted.turn()
+            self._reaper.turn()
+            deadline = self._space.deadline_ms
+            if deadline is not None and deadline <= now_ms():
+                self._do(e.Tick())
+            self._flush()
+            if self._peers_due_ms is not None and self._peers_due_ms <= now_ms():
+                self._give_up_peers()
+
+    def _timeout(self) -> float:
+        link = self._link
+        due = self._guests.due_ms
+        if link is not None and link.due_ms is not None and (due is None or link.due_ms < due):
+            due = link.due_ms
+        self._peers_due_ms = due
+        if self._starts:
+            return 0
+        turn_s = self._wanted.wait_s() if self._wanted.waiting else None
+        for at in (self._space.deadline_ms, self._reaper.due_ms):
+            if at is not None and (due is None or at < due):
+                due = at
+        if due is None:
+            return -1 if turn_s is None else turn_s
+        due_s = max(0, due - now_ms()) / 1000
+        return due_s if turn_s is None else min(turn_s, due_s)
+
+    def _give_up_peers(self) -> None:
+        """Close connections on which too little comes."""
+        self._guests.turn(now_ms())
+        link = self._link
+        if link is not None and link.due_ms is not None and link.due_ms <= now_ms():
+            self._disconnect(ProtocolError(f"a frame was begun, and nothing more came for {PROGRESS_MS // 1000} s"))
+
+    def _do(self, event: e.SpaceEvent) -> None:
+        """Hand an event to the machine and carry out what it wants; events that this causes come afterwards."""
+        self._events.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._events:
+                for instruction in self._space.handle(self._events.popleft(), now_ms()):
+                    self._handlers[type(instruction)](instruction)
+        finally:
+            self._busy = False
+
+    def _log(self, instruction: e.SpaceLog) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, f"bpinit n{self.config.node}: {instruction.level}: {instruction.text}\n".encode())
+
+    def _make_room(self) -> bool:
+        """The spool's disk is full: let images that nobody uses go."""
+        return self._reclaimer() if self.config.cluster_dir else False
+
+    def _complain(self, text: str) -> None:
+        self._log(e.SpaceLog("warning", text))
+
+    # ------------------------------------------------------------------ the end
+
+    def _orphaned(self, fd: int, subject: object) -> None:
+        self._end()
+
+    def _end(self) -> NoReturn:
+        if not self.config.isolated:
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline:
+                exterminate_all()
+                try:
+                    while os.waitpid(-1, os.WNOHANG)[0]:
+                        pass
+                except ChildProcessError:
+                    break
+                time.sleep(0.002)
+        # As PID 1: with us the kernel ends the whole namespace.
+        os._exit(0)
+
+    # ------------------------------------------------------------------ agent
+
+    def _accept(self, fd: int, subject: object) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        uid = struct.unpack("3i", credentials)[1]
+        if uid not in (0, os.getuid()):
+            self._complain(f"refused a connection of uid {uid}: only root and uid {os.getuid()} may")
+            connection.close()
+            return
+        self._guests.add(AgentLink(connection), now_ms())
+
+    def _use_agent(self, link: AgentLink, frames: list[bytes]) -> None:
+        """Somebody who has connected speaks as an agent does: from now on it is the agent."""
+        self._drop_agent()
+        self._link = link
+        self._watcher.add(link.fd, self._agent_ready, link)
+        self._do(e.AgentConnected())
+        self._obey(frames)
+
+    def _look(self) -> list[bytes]:
+        """Return what a guest is told."""
+        look = self._census.look(time.monotonic_ns())
+        rows = self._census.select(look, "", None, None, 0, True, argv_limit_bytes=_LOOK_ARGV_BYTES)[1]
+        self._census.forget_look()
+        return [m.encode(view) for view in self._space.look(rows, now_ms())]
+
+    def _drop_agent(self) -> None:
+        link = self._link
+        if link is not None:
+            self._link = None
+            self._watcher.remove(link.fd)
+            link.close()
+            self._wanted.agent_lost()
+            self._do(e.AgentLost())
+
+    def _agent_ready(self, fd: int, link: AgentLink) -> None:
+        try:
+            frames = link.receive()
+        except ProtocolError as error:
+            self._disconnect(error)
+            return
+        if frames is None:
+            self._drop_agent()
+        else:
+            self._obey(frames)
+
+    def _obey(self, frames: list[bytes]) -> None:
+        try:
+            for frame in frames:
+                self._wanted.obey(m.decode_space_command(frame))
+        except ProtocolError as error:
+            self._disconnect(error)
+
+    def _backlog_bytes(self) -> int:
+        return self._link.backlog_bytes if self._link is not None else 0
+
+    def _disconnect(self, error: ProtocolError) -> None:
+        self._log(e.SpaceLog("error", f"the agent broke the protocol and is disconnected: {error}"))
+        self._drop_agent()
+
+    def _to_agent(self, instruction: e.ToAgent) -> None:
+        if self._link is None:
+            return
+        try:
+            payload = m.encode(instruction.message)
+            self._link.queue(payload, instruction.bulk)
+            if isinstance(instruction.message, m.Reply):
+                self._wanted.answered(len(payload))
+        except ProtocolError as error:
+            # One answer less is better than a node less.
+            self._log(e.SpaceLog("error", f"{type(instruction.message).__name__} cannot be sent: {error}"))
+
+    def _flush(self) -> None:
+        link = self._link
+        if link is None or not (link.dirty or link.writable_watched):
+            return
+        try:
+            for _ in range(_WRITES_PER_TURN):
+                if not link.dirty and not link.writable_watched:
+                    break
+                link.dirty = False
+                if not link.flush():
+                    break
+                # The machine may have more to send now.
+                self._do(e.Backlog(link.backlog_bytes))
+        except OSError:
+            self._drop_agent()
+            return
+        wanted = link.backlog_bytes > 0
+        if self._link is link and link.writable_watched != wanted:
+            link.writable_watched = wanted
+            self._watcher.change(link.fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+
+    # ------------------------------------------------------------------ starting
+
+    def _start_ranks(self, instruction: e.StartRanks) -> None:
+        ask = instruction
+        plan = Plan(ask.job, ask.ticket, ask.size, len(ask.slots), self.config, ask.view)
+        self._plans[instruction.job] = plan
+        self._starts.add(plan, ask.slots)
+
+    def _cancel_starts(self, instruction: e.CancelStarts) -> None:
+        plan = self._plans.get(instruction.job)
+        if plan is not None:
+            self._starts.cancel(plan)
+        self._finish_plan(instruction.job)
+
+    def _finish_plan(self, job: str) -> None:
+        plan = self._plans.pop(job, None)
+        if plan is not None:
+            plan.close()
+            if plan.view and self._starter.rooms is not None:
+                self._starter.rooms.started(job)
+                self._leave_room(job)
+
+    def _leave_room(self, job: str) -> None:
+        """Tidy up after a job of which nothing is left."""
+        rooms = self._starter.rooms
+        if (
+            rooms is not None
+            and job in rooms.by_job
+            and job not in self._plans
+            and not any(child.job == job for child in self._census.by_slot.values())
+        ):
+            self._pids.before_start()
+            rooms.over(job)
+
+    def _start_some(self) -> None:
+        plan, batch, last = self._starts.take(_STARTS_PER_TURN)
+        self._pids.before_start()
+        results = self._starter.start(plan, [rank for _, rank in batch])
+        ticket = plan.ticket
+        if plan.caveat and not all(isinstance(result, StartError) for result in results):
+            self._do(e.Caveat(plan.job, plan.caveat))
+            plan.caveat = ""
+        for (slot, rank), result in zip(batch, results, strict=True):
+            if isinstance(result, StartError):
+                self._do(e.StartFailed(slot, result.error, result.text))
+                continue
+            pid, stdin, stdout, stderr = result
+            self._pids.started(pid)
+            child = ChildProcess(slot, plan.job, rank, pid, ticket.uid, stdin, [stdout, stderr], bool(ticket.terminal))
+            self._census.add(child)
+            self._pipes.open(child)
+            self._reaper.started(child, ticket.max_processes)
+            self._do(e.ProcessStarted(slot, pid))
+            for index, fd in enumerate((stdout, stderr)):
+                if fd < 0:
+                    self._do(e.WriteEnded(slot, index + 1))
+        if last:
+            self._finish_plan(plan.job)
+
+    # ------------------------------------------------------------------ control
+
+    def _woken(self, fd: int, subject: object) -> None:
+        read(fd)
+        self._child_ended = False
+        self._reaper.reap()
+
+    def _forget(self, instruction: e.ForgetSlots) -> None:
+        rooms = self._starter.rooms is not None and self._starter.rooms.by_job
+        for slot in instruction.slots:
+            child = self._census.by_slot.get(slot)
+            if child is not None:
+                self._pipes.forget(child)
+                self._census.remove(child)
+                if rooms:
+                    self._leave_room(child.job)
+
+    def _signal(self, instruction: e.SendSignal) -> None:
+        child = self._census.by_slot.get(instruction.slot)
+        if child is not None and child.reaped:
+            self._reaper.signal_left(child, instruction.signal)
+        elif child is not None:
+            send_signal(-child.pid, instruction.signal)
+
+
+def exterminate_all() -> None:
+    """Kill every descendant of this process."""
+    from heorot.linux.proctable import children
+
+    exterminate(children(os.getpid()))
+
+
+if sys.platform != "linux":
+    raise ImportError("heorot's process space needs Linux")

@@ -1,0 +1,90 @@
+"""The streams that a rank is started with: pipes or a pseudo-terminal, which belong to the user whose process it is."""
+
+from __future__ import annotations
+
+import os
+
+from heorot.bpinit.as_user import UserIds
+from heorot.bpinit.start_words import StartError, reason_not_started
+from heorot.bpinit.terminal import set_size
+from heorot.core.wire.tree import Ticket
+
+
+class Ends:
+    """Both ends of one rank's three streams; -1: none."""
+
+    __slots__ = ("error", "our_stderr", "our_stdin", "our_stdout", "stderr", "stdin", "stdout", "terminal")
+
+    def __init__(self) -> None:
+        self.stdin = self.stdout = self.stderr = -1
+        self.our_stdin = self.our_stdout = self.our_stderr = -1
+        self.terminal = -1
+        """The rank's end of a pseudo-terminal, which `stdout` is, too."""
+        self.error: StartError | None = None
+
+    def _open_pipes(self, ticket: Ticket, owner: UserIds | None) -> None:
+        if ticket.stdin == b"":
+            self.stdin, self.our_stdin = _pipe(owner)
+            os.set_blocking(self.our_stdin, False)
+        if ticket.stdout == b"":
+            self.our_stdout, self.stdout = _pipe(owner)
+            os.set_blocking(self.our_stdout, False)
+        if ticket.stderr == b"":
+            self.our_stderr, self.stderr = _pipe(owner)
+            os.set_blocking(self.our_stderr, False)
+
+    def _open_terminal(self, size: list[int], owner: UserIds | None) -> None:
+        rows, columns = (*size, 0, 0)[:2]
+        # Our end of the process's side is kept open until it has its own, so that the terminal does not hang up before.
+        self.our_stdout, self.stdout = master, slave = os.openpty()
+        set_size(master, rows, columns)
+        os.set_blocking(master, False)
+        self.our_stdin = os.dup(master)
+        if owner is not None:
+            # The group is that of terminals, if devpts was mounted to have it so.
+            os.fchown(slave, owner.uid, -1 if os.fstat(slave).st_gid else owner.gid)
+        self.terminal = slave
+
+    def close_theirs(self) -> None:
+        """Close the child's ends."""
+        for fd in (self.stdin, self.stdout, self.stderr):
+            if fd >= 0:
+                os.close(fd)
+
+    def close_ours(self) -> None:
+        """Close our ends."""
+        for fd in (self.our_stdin, self.our_stdout, self.our_stderr):
+            if fd >= 0:
+                os.close(fd)
+
+
+def open_ends(ends: list[Ends], ticket: Ticket, owner: UserIds | None) -> None:
+    """Open what the ticket asks for, for each rank; those for which it cannot be done get an error.
+
+    A pipe of root's could be written, but not be opened again: /dev/stdout names it, and the kernel looks at its owner.
+
+    Parameters
+    ----------
+    owner:
+        Whose processes they are; None: ours.
+    """
+    for position, end in enumerate(ends):
+        try:
+            if ticket.terminal:
+                end._open_terminal(ticket.terminal, owner)
+            else:
+                end._open_pipes(ticket, owner)
+        except OSError as error:
+            what = "cannot open a pseudo-terminal" if ticket.terminal else "the node cannot open more pipes"
+            failure = StartError(error.errno or 0, f"{what}: {reason_not_started(error)}")
+            for late in ends[position:]:
+                late.error = failure
+            return
+
+
+def _pipe(owner: UserIds | None) -> tuple[int, int]:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    if owner is not None:
+        # Both ends are one inode.
+        os.fchown(reader, owner.uid, owner.gid)
+    return reader, writer

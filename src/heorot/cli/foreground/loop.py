@@ -1,0 +1,580 @@
+"""The event loop of a command that runs a job in the foreground: head, own stdin, stdout and stderr, and signals.
+
+It is written directly on poll(2): the standard library's loops take longer to import than a short command may take.
+"""
+
+# ruff: noqa: SIM105 - contextlib would cost a short command a millisecond
+
+from __future__ import annotations
+
+import os
+from errno import EIO
+from select import POLLIN, POLLOUT, poll
+from time import monotonic
+
+from heorot.cli.foreground import signals, terminal, words
+from heorot.cli.foreground.news import News
+from heorot.client.endpoint import cluster_mark
+from heorot.client.session import RELEASE_TIMEOUT_S, NewOutput, RanksEnded
+from heorot.core.client import messages as wire
+from heorot.core.errors import HeorotError, ProtocolError
+from heorot.start import EXIT_OUTPUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+
+    from heorot.cli.foreground.forms import Form, Sink
+    from heorot.cli.foreground.takeover import Takeover
+    from heorot.client.session import Event, Session
+    from heorot.core.client.job import JobState, Request
+
+RECEIVE_BYTES = 512 * 1024
+READ_BYTES = 64 * 1024
+SECOND_INTERRUPT_S = 1.0
+"""A second Ctrl-C within this time ends the job hard."""
+BACKGROUND_CHECK_S = 0.5
+"""How often to look whether we may read from the terminal again."""
+STUCK_S = 1.0
+"""How long to wait for somebody to read our output after a signal has ended the job."""
+STOP_ANSWER_S = 1.0
+"""How long to wait for the nodes' word before stopping ourselves."""
+
+EXIT_REFUSED = 125
+EXIT_UNREADABLE = 1
+"""Our input could not be read: the least that the job's status can be."""
+EXIT_UNKNOWN = 255
+"""What became of the job, or of some of it, cannot be known."""
+EXIT_SIGNAL_BASE = 128
+EXIT_BROKEN_PIPE = EXIT_SIGNAL_BASE + 13
+EXIT_INTERRUPTED = EXIT_SIGNAL_BASE + 2
+
+
+class ForegroundLoop:
+    """Runs one job in the foreground. A head that is lost is waited for: the job runs on meanwhile.
+
+    Parameters
+    ----------
+    directory:
+        The cluster's, where the next head is looked for.
+    make_form:
+        Called once the job exists: where its output goes.
+    read_stdin:
+        Whether our stdin goes to the job.
+    raw_mode:
+        The terminal to keep raw while the job runs, if any.
+    forward_size:
+        Whether to tell the job about a new size of the terminal.
+    joined:
+        The job was there before us: Ctrl-D at a terminal and output that nobody takes leave it running, and a hang-up
+        is not passed on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        directory: str,
+        session: Session,
+        connection: _socket.socket,
+        job: JobState,
+        sinks: dict[int, Sink],
+        make_form: Callable[[], Form],
+        *,
+        read_stdin: bool,
+        raw_mode: terminal.RawMode | None = None,
+        forward_size: bool = False,
+        joined: bool = False,
+    ) -> None:
+        self._name = name
+        self._directory = directory
+        self._cluster_mark = cluster_mark(directory)
+        self._takeover: Takeover | None = None
+        """Since the head was lost."""
+        self._session = session
+        self._connection = connection
+        self._job = job
+        self._sinks = sinks
+        for sink in sinks.values():
+            sink.wait = self._wait_for_sink
+        self._make_form = make_form
+        self._form: Form | None = None
+        self._read_stdin = read_stdin
+        self._joined = joined
+        self.says_failures = True
+        """Say of ranks that they did not end well, and at the end on which nodes, if not on all in the same way."""
+        # What reads our output, such as less(1), may read its keys from the same terminal.
+        self.leaves_at_end = joined and os.isatty(0) and os.isatty(1)
+        """Ctrl-D leaves the job."""
+        self.left = False
+        """The user has left the job, which shall go on, or nobody reads it here any more."""
+        self._stdin_is_terminal = (read_stdin or self.leaves_at_end) and os.isatty(0)
+        self._raw_mode = raw_mode
+        self._forward_size = forward_size
+        numbers = (*signals.FORWARDED, signals.SIGINT, signals.SIGTSTP)
+        self._signals = signals.SignalPipe((*numbers, signals.SIGWINCH) if forward_size else numbers)
+        if self._stdin_is_terminal:
+            terminal.ignore_background_stops()
+        self._early_signals: list[int] = []
+        self._last_interrupt = -SECOND_INTERRUPT_S
+        self._killed = False
+        self._leave: int | None = None
+        """The status to exit with before the job is over."""
+        self._abandoned = False
+        """Do not even write what is here already."""
+        self._told_to_end = False
+        self._unreadable = False
+        self._give_up_at: float | None = None
+        self._release_until: float | None = None
+        self._written_bytes = 0
+        self._stop_request: Request | None = None
+        self._stop_at: float | None = None
+        self._news = News()
+        self._awaited: dict[int, None] = {}
+        """Ranks that are over and whose output is still to come."""
+        self._poll = poll()
+        self._registered: dict[int, int] = {}
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the job; a shell must see that in how we end, or its loop would go on."""
+        interrupts = self._last_interrupt >= 0 or self._leave == EXIT_INTERRUPTED
+        return interrupts and EXIT_INTERRUPTED in (self._leave, self._job.exit_status)
+
+    def say(self, text: str) -> None:
+        """Write a line about the command itself to stderr."""
+        # In raw mode a newline alone does not return to the first column.
+        if not text.isprintable():
+            from heorot.cli.table import printable  # a node's words may quote a command of any bytes
+
+            text = printable(text)
+        end = "\r\n" if self._raw_mode is not None and self._raw_mode.active else "\n"
+        try:
+            os.write(2, f"{self._name}: {text}{end}".encode("utf-8", "surrogateescape"))
+        except OSError:
+            pass  # nobody listens
+
+    def run_until_acknowledged(self) -> int | None:
+        """Wait until the job exists, and may be left if it is detached; return None, or the status to exit with."""
+        while not self._job.launched and self._leave is None:
+            self._turn()
+        return self._leave
+
+    def run(self) -> int:
+        """Relay until the job and its output are over; return the status to exit with."""
+        while self._leave is None and not self._job.complete:
+            self._turn()
+        self._say_news()
+        if self._form is not None and not self._abandoned:
+            try:
+                self._form.finish()
+            except OSError as error:
+                self._output_failed(error)
+            while any(sink.pending_bytes for sink in self._sinks.values()):
+                self._turn()
+        if self.says_failures and self._leave is None and not self._told_to_end:
+            for line in words.failures(self._job):
+                self.say(line)
+        if self._job.done_text:
+            self.say(f"job {self._job.id}: {self._job.done_text}")
+        if self._leave is not None:
+            return self._leave
+        return max(self._job.exit_status, EXIT_UNREADABLE if self._unreadable else 0)
+
+    def release(self) -> None:
+        """Say that we have all that we want of the job; if the head is lost, to the next one. If none comes for long,
+        it stays in the list of jobs for a while.
+        """
+        poller = poll()
+        if self._session.connected:
+            poller.register(self._connection.fileno(), POLLIN)
+            if poller.poll(0):
+                self._receive()  # perhaps the end of the connection: a head that is gone hears nothing
+        if self._session.closed is not None:
+            return
+        self._session.release(self._job)
+        self._release_until = monotonic() + RELEASE_TIMEOUT_S
+        while self._session.owes_releases and not self._abandoned and monotonic() < self._release_until:
+            self._turn()
+        if self._session.connected and self._session.closed is None:
+            self._connection.setblocking(True)
+            try:
+                self._connection.sendall(self._session.outgoing)
+            except OSError:
+                pass
+
+    @property
+    def all_written(self) -> bool:
+        """Whether the job is over and all of its output was written; not what we have thrown away."""
+        return self._job.complete and not self._abandoned and self._job.all_consumed
+
+    def leave(self) -> int:
+        """End without all of the job, which keeps what was not written; return the status to exit with."""
+        if self.left or (self._job.done and self._abandoned):
+            return self._leave_kept()
+        # A hang-up, or nobody answers: the end of the connection says the rest.
+        self._acknowledge_written()
+        self._flush_connection()
+        return EXIT_UNKNOWN if self._leave is None else self._leave
+
+    def _acknowledge_written(self) -> None:
+        """Have the job keep what was not written and no more. A closed window may not have shown what it took: rather
+        twice than never.
+        """
+        if self._session.closed is None and not any(sink.hung_up() for sink in self._sinks.values()):
+            self._session.acknowledge_all(self._job)
+
+    def _leave_kept(self) -> int:
+        """Tell the head that the job shall go on without us, and wait for its word as long as it is there; return the
+        status to exit with.
+        """
+        job = self._job.id
+        why = ""
+        if self._session.closed is None:  # else it was said why
+            self.left = True
+            self._abandoned = False  # from now on: do not wait for the answer
+            self._acknowledge_written()
+            request = self._session.ask(wire.detach, job)
+            while not request.finished and self._session.connected and not self._abandoned:
+                self._turn()
+            if request.finished and request.error is None:
+                if self._job.done:
+                    self.say(f"job {job} is over: 'bpjob attach {job}' shows what was not written, and its status")
+                else:
+                    self.say(f"job {job} runs on: 'bpjob attach {job}' joins it again")
+                return self._leave or 0
+            if self._session.closed is None:
+                why = request.error.message if request.error is not None else "no head has answered"
+                why += "; "
+        self.say(f"{why}whether job {job} runs on is unknown: see 'bpjob show {job}'")
+        return self._leave or EXIT_UNKNOWN
+
+    def _check_progress(self, now: float) -> None:
+        """If a signal has ended the job and nobody reads its output, do not wait for ever."""
+        if not self._told_to_end or not self._job.done:
+            return
+        written_bytes = sum(sink.written_bytes for sink in self._sinks.values())
+        if self._give_up_at is None or written_bytes != self._written_bytes:
+            self._written_bytes = written_bytes
+            self._give_up_at = now + STUCK_S
+        elif now >= self._give_up_at:
+            self._leave = self._job.exit_status
+            self._abandon()
+
+    def _wait_for_sink(self, sink: Sink) -> None:
+        """Wait until a form may go on writing; signals are heard meanwhile."""
+        poller = poll()
+        poller.register(sink.fd, POLLOUT)
+        poller.register(self._signals.fd, POLLIN)
+        poller.poll()
+        for number in self._signals.read():
+            self._on_signal(number)
+        self._flush_connection()
+
+    # -------------------------------------------------- one turn of the loop
+
+    def _turn(self) -> None:
+        self._flush_connection()
+        timeout_s = self._interests()
+        for fd, _events in self._poll.poll(None if timeout_s is None else max(0, int(timeout_s * 1000) + 1)):
+            if self._abandoned:
+                return
+            if fd == self._connection.fileno():
+                self._receive()
+            elif fd == self._signals.fd:
+                for number in self._signals.read():
+                    self._on_signal(number)
+            elif fd == 0:
+                self._on_stdin()
+        try:
+            self._flush_sinks()
+        except OSError as error:
+            self._output_failed(error)
+        now = monotonic()
+        if self._news.due_at is not None and now >= self._news.due_at:
+            self._say_news()
+        if self._stop_at is not None and (now >= self._stop_at or self._stop_answered()):
+            self._stop_self()
+        self._check_progress(now)
+        if self._takeover is not None:
+            self._look_for_head(self._takeover)
+
+    def _interests(self) -> float | None:
+        """Register what to wait for; return for how long."""
+        # We read even while our own output is stuck: its windows bound what can come, and control goes on.
+        events = POLLIN | (POLLOUT if self._session.outgoing else 0)
+        if self._session.connected:
+            self._register(self._connection.fileno(), events if self._session.closed is None else 0)
+        self._register(self._signals.fd, POLLIN)
+        for sink in self._sinks.values():
+            self._register(sink.fd, POLLOUT if sink.pending_bytes else 0)
+        head_at = self._takeover.due_at(self._session.connected) if self._takeover is not None else None
+        times = (self._news.due_at, self._stop_at, self._give_up_at, self._release_until, head_at)
+        deadlines = [at for at in times if at is not None]
+        timeout_s = max(0.0, min(deadlines) - monotonic()) if deadlines else None
+        if self._read_stdin or self.leaves_at_end:
+            wanted = (
+                bool(self._job.id)
+                and not self._job.done
+                and self._leave is None
+                and (self.leaves_at_end or self._job.stdin_stream().room_bytes > 0)
+            )
+            if wanted and self._stdin_is_terminal and not terminal.in_foreground(0):
+                wanted = False
+                timeout_s = BACKGROUND_CHECK_S if timeout_s is None else min(timeout_s, BACKGROUND_CHECK_S)
+            elif wanted and self._raw_mode is not None:
+                self._raw_mode.enter()
+            self._register(0, POLLIN if wanted else 0)
+        return timeout_s
+
+    def _register(self, fd: int, events: int) -> None:
+        known = self._registered.get(fd, 0)
+        if events == known:
+            return
+        if not events:
+            # Not merely no events: poll reports a hang-up even to those who did not ask.
+            self._poll.unregister(fd)
+        else:
+            self._poll.register(fd, events)
+        self._registered[fd] = events
+
+    # -------------------------------------------------- the head
+
+    def _flush_connection(self) -> None:
+        outgoing = self._session.outgoing
+        while outgoing:
+            try:
+                sent = self._connection.send(outgoing)
+            except BlockingIOError:
+                return
+            except OSError:
+                # What the head said before it closed is still to be read, and says more than this error.
+                outgoing.clear()
+                return
+            del outgoing[:sent]
+
+    def _receive(self) -> None:
+        try:
+            data = self._connection.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            if self._session.closed is None:
+                self._head_lost()
+            return
+        try:
+            events = self._session.receive(data)
+        except ProtocolError:
+            self._refused()
+            return
+        if self._session.notices:
+            for text in self._session.notices:
+                self.say(text)
+            self._session.notices = []
+        if self._job.error is not None or self._session.closed is not None:
+            self._refused()
+            if self._job.error is not None:
+                return
+        if self._form is None and self._job.id:
+            self._form = self._make_form()
+            if self._raw_mode is not None:
+                # Before the first byte of a remote terminal, which ends its lines itself.
+                self._raw_mode.enter()
+            for number in self._early_signals:
+                self._signal_job(number)
+        try:
+            self._on_events(events)
+        except OSError as error:
+            self._output_failed(error)
+
+    def _head_lost(self) -> None:
+        self._register(self._connection.fileno(), 0)
+        self._connection.close()
+        unanswered = self._session.connection_lost()
+        if self._takeover is None:
+            from heorot.cli.foreground.takeover import Takeover
+
+            self._takeover = Takeover(self._directory, self._cluster_mark, self._job, self.say)
+        self._takeover.lost(unanswered)
+
+    def _look_for_head(self, takeover: Takeover) -> None:
+        takeover.check()
+        number = takeover.leaves_for()
+        if number:
+            self._leave = EXIT_SIGNAL_BASE + number
+            self._abandon()
+        elif self._session.closed is not None:
+            self._takeover = None
+        elif self._session.greeted and not self._job.resuming:
+            takeover.over(self._session)
+            self._takeover = None
+        elif not self._session.connected:
+            try:
+                connection = takeover.attempt()
+            except HeorotError as error:
+                self._session.disconnected(str(error))
+                self._refused()
+                return
+            if connection is not None:
+                connection.setblocking(False)
+                self._connection = connection
+                self._session.reconnected()
+
+    def _on_events(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, NewOutput):
+                if self.left:
+                    continue  # it stays on the node for whoever comes next
+                assert self._form is not None
+                self._form.output(event.stream, event.data)
+            elif isinstance(event, RanksEnded):
+                self._ended(event.ranks)
+        # Only now: the job's state is that after the last of these events.
+        for rank in [rank for rank in self._awaited if self._job.rank_complete(rank)]:
+            assert self._form is not None
+            del self._awaited[rank]
+            self._form.ended(rank)
+
+    def _ended(self, ranks: list[int]) -> None:
+        for rank in ranks:
+            self._awaited[rank] = None
+            status = self._job.statuses[rank]
+            if self.says_failures and (status.code is None or status.error is not None):
+                self._news.add(rank, monotonic())
+
+    def _say_news(self) -> None:
+        for line in words.folded(self._job, self._news.take()):
+            self.say(line)
+
+    def _refused(self) -> None:
+        error = self._job.error or self._session.closed
+        assert error is not None
+        if self._job.done_text != error.message:
+            self.say(error.message)
+        refused = not self._job.id and error.code not in ("connection-lost", "launch-unknown")
+        self._leave = EXIT_REFUSED if refused or error.code == "protocol" else EXIT_UNKNOWN
+
+    # -------------------------------------------------- our own files
+
+    def _on_stdin(self) -> None:
+        room_bytes = READ_BYTES if self.leaves_at_end else self._job.stdin_stream().room_bytes
+        try:
+            data = os.read(0, min(READ_BYTES, room_bytes))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno == EIO and self._stdin_is_terminal and not terminal.in_foreground(0):
+                return
+            if error.errno != EIO:
+                self.say(f"cannot read stdin: {error.strerror}")
+                self._unreadable = True
+            data = b""
+        if not self.leaves_at_end:
+            self._session.send_stdin(self._job, data, end=not data)
+        elif not data:
+            self.leaves_at_end = False
+            self._register(0, 0)
+            if os.isatty(0):  # else its window was closed
+                self.left, self._leave = True, 0
+
+    def _flush_sinks(self) -> bool:
+        flushed = True
+        for sink in self._sinks.values():
+            if sink.pending_bytes:
+                flushed = sink.flush() and flushed
+        return flushed
+
+    def _output_failed(self, error: OSError) -> None:
+        """Our output has nowhere to go: as for a local command, the job hears of it, and we end. One that was there
+        before us did not begin with this output and does not end with it.
+        """
+        if isinstance(error, BrokenPipeError):
+            self._leave = EXIT_BROKEN_PIPE
+        else:
+            self.say(f"cannot write {error.filename or 'output'}: {error.strerror}")
+            self._leave = EXIT_OUTPUT
+        self._abandon()
+        if self._joined:
+            # A terminal whose window is closed says EIO, and is a hang-up.
+            self.left = self.left or error.errno != EIO
+            return
+        self._signal_job(signals.SIGPIPE)
+        self._flush_connection()
+
+    def _abandon(self) -> None:
+        self._abandoned = True
+        for sink in self._sinks.values():
+            sink.discard()
+
+    # -------------------------------------------------- signals
+
+    def _signal_job(self, number: int) -> Request | None:
+        if self._session.closed is not None or self._job.done:
+            return None
+        if not self._job.id:
+            self._early_signals.append(number)
+            return None
+        return self._session.signal(self._job, number, repeatable=number in signals.REPEATABLE)
+
+    def _on_signal(self, number: int) -> None:
+        if number == signals.SIGHUP and self._joined:
+            self._leave = EXIT_SIGNAL_BASE + number
+            self._abandon()
+            return
+        if self._abandoned and number not in signals.DEADLY:
+            return  # a shell sends SIGCONT after SIGHUP, which is not for a job that we have left
+        if number in signals.DEADLY:
+            self._told_to_end = True
+            if self._job.done or self._leave is not None:
+                # The job cannot be told any more; only our own output keeps us here.
+                self._leave = EXIT_SIGNAL_BASE + number
+                self._abandon()
+                return
+            if self._takeover is not None and self._takeover.told_to_end(number):
+                self._leave = EXIT_SIGNAL_BASE + number
+                self._abandon()
+                return
+        if number == signals.SIGINT:
+            self._on_interrupt()
+        elif number == signals.SIGTSTP:
+            if self._stop_at is None:
+                self._stop_request = self._signal_job(number)
+                self._stop_at = monotonic() + (STOP_ANSWER_S if self._stop_request is not None else 0.0)
+        elif number == signals.SIGWINCH:
+            if self._forward_size and self._job.id and self._session.closed is None:
+                self._session.resize(self._job, *terminal.size(0, 1, 2))
+        elif number in signals.FORWARDED:
+            self._signal_job(number)
+
+    def _on_interrupt(self) -> None:
+        now = monotonic()
+        if self._killed or (not self._job.id and self._early_signals):
+            # Nothing that we could still send would help: the connection's end is a hang-up for the job.
+            self._leave = EXIT_INTERRUPTED
+            self._abandon()
+            return
+        if now - self._last_interrupt <= SECOND_INTERRUPT_S:
+            self.say("interrupted twice: killing the job (a third time leaves without waiting)")
+            self._killed = True
+            self._signal_job(signals.SIGKILL)
+            return
+        self._last_interrupt = now
+        self._signal_job(signals.SIGINT)
+
+    def _stop_answered(self) -> bool:
+        return self._stop_request is not None and self._stop_request.finished
+
+    def _stop_self(self) -> None:
+        self._stop_at = self._stop_request = None
+        # A process group without a parent in its session is not stopped by SIGTSTP: SIGSTOP makes sure.
+        self._signal_job(signals.SIGSTOP)
+        self._flush_connection()
+        if self._raw_mode is not None:
+            self._raw_mode.leave()
+        for number in self._signals.stop_self():
+            self._on_signal(number)
+        if self._raw_mode is not None:
+            self._raw_mode.enter()
+            self._on_signal(signals.SIGWINCH)

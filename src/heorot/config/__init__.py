@@ -1,0 +1,1 @@
+"""What is configured: files, their first text, and where a cluster keeps what on the disk."""

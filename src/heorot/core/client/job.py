@@ -1,0 +1,295 @@
+"""What a client knows of one job: its ranks, their ends, and how far each stream has come. Pure: no I/O.
+
+Everything here is addressed by rank and offset, so that a job can be taken up again over another connection: what
+arrives twice is trimmed, what was not acknowledged is asked for again.
+"""
+
+from __future__ import annotations
+
+from heorot.core.client import messages
+from heorot.core.errors import ProtocolError, RequestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from heorot.core.client.end import Status
+
+STDOUT = 1
+STDERR = 2
+
+
+class ReadStream:
+    """One output stream of one rank, as its reader sees it; all fields count bytes from the stream's beginning."""
+
+    __slots__ = ("acknowledged", "consumed", "joined_late", "prepaid", "rank", "received", "stream", "total")
+
+    def __init__(self, rank: int, stream: int) -> None:
+        self.rank = rank
+        self.stream = stream
+        self.received = 0
+        self.consumed = 0
+        self.acknowledged = 0
+        self.prepaid = 0
+        """So many of the next bytes to be consumed were counted ahead."""
+        self.total = -1
+        """How many bytes there will be; -1 until the rank is over."""
+        self.joined_late = False
+        """We begin where those who read this before us have stopped."""
+
+    def accept(self, offset: int, data: bytes, kept_from: int = 0) -> bytes:
+        """Return what is new of `data` at `offset`; a former reader has acknowledged all before `kept_from`.
+
+        A gap means that what lies in it was lost on a way that is no more. All of it, and these bytes, will be sent
+        again from the acknowledged offset: they are of no use now.
+        """
+        if self.joined_late:
+            self.joined_late = False
+            self.received = self.consumed = self.acknowledged = kept_from
+        received = self.received
+        if offset != received:
+            if offset > received:
+                return b""
+            data = data[received - offset :]
+        self.received = received + len(data)
+        return data
+
+    @property
+    def missing(self) -> bool:
+        """Whether the rank is over and bytes of it are still to come."""
+        return self.received < self.total
+
+
+class StdinStream:
+    """Input on its way to a rank, or to all of them."""
+
+    __slots__ = ("acknowledged", "closed", "ended", "kept", "sent")
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, bytes]] = []
+        """Offsets and bytes that were not acknowledged: another head may have to hear them again."""
+        self.sent = 0
+        self.acknowledged = 0
+        self.ended = False
+        """We said that there is no more."""
+        self.closed = False
+        """Nobody takes any more."""
+
+    @property
+    def room_bytes(self) -> int:
+        """How much may be sent now."""
+        if self.ended or self.closed:
+            return 0
+        return messages.STDIN_WINDOW_BYTES - (self.sent - self.acknowledged)
+
+    def keep(self, data: bytes) -> int:
+        """Note bytes as sent, and keep them until they are acknowledged; return their offset."""
+        offset = self.sent
+        if data:
+            self.kept.append((offset, data))
+        self.sent += len(data)
+        return offset
+
+    def acknowledge(self, offset: int, closed: bool) -> None:
+        """All ranks have the input up to `offset`, or none takes any more."""
+        # Ranks that want no more acknowledge the highest possible offset.
+        self.acknowledged = max(self.acknowledged, min(offset, self.sent))
+        self.closed = self.closed or closed
+        gone = 0
+        for start, data in self.kept:
+            if not self.closed and start + len(data) > self.acknowledged:
+                break
+            gone += 1
+        del self.kept[:gone]
+
+    def unacknowledged(self) -> list[tuple[int, bytes]]:
+        """Return what has to be sent again to a head that knows the acknowledged offset only."""
+        return [
+            (max(offset, self.acknowledged), data[max(0, self.acknowledged - offset) :]) for offset, data in self.kept
+        ]
+
+
+class Request:
+    """A question to the head and, later, its answer: `value` (the message without tag and request number) or
+    `error`.
+    """
+
+    __slots__ = ("asked_s", "error", "finished", "job", "message", "repeatable", "rows", "value")
+
+    def __init__(self, job: JobState | None = None) -> None:
+        self.finished = False
+        self.asked_s = 0.0
+        """When it was asked, by the clock of who asks."""
+        self.message: list[Any] = []
+        self.repeatable = True
+        """Asking another head once more does no harm."""
+        self.value: list[Any] = []
+        self.rows: list[Any] = []
+        """The first rows of a long answer that is not complete yet."""
+        self.error: RequestError | None = None
+        self.job = job
+
+
+class JobState:
+    """One job. `heorot.client.session.Session` keeps it up to date; its owner reads it.
+
+    Attributes
+    ----------
+    id:
+        Empty until the head has acknowledged the job.
+    error:
+        Why the head refused it; the job does not exist then.
+    nodes:
+        The node of each rank.
+    """
+
+    __slots__ = (
+        "acknowledge_bytes", "cut_off", "detached", "done", "done_text", "error", "from_attach", "id", "launch",
+        "leaving", "missing_streams", "nodes", "pids", "released", "request", "resuming", "staging", "statuses",
+        "stdin", "streams", "unwanted",
+    )  # fmt: skip
+
+    def __init__(self, request: int) -> None:
+        self.request = request
+        self.id = ""
+        self.error: RequestError | None = None
+        self.nodes: list[int] = []
+        self.pids: dict[int, int] = {}
+        self.statuses: dict[int, Status] = {}
+        self.streams: dict[tuple[int, int], ReadStream] = {}
+        self.stdin: dict[int, StdinStream] = {}
+        self.acknowledge_bytes = 1
+        """Acknowledge a stream when this much was consumed since the last time: half of the head's window."""
+        self.missing_streams = 0
+        self.cut_off: set[int] = set()
+        """Ranks whose node was given up: what comes of their output after all is too late."""
+        self.done = False
+        self.done_text = ""
+        self.released = False
+        self.unwanted = False
+        """Whoever asked for it has gone before it was there."""
+        self.from_attach = False
+        """Somebody else may have read the beginning of its output."""
+        self.detached = False
+        """It was started to go on without us, and we do not follow it."""
+        self.staging: Request | None = None
+        """The next head's word that it has the program, too: one that was lost had it before the launch."""
+        self.resuming = False
+        """Its head was lost, and the next one has not said yet that it goes on."""
+        self.launch: list[Any] | None = None
+        """How to hand it over to a head that does not know it; None: there is no need any more."""
+        self.leaving = False
+        """It is to be released as soon as a head goes on with it."""
+
+    @property
+    def launched(self) -> bool:
+        """Whether the head has acknowledged it, and has what we must leave behind if we go."""
+        return bool(self.id) and (self.staging is None or self.staging.finished)
+
+    @property
+    def news(self) -> bool:
+        """Whether anything was heard of it, so that a node has it."""
+        return bool(self.pids or self.statuses or self.streams or not self.input_is_whole)
+
+    @property
+    def input_is_whole(self) -> bool:
+        """Whether all of its input can still be sent: nobody has acknowledged any."""
+        return not any(stream.acknowledged for stream in self.stdin.values())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every rank is over and every byte of its output has arrived."""
+        return self.done and not self.missing_streams
+
+    @property
+    def all_consumed(self) -> bool:
+        """Whether every byte that has arrived is where it belongs."""
+        return all(stream.consumed == stream.received for stream in self.streams.values())
+
+    def rank_complete(self, rank: int) -> bool:
+        """Whether this rank is over and all of its output has arrived."""
+        if rank not in self.statuses:
+            return False
+        for number in (STDOUT, STDERR):
+            stream = self.streams.get((rank, number))
+            if stream is not None and stream.missing:
+                return False
+        return True
+
+    @property
+    def exit_status(self) -> int:
+        """The largest of the ranks' exit statuses; 0 if there is none."""
+        return max((status.exit_status for status in self.statuses.values()), default=0)
+
+    def stream(self, rank: int, number: int) -> ReadStream:
+        """Return the state of one output stream."""
+        found = self.streams.get((rank, number))
+        if found is None:
+            if not 0 <= rank < len(self.nodes) or number not in (STDOUT, STDERR):
+                raise ProtocolError(
+                    f"the head sent output of rank {rank}, stream {number}, which job {self.id} does not have"
+                )
+            found = self.streams[rank, number] = ReadStream(rank, number)
+            found.joined_late = self.from_attach
+        return found
+
+    def stdin_stream(self, rank: int = messages.BROADCAST) -> StdinStream:
+        """Return the state of the broadcast input, or of one rank's own."""
+        found = self.stdin.get(rank)
+        if found is None:
+            found = self.stdin[rank] = StdinStream()
+        return found
+
+    # -------------------------------------------------- what the head said; called by Session
+
+    def spawned(self, job: str, runs: list[int], window_bytes: int) -> None:
+        """The job exists."""
+        self.id = job
+        self.nodes = [node for i in range(0, len(runs), 2) for node in range(runs[i], runs[i] + runs[i + 1])]
+        self.acknowledge_bytes = max(1, window_bytes // 2)
+
+    def keep_launch(self, launch: list[Any], runs: list[int], receipt: bytes) -> None:
+        """The head has acknowledged this launch with a receipt."""
+        launch[messages.SPAWN_AGAIN] = True
+        launch[messages.SPAWN_JOB], launch[messages.SPAWN_RUNS], launch[messages.SPAWN_RECEIPT] = self.id, runs, receipt
+        self.launch = launch
+
+    def output(self, rank: int, number: int, offset: int, data: bytes, kept_from: int = 0) -> tuple[ReadStream, bytes]:
+        """Bytes arrived; return what is new of them."""
+        stream = self.streams.get((rank, number)) or self.stream(rank, number)
+        if rank in self.cut_off:
+            return stream, b""
+        was_missing = stream.missing
+        data = stream.accept(offset, data, kept_from)
+        if was_missing and not stream.missing:
+            self.missing_streams -= 1
+        return stream, data
+
+    def ended(self, rank: int, status: Status, stdout_bytes: int, stderr_bytes: int) -> bool:
+        """A rank is over; return False if that was known."""
+        if rank in self.statuses:
+            return False
+        self.statuses[rank] = status
+        for number, total in ((STDOUT, stdout_bytes), (STDERR, stderr_bytes)):
+            if total > 0:
+                stream = self.stream(rank, number)
+                stream.total = total
+                self.missing_streams += stream.missing
+        return True
+
+    def gone(self, status: Status, text: str) -> list[int]:
+        """No head knows the job any more: all that we do not have of it is lost; return the ranks that ended so."""
+        ranks = [rank for rank in range(len(self.nodes)) if not self.rank_complete(rank) and self.lost(rank, status)]
+        self.done = True
+        self.done_text = self.done_text or text
+        return ranks
+
+    def lost(self, rank: int, status: Status) -> bool:
+        """A rank's node is gone, and the rest of its output with it; return False if the rank was over before."""
+        self.cut_off.add(rank)
+        for number in (STDOUT, STDERR):
+            stream = self.streams.get((rank, number))
+            if stream is not None and stream.missing:
+                stream.total = stream.received
+                self.missing_streams -= 1
+        return self.ended(rank, status, 0, 0)

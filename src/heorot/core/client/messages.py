@@ -1,0 +1,315 @@
+"""The client protocol for programs that must start fast: frames and plain msgpack lists, without msgspec.
+
+The arrays are those of `heorot.core.wire.clients`, field by field and in the same order; a test compares the two.
+What arrives is a list whose first element is the tag; its readers index into it, and whoever reads turns an
+`IndexError` or `TypeError` into `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+from heorot.core.client import short_msgpack
+from heorot.core.errors import ProtocolError, RequestError
+from heorot.core.wire.framing import HEADER_BYTES, MAX_FRAME_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+CLIENT_PROTOCOL_VERSION = 1
+STDIN_WINDOW_BYTES = 1024 * 1024
+"""How much input of one stream may be unacknowledged."""
+BROADCAST = -1
+"""The `rank` of input that goes to all ranks."""
+
+
+SHORT_BYTES = 4096
+"""A longer message, unless it is mostly one string of bytes, is worth the import of the compiled msgpack,"""
+MANY_MESSAGES = 300
+"""and so are so many."""
+KEY_BYTES = 16
+"""The length of the key of a launch."""
+MAX_HEADLESS_S = 10 * 365 * 86400
+SPAWN_DETACHED, SPAWN_KEY, SPAWN_AGAIN, SPAWN_ASKED_AT, SPAWN_IMAGE = 13, 16, 18, 19, 20
+SPAWN_REQUEST, SPAWN_JOB, SPAWN_RUNS, SPAWN_RECEIPT = 1, 23, 24, 25
+"""Where these fields are in a ``spawn``."""
+_OUTPUT_PREFIX = b"\xa6output"
+
+_pack, _unpack = short_msgpack.packb, short_msgpack.unpackb
+_read_count = 0
+
+
+def use_compiled() -> None:
+    """Pack and unpack with the compiled msgpack from now on: it takes 5 ms to import, and is ten times as fast."""
+    global _pack, _unpack
+    import msgpack
+
+    _pack, _unpack = msgpack.packb, msgpack.unpackb
+
+
+def encode(message: Sequence[object]) -> bytes:
+    """Return a message as a frame.
+
+    Raises
+    ------
+    ProtocolError
+        If it is larger than a frame may be.
+    RequestError
+        If a text in it is not text, or a number too large for any message.
+    """
+    try:
+        payload: bytes = _pack(message)
+    except UnicodeEncodeError as error:
+        from heorot.core.safe_text import printable
+
+        text = f"'{printable(error.object)}' is not valid UTF-8, and no node, job or user is called so"
+        raise RequestError("not-text", text) from error
+    except OverflowError as error:
+        raise RequestError("bad-request", "a number has more than 64 bits") from error
+    if len(payload) > MAX_FRAME_BYTES:
+        raise ProtocolError(
+            f"the request has {len(payload)} bytes; the limit is {MAX_FRAME_BYTES}: shorten arguments or environment"
+        )
+    return len(payload).to_bytes(HEADER_BYTES, "big") + payload
+
+
+class MessageReader:
+    """Cuts received bytes into messages; holds at most one incomplete frame.
+
+    Unlike `heorot.core.wire.framing.FrameDecoder` it decodes out of the received block itself: a command that forwards
+    gigabytes copies each byte once less.
+    """
+
+    __slots__ = ("_chunks", "_held_bytes", "_needed_bytes")
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._held_bytes = 0
+        self._needed_bytes = HEADER_BYTES
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How many bytes of an incomplete frame are held."""
+        return self._held_bytes
+
+    def feed(self, data: bytes) -> list[list[Any]]:
+        """Take received bytes and return the messages that they complete, in order.
+
+        Raises
+        ------
+        ProtocolError
+            If a frame is too long or is not a msgpack array. The reader must not be used afterwards.
+        """
+        if self._chunks:
+            self._chunks.append(data)
+            self._held_bytes += len(data)
+            if self._held_bytes < self._needed_bytes:
+                return []
+            data = b"".join(self._chunks)
+            self._chunks.clear()
+        messages: list[list[Any]] = []
+        view = memoryview(data)
+        start, available = 0, len(data)
+        needed = HEADER_BYTES
+        while available - start >= HEADER_BYTES:
+            length = int.from_bytes(view[start : start + HEADER_BYTES], "big")
+            if length > MAX_FRAME_BYTES:
+                raise ProtocolError(f"the head announced a frame of {length} bytes; the limit is {MAX_FRAME_BYTES}")
+            end = start + HEADER_BYTES + length
+            if end > available:
+                needed = end - start
+                break
+            messages.append(_decode(view[start + HEADER_BYTES : end]))
+            start = end
+        self._held_bytes = available - start
+        self._needed_bytes = needed
+        if start < available:
+            self._chunks.append(bytes(view[start:]))
+        return messages
+
+
+def _decode(payload: memoryview) -> list[Any]:
+    global _read_count
+    _read_count += 1
+    if _unpack is short_msgpack.unpackb and (
+        _read_count > MANY_MESSAGES or (len(payload) > SHORT_BYTES and payload[1:8] != _OUTPUT_PREFIX)
+    ):
+        use_compiled()
+    try:
+        message = _unpack(payload)
+    except (
+        Exception
+    ) as error:  # msgpack's own errors have no common base besides ValueError; hostile input raises others
+        raise ProtocolError(f"the head sent a frame that is not msgpack: {error}") from error
+    if not isinstance(message, list) or not message or not isinstance(message[0], str):
+        raise ProtocolError("the head sent something that is not a message")
+    return message
+
+
+def with_rows(rows: list[Any], value: Any) -> Any:
+    """Return the value of a ``result`` with the rows in front that came before it."""
+    if not rows:
+        return value
+    if isinstance(value, list):
+        return rows + value
+    return {**value, "processes": rows + value["processes"]}
+
+
+# ---------------------------------------------------- client to head, in the order of core.client_messages
+
+
+def client_hello(release: str) -> list[object]:
+    """First message; answered by ``welcome``."""
+    return ["hello", CLIENT_PROTOCOL_VERSION, release]
+
+
+def spawn(
+    request: int,
+    *,
+    nodes: str,
+    select: str,
+    argv: list[bytes],
+    environment: list[bytes],
+    directory: bytes,
+    umask: int,
+    limits: list[int],
+    stdin: bytes | None,
+    stdout: bytes | None,
+    stderr: bytes | None,
+    terminal: list[int],
+    detached: bool,
+    max_processes: int,
+    tell_started: bool = True,
+    key: bytes = b"",
+    headless_ms: int = 0,
+    again: bool = False,
+    asked_at_ms: int = 0,
+    image: bytes = b"",
+    program: bytes = b"",
+    program_id: bytes = b"",
+    job: str = "",
+    runs: Sequence[int] = (),
+    receipt: bytes = b"",
+    linger: bool = False,
+) -> list[object]:
+    """Start a command; answered by ``spawned``."""
+    return [
+        "spawn", request, nodes, select, argv, environment, directory, umask, limits,
+        stdin, stdout, stderr, terminal, detached, max_processes, tell_started,
+        key, headless_ms, again, asked_at_ms, image, program, program_id, job, list(runs), receipt,
+        linger,
+    ]  # fmt: skip
+
+
+def stage(request: int, image: bytes) -> list[object]:
+    """Fetch this image, which the client offers; answered by ``result``."""
+    return ["stage", request, image]
+
+
+def image_manifest(image: bytes, data: bytes) -> list[object]:
+    """An image's encoded manifest, as was asked for."""
+    return ["image-manifest", image, data]
+
+
+def image_piece(image: bytes, first: int, chunks: list[bytes]) -> list[object]:
+    """Consecutive chunks of an image, as were asked for."""
+    return ["image-piece", image, first, chunks]
+
+
+def image_unavailable(image: bytes, text: str) -> list[object]:
+    """What was asked for of an image cannot be given."""
+    return ["image-unavailable", image, text]
+
+
+def is_job(text: str) -> bool:
+    """Say whether the text has the form of a job's id, ``EPOCH.SEQUENCE``."""
+    epoch, dot, sequence = text.partition(".")
+    return bool(dot) and text.isascii() and epoch.isdecimal() and sequence.isdecimal() and len(text) <= 40
+
+
+def _job(text: str) -> str:
+    """Return a job's id. Raises RequestError if it is none: the head would close the connection."""
+    if not is_job(text):
+        from heorot.core.safe_text import printable
+
+        raise RequestError(
+            "bad-request", f"'{printable(text)}' is not a job: an id is EPOCH.SEQUENCE, for example 1.42"
+        )
+    return text
+
+
+def client_stdin(job: str, rank: int, offset: int, data: bytes, end: bool) -> list[object]:
+    """Input at an offset; `rank` -1 is broadcast."""
+    return ["stdin", job, rank, offset, data, end]
+
+
+def client_ack(job: str, rank: int, stream: int, offset: int) -> list[object]:
+    """These bytes are written where they belong."""
+    return ["ack", job, rank, stream, offset]
+
+
+def client_resize(job: str, rows: int, columns: int) -> list[object]:
+    """The terminal's new size."""
+    return ["resize", job, rows, columns]
+
+
+def client_release(job: str) -> list[object]:
+    """The client has every status and every byte."""
+    return ["release", job]
+
+
+def detach(request: int, job: str) -> list[object]:
+    """The job goes on without this client; answered by ``result``."""
+    return ["detach", request, job]
+
+
+def attach_job(request: int, job: str, from_start: bool) -> list[object]:
+    """Read a detached or unattended job; answered by ``spawned``."""
+    return ["attach", request, _job(job), from_start, False, [], False]
+
+
+def resume_job(request: int, job: str, stdin: list[int], detached: bool) -> list[object]:
+    """Go on with a job whose connection was lost; `stdin` is flat: rank, acknowledged offset."""
+    return ["attach", request, job, False, True, stdin, detached]
+
+
+def wait(request: int, job: str) -> list[object]:
+    """Answered by ``result`` once all ranks of the job are over."""
+    return ["wait", request, _job(job)]
+
+
+def signal(
+    request: int, job: str | None, ranks: list[int] | None, pids: list[int] | None, number: int, nodes: str = ""
+) -> list[object]:
+    """Answered by ``signalled``."""
+    return ["signal", request, job if job is None else _job(job), ranks, pids, number, nodes]
+
+
+def resolve(request: int, nodes: str, select: str) -> list[object]:
+    """Answered by ``result`` with the list of node numbers."""
+    return ["resolve", request, nodes, select]
+
+
+def status(request: int) -> list[object]:
+    """Answered by ``result`` with the cluster's status."""
+    return ["status", request]
+
+
+def list_nodes(request: int, nodes: str) -> list[object]:
+    """Answered by ``result`` with a list of nodes."""
+    return ["nodes", request, nodes]
+
+
+def list_processes(request: int, nodes: str, job: str | None) -> list[object]:
+    """Answered by ``result`` with processes and missing nodes."""
+    return ["processes", request, nodes, job if job is None else _job(job)]
+
+
+def list_jobs(request: int) -> list[object]:
+    """Answered by ``result`` with a list of jobs."""
+    return ["jobs", request]
+
+
+def show_job(request: int, job: str) -> list[object]:
+    """Answered by ``result`` with one job."""
+    return ["job", request, _job(job)]

@@ -1,0 +1,202 @@
+"""What the parts of the head's machine share: configuration, time, nodes, and the instructions to give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from heorot.core.head.membership import KnownNode, Membership
+from heorot.core.head.receipts import Receipts
+from heorot.core.head.tenure import Tenure
+from heorot.core.images.swarms import GAIN_MS
+from heorot.core.machine import Instruction, Log, Send, SetTimer, ToClient
+from heorot.core.quota import MIB, Quota
+from heorot.core.tickets import Sign, Verify, seal_placement
+from heorot.core.tree.nodeset import HEAD, NodeSet
+from heorot.core.wakefulness import Wakefulness
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
+
+AWAKE_TIMER = "awake"
+ROWS_AT_ONCE = 500
+"""In one message to a client: a command line is cut at 4 KiB, so these rows stay below the limit of a frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadConfig:
+    """What a head knows when its term begins. `wall_offset_ms`: wall clock minus the clock given to `handle`."""
+
+    cluster: str
+    name: str
+    release: str
+    epoch: int
+    host: str
+    port: int
+    fanout: int = 32
+    nodes: tuple[int, ...] = ()
+    others: tuple[tuple[str, int], ...] = ()
+    """Host and port of every other head of the cluster."""
+    pid: int = 0
+    pid_range: int = 0
+    """How many PIDs each node owns, node k from (k+1) * pid_range; 0: a PID does not tell its node."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Named node lists: ``@name``."""
+    wall_offset_ms: int = 0
+    heartbeat_ms: int = 10_000
+    link_timeout_ms: int = 30_000
+    lease_ms: int = 0
+    """After what silence of this head nodes are to look for another one; 0: after `link_timeout_ms`."""
+    node_grace_ms: int = 5_000
+    adoption_grace_ms: int = 60_000
+    """How long a new head waits for the nodes of jobs that it takes over."""
+    settle_ms: int = 2_000
+    """How long a new head waits for silent nodes before words such as ``up`` mean those that have spoken; that a node
+    which somebody has named is down it says after `node_grace_ms`."""
+    client_grace_ms: int = 30_000
+    """How long a client that came through a head on standby may take to come back when the connection to that head is
+    lost, before that is a hang-up. The two ends notice a lost connection up to ten seconds apart."""
+    kill_grace_ms: int = 2_000
+    query_timeout_ms: int = 10_000
+    rebalance_ms: int = 1_000
+    swarm_gain_ms: int = GAIN_MS
+    """By how much nodes must have an image sooner for them to have it from each other."""
+    max_processes: int = 4_096
+    owner: int = 0
+    """The uid that the head runs as: like root, its clients may use all of each limit (`heorot.core.quota`)."""
+    max_jobs: int = 4_096
+    """Jobs that are not over, or that a client still reads, at most."""
+    max_finished_jobs: int = 1_024
+    """Jobs that are over and still listed, at most; the oldest of the user who has most of them go first."""
+    max_launch_bytes: int = 512 * 1024 * 1024
+    """Commands and environments of jobs that are not released."""
+    max_questions: int = 1_024
+    """Questions to nodes, signals among them, that are on their way."""
+    max_waits: int = 4_096
+    """Requests that wait: for the end of a job, or for a new head to know its nodes."""
+    max_clients: int = 1_024
+    """Connections of clients."""
+    max_client_bytes: int = 512 * 1024 * 1024
+    """What the head holds in memory for them: frames that were begun, and answers that were not read."""
+    max_stages: int = 256
+    """Programs that clients hand over and that are not all here yet."""
+    max_programs: int = 1_024
+    """Programs of jobs that are not started everywhere: half of what each hop can have on its way
+    (`heorot.core.images.hop.MAX_IMAGES`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as the kernel says."""
+
+    client: int
+    user: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+class HeadContext:
+    """Shared by the parts of one `heorot.core.head.machine.HeadMachine`."""
+
+    def __init__(self, config: HeadConfig, sign: Sign, verify: Verify) -> None:
+        self.config = config
+        self.sign = sign
+        self.verify = verify
+        self.receipts = Receipts(sign)
+        self.members = Membership(config.fanout, config.nodes)
+        self.tenure = Tenure(bool(config.others))
+        self.listed: tuple[m.HeadAddress, ...] = ()
+        """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head.heads`."""
+        self.out: list[Instruction] = []
+        self.now_ms = 0
+        self.wakefulness = Wakefulness(lambda tick_ms: self.set_timer(AWAKE_TIMER, tick_ms))
+        self.jobs_quota = self._quota("jobs that run or are read", "max_jobs")
+        self.launches_quota = self._quota("MiB of commands and environments of jobs", "max_launch_bytes", MIB)
+        self.questions_quota = self._quota("questions that are on their way to nodes", "max_questions")
+        self.waits_quota = self._quota("requests that wait for a job's end", "max_waits")
+        self.early_quota = self._quota("requests that wait for the head to know its nodes", "max_waits")
+        self.stages_quota = self._quota("programs that are being handed over", "max_stages")
+        self.programs_quota = Quota("programs that are on their way to nodes", config.max_programs, "", config.owner)
+        self._placements = 0
+        self._readings = config.epoch << 32
+
+    @property
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return self.now_ms + self.config.wall_offset_ms
+
+    def _quota(self, what: str, setting: str, unit: int = 1) -> Quota:
+        return Quota(what, getattr(self.config, setting), setting, self.config.owner, unit)
+
+    def next_reading(self) -> int:
+        """Return a number for a new reader of a job: no two heads use the same."""
+        self._readings += 1
+        return self._readings
+
+    def emit(self, instruction: Instruction) -> None:
+        """Give an instruction."""
+        self.out.append(instruction)
+
+    def log(self, level: str, text: str) -> None:
+        """Say something in the daemon's log."""
+        self.out.append(Log(level, text))
+
+    def set_timer(self, key: str, in_ms: int) -> None:
+        """Set a timer, relative to now."""
+        self.out.append(SetTimer(key, self.now_ms + in_ms))
+
+    def await_somebody(self, key: str, in_ms: int) -> None:
+        """Set the timer of a wait; when it fires, `missed_ms` says whether this head has slept in it."""
+        self.set_timer(key, in_ms)
+        self.wakefulness.watch(self.now_ms, in_ms)
+
+    def goes_on_waiting(self, key: str, in_ms: int) -> bool:
+        """The timer of a wait has fired: if this head has slept in it, set it again, and say so."""
+        missed_ms = self.wakefulness.missed_ms(self.now_ms, self.now_ms - in_ms, in_ms)
+        if missed_ms:
+            self.await_somebody(key, missed_ms)
+        return missed_ms > 0
+
+    def to_client(self, client: int, message: c.HeadMessage) -> None:
+        """Send to a client."""
+        self.out.append(ToClient(client, message))
+
+    def send_rows(self, client: int, request: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Send the first rows of a long answer; return those that fit into its `Result`."""
+        start = 0
+        while len(rows) - start > ROWS_AT_ONCE:
+            self.to_client(client, c.Rows(request, rows[start : start + ROWS_AT_ONCE]))
+            start += ROWS_AT_ONCE
+        return rows[start:]
+
+    def refuse(self, client: int, request: int, code: str, text: str) -> None:
+        """Answer a request with an error."""
+        self.out.append(ToClient(client, c.Error(request, code, text)))
+
+    def send_down(self, nodes: NodeSet, command: m.HeadCommand, bulk: bool = False, newest_of: str = "") -> NodeSet:
+        """Send a command to these nodes through the tree; return those that cannot be reached now.
+
+        `newest_of` as in `Send`.
+        """
+        payload = m.encode(command)
+        rest = nodes.mask
+        for link in self.members.links.values():
+            part = rest & link.mask
+            if part:
+                rest &= ~part
+                down = m.Down(self.config.epoch, NodeSet(part).ranges(), payload)
+                self.out.append(Send(link.link, down, bulk, newest_of))
+                if not rest:
+                    break
+        return NodeSet(rest)
+
+    def place(self, record: KnownNode, path: list[KnownNode]) -> None:
+        """Tell an attached node where it belongs."""
+        self._placements += 1
+        record.placed_under = path[-1].node if path else HEAD
+        record.placed_serial = self._placements
+        hops = [m.Hop(hop.node, hop.host, hop.port) for hop in path]
+        holder = self.members.holders.get(record.node, b"")
+        placement = m.Placement(self.config.cluster, record.node, hops, self.config.epoch, self._placements, holder)
+        self.send_down(NodeSet(1 << record.node), m.Place(seal_placement(self.sign, placement)))

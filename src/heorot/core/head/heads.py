@@ -1,0 +1,93 @@
+"""The list of the cluster's heads at the active one: what the keeper says of it goes to every node that has another.
+
+The list is one of addresses: who of them is alive, the store says. See `heorot.core.node.heads` for the node's side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heorot.core.head.context import HeadContext
+from heorot.core.head.membership import KnownNode
+from heorot.core.machine import HeadsKnown
+from heorot.core.tickets import seal_heads
+from heorot.core.tree.nodeset import NodeSet
+from heorot.core.wire import tree as m
+
+
+class HeadListUpdates:
+    """Knows the list, and which node has it."""
+
+    def __init__(self, context: HeadContext) -> None:
+        self._context = context
+        self._revision = 0
+        self._told: m.TellHeads | None = None
+
+    def heard(self, event: HeadsKnown) -> None:
+        """The keeper has spoken: tell all nodes if the list is another one than before."""
+        context = self._context
+        if not event.listed or event.listed == context.listed:
+            return
+        former, context.listed = context.listed, event.listed
+        self._revision += 1
+        listing = m.HeadList(context.config.cluster, context.config.epoch, self._revision, list(context.listed))
+        self._told = seal_heads(context.sign, listing)
+        # All of them, whatever they have kept so far: they may be about to keep what they were told before.
+        told = [record for record in context.members.records.values() if record.link is not None]
+        for record in told:
+            if record.heads == context.listed:
+                record.heads = former
+        context.send_down(NodeSet.of(record.node for record in told if record.heads is not None), self._told)
+
+    def attached(self, record: KnownNode, attach: m.Attach) -> None:
+        """A node says what it keeps: tell it the list if that is another one."""
+        context = self._context
+        record.heads = None if attach.heads is None else tuple(attach.heads)
+        if record.heads == context.listed:
+            record.heads = context.listed  # one for all
+        elif self._told is not None and record.heads is not None:
+            context.send_down(NodeSet(1 << record.node), self._told)
+
+    def kept(self, record: KnownNode, kept: m.HeadsKept) -> None:
+        """A node has written a list to its disk."""
+        if (kept.epoch, kept.revision) == (self._context.config.epoch, self._revision):
+            record.heads = self._context.listed
+
+
+def heads_json(context: HeadContext) -> list[dict[str, Any]]:
+    """Return the heads of ``heorot status --json``: those that are alive, and those of the list that are not."""
+    config, known = context.config, context.tenure.known
+    addresses = {head.name: _address(head) for head in context.listed if head.name}
+    rows: dict[str, dict[str, Any]] = {config.name: {"name": config.name, "role": "active", "pid": config.pid}}
+    for name, role in known.heads:
+        rows.setdefault(name, {"name": name, "role": role})
+    for name in addresses:
+        rows.setdefault(name, {"name": name, "role": "absent"})
+    return [{**rows[name], **({"address": addresses[name]} if name in addresses else {})} for name in sorted(rows)]
+
+
+def head_list_json(context: HeadContext) -> dict[str, Any]:
+    """Return which heads there are to be, and which nodes keep another list of them, folded by that list; of those that
+    have attached to this head.
+
+    ``heads`` of such nodes is None if they cannot be told: they know what their configuration names.
+    """
+    others: dict[tuple[m.HeadAddress, ...] | None, list[int]] = {}
+    for record in context.members.records.values():
+        if context.listed and record.order and record.heads != context.listed:
+            others.setdefault(record.heads, []).append(record.node)
+    return {
+        "heads": [_head_json(head) for head in context.listed],
+        "others": [
+            {"nodes": nodes, "heads": None if heads is None else [_head_json(head) for head in heads]}
+            for heads, nodes in others.items()
+        ],
+    }
+
+
+def _head_json(head: m.HeadAddress) -> dict[str, str]:
+    return {"name": head.name, "address": _address(head)}
+
+
+def _address(head: m.HeadAddress) -> str:
+    return f"[{head.host}]:{head.port}" if ":" in head.host else f"{head.host}:{head.port}"

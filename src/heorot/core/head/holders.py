@@ -1,0 +1,162 @@
+"""Detached launches that nobody but the head has yet: they are acknowledged when a node has them.
+
+Whoever launches a detached job goes away once it is acknowledged. If the head were lost then, before a node has the
+launch, nobody would know of it. So a few of its nodes are asked for their copy right behind the launch, and the first
+that gives one, or says anything else that proves that it has it, lets the job be acknowledged: the next head takes it
+over from there, and completes it on the others.
+
+A job that has a program which may have to travel is acknowledged when, besides, another than the head has the whole of
+it (`heorot.core.head.safekeeping`), or all of its ranks are started or over, so that nobody needs it any more. Whatever
+becomes of the nodes, one of both comes: a rank whose node is not heard of ends, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from heorot.core.head.context import HeadContext
+from heorot.core.head.job import HeadJob
+from heorot.core.tree.nodeset import NodeSet
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
+
+TIMER = "hold"
+ASK_AGAIN_MS = 1_000
+"""After so long all are asked once more, when none of them had a copy."""
+
+
+@dataclass(slots=True)
+class Unheld:
+    """A job that no node is known to have, or whose program the head alone has, and who waits for that."""
+
+    client: int
+    request: int
+    asked: int
+    """Mask of the nodes that were asked and have not said that they have no copy."""
+    held: int = 0
+    """Mask of those that have given one."""
+    without: int = 0
+    """Mask of those that have said that they have none, since all were asked."""
+    heard: bool = False
+    """A rank was started, or has ended, on nodes that are there."""
+
+
+class Holders:
+    """Acknowledges detached jobs.
+
+    Parameters
+    ----------
+    jobs
+        All jobs, by id.
+    is_kept
+        Says whether an image is kept by others than the head.
+    """
+
+    def __init__(
+        self, context: HeadContext, jobs: Callable[[], dict[str, HeadJob]], is_kept: Callable[[bytes], bool]
+    ) -> None:
+        self._context = context
+        self._jobs = jobs
+        self._is_kept = is_kept
+        self._unheld: dict[str, Unheld] = {}
+
+    def acknowledge(self, job: HeadJob, client: int, request: int) -> None:
+        """Acknowledge a job to this client, as soon as it is safe; if somebody waits for that already, instead."""
+        unheld = self._unheld.get(job.id)
+        if unheld is not None:
+            unheld.client, unheld.request = client, request
+            return
+        unheld = self._unheld[job.id] = Unheld(client, request, 0)
+        self._look(job, unheld)
+        if job.id in self._unheld and not job.adopted:
+            self._ask(job, unheld, job.node_set)
+
+    def _ask(self, job: HeadJob, unheld: Unheld, nodes: NodeSet) -> None:
+        reached = NodeSet(nodes.mask & self._context.members.attached_mask).numbers()
+        # Three of them, far from each other in the tree: one that does not answer just now shall not hold this up.
+        chosen = NodeSet.of(reached[at] for at in (0, len(reached) // 2, -1) if reached)
+        unheld.asked |= chosen.mask
+        self._context.send_down(chosen, m.FetchLaunch(job.id))
+
+    def asked_again(self, job: HeadJob, nodes: NodeSet) -> None:
+        """The launch was sent to these nodes once more."""
+        unheld = self._unheld.get(job.id)
+        if unheld is not None:
+            self._ask(job, unheld, nodes)
+
+    def copied(self, job: HeadJob, node: int, has_it: bool) -> None:
+        """A node has given its copy of the launch, or says that it has none."""
+        unheld = self._unheld.get(job.id)
+        if unheld is not None and has_it:
+            unheld.held |= 1 << node
+            self._look(job, unheld)
+        elif unheld is not None:
+            unheld.without |= 1 << node
+            self._leave_out(job, unheld, node)
+
+    def due(self, job_id: str) -> None:
+        """Ask all nodes of a job once more; the owner calls this when the timer ``hold:JOB`` fires."""
+        unheld, job = self._unheld.get(job_id), self._jobs().get(job_id)
+        if unheld is not None and job is not None and not unheld.asked:
+            unheld.without = 0
+            self._ask(job, unheld, job.node_set)
+
+    def heard(self, job: HeadJob) -> None:
+        """There is news of this job: if a rank of it was started, or is over, a node has it or it needs none."""
+        if self._unheld and (job.running or job.over):
+            unheld = self._unheld.get(job.id)
+            if unheld is not None:
+                unheld.heard = True
+                self._look(job, unheld)
+
+    def lost(self, job: HeadJob) -> None:
+        """Ranks of this job were given up: they need its program no longer, and prove nothing."""
+        unheld = self._unheld.get(job.id)
+        if unheld is not None:
+            self._look(job, unheld)
+
+    def program_kept(self, image: bytes) -> None:
+        """Others than the head have all of an image."""
+        for job_id, unheld in list(self._unheld.items()):
+            job = self._jobs().get(job_id)
+            if job is not None and job.ticket.image == image:
+                self._look(job, unheld)
+
+    def _look(self, job: HeadJob, unheld: Unheld) -> None:
+        # Of one that is over nobody needs to have it.
+        is_held = unheld.held or unheld.heard or job.adopted or job.running or job.done
+        if is_held and (not job.ticket.image or not job.lacks_starts or self._is_kept(job.ticket.image)):
+            self._acknowledge(job, unheld)
+
+    def node_gone(self, job: HeadJob, node: int) -> None:
+        """A node is gone for good."""
+        unheld = self._unheld.get(job.id)
+        if unheld is not None:
+            unheld.heard = False
+            self._leave_out(job, unheld, node)
+
+    def _leave_out(self, job: HeadJob, unheld: Unheld, node: int) -> None:
+        unheld.asked &= ~(1 << node)
+        unheld.held &= ~(1 << node)
+        if unheld.asked or job.adopted:
+            return
+        others = job.node_set - NodeSet(1 << node | unheld.without)
+        if others:
+            self._ask(job, unheld, others)
+        else:
+            # Nodes that may have been broken into say so as fast as they are asked.
+            self._context.set_timer(f"{TIMER}:{job.id}", ASK_AGAIN_MS)
+
+    def client_gone(self, client: int) -> None:
+        """Nobody waits for these acknowledgements any more; a client that comes back asks with its key."""
+        for job in [job for job, unheld in self._unheld.items() if unheld.client == client]:
+            del self._unheld[job]
+
+    def _acknowledge(self, job: HeadJob, unheld: Unheld) -> None:
+        del self._unheld[job.id]
+        self._tell(job, unheld.client, unheld.request)
+
+    def _tell(self, job: HeadJob, client: int, request: int) -> None:
+        ticket = job.ticket
+        self._context.to_client(client, c.Spawned(request, job.id, ticket.runs, ticket.window_bytes))

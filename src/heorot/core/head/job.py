@@ -1,0 +1,407 @@
+"""One job as the head sees it: a cache of what its nodes have reported.
+
+Ranks are kept in flat lists, so that a launch on a thousand nodes costs a thousand list entries and not a thousand
+objects. A rank goes through::
+
+    pending ──Report.started──▶ running ──Report.exited──▶ over
+       │                          └──── node is gone ────▶ over (lost)
+       └── Report.failed, Report.exited, node is gone ───▶ over
+
+and never back: what arrives twice, or late, changes nothing.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from heorot.core.head.stdin_feed import StdinFeed
+from heorot.core.tree.nodeset import MAX_NODES, NodeSet
+from heorot.core.wire.clients import Exited, ExitedAlike
+from heorot.core.wire.tree import Failure, Launch, Ticket, ranks_on
+
+PENDING, RUNNING, OVER = 0, 1, 2
+
+LARGEST_WINDOW_BYTES = 256 * 1024
+SMALLEST_WINDOW_BYTES = 4 * 1024
+JOB_WINDOW_BYTES = 8 * 1024 * 1024
+LISTED_ARGV_BYTES = 4096
+MESSAGES_OF_ENDS = 4
+"""Ranks of one report that ended in more different ways are told to the client in one long message."""
+MAX_NOTES = 4
+"""So many different words of nodes on one job are kept."""
+
+
+class ExitedRank(Struct, frozen=True, gc=False):
+    """The rank's process has ended: the status of wait(2) and how much it wrote."""
+
+    wait_status: int
+    stdout_bytes: int
+    stderr_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form of ``bpjob show --json``."""
+        signal = self.wait_status & 0x7F
+        return {"signal": signal} if signal else {"code": self.wait_status >> 8 & 0xFF}
+
+
+class NeverRan(Struct, frozen=True, gc=False):
+    """The rank's process could not be started."""
+
+    error: int
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form of ``bpjob show --json``: the code that a shell gives."""
+        return {"code": 127 if self.error == 2 else 126, "error": self.text}
+
+
+class LostRank(Struct, frozen=True, gc=False):
+    """The rank's node is gone, and its status with it."""
+
+    node: int
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form of ``bpjob show --json``."""
+        return {"lost": self.text}
+
+
+RankEnd: TypeAlias = ExitedRank | NeverRan | LostRank
+
+
+def window_of(ranks: int) -> int:
+    """Return the window of each stream: a share of the job's 8 MiB, within 4 KiB and 256 KiB."""
+    return max(SMALLEST_WINDOW_BYTES, min(LARGEST_WINDOW_BYTES, JOB_WINDOW_BYTES // (2 * max(ranks, 1))))
+
+
+@dataclass(slots=True)
+class HeadJob:
+    """A launch and what became of it. Change it only through its methods: they keep the counts true."""
+
+    ticket: Ticket
+    nodes: Sequence[int]
+    """The node of each rank."""
+    detached: bool
+    started_at_ms: int
+    """Wall clock."""
+    client: int | None = None
+    """Who reads the output; None: unattended."""
+    launch: Launch | None = None
+    states: bytearray = field(default_factory=bytearray)
+    pids: list[int] = field(default_factory=list)
+    ends: dict[int, RankEnd] = field(default_factory=dict)
+    running: int = 0
+    over: int = 0
+    released: bool = False
+    """Everything is collected: whoever still holds something of it may forget it."""
+    end_reason: str = ""
+    """Why the head ends the job, if it does."""
+    notes: list[str] = field(default_factory=list)
+    """What its nodes have to say to its user."""
+    ending: bool = False
+    """Nobody will collect it: it is released as soon as it is over."""
+    stdin: StdinFeed = field(default_factory=StdinFeed)
+    rank_stdin: dict[int, StdinFeed] = field(default_factory=dict)
+    waiting: list[tuple[int, int, int]] = field(default_factory=list)
+    """Client, its uid and the request: who waits for the end."""
+    launch_bytes: int = 0
+    """What its command and environment take."""
+    node_set: NodeSet = field(default_factory=NodeSet)
+    one_rank_a_node: bool = True
+    pending_mask: int = field(init=False, default=0)
+    """The nodes with ranks of which nothing was heard yet."""
+    _pending_on: dict[int, int] = field(init=False, default_factory=dict)
+    """By node, how many such ranks it has, if nodes have several."""
+    awaited_until_ms: int = 0
+    """Its client, which has lost its head or its way, may come back until then."""
+    adopted: bool = False
+    """An earlier head launched it."""
+    reading: int = 0
+    """The number of the present reader, or of the last one; 0 for the first."""
+    tell_started: bool = True
+    """The client wants to know of starts."""
+    unread: list[int] = field(default_factory=list)
+    """Ranks that have ended and whose node is gone, with the output of theirs that was not read."""
+    killed: dict[int, int] = field(default_factory=dict)
+    """By rank that has ended: how many processes that it had left running its node has killed."""
+
+    def __post_init__(self) -> None:
+        if not self.states:
+            self.states = bytearray([PENDING]) * len(self.nodes)
+            self.pids = [0] * len(self.nodes)
+        self.node_set = NodeSet.of(self.nodes)
+        # Plain numbers: a list would point to as many objects, and a large launch finds none of them in the cache.
+        self.nodes = array("i", self.nodes)
+        self.one_rank_a_node = len(self.node_set) == len(self.nodes)
+        self.pending_mask = self.node_set.mask
+        if not self.one_rank_a_node:
+            self._pending_on = Counter(self.nodes)
+
+    @property
+    def id(self) -> str:
+        """``EPOCH.SEQUENCE``."""
+        return self.ticket.job
+
+    @property
+    def text(self) -> str:
+        """All that its user should know, as one line."""
+        if not self.end_reason and not self.killed:
+            return "; ".join(self.notes)
+        return "; ".join(part for part in (self.end_reason, *self.notes, self._killed_text) if part)
+
+    @property
+    def _killed_text(self) -> str:
+        count = sum(self.killed.values())
+        if not count:
+            return ""
+        nodes = NodeSet.of(self.nodes[rank] for rank in self.killed)
+        return f"what it left running was ended: {count} process{'es' if count > 1 else ''} on {nodes}"
+
+    def add_note(self, text: str) -> None:
+        """Let the user know. Nodes that say the same say it once; of very many different words the first ones do."""
+        if text in self.notes or len(self.notes) > MAX_NOTES:
+            return
+        self.notes.append(text if len(self.notes) < MAX_NOTES else "other nodes say more of this kind")
+
+    @property
+    def done(self) -> bool:
+        """True if every rank is over."""
+        return self.over == len(self.nodes)
+
+    @property
+    def attended(self) -> bool:
+        """True if somebody reads the output."""
+        return self.client is not None
+
+    @property
+    def state(self) -> str:
+        """``launching``, ``running`` or ``done``."""
+        if self.done:
+            return "done"
+        return "running" if self.running + self.over == len(self.nodes) else "launching"
+
+    def valid_run(self, node: int, rank: int, count: int) -> bool:
+        """Say whether these consecutive ranks live on consecutive nodes, the first on this one."""
+        exists = 0 <= node < MAX_NODES and 0 <= rank <= len(self.nodes) - count
+        return exists and self.nodes[rank : rank + count] == array("i", range(node, node + count))
+
+    def valid(self, node: int, rank: int) -> bool:
+        """Say whether this rank exists and lives on this node."""
+        return 0 <= rank < len(self.nodes) and self.nodes[rank] == node
+
+    def _heard_from(self, nodes: Sequence[int]) -> None:
+        """One rank more of each of these nodes, for each time that it is named, is pending no longer."""
+        if not self.one_rank_a_node:
+            pending_on = self._pending_on
+            for node in nodes:
+                pending_on[node] -= 1
+            nodes = [node for node in nodes if not pending_on[node]]
+        self.pending_mask &= ~NodeSet.of(nodes).mask
+
+    def start(self, rank: int, pid: int) -> bool:
+        """Note that a rank runs; return False if that is no news."""
+        if self.states[rank] != PENDING:
+            return False
+        self.states[rank] = RUNNING
+        self.pids[rank] = pid
+        self.running += 1
+        self._heard_from(self.nodes[rank : rank + 1])
+        return True
+
+    def start_run(self, first: int, pids: list[int]) -> bool:
+        """Note that consecutive ranks run; return False, and do nothing, unless that is news of all of them."""
+        end = first + len(pids)
+        if self.states.count(PENDING, first, end) != len(pids):
+            return False
+        self.states[first:end] = bytes([RUNNING]) * len(pids)
+        self.pids[first:end] = pids
+        self.running += len(pids)
+        self._heard_from(self.nodes[first:end])
+        return True
+
+    def end_run(self, first: int, count: int, end: ExitedRank) -> bool:
+        """Note that consecutive ranks that run ended so; return False, and do nothing, unless that is news of all."""
+        if self.states.count(RUNNING, first, first + count) != count:
+            return False
+        self.states[first : first + count] = bytes([OVER]) * count
+        self.ends.update(dict.fromkeys(range(first, first + count), end))
+        self.running -= count
+        self.over += count
+        return True
+
+    def start_all(self, ranks: list[int], pids: list[int]) -> bool:
+        """Note that these different ranks run; return False, and do nothing, unless that is news of all of them."""
+        states = self.states
+        if any(map(states.__getitem__, ranks)) or len(set(ranks)) != len(ranks):
+            return False
+        for rank, pid in zip(ranks, pids, strict=True):
+            states[rank] = RUNNING
+            self.pids[rank] = pid
+        self.running += len(ranks)
+        self._heard_from([self.nodes[rank] for rank in ranks])
+        return True
+
+    def end_all(self, ranks: list[int], exited: list[int]) -> bool:
+        """Note the ends of these different ranks that run, from the flat records of a report; return False, and do
+        nothing, unless that is news of all of them.
+        """
+        states, ends = self.states, self.ends
+        if set(map(states.__getitem__, ranks)) != {RUNNING} or len(set(ranks)) != len(ranks):
+            return False
+        endings = exited[2::5], exited[3::5], exited[4::5]
+        if _all_alike(*endings):
+            # One record for all of them: most ranks of most jobs end in the same way.
+            ends.update(dict.fromkeys(ranks, ExitedRank(*exited[2:5])))
+        else:
+            ends.update(zip(ranks, map(ExitedRank, *endings), strict=True))
+        for rank in ranks:
+            states[rank] = OVER
+        self.running -= len(ranks)
+        self.over += len(ranks)
+        return True
+
+    def end(self, rank: int, end: RankEnd) -> bool:
+        """Note that a rank is over; return False if that is no news."""
+        if self.states[rank] == OVER:
+            return False
+        if self.states[rank] == RUNNING:
+            self.running -= 1
+        else:
+            self._heard_from(self.nodes[rank : rank + 1])
+        self.states[rank] = OVER
+        self.over += 1
+        self.ends[rank] = end
+        return True
+
+    def left(self, rank: int, killed: int) -> None:
+        """Note what a rank that has ended, or is about to, had left running. Of one that was given up nothing more is
+        told: its end is told already, and was another one.
+        """
+        if self.states[rank] != OVER or isinstance(self.ends[rank], ExitedRank):
+            self.killed[rank] = killed
+
+    def fail(self, failure: Failure) -> bool:
+        """Note that a rank never ran."""
+        return self.end(failure.rank, NeverRan(failure.error, failure.text))
+
+    def cut_off(self, node: int) -> list[int]:
+        """Note that this node's output is gone; return its ranks that have ended and wrote something."""
+        unread: list[int] = []
+        for rank in ranks_on(self.ticket, node):
+            end = self.ends.get(rank)
+            if isinstance(end, ExitedRank) and end.stdout_bytes + end.stderr_bytes and rank not in self.unread:
+                unread.append(rank)
+        self.unread += unread
+        return unread
+
+    def live_ranks_on(self, node: int) -> list[int]:
+        """Return this node's ranks that are not over."""
+        return [rank for rank in ranks_on(self.ticket, node) if self.states[rank] != OVER]
+
+    @property
+    def lacks_starts(self) -> bool:
+        """Whether there are ranks of which it is not known that they were started, or never will be."""
+        return self.running + self.over < len(self.nodes)
+
+    def live_nodes(self) -> NodeSet:
+        """Return the nodes that have ranks which are not over."""
+        if not self.over:
+            return self.node_set
+        return NodeSet.of(node for node, state in zip(self.nodes, self.states, strict=True) if state != OVER)
+
+    def to_json(self, full: bool) -> dict[str, Any]:
+        """Return the object of ``bpjob list --json``, or with `full` of ``bpjob show --json``."""
+        ends = self.ends.values()
+        value: dict[str, Any] = {
+            "job": self.id,
+            "state": self.state,
+            "user": self.ticket.user,
+            "uid": self.ticket.uid,
+            "ranks": len(self.nodes),
+            "running": self.running,
+            "exited": self.over,
+            "failed": sum(isinstance(end, NeverRan) for end in ends),
+            "lost": sum(isinstance(end, LostRank) for end in ends),
+            "attended": self.attended,
+            "detached": self.detached,
+            "nodes": str(self.node_set),
+            "argv": self.ticket.argv if full else cut_short(self.ticket.argv),
+            "started_at_ms": self.started_at_ms,
+            "text": self.text,
+            "left_running": sum(self.killed.values()),
+        }
+        if full:
+            value["statuses"] = {str(rank): self.ends[rank].to_json() for rank in sorted(self.ends)}
+            value["rank_nodes"] = list(self.nodes)
+            value["left_running_by_rank"] = {str(rank): self.killed[rank] for rank in sorted(self.killed)}
+            value["pids"] = {str(rank): pid for rank, pid in enumerate(self.pids) if pid}
+        return value
+
+
+def cut_short(argv: list[bytes]) -> list[bytes]:
+    """Return a command line for a table: cut where it exceeds 4 KiB, and ``...`` at its end then."""
+    room = LISTED_ARGV_BYTES
+    for index, argument in enumerate(argv):
+        room -= len(argument) + 1
+        if room < 0:
+            return [*argv[:index], argument[:room], b"..."]
+    return argv
+
+
+def nodes_by_rank(ticket: Ticket) -> list[int]:
+    """Return the node of each rank of a ticket."""
+    return nodes_in(ticket.runs)
+
+
+def nodes_in(runs: Sequence[int]) -> list[int]:
+    """Return the node of each rank of flat runs: first node, count."""
+    nodes: list[int] = []
+    for first, count in zip(runs[0::2], runs[1::2], strict=True):
+        nodes += range(first, first + count)
+    return nodes
+
+
+def _all_alike(*columns: list[int]) -> bool:
+    """Say whether each column holds one value only; none is empty."""
+    return all(column.count(column[0]) == len(column) for column in columns)
+
+
+def exits_of(job: str, exited: list[int]) -> Exited | ExitedAlike:
+    """Return the message that tells a client how ranks ended, given as in `Exited`.
+
+    Most ranks of most jobs end in the same way, and what the head sends should not grow with their number.
+    """
+    if len(exited) > 4 and _all_alike(exited[1::4], exited[2::4], exited[3::4]):
+        return ExitedAlike(job, runs_of(sorted(exited[0::4])), exited[1], exited[2], exited[3])
+    return Exited(job, exited)
+
+
+def exits_alike(job: str, alike: dict[tuple[int, int, int], list[int]]) -> list[Exited | ExitedAlike]:
+    """Return the messages that tell a client how runs of ranks (first, count) ended, given by how they did."""
+    if len(alike) <= MESSAGES_OF_ENDS:
+        return [ExitedAlike(job, runs, *how) for how, runs in alike.items()]
+    exited: list[int] = []
+    for how, runs in alike.items():
+        for index in range(0, len(runs), 2):
+            for rank in range(runs[index], runs[index] + runs[index + 1]):
+                exited += (rank, *how)
+    return [Exited(job, exited)]
+
+
+def runs_of(nodes: list[int]) -> list[int]:
+    """Return the flat runs (first node, count) of ranks on these nodes, in order."""
+    if nodes and nodes == list(range(nodes[0], nodes[0] + len(nodes))):
+        return [nodes[0], len(nodes)]
+    runs: list[int] = []
+    for node in nodes:
+        if runs and node == runs[-2] + runs[-1]:
+            runs[-1] += 1
+        else:
+            runs += (node, 1)
+    return runs

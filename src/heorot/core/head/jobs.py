@@ -1,0 +1,614 @@
+"""The head's jobs: launch, follow, complete after a break, hang up, release, adopt.
+
+Nodes are the truth. Whatever a node says of a rank is compared with what the head believes (`reconcile`), and there are
+only four answers: take the news; send the launch again; tell the node to forget (and kill) what the head has closed;
+ask for the launch of a job that an earlier head started.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from msgspec.structs import replace
+
+from heorot.core.errors import ProtocolError, RequestError
+from heorot.core.head.adoption import Adoptions
+from heorot.core.head.context import Caller, HeadContext
+from heorot.core.head.holders import Holders
+from heorot.core.head.input import JobInput
+from heorot.core.head.job import PENDING, ExitedRank, HeadJob, LostRank, exits_of, runs_of, window_of
+from heorot.core.head.launch_keys import LaunchKeys
+from heorot.core.head.membership import KnownNode
+from heorot.core.head.releases import Releases
+from heorot.core.head.reports import JobReports
+from heorot.core.head.safekeeping import Safekeeping
+from heorot.core.head.stdin_feed import StdinFeed
+from heorot.core.quota import ITEM_BYTES, Ledger
+from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
+from heorot.core.tree.nodeset import NodeSet
+from heorot.core.tree.runs import flat
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
+
+SIGHUP, SIGKILL = 1, 9
+HUNG_UP = "hung up: its client went away"
+RANK_BYTES = 32
+"""What is kept of each rank, and of where it is."""
+
+
+class Jobs:
+    """All jobs that are not forgotten, oldest first."""
+
+    def __init__(self, context: HeadContext) -> None:
+        self._context = context
+        self.jobs: dict[str, HeadJob] = {}
+        self.clients: dict[int, set[str]] = {}
+        """The unfinished or unreleased jobs that each client attends."""
+        self._launching: dict[str, HeadJob] = {}
+        """Those of which ranks may be pending: that came since it was looked last, or of which there were some then."""
+        self.launch_bytes = Ledger[int]()
+        """How much the launches of each user's jobs take, commands and environments above all."""
+        self._unreleased = 0
+        self.waits = Ledger[int]()
+        """How many requests of each user wait for a job's end."""
+        self._keys = LaunchKeys()
+        self.releases = Releases(context)
+        self._input = JobInput(context)
+        self._reports = JobReports(context, self._input, self._done, self._was_released, self._kill_lost)
+        self._sequence = 0
+        # Nodes remember which questions they have answered: no two heads may use the same numbers.
+        self._actions = context.config.epoch << 32
+        self.adoptions = Adoptions(context, self)
+        self.keepers = Safekeeping(context, lambda: self.jobs, lambda image: self.holders.program_kept(image))
+        self.holders = Holders(context, lambda: self.jobs, self.keepers.has)
+
+    @property
+    def latest(self) -> str:
+        """The job that was launched last, or the number before the first."""
+        return f"{self._context.config.epoch}.{self._sequence}"
+
+    def has_given(self, job: str) -> bool:
+        """Say whether this head has given this id to a job."""
+        epoch, sequence = m.job_order(job)
+        return epoch == self._context.config.epoch and 0 < sequence <= self._sequence
+
+    # ------------------------------------------------------------------ launch
+
+    def spawn(self, caller: Caller, ask: c.Spawn, nodes: list[int], note: str = "") -> HeadJob:
+        """Create a job and launch it on these nodes; `note` is for its user.
+
+        An attended one is acknowledged at once, and its client keeps the launch: see `take_back`. A detached one is
+        acknowledged when a node has it.
+
+        Raises
+        ------
+        RequestError
+            ``too-many-jobs``, or ``bad-request`` if the key was used before.
+        """
+        context, config, client = self._context, self._context.config, caller.client
+        former = self.by_key(caller.uid, ask.key)
+        if former is not None:
+            raise RequestError("bad-request", f"the key of this launch is that of job {former.id}")
+        size_bytes = _launch_bytes(ask, len(nodes))
+        self._require_room(caller, size_bytes)
+        self._sequence += 1
+        ticket = self._ticket(f"{config.epoch}.{self._sequence}", caller, ask, runs_of(nodes))
+        job = HeadJob(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
+        job.tell_started = ask.tell_started
+        job.launch = seal_ticket(context.sign, ticket)
+        if note:
+            job.add_note(note)
+        if ticket.stdin == b"":
+            job.stdin.open(list(job.node_set))
+        self.jobs[job.id] = job
+        self._weigh(job, size_bytes)
+        self._keys.remember(job)
+        if job.client is not None:
+            self.clients.setdefault(client, set()).add(job.id)
+            receipt = b""
+            if ask.key:
+                receipt = context.receipts.give(ask, job.id, caller.uid, ticket.runs, context.wall_ms)
+            context.to_client(client, c.Spawned(ask.request, job.id, ticket.runs, ticket.window_bytes, receipt))
+        self.releases.send(within=job.node_set)
+        # A node that cannot be reached just now gets the launch after its next inventory.
+        context.send_down(job.node_set, job.launch)
+        self.keepers.launched(job)
+        if ask.detached:
+            self.feed(job, c.ClientStdin(job.id, -1, 0, b"", True))
+            self.holders.acknowledge(job, client, ask.request)
+        self._forget_oldest()
+        return job
+
+    def _ticket(self, job: str, caller: Caller, ask: c.Spawn, runs: list[int]) -> m.Ticket:
+        context, config = self._context, self._context.config
+        return m.Ticket(
+            cluster=config.cluster,
+            epoch=config.epoch,
+            job=job,
+            issued_at_ms=context.wall_ms,
+            expires_at_ms=context.wall_ms + TICKET_VALIDITY_MS,
+            user=caller.user,
+            uid=caller.uid,
+            gid=caller.gid,
+            groups=list(caller.groups),
+            argv=ask.argv,
+            environment=ask.environment,
+            directory=ask.directory,
+            umask=ask.umask,
+            limits=ask.limits,
+            stdin=ask.stdin,
+            stdout=ask.stdout,
+            stderr=ask.stderr,
+            terminal=ask.terminal,
+            runs=runs,
+            window_bytes=window_of(sum(runs[1::2])),
+            attended=not ask.detached,
+            max_processes=ask.max_processes or config.max_processes,
+            key=ask.key,
+            headless_ms=ask.headless_ms,
+            image=ask.image,
+            program=ask.program,
+            program_id=ask.program_id,
+            linger=ask.linger,
+        )
+
+    def take_back(self, caller: Caller, ask: c.Spawn) -> HeadJob:
+        """Take over a job that an earlier head has acknowledged, from its client's copy of the launch: perhaps no node
+        has it. Its receipt was checked, and what was acknowledged is refused for no user's quota; only the limits for
+        all hold, and what is kept for root stays so.
+
+        Raises
+        ------
+        RequestError
+            ``too-many-jobs``, or ``bad-request`` if another job has its key.
+        """
+        quota = self._context.jobs_quota
+        if len(self.jobs) >= quota.limit - quota.kept and not quota.may_all(caller.uid):
+            held = sum(not job.done or job.client is not None for job in self.jobs.values())
+            if held >= quota.limit - quota.kept:
+                raise RequestError("too-many-jobs", f"{held} {quota.what}, and the rest is kept for root")
+        why = self._context.launches_quota.overflow(
+            caller.uid, self.launch_bytes.held, _launch_bytes(ask, sum(ask.runs[1::2]))
+        )
+        if why:
+            raise RequestError("too-many-jobs", why)
+        ticket = self._ticket(ask.job, caller, ask, ask.runs)
+        job = self.adoptions.understood(ticket, seal_ticket(self._context.sign, ticket))
+        if job is None:
+            raise RequestError("bad-request", f"the key of job {ask.job} is that of another job of yours")
+        job.tell_started = ask.tell_started
+        return job
+
+    def has_room_for(self, ticket: m.Ticket) -> bool:
+        """Say whether a job of an earlier head can be taken over: it kept the same limits."""
+        context, held = self._context, self.launch_bytes.held
+        more = _launch_bytes(ticket, sum(ticket.runs[1::2]))
+        most = context.config.max_jobs + context.config.max_finished_jobs
+        return self._unreleased < most and not context.launches_quota.overflow(0, held, more)
+
+    @property
+    def has_much_room(self) -> bool:
+        """Whether a quarter at least is free of what jobs may be and take."""
+        config = self._context.config
+        most = config.max_jobs + config.max_finished_jobs
+        held_bytes = sum(self.launch_bytes.held.values())
+        return self._unreleased <= most * 3 // 4 and held_bytes <= config.max_launch_bytes * 3 // 4
+
+    def _require_room(self, caller: Caller, size_bytes: int) -> None:
+        """See that the user may have one more job, and one of this size. Raises RequestError."""
+        held = self.launch_bytes.held
+        why = self._context.launches_quota.refusal(caller.uid, held, size_bytes, caller.user)
+        if why:
+            raise RequestError("too-many-jobs", why)
+        quota = self._context.jobs_quota
+        if 2 * len(self.jobs) < quota.limit - quota.kept:
+            return  # so few jobs that nobody can have too many of them
+        # What a client does not release counts, too: nodes and head hold it.
+        jobs = Counter(job.ticket.uid for job in self.jobs.values() if not job.done or job.client is not None)
+        why = quota.refusal(caller.uid, jobs, name=caller.user)
+        if why:
+            raise RequestError("too-many-jobs", why)
+
+    def _weigh(self, job: HeadJob, size_bytes: int) -> None:
+        """Count what a job's launch takes, until it is released."""
+        self._launching[job.id] = job
+        self._unreleased += 1
+        job.launch_bytes = size_bytes
+        self.launch_bytes.add(job.ticket.uid, size_bytes)
+
+    def by_key(self, uid: int, key: bytes) -> HeadJob | None:
+        """Return the job that this user's client has launched with this key, if there is one."""
+        return self.jobs.get(self._keys.job_of(uid, key))
+
+    def dropped(self, uid: int, key: bytes) -> str:
+        """Return the id of the job of this key if it was started, is over and was not kept; else nothing."""
+        return self._keys.dropped(uid, key)
+
+    def adopt(self, job: HeadJob) -> None:
+        """Put a job of an earlier head into the list: before all of this one's."""
+        self.jobs = {job.id: job, **self.jobs}
+        self._weigh(job, _launch_bytes(job.ticket, len(job.nodes)))
+        self._keys.remember(job)
+        self.keepers.launched(job)
+
+    def resend_launch(self, job: HeadJob, nodes: NodeSet) -> None:
+        """Send the launch to nodes again, and what followed it; what is there already is not started twice."""
+        context = self._context
+        # Signed anew: the first ticket may have expired, or be of an earlier epoch.
+        job.ticket = replace(
+            job.ticket,
+            epoch=context.config.epoch,
+            issued_at_ms=context.wall_ms,
+            expires_at_ms=context.wall_ms + TICKET_VALIDITY_MS,
+            attended=job.attended,
+        )
+        job.launch = seal_ticket(context.sign, job.ticket)
+        context.send_down(nodes, job.launch)
+        if job.reading or not job.attended:
+            context.send_down(nodes, m.Attend(job.id, job.attended, reading=job.reading))
+        for node in nodes:
+            self._input.feed_again(job, node)
+        self.holders.asked_again(job, nodes)
+
+    def launching(self) -> NodeSet:
+        """Return the nodes with ranks of which nothing was heard yet."""
+        for job in [job for job in self._launching.values() if not job.pending_mask]:
+            del self._launching[job.id]
+        mask = 0
+        for job in self._launching.values():
+            mask |= job.pending_mask
+        return NodeSet(mask)
+
+    # ------------------------------------------------------------------ news from nodes
+
+    def report(self, mask: int, report: m.Report) -> None:
+        """Take a merged report; `mask` says for which nodes its sender may speak.
+
+        Raises
+        ------
+        ProtocolError
+            If anything in it cannot be true; nothing of it is taken then.
+        """
+        job = self.jobs.get(report.job)
+        if job is None:
+            self._unknown_report(mask, flat(report, mask))
+            return
+        self._reports.take(job, mask, report)
+        self.holders.heard(job)
+
+    def take_copy(self, node: int, copy: m.LaunchCopy) -> None:
+        """A node has given its copy of a launch, or has none."""
+        job = self.jobs.get(copy.job)
+        if job is None:
+            self.adoptions.take(node, copy)
+        else:
+            self.holders.copied(job, node, bool(copy.ticket))
+
+    def _unknown_report(self, mask: int, report: m.Report) -> None:
+        told = [item.node for item in (*report.failed, *report.notes)]
+        nodes = NodeSet.of(report.started[0::3] + report.exited[0::5] + told)
+        if not self.adoptions.missed(report.job, nodes & NodeSet(mask)):
+            self._forget_on(report.job, nodes & NodeSet(mask))
+
+    def _forget_on(self, job_id: str, nodes: NodeSet) -> None:
+        """Tell nodes to forget a job that this head has closed; leave those of earlier heads to adoption."""
+        if nodes and m.job_order(job_id)[0] == self._context.config.epoch:
+            self._context.send_down(nodes, m.Release(job_id))
+
+    def output(self, node: int, output: m.Output) -> None:
+        """Pass on what a rank has written; without a reader it stays on the node."""
+        job = self.jobs.get(output.job)
+        if job is None or job.client is None:
+            return
+        if not job.valid(node, output.rank):
+            raise ProtocolError(f"output of rank {output.rank} of job {job.id} from n{node}")
+        if output.reading != job.reading:
+            return  # it was on its way to a former reader
+        self._context.to_client(
+            job.client,
+            c.ClientOutput(job.id, output.rank, output.stream, output.offset, output.data, output.kept_from),
+        )
+
+    # ------------------------------------------------------------------ inventories
+
+    def reconcile(self, record: KnownNode, inventory: m.Inventory) -> None:
+        """Compare what a node holds with what this head believes, and put both right."""
+        held = {item.job: item for item in inventory.jobs}
+        for item in inventory.jobs:
+            job = self.jobs.get(item.job)
+            if job is not None:
+                self.take_inventory(job, record, item)
+            elif m.job_order(item.job)[0] == self._context.config.epoch or item.job in self.releases:
+                self._context.send_down(NodeSet(1 << record.node), m.Release(item.job))
+            else:
+                self.adoptions.offer(record, item)
+        for job in [job for job in self.jobs.values() if not job.done and record.node in job.node_set]:
+            if job.id not in held:
+                self.reconcile_absent(job, [record])
+
+    def take_inventory(self, job: HeadJob, record: KnownNode, item: m.JobInventory) -> None:
+        """Compare what a node holds of one job with what this head believes."""
+        node = record.node
+        here = NodeSet(1 << node)
+        if job.released:
+            self._context.send_down(here, m.Release(job.id))
+            return
+        if len(item.running) % 2 or len(item.exited) % 4 or len(item.killed) % 2:
+            raise ProtocolError("an inventory with an incomplete record")
+        started = [value for i in range(0, len(item.running), 2) for value in (node, *item.running[i : i + 2])]
+        exited = [value for i in range(0, len(item.exited), 4) for value in (node, *item.exited[i : i + 4])]
+        known = set(item.running[0::2]) | set(item.exited[0::4]) | {failure.rank for failure in item.failed}
+        killed = [value for i in range(0, len(item.killed), 2) for value in (node, *item.killed[i : i + 2])]
+        self.report(1 << node, m.Report(job.id, started, exited, item.failed, killed=killed))
+        if job.released:
+            return
+        if any(rank not in known and job.states[rank] == PENDING for rank in m.ranks_on(job.ticket, node)):
+            self.resend_launch(job, here)
+            return
+        self.holders.copied(job, node, True)
+        if job.reading or not job.attended:
+            self._context.send_down(here, m.Attend(job.id, job.attended, reading=job.reading))
+        self._input.acked(job, node, -1, item.stdin_offset)
+        self._input.feed_again(job, node)
+
+    def reconcile_absent(self, job: HeadJob, records: list[KnownNode]) -> None:
+        """These nodes do not hold a job that has ranks there; some may not be over."""
+        to_launch = 0
+        for record in records:
+            ranks = job.live_ranks_on(record.node)
+            if not ranks:
+                continue
+            launched_before = m.job_order(job.id) <= m.job_order(record.admitted_after)
+            if launched_before or any(job.states[rank] != PENDING for rank in ranks):
+                self._lose(job, record.node, f"n{record.node} was restarted: what ran on it is gone")
+            else:
+                to_launch |= 1 << record.node
+        if to_launch:
+            self.resend_launch(job, NodeSet(to_launch))
+
+    def node_gone(self, node: int, why: str) -> None:
+        """Give up every rank of this node, and the output of those that have ended but was not collected."""
+        for job in list(self.jobs.values()):
+            if job.released or node not in job.node_set:
+                continue
+            unread = job.cut_off(node)
+            if unread and job.client is not None:
+                self._context.to_client(job.client, c.Lost(job.id, [(rank, node, why) for rank in unread]))
+            if not job.done:
+                self._lose(job, node, why)
+            self.holders.node_gone(job, node)
+        self.adoptions.node_gone(node)
+
+    def _lose(self, job: HeadJob, node: int, why: str) -> None:
+        lost = [(rank, node, why) for rank in job.live_ranks_on(node) if job.end(rank, LostRank(node, why))]
+        if not lost:
+            return
+        if job.client is not None:
+            self._context.to_client(job.client, c.Lost(job.id, lost))
+        self._input.node_gone(job, node)
+        self.holders.lost(job)
+        if job.done:
+            self._done(job)
+
+    def _was_released(self, job: HeadJob, node: int) -> None:
+        """A node has released a job of an earlier head already: it was collected, and the other nodes may forget it."""
+        why = "its output was collected before the change of heads"
+        for number in job.node_set:
+            self._lose(job, number, why)
+        self.release(job)
+
+    # ------------------------------------------------------------------ input
+
+    def feed(self, job: HeadJob, message: c.ClientStdin) -> None:
+        """Pass a client's input on to the ranks."""
+        self._input.feed(job, message)
+
+    def stdin_ack(self, node: int, ack: m.StdinAck) -> None:
+        """Note how far a node has taken the input."""
+        job = self.jobs.get(ack.job)
+        if job is not None:
+            self._input.acked(job, node, ack.rank, ack.offset)
+
+    # ------------------------------------------------------------------ end
+
+    def wait(self, job: HeadJob, client: int, uid: int, request: int) -> None:
+        """Answer this request of a client of that user when the job is over."""
+        job.waiting.append((client, uid, request))
+        self.waits.add(uid, 1)
+
+    def _done(self, job: HeadJob) -> None:
+        context = self._context
+        if job.client is not None:
+            context.to_client(job.client, c.Done(job.id, job.text))
+        for client, uid, request in job.waiting:
+            context.to_client(client, c.Result(request, job.to_json(full=True)))
+            self.waits.add(uid, -1)
+        job.waiting.clear()
+        self.holders.heard(job)
+        if job.ending:
+            self.release(job)
+
+    def release(self, job: HeadJob) -> None:
+        """Everything is collected, or nobody wants it: the nodes may forget the job."""
+        self._close(job)
+        self._forget_oldest()
+
+    def _close(self, job: HeadJob) -> None:
+        if job.released:
+            return
+        job.released = True
+        self._launching.pop(job.id, None)
+        self._unreleased -= 1
+        self.launch_bytes.add(job.ticket.uid, -job.launch_bytes)
+        job.unread.clear()
+        job.stdin = StdinFeed()
+        job.rank_stdin.clear()
+        job.launch, job.ticket = None, replace(job.ticket, environment=[])
+        self._unattend(job)
+        self.releases.add(job)
+
+    def _unattend(self, job: HeadJob) -> None:
+        if job.client is not None:
+            self.clients.get(job.client, set()).discard(job.id)
+            job.client = None
+
+    def attend(self, job: HeadJob, client: int, request: int, from_start: bool) -> None:
+        """Let a client read a job: tell it all that is known, then have the nodes send what they keep."""
+        context = self._context
+        job.client = client
+        job.awaited_until_ms = 0
+        job.tell_started = True
+        job.reading = context.next_reading()
+        self.clients.setdefault(client, set()).add(job.id)
+        context.to_client(client, c.Spawned(request, job.id, job.ticket.runs, job.ticket.window_bytes))
+        started = [value for rank, pid in enumerate(job.pids) if pid for value in (rank, pid)]
+        exited: list[int] = []
+        failed: list[tuple[int, int, str]] = []
+        lost: list[tuple[int, int, str]] = []
+        for rank, end in sorted(job.ends.items()):
+            if isinstance(end, ExitedRank):
+                exited += (rank, end.wait_status, end.stdout_bytes, end.stderr_bytes)
+            elif isinstance(end, LostRank):
+                lost.append((rank, end.node, end.text))
+            else:
+                failed.append((rank, end.error, end.text))
+        if started:
+            context.to_client(client, c.Started(job.id, started))
+        if failed:
+            context.to_client(client, c.Failed(job.id, failed))
+        if lost:
+            context.to_client(client, c.Lost(job.id, lost))
+        if exited:
+            context.to_client(client, exits_of(job.id, exited))
+        if job.stdin.sent:
+            self._input.tell(job, -1, job.stdin)
+        unread = [(rank, job.nodes[rank], "its node is gone, and unread output with it") for rank in job.unread]
+        if unread:
+            context.to_client(client, c.Lost(job.id, unread))
+        context.send_down(job.node_set, m.Attend(job.id, True, from_start, job.reading))
+        if job.done:
+            context.to_client(client, c.Done(job.id, job.text))
+
+    def resume(self, job: HeadJob, client: int, request: int, stdin: list[int], detached: bool) -> None:
+        """Let a client go on with a job of its own; `stdin` is flat: rank, offset that it knows to be taken.
+
+        An earlier connection that still stands for the job is one that the client has lost.
+        """
+        self._unattend(job)
+        job.detached = detached
+        if job.ending:
+            job.ending = False
+            job.end_reason = ""
+        self._input.resume(job, stdin)
+        self.attend(job, client, request, False)
+
+    def detach(self, job: HeadJob) -> None:
+        """The job goes on without its reader."""
+        self._unattend(job)
+        job.detached = True
+        self._context.send_down(job.node_set, m.Attend(job.id, False))
+
+    def client_gone(self, client: int, lost: bool = False) -> None:
+        """A client that goes while the head lives is a hang-up; a detached job goes on.
+
+        One that was `lost` on its way through another head may be alive: its jobs are given a grace.
+        """
+        for job_id in sorted(self.clients.pop(client, ())):
+            job = self.jobs[job_id]
+            job.client = None
+            if job.detached or lost:
+                self._context.send_down(job.node_set, m.Attend(job.id, False))
+            if lost and not job.detached:
+                job.awaited_until_ms = self._context.now_ms + self._context.config.client_grace_ms
+                self._context.await_somebody(f"return:{job.id}", self._context.config.client_grace_ms)
+            elif not job.detached:
+                self.hang_up(job)
+        self.holders.client_gone(client)
+        for job in self.jobs.values():
+            if job.waiting:
+                stay = [waiter for waiter in job.waiting if waiter[0] != client]
+                if len(stay) < len(job.waiting):
+                    uid = next(uid for waiter, uid, _ in job.waiting if waiter == client)
+                    self.waits.add(uid, len(stay) - len(job.waiting))
+                    job.waiting = stay
+
+    def client_stays_away(self, job_id: str) -> None:
+        """The grace for a lost client is over."""
+        job, grace_ms = self.jobs.get(job_id), self._context.config.client_grace_ms
+        if job is None or job.client is not None or job.detached:
+            return
+        if self._context.goes_on_waiting(f"return:{job_id}", grace_ms):
+            job.awaited_until_ms = self._context.now_ms + grace_ms
+        else:
+            self.hang_up(job)
+
+    def hang_up(self, job: HeadJob) -> None:
+        """End a job that nobody wants any more: SIGHUP, and SIGKILL after the grace."""
+        if job.ending and not job.done:
+            return
+        job.ending = True
+        if job.done:
+            self.release(job)
+            return
+        job.end_reason = HUNG_UP
+        self._signal(job, job.live_nodes(), None, SIGHUP)
+        self._context.set_timer(f"kill:{job.id}", self._context.config.kill_grace_ms)
+
+    def kill_due(self, job_id: str) -> None:
+        """The grace after a hang-up is over."""
+        job = self.jobs.get(job_id)
+        if job is not None and job.ending and not job.done:
+            self._signal(job, job.live_nodes(), None, SIGKILL)
+            self._context.set_timer(f"kill:{job.id}", self._context.config.kill_grace_ms)
+
+    def _kill_lost(self, job: HeadJob, node: int, rank: int) -> None:
+        """A rank was given up for lost while its node was away, and its loss was told: it must not run on unseen."""
+        self._signal(job, NodeSet(1 << node), [rank], SIGKILL)
+
+    def _signal(self, job: HeadJob, nodes: NodeSet, ranks: list[int] | None, signal: int) -> None:
+        """Signal without a question: its replies are ignored (even numbers; requests have odd ones)."""
+        self._actions += 2
+        query = m.Query(self._actions, job.id, ranks, None, signal, False, asker=job.ticket.uid)
+        self._context.send_down(nodes, query)
+
+    def _forget_oldest(self) -> None:
+        """Keep the list of jobs that are over short: collected ones go first, then those of whoever has most of them.
+
+        So nobody's short jobs can push out those of others before they are collected.
+        """
+        limit = self._context.config.max_finished_jobs
+        if len(self.jobs) <= limit:
+            return
+        now_ms = self._context.now_ms
+        finished = [
+            job
+            for job in self.jobs.values()
+            if job.done and job.client is None and (job.released or now_ms >= job.awaited_until_ms)
+        ]
+        for job in _least_missed(finished, len(finished) - limit):
+            del self.jobs[job.id]
+            self._keys.drop(job)
+            self._close(job)
+            self.releases.forget(job)
+
+
+def _launch_bytes(launch: c.Spawn | m.Ticket, ranks: int) -> int:
+    argv, environment = launch.argv, launch.environment
+    paths = launch.directory, launch.stdin, launch.stdout, launch.stderr, launch.program, launch.key
+    elements = len(argv) + len(environment) + len(launch.limits) + len(launch.terminal)
+    texts = sum(map(len, argv)) + sum(map(len, environment)) + sum(map(len, filter(None, paths)))
+    return texts + elements * ITEM_BYTES + ranks * RANK_BYTES
+
+
+def _least_missed(finished: list[HeadJob], count: int) -> list[HeadJob]:
+    """Return so many of these jobs, oldest first as given: collected ones, then the oldest of who has the most."""
+    if count <= 0:
+        return []
+    chosen = [job for job in finished if job.released][:count]
+    of_user: dict[int, deque[HeadJob]] = {}
+    for job in finished:
+        if not job.released:
+            of_user.setdefault(job.ticket.uid, deque()).append(job)
+    while len(chosen) < count:
+        chosen.append(max(of_user.values(), key=len).popleft())
+    return chosen

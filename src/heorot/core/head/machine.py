@@ -1,0 +1,494 @@
+"""The head's machine: root of the tree, merge of what the nodes report, and the server of clients.
+
+Theory of operation. The head is a cache: what it knows of processes came from nodes and can come from them again. A
+node attaches with `Attach` and `Inventory`, always, whether it is new, its link flapped, its parent died, its agent
+was restarted or this head is new; `Jobs.reconcile` then puts both sides right. There is no other recovery.
+
+The parts: `membership` (nodes, links, tree), `jobs` (launch, follow, hang up, adopt), `head_clients` (what clients ask
+for, with `requests`), and here the events and which nodes may say what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heorot.core.errors import ProtocolError
+from heorot.core.head import attachments
+from heorot.core.head.clients import HeadClients
+from heorot.core.head.context import AWAKE_TIMER, HeadConfig, HeadContext
+from heorot.core.head.heads import HeadListUpdates
+from heorot.core.head.holders import TIMER as HOLD_TIMER
+from heorot.core.head.images import SEEK_TIMER, HeadImages
+from heorot.core.head.jobs import Jobs
+from heorot.core.head.membership import KnownNode, NodeLink
+from heorot.core.head.removals import Removals
+from heorot.core.head.requests import Requests
+from heorot.core.head.rivals import Rivals
+from heorot.core.head.safekeeping import TIMER as KEEPERS_TIMER
+from heorot.core.images.copies import TIMER as COPIES_TIMER
+from heorot.core.machine import (
+    CacheFailed,
+    ChunksGone,
+    ClientClosed,
+    ClientOpened,
+    CloseLink,
+    ConnectFailed,
+    CopiesDropped,
+    CopiesFound,
+    Examined,
+    FromClient,
+    HeadEvent,
+    HeadHeard,
+    HeadsKnown,
+    Instruction,
+    LinkClosed,
+    LinkOpened,
+    NodesJoined,
+    NodesRemoved,
+    Received,
+    Send,
+    TimerFired,
+)
+from heorot.core.tickets import Sign, Verify, shown_epoch
+from heorot.core.tree.greeting import REMOVED, differs, incompatibility, removal, replacement
+from heorot.core.tree.nodeset import HEAD, NodeSet
+from heorot.core.tree.shape import ancestors_of, living_path
+from heorot.core.wakefulness import Looks
+from heorot.core.wire import tree as m
+
+__all__ = ["HeadConfig", "HeadMachine"]
+
+MAX_MOVES_AT_ONCE = 32
+"""How many nodes are sent to a better parent in one round of re-balancing."""
+LONGEST_MOVE_PAUSE_MS = 30_000
+"""How long a node that cannot reach its parent, or that a launch is on its way to, is left alone at most: each attempt
+interrupts its link."""
+
+
+class HeadMachine:
+    """See the module. `sign(data)` and `verify(data, signature)` are the cluster's Ed25519 signing key."""
+
+    def __init__(self, config: HeadConfig, sign: Sign, verify: Verify) -> None:
+        self.config = config
+        self.context = HeadContext(config, sign, verify)
+        self.members = self.context.members
+        self.jobs = Jobs(self.context)
+        self.requests = Requests(self.context, self.jobs)
+        self.images = HeadImages(self.context, self.jobs)
+        self._rebalance_armed = False
+        self._doubt_was_told = False
+        self._beats = Looks()
+        self.attachments = attachments.Attachments(self.context)
+        self.rivals = Rivals(self.context)
+        self.listed = HeadListUpdates(self.context)
+        self.removals = Removals(self.context, self.jobs, self.requests, self._refuse, self._detach)
+        self.clients = HeadClients(self.context, self.jobs, self.requests, self.images)
+        self.settling = self.clients.settling
+        self._handlers: dict[type, Callable[..., None]] = {
+            Received: self._received,
+            FromClient: self.clients.received,
+            TimerFired: self._timer_fired,
+            LinkOpened: self._link_opened,
+            LinkClosed: self._link_closed,
+            ClientOpened: self.clients.opened,
+            ClientClosed: self.clients.closed,
+            HeadsKnown: self._heads_known,
+            HeadHeard: self._head_heard,
+            NodesJoined: self._nodes_joined,
+            NodesRemoved: self.removals.know,
+            ConnectFailed: self._connect_failed,
+            Examined: self.images.transfers.examined,
+            ChunksGone: self.images.transfers.chunks_gone,
+            CacheFailed: self.images.transfers.cache_failed,
+            CopiesFound: self.images.transfers.copies.found,
+            CopiesDropped: self.images.transfers.copies.dropped,
+        }
+
+    def start(self, now_ms: int) -> list[Instruction]:
+        """Begin the term of office; must be called once, before the first event."""
+        self.context.now_ms = now_ms
+        self._next_heartbeat()
+        self.settling.start()
+        self.images.start()
+        self.rivals.announce()
+        return self._take()
+
+    def handle(self, event: HeadEvent, now_ms: int) -> list[Instruction]:
+        """Take one event; return what to do, in order.
+
+        Raises
+        ------
+        ProtocolError
+            Only for `Received` and `FromClient`: the peer broke the protocol. Close it and feed in that it is closed;
+            what was done before the error stands, and its instructions come with that next event.
+        """
+        self.context.now_ms = now_ms
+        self._handlers[type(event)](event)
+        return self._take()
+
+    def _take(self) -> list[Instruction]:
+        out = self.context.out
+        self.context.out = []
+        return out
+
+    # ------------------------------------------------------------------ links
+
+    def _link_opened(self, event: LinkOpened) -> None:
+        if event.connected_for:
+            self.rivals.opened(event)
+            return
+        self.members.links[event.link] = NodeLink(
+            event.link, event.peer, self.context.now_ms, self.members.next_event(), event.holder
+        )
+
+    def _link_closed(self, event: LinkClosed) -> None:
+        self.rivals.closed(event.link)
+        link = self.members.links.get(event.link)
+        if link is not None:
+            self._drop_link(link, event.reason)
+
+    def _connect_failed(self, event: ConnectFailed) -> None:
+        """Another head does not answer: it is on standby, or its host is gone."""
+        self.rivals.failed(event)
+
+    def _head_heard(self, event: HeadHeard) -> None:
+        self.rivals.heard(event.epoch)
+
+    def _drop_link(self, link: NodeLink, reason: str) -> None:
+        gone = link.mask
+        del self.members.links[link.link]
+        self.images.link_lost(link.link)
+        if gone:
+            self.context.log("info", f"the link to n{link.peer} is gone ({reason}): {NodeSet(gone)} detached")
+            self._detach(gone, link.heard_at_ms)
+
+    def _close_link(self, link: NodeLink, reason: str) -> None:
+        self.context.out.append(CloseLink(link.link, reason))
+        self._drop_link(link, reason)
+
+    def _refuse(self, link: NodeLink, code: str, text: str, level: str = "warning") -> None:
+        self.context.log(level, f"n{link.peer} is refused: {text}")
+        self.context.out.append(Send(link.link, m.Refused(code, text)))
+        self._close_link(link, text)
+
+    def _received(self, event: Received) -> None:
+        link = self.members.links.get(event.link)
+        if link is None:
+            self.rivals.answered(event.link, event.message)
+            return
+        link.heard_at_ms = self.context.now_ms
+        message = event.message
+        if isinstance(message, m.Hello):
+            self._hello(link, message)
+        elif not link.greeted:
+            raise ProtocolError("the first message of a link must be Hello")
+        elif isinstance(message, m.Report):
+            self.jobs.report(link.mask, message)
+        elif isinstance(message, m.Up):
+            self._up(link, message)
+        elif isinstance(message, m.Ping):
+            self.context.out.append(Send(link.link, m.Pong(at_ms=self.context.now_ms)))
+            if message.answered_at_ms:
+                link.present_at_ms = message.answered_at_ms
+            link.doubted, again = differs(link.mask, message.nodes, link.doubted)
+            if again:
+                self.context.out.append(Send(link.link, m.Reattached(self.config.epoch)))
+        elif isinstance(message, (m.Want, m.Took)):
+            self.images.received(link, message)
+        elif isinstance(message, (m.ImageManifest, m.Piece, m.Unavailable, m.ImageKept)):
+            self.images.from_child(link, message)
+        elif isinstance(message, m.Detached):
+            self._detach(NodeSet.from_ranges(message.nodes).mask & link.mask & ~(1 << link.peer))
+        elif isinstance(message, m.Refused):
+            self.context.log("warning", f"n{link.peer} refuses this head: {message.text}")
+            self._close_link(link, "refused")
+        else:
+            raise ProtocolError(f"a node may not send {type(message).__name__}")
+
+    def _hello(self, link: NodeLink, hello: m.Hello) -> None:
+        problem = incompatibility(hello, self.config.cluster)
+        if problem is None and hello.node != link.peer:
+            problem = "wrong-node", f"the certificate says n{link.peer}, the greeting n{hello.node}"
+        if problem is None and hello.epoch > self.config.epoch:
+            problem = "old-epoch", f"n{link.peer} has seen epoch {hello.epoch}; this head's is {self.config.epoch}"
+        if problem is None and (self.removals.has(link.peer) or self.members.is_former(link)):
+            # It comes again and again: that is news once.
+            why = removal(link.peer) if self.removals.has(link.peer) else replacement(link.peer)
+            self._refuse(link, REMOVED, why, self.removals.news(link.peer))
+            return
+        if problem:
+            self._refuse(link, *problem)
+            return
+        for other in list(self.members.links.values()):
+            if other is not link and other.peer == link.peer:
+                self._close_link(other, "replaced by a newer link")
+        link.greeted = True
+        link.keeps_images = hello.keeps_images
+        answer = m.Hello(
+            m.PROTOCOL_VERSION,
+            m.OLDEST_PROTOCOL_VERSION,
+            self.config.cluster,
+            HEAD,
+            self.config.epoch,
+            self.config.release,
+            lease_ms=self.config.lease_ms,
+        )
+        self.context.out.append(Send(link.link, answer))
+
+    def _up(self, link: NodeLink, up: m.Up) -> None:
+        payload = m.decode_node_payload(up.payload)
+        if isinstance(payload, m.Attach):
+            self._attach(link, up.node, payload)
+            return
+        if not link.mask >> up.node & 1:
+            return  # moved elsewhere meanwhile; its inventory says it again on the new way
+        if isinstance(payload, m.Output):
+            self.jobs.output(up.node, payload)
+        elif isinstance(payload, m.StdinAck):
+            self.jobs.stdin_ack(up.node, payload)
+        elif isinstance(payload, m.Inventory):
+            self._inventory(self.members.records[up.node], payload)
+        elif isinstance(payload, m.Reply):
+            self.requests.reply(up.node, payload)
+        elif isinstance(payload, m.HeadsKept):
+            self.listed.kept(self.members.records[up.node], payload)
+        elif isinstance(payload, m.LaunchCopy):
+            self.jobs.take_copy(up.node, payload)
+            self.settling.heard()
+        else:
+            self._space_gone(self.members.records[up.node], payload)
+
+    # ------------------------------------------------------------------ nodes
+
+    def _attach(self, link: NodeLink, node: int, attach: m.Attach) -> None:
+        if attach.node != node or not self.members.may_speak_for(link, node):
+            raise ProtocolError(f"n{link.peer} may not speak for n{attach.node}")
+        if self.removals.has(node):
+            self.removals.refused(link, node)
+            return
+        if not self.attachments.take(link, attach):
+            return
+        record = self.members.records[node]
+        if record.incarnation not in (None, attach.incarnation):
+            self._gone(record, f"n{node} was restarted: what ran on it is gone")
+        self.members.route(record, link)
+        record.incarnation = attach.incarnation
+        record.parent = attach.parent
+        record.host, record.port = attach.host, attach.port
+        record.release = attach.release
+        record.agent_pid, record.init_pid = attach.agent_pid, attach.init_pid
+        self.listed.attached(record, attach)
+        if self.members.removed or self.members.former:
+            self.removals.tell(1 << node)
+        if record.state != "up":
+            self.members.set_state(record, "boot")
+        if shown_epoch(attach.placement) != self.config.epoch:
+            record.placed_under = None  # or the placement was lost on its way
+        path = self.members.desired_path(node)
+        desired = path[-1].node if path else HEAD
+        if desired == record.parent:
+            if record.lacks_placement:
+                self.context.place(record, path)
+        elif not attach.placement and record.parent == HEAD:
+            # New, and only asking where it belongs: it comes back with this placement, through its parent.
+            self.context.place(record, path)
+        else:
+            # It has lost its parent, or its parent was away: it may stay where it is, and is moved later and gently.
+            self._rebalance_soon()
+
+    def _rebalance_soon(self) -> None:
+        if not self._rebalance_armed:
+            self._rebalance_armed = True
+            self.context.set_timer("rebalance", self.config.rebalance_ms)
+
+    def _inventory(self, record: KnownNode, inventory: m.Inventory) -> None:
+        if inventory.incarnation != record.incarnation:
+            raise ProtocolError(f"n{record.node} attached with another incarnation than its inventory has")
+        if record.state != "up":
+            self.members.set_state(record, "up")
+        self.members.spoken_mask |= 1 << record.node
+        # Late news make it look younger, never older.
+        record.began_ms = self.context.now_ms - inventory.age_ms
+        # Descendants may have gone elsewhere while it was away.
+        self._rebalance_soon()
+        self._admit(record, inventory)
+        self.jobs.adoptions.said(record.node, inventory)
+        self.jobs.reconcile(record, inventory)
+        self.requests.ask_again(record.node)
+        self.settling.heard()
+
+    def _admit(self, record: KnownNode, inventory: m.Inventory) -> None:
+        """See that a node starts nothing that was meant for a former incarnation of it."""
+        if inventory.after:
+            record.admitted, record.admitted_after = inventory.incarnation, inventory.after
+            return
+        if record.admitted != inventory.incarnation:
+            record.admitted, record.admitted_after = inventory.incarnation, self.jobs.latest
+        here = NodeSet(1 << record.node)
+        self.context.send_down(here, m.Admit(inventory.incarnation, record.admitted_after))
+
+    def _space_gone(self, record: KnownNode, gone: m.SpaceGone) -> None:
+        if gone.incarnation == record.incarnation:
+            self._gone(record, f"n{record.node} went down")
+
+    def _gone(self, record: KnownNode, why: str) -> None:
+        """The node's processes are gone for good, or must be taken for gone."""
+        self.context.log("warning", why)
+        self.members.set_state(record, "down")
+        self.jobs.node_gone(record.node, why)
+        self.requests.node_gone(record.node)
+
+    def _detach(self, mask: int, heard_at_ms: int | None = None) -> None:
+        now_ms = self.context.now_ms
+        for record in self.members.detach(mask, now_ms, now_ms if heard_at_ms is None else heard_at_ms):
+            self.attachments.way_lost(record.node)
+            if record.state == "up":
+                self.context.await_somebody(f"grace:{record.node}", self.config.node_grace_ms)
+            elif record.state == "boot":
+                self.members.set_state(record, "down")
+        self.jobs.adoptions.detached(mask)
+
+    def _grace_over(self, node: int) -> None:
+        record = self.members.records[node]
+        if record.link is None and record.state == "up":
+            grace_ms = self.config.node_grace_ms
+            if self.context.now_ms - record.detached_at_ms < grace_ms:
+                return  # it was back meanwhile; the newer timer is on its way
+            wait_ms = self._patience_ms(record, grace_ms)
+            if wait_ms:
+                self.context.await_somebody(f"grace:{node}", wait_ms)
+                return
+            self._gone(record, f"n{node} is lost: it was not heard of for {self.config.node_grace_ms / 1000:g} s")
+            record.incarnation = None
+
+    def _patience_ms(self, record: KnownNode, wait_ms: int) -> int:
+        """Return for how long a silent node is not to be given up yet."""
+        tenure, now_ms = self.context.tenure, self.context.now_ms
+        if not tenure.is_certain(now_ms) and not self._doubt_was_told:
+            self._doubt_was_told = True
+            self.context.log("warning", "nodes are silent, but this head may have a successor: no node is given up now")
+        patience_ms = tenure.patience_ms(record.detached_at_ms, self.config.node_grace_ms, now_ms)
+        return max(patience_ms, self.context.wakefulness.missed_ms(now_ms, now_ms - wait_ms, wait_ms))
+
+    def _nodes_joined(self, event: NodesJoined) -> None:
+        """Know them like those that had joined when this head was elected: down, until they attach."""
+        self.members.register(event.nodes)
+
+    def _heads_known(self, event: HeadsKnown) -> None:
+        self.context.tenure.heard(event, self.context.now_ms)
+        self._doubt_was_told = self._doubt_was_told and not self.context.tenure.is_certain(self.context.now_ms)
+        self.listed.heard(event)
+        self.rivals.know(event.listed)
+
+    def _rebalance(self) -> None:
+        self._rebalance_armed = False
+        now_ms = self.context.now_ms
+        moves = waiting = 0
+        usable = NodeSet(self.members.attached_mask & self.members.up_mask)
+        launching: int | None = None
+        for record in self.members.records.values():
+            if record.link is None or record.state != "up":
+                record.misplaced_at_ms = None
+                continue
+            path = living_path(record.node, self.config.fanout, usable)
+            desired = path[-1] if path else HEAD
+            if desired == record.parent and not record.lacks_placement:
+                record.moves = record.next_move_ms = 0
+                record.misplaced_at_ms = None
+                continue
+            if record.misplaced_at_ms is None:
+                record.misplaced_at_ms = now_ms
+            if desired != record.placed_under:
+                record.moves = record.next_move_ms = 0
+            if launching is None:
+                launching = self._launching_mask()
+            is_busy = launching >> record.node & 1 and not record.lacks_placement
+            if now_ms < record.next_move_ms or (is_busy and now_ms - record.misplaced_at_ms < LONGEST_MOVE_PAUSE_MS):
+                waiting += 1
+                continue
+            if moves == MAX_MOVES_AT_ONCE:
+                break
+            moves += 1
+            record.next_move_ms = now_ms + min(self.config.rebalance_ms << record.moves, LONGEST_MOVE_PAUSE_MS)
+            record.moves = min(record.moves + 1, 16)
+            self.context.place(record, [self.members.records[hop] for hop in path])
+        if moves or waiting:
+            self._rebalance_soon()
+
+    def _launching_mask(self) -> int:
+        """Return the nodes through which a launch is under way: a move now would cost it a connection and a snapshot.
+
+        A node that has just lost its parent in the middle of a launch is the one that is moved next.
+        """
+        mask = 0
+        for node in self.jobs.launching():
+            mask |= 1 << node
+            for ancestor in ancestors_of(node, self.config.fanout):
+                mask |= 1 << ancestor
+        return mask
+
+    # ------------------------------------------------------------------ timers
+
+    def _timer_fired(self, event: TimerFired) -> None:
+        kind, _, rest = event.key.partition(":")
+        if kind == "heartbeat":
+            self._heartbeat()
+        elif kind == "grace":
+            self._grace_over(int(rest))
+        elif kind == "missing":
+            record = self.members.records[int(rest)]
+            wait_ms = self._patience_ms(record, self.config.adoption_grace_ms)
+            if record.state != "up" and wait_ms:
+                self.context.await_somebody(event.key, wait_ms)
+            elif record.state != "up":
+                self.jobs.node_gone(record.node, f"n{record.node} did not come back after the change of heads")
+        elif kind == AWAKE_TIMER:
+            self.context.wakefulness.due(self.context.now_ms)
+        elif kind == "rebalance":
+            self._rebalance()
+        elif kind == "kill":
+            self.jobs.kill_due(rest)
+        elif kind == "return":
+            self.jobs.client_stays_away(rest)
+        elif kind == "release":
+            self.jobs.releases.send()
+        elif kind == "query":
+            self.requests.timed_out(int(rest))
+        elif kind == KEEPERS_TIMER:
+            self.images.keepers.look()
+        elif kind == SEEK_TIMER:
+            self.images.look()
+        elif kind == "rivals":
+            self.rivals.announce()
+        elif kind == "pace":
+            self.images.transfers.waited()
+        elif kind == COPIES_TIMER:
+            self.images.transfers.copies.look()
+        elif kind == attachments.TIMER:
+            silent = self.attachments.silent(int(rest))
+            if silent is not None:
+                self._close_link(silent, f"n{rest} has come another way, and nothing comes over its own link")
+        elif kind == "settle":
+            self.settling.due()
+        elif kind == HOLD_TIMER:
+            self.jobs.holders.due(rest)
+        elif kind == "adopt":
+            self.jobs.adoptions.due()
+
+    def _next_heartbeat(self) -> None:
+        now_ms = self.context.now_ms
+        self.context.set_timer("heartbeat", self._beats.plan(now_ms, self.config.heartbeat_ms) - now_ms)
+
+    def _heartbeat(self) -> None:
+        now_ms = self.context.now_ms
+        if self._beats.were_slept_through(now_ms):
+            self.context.wakefulness.woke(self._beats.due_ms, now_ms)
+            for link in self.members.links.values():
+                link.heard_at_ms = now_ms
+        self._next_heartbeat()
+        # A client that was waited for may not come back.
+        self.images.transfers.source_found()
+        deadline_ms = now_ms - self.config.link_timeout_ms
+        for link in list(self.members.links.values()):
+            if link.heard_at_ms < deadline_ms:
+                self._close_link(link, "silent for too long")

@@ -1,0 +1,124 @@
+"""Nodes that were taken out of the cluster while this head leads: they are refused from then on, wherever they come.
+
+A node that was removed has a certificate that stays valid, and a place that the head has signed. So being refused by
+the head is not enough: the relays are told, too (`heorot.core.wire.tree.Barred`), and let it in no more. What stands
+below it is placed elsewhere first, while the way over it still serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heorot.core.head.context import HeadContext
+from heorot.core.head.jobs import Jobs
+from heorot.core.head.membership import KnownNode, NodeLink
+from heorot.core.head.requests import Requests
+from heorot.core.machine import NodesRemoved
+from heorot.core.tree.greeting import REMOVED, removal, replacement
+from heorot.core.tree.nodeset import NodeSet
+from heorot.core.wire import tree as m
+
+Refuse = Callable[[NodeLink, str, str], None]
+
+
+class Removals:
+    """Keeps removed nodes out. `refuse` closes a link with a reason; `detach` notes that nodes are out of reach."""
+
+    def __init__(
+        self, context: HeadContext, jobs: Jobs, requests: Requests, refuse: Refuse, detach: Callable[[int], None]
+    ) -> None:
+        self._context = context
+        self._jobs = jobs
+        self._requests = requests
+        self._refuse = refuse
+        self._detach = detach
+        self._told = 0
+        """Mask of the nodes of whose refusal the log tells."""
+
+    def has(self, node: int) -> bool:
+        """Say whether a node was removed."""
+        return bool(self._context.members.removed >> node & 1)
+
+    def news(self, node: int) -> str:
+        """Return the level at which the log is told that a node is refused."""
+        known = self._told >> node & 1
+        self._told |= 1 << node
+        return "debug" if known else "warning"
+
+    def know(self, event: NodesRemoved) -> None:
+        """These nodes, and no others, are removed now: one whose number was given anew is no longer among them.
+
+        Who had that number before is: whatever was attached under it is taken out first.
+        """
+        context, members = self._context, self._context.members
+        mask, former = NodeSet.of(event.nodes).mask, frozenset(event.former)
+        replaced = self._replace(dict(event.holders))
+        if mask == members.removed and former == members.former and not replaced:
+            return
+        new = mask & ~members.removed | replaced
+        members.removed, members.former = mask, former
+        self._told &= mask
+        gone = [members.records[node] for node in NodeSet(new) if node in members.records]
+        for record in gone:
+            members.set_state(record, "down")
+        for record in self._below(new):
+            context.place(record, members.desired_path(record.node))
+        for record in gone:
+            # Best effort, for a node that still obeys: what runs there is nobody's any more.
+            for job in self._jobs.jobs.values():
+                if not job.released and record.node in job.node_set:
+                    context.send_down(NodeSet(1 << record.node), m.Release(job.id))
+        self.tell(members.attached_mask & ~mask)
+        for record in gone:
+            self._end(record)
+
+    def _replace(self, holders: dict[int, bytes]) -> int:
+        """Take note of who has which number; return those under which another one is known here."""
+        members = self._context.members
+        known, members.holders = members.holders, holders
+        replaced = {node for node, holder in holders.items() if known.get(node, holder) != holder}
+        replaced.update(link.peer for link in members.links.values() if members.is_former(link))
+        return NodeSet.of(replaced).mask
+
+    def _below(self, mask: int) -> list[KnownNode]:
+        """Return the attached nodes that stand below one of these and are not removed themselves."""
+        records = self._context.members.records
+        below = mask
+        found: list[KnownNode] = []
+        grown = True
+        while grown:
+            grown = False
+            for record in records.values():
+                if record.link is None or below >> record.node & 1 or record.parent < 0:
+                    continue
+                if below >> record.parent & 1:
+                    below |= 1 << record.node
+                    found.append(record)
+                    grown = True
+        return [record for record in found if not self.has(record.node)]
+
+    def _end(self, record: KnownNode) -> None:
+        context, members = self._context, self._context.members
+        why = removal(record.node) if self.has(record.node) else replacement(record.node)
+        context.log("warning", why)
+        self._jobs.node_gone(record.node, why)
+        self._requests.node_gone(record.node)
+        record.incarnation = None
+        for link in list(members.links.values()):
+            if link.peer == record.node and (self.has(record.node) or members.is_former(link)):
+                self._refuse(link, REMOVED, why)
+        if record.link is not None:
+            self._detach(1 << record.node)
+
+    def tell(self, mask: int) -> None:
+        """Tell these nodes whom they must not let in, those of them that understand it."""
+        members = self._context.members
+        able = NodeSet.of(node for node in NodeSet(mask) if members.records[node].heads is not None)
+        if able:
+            self._context.send_down(able, m.Barred(NodeSet(members.removed).ranges(), sorted(members.former)))
+
+    def refused(self, link: NodeLink, node: int) -> None:
+        """A node that was removed has come through a relay: the relay does not know."""
+        self._context.log("debug", f"n{link.peer} brings n{node}, which was removed")
+        if link.mask:
+            self.tell(link.mask)

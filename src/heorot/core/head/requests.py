@@ -1,0 +1,396 @@
+"""Clients' questions to the head: nodes, jobs, processes, signals.
+
+A question that only nodes can answer goes down the tree as a `Query`; every node answers once. It ends when all have
+answered, when those that have not are gone, or at the latest after `query_timeout_ms`, naming who did not answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from heorot.core.errors import NodeListError, NotYetError, RequestError
+from heorot.core.head.contact import UNKNOWN, Contact
+from heorot.core.head.context import Caller, HeadContext
+from heorot.core.head.heads import head_list_json, heads_json
+from heorot.core.head.job import HeadJob
+from heorot.core.head.jobs import Jobs
+from heorot.core.quota import MIB, Ledger
+from heorot.core.tree import nodelist
+from heorot.core.tree.nodeset import HEAD, NodeSet
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
+
+NOBODY = NodeSet()
+MAX_PIDS = 16_384
+"""In one request: every node that may have one of them gets the list."""
+MAX_ROWS_BYTES = 128 * 1024 * 1024
+"""Of one node, in all answers that are not complete yet."""
+ROW_BYTES = 1024
+"""What a row takes besides its command line."""
+
+
+@dataclass(slots=True)
+class PendingQuery:
+    """A question that is on its way."""
+
+    client: int
+    uid: int
+    request: int
+    query: m.Query
+    waiting: int
+    """Mask of the nodes that have not answered."""
+    matched: int = 0
+    missing: list[int] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows_bytes: dict[int, int] = field(default_factory=dict)
+    """By node: what its rows take."""
+
+
+class Requests:
+    """Answers everything that clients ask, except for launches and streams."""
+
+    def __init__(self, context: HeadContext, jobs: Jobs) -> None:
+        self._context = context
+        self._jobs = jobs
+        self.queries: dict[int, PendingQuery] = {}
+        self._next_query = (context.config.epoch << 32) + 1
+        self._rows_bytes = Ledger[int]()
+        """By node: what its rows take in all answers that are not complete."""
+
+    # ------------------------------------------------------------------ nodes
+
+    @staticmethod
+    def require_some(found: list[int], nodes: str, select: str) -> None:
+        """See that something was found of what a client has named. Raises RequestError: ``no-nodes``."""
+        if not found:
+            nodes = nodes if len(nodes) <= 60 else f"{nodes[:57]}..."
+            raise RequestError("no-nodes", f"no node is selected by {nodes!r}" if select == "list" else "no node is up")
+
+    def select(self, nodes: str, select: str, unknown: NodeSet = NOBODY) -> tuple[list[int], bool]:
+        """Return the nodes that a client names, which may be none, and whether that depends on the states of nodes.
+
+        Nodes whose state is said to be `unknown` are in no other.
+
+        Raises
+        ------
+        RequestError
+            ``bad-nodes`` or ``bad-request``.
+        """
+        members = self._context.members
+        if select == "up":
+            return members.up.numbers(), True
+        if select == "notdown":
+            return [node for node in members.known if members.records[node].state != "down"], True
+        if select == "list":
+            return self._parse(nodes, unknown)
+        raise RequestError("bad-request", f"unknown selection {select!r}: list, up or notdown")
+
+    def _parse(self, text: str, unknown: NodeSet = NOBODY) -> tuple[list[int], bool]:
+        members = self._context.members
+        records = members.records
+        view = nodelist.NodeView(
+            known=members.known,
+            states={node: records[node].state for node in members.known} | dict.fromkeys(unknown, UNKNOWN),
+            groups=self._context.config.groups,
+        )
+        try:
+            return nodelist.parse_noting(text, view)
+        except NodeListError as error:
+            raise RequestError("bad-nodes", str(error)) from error
+
+    def check_launch(self, caller: Caller, ask: c.Spawn, nodes: list[int], by_states: bool) -> None:
+        """See that there are nodes for a launch, that each is up and that the caller may use it.
+
+        Raises
+        ------
+        RequestError
+            ``bad-nodes``, ``no-nodes``, ``node-down``, ``not-permitted`` or ``bad-request``.
+        """
+        if not ask.argv:
+            raise RequestError("bad-request", "there is no command to run")
+        self.require_some(nodes, ask.nodes, ask.select)
+        if len(nodes) > m.MAX_RANKS:
+            raise RequestError("bad-request", f"{len(nodes)} ranks are too many for one job; at most {m.MAX_RANKS}")
+        if HEAD in nodes:
+            raise RequestError("bad-nodes", "the head runs no ranks; name nodes, for example n0")
+        records = self._context.members.records
+        # There may be many ranks on a node.
+        named = set(nodes)
+        down = NodeSet.of(node for node in named if records[node].state != "up") if ask.select != "up" else NodeSet()
+        if down:
+            states = sorted({records[node].state for node in down})
+            raise NotYetError(
+                "node-down",
+                f"{down} {'is' if len(down) == 1 else 'are'} {'/'.join(states)}, not up",
+                lambda: not down - self._context.members.up,
+            )
+        if caller.uid != 0:
+            barred = NodeSet.of(node for node in named if not self._may_execute(caller, node))
+            if barred:
+                raise RequestError("not-permitted", f"{caller.user} may not start processes on {barred}")
+
+    def _may_execute(self, caller: Caller, node: int) -> bool:
+        record = self._context.members.records[node]
+        if caller.uid == record.uid:
+            return bool(record.mode & 0o100)
+        if record.gid in (caller.gid, *caller.groups):
+            return bool(record.mode & 0o010)
+        return bool(record.mode & 0o001)
+
+    def nodes_json(self, nodes: list[int], silent: NodeSet, unknown: NodeSet) -> list[dict[str, Any]]:
+        """Return the rows of ``bpstat --json``; of `silent` nodes this head, which is new, knows nothing yet.
+
+        Of the `unknown` ones it cannot tell the state.
+        """
+        busy: dict[int, int] = {}
+        for job in self._jobs.jobs.values():
+            if not job.done:
+                for node in job.node_set:
+                    busy[node] = busy.get(node, 0) + len(job.live_ranks_on(node))
+        rows: list[dict[str, Any]] = []
+        for node in nodes:
+            if node == HEAD:
+                continue
+            record = self._context.members.records[node]
+            rows.append(
+                {
+                    "id": node,
+                    "name": record.name,
+                    "state": UNKNOWN if node in unknown else record.state,
+                    "parent": record.parent if record.link is not None else None,
+                    "agent_pid": record.agent_pid or None,
+                    "init_pid": record.init_pid or None,
+                    "address": f"{record.host}:{record.port}" if record.host else "",
+                    "mode": record.mode,
+                    "uid": record.uid,
+                    "gid": record.gid,
+                    "user": "root" if record.uid == 0 else str(record.uid),
+                    "group": "root" if record.gid == 0 else str(record.gid),
+                    "release": record.release,
+                    "ranks": busy.get(node, 0),
+                    "silent": node in silent,
+                    "seen": record.was_seen,
+                }
+            )
+        return rows
+
+    def status_json(self, silent: NodeSet, unknown: NodeSet, contact: Contact) -> dict[str, Any]:
+        """Return the object of ``heorot status --json``; `silent` and `unknown` as for `nodes_json`."""
+        config = self._context.config
+        known = self._context.tenure.known
+        since_s = max(0, self._context.now_ms - known.since_ms) / 1000
+        return {
+            "cluster": config.cluster,
+            "epoch": config.epoch,
+            "release": config.release,
+            "fanout": config.fanout,
+            "heads": heads_json(self._context),
+            "head_list": head_list_json(self._context),
+            "store": {
+                "kind": known.store,
+                "reachable": known.reachable,
+                "since_s": since_s,
+                "problem": known.problem,
+            },
+            "contact": {
+                "lost": contact.lost.numbers(),
+                "since_s": contact.since_ms / 1000 if contact.lost else None,
+                "text": contact.text,
+            },
+            "nodes": self.nodes_json(self._context.members.known.numbers(), silent, unknown),
+        }
+
+    # ------------------------------------------------------------------ jobs
+
+    def job(self, job_id: str) -> HeadJob:
+        """Return a job.
+
+        Raises
+        ------
+        RequestError
+            ``no-such-job``.
+        """
+        job = self._jobs.jobs.get(job_id)
+        if job is None:
+            raise RequestError("no-such-job", f"there is no job {job_id}; 'bpjob list' shows those that are known")
+        return job
+
+    def owned_job(self, caller: Caller, job_id: str) -> HeadJob:
+        """Return a job that the caller may control.
+
+        Raises
+        ------
+        RequestError
+            ``no-such-job`` or ``not-permitted``.
+        """
+        job = self.job(job_id)
+        if caller.uid not in (0, job.ticket.uid):
+            raise RequestError("not-permitted", f"job {job_id} belongs to {job.ticket.user}")
+        return job
+
+    # ------------------------------------------------------------------ questions to nodes
+
+    def processes(self, caller: Caller, ask: c.ListProcesses, nodes: NodeSet) -> None:
+        """Ask these nodes for their processes."""
+        if ask.job is not None:
+            nodes &= self.job(ask.job).node_set
+        self._ask(caller, ask.request, nodes, ask.job, None, None, 0, True, -1)
+
+    def signal(self, caller: Caller, ask: c.Signal, nodes: NodeSet) -> None:
+        """Signal the ranks of a job, or processes by PID, on the `nodes` of `signal_nodes`. Raises RequestError."""
+        uid = -1 if caller.uid == 0 else caller.uid
+        ranks, pids = (ask.ranks, None) if ask.job is not None else (None, ask.pids)
+        self._ask(caller, ask.request, nodes, ask.job, ranks, pids, ask.signal, False, uid)
+
+    def signal_nodes(self, caller: Caller, ask: c.Signal) -> NodeSet:
+        """Return the nodes that a signal is for.
+
+        Raises
+        ------
+        RequestError
+            ``no-such-job``, ``not-permitted``, ``bad-request``, ``bad-nodes`` or ``no-nodes``.
+        """
+        if ask.job is not None:
+            job = self.owned_job(caller, ask.job)
+            if ask.ranks is None:
+                return job.node_set
+            if len(ask.ranks) > m.MAX_RANKS:
+                raise RequestError("bad-request", f"{len(ask.ranks)} ranks are too many; at most {m.MAX_RANKS}")
+            if any(not 0 <= rank < len(job.nodes) for rank in ask.ranks):
+                raise RequestError("bad-request", f"job {job.id} has the ranks 0 to {len(job.nodes) - 1}")
+            return NodeSet.of(job.nodes[rank] for rank in ask.ranks)
+        if not ask.pids:
+            raise RequestError("bad-request", "a signal needs a job or at least one PID")
+        if len(ask.pids) > MAX_PIDS:
+            raise RequestError("bad-request", f"{len(ask.pids)} PIDs are too many at once; at most {MAX_PIDS}")
+        if ask.nodes:
+            found = self._parse(ask.nodes)[0]
+            self.require_some(found, ask.nodes, "list")
+            return NodeSet.of(node for node in found if node != HEAD)
+        return self._nodes_of_pids(ask.pids)
+
+    def _nodes_of_pids(self, pids: list[int]) -> NodeSet:
+        members, size = self._context.members, self._context.config.pid_range
+        owners = {abs(pid) // size - 1 for pid in pids} if size else {HEAD}
+        known = owners & members.records.keys()
+        nodes = NodeSet.of(known)
+        # A silent node may have what belongs to none: its head waits for it.
+        return nodes if known == owners else nodes | members.up | members.silent
+
+    def _ask(
+        self,
+        caller: Caller,
+        request: int,
+        nodes: NodeSet,
+        job: str | None,
+        ranks: list[int] | None,
+        pids: list[int] | None,
+        signal: int,
+        detail: bool,
+        uid: int,
+    ) -> None:
+        context = self._context
+        held = Counter(pending.uid for pending in self.queries.values())
+        why = context.questions_quota.refusal(caller.uid, held, name=caller.user)
+        if why:
+            raise RequestError("busy", why)
+        query = m.Query(self._next_query, job, ranks, pids, signal, detail, uid, caller.uid)
+        self._next_query += 2
+        up = nodes & context.members.up
+        absent = nodes - up
+        if not detail:
+            # A signal misses nothing on a node that is down, unless the job is known to have live ranks there.
+            known = self._jobs.jobs.get(job) if job is not None else None
+            absent = absent & known.live_nodes() if known is not None and not known.done else NodeSet()
+        pending = PendingQuery(caller.client, caller.uid, request, query, up.mask, missing=list(absent))
+        self.queries[query.id] = pending
+        context.await_somebody(f"query:{query.id}", context.config.query_timeout_ms)
+        # A node within its grace gets the question when it is back.
+        context.send_down(up, query)
+        if not up:
+            self._answer(pending)
+
+    def reply(self, node: int, reply: m.Reply) -> None:
+        """Take a node's answer."""
+        pending = self.queries.get(reply.id)
+        if pending is None or not pending.waiting >> node & 1:
+            return
+        size_bytes = sum(ROW_BYTES + sum(map(len, process.argv)) for process in reply.processes)
+        if self._rows_bytes.held.get(node, 0) + size_bytes > MAX_ROWS_BYTES:
+            # One that says without end that more follows is not believed to answer.
+            self._context.log("warning", f"n{node} has more than {MAX_ROWS_BYTES // MIB} MiB to say of its processes")
+            self._give_up(pending, node)
+            return
+        self._rows_bytes.add(node, size_bytes)
+        pending.rows_bytes[node] = pending.rows_bytes.get(node, 0) + size_bytes
+        pending.matched += reply.matched
+        for process in reply.processes:
+            pending.rows.append(
+                {
+                    "pid": process.pid,
+                    "node": node,
+                    "job": process.job or None,
+                    "rank": process.rank if process.rank >= 0 else None,
+                    "uid": process.uid,
+                    "user": None,
+                    "state": process.state,
+                    "started_at_ms": process.started_at_ms,
+                    "argv": process.argv,
+                    "leader": process.leader,
+                    "parent_pid": process.parent_pid,
+                    "user_time_ms": process.user_time_ms,
+                    "memory_bytes": process.memory_bytes,
+                }
+            )
+        if not reply.more:
+            pending.waiting &= ~(1 << node)
+        if not pending.waiting:
+            self._answer(pending)
+
+    def ask_again(self, node: int) -> None:
+        """A node is back: repeat what it has not answered; asking twice acts once."""
+        for pending in self.queries.values():
+            if pending.waiting >> node & 1:
+                self._context.send_down(NodeSet(1 << node), pending.query)
+
+    def node_gone(self, node: int) -> None:
+        """Wait for this node no longer."""
+        for pending in list(self.queries.values()):
+            if pending.waiting >> node & 1:
+                self._give_up(pending, node)
+
+    def _give_up(self, pending: PendingQuery, node: int) -> None:
+        pending.waiting &= ~(1 << node)
+        pending.missing.append(node)
+        if not pending.waiting:
+            self._answer(pending)
+
+    def timed_out(self, query_id: int) -> None:
+        """Answer with what has come so far."""
+        pending, context = self.queries.get(query_id), self._context
+        if pending is not None and not context.goes_on_waiting(f"query:{query_id}", context.config.query_timeout_ms):
+            pending.missing += list(NodeSet(pending.waiting))
+            self._answer(pending)
+
+    def _answer(self, pending: PendingQuery) -> None:
+        self._forget(pending)
+        pending.missing.sort()
+        if pending.query.detail:
+            pending.rows.sort(key=lambda row: (row["node"], row["pid"]))
+            rows = self._context.send_rows(pending.client, pending.request, pending.rows)
+            value = {"processes": rows, "missing": pending.missing}
+            self._context.to_client(pending.client, c.Result(pending.request, value))
+        else:
+            self._context.to_client(pending.client, c.Signalled(pending.request, pending.matched, pending.missing))
+
+    def client_gone(self, client: int) -> None:
+        """Nobody waits for these answers any more."""
+        for pending in [pending for pending in self.queries.values() if pending.client == client]:
+            self._forget(pending)
+
+    def _forget(self, pending: PendingQuery) -> None:
+        del self.queries[pending.query.id]
+        for node, size_bytes in pending.rows_bytes.items():
+            self._rows_bytes.add(node, -size_bytes)

@@ -1,0 +1,36 @@
+"""What an agent is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heorot.core.images.swarms import GAIN_MS
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What an agent knows when it starts.
+
+    `wall_offset_ms` is the wall clock minus the monotonic clock that `handle` is given. `heads` is the
+    seed: where to look for a head before one has told all of them. `placement`, `epoch` and `head_list` are what an
+    earlier agent of this node was told to `Remember`.
+    """
+
+    cluster: str
+    node: int
+    release: str
+    host: str
+    port: int
+    heads: tuple[tuple[str, int], ...]
+    placement: bytes = b""
+    epoch: int = 0
+    agent_pid: int = 0
+    init_pid: int = 0
+    wall_offset_ms: int = 0
+    jitter_seed: int = 0
+    heartbeat_ms: int = 10_000
+    link_timeout_ms: int = 30_000
+    connect_timeout_ms: int = 2_000
+    merge_ms: int = 50
+    swarm_gain_ms: int = GAIN_MS
+    head_list: bytes = b""

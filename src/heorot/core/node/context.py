@@ -1,0 +1,68 @@
+"""What the parts of a node's machine share: configuration, time, the way up, and the instructions to give."""
+
+from __future__ import annotations
+
+from heorot.core.machine import CloseLink, Instruction, Log, Send
+from heorot.core.node.config import NodeConfig
+from heorot.core.node.uplink import Uplink
+from heorot.core.tickets import Verify
+from heorot.core.wire import tree as m
+
+
+class NodeContext:
+    """Shared by the parts of one `heorot.core.node.machine.NodeMachine`."""
+
+    def __init__(self, config: NodeConfig, verify: Verify) -> None:
+        self.config = config
+        self.verify = verify
+        self.uplink = Uplink(config)
+        self.epoch = config.epoch
+        """The highest that a head is obeyed in; see `heorot.core.node.epoch`."""
+        self.headless = True
+        """The word on the head that bpinit and the children were told last."""
+        self.out: list[Instruction] = []
+        self.now_ms = 0
+
+    def emit(self, instruction: Instruction) -> None:
+        """Give an instruction."""
+        self.out.append(instruction)
+
+    def take(self) -> list[Instruction]:
+        """Return the instructions that were given since the last call, in order."""
+        out, self.out = self.out, []
+        return out
+
+    def log(self, level: str, text: str) -> None:
+        """Say something in the daemon's log."""
+        self.out.append(Log(level, text))
+
+    def send_up(self, message: m.LinkMessage, bulk: bool = False) -> None:
+        """Send to the parent, if there is a way up; what is dropped without one is said again over the next."""
+        if self.uplink.attached:
+            assert self.uplink.link is not None
+            self.out.append(Send(self.uplink.link, message, bulk))
+
+    def refuse(self, link: int, code: str, text: str, level: str = "warning") -> None:
+        """Tell a neighbour why it is not wanted, and close its link."""
+        self.log(level, text)
+        self.out += (Send(link, m.Refused(code, text)), CloseLink(link, text))
+
+    def give_up_parent(self, why: str) -> None:
+        """Close the link upward, and look for another parent."""
+        if self.uplink.link is not None:
+            self.out.append(CloseLink(self.uplink.link, why))
+            self.out += self.uplink.given_up(why, self.now_ms)
+
+    def hello(self, peer: bool = False) -> m.Hello:
+        """Return the greeting of this node; `peer`: of one that comes for images only."""
+        return m.Hello(
+            m.PROTOCOL_VERSION,
+            m.OLDEST_PROTOCOL_VERSION,
+            self.config.cluster,
+            self.config.node,
+            self.epoch,
+            self.config.release,
+            self.headless,
+            peer=peer,
+            keeps_images=True,
+        )

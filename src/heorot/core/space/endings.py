@@ -1,0 +1,110 @@
+"""The end of a rank: its process was reaped, nothing that it started is left, and its streams are at their end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from heorot.core.space import events as e
+from heorot.core.space.input import InputSide
+from heorot.core.space.jobs import EXITED, OVER, Rank, SpaceJob
+from heorot.core.space.turn import Turn
+from heorot.core.wire import tree as m
+
+EXIT_DELAY_MS = 2
+"""Exits wait this long for others while more ranks of the job run here."""
+STRAY_PIPE_MS = 2000
+"""How long a pipe may stay open after everything that the rank started is gone (somebody outside holds it)."""
+
+
+class Endings:
+    """Brings the ranks of a space to their end.
+
+    Parameters
+    ----------
+    node:
+        The node's number.
+    slots:
+        The machine's ranks of which the shell still holds something; those that are over leave it here.
+    tell:
+        Called with a job that has something to report, and when.
+    """
+
+    def __init__(
+        self, node: int, turn: Turn, slots: dict[int, Rank], stdin: InputSide, tell: Callable[[SpaceJob, int], None]
+    ) -> None:
+        self._node = node
+        self._turn = turn
+        self._slots = slots
+        self._input = stdin
+        self._tell = tell
+        self._closing: deque[tuple[int, Rank]] = deque()
+        """Ranks with a pipe that somebody outside may hold open, and when it is cut off."""
+        self.due_ms: int | None = None
+        """When `tick` is wanted: for the first of these."""
+
+    def exited(self, event: e.ProcessExited) -> None:
+        """The process of a rank was reaped."""
+        rank = self._slots.get(event.slot)
+        if rank is not None:
+            rank.state = EXITED
+            rank.status = event.status
+            self._input.leave(rank)
+        if event.clean:
+            self.swept(e.Swept(event.slot))
+        else:
+            self._turn.out.append(e.Sweep(event.slot, rank is not None and rank.job is not None and rank.job.linger))
+
+    def swept(self, event: e.Swept) -> None:
+        """Nothing is left of what a rank has started."""
+        rank = self._slots.get(event.slot)
+        if rank is None:
+            self._turn.out += (e.CloseOutputs(event.slot), e.ForgetSlots([event.slot]))
+            return
+        rank.swept = True
+        rank.killed = event.killed
+        if rank.job is None:
+            self._turn.out.append(e.CloseOutputs(event.slot))
+        elif not all(rank.output_ended):
+            # Nobody is left to write. A paused pipe is emptied, past its limit by what a pipe holds; the end of any
+            # other follows at once, unless somebody outside the space holds it open: then it is cut off after a while.
+            if any(rank.paused):
+                self._turn.out.append(e.CloseOutputs(rank.slot))
+            else:
+                self._closing.append((self._turn.now + STRAY_PIPE_MS, rank))
+                self.due_ms = self._closing[0][0]
+        self._maybe_over(rank)
+
+    def write_ended(self, event: e.WriteEnded) -> None:
+        """A stream of a rank is at its end."""
+        rank = self._slots.get(event.slot)
+        if rank is not None:
+            rank.output_ended[event.stream - 1] = True
+            self._maybe_over(rank)
+
+    def _maybe_over(self, rank: Rank) -> None:
+        if rank.state != EXITED or not rank.swept or not all(rank.output_ended):
+            return
+        rank.state = OVER
+        del self._slots[rank.slot]
+        self._turn.out.append(e.ForgetSlots([rank.slot]))
+        job = rank.job
+        if job is None:
+            return
+        job.live -= 1
+        if job.caveat and rank.status > 0xFF and not rank.status & 0x7F:
+            # It has exited with something else than 0: now it matters.
+            job.note(m.Failure(self._node, rank.number, 0, job.caveat))
+            job.caveat = ""
+        job.exited += (self._node, rank.number, rank.status, rank.written(0), rank.written(1))
+        if rank.killed:
+            job.killed += (self._node, rank.number, rank.killed)
+        self._tell(job, self._turn.now if job.live == 0 else self._turn.now + EXIT_DELAY_MS)
+
+    def tick(self) -> None:
+        """Cut off what is due."""
+        while self._closing and (self._closing[0][0] <= self._turn.now or self._closing[0][1].state == OVER):
+            _, rank = self._closing.popleft()
+            if rank.state == EXITED:
+                self._turn.out.append(e.CloseOutputs(rank.slot))
+        self.due_ms = self._closing[0][0] if self._closing else None

@@ -1,0 +1,108 @@
+"""The process space while there is no head: since when, and which jobs are to end because of it.
+
+Two states, and what moves from one to the other::
+
+                 the agent is lost, or says that it is headless
+    with a head ────────────────────────────────────────────────▶ alone
+                ◀────────────────────────────────────────────────
+                     the agent says that a head is there
+
+The connection of an agent alone ends nothing: an agent that was restarted does not know of a head before it has found
+one. The last word counts, and words stay in order on their way down, so that a head that comes back while the word of
+its loss is still on its way is believed in the end; each heartbeat repeats the word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heorot.core.space import events as e
+from heorot.core.space.jobs import EXITED, QUEUED, RUNNING, SpaceJob
+from heorot.core.space.turn import Turn
+from heorot.core.wire.tree import Failure
+
+SIGHUP, SIGKILL = 1, 9
+KILL_GRACE_MS = 2_000
+"""What a job that is hung up gets before it is killed, as with a client that went away."""
+
+
+class Solitude:
+    """Whether the space is alone, and the jobs that may not be for long.
+
+    Parameters
+    ----------
+    node:
+        The node's number.
+    turn:
+        Shared with the machine; `turn.alone` is kept here.
+    jobs:
+        The machine's jobs.
+    tell:
+        Called with a job that has something to report, and when.
+    """
+
+    def __init__(self, node: int, turn: Turn, jobs: dict[str, SpaceJob], tell: Callable[[SpaceJob, int], None]) -> None:
+        self.since_ms: int | None = None
+        """When the last head was lost; None: there is one, or there was never an agent."""
+        self._node = node
+        self._turn = turn
+        self._jobs = jobs
+        self._tell = tell
+        self._hang_up_ms: int | None = None
+        """When the first of the jobs has been without a head for as long as it may."""
+        self._to_kill: list[tuple[int, SpaceJob]] = []
+        self.due_ms: int | None = None
+        """When `tick` is wanted."""
+
+    def change(self, alone: bool) -> bool:
+        """Take word of the head; return whether it is news."""
+        if alone == self._turn.alone:
+            return False
+        self._turn.alone = alone
+        self.since_ms = self._turn.now if alone else None
+        self.reckon()
+        return True
+
+    def reckon(self) -> None:
+        """Find out anew which job is the first that has to end: one has come, or the time began to run."""
+        self._hang_up_ms = None
+        if self.since_ms is not None:
+            jobs = [job for job in self._jobs.values() if job.headless_ms and job.live and not job.hung_up]
+            if jobs:
+                self._hang_up_ms = self.since_ms + min(job.headless_ms for job in jobs)
+        self._find_due()
+
+    def _find_due(self) -> None:
+        self.due_ms = self._hang_up_ms
+        if self._to_kill and (self.due_ms is None or self._to_kill[0][0] < self.due_ms):
+            self.due_ms = self._to_kill[0][0]
+
+    def tick(self) -> None:
+        """End what is due."""
+        now = self._turn.now
+        if self.since_ms is not None and self._hang_up_ms is not None and now >= self._hang_up_ms:
+            for job in list(self._jobs.values()):
+                due = job.headless_ms and not job.hung_up and now >= self.since_ms + job.headless_ms
+                if due and job.live:
+                    self._hang_up(job)
+            self.reckon()
+        while self._to_kill and self._to_kill[0][0] <= now:
+            _, job = self._to_kill.pop(0)
+            slots = [rank.slot for rank in job.ranks.values() if rank.state in (RUNNING, EXITED)]
+            if self._jobs.get(job.id) is job and slots:
+                self._turn.out.append(e.Destroy(slots))
+        self._find_due()
+
+    def _hang_up(self, job: SpaceJob) -> None:
+        job.hung_up = True
+        text = f"it was ended on n{self._node}: no head for {job.headless_ms / 1000:g} s"
+        self._turn.log("warning", f"job {job.id}: {text}")
+        first = next(rank for rank in job.ranks.values() if rank.state in (QUEUED, RUNNING, EXITED))
+        job.note(Failure(self._node, first.number, 0, text))
+        self._tell(job, self._turn.now)
+        for rank in job.ranks.values():
+            if rank.state == RUNNING or (rank.state == EXITED and job.linger):
+                self._turn.out.append(e.SendSignal(rank.slot, SIGHUP))
+            elif rank.state == QUEUED:
+                rank.pending_signals.append(SIGKILL)
+        self._to_kill.append((self._turn.now + KILL_GRACE_MS, job))

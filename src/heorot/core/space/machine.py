@@ -1,0 +1,477 @@
+"""The process space's machine, run by bpinit: what a node knows of its jobs, and what becomes of their bytes.
+
+It is driven like every machine of the core: ``handle(event, now_ms)`` returns instructions that the shell carries out
+in order; events and instructions are described in `heorot.core.space.events`. Instead of many timers there is one:
+`deadline_ms` says when the machine wants a `Tick` at the latest. A shell looks at it after each turn of its loop, and
+gives the `Tick` in the same turn if the deadline is now.
+
+The life of a rank, as seen by a shell or a simulator::
+
+    StartRanks ─▶ Started ─▶ Wrote* WriteEnded(1) WriteEnded(2); Exited (Sweep ─▶ Swept) ─▶ ForgetSlots
+               └▶ StartFailed ─▶ ForgetSlots
+
+A rank is over when its process was reaped, nothing that it started is left, and both of its streams are at their end. A
+simulator gives ``Exited(clean=True)`` unless it wants to exercise sweeping, and passes its own `Spool`.
+
+Output goes up as far as the reader's window allows (`Ack` moves it), and stays here until it is acknowledged. While
+nobody reads, or there is no head (`heorot.core.space.headless`), it is kept in memory, then in the spool; only when
+both are full the rank is left to wait in its write.
+While somebody reads slowly, the rank waits as soon as the window is full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from heorot.core.space import events as e
+from heorot.core.space.endings import Endings
+from heorot.core.space.headless import Solitude
+from heorot.core.space.input import InputSide
+from heorot.core.space.jobs import EXITED, FAILED, OVER, QUEUED, RUNNING, Rank, SpaceJob, Tombstones
+from heorot.core.space.output import OutputSide
+from heorot.core.space.queries import Queries
+from heorot.core.space.reports import ReportSide
+from heorot.core.space.turn import Turn
+from heorot.core.space.view import views
+from heorot.core.streams import Spool
+from heorot.core.wire import tree as m
+
+REPORT_DELAY_MS = 100
+"""A start is reported alone only if the process still runs after this time; else together with its exit."""
+UNATTENDED_REPORT_DELAY_MS = 2
+"""The same for a job whose client has not stayed: whoever asks how it is shall hear that it runs."""
+MAX_FAILURE_CHARACTERS = 1024
+"""A failure may quote an argument of 128 KiB, and thousands of them must fit into one inventory."""
+ESTALE = 116
+"""The error of a rank whose job was released here before."""
+
+
+class Space:
+    """See the module's description. All times are in milliseconds of one monotonic clock.
+
+    Parameters
+    ----------
+    config:
+        With `incarnation` and `init_pid` set.
+    spool:
+        Where output is kept that exceeds the memory set aside for it.
+    """
+
+    def __init__(self, config: e.SpaceConfig, spool: Spool) -> None:
+        self.config = config
+        self.jobs: dict[str, SpaceJob] = {}
+        self.tombstones = Tombstones()
+        self.epoch = 0
+        """The highest that an agent told of, for whoever asks; the agent alone decides what is obeyed."""
+        self._began_ms: int | None = None
+        self.admitted_after = ""
+        """What `Admit` said; the agent watches over it."""
+        self._slots: dict[int, Rank] = {}
+        self._next_slot = 1
+        self._turn = Turn()
+        self.output = OutputSide(config, spool, self._turn)
+        self._input = InputSide(self._turn)
+        self._reports = ReportSide(self._turn)
+        self._endings = Endings(config.node, self._turn, self._slots, self._input, self._reports.tell)
+        self._queries = Queries(self._turn, self.jobs, self._end_queued)
+        self.solitude = Solitude(config.node, self._turn, self.jobs, self._reports.tell)
+        handlers: dict[type, Callable[[Any], None]] = {
+            e.AgentConnected: self._agent_connected,
+            e.AgentLost: self._agent_lost,
+            e.FromAgent: self._from_agent,
+            e.Caveat: self._caveat,
+            e.ProcessStarted: self._started,
+            e.StartFailed: self._start_failed,
+            e.Wrote: self._wrote,
+            e.WriteEnded: self._endings.write_ended,
+            e.ProcessExited: self._endings.exited,
+            e.Swept: self._endings.swept,
+            e.Fed: self._fed,
+            e.InputClosed: self._input_closed,
+            e.Selected: self._queries.selected,
+            e.Counted: self._counted,
+            e.Backlog: self._backlog,
+            e.Tick: self._tick,
+            m.Launch: self._launch,
+            m.Stdin: self._stdin,
+            m.Ack: self._ack,
+            m.Attend: self._attend,
+            m.Release: self._release,
+            m.Resize: self._resize,
+            m.Inventorize: self._inventorize,
+            m.Query: self._queries.ask,
+            m.FetchLaunch: self._fetch_launch,
+            m.Admit: self._admit,
+            m.Alone: self._alone,
+            m.RefuseLaunch: self._refuse_launch,
+        }
+        self._handlers = handlers
+
+    def handle(self, event: e.SpaceEvent, now_ms: int) -> list[e.SpaceInstruction]:
+        """Take an event; return what is to be done, in order.
+
+        Raises
+        ------
+        ProtocolError
+            Only for `FromAgent`: a ticket that cannot be decoded. The machine's state is unchanged.
+        """
+        turn = self._turn
+        turn.now = now_ms
+        turn.out = []
+        if self._began_ms is None:
+            self._began_ms = now_ms
+        self._handlers[type(event)](event)
+        return turn.out
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When the next `Tick` is wanted; None: not before another event."""
+        output = self.output
+        due = self._reports.due_ms
+        for at in (output.due_ms, output.retry_ms, self.solitude.due_ms, self._endings.due_ms):
+            if at is not None and (due is None or at < due):
+                due = at
+        return due
+
+    @property
+    def live_slots(self) -> int:
+        """How many slots the shell still holds something for."""
+        return len(self._slots)
+
+    def payer(self, command: m.SpaceCommand) -> int | None:
+        """Return the user for whose turn a command waits; None: it is obeyed at once.
+
+        Those wait that a client may send without end, of a few bytes each, for work that grows with the processes.
+        """
+        if isinstance(command, m.Query):
+            if command.asker < 0 <= command.uid or (command.asker < 0 and not command.signal):
+                return command.uid
+            # An older head says no user only for root, and for jobs that it ends itself.
+            return max(0, command.asker)
+        if isinstance(command, m.Resize):
+            job = self.jobs.get(command.job)
+            return job.uid if job is not None else None
+        return None
+
+    def look(self, processes: list[m.Process], now_ms: int) -> list[m.SpaceView]:
+        """Return what the space holds, for somebody who is no agent; `processes` are all of the space."""
+        since_ms = self.solitude.since_ms
+        headless_ms = None if since_ms is None else max(0, now_ms - since_ms)
+        own = self.config
+        blank = m.SpaceView(own.node, own.incarnation, self.epoch, self._turn.agent, headless_ms, [], [])
+        return views(blank, self.jobs, processes)
+
+    # ------------------------------------------------------------------ agent
+
+    def _agent_connected(self, event: e.AgentConnected) -> None:
+        self._turn.agent = True
+        self.output.agent_changed()
+
+    def _agent_lost(self, event: e.AgentLost) -> None:
+        self._turn.agent = False
+        self.output.agent_changed()
+        self.solitude.change(True)
+        for job in self.jobs.values():
+            job.muted = True
+            self.output.set_sending(job)
+
+    def _from_agent(self, event: e.FromAgent) -> None:
+        self._handlers[type(event.command)](event.command)
+
+    def _alone(self, command: m.Alone) -> None:
+        self.epoch = max(self.epoch, command.epoch)
+        if not self.solitude.change(command.alone):
+            return
+        for job in self.jobs.values():
+            self.output.set_sending(job)
+            if job.sending:
+                # What was sent last may have been lost with the way up. A new inventory follows as a rule, so that
+                # this waits a moment for it.
+                self.output.send_again(job)
+        self.output.pump_soon()
+
+    def _inventorize(self, command: m.Inventorize) -> None:
+        self.epoch = max(self.epoch, command.epoch)
+        self.solitude.change(command.alone)
+        self._reports.clear()
+        listed = []
+        for job in self.jobs.values():
+            listed.append(job.inventory())
+            if job.notes:
+                self._reports.tell(job, self._turn.now)
+            if not job.unstarted:
+                job.started_told = True
+            if not job.live:
+                job.over_told = True
+        own = self.config
+        assert self._began_ms is not None
+        age_ms = self._turn.now - self._began_ms
+        self._turn.send(
+            m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, True, True, age_ms, True, True)
+        )
+        for job in self.jobs.values():
+            job.muted = False
+            self.output.set_sending(job)
+            self.output.send_again(job)
+            if job.sending and job.reading:
+                self.output.say_ends(job)
+        self.output.pump()
+
+    def _backlog(self, event: e.Backlog) -> None:
+        self.output.backlog(event.size_bytes)
+
+    # ------------------------------------------------------------------ launching
+
+    def _refuse_launch(self, command: m.RefuseLaunch) -> None:
+        self._launch(m.Launch(command.ticket, command.signature), command.text)
+
+    def _launch(self, command: m.Launch, problem: str = "") -> None:
+        """Start a job, or with a `problem` keep it as one whose ranks could not be started."""
+        ticket = m.decode_ticket(command.ticket)
+        known = self.jobs.get(ticket.job)
+        if known is not None:
+            if known.waiting and problem:
+                self._fail_queued(known, problem)
+            elif known.waiting and not command.waits:
+                self._start_queued(known, command, ticket)
+            known.muted = False
+            known.repeat_everything(self.config.node)
+            self.output.set_sending(known)
+            self._reports.tell(known, self._turn.now)
+            return
+        numbers = m.ranks_on(ticket, self.config.node)
+        if not numbers:
+            self._turn.log("warning", f"the ticket of job {ticket.job} names no rank on node {self.config.node}")
+            return
+        refusal = self._refusal(ticket)
+        if refusal:
+            self._turn.log("warning", f"job {ticket.job} refused: {refusal}")
+            error = ESTALE if self.tombstones.refuses(ticket.job, ticket.issued_at_ms) else 0
+            failed = [m.Failure(self.config.node, number, error, refusal) for number in numbers]
+            self._turn.send(m.Report(ticket.job, [], [], failed, 1, 1))
+            return
+        window_bytes = max(1, min(ticket.window_bytes, self.config.window_limit_bytes))
+        job = self.jobs[ticket.job] = SpaceJob(command, ticket, window_bytes)
+        slots: list[tuple[int, int]] = []
+        for number in numbers:
+            slot = self._next_slot
+            self._next_slot += 1
+            job.ranks[number] = self._slots[slot] = Rank(slot, number, job)
+            slots.append((slot, number))
+        if problem:
+            self._fail_all(job, problem)
+            return
+        job.live = job.unstarted = len(slots)
+        self.output.set_sending(job)
+        if self._turn.alone:
+            self.solitude.reckon()
+        size = sum(ticket.runs[1::2])
+        if not job.waiting:
+            self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots, command.view))
+
+    def _start_queued(self, job: SpaceJob, command: m.Launch, ticket: m.Ticket) -> None:
+        """The program of a job has come."""
+        job.waiting = False
+        slots = [(rank.slot, rank.number) for rank in job.ranks.values() if rank.state == QUEUED]
+        if slots:
+            size = sum(ticket.runs[1::2])
+            self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots, command.view))
+
+    def _fail_queued(self, job: SpaceJob, problem: str) -> None:
+        """The program of a job that waits for it will not come."""
+        for rank in self._give_up_queued(job, list(job.ranks.values())):
+            rank.state = FAILED
+            rank.failure = m.Failure(self.config.node, rank.number, 0, problem[:MAX_FAILURE_CHARACTERS])
+            job.failed.append(rank.failure)
+        self._reports.tell(job, self._turn.now)
+
+    def _end_queued(self, job: SpaceJob, ranks: list[Rank], signal: int) -> int:
+        """A signal ends ranks whose program is on its way, as it would have ended their processes; return how many."""
+        ended = self._give_up_queued(job, ranks)
+        for rank in ended:
+            rank.state = OVER
+            rank.status = signal
+            job.exited += (self.config.node, rank.number, signal, 0, 0)
+        self._reports.tell(job, self._turn.now)
+        return len(ended)
+
+    def _give_up_queued(self, job: SpaceJob, ranks: list[Rank]) -> list[Rank]:
+        """Start those of the ranks that wait for their program nevermore; return them, to be given an end."""
+        queued = [rank for rank in ranks if rank.state == QUEUED]
+        for rank in queued:
+            del self._slots[rank.slot]
+            self._input.leave(rank)
+        job.live -= len(queued)
+        job.unstarted -= len(queued)
+        return queued
+
+    def _fail_all(self, job: SpaceJob, problem: str) -> None:
+        self._turn.log("warning", f"job {job.id}: {problem}")
+        for rank in job.ranks.values():
+            del self._slots[rank.slot]
+            rank.state = FAILED
+            rank.failure = m.Failure(self.config.node, rank.number, 0, problem[:MAX_FAILURE_CHARACTERS])
+            job.failed.append(rank.failure)
+        self.output.set_sending(job)
+        self._reports.tell(job, self._turn.now)
+
+    def _refusal(self, ticket: m.Ticket) -> str:
+        if self.tombstones.refuses(ticket.job, ticket.issued_at_ms):
+            return f"job {ticket.job} was released already; its ticket starts nothing again"
+        if len(self.jobs) >= self.config.max_jobs:
+            return f"the node holds {len(self.jobs)} jobs, which is its limit; release some of them"
+        return ""
+
+    def _caveat(self, event: e.Caveat) -> None:
+        job = self.jobs.get(event.job)
+        if job is not None:
+            job.caveat = event.text[:MAX_FAILURE_CHARACTERS]
+
+    def _started(self, event: e.ProcessStarted) -> None:
+        rank = self._slots.get(event.slot)
+        if rank is None or rank.job is None or rank.state != QUEUED:
+            self._turn.out.append(e.Destroy([event.slot]))
+            return
+        job = rank.job
+        rank.pid = event.pid
+        rank.state = RUNNING
+        job.unstarted -= 1
+        job.started += (self.config.node, rank.number, event.pid)
+        self._reports.tell(job, self._turn.now + (REPORT_DELAY_MS if job.attended else UNATTENDED_REPORT_DELAY_MS))
+        for signal in rank.pending_signals:
+            self._turn.out.append(e.SendSignal(rank.slot, signal))
+        rank.pending_signals = []
+        if rank.input is not None:
+            self._input.feed(rank)
+
+    def _start_failed(self, event: e.StartFailed) -> None:
+        rank = self._slots.pop(event.slot, None)
+        self._turn.out.append(e.ForgetSlots([event.slot]))
+        if rank is None or rank.job is None:
+            return
+        job = rank.job
+        rank.state = FAILED
+        rank.failure = m.Failure(self.config.node, rank.number, event.error, event.text[:MAX_FAILURE_CHARACTERS])
+        job.unstarted -= 1
+        job.live -= 1
+        job.failed.append(rank.failure)
+        self._input.leave(rank)
+        self._reports.tell(job, self._turn.now)
+
+    # ------------------------------------------------------------------ the end of a job
+
+    def _release(self, command: m.Release) -> None:
+        job = self.jobs.pop(command.job, None)
+        if job is None:
+            return
+        self.tombstones.bury(job.id, job.issued_at_ms, self._turn.now)
+        self._reports.forget(job)
+        if job.unstarted:
+            self._turn.out.append(e.CancelStarts(job.id))
+        destroyed: list[int] = []
+        for rank in job.ranks.values():
+            rank.job = None
+            rank.input = None
+            if rank.state == QUEUED:
+                del self._slots[rank.slot]
+            elif rank.state in (RUNNING, EXITED):
+                destroyed.append(rank.slot)
+                if rank.swept:
+                    self._turn.out.append(e.CloseOutputs(rank.slot))
+            self.output.drop(rank)
+        if destroyed:
+            self._turn.out.append(e.Destroy(destroyed))
+
+    # ------------------------------------------------------------------ streams
+
+    def _wrote(self, event: e.Wrote) -> None:
+        rank = self._slots.get(event.slot)
+        if rank is not None:
+            self.output.wrote(rank, event.stream - 1, event.data)
+
+    def _ack(self, command: m.Ack) -> None:
+        job = self.jobs.get(command.job)
+        rank = job.ranks.get(command.rank) if job is not None else None
+        if rank is not None:
+            self.output.ack(rank, command.stream - 1, command.offset)
+
+    def _attend(self, command: m.Attend) -> None:
+        job = self.jobs.get(command.job)
+        if job is None:
+            return
+        job.attended = command.attended
+        job.reading = command.reading
+        self.output.set_sending(job)
+        if job.sending:
+            # Always from the acknowledged offset: what was on its way to a former reader may never have arrived there.
+            self.output.send_again(job)
+            self.output.say_ends(job)
+            self.output.pump()
+
+    def _stdin(self, command: m.Stdin) -> None:
+        job = self.jobs.get(command.job)
+        if job is not None:
+            self._input.take(job, command)
+
+    def _fed(self, event: e.Fed) -> None:
+        rank = self._slots.get(event.slot)
+        if rank is not None:
+            self._input.fed(rank)
+
+    def _input_closed(self, event: e.InputClosed) -> None:
+        rank = self._slots.get(event.slot)
+        if rank is not None:
+            rank.end_fed = True
+            self._input.leave(rank)
+
+    # ------------------------------------------------------------------ control
+
+    def _resize(self, command: m.Resize) -> None:
+        job = self.jobs.get(command.job)
+        if job is not None:
+            slots = [rank.slot for rank in job.ranks.values() if rank.state == RUNNING]
+            self._turn.out.append(e.ResizeTerminals(slots, command.rows, command.columns))
+
+    def _fetch_launch(self, command: m.FetchLaunch) -> None:
+        job = self.jobs.get(command.job)
+        if job is None:
+            self._turn.send(m.LaunchCopy(command.job, b"", b""))
+        else:
+            self._turn.send(m.LaunchCopy(command.job, job.launch.ticket, job.launch.signature))
+
+    def _admit(self, command: m.Admit) -> None:
+        if command.incarnation == self.config.incarnation and not self.admitted_after:
+            self.admitted_after = command.after
+
+    def _counted(self, event: e.Counted) -> None:
+        job = self.jobs.get(event.job)
+        if job is None or not job.max_processes or event.processes <= job.max_processes or job.limit_hit:
+            return
+        job.limit_hit = True
+        node = self.config.node
+        text = f"it was ended on n{node}: {event.processes} processes exceed its limit of {job.max_processes}"
+        self._turn.log("warning", f"job {job.id}: {text}")
+        live = [rank for rank in job.ranks.values() if rank.state in (RUNNING, EXITED)]
+        for rank in job.ranks.values():
+            if rank.state == QUEUED:
+                rank.pending_signals.append(9)
+        first = next(iter(job.ranks.values()))
+        job.note(m.Failure(self.config.node, first.number, 0, text))
+        self._turn.out.append(e.Destroy([rank.slot for rank in live]))
+        self._reports.tell(job, self._turn.now)
+
+    # ------------------------------------------------------------------ time
+
+    def _tick(self, event: e.Tick) -> None:
+        now = self._turn.now
+        self._endings.tick()
+        self.solitude.tick()
+        report = self._reports.due_ms is not None and self._reports.due_ms <= now
+        if report or (self.output.due_ms is not None and self.output.due_ms <= now):
+            # Before the report: an exit shall not overtake the last words.
+            self.output.pump()
+        if report:
+            self._reports.send()
+        if self.output.retry_ms is not None and self.output.retry_ms <= now:
+            self.output.retry_spool()

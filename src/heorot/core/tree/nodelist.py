@@ -1,0 +1,277 @@
+"""Node lists: the words by which people name nodes, ``n[0-63,70]``, ``0-3,7``, ``up``, ``all!@rack2``.
+
+A list is evaluated from left to right, without precedence. The result is a *list*: order and repeats are kept, because
+a launch starts one rank for each entry. BProc's language and ClusterShell's are both understood::
+
+    list      = [element] { operator [element] }
+    operator  = ","   append
+              | "!"   take away         | "&"   keep only           | "^"   take away what is in both, append the rest
+    element   = ["!"] ( numbers | word | "@" GROUP | "@*" )         a leading "!": all known nodes but these
+    numbers   = ("n" | "." | "") ( N | A-B | A- | "[" ranges "]" )  "A-" ends at the highest known node
+    ranges    = range { "," range }     range = N | A-B | A- | A-B/STEP
+    word      = "master" | "-1" | "all" | ["all"] ["not"] STATE
+
+Unlike BProc, which drops them silently, a node that does not exist is an error, as is an unknown state or group.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from heorot.core.errors import NodeListError
+from heorot.core.tree.nodeset import HEAD, MAX_NODES, NodeSet
+
+NODE_STATES = ("down", "boot", "up", "error", "unavailable", "reboot", "halt", "pwroff", "unknown")
+"""The states that Heorot itself sets or shows; an administrator may set others, of up to 15 characters."""
+MAX_ENTRIES = 1 << 18
+"""No list yields more entries: twice the ranks that a job may have."""
+MAX_TEXT = 128 * 1024
+"""Characters in a list: what Linux accepts as one argument."""
+MAX_GROUP_DEPTH = 8
+"""How deep groups may be defined by other groups."""
+_MAX_WORK = 1 << 20
+"""Entries looked at while a list is evaluated: a list can be hostile, and the head waits for it."""
+_ELEMENT_WORK, _RANGE_WORK = 32, 8
+"""Reading an element that was not read before, or a range in brackets, costs about as much as so many entries."""
+_ELEMENT = re.compile(r"[ !]*(?:\[[^\]]*\]|[^\[,!&^]+)*")
+"""An element ends at an operator outside brackets. A "!" in front belongs to it: ``!up``, ``n[0-7]!!up``."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What a node list is read against."""
+
+    known: NodeSet
+    """All nodes of the cluster, whatever their state."""
+    states: Mapping[int, str] = field(default_factory=dict)
+    """The state of each known node; a node that is missing here is down."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Group name without ``@`` to a node list."""
+
+    @property
+    def highest(self) -> int:
+        """The highest number of a known node, -1 if there is none."""
+        return self.known.mask.bit_length() - 1
+
+    def state_of(self, node: int) -> str:
+        """Return the state of a known node."""
+        return self.states.get(node, "down")
+
+
+def parse(text: str, view: NodeView) -> list[int]:
+    """Return the nodes that a list names, in order, repeats included; `HEAD` stands for the head.
+
+    The list may be empty, and then so is the result.
+
+    Raises
+    ------
+    NodeListError
+        If the list cannot be read, or names nodes, states or groups that do not exist; says which part and what exists.
+    """
+    return parse_noting(text, view)[0]
+
+
+def parse_noting(text: str, view: NodeView) -> tuple[list[int], bool]:
+    """Return what `parse` does, and whether it depends on the states of nodes, as with ``up``. Raises as `parse`."""
+    if len(text) > MAX_TEXT:
+        raise NodeListError(f"the node list has {len(text)} characters; at most {MAX_TEXT} are read")
+    reader = _Reader(view)
+    nodes = reader.read(text, ())
+    return nodes, reader.looked_at_states
+
+
+def fold(nodes: NodeSet) -> str:
+    """Return the shortest node list of a set: ``n[0-63,70]``."""
+    return str(nodes)
+
+
+class _Reader:
+    """Evaluates one list; counts the work over the list and its groups."""
+
+    def __init__(self, view: NodeView) -> None:
+        self._view = view
+        self._known = list(view.known)
+        self._known_set = frozenset(self._known)
+        self._work = 0
+        self._elements: dict[str, list[int]] = {}
+        """What was read before: lists repeat themselves, a launch starts a rank for each entry. Never changed."""
+        self._ranges: dict[str, list[int]] = {}
+        """And in brackets."""
+        self.looked_at_states = False
+
+    def read(self, text: str, path: tuple[str, ...]) -> list[int]:
+        """Evaluate `text`; `path` names the groups that led here, outermost first."""
+        result: list[int] = []
+        operator = ","
+        position = 0
+        while True:
+            match = _ELEMENT.match(text, position)
+            assert match is not None, "it matches nothing, too"
+            end = match.end()
+            if text.startswith("[", end):
+                raise NodeListError(f"{_quote(text[position:])}: the bracket is not closed")
+            element = text[position:end].strip()
+            known = self._elements.get(element)
+            if known is not None:
+                nodes = known
+            elif not element.strip("! "):
+                if operator != "," or element:
+                    raise NodeListError(f"{_quote(text)}: a node list is missing after {element or operator!r}")
+                nodes = []
+            else:
+                self._spend(_ELEMENT_WORK)
+                nodes = self._elements[element] = self._element(element, path)
+            result = self._combine(result, operator, nodes)
+            if end == len(text):
+                return result
+            operator = text[end]
+            position = end + 1
+
+    def _combine(self, left: list[int], operator: str, right: list[int]) -> list[int]:
+        # Appending costs what is appended; the other operators look at everything so far.
+        self._spend(1 + len(right) + (len(left) if operator != "," else 0))
+        if operator == ",":
+            left += right
+        elif operator == "!":
+            unwanted = frozenset(right)
+            left = [node for node in left if node not in unwanted]
+        elif operator == "&":
+            wanted = frozenset(right)
+            left = [node for node in left if node in wanted]
+        else:
+            before, after = frozenset(left), frozenset(right)
+            left = [node for node in left if node not in after] + [node for node in right if node not in before]
+        if len(left) > MAX_ENTRIES:
+            raise NodeListError(f"the node list yields more than {MAX_ENTRIES} entries")
+        return left
+
+    def _spend(self, work: int) -> None:
+        self._work += work
+        if self._work > _MAX_WORK:
+            raise NodeListError("the node list is too complicated: it has too many parts for so many nodes")
+
+    def _element(self, element: str, path: tuple[str, ...]) -> list[int]:
+        if element[0] == "!":
+            operand = element.lstrip("! ")
+            nodes = frozenset(self._element(operand, path))
+            self._spend(len(self._known))
+            # An even number of "!" cancels out.
+            odd = element[: len(element) - len(operand)].count("!") % 2 == 1
+            return [node for node in self._known if (node in nodes) != odd]
+        if element in ("master", "-1", "n-1", ".-1"):
+            return [HEAD]
+        if element[0] == "@":
+            return self._group(element[1:].strip(), path)
+        body = element[1:] if element[0] in "n." else element
+        if body[:1].isdecimal() or body[:1] == "[":
+            return self._numbers(element, body)
+        return self._word(element)
+
+    def _numbers(self, element: str, body: str) -> list[int]:
+        """Read ``3``, ``3-5``, ``3-``, ``n3-n5`` or ``[...]``, the prefix of the first number being cut off."""
+        if body[0] != "[":
+            return self._range(element, body)
+        if body[-1] != "]":
+            raise NodeListError(f"{_quote(element)}: nothing may follow the bracket")
+        nodes: list[int] = []
+        for part in body[1:-1].split(","):
+            found = self._ranges.get(part)
+            if found is None:
+                self._spend(_RANGE_WORK)
+                found = self._ranges[part] = self._range(element, part.strip())
+            nodes += found
+            if len(nodes) > MAX_ENTRIES:
+                raise NodeListError(f"{_quote(element)} yields more than {MAX_ENTRIES} entries")
+        return nodes
+
+    def _range(self, element: str, text: str) -> list[int]:
+        bounds, slash, step_text = text.partition("/")
+        first_text, dash, last_text = bounds.partition("-")
+        first = self._number(element, first_text)
+        step = self._number(element, step_text) if slash else 1
+        if step == 0 or (slash and not dash):
+            raise NodeListError(f"{_quote(element)}: a step must be at least 1 and follow a range, as in 0-62/2")
+        last_text = last_text.strip()
+        if dash and not last_text:
+            # An open range means "whatever there is from here on", so it may have holes; its start must exist.
+            self._must_exist(element, first, first, 1)
+            self._spend(len(self._known))
+            return [node for node in self._known if node >= first and (node - first) % step == 0]
+        last = self._number(element, last_text.removeprefix("n").removeprefix(".")) if dash else first
+        if last < first:
+            raise NodeListError(f"{_quote(element)}: the range {first}-{last} runs backwards")
+        self._must_exist(element, first, last, step)
+        return list(range(first, last + 1, step))
+
+    def _number(self, element: str, text: str) -> int:
+        digits = text.strip()
+        if not digits.isascii() or not digits.isdecimal():
+            raise NodeListError(f"{_quote(element)}: {_quote(digits)} is not a node number")
+        # Longer ones are refused before they are converted: that takes time that grows with the square of the length.
+        if len(digits.lstrip("0")) > len(str(MAX_NODES)) or int(digits) >= MAX_NODES:
+            raise NodeListError(f"{_quote(element)}: a node number is at most {MAX_NODES - 1}")
+        return int(digits)
+
+    def _must_exist(self, element: str, first: int, last: int, step: int) -> None:
+        # Behind the highest that is known a few are enough to say so.
+        last = min(last, max(first, self._view.highest) + 1000 * step)
+        self._spend((last - first) // step + 1)
+        unknown = [node for node in range(first, last + 1, step) if node not in self._known_set]
+        if unknown:
+            # A hint is enough: folding a million numbers takes long.
+            folded = _brief(str(NodeSet.of(unknown[:1000])))
+            verb = "is no node" if len(unknown) == 1 else "are no nodes"
+            raise NodeListError(f"{_quote(element)}: there {verb} {folded}; {self._existing()}")
+
+    def _existing(self) -> str:
+        known = self._view.known
+        return f"the cluster has {_brief(str(known))}" if known else "the cluster has no nodes yet"
+
+    def _group(self, name: str, path: tuple[str, ...]) -> list[int]:
+        if name == "*":
+            return self._known
+        if name in path:
+            raise NodeListError(f"the group @{_brief(name)} is defined by itself: {' -> '.join((*path, name))}")
+        if len(path) >= MAX_GROUP_DEPTH:
+            raise NodeListError(f"the groups {' -> '.join((*path, name))} are nested more than {MAX_GROUP_DEPTH} deep")
+        text = self._view.groups.get(name)
+        if text is None:
+            names = ", ".join(f"@{known}" for known in sorted(self._view.groups))
+            raise NodeListError(
+                f"there is no group @{_brief(name)}; " + (f"there are {names}" if names else "none is defined")
+            )
+        try:
+            return self.read(text, (*path, name))
+        except NodeListError as error:
+            if path:
+                raise
+            raise NodeListError(f"in the group @{name}: {error}") from error
+
+    def _word(self, element: str) -> list[int]:
+        """Read ``all`` or a state, with ``all`` and ``not`` in front or without; a state's exact name goes first."""
+        view = self._view
+        self._spend(len(self._known))
+        if element == "all":
+            return self._known
+        self.looked_at_states = True
+        in_use = {view.state_of(node) for node in self._known}
+        for prefix, wanted in (("", True), ("allnot", False), ("all", True), ("not", False)):
+            state = element.removeprefix(prefix)
+            if element.startswith(prefix) and (state in in_use or state in NODE_STATES):
+                return [node for node in self._known if (view.state_of(node) == state) == wanted]
+        others = sorted(in_use.difference(NODE_STATES))
+        raise NodeListError(
+            f"{_quote(element)} is neither a node nor a state; {self._existing()}, the states are "
+            + ", ".join((*NODE_STATES, *others))
+        )
+
+
+def _brief(text: str) -> str:
+    """Return at most 60 characters: what is wrong may be as long as the list."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _quote(text: str) -> str:
+    return repr(_brief(text.strip()))

@@ -1,0 +1,146 @@
+"""Reports of many ranks in few numbers: what consecutive ranks on consecutive nodes have in common is said once.
+
+A relay merges what its subtree reports, and its ranks have usually begun together and ended alike. So the head's share
+of a launch grows with the number of its children, not with that of the ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from heorot.core.errors import ProtocolError
+from heorot.core.tree.nodeset import MAX_NODES, NodeSet
+from heorot.core.wire.tree import MAX_RANKS, Report
+
+RUNS_VERSION = 2
+"""Neighbours of an older protocol do not understand runs."""
+RANKS_IN_A_RUN = 2
+"""Below this mean a run takes more room than its ranks."""
+MAX_PID = (1 << 31) - 1
+MAX_WAIT_STATUS = 0xFFFF
+MAX_OUTPUT_BYTES = 1 << 62
+
+_Record = tuple[int, ...]
+"""Rank, node, and what else is said of the rank."""
+
+
+def in_runs(report: Report) -> Report:
+    """Return the same report, shorter where ranks follow one another."""
+    started, exited = report.started, report.exited
+    started_runs: list[int] = []
+    pids: list[int] = []
+    exited_runs: list[int] = []
+    records: list[_Record] = sorted(zip(started[1::3], started[0::3], started[2::3], strict=True))
+    runs = _runs(records, 2)
+    if len(runs) * RANKS_IN_A_RUN <= len(records):
+        for rank, node, count in runs:
+            started_runs += (node, rank, count)
+        pids = [record[2] for record in records]
+        started = []
+    records = sorted(zip(exited[1::5], exited[0::5], exited[2::5], exited[3::5], exited[4::5], strict=True))
+    runs = _runs(records, 5)
+    if len(runs) * RANKS_IN_A_RUN <= len(records):
+        position = 0
+        for rank, node, count in runs:
+            exited_runs += (node, rank, count, *records[position][2:])
+            position += count
+        exited = []
+    if not started_runs and not exited_runs:
+        return report
+    return replace(
+        report, started=started, exited=exited, started_runs=started_runs, pids=pids, exited_runs=exited_runs
+    )
+
+
+def _runs(records: Sequence[_Record], alike: int) -> list[tuple[int, int, int]]:
+    """Return runs (first rank, first node, count) of sorted records; all of one agree in fields 2 to `alike`."""
+    runs: list[tuple[int, int, int]] = []
+    first: _Record = ()
+    count = 0
+    for record in records:
+        if (
+            count
+            and record[0] - first[0] == count
+            and record[1] - first[1] == count
+            and record[2:alike] == first[2:alike]
+        ):
+            count += 1
+            continue
+        if count:
+            runs.append((first[0], first[1], count))
+        first, count = record, 1
+    if count:
+        runs.append((first[0], first[1], count))
+    return runs
+
+
+def flat(report: Report, mask: int | None = None) -> Report:
+    """Return the same report without runs; of runs, only what is said of the nodes of `mask`, if that is given.
+
+    Then a run takes no more time and memory than there are such nodes, however long it says that it is.
+
+    Raises
+    ------
+    ProtocolError
+        If a record is incomplete, or the report is of more ranks than a job can have.
+    """
+    check_runs(report)
+    if not report.started_runs and not report.exited_runs:
+        return report
+    started, exited = report.started[:], report.exited[:]
+    runs, position = report.started_runs, 0
+    for index in range(0, len(runs), 3):
+        node, rank, count = runs[index : index + 3]
+        for step in _steps(node, count, mask):
+            started += (node + step, rank + step, report.pids[position + step])
+        position += count
+    runs = report.exited_runs
+    for index in range(0, len(runs), 6):
+        node, rank, count, *ending = runs[index : index + 6]
+        for step in _steps(node, count, mask):
+            exited += (node + step, rank + step, *ending)
+    return replace(report, started=started, exited=exited, started_runs=[], pids=[], exited_runs=[])
+
+
+def _steps(node: int, count: int, mask: int | None) -> Iterable[int]:
+    """Return which of a run's ranks are on nodes of the mask."""
+    if mask is None:
+        return range(count)
+    span = (1 << count) - 1
+    here = mask >> node & span if 0 <= node < MAX_NODES else 0
+    return range(count) if here == span else NodeSet(here)
+
+
+def check_runs(report: Report) -> None:
+    """See that a report may be true of some job, whatever the job.
+
+    Raises
+    ------
+    ProtocolError
+        If a record is incomplete, a number cannot be what it says, or there are more ranks than a job can have.
+    """
+    started, exited, started_runs, exited_runs = report.started, report.exited, report.started_runs, report.exited_runs
+    if len(started) % 3 or len(exited) % 5 or len(started_runs) % 3 or len(exited_runs) % 6 or len(report.killed) % 3:
+        raise ProtocolError("a report with an incomplete record")
+    counts = started_runs[2::3], exited_runs[2::6]
+    if min(map(min, filter(None, counts)), default=1) < 1:
+        raise ProtocolError("a report with a run of no ranks")
+    if sum(counts[0]) != len(report.pids):
+        raise ProtocolError(f"a report with {len(report.pids)} PIDs for {sum(counts[0])} ranks")
+    if sum(counts[1]) > MAX_RANKS:
+        raise ProtocolError(f"a report of {sum(counts[1])} ranks; no job has more than {MAX_RANKS}")
+    if report.killed:
+        _require("rank", MAX_RANKS - 1, report.killed[1::3])
+        _require("number of processes", MAX_PID, report.killed[2::3])
+    _require("rank", MAX_RANKS - 1, started[1::3], exited[1::5], started_runs[1::3], exited_runs[1::6])
+    _require("PID", MAX_PID, started[2::3], report.pids)
+    _require("wait status", MAX_WAIT_STATUS, exited[2::5], exited_runs[3::6])
+    _require("size of output", MAX_OUTPUT_BYTES, exited[3::5], exited[4::5], exited_runs[4::6], exited_runs[5::6])
+
+
+def _require(what: str, largest: int, *columns: list[int]) -> None:
+    for column in columns:
+        if column and (min(column) < 0 or max(column) > largest):
+            raise ProtocolError(f"a report with a {what} that is not within 0 and {largest}")

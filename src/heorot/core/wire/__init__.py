@@ -1,0 +1,1 @@
+"""What daemons and clients say to each other: messages, their tags, and the frames that carry them."""

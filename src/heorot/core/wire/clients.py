@@ -1,0 +1,411 @@
+"""Every message between a client (a command, the Python library) and the head, over the head's unix socket.
+
+Msgspec structs as msgpack arrays whose first element is the tag, a word. A short command does not import msgspec
+(25 ms): it builds and reads the same arrays with plain msgpack, see `heorot.core.client.messages`. The order of the
+fields is therefore part of the protocol: fields are only ever added at the end, with a default.
+
+A request carries a `request` number of the client's choosing and gets exactly one answer with that number: the one
+named in its docstring, or `Error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from heorot.core.errors import ProtocolError
+from heorot.core.wire.base import Chunk, Count, ImageId, JobId, Message
+
+CLIENT_PROTOCOL_VERSION = 1
+
+
+# ------------------------------------------------------------------ client to head
+
+
+class ClientHello(Message, tag="hello", frozen=True):
+    """First message; answered by `Welcome`."""
+
+    version: Count
+    release: str
+
+
+class Spawn(Message, tag="spawn", frozen=True):
+    """Start a command. Answered by `Spawned`; then `Started`, `Output`, `Exited`, ... and `Done` follow."""
+
+    request: Count
+    nodes: str
+    """A node list (`heorot.core.tree.nodelist`); a repeated node gets a rank each time."""
+    select: str
+    """``list``: as `nodes` says; ``up``: all nodes that are up; ``notdown``: all that are not down."""
+    argv: list[bytes]
+    environment: list[bytes]
+    directory: bytes
+    umask: Count
+    limits: list[int]
+    """Flat: RLIMIT_* number, soft, hard (-1 is RLIM_INFINITY)."""
+    stdin: bytes | None
+    """A path on the node; ``b""``: what the client sends; None: /dev/null. The same for the next two."""
+    stdout: bytes | None
+    stderr: bytes | None
+    terminal: list[int]
+    """Empty, or rows and columns for a pseudo-terminal for each rank."""
+    detached: bool
+    """The job outlives this connection and keeps its output until somebody attaches."""
+    max_processes: Count = 0
+    """Processes of this job on one node at most; 0: the cluster's default."""
+    tell_started: bool = True
+    """Send `Started`: a client that does not care for PIDs spares the head a message that grows with the job."""
+    key: bytes = b""
+    """What no other launch of this user has, 16 random bytes; empty: the launch cannot be asked for again."""
+    headless_ms: Count = 0
+    """End the job on a node that has been without any head for so long; 0: never."""
+    again: bool = False
+    """The head was lost before it acknowledged this launch: if the job exists, go on with it, else start it. Refused
+    with ``launch-unknown`` if neither is certain."""
+    asked_at_ms: int = 0
+    """With `again`: when it was asked for first, or earlier, on the clock of `Welcome.at_ms` (whose head has to greet
+    first). A node that is younger cannot know whether it was started there before."""
+    image: bytes = b""
+    """The name of an image (`heorot.core.images.manifest`) that the client offers; empty: run what the nodes have."""
+    program: bytes = b""
+    """With `image`: the path of the program."""
+    program_id: bytes = b""
+    """With `image`: a node whose own file there has this content runs that; empty: none does."""
+    job: str = ""
+    """With `again`: the id under which a former head has acknowledged this launch, and ..."""
+    runs: list[int] = msgspec.field(default_factory=list)
+    """... its nodes, as in `Spawned`, and ..."""
+    receipt: bytes = b""
+    """... the receipt. The launch goes on under this id, and nodes of which no news had come are sent it."""
+    linger: bool = False
+    """What a rank leaves running belongs to it until it ends or is ended; else it is killed with the rank's end."""
+
+
+class Stage(Message, tag="stage", frozen=True):
+    """Fetch this image from the client, so that it may go. Answered by `Result` (null)."""
+
+    request: Count
+    image: ImageId
+
+
+class OfferedManifest(Message, tag="image-manifest", frozen=True):
+    """An image's encoded manifest, as was asked for."""
+
+    image: ImageId
+    data: bytes
+
+
+class OfferedPiece(Message, tag="image-piece", frozen=True):
+    """Consecutive chunks of an image, as were asked for; at most 1 MiB may be unacknowledged."""
+
+    image: ImageId
+    first: Count
+    chunks: Sequence[Chunk]
+
+
+class NotOffered(Message, tag="image-unavailable", frozen=True):
+    """The client cannot give what was asked for of this image."""
+
+    image: ImageId
+    text: str
+    """Why, for people."""
+
+
+class ClientStdin(Message, tag="stdin", frozen=True):
+    """Input at an offset; at most 1 MiB may be unacknowledged. `rank` -1 is broadcast."""
+
+    job: JobId
+    rank: int
+    offset: Count
+    data: bytes
+    end: bool
+
+
+class ClientAck(Message, tag="ack", frozen=True):
+    """The client has written these bytes where they belong: the node may forget them. A client that gets bytes again
+    which it has acknowledged says it again."""
+
+    job: JobId
+    rank: Count
+    stream: Annotated[int, Meta(ge=1, le=2)]
+    offset: Count
+
+
+class ClientResize(Message, tag="resize", frozen=True):
+    """The terminal's new size."""
+
+    job: JobId
+    rows: Count
+    columns: Count
+
+
+class ClientRelease(Message, tag="release", frozen=True):
+    """The client has all that it wants: nodes and head may forget the job's output. If it still runs, that is a
+    hang-up."""
+
+    job: JobId
+
+
+class Detach(Message, tag="detach", frozen=True):
+    """Answered by `Result` (null): the job goes on without this client."""
+
+    request: Count
+    job: JobId
+
+
+class AttachJob(Message, tag="attach", frozen=True):
+    """Read a detached or unattended job. Answered by `Spawned`; its states so far and its output follow."""
+
+    request: Count
+    job: JobId
+    from_start: bool
+    resume: bool = False
+    """The caller has read and fed this job over a connection that was lost, and goes on: a new head waits for its nodes
+    to say what they hold before it answers, and an earlier connection that still stands for the job stands aside."""
+    stdin: list[int] = msgspec.field(default_factory=list)
+    """With `resume`, flat: rank (-1 is broadcast), acknowledged offset. The caller sends again all that lies behind."""
+    detached: bool = False
+    """With `resume`: the job outlives this connection, too."""
+
+
+class Wait(Message, tag="wait", frozen=True):
+    """Answered by `Result` with the job (as `ShowJob`) once all of its ranks are over. Only root may wait for the
+    jobs of others."""
+
+    request: Count
+    job: JobId
+
+
+class Signal(Message, tag="signal", frozen=True):
+    """Answered by `Signalled`. Either `job` (all ranks, or `ranks` of it) or `pids` (negative: process groups)."""
+
+    request: Count
+    job: JobId | None
+    ranks: list[int] | None
+    pids: list[int] | None
+    signal: Annotated[int, Meta(ge=0, le=64)]
+    nodes: str = ""
+    """With `pids`: look on these nodes only (a rootless cluster of several hosts has no unique PIDs)."""
+
+
+class Resolve(Message, tag="resolve", frozen=True):
+    """Answered by `Result` with the list of node numbers, in order, repeats included."""
+
+    request: Count
+    nodes: str
+    select: str
+
+
+class ShowStatus(Message, tag="status", frozen=True):
+    """Answered by `Result` with the object of ``heorot status --json``."""
+
+    request: Count
+
+
+class ListNodes(Message, tag="nodes", frozen=True):
+    """Answered by `Result` with a list of objects: id, name, state, address, parent, mode, user, group, ..."""
+
+    request: Count
+    nodes: str
+    """A node list; empty: all."""
+
+
+class ListProcesses(Message, tag="processes", frozen=True):
+    """Answered by `Result` with ``{"processes": [...], "missing": [node, ...]}``, rows as of ``bpps --json``."""
+
+    request: Count
+    nodes: str
+    """A node list; empty: all that are up."""
+    job: JobId | None
+
+
+class ListJobs(Message, tag="jobs", frozen=True):
+    """Answered by `Result` with a list of objects as of ``bpjob list --json``."""
+
+    request: Count
+
+
+class ShowJob(Message, tag="job", frozen=True):
+    """Answered by `Result` with one object as of ``bpjob show --json``."""
+
+    request: Count
+    job: JobId
+
+
+# ------------------------------------------------------------------ head to client
+
+
+class Welcome(Message, tag="welcome", frozen=True):
+    """Answer to `ClientHello`."""
+
+    version: Count
+    release: str
+    head: str
+    epoch: Count
+    at_ms: Count = 0
+    """The head's time, on a clock of its own."""
+
+
+class Error(Message, tag="error", frozen=True):
+    """A request was refused; request 0: the connection itself, which is closed then. Codes: docs/protocol.md."""
+
+    request: Count
+    code: str
+    message: str
+
+
+class Spawned(Message, tag="spawned", frozen=True):
+    """The job exists and is acknowledged: from here on it is never lost."""
+
+    request: Count
+    job: JobId
+    runs: list[int]
+    """Flat: first node, count; rank 0 is the first node of the first run, and so on."""
+    window_bytes: Count
+    """The client acknowledges each stream at the latest after half of this."""
+    receipt: bytes = b""
+    """Of an attended launch with a key: lets its client hand it to the next head (`Spawn.receipt`), as nobody else may
+    have it yet when this one is lost. A detached launch is acknowledged when a node has it."""
+
+
+class Started(Message, tag="started", frozen=True):
+    """Flat: rank, pid."""
+
+    job: JobId
+    ranks: list[int]
+
+
+class Exited(Message, tag="exited", frozen=True):
+    """Ranks that are over. Flat: rank, wait status, stdout bytes, stderr bytes. Missing bytes follow as `Output`."""
+
+    job: JobId
+    ranks: list[int]
+
+
+class ExitedAlike(Message, tag="exited-alike", frozen=True):
+    """The same for many ranks that ended in the same way, as most do: however many they are, it is as short."""
+
+    job: JobId
+    runs: list[int]
+    """Flat: first rank, count."""
+    wait_status: Count
+    stdout_bytes: Count
+    stderr_bytes: Count
+
+
+class Failed(Message, tag="failed", frozen=True):
+    """Ranks that never ran: lists of rank, errno, text."""
+
+    job: JobId
+    ranks: list[tuple[int, int, str]]
+
+
+class Lost(Message, tag="lost", frozen=True):
+    """Ranks whose node is gone: lists of rank, node, text. For a rank that has ended already: the output of it that has
+    not arrived is gone."""
+
+    job: JobId
+    ranks: list[tuple[int, int, str]]
+
+
+class ClientOutput(Message, tag="output", frozen=True):
+    """Bytes of a rank. A repeated offset means bytes that were sent before; one that leaves a gap, bytes that are to be
+    ignored, because everything from the acknowledged offset is about to be sent again."""
+
+    job: JobId
+    rank: Count
+    stream: int
+    offset: Count
+    data: bytes
+    kept_from: Count = 0
+    """Bytes before this offset were acknowledged by a former reader: where a new one begins."""
+
+
+class ClientStdinAck(Message, tag="stdin-ack", frozen=True):
+    """All ranks have the input up to `offset`. A rank that takes no more input does not hold the others up; when none
+    takes any, `closed` is true."""
+
+    job: JobId
+    rank: int
+    offset: Count
+    closed: bool
+
+
+class ImageWanted(Message, tag="image-wanted", frozen=True):
+    """The head lacks this of an image that the client offers, too; with neither manifest nor chunks: nothing more."""
+
+    image: ImageId
+    manifest: bool
+    chunks: list[int]
+    """Flat ranges: first, count."""
+
+
+class ImageTook(Message, tag="image-took", frozen=True):
+    """So many more bytes of an image's chunks were taken."""
+
+    image: ImageId
+    size_bytes: Count
+
+
+class Done(Message, tag="done", frozen=True):
+    """All ranks are over; every Started, Exited, Failed and Lost was sent. `text`: why, if something ended the job."""
+
+    job: JobId
+    text: str = ""
+
+
+class Signalled(Message, tag="signalled", frozen=True):
+    """How many processes got the signal; `missing`: nodes that did not answer."""
+
+    request: Count
+    matched: Count
+    missing: list[int]
+
+
+class Rows(Message, tag="rows", frozen=True):
+    """The first rows of an answer that is too long for one frame; `Result` follows, with the last ones."""
+
+    request: Count
+    rows: list[Any]
+
+
+class Notice(Message, tag="notice", frozen=True):
+    """What there is to know about a request before its answer comes: this head is new, and waits for nodes, or answers
+    without them."""
+
+    request: Count
+    text: str
+    """For people."""
+    silent: list[int]
+    """Flat ranges of the nodes that have not been heard of yet: first, last."""
+
+
+class Result(Message, tag="result", frozen=True):
+    """The answer to a question: plain JSON types. `Rows` that came before go in front of its rows."""
+
+    request: Count
+    value: Any
+
+
+ClientMessage: TypeAlias = (
+    ClientHello | Spawn | ClientStdin | ClientAck | ClientResize | ClientRelease | Detach | AttachJob | Wait | Signal
+    | Resolve | ShowStatus | ListNodes | ListProcesses | ListJobs | ShowJob
+    | Stage | OfferedManifest | OfferedPiece | NotOffered
+)  # fmt: skip
+HeadMessage: TypeAlias = (
+    Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done
+    | Signalled | Rows | Result | ImageWanted | ImageTook | Notice
+)  # fmt: skip
+
+_decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
+
+
+def decode_client(payload: bytes) -> ClientMessage:
+    """Decode what a client sent. Raises only ProtocolError."""
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"not a valid client message: {error}") from error

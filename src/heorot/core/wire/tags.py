@@ -1,0 +1,33 @@
+"""The tags of messages that are told apart without decoding them: looked up once, as they stand at the messages."""
+
+from __future__ import annotations
+
+from heorot.core.wire import tree as m
+
+
+def _tag(kind: type[m.Message]) -> int:
+    tag = kind.__struct_config__.tag
+    assert isinstance(tag, int)
+    return tag
+
+
+TAG_HELLO = _tag(m.Hello)
+TAG_REPORT = _tag(m.Report)
+TAG_ATTACH = _tag(m.Attach)
+TAG_PLACE = _tag(m.Place)
+TAG_TELL_HEADS = _tag(m.TellHeads)
+TAG_BARRED = _tag(m.Barred)
+TAG_LAUNCH = _tag(m.Launch)
+TAG_RELEASE = _tag(m.Release)
+TAG_RESIZE = _tag(m.Resize)
+TAG_INVENTORIZE = _tag(m.Inventorize)
+TAG_ADMIT = _tag(m.Admit)
+TAG_LOOK = _tag(m.Look)
+TAG_INVENTORY = _tag(m.Inventory)
+
+FIRST_COMMAND_TAG, LAST_COMMAND_TAG = 48, 79
+"""Commands to a process space have these tags, of later releases, too."""
+OWN_TAGS = (_tag(m.Alone), TAG_LOOK, _tag(m.RefuseLaunch))
+"""Of commands that only the agent itself, or somebody on the node, gives to bpinit."""
+BULK_TAGS = (_tag(m.Stdin), _tag(m.Output))
+"""Of input and output, which wait for everything else on a link."""

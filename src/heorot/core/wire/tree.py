@@ -1,0 +1,721 @@
+"""Every message between head, agents and process spaces: msgspec structs, as msgpack arrays with an integer tag.
+
+Two layers travel on one link. *Link messages* are between neighbours in the tree. *Payloads* are between the head and a
+node's process space (bpinit); relays carry them as opaque bytes inside `Down` and `Up`, and an agent hands them to its
+bpinit unchanged. A field may be added at the end with a default: neighbouring releases skip what they do not know.
+
+Lists described as *flat* hold fixed-size records one after the other, because a list of small ints is what msgpack
+decodes fastest; the record's fields are named at the list.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from heorot.core.errors import ProtocolError
+from heorot.core.wire.base import Count as Count
+from heorot.core.wire.base import JobId as JobId
+from heorot.core.wire.base import LastJob as LastJob
+from heorot.core.wire.base import Message as Message
+from heorot.core.wire.base import NodeNumber as NodeNumber
+from heorot.core.wire.base import Port as Port
+from heorot.core.wire.heads import Barred as Barred
+from heorot.core.wire.heads import HeadAddress as HeadAddress
+from heorot.core.wire.heads import HeadList as HeadList
+from heorot.core.wire.heads import Heads as Heads
+from heorot.core.wire.heads import HeadsKept as HeadsKept
+from heorot.core.wire.heads import TellHeads as TellHeads
+from heorot.core.wire.images import ImageKept as ImageKept
+from heorot.core.wire.images import ImageManifest as ImageManifest
+from heorot.core.wire.images import KeepImage as KeepImage
+from heorot.core.wire.images import Piece as Piece
+from heorot.core.wire.images import Swarm as Swarm
+from heorot.core.wire.images import Took as Took
+from heorot.core.wire.images import Unavailable as Unavailable
+from heorot.core.wire.images import Want as Want
+
+PROTOCOL_VERSION = 2
+"""1: reports have no runs."""
+OLDEST_PROTOCOL_VERSION = 1
+MAX_RANKS = 131_072
+"""Of one job."""
+
+# ---------------------------------------------------------------- link messages: tags 1..31
+
+
+class Hello(Message, tag=1, frozen=True):
+    """First message in both directions. The certificate says who the peer is; this says what it speaks."""
+
+    version: Count
+    oldest_version: Count
+    cluster: str
+    node: NodeNumber
+    epoch: Count
+    """The highest epoch that the sender has seen."""
+    release: str
+    headless: bool = False
+    """As in `Pong`."""
+    lease_ms: Count = 0
+    """Only of a head: one that is silent for so long may have a successor elsewhere; 0: that takes longer, or never
+    happens."""
+    peer: bool = False
+    """The sender comes for an image only, not to be a child."""
+    keeps_images: bool = False
+    """Of a child: it takes `KeepImage`, and `Want` from its parent."""
+
+
+class Refused(Message, tag=2, frozen=True):
+    """Last message before the sender closes: why it does. `code` is a short word, `text` a sentence for people."""
+
+    code: str
+    text: str
+
+
+class Ping(Message, tag=3, frozen=True):
+    """Sent by a child at every heartbeat."""
+
+    nodes: Count = 0
+    """How many nodes the sender reaches, itself included; 0: it does not say. A parent that counts others has them
+    attach again."""
+    answered_at_ms: Count = 0
+    """`Pong.at_ms` of the latest `Pong`."""
+
+
+class Pong(Message, tag=4, frozen=True):
+    """The parent's answer to `Ping`; also sent unasked as soon as its word on the head changes."""
+
+    headless: bool = False
+    """The sender knows no way to an active head."""
+    at_ms: Count = 0
+    """Only of a head: when it sent this, on its own clock. What it is told in return proves that the child was there
+    after that moment; what was sent before the head was paused proves nothing."""
+
+
+class Down(Message, tag=5, frozen=True):
+    """A head's command on its way to a set of nodes. A hop delivers locally and splits the rest among its children."""
+
+    epoch: Count
+    nodes: list[int]
+    """Flat ranges: first, last."""
+    payload: bytes
+
+
+class Up(Message, tag=6, frozen=True):
+    """A node's payload on its way to the head."""
+
+    node: Count
+    payload: bytes
+
+
+class Report(Message, tag=7, frozen=True):
+    """What became of a job's ranks; relays merge the reports of one job. Also sent by bpinit to its agent."""
+
+    job: JobId
+    started: list[int]
+    """Flat: node, rank, pid."""
+    exited: list[int]
+    """Flat: node, rank, wait status as of wait(2), stdout bytes written, stderr bytes written. The rank is over."""
+    failed: list[Failure]
+    nodes_started: Count = 0
+    """On how many nodes have all ranks been started or failed since the last report (a hint: merge no longer)."""
+    nodes_over: Count = 0
+    """On how many nodes all ranks came to an end with this report (a hint: merge no longer)."""
+    notes: list[Failure] = msgspec.field(default_factory=list)
+    """What else the user should know of a rank, such as why it was killed."""
+    started_runs: list[int] = msgspec.field(default_factory=list)
+    """Flat: first node, first rank, count: as many consecutive ranks on consecutive nodes have started."""
+    pids: list[int] = msgspec.field(default_factory=list)
+    """Of the ranks of `started_runs`, in order."""
+    exited_runs: list[int] = msgspec.field(default_factory=list)
+    """Flat: first node, first rank, count, and as in `exited` how all of these ended."""
+    killed: list[int] = msgspec.field(default_factory=list)
+    """Flat: node, rank, count: so many processes that this rank had left running were killed. With its end."""
+
+
+class Failure(Message, frozen=True):
+    """A rank that could not be started."""
+
+    node: Count
+    rank: Count
+    error: Count
+    """errno; 0 if `text` says it all."""
+    text: str
+    """What failed, for people: ``cannot execute /bin/nosuch``."""
+
+
+class Detached(Message, tag=8, frozen=True):
+    """Upward: these nodes, below the sender, cannot be reached through it any more."""
+
+    nodes: list[int]
+    """Flat ranges: first, last."""
+
+
+class Reattached(Message, tag=9, frozen=True):
+    """Downward, to direct children: the path to the head is new; send `Attach` and `Inventory` again."""
+
+    epoch: Count
+
+
+# ------------------------------------------- payloads that agents and the head exchange: tags 32..47
+
+
+class Attach(Message, tag=32, frozen=True):
+    """A node offers itself to the head through its parent; an `Inventory` follows at once."""
+
+    node: Count
+    incarnation: Count
+    """Chosen at random by each bpinit; another number means that all processes of the former are gone."""
+    host: str
+    port: Port
+    """Where the agent accepts children."""
+    placement: bytes
+    """The encoded `SignedPlacement` under which the node attaches; empty: the node asks the head for one."""
+    release: str = ""
+    agent_pid: Count = 0
+    init_pid: Count = 0
+    parent: NodeNumber = -1
+    """The neighbour through which the node attaches."""
+    order: Count = 0
+    """Grows with each `Attach` of an incarnation: one that was overtaken by a newer one on another way is ignored."""
+    heads: Heads | None = None
+    """The heads that the node keeps on its disk; empty also while it is about to keep others; None: it does not
+    understand `TellHeads`."""
+
+
+class SpaceGone(Message, tag=33, frozen=True):
+    """The node's bpinit has ended, and with it every process of that incarnation."""
+
+    incarnation: Count
+
+
+class Place(Message, tag=34, frozen=True):
+    """Downward: attach to the last hop of this placement (none: to the head, where you are)."""
+
+    placement: bytes
+    """An encoded `SignedPlacement`."""
+
+
+class Hop(Message, frozen=True):
+    """An ancestor and where it accepts children."""
+
+    node: NodeNumber
+    host: str
+    port: Port
+
+
+class Placement(Message, frozen=True):
+    """The head's word that `node` belongs below each hop of `path` (root first, nearest ancestor last)."""
+
+    cluster: str
+    node: Count
+    path: list[Hop]
+    epoch: Count
+    serial: Count
+    """Grows with each placement of one head: the newer replaces the older."""
+    holder: bytes = b""
+    """Which key the node's certificate is for; empty: no registry says."""
+
+
+class SignedPlacement(Message, tag=35, frozen=True):
+    """A `Placement` with the head's Ed25519 signature over `b"heorot placement\\0" + placement`."""
+
+    placement: bytes
+    signature: bytes
+
+
+# ------------------------------------------------- commands to a process space: tags 48..79
+
+
+class Launch(Message, tag=48, frozen=True):
+    """Start the ranks that the ticket gives to this node. Repeating it starts nothing twice."""
+
+    ticket: bytes
+    """An encoded `Ticket`."""
+    signature: bytes
+    """Ed25519 over `b"heorot ticket\\0" + ticket`."""
+    job: str = ""
+    """The ticket's job once more, unsigned: a hint for relays, which merge the reports of one launch."""
+    view: bytes = b""
+    """From the agent only: the directory that holds the files of the ticket's image; empty: start the node's own."""
+    waits: bool = False
+    """From the agent only: the program is not here yet. Keep the job and start nothing; this comes again when it is."""
+
+
+class Ticket(Message, frozen=True):
+    """The head's permission to start one job's processes, and all that is needed to do it."""
+
+    cluster: str
+    epoch: Count
+    job: JobId
+    issued_at_ms: Count
+    """Wall clock, milliseconds since 1970."""
+    expires_at_ms: Count
+    user: str
+    uid: Count
+    gid: Count
+    groups: list[int]
+    argv: list[bytes]
+    environment: list[bytes]
+    """``NAME=value``."""
+    directory: bytes
+    umask: Count
+    limits: list[int]
+    """Flat: RLIMIT_* number, soft, hard (-1 is RLIM_INFINITY)."""
+    stdin: bytes | None
+    """A path on the node; ``b""``: the job's stream; None: /dev/null."""
+    stdout: bytes | None
+    stderr: bytes | None
+    terminal: list[int]
+    """Empty, or rows and columns: each rank gets a pseudo-terminal, and stdout carries all of its output."""
+    runs: list[int]
+    """Flat: first node, count; rank 0 is the first node of the first run, and so on in order."""
+    window_bytes: Count
+    """How much of one stream may be on its way unacknowledged."""
+    attended: bool
+    """False: nobody reads yet; keep output on the node until `Attend` says otherwise."""
+    max_processes: Count
+    """Per node; a job with more is ended. 0: no limit."""
+    key: bytes = b""
+    """What the launching client calls the job, unique among its user's; empty: nothing."""
+    headless_ms: Count = 0
+    """End the job on a node that has been without any head for so long; 0: never."""
+    image: bytes = b""
+    """The name of the image from which the ranks are started; empty: from what the node itself has."""
+    program: bytes = b""
+    """With `image`: the path of the program."""
+    program_id: bytes = b""
+    """With `image`: a node whose own file at `program` has this content (`heorot.core.images.manifest.file_id`) needs
+    no image; empty: every node does."""
+    linger: bool = False
+    """What a rank leaves running belongs to it until that ends; else it is killed when the rank's own process ended."""
+
+
+class Stdin(Message, tag=49, frozen=True):
+    """Input for ranks of a job on this node. Offsets make repetition harmless."""
+
+    job: JobId
+    ranks: list[int] | None
+    """None: all ranks of the job; each stream is addressed either by broadcast or by rank during its life."""
+    offset: Count
+    data: bytes
+    end: bool
+
+
+class Ack(Message, tag=50, frozen=True):
+    """The reader has these bytes: forget them, and send up to `offset + window_bytes`."""
+
+    job: JobId
+    rank: Count
+    stream: Annotated[int, Meta(ge=1, le=2)]
+    offset: Count
+
+
+class Attend(Message, tag=51, frozen=True):
+    """Somebody reads the job's output (or no longer does). With `from_start`, send again all that is still kept."""
+
+    job: JobId
+    attended: bool
+    from_start: bool = False
+    reading: Count = 0
+    """Each reader of a job has another number; the first one, named by the ticket, has 0."""
+
+
+class Release(Message, tag=52, frozen=True):
+    """Everything of this job is collected: forget it. Ranks that still run are killed."""
+
+    job: JobId
+
+
+class Resize(Message, tag=53, frozen=True):
+    """The user's terminal has a new size."""
+
+    job: JobId
+    rows: Count
+    columns: Count
+
+
+class Inventorize(Message, tag=54, frozen=True):
+    """From the agent only: the path to the head is new. Answer `Inventory`, then send every stream again from its
+    acknowledged offset."""
+
+    alone: bool = False
+    """As in `Alone`."""
+    epoch: Count = 0
+    """As in `Alone`."""
+
+
+class Query(Message, tag=55, frozen=True):
+    """A question with exactly one `Reply` per node; asking again with the same id acts only once."""
+
+    id: Count
+    job: JobId | None
+    """Restrict to this job."""
+    ranks: list[int] | None
+    """Restrict to these ranks of the job."""
+    pids: list[int] | None
+    """Restrict to these cluster PIDs; a negative one names a process group."""
+    signal: Annotated[int, Meta(ge=0, le=64)]
+    """Send this signal to what was selected; 0: only list it."""
+    detail: bool
+    """Put the processes themselves into the reply, not only how many there are."""
+    uid: int = -1
+    """Select only processes of this real user; -1: of any. The head sets it for callers other than root."""
+    asker: int = -1
+    """Who asks, or whose job a head ends: it is done when that user has a turn. -1: an older head does not say."""
+
+
+class FetchLaunch(Message, tag=56, frozen=True):
+    """A new head asks for the `Launch` of a job that it does not know."""
+
+    job: JobId
+
+
+class Admit(Message, tag=57, frozen=True):
+    """The head knows this incarnation of the node's process space from now on. Jobs up to and including `after` were
+    launched before, perhaps on an incarnation that is gone: tickets of theirs, still on their way, start nothing here.
+    The first one counts, and nothing is started before it has come."""
+
+    incarnation: Count
+    after: JobId
+
+
+class Alone(Message, tag=58, frozen=True):
+    """From the agent only, and only to a space whose `Inventory` says that it listens: whether the node is without any
+    head. While it is, output that nobody acknowledges goes into memory and spool, and a job's `headless_ms` runs."""
+
+    alone: bool
+    epoch: Count = 0
+    """The highest epoch that the agent has seen: for whoever asks the space directly."""
+
+
+class RefuseLaunch(Message, tag=60, frozen=True):
+    """From the agent only, and only to a space whose `Inventory` says that it takes it: start nothing of this launch.
+
+    The space knows what the agent does not: whether the job runs already, or was released. If neither is true, it keeps
+    the job with its ranks as failed, so that no later head starts what a client was told to have failed.
+    """
+
+    ticket: bytes
+    """As in `Launch`."""
+    signature: bytes
+    text: str
+    """Why, for people."""
+
+
+class Look(Message, tag=59, frozen=True):
+    """The first and only message of somebody on the node who is no agent and asks what runs here. Answered by one or
+    more `SpaceView`, then the connection is closed."""
+
+
+# ------------------------------------------------ answers of a process space: tags 80..111
+
+
+class Inventory(Message, tag=80, frozen=True):
+    """All that a process space holds: the snapshot that attaching hands over."""
+
+    incarnation: Count
+    jobs: list[JobInventory]
+    init_pid: Count = 0
+    after: LastJob = ""
+    """As `Admit` said; empty: no head has admitted this incarnation yet."""
+    hears_alone: bool = False
+    """The space understands `Alone`."""
+    takes_refusals: bool = False
+    """The space understands `RefuseLaunch`."""
+    age_ms: Count = 0
+    """For how long this incarnation has existed."""
+    shows_images: bool = False
+    """The space understands `Launch.view` and `Launch.waits`."""
+    lingers: bool = False
+    """The space understands `Ticket.linger`."""
+
+
+class JobInventory(Message, frozen=True):
+    """One job on one node."""
+
+    job: JobId
+    running: list[int]
+    """Flat: rank, pid."""
+    exited: list[int]
+    """Flat: rank, wait status, stdout bytes, stderr bytes."""
+    failed: list[Failure]
+    stdin_offset: Count
+    """Up to here all ranks of this node have taken the broadcast input."""
+    killed: list[int] = msgspec.field(default_factory=list)
+    """Flat: rank, count, of ranks in `exited`; as in `Report`."""
+
+
+class Output(Message, tag=81, frozen=True):
+    """Bytes that a rank wrote."""
+
+    job: JobId
+    rank: Count
+    stream: Annotated[int, Meta(ge=1, le=2)]
+    offset: Count
+    data: bytes
+    kept_from: Count = 0
+    """Bytes before this offset were acknowledged and are forgotten: where a new reader begins."""
+    reading: Count = 0
+    """Of the `Attend` that this was sent for. What is still on its way to a former reader is of no use to the next."""
+
+
+class StdinAck(Message, tag=82, frozen=True):
+    """All ranks of this node have their input up to `offset` (or want no more: then it is the highest possible)."""
+
+    job: JobId
+    offset: Count
+    rank: int = -1
+    """-1: the broadcast stream; else the rank whose own stream this is."""
+
+
+class Process(Message, frozen=True):
+    """One row of the process table."""
+
+    pid: Count
+    job: str
+    """Empty if it cannot be told."""
+    rank: int
+    """-1 if it cannot be told."""
+    uid: Count
+    state: str
+    """The letter of ps(1): R, S, D, T, Z."""
+    started_at_ms: Count
+    """Wall clock."""
+    argv: list[bytes]
+    leader: bool
+    """True for the rank itself, False for what it started."""
+    parent_pid: Count = 0
+    user_time_ms: Count = 0
+    memory_bytes: Count = 0
+    kept_bytes: Count = 0
+    """In a `SpaceView`, of a rank: what it has written and nobody has acknowledged."""
+
+
+class Reply(Message, tag=83, frozen=True):
+    """The answer to a `Query`."""
+
+    id: Count
+    matched: Count
+    processes: list[Process]
+    more: bool = False
+    """Another reply with further processes follows."""
+
+
+class LaunchCopy(Message, tag=84, frozen=True):
+    """The answer to `FetchLaunch`; both fields empty if the job is not here."""
+
+    job: JobId
+    ticket: bytes
+    signature: bytes
+
+
+class SpaceView(Message, tag=85, frozen=True):
+    """What a process space holds, as it says itself: the answer to `Look`."""
+
+    node: Count
+    incarnation: Count
+    epoch: Count
+    """The highest that the space was told of; 0: none yet."""
+    agent: bool
+    """An agent is connected."""
+    headless_ms: Count | None
+    """How long there has been no head; None: there is one, as far as the agent knows, or there was never an agent."""
+    jobs: list[JobView]
+    processes: list[Process]
+    more: bool = False
+    """Another view with further jobs and processes follows."""
+
+
+class JobView(Message, frozen=True):
+    """What the node holds of one job."""
+
+    job: JobId
+    uid: Count
+    running: Count
+    """Ranks that run or are about to."""
+    exited: Count
+    """Ranks that have ended; their statuses are kept."""
+    failed: Count
+    """Ranks that could not be started."""
+    kept_bytes: Count
+    """What all of its ranks have written and nobody has acknowledged."""
+    headless_ms: Count
+    """It ends when there has been no head for so long; 0: never."""
+
+
+LinkMessage: TypeAlias = (
+    Hello | Refused | Ping | Pong | Down | Up | Report | Detached | Reattached
+    | Want | ImageManifest | Piece | Took | Unavailable | Swarm | KeepImage | ImageKept
+)  # fmt: skip
+HeadCommand: TypeAlias = (
+    Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place | TellHeads
+    | Barred
+)  # fmt: skip
+SpaceCommand: TypeAlias = (
+    Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Alone | RefuseLaunch
+)  # fmt: skip
+NodePayload: TypeAlias = Attach | SpaceGone | HeadsKept | Inventory | Output | StdinAck | Reply | LaunchCopy
+SpaceAnswer: TypeAlias = Report | Inventory | Output | StdinAck | Reply | LaunchCopy
+
+_encoder = msgspec.msgpack.Encoder()
+_link_decoder: msgspec.msgpack.Decoder[LinkMessage] = msgspec.msgpack.Decoder(LinkMessage)
+_head_command_decoder: msgspec.msgpack.Decoder[HeadCommand] = msgspec.msgpack.Decoder(HeadCommand)
+_space_command_decoder: msgspec.msgpack.Decoder[SpaceCommand] = msgspec.msgpack.Decoder(SpaceCommand)
+_node_payload_decoder: msgspec.msgpack.Decoder[NodePayload] = msgspec.msgpack.Decoder(NodePayload)
+_space_answer_decoder: msgspec.msgpack.Decoder[SpaceAnswer] = msgspec.msgpack.Decoder(SpaceAnswer)
+_look_decoder: msgspec.msgpack.Decoder[Look] = msgspec.msgpack.Decoder(Look)
+_view_decoder: msgspec.msgpack.Decoder[SpaceView] = msgspec.msgpack.Decoder(SpaceView)
+_ticket_decoder: msgspec.msgpack.Decoder[Ticket] = msgspec.msgpack.Decoder(Ticket)
+_placement_decoder: msgspec.msgpack.Decoder[Placement] = msgspec.msgpack.Decoder(Placement)
+_signed_placement_decoder: msgspec.msgpack.Decoder[SignedPlacement] = msgspec.msgpack.Decoder(SignedPlacement)
+_head_list_decoder: msgspec.msgpack.Decoder[HeadList] = msgspec.msgpack.Decoder(HeadList)
+_tell_heads_decoder: msgspec.msgpack.Decoder[TellHeads] = msgspec.msgpack.Decoder(TellHeads)
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as msgpack.
+
+    Raises
+    ------
+    ProtocolError
+        If a text is not Unicode, or a number too large.
+    """
+    try:
+        return _encoder.encode(message)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise ProtocolError(f"{type(message).__name__} cannot be encoded: {error}") from error
+
+
+def tag_of(payload: bytes) -> int:
+    """Return the tag of an encoded tagged message without decoding it, or -1 if it has none.
+
+    A relay that misread it would drop the message or take it for another: whatever a decoder takes for a tag is one.
+    """
+    # An array of at most 15 elements starts with one byte, and our tags are below 128.
+    if len(payload) > 1 and 0x90 < payload[0] <= 0x9F and payload[1] < 128:
+        return payload[1]
+    return _long_tag(payload)
+
+
+def _long_tag(payload: bytes) -> int:
+    """Return the tag of a message with more fields than today's, or written less shortly than it could be."""
+    start = _ARRAY_HEADERS.get(payload[:1], 1 if payload[:1] and 0x90 <= payload[0] <= 0x9F else 0)
+    if not start or not (payload[0] & 0x0F if start == 1 else any(payload[1:start])):
+        return -1
+    kind = payload[start : start + 1]
+    if kind and kind[0] < 128:
+        return kind[0]
+    size, signed = _INTEGERS.get(kind, (0, False))
+    digits = payload[start + 1 : start + 1 + size]
+    if not size or len(digits) < size:
+        return -1
+    return max(int.from_bytes(digits, "big", signed=signed), -1)
+
+
+_ARRAY_HEADERS = {b"\xdc": 3, b"\xdd": 5}
+"""How many bytes stand before the first element of a longer array."""
+_INTEGERS = {bytes([0xCC + size]): (1 << size, False) for size in range(4)} | {
+    bytes([0xD0 + size]): (1 << size, True) for size in range(4)
+}
+"""How many bytes the number behind this one has, and whether it has a sign."""
+
+
+T = TypeVar("T")
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], payload: bytes | memoryview, what: str) -> T:
+    # Hostile input can raise UnicodeDecodeError and RecursionError beside msgspec's own error: all become one here.
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"not a valid {what}: {error}") from error
+
+
+def decode_link(payload: bytes | memoryview) -> LinkMessage:
+    """Decode what a neighbour in the tree sent. Raises only ProtocolError."""
+    return _decode(_link_decoder, payload, "link message")
+
+
+def decode_head_command(payload: bytes) -> HeadCommand:
+    """Decode the payload of a `Down`. Raises only ProtocolError."""
+    return _decode(_head_command_decoder, payload, "command")
+
+
+def decode_space_command(payload: bytes) -> SpaceCommand:
+    """Decode what an agent sent to its bpinit. Raises only ProtocolError."""
+    return _decode(_space_command_decoder, payload, "command to a process space")
+
+
+def decode_node_payload(payload: bytes) -> NodePayload:
+    """Decode the payload of an `Up`. Raises only ProtocolError."""
+    return _decode(_node_payload_decoder, payload, "node payload")
+
+
+def decode_space_answer(payload: bytes) -> SpaceAnswer:
+    """Decode what a bpinit sent to its agent. Raises only ProtocolError."""
+    return _decode(_space_answer_decoder, payload, "answer of a process space")
+
+
+def decode_look(payload: bytes) -> Look:
+    """Decode the question of somebody who is no agent. Raises only ProtocolError."""
+    return _decode(_look_decoder, payload, "question to a process space")
+
+
+def decode_view(payload: bytes) -> SpaceView:
+    """Decode a process space's answer to `Look`. Raises only ProtocolError."""
+    return _decode(_view_decoder, payload, "view of a process space")
+
+
+def decode_ticket(payload: bytes) -> Ticket:
+    """Decode a launch ticket whose signature was verified. Raises only ProtocolError."""
+    return _decode(_ticket_decoder, payload, "launch ticket")
+
+
+def decode_placement(payload: bytes) -> Placement:
+    """Decode a placement whose signature was verified. Raises only ProtocolError."""
+    return _decode(_placement_decoder, payload, "placement")
+
+
+def decode_signed_placement(payload: bytes) -> SignedPlacement:
+    """Decode a signed placement. Raises only ProtocolError."""
+    return _decode(_signed_placement_decoder, payload, "signed placement")
+
+
+def decode_head_list(payload: bytes) -> HeadList:
+    """Decode a list of heads whose signature was verified. Raises only ProtocolError."""
+    return _decode(_head_list_decoder, payload, "list of heads")
+
+
+def decode_tell_heads(payload: bytes) -> TellHeads:
+    """Decode a signed list of heads that was kept. Raises only ProtocolError."""
+    return _decode(_tell_heads_decoder, payload, "signed list of heads")
+
+
+def ranks_on(ticket: Ticket, node: int) -> list[int]:
+    """Return the ranks that a ticket gives to a node, ascending."""
+    ranks: list[int] = []
+    rank = 0
+    runs = ticket.runs
+    for index in range(0, len(runs) - 1, 2):
+        first, count = runs[index], runs[index + 1]
+        if first <= node < first + count:
+            ranks.append(rank + node - first)
+        rank += count
+    return ranks
+
+
+def nodes_of(ticket: Ticket) -> int:
+    """Return a mask of the nodes of a ticket."""
+    mask = 0
+    for index in range(0, len(ticket.runs) - 1, 2):
+        mask |= ((1 << ticket.runs[index + 1]) - 1) << ticket.runs[index]
+    return mask
+
+
+def job_order(job: str) -> tuple[int, int]:
+    """Return what orders jobs by the time of their launch: epoch and sequence."""
+    epoch, _, sequence = job.partition(".")
+    return int(epoch), int(sequence)

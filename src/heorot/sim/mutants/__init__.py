@@ -1,0 +1,1 @@
+"""Machines with one safety measure switched off. The simulator must notice each."""

@@ -1,0 +1,269 @@
+"""Machines with one safety measure switched off. The simulator must notice each: otherwise it proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from heorot.core.head.machine import HeadMachine
+from heorot.core.keeper.machine import KeeperMachine
+from heorot.core.node.machine import NodeMachine
+from heorot.core.space import events as e
+from heorot.core.space.machine import Space
+from heorot.core.wire import tree as m
+from heorot.core.wire.tags import TAG_INVENTORIZE
+from heorot.sim.mutants import failover, images, launches
+from heorot.sim.store import VirtualStore
+
+# Private parts are replaced here on purpose, and instances are patched: the machines themselves offer no such switch.
+# Hence `Any` in place of their types.
+
+
+def _starts_again(space: Any) -> None:
+    """A repeated launch starts its ranks again."""
+    honest = space._handlers[m.Launch]
+
+    def launch(command: m.Launch) -> None:
+        space.jobs.pop(command.job, None)
+        honest(command)
+
+    space._handlers[m.Launch] = launch
+
+
+def _forgets_released_jobs(space: Any) -> None:
+    """A ticket of a job that was released starts it once more."""
+    space.tombstones.refuses = lambda job, issued_at_ms: False
+
+
+def _sends_nothing_again(space: Any) -> None:
+    """Output that was on its way when the way broke is not repeated."""
+    space.output.send_again = lambda job: None
+
+
+def _sends_beyond_the_window(space: Any) -> None:
+    """Output is sent without regard to what the reader has acknowledged."""
+    honest = space._handlers[m.Launch]
+
+    def launch(command: m.Launch) -> None:
+        honest(command)
+        for job in space.jobs.values():
+            job.window_bytes = 1 << 30
+
+    space._handlers[m.Launch] = launch
+
+
+def _obeys_any_epoch(node: Any) -> None:
+    """Commands of a head that was deposed are carried out."""
+    honest = node._down
+    node._down = lambda down: honest(replace(down, epoch=max(down.epoch, node.epoch)))
+
+
+def _waits_for_reports_forever(node: Any) -> None:
+    """Nobody is told to stop waiting for the reports of nodes that moved or of jobs that are released."""
+    node.reports.expect_no_more = lambda mask, job=None: None
+
+
+def _asks_no_inventory(node: Any) -> None:
+    """A new way to the head is no reason to hand over the snapshot again."""
+    honest = node._attach
+
+    def attach() -> None:
+        honest()
+        out = node.context.out
+        out[:] = [item for item in out if m.tag_of(getattr(item, "payload", b"")) != TAG_INVENTORIZE]
+
+    node._attach = attach
+
+
+def _ignores_incarnations(head: Any) -> None:
+    """A launch is repeated on a node that was restarted since."""
+
+    honest = head.jobs.reconcile_absent
+
+    def reconcile_absent(job: Any, records: list[Any]) -> None:
+        for record in records:
+            record.admitted_after = "0.0"
+        honest(job, records)
+
+    head.jobs.reconcile_absent = reconcile_absent
+
+
+def _launches_only_once(head: Any) -> None:
+    """A launch that did not arrive is not repeated."""
+    head.jobs.resend_launch = lambda job, nodes: None
+
+
+def _gives_up_at_once(head: Any) -> None:
+    """A node whose link is gone is given up without any grace."""
+
+    def detach(mask: int, *_: object) -> None:
+        for record in head.members.detach(mask, head.context.now_ms, head.context.now_ms):
+            head._gone(record, "gone")
+
+    head._detach = detach
+
+
+def _lets_the_lost_live(head: Any) -> None:
+    """Ranks that were reported lost and come back are left alone."""
+    head.jobs._reports._kill_lost = lambda job, node, rank: None
+
+
+def _releases_only_once(head: Any) -> None:
+    """A node that was away when a job was released keeps it."""
+    honest = head.jobs.take_inventory
+
+    def take_inventory(job: Any, record: Any, item: m.JobInventory) -> None:
+        if not job.released:
+            honest(job, record, item)
+
+    head.jobs.take_inventory = take_inventory
+
+
+def _repeats_statuses(head: Any) -> None:
+    """What is known of a rank already is told again."""
+    honest = head.jobs.report
+
+    def report(mask: int, news: m.Report) -> None:
+        job = head.jobs.jobs.get(news.job)
+        for rank in news.exited[1::5]:
+            if job is not None and job.client is not None and rank in job.ends:
+                del job.ends[rank]
+                job.states[rank] = 1
+                job.over -= 1
+                job.running += 1
+        honest(mask, news)
+
+    head.jobs.report = report
+
+
+def _reuses_question_numbers(head: Any) -> None:
+    """A new head numbers its questions as its predecessor did."""
+    head.jobs._actions = 0
+    head.requests._next_query = 1
+
+
+def _lets_removed_nodes_in(head: Any) -> None:
+    """A removed node is refused once, and not when it comes again."""
+    head.removals.has = lambda node: False
+
+
+def _bars_nobody(node: Any) -> None:
+    """A relay goes on letting in whom the head has removed."""
+    node._child_links.bar = lambda barred: None
+
+
+def _never_rebalances(head: Any) -> None:
+    """Nodes stay where the storm has blown them."""
+    head._rebalance_soon = lambda: None
+
+
+def _ends_what_lingers(space: Any) -> None:
+    """What a rank leaves is killed, though it is to linger."""
+    honest = space._handlers[e.ProcessExited]
+
+    def exited(event: e.ProcessExited) -> None:
+        honest(event)
+        space._turn.out[:] = [e.Sweep(item.slot) if isinstance(item, e.Sweep) else item for item in space._turn.out]
+
+    space._handlers[e.ProcessExited] = exited
+
+
+def _forgets_what_it_killed(space: Any) -> None:
+    """The snapshot for a new way to the head does not say what was killed of the ranks in it."""
+    honest = space._handlers[m.Inventorize]
+
+    def inventorize(command: m.Inventorize) -> None:
+        honest(command)
+        for item in space._turn.out:
+            if isinstance(item, e.ToAgent) and isinstance(item.message, m.Inventory):
+                item.message = replace(item.message, jobs=[replace(job, killed=[]) for job in item.message.jobs])
+
+    space._handlers[m.Inventorize] = inventorize
+
+
+def _passes_no_counts_on(node: Any) -> None:
+    """A relay drops from reports what was killed of ranks that have ended."""
+    honest = node.reports.merge
+    node.reports.merge = lambda report: honest(replace(report, killed=[]))
+
+
+SPACE: dict[str, Callable[[Any], None]] = {
+    "space-starts-again": _starts_again,
+    "space-forgets-released-jobs": _forgets_released_jobs,
+    "space-sends-nothing-again": _sends_nothing_again,
+    "space-sends-beyond-the-window": _sends_beyond_the_window,
+    "space-ends-what-lingers": _ends_what_lingers,
+    "space-forgets-what-it-killed": _forgets_what_it_killed,
+}
+NODE: dict[str, Callable[[Any], None]] = {
+    "node-obeys-any-epoch": _obeys_any_epoch,
+    "node-waits-for-reports-forever": _waits_for_reports_forever,
+    "node-asks-no-inventory": _asks_no_inventory,
+    "node-passes-no-counts-on": _passes_no_counts_on,
+    "node-bars-nobody": _bars_nobody,
+}
+HEAD: dict[str, Callable[[Any], None]] = {
+    "head-ignores-incarnations": _ignores_incarnations,
+    "head-launches-only-once": _launches_only_once,
+    "head-gives-up-at-once": _gives_up_at_once,
+    "head-lets-the-lost-live": _lets_the_lost_live,
+    "head-releases-only-once": _releases_only_once,
+    "head-repeats-statuses": _repeats_statuses,
+    "head-reuses-question-numbers": _reuses_question_numbers,
+    "head-never-rebalances": _never_rebalances,
+    "head-lets-removed-nodes-in": _lets_removed_nodes_in,
+}
+NAMES = tuple(
+    dict.fromkeys(
+        (
+            *SPACE,
+            *NODE,
+            *HEAD,
+            *images.NODE,
+            *failover.SPACE,
+            *failover.NODE,
+            *failover.HEAD,
+            *launches.HEAD,
+            *failover.STORE,
+            *failover.KEEPER,
+        )
+    )
+)
+"""Some change two kinds of machines."""
+
+
+FOCUS: dict[str, dict[str, Any]] = {
+    "space-forgets-released-jobs": {"head_weight": 4, "cut_weight": 4, "faults": 40},
+    "node-obeys-any-epoch": {"head_weight": 8, "ghost_weight": 8, "faults": 40},
+    "head-reuses-question-numbers": {"head_weight": 8, "signal_rate": 1.0, "jobs": 25},
+    "head-lets-removed-nodes-in": {"remove_node_weight": 20, "nodes": 12},
+    "node-bars-nobody": {"remove_node_weight": 20, "nodes": 16, "fanout": 2},
+    **failover.FOCUS,
+    **launches.FOCUS,
+    **images.FOCUS,
+    "head-lets-the-lost-live": {"isolate_weight": 20, "stall_weight": 8, "node_grace_ms": 1_500, "detached_rate": 0.6},
+}  # fmt: skip
+"""The weather in which a mutant is soon found out; else the usual."""
+
+
+def mutator(name: str) -> Callable[[object], None]:
+    """Return what makes each machine of its kind a mutant."""
+
+    def mutate(machine: object) -> None:
+        if isinstance(machine, Space):
+            change = SPACE.get(name) or failover.SPACE.get(name)
+        elif isinstance(machine, NodeMachine):
+            change = NODE.get(name) or failover.NODE.get(name) or images.NODE.get(name)
+        elif isinstance(machine, VirtualStore):
+            change = failover.STORE.get(name)
+        elif isinstance(machine, KeeperMachine):
+            change = failover.KEEPER.get(name)
+        else:
+            assert isinstance(machine, HeadMachine)
+            change = HEAD.get(name) or failover.HEAD.get(name) or launches.HEAD.get(name)
+        if change is not None:
+            change(machine)
+
+    return mutate

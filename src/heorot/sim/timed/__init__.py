@@ -1,0 +1,1 @@
+"""How long launches and broadcasts take on clusters of any size: no faults, no chance, measured costs."""

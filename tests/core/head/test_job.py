@@ -1,0 +1,79 @@
+"""What the head tells a client of a job."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heorot.core.head.job import PENDING, ExitedRank, HeadJob, LostRank, cut_short, exits_of, nodes_in
+from heorot.core.tree.nodeset import NodeSet
+from heorot.core.wire.clients import Exited, ExitedAlike
+from heorot.core.wire.tree import encode
+from tests.core.rigs import ticket
+
+LONG = b"x" * 10_000
+RUNS = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=4)
+ENDS = st.tuples(st.integers(0, 1), st.integers(0, 1), st.just(0))
+
+
+@given(st.dictionaries(st.integers(0, 40), ENDS, min_size=1))
+def test_either_message_says_the_same(ends: dict[int, tuple[int, int, int]]) -> None:
+    message = exits_of("1.1", [value for rank, end in ends.items() for value in (rank, *end)])
+    if isinstance(message, Exited):
+        told = {message.ranks[i]: tuple(message.ranks[i + 1 : i + 4]) for i in range(0, len(message.ranks), 4)}
+    else:
+        alike = (message.wait_status, message.stdout_bytes, message.stderr_bytes)
+        runs = message.runs
+        told = {rank: alike for i in range(0, len(runs), 2) for rank in range(runs[i], runs[i] + runs[i + 1])}
+    assert told == ends
+
+
+def test_what_the_head_sends_does_not_grow_with_ranks_that_end_alike() -> None:
+    few = exits_of("1.1", [value for rank in range(64) for value in (rank, 256, 5, 0)])
+    many = exits_of("1.1", [value for rank in reversed(range(1024)) for value in (rank, 256, 5, 0)])
+    assert isinstance(many, ExitedAlike)
+    assert many.runs == [0, 1024]
+    assert len(encode(many)) <= len(encode(few)) + 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "listed"),
+    [
+        ([b"echo", b"a"], [b"echo", b"a"]),
+        ([LONG], [b"x" * 4095, b"..."]),
+        ([b"a", LONG, b"b"], [b"a", b"x" * 4093, b"..."]),
+        ([b"x" * 4095, b"", b"b"], [b"x" * 4095, b"", b"..."]),
+    ],
+)
+def test_a_listed_command_line_is_cut(argv: list[bytes], listed: list[bytes]) -> None:
+    assert cut_short(argv) == listed
+
+
+@given(RUNS, st.data())
+def test_a_node_is_pending_until_something_was_heard_of_each_of_its_ranks(
+    flat: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    runs = [value for run in flat for value in run]
+    job = HeadJob(ticket("1.1", runs), nodes_in(runs), False, 0)
+    ranks = len(job.nodes)
+    # Each step is taken or refused as a whole: what arrives twice, or late, changes nothing.
+    for _ in range(data.draw(st.integers(0, 12))):
+        rank = data.draw(st.integers(0, ranks - 1))
+        what = data.draw(st.sampled_from(["start", "start_run", "start_all", "end_run", "end", "lose"]))
+        if what == "start":
+            job.start(rank, 100)
+        elif what == "start_run":
+            job.start_run(rank, [100] * data.draw(st.integers(1, ranks - rank)))
+        elif what == "start_all":
+            some = data.draw(st.lists(st.integers(0, ranks - 1), min_size=1))
+            job.start_all(some, [100] * len(some))
+        elif what == "end_run":
+            job.end_run(rank, 1, ExitedRank(0, 0, 0))
+        elif what == "end":
+            job.end(rank, ExitedRank(0, 0, 0))
+        else:
+            job.end(rank, LostRank(job.nodes[rank], "gone"))
+        pending = [node for node, state in zip(job.nodes, job.states, strict=True) if state == PENDING]
+        assert job.pending_mask == NodeSet.of(pending).mask
+        assert job.lacks_starts == bool(pending)

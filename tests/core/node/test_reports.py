@@ -1,0 +1,108 @@
+"""Reports on their way up through a node: merged, and never waited for in vain."""
+
+from __future__ import annotations
+
+import pytest
+
+from heorot.core.errors import ProtocolError
+from heorot.core.machine import (
+    FromSpace,
+    LinkClosed,
+    TimerFired,
+)
+from heorot.core.wire import tree as m
+from tests.core.rigs import LEFT, RIGHT, NodeRig, placement, relay
+
+
+def test_reports_of_one_launch_go_up_as_one() -> None:
+    node = relay()
+    node.launch("1.1", [0, 2, 3, 6])
+    node.looked()
+    node.give(FromSpace(m.encode(m.Report("1.1", [0, 0, 10], [], [], 1))))
+    node.from_child(RIGHT, m.Report("1.1", [3, 2, 13], [], [], 1))
+    assert node.to(node.uplink) == []
+    node.from_child(LEFT, m.Report("1.1", [2, 1, 12, 6, 3, 16], [], [], 2))
+    (report,) = node.to(node.uplink)
+    assert report.started == [0, 0, 10, 3, 2, 13, 2, 1, 12, 6, 3, 16]
+
+
+def test_a_report_of_a_node_that_has_moved_is_left_out_and_nobody_is_cut_off() -> None:
+    node = relay()
+    node.from_child(RIGHT, m.Report("1.1", [6, 0, 16, 3, 1, 13], [6, 0, 0, 0, 0], []))
+    (report,) = node.to(node.uplink)
+    assert (report.started, report.exited) == ([3, 1, 13], [])
+    assert not node.closed(RIGHT)
+
+
+def test_half_a_record_is_a_breach_of_the_protocol() -> None:
+    node = relay()
+    with pytest.raises(ProtocolError):
+        node.from_child(RIGHT, m.Report("1.1", [3, 1], [], []))
+
+
+def test_reports_are_not_waited_for_once_their_job_is_released() -> None:
+    node = relay()
+    node.launch("1.1", [0, 2])
+    node.down([0, 2], m.Release("1.1"))
+    assert node.machine.reports.accumulators == {}
+
+
+def test_reports_are_not_waited_for_from_nodes_that_have_gone_or_attached_anew() -> None:
+    node = relay()
+    node.launch("1.1", [2, 3, 6])
+    node.admit(LEFT, 2, [0], order=2)
+    node.from_child(LEFT, m.Detached([6, 6]))
+    node.give(LinkClosed(RIGHT, "cut"))
+    assert node.machine.reports.accumulators == {}
+
+
+def test_what_others_have_said_waits_no_longer_when_a_node_goes() -> None:
+    node = relay()
+    node.launch("1.1", [2, 3, 6])
+    node.from_child(LEFT, m.Report("1.1", [2, 0, 12, 6, 2, 16], [], [], 2))
+    node.looked()
+    node.give(LinkClosed(RIGHT, "cut"))
+    report, detached = node.to(node.uplink)
+    assert report.started == [2, 0, 12, 6, 2, 16]
+    assert detached.nodes == [3, 3]
+
+
+def test_nothing_is_waited_for_if_a_launch_is_for_nodes_that_have_just_left() -> None:
+    node = relay()
+    node.give(LinkClosed(RIGHT, "cut"))
+    node.launch("1.1", [3])
+    assert node.machine.reports.accumulators == {}
+
+
+def test_nobody_waits_for_the_reports_of_a_launch_that_was_dropped() -> None:
+    node = NodeRig(2, after="1.5", placement=placement(2, [0]))
+    node.attach(parent=0)
+    node.looked()
+    node.launch("1.5", [2])
+    (report,) = [message for message in node.to(node.uplink) if isinstance(message, m.Report)]
+    assert (report.started, report.nodes_over) == ([], 1)
+    above = relay()
+    above.launch("1.5", [2])
+    above.from_child(LEFT, report)
+    assert above.machine.reports.accumulators == {}
+    assert above.to(above.uplink) == [report]
+
+
+def test_what_one_node_says_without_end_is_passed_on_and_not_kept() -> None:
+    node = relay()
+    node.launch("1.1", [2, 3])
+    node.looked()
+    killed = [value for rank in range(2_000) for value in (2, rank, 1)]
+    for _ in range(30):
+        node.from_child(LEFT, m.Report("1.1", [], [], [], killed=killed))
+    assert len(node.to(node.uplink)) == 10
+
+
+def test_reports_that_do_not_fit_into_a_frame_are_not_merged() -> None:
+    node = relay()
+    node.launch("1.1", [2, 3])
+    node.looked()
+    for child, link in ((2, LEFT), (3, RIGHT)):
+        node.from_child(link, m.Report("1.1", [], [], [], notes=[m.Failure(child, 0, 0, "x" * (5 << 20))]))
+    node.give(TimerFired("merge:1.1"))
+    assert [len(report.notes) for report in node.to(node.uplink)] == [1, 1]
