@@ -42,6 +42,13 @@ def test_ranks_know_who_they_are(rig: SpaceRig, agent: Agent) -> None:
     assert agent.output[("1.5", 0, 1)] == b"0000000 0 4 1.5 3 sh\n"
 
 
+def test_signals_that_mean_nothing_to_it_leave_the_space_alone(rig: SpaceRig, agent: Agent) -> None:
+    agent.run("1.0", b"true", uid=rig.uid, gid=rig.uid)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD, signal.SIGRTMIN):
+        os.kill(rig.pid, number)
+    assert agent.run("1.1", b"echo", b"alive", uid=rig.uid, gid=rig.uid) == b"alive\n"
+
+
 def test_a_rank_leads_its_own_session_with_clean_signals(rig: SpaceRig, agent: Agent) -> None:
     agent.send(rig.launch("1.1", b"grep", b"-E", b"^(Sig|NSsid|NSpgid|NSpid)", b"/proc/self/status"))
     agent.wait_over("1.1")

@@ -154,9 +154,7 @@ def _child(
 ) -> NoReturn:
     try:
         forbid_imports()
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         connection.settimeout(LONGEST_MS / 1000)
         descriptors: list[int] = []
         try:

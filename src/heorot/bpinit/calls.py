@@ -114,9 +114,6 @@ _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 _clone = _libc.clone
 _clone.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, *(ctypes.c_void_p,) * 4)
-_ALL_SIGNALS = ctypes.create_string_buffer(b"\xff" * 8, 8)
-_SET_MASK = (ctypes.c_long(NUMBER["rt_sigprocmask"]), ctypes.c_long(signal.SIG_SETMASK))
-_SIGSET_BYTES = ctypes.c_long(8)
 
 
 class ChildError(OSError):
@@ -202,10 +199,6 @@ class Runner:
         """The child that was made last has not come to its end, or to its program, in time: it goes on alone."""
         self._lent: list[tuple[ctypes.c_int, object]] = []
         """What late children still use: the word that is cleared when they have left it, and the rest."""
-        # Ready to be passed on, because this happens for every rank.
-        old_mask = ctypes.create_string_buffer(8)
-        self._block_signals = (*_SET_MASK, _ALL_SIGNALS, old_mask, _SIGSET_BYTES)
-        self._unblock_signals = (*_SET_MASK, old_mask, None, _SIGSET_BYTES)
         self._allocate()
 
     def _allocate(self) -> None:
@@ -232,7 +225,7 @@ class Runner:
     def run(self, calls: Calls, waiting: Waiting, share: int = 0) -> int:
         """Have a child carry these calls out, and wait until it has executed a program or ended.
 
-        No handler of a signal runs meanwhile, here or there. The caller reaps the child.
+        All signals are blocked here, and so in the child until its calls say otherwise. The caller reaps it.
 
         Parameters
         ----------
@@ -258,11 +251,7 @@ class Runner:
         self.late = False
         self._used = self._table
         self._table[: len(words)] = memoryview(words)
-        _syscall(*self._block_signals)
-        try:
-            return self._copy(waiting, share) if self._code is None else self._start(calls, waiting, share)
-        finally:
-            _syscall(*self._unblock_signals)
+        return self._copy(waiting, share) if self._code is None else self._start(calls, waiting, share)
 
     def results(self, count: int) -> list[int]:
         """Return the results of the calls that were run last, so many there were; what is negative is an errno.

@@ -93,7 +93,8 @@ class SpaceDaemon:
             with contextlib.suppress(OSError):
                 if int(name) > 2:
                     os.set_inheritable(int(name), False)
-        self._signals()
+        self._watcher = Watcher()
+        self._watch_signals()
         leave_session_keyring(lambda level, text: self._log(e.SpaceLog(level, text)))
         self._census = Census(config.isolated)
         self._pids = PidRange(config)
@@ -101,7 +102,6 @@ class SpaceDaemon:
         self._reclaimer = Reclaimer(config.cluster_dir, lambda level, text: self._log(e.SpaceLog(level, text)))
         self._space = Space(config, FileSpool(config.spool_dir, self._make_room))
         self._starter = Starter(config, Errands(self._pids.started, self._census.unreaped))
-        self._watcher = Watcher()
         self._pipes = Pipes(self._census, self._watcher, self._do)
         self._wanted = Wanted(favoured, self._space, self._census, self._pipes, self._do, self._backlog_bytes)
         self._reaper = Reaper(self._census, self._pids, self._do, self._pipes.finish)
@@ -109,9 +109,8 @@ class SpaceDaemon:
         listener.setblocking(False)
         self._listener = listener
         self._watcher.add(listener.fileno(), self._accept, None)
-        self._watcher.add(self._wakeup, self._woken, None)
         if parent is not None and config.die_with_parent:
-            self._watcher.add(parent, self._orphaned, None)
+            self._watcher.add(parent, self._told_to_end, None)
         if not config.isolated:
             system.become_subreaper()
             if config.die_with_parent:
@@ -140,26 +139,22 @@ class SpaceDaemon:
         gc.freeze()
         gc.set_threshold(100_000, 50, 50)
 
-    def _signals(self) -> None:
+    def _watch_signals(self) -> None:
+        """Block all signals for good, and read of those that matter.
+
+        So no handler ever runs, neither here nor in a child that shares our memory, and no signal makes such a child
+        leave that memory in a core file.
+        """
         for number in signal.valid_signals():
-            if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+            if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ):
                 with contextlib.suppress(OSError, ValueError):
                     signal.signal(number, signal.SIG_DFL)
-        self._wakeup, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        self._terminated = False
-        self._child_ended = False
-        signal.signal(signal.SIGCHLD, self._on_sigchld)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        self._sigchld = system.signal_descriptor(signal.SIGCHLD)
+        self._watcher.add(self._sigchld, self._child_ended, None)
         if not self.config.isolated:
-            # PID 1 is safe from those signals of its namespace that it does not handle: so there it handles none.
-            signal.signal(signal.SIGTERM, self._on_sigterm)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-    def _on_sigterm(self, *_: object) -> None:
-        self._terminated = True
-
-    def _on_sigchld(self, *_: object) -> None:
-        self._child_ended = True
+            # To PID 1 only its parent speaks, and kills it.
+            self._watcher.add(system.signal_descriptor(signal.SIGTERM), self._told_to_end, None)
 
     # ------------------------------------------------------------------ the loop
 
@@ -167,11 +162,10 @@ class SpaceDaemon:
         """Run until told to end."""
         while True:
             self._watcher.wait(self._timeout())
-            if self._terminated:
-                self._end()
-            if self._child_ended:
-                # Mostly it ends as its pipes do: then no further turn is needed to hear of it.
-                self._woken(self._wakeup, None)
+            if self._pipes.some_ended:
+                # Mostly the process ends as its pipes do: then no further turn is needed to hear of it.
+                self._child_ended(self._sigchld, None)
+                self._pipes.some_ended = False
             if self._starts:
                 self._start_some()
             if self._wanted.waiting:
@@ -234,7 +228,7 @@ class SpaceDaemon:
 
     # ------------------------------------------------------------------ the end
 
-    def _orphaned(self, fd: int, subject: object) -> None:
+    def _told_to_end(self, fd: int, subject: object) -> None:
         self._end()
 
     def _end(self) -> NoReturn:
@@ -409,10 +403,9 @@ class SpaceDaemon:
 
     # ------------------------------------------------------------------ control
 
-    def _woken(self, fd: int, subject: object) -> None:
-        read(fd)
-        self._child_ended = False
-        self._reaper.reap()
+    def _child_ended(self, fd: int, subject: object) -> None:
+        if read(fd):
+            self._reaper.reap()
 
     def _forget(self, instruction: e.ForgetSlots) -> None:
         rooms = self._starter.rooms is not None and self._starter.rooms.by_job

@@ -106,9 +106,8 @@ def _child(argv: list[bytes], streams: tuple[int, int, int], given: list[int], s
     status = 1
     try:
         os.setsid()
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.umask(settings.umask)
         for limit, soft, hard in settings.limits:
             with contextlib.suppress(OSError, ValueError):

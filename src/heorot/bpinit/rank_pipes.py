@@ -59,6 +59,8 @@ class Pipes:
         self._census = census
         self._watcher = watcher
         self._emit = emit
+        self.some_ended = False
+        """The end of some output was seen since this was set to False."""
 
     def open(self, child: ChildProcess) -> None:
         """Begin to read what a new rank writes."""
@@ -98,6 +100,7 @@ class Pipes:
         fd = child.ends[index]
         if fd >= 0:
             child.ends[index] = -1
+            self.some_ended = True
             self._watcher.remove(fd)
             os.close(fd)
             self._emit(e.WriteEnded(child.slot, index + 1))

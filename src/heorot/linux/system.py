@@ -225,6 +225,17 @@ def become_subreaper() -> None:
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+def signal_descriptor(number: int) -> int:
+    """Return a descriptor that can be read when this signal, which must be blocked, has come; each read takes it.
+
+    See signalfd(2). Raises OSError.
+    """
+    signals = struct.pack("Q120x", 1 << number - 1)
+    fd = _libc.signalfd(ctypes.c_int(-1), signals, ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))
+    _check(0 if fd >= 0 else -1, "signalfd")
+    return int(fd)
+
+
 def set_process_name(name: bytes) -> None:
     """Let ps(1) show this name (15 bytes at most). Raises OSError."""
     _check(_libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0), "prctl(PR_SET_NAME)")
