@@ -9,8 +9,9 @@ from types import TracebackType
 
 from bench.cluster import BenchError
 from heorot.client.endpoint import connect_head
-from heorot.client.session import Session
 from heorot.core.client.job import JobState
+from heorot.core.client.session import Session
+from heorot.linux.clock import now_ms
 
 RECEIVE_BYTES = 1 << 16
 
@@ -40,6 +41,7 @@ class CountingClient:
             If the head refuses, or a rank does not end with 0.
         """
         job = self.session.spawn(
+            now_ms(),
             nodes=",".join(["up"] * ranks_a_node) if ranks_a_node > 1 else "",
             select="list" if ranks_a_node > 1 else "up",
             argv=[b"/bin/true"],
@@ -75,7 +77,7 @@ class CountingClient:
             if not data:
                 raise BenchError("the head closed the connection")
             self.received_bytes += len(data)
-            self.session.receive(data)
+            self.session.receive(data, now_ms())
             if job.error is not None:
                 raise BenchError(f"the head refused the launch: {job.error}")
             if self.session.outgoing:

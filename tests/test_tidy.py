@@ -17,9 +17,9 @@ LONG = {
     "src/heorot/bpinit/calls.py": 408,
     "src/heorot/bpinit/daemon.py": 443,
     "src/heorot/cli/foreground/loop.py": 580,
-    "src/heorot/client/aio.py": 554,
+    "src/heorot/client/aio.py": 553,
     "src/heorot/client/blocking.py": 553,
-    "src/heorot/client/session.py": 568,
+    "src/heorot/core/client/session.py": 505,
     "src/heorot/core/head/clients.py": 408,
     "src/heorot/core/head/job.py": 407,
     "src/heorot/core/head/jobs.py": 614,
@@ -43,7 +43,6 @@ LONG = {
     "src/heorot/sim/timed/hosts.py": 462,
     "tests/bpinit/test_rooms.py": 535,
     "tests/cli/test_commands.py": 477,
-    "tests/client/test_session.py": 592,
     "tests/cluster/test_bpcp.py": 419,
     "tests/cluster/test_images.py": 403,
     "tests/core/head/test_jobs.py": 541,
@@ -70,7 +69,7 @@ SAME_NAME = {
 """Names of more than one thing in `src`, and why."""
 
 TESTED_ELSEWHERE = {
-    "client/job": "client/test_session.py",
+    "client/job": "core/client/test_session.py",
     "errors": "core/tree/test_nodelist.py",
     "head/clients": "core/head/test_jobs.py",
     "head/context": "core/head/test_jobs.py",

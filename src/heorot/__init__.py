@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from heorot.client.blocking import Cluster, Job, connect
     from heorot.client.copies import Copied, CopyError
     from heorot.client.job import DEVNULL, PIPE, Chunk, Completed, JobFailed
-    from heorot.client.session import ConnectionLost
     from heorot.core.client.end import Status
-    from heorot.core.errors import HeorotError, NodeListError, ProtocolError, RequestError
+    from heorot.core.errors import ConnectionLost, HeorotError, NodeListError, ProtocolError, RequestError
 
 LC_CTYPE_AT_IMPORT = _environ.get(b"LC_CTYPE")
 """Python may have put it there; `heorot.client.caller` tells by it that the program has not set it since."""
@@ -26,7 +25,7 @@ _HOMES = {
     "Chunk": "heorot.client.job",
     "Cluster": "heorot.client.blocking",
     "Completed": "heorot.client.job",
-    "ConnectionLost": "heorot.client.session",
+    "ConnectionLost": "heorot.core.errors",
     "Copied": "heorot.client.copies",
     "CopyError": "heorot.client.copies",
     "DEVNULL": "heorot.client.job",

@@ -187,14 +187,14 @@ def test_a_file_that_is_larger_than_the_cache_is_refused(bare: Cluster, place: P
 def test_a_file_that_changes_while_it_is_copied_is_not_copied(bare: Cluster, place: Path, there: str) -> None:
     (place / "data").write_bytes(os.urandom(1_000_000))
     with heorot.connect(bare.directory) as connection:
-        session = connection._connection.session
-        send = session._upload
+        handlers = connection._connection.session._handlers
+        send = handlers["image-wanted"]
 
-        def change_first(message: list[object]) -> None:
+        def change_first(*heard: object) -> None:
             (place / "data").write_bytes(os.urandom(1_000_000))
-            send(message)
+            send(*heard)
 
-        session._upload = change_first  # type: ignore[method-assign]
+        handlers["image-wanted"] = change_first
         copied = connection.copy_to(place / "data", "n[0,5]", there)
         assert {problem.node for problem in copied.problems} == {0, 5}
         assert all("has changed while it was read" in problem.text for problem in copied.problems)

@@ -144,8 +144,8 @@ def test_without_nodes_here_it_is_said(tmp_path: Path) -> None:
 
 
 PATIENT = f"""
-import heorot.client.session
-heorot.client.session.RELEASE_TIMEOUT_S = {DEADLINE_S}
+import heorot.core.client.session
+heorot.core.client.session.RELEASE_TIMEOUT_S = {DEADLINE_S}
 from heorot.start import run
 run("bpsh")
 """

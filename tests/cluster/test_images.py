@@ -204,14 +204,14 @@ def test_a_directory_of_a_cache_may_be_removed_while_the_daemons_run(bare: Clust
 def test_a_file_that_changes_after_it_was_digested_is_said(bare: Cluster, place: Path) -> None:
     program = large(place / "program", 1_000_000)
     with heorot.connect(bare.directory) as connection:
-        session = connection._connection.session
-        send = session._upload
+        handlers = connection._connection.session._handlers
+        send = handlers["image-wanted"]
 
-        def change_first(message: list[object]) -> None:
+        def change_first(*heard: object) -> None:
             program.write_bytes(program.read_bytes()[:-1] + b"?")
-            send(message)
+            send(*heard)
 
-        session._upload = change_first  # type: ignore[method-assign]
+        handlers["image-wanted"] = change_first
         completed = connection.run([str(program)], nodes="n0,n5", directory="/")
     assert {status.code for status in completed.statuses} <= {126, 127}
     assert all(f"{program} has changed while it was read" in status.text for status in completed.statuses)
@@ -311,7 +311,7 @@ if "{bob}" == "refuses":
 def test_a_launch_that_waits_for_its_program_can_be_killed(bare: Cluster, place: Path) -> None:
     program = large(place / "program", 2_000_000)
     with heorot.connect(bare.directory) as connection:
-        connection._connection.session._upload = lambda message: None  # type: ignore[method-assign]
+        connection._connection.session._handlers["image-wanted"] = lambda *heard: None
         job = connection.spawn([str(program)], nodes="n1,n7", directory="/")
         bare.check("bpkill", job.id)
         statuses = job.wait(timeout_s=DEADLINE_S)

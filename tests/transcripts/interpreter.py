@@ -31,7 +31,7 @@ from heorot.sim.settings import Settings
 from tests.transcripts.answers import Answer
 from tests.transcripts.expectations import Expectations
 from tests.transcripts.still import StillNetwork, StillWorld
-from tests.transcripts.user import User, session_time
+from tests.transcripts.user import User
 from tests.transcripts.words import say, status
 
 BEAT_US = 5_000
@@ -104,14 +104,13 @@ class Stage:
     def play(self, lines: list[str], before: list[str]) -> list[str]:
         """Obey the lines of a block; return what that made happen."""
         self.answer.clear()
-        with session_time(self.world):
-            for line in lines:
-                try:
-                    self._do(line)
-                except Exception as error:
-                    error.add_note("\n".join([f"by: {line}", "so far it went like this:", *before, RULE]))
-                    error.add_note("\n".join(self.answer.lines()))
-                    raise
+        for line in lines:
+            try:
+                self._do(line)
+            except Exception as error:
+                error.add_note("\n".join([f"by: {line}", "so far it went like this:", *before, RULE]))
+                error.add_note("\n".join(self.answer.lines()))
+                raise
         return self.answer.lines()
 
     def _do(self, line: str) -> None:
@@ -229,6 +228,7 @@ class Stage:
             user.session.offer(Upload(virtual.offer(), virtual.chunk), virtual.image)
             fields = {"image": virtual.image, "program": PROGRAM}
         user.job = user.session.spawn(
+            self.world.now_ms,
             nodes=nodes,
             select="list",
             argv=argv + [b"0"] * (3 - len(argv)),

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
-from heorot.client.session import NewOutput, Session
 from heorot.core.client.job import JobState
+from heorot.core.client.session import NewOutput, Session
 from heorot.core.wire.framing import HEADER_BYTES, encode_frame
 from heorot.sim.head_host import HeadHost
 from heorot.sim.network import End
 from heorot.sim.truth import content
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from heorot.sim.cluster import SimulatedCluster
-    from heorot.sim.world import World
 
 COME_BACK_US = 100_000
-
-
-def session_time(world: World) -> AbstractContextManager[object]:
-    """Let sessions go by the time of this world while it lasts."""
-    return patch("heorot.client.session.monotonic", lambda: world.now_us / 1_000_000)
 
 
 class User:
@@ -94,7 +85,7 @@ class User:
     def _received(self, end: End, payload: bytes) -> None:
         if end is not self._end:
             return
-        for event in self.session.receive(encode_frame(payload)):
+        for event in self.session.receive(encode_frame(payload), self.cluster.world.now_ms):
             if isinstance(event, NewOutput):
                 self._read(event)
         job = self.job

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+from time import monotonic_ns
 
 from heorot.start import EXIT_OUTPUT
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from heorot.cli.foreground.forms import Form, Sink
     from heorot.cli.foreground.options import BpshOptions
-    from heorot.client.session import Session
     from heorot.core.client.job import JobState, ReadStream
+    from heorot.core.client.session import Session
     from heorot.images.offer import Offer
 
 EXIT_USAGE = 2
@@ -68,8 +69,8 @@ def _is_null_device(fd: int) -> bool:
 def _run_job(options: BpshOptions) -> int:
     from heorot.client import caller
     from heorot.client.endpoint import cluster_directory, connect_head
-    from heorot.client.session import Session
     from heorot.core.client.messages import KEY_BYTES
+    from heorot.core.client.session import Session
     from heorot.core.errors import HeorotError, RequestError
 
     if options.stdin == b"" and not options.pty and _is_null_device(0):
@@ -95,6 +96,7 @@ def _run_job(options: BpshOptions) -> int:
             # We shall be gone when a node asks for the program.
             connection = stage_program(session, connection, directory, offer.image, _say)
         job = session.spawn(
+            monotonic_ns() // 1_000_000,
             nodes=options.nodes,
             select=options.select,
             argv=options.argv,

@@ -16,7 +16,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +41,10 @@ from heorot.client.job import (
 )
 from heorot.client.put import Put
 from heorot.client.search import REACH_S, HeadSearch
-from heorot.client.session import RELEASE_TIMEOUT_S, NewOutput, Session
 from heorot.core.client import messages
 from heorot.core.client.end import Status
 from heorot.core.client.job import JobState, Request
+from heorot.core.client.session import RELEASE_TIMEOUT_S, NewOutput, Session
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.images.offer import Upload
 
@@ -120,7 +120,7 @@ class _Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            for event in self.session.receive(data):
+            for event in self.session.receive(data, monotonic_ns() // 1_000_000):
                 if isinstance(event, NewOutput):
                     self._on_output(event)
         except ProtocolError:
@@ -291,7 +291,7 @@ class Cluster:
             self._link.session.offer(Upload(offer), offer.image)
             if detached:
                 await self._link.answer(self._link.session.stage(offer.image))
-        return await self._job(self._link.session.spawn(**fields), detached)
+        return await self._launch(fields, detached)
 
     async def run(self, argv: Sequence[Argument], nodes: Nodes = "up", input: bytes = b"", **options: Any) -> Completed:
         """Run a command on nodes to its end; `options` are those of `spawn`."""
@@ -301,6 +301,9 @@ class Cluster:
     async def attach(self, job: str, from_start: bool = True) -> Job:
         """Read a detached or unattended job. See `heorot.client.blocking.Cluster.attach`."""
         return await self._job(self._link.session.attach(job, from_start), False)
+
+    async def _launch(self, fields: dict[str, Any], detached: bool = False) -> Job:
+        return await self._job(self._link.session.spawn(monotonic_ns() // 1_000_000, **fields), detached)
 
     async def _job(self, state: JobState, detached: bool) -> Job:
         job = self._jobs[id(state)] = Job(self, self._link, state, detached)
@@ -322,8 +325,6 @@ class Cluster:
         """Wait until a job is over; return it as `job` does."""
         return dict((await self._ask(messages.wait, job))[0])
 
-    # -------------------------------------------------- copies
-
     async def copy_to(
         self,
         sources: Argument | Sequence[Argument],
@@ -338,11 +339,11 @@ class Cluster:
         if put.empty:
             return Copied([], put.problems, 0)
         if put.has_to_look(node_list(nodes)):
-            async with await self._job(self._link.session.spawn(**put.look_fields(node_list(nodes))), False) as job:
+            async with await self._launch(put.look_fields(node_list(nodes))) as job:
                 await job.wait()
                 put.looked(job._state)
         self._link.session.offer(put.upload, put.offer.image)
-        async with await self._job(self._link.session.spawn(**put.fields(node_list(nodes))), False) as job:
+        async with await self._launch(put.fields(node_list(nodes))) as job:
             return await _copy(put, job)
 
     async def copy_from(
@@ -356,14 +357,12 @@ class Cluster:
     ) -> Copied:
         """Copy files of nodes to this host. See `heorot.client.blocking.Cluster.copy_from`."""
         get = Get(path_list(sources), os.fsencode(destination), recursive=recursive, preserve=preserve)
-        async with await self._job(self._link.session.spawn(**get.fields(node_list(nodes))), False) as job:
+        async with await self._launch(get.fields(node_list(nodes))) as job:
             try:
                 get.begin(job.nodes)
                 return await _copy(get, job)
             finally:
                 get.close()
-
-    # -------------------------------------------------- questions
 
     async def status(self) -> dict[str, Any]:
         """Return heads, epoch, nodes and tree, as ``heorot status --json``."""

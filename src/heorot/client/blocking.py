@@ -35,9 +35,9 @@ from heorot.client.job import (
     spawn_fields,
 )
 from heorot.client.put import Put
-from heorot.client.session import RELEASE_TIMEOUT_S, NewOutput
 from heorot.core.client import messages
 from heorot.core.client.end import Status
+from heorot.core.client.session import RELEASE_TIMEOUT_S, NewOutput
 from heorot.core.errors import RequestError
 from heorot.images.offer import Upload
 
@@ -171,7 +171,7 @@ class Cluster:
                 if detached:
                     # This program may be gone when a node asks for it.
                     self._connection.answer(session.stage(offer.image))
-            return self._job(self._connection.session.spawn(**fields), detached)
+            return self._job(self._connection.spawn(fields), detached)
 
     def run(self, argv: Sequence[Argument], nodes: Nodes = "up", input: bytes = b"", **options: Any) -> Completed:
         """Run a command on nodes to its end; `options` are those of `spawn`."""
@@ -256,13 +256,13 @@ class Cluster:
             return Copied([], put.problems, 0)
         if put.has_to_look(node_list(nodes)):
             with self._connection.lock:
-                job = self._job(self._connection.session.spawn(**put.look_fields(node_list(nodes))), False)
+                job = self._job(self._connection.spawn(put.look_fields(node_list(nodes))), False)
             with job:
                 job.wait()
                 put.looked(job._state)
         with self._connection.lock:
             self._connection.session.offer(put.upload, put.offer.image)
-            job = self._job(self._connection.session.spawn(**put.fields(node_list(nodes))), False)
+            job = self._job(self._connection.spawn(put.fields(node_list(nodes))), False)
         return self._copy(put, job, progress)
 
     def copy_from(
@@ -281,7 +281,7 @@ class Cluster:
         """
         get = Get(path_list(sources), os.fsencode(destination), recursive=recursive, preserve=preserve)
         with self._connection.lock:
-            job = self._job(self._connection.session.spawn(**get.fields(node_list(nodes))), False)
+            job = self._job(self._connection.spawn(get.fields(node_list(nodes))), False)
         with job:
             try:
                 get.begin(job.nodes)

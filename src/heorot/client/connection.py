@@ -14,13 +14,15 @@ from math import ceil
 from select import POLLIN, POLLOUT, poll
 from threading import Condition, Lock
 from time import monotonic
+from typing import Any
 
 from heorot.client.endpoint import cluster_mark
 from heorot.client.search import HeadSearch, reach_head
-from heorot.client.session import NewOutput, Session
 from heorot.core.client import messages
-from heorot.core.client.job import Request
+from heorot.core.client.job import JobState, Request
+from heorot.core.client.session import NewOutput, Session
 from heorot.core.errors import ProtocolError, RequestError
+from heorot.linux.clock import now_ms
 
 RECEIVE_BYTES = 256 * 1024
 
@@ -170,6 +172,10 @@ class Connection:
                 self._socket = connection
                 self.session.reconnected()
 
+    def spawn(self, fields: dict[str, Any]) -> JobState:
+        """Queue a launch. The caller holds the lock."""
+        return self.session.spawn(now_ms(), **fields)
+
     def notice(self) -> None:
         """Take in what has arrived already, the end of the connection above all. The caller holds the lock."""
         self.wait_until(lambda: False, 0)
@@ -188,7 +194,7 @@ class Connection:
                 self._search = HeadSearch(self._directory, self._cluster_mark, self._reconnect_timeout_s)
             return
         try:
-            events = self.session.receive(data)
+            events = self.session.receive(data, now_ms())
         except ProtocolError:
             self._close()
             raise

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from heorot.client import caller
-from heorot.client.session import NewOutput, Session
 from heorot.core.client import messages
 from heorot.core.client.end import Status
 from heorot.core.client.job import STDERR, STDOUT, JobState, ReadStream, Request
+from heorot.core.client.session import NewOutput, Session
 from heorot.core.errors import RequestError
 from heorot.core.tree.nodeset import NodeSet
 from heorot.images.offer import Offer, offer_command

@@ -40,6 +40,13 @@ class RequestError(HeorotError):
         self.message = message
 
 
+class ConnectionLost(RequestError):
+    """The connection to the head is gone."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("connection-lost", message)
+
+
 class NotYetError(RequestError):
     """A refusal of which it can be told when it may be one no longer: `is_over` costs next to nothing."""
 

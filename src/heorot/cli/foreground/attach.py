@@ -7,7 +7,7 @@ from heorot.cli.foreground.forms import LineForm, PlainForm, Sink
 from heorot.cli.foreground.loop import ForegroundLoop
 from heorot.cli.foreground.options import DEFAULT_LINE_BYTES
 from heorot.client.endpoint import connect_head
-from heorot.client.session import Session
+from heorot.core.client.session import Session
 from heorot.core.errors import RequestError
 
 TYPE_CHECKING = False

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from errno import EIO
 from select import POLLIN, POLLOUT, poll
-from time import monotonic
+from time import monotonic, monotonic_ns
 
 from heorot.cli.foreground import signals, terminal, words
 from heorot.cli.foreground.news import News
 from heorot.client.endpoint import cluster_mark
-from heorot.client.session import RELEASE_TIMEOUT_S, NewOutput, RanksEnded
 from heorot.core.client import messages as wire
+from heorot.core.client.session import RELEASE_TIMEOUT_S, NewOutput, RanksEnded
 from heorot.core.errors import HeorotError, ProtocolError
 from heorot.start import EXIT_OUTPUT
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from heorot.cli.foreground.forms import Form, Sink
     from heorot.cli.foreground.takeover import Takeover
-    from heorot.client.session import Event, Session
     from heorot.core.client.job import JobState, Request
+    from heorot.core.client.session import Event, Session
 
 RECEIVE_BYTES = 512 * 1024
 READ_BYTES = 64 * 1024
@@ -365,7 +365,7 @@ class ForegroundLoop:
                 self._head_lost()
             return
         try:
-            events = self._session.receive(data)
+            events = self._session.receive(data, monotonic_ns() // 1_000_000)
         except ProtocolError:
             self._refused()
             return

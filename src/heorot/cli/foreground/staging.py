@@ -5,7 +5,7 @@ Nothing has been started by then, so another attempt does no harm. Imported only
 
 from __future__ import annotations
 
-from time import monotonic, sleep
+from time import monotonic, monotonic_ns, sleep
 
 from heorot.cli.foreground.takeover import Takeover
 from heorot.client.endpoint import cluster_mark
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
 
-    from heorot.client.session import Session
+    from heorot.core.client.session import Session
 
 RECEIVE_BYTES = 64 * 1024
 
@@ -52,7 +52,7 @@ def stage_program(
                 takeover.check()
             continue
         if data:
-            session.receive(data)
+            session.receive(data, monotonic_ns() // 1_000_000)
             if takeover is not None and session.greeted:
                 takeover.over(session)
                 takeover = None

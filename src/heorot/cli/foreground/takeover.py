@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable, Sequence
 
-    from heorot.client.session import Session
     from heorot.core.client.job import JobState, Request
+    from heorot.core.client.session import Session
 
 PATIENCE_S = 5.0
 """How long a signal that ends waits for a head which could pass it on: longer than an election takes."""

@@ -7,13 +7,12 @@ arrives twice is trimmed, what was not acknowledged is asked for again.
 from __future__ import annotations
 
 from heorot.core.client import messages
+from heorot.core.client.end import Status
 from heorot.core.errors import ProtocolError, RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from heorot.core.client.end import Status
 
 STDOUT = 1
 STDERR = 2
@@ -114,12 +113,12 @@ class Request:
     `error`.
     """
 
-    __slots__ = ("asked_s", "error", "finished", "job", "message", "repeatable", "rows", "value")
+    __slots__ = ("asked_ms", "error", "finished", "job", "message", "repeatable", "rows", "value")
 
     def __init__(self, job: JobState | None = None) -> None:
         self.finished = False
-        self.asked_s = 0.0
-        """When it was asked, by the clock of who asks."""
+        self.asked_ms = 0
+        """When a launch was asked for first, by the clock of who asks."""
         self.message: list[Any] = []
         self.repeatable = True
         """Asking another head once more does no harm."""
@@ -131,7 +130,7 @@ class Request:
 
 
 class JobState:
-    """One job. `heorot.client.session.Session` keeps it up to date; its owner reads it.
+    """One job. `heorot.core.client.session.Session` keeps it up to date; its owner reads it.
 
     Attributes
     ----------
@@ -195,6 +194,28 @@ class JobState:
     def input_is_whole(self) -> bool:
         """Whether all of its input can still be sent: nobody has acknowledged any."""
         return not any(stream.acknowledged for stream in self.stdin.values())
+
+    @property
+    def may_be_handed_over(self) -> bool:
+        """Whether a head that does not know it can be given it: with its launch, and all of its input."""
+        return self.launch is not None and self.input_is_whole
+
+    @property
+    def stdin_offsets(self) -> list[int]:
+        """How far its input is acknowledged, flat: rank, offset."""
+        return [number for rank, stream in self.stdin.items() for number in (rank, stream.acknowledged)]
+
+    def stdin_again(self) -> list[list[object]]:
+        """Return what says all of its input once more that was not acknowledged."""
+        again = []
+        for rank, stream in self.stdin.items():
+            if stream.closed:
+                continue
+            for offset, data in stream.unacknowledged():
+                again.append(messages.client_stdin(self.id, rank, offset, data, False))
+            if stream.ended:
+                again.append(messages.client_stdin(self.id, rank, stream.sent, b"", True))
+        return again
 
     @property
     def complete(self) -> bool:
@@ -293,3 +314,68 @@ class JobState:
                 stream.total = stream.received
                 self.missing_streams -= 1
         return self.ended(rank, status, 0, 0)
+
+
+# -------------------------------------------------- what the head says of a job; each returns which ranks end by it
+
+
+def _started(job: JobState, message: list[Any]) -> list[int]:
+    flat = message[2]
+    for i in range(0, len(flat), 2):
+        job.pids[flat[i]] = flat[i + 1]
+    return []
+
+
+def _exited(job: JobState, message: list[Any]) -> list[int]:
+    flat = message[2]
+    return [
+        flat[i]
+        for i in range(0, len(flat), 4)
+        if job.ended(flat[i], Status.of_wait_status(flat[i + 1]), flat[i + 2], flat[i + 3])
+    ]
+
+
+def _exited_alike(job: JobState, message: list[Any]) -> list[int]:
+    _job, runs, wait_status, stdout_bytes, stderr_bytes = message[1:6]
+    status = Status.of_wait_status(wait_status)
+    return [
+        rank
+        for i in range(0, len(runs), 2)
+        for rank in range(runs[i], min(runs[i] + runs[i + 1], len(job.nodes)))
+        if job.ended(rank, status, stdout_bytes, stderr_bytes)
+    ]
+
+
+def _failed(job: JobState, message: list[Any]) -> list[int]:
+    return [rank for rank, error, text in message[2] if job.ended(rank, Status.of_failure(error, text), 0, 0)]
+
+
+def _lost(job: JobState, message: list[Any]) -> list[int]:
+    return [rank for rank, _node, text in message[2] if job.lost(rank, Status.of_lost(text))]
+
+
+def _stdin_acknowledged(job: JobState, message: list[Any]) -> list[int]:
+    stream = job.stdin_stream(message[2])
+    if job.from_attach and not stream.sent and not stream.closed:
+        # Whoever fed it before us got so far; we go on from there.
+        stream.sent = stream.acknowledged = 0 if message[4] else message[3]
+    stream.acknowledge(message[3], message[4])
+    return []
+
+
+def _done(job: JobState, message: list[Any]) -> list[int]:
+    job.done = True
+    job.launch = None
+    job.done_text = message[2] if len(message) > 2 else ""
+    return []
+
+
+TOLD_OF_A_JOB = {
+    "started": _started,
+    "exited": _exited,
+    "exited-alike": _exited_alike,
+    "failed": _failed,
+    "lost": _lost,
+    "stdin-ack": _stdin_acknowledged,
+    "done": _done,
+}

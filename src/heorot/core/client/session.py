@@ -23,13 +23,11 @@ not sent twice unless twice is as good as once.
 
 from __future__ import annotations
 
-from time import monotonic
-
 from heorot import __version__
 from heorot.core.client import messages
 from heorot.core.client.end import Status
-from heorot.core.client.job import JobState, ReadStream, Request
-from heorot.core.errors import ProtocolError, RequestError
+from heorot.core.client.job import TOLD_OF_A_JOB, JobState, ReadStream, Request
+from heorot.core.errors import ConnectionLost, ProtocolError, RequestError
 
 SIGKILL = 9
 RELEASE_TIMEOUT_S = 10.0
@@ -40,6 +38,7 @@ MAX_UPLOADS = 128
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol, TypeAlias
 
     class Upload(Protocol):
@@ -48,13 +47,6 @@ if TYPE_CHECKING:
         def wanted(self, manifest: bool, chunks: list[int]) -> list[list[object]]: ...
         def took(self, size_bytes: int) -> list[list[object]]: ...
         def reset(self) -> None: ...
-
-
-class ConnectionLost(RequestError):
-    """The connection to the head is gone."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("connection-lost", message)
 
 
 class NewOutput:
@@ -106,6 +98,20 @@ class Session:
         self.notices: list[str] = []
         """Why the head lets us wait, for people; the owner takes them away."""
         self._next_request = 1
+        self._now_ms = 0
+        self._handlers: dict[str, Callable[..., object]] = {
+            "output": self._output,
+            "spawned": self._spawned,
+            "signalled": self._answered,
+            "result": self._result,
+            "rows": self._rows,
+            "image-wanted": self._image_wanted,
+            "image-took": self._image_took,
+            "notice": self._notice,
+            "error": self._error,
+            "welcome": self._welcome,
+        }
+        """By tag: what the head may say that is not of one job alone (`TOLD_OF_A_JOB`)."""
 
     # -------------------------------------------------- what the owner wants
 
@@ -115,7 +121,6 @@ class Session:
         number = self._next_request
         self._next_request += 1
         self._requests[number] = request
-        request.asked_s = monotonic()
         return number
 
     def ask(self, build: Any, *fields: Any) -> Request:
@@ -143,11 +148,12 @@ class Session:
         job.request = self._send_request(Request(job), build, *fields, **named_fields)
         return job
 
-    def spawn(self, **fields: Any) -> JobState:
+    def spawn(self, now_ms: int, **fields: Any) -> JobState:
         """Queue a launch; the fields are those of `heorot.core.client.messages.spawn`. With a `key` it outlives the
         loss of a head.
         """
         state = self._ask_for_job(messages.spawn, **fields)
+        self._requests[state.request].asked_ms = now_ms
         state.detached = fields["detached"]
         return state
 
@@ -283,26 +289,14 @@ class Session:
         """The connection is gone, and `reconnected` will follow; return the requests that fail because they must not be
         repeated: nobody knows whether they were obeyed.
         """
+        from heorot.core.client import again
+
         self.connected = self.greeted = self._first = False
         self.outgoing.clear()
         for upload in self._uploads.values():
             upload.reset()
         self._reader = messages.MessageReader()
-        failed = []
-        for number, request in list(self._requests.items()):
-            request.rows = []
-            if request.job is not None and request.job.id:
-                del self._requests[number]  # asked to go on with a job; that is asked anew
-            elif not request.repeatable:
-                del self._requests[number]
-                request.finished = True
-                request.error = ConnectionLost(
-                    "the head was lost before it answered: whether the signal arrived is unknown"
-                )
-                failed.append(request)
-        for job in self.jobs.values():
-            job.resuming = not job.detached
-        return failed
+        return again.lost(self._requests, self.jobs.values())
 
     def reconnected(self) -> None:
         """There is a new connection: queue the greeting and all that takes up again what was under way."""
@@ -314,19 +308,13 @@ class Session:
             if job.resuming and job.launch is not None and not job.news:
                 self._hand_over(job)
             elif job.resuming:
-                offsets = [number for rank in job.stdin for number in (rank, job.stdin[rank].acknowledged)]
                 # Whether a job that we only joined should end with us is not known here: it goes on.
-                self._send_request(Request(job), messages.resume_job, job.id, offsets, job.from_attach)
+                self._send_request(Request(job), messages.resume_job, job.id, job.stdin_offsets, job.from_attach)
         for number, request in waiting:
             if request.message[0] == "spawn":
-                fields = request.message
-                if not fields[messages.SPAWN_KEY]:
-                    self._refused(number, ConnectionLost("the head was lost before it acknowledged the launch"), [])
-                    continue
-                fields[messages.SPAWN_AGAIN] = True
-                self._stage_again(request)
-                continue
-            self.outgoing += messages.encode(request.message)
+                self._launch_again(number, request)
+            else:
+                self.outgoing += messages.encode(request.message)
 
     def _hand_over(self, job: JobState) -> None:
         """Give this head the launch of a job that a former one has acknowledged."""
@@ -337,21 +325,19 @@ class Session:
         job.launch[messages.SPAWN_REQUEST] = number
         self.outgoing += messages.encode(job.launch)
 
-    def _stage_again(self, launch: Request) -> None:
-        """A head was lost that had a detached job's program: the next one is to have it before we go."""
+    def _launch_again(self, number: int, launch: Request) -> None:
+        """Prepare a launch that no head has acknowledged to be asked for when this one has told the time."""
         fields, job = launch.message, launch.job
-        if job is None or not fields[messages.SPAWN_DETACHED] or fields[messages.SPAWN_IMAGE] not in self._uploads:
+        if not fields[messages.SPAWN_KEY]:
+            self._refused(number, ConnectionLost("the head was lost before it acknowledged the launch"), [])
             return
+        fields[messages.SPAWN_AGAIN] = True
+        image = fields[messages.SPAWN_IMAGE]
+        if job is None or not fields[messages.SPAWN_DETACHED] or image not in self._uploads:
+            return
+        # A head was lost that had a detached job's program: the next one is to have it before we go.
         if job.staging is None or job.staging.finished:
-            job.staging = self.stage(fields[messages.SPAWN_IMAGE])
-
-    def _ask_again(self, head_ms: int) -> None:
-        """Ask the head, whose clock says this, for the launches that no head has acknowledged."""
-        for request in self._requests.values():
-            fields = request.message
-            if fields[0] == "spawn" and fields[messages.SPAWN_AGAIN] and not fields[messages.SPAWN_RECEIPT]:
-                fields[messages.SPAWN_ASKED_AT] = head_ms - int((monotonic() - request.asked_s) * 1000) - 1
-                self.outgoing += messages.encode(fields)
+            job.staging = self.stage(image)
 
     def _resumed(self, job: JobState) -> None:
         """The head goes on with a job of an earlier connection: send what it may not have heard."""
@@ -361,13 +347,8 @@ class Session:
             self.outgoing += messages.encode(messages.client_release(job.id))
             self.forget(job)
             return
-        for rank, stream in job.stdin.items():
-            if stream.closed:
-                continue
-            for offset, data in stream.unacknowledged():
-                self.outgoing += messages.encode(messages.client_stdin(job.id, rank, offset, data, False))
-            if stream.ended:
-                self.outgoing += messages.encode(messages.client_stdin(job.id, rank, stream.sent, b"", True))
+        for message in job.stdin_again():
+            self.outgoing += messages.encode(message)
 
     def _fail(self, error: RequestError) -> None:
         if self.closed is None:
@@ -381,7 +362,7 @@ class Session:
 
     # -------------------------------------------------- what the head says
 
-    def receive(self, data: bytes) -> list[Event]:
+    def receive(self, data: bytes, now_ms: int) -> list[Event]:
         """Take bytes from the socket and return what happened.
 
         Raises
@@ -389,6 +370,7 @@ class Session:
         ProtocolError
             If the head breaks the protocol. The session is closed then.
         """
+        self._now_ms = now_ms
         events: list[Event] = []
         try:
             for message in self._reader.feed(data):
@@ -403,66 +385,94 @@ class Session:
 
     def _handle(self, message: list[Any], events: list[Event]) -> None:
         tag = message[0]
-        if tag == "output":
+        if tag in TOLD_OF_A_JOB:
             job = self.jobs.get(message[1])
             if job is not None:
-                kept_from = message[6] if len(message) > 6 else 0
-                stream, data = job.output(message[2], message[3], message[4], message[5], kept_from)
-                if message[4] < stream.acknowledged and not job.released:
-                    # The node has not heard of it: our word was on a way that is no more.
-                    self.outgoing += messages.encode(
-                        messages.client_ack(job.id, stream.rank, stream.stream, stream.acknowledged)
-                    )
-                if data:
-                    events.append(NewOutput(job, stream, data))
-        elif tag in _JOB_MESSAGES:
-            job = self.jobs.get(message[1])
-            if job is not None:
-                _JOB_MESSAGES[tag](job, message, events)
-        elif tag in ("spawned", "signalled", "result"):
-            request = self._requests.pop(message[1], None)
-            if request is None:
-                raise ProtocolError(f"the head answered request {message[1]}, which is not open")
-            request.finished = True
-            request.value = message[2:]
-            if tag == "result":
-                request.value[0] = messages.with_rows(request.rows, request.value[0])
-            if tag == "spawned":
-                if request.job is None:
-                    raise ProtocolError("the head answered a question with a job")
-                request.job.spawned(message[2], message[3], message[4])
-                if len(message) > 5 and message[5]:
-                    request.job.keep_launch(request.message, message[3], message[5])
-                if request.job.resuming:
-                    self._resumed(request.job)
-                if request.job.unwanted:
-                    self._drop(request.job)
-                elif not request.job.released:
-                    self.jobs[request.job.id] = request.job
-        elif tag in ("image-wanted", "image-took"):
-            self._upload(message)
-        elif tag == "notice":
-            self.notices = [*self.notices[1 - MAX_NOTICES :], message[2]]
-        elif tag == "rows":
-            self._requests[message[1]].rows += message[2]
-        elif tag == "error":
-            self._refused(message[1], RequestError(message[2], message[3]), events)
-        elif tag == "welcome":
-            self.head, self.epoch = message[3], message[4]
-            self.greeted = True
-            self._ask_again(message[5] if len(message) > 5 else 0)
+                ranks = TOLD_OF_A_JOB[tag](job, message)
+                if ranks:
+                    events.append(RanksEnded(job, ranks))
+            return
         # A tag that this release does not know comes from a newer head, which may say more than we understand.
+        handler = self._handlers.get(tag)
+        if handler is not None:
+            handler(message, events)
 
-    def _upload(self, message: list[Any]) -> None:
+    def _output(self, message: list[Any], events: list[Event]) -> None:
+        job = self.jobs.get(message[1])
+        if job is None:
+            return
+        kept_from = message[6] if len(message) > 6 else 0
+        stream, data = job.output(message[2], message[3], message[4], message[5], kept_from)
+        if message[4] < stream.acknowledged and not job.released:
+            # The node has not heard of it: our word was on a way that is no more.
+            self.outgoing += messages.encode(
+                messages.client_ack(job.id, stream.rank, stream.stream, stream.acknowledged)
+            )
+        if data:
+            events.append(NewOutput(job, stream, data))
+
+    def _answered(self, message: list[Any], events: list[Event]) -> Request:
+        request = self._requests.pop(message[1], None)
+        if request is None:
+            raise ProtocolError(f"the head answered request {message[1]}, which is not open")
+        request.finished = True
+        request.value = message[2:]
+        return request
+
+    def _result(self, message: list[Any], events: list[Event]) -> None:
+        request = self._answered(message, events)
+        request.value[0] = messages.with_rows(request.rows, request.value[0])
+
+    def _rows(self, message: list[Any], events: list[Event]) -> None:
+        self._requests[message[1]].rows += message[2]
+
+    def _spawned(self, message: list[Any], events: list[Event]) -> None:
+        request = self._answered(message, events)
+        job = request.job
+        if job is None:
+            raise ProtocolError("the head answered a question with a job")
+        job.spawned(message[2], message[3], message[4])
+        if len(message) > 5 and message[5]:
+            job.keep_launch(request.message, message[3], message[5])
+        if job.resuming:
+            self._resumed(job)
+        if job.unwanted:
+            self._drop(job)
+        elif not job.released:
+            self.jobs[job.id] = job
+
+    def _image_wanted(self, message: list[Any], events: list[Event]) -> None:
         upload = self._uploads.get(message[1])
-        if upload is not None:
-            answers = upload.wanted(*message[2:4]) if message[0] == "image-wanted" else upload.took(message[2])
-        elif message[0] == "image-wanted":
+        if upload is None:
             answers = [messages.image_unavailable(message[1], "the client does not have the program any more")]
         else:
-            answers = []
+            answers = upload.wanted(message[2], message[3])
         for answer in answers:
             self.outgoing += messages.encode(answer)
+
+    def _image_took(self, message: list[Any], events: list[Event]) -> None:
+        upload = self._uploads.get(message[1])
+        for answer in upload.took(message[2]) if upload is not None else ():
+            self.outgoing += messages.encode(answer)
+
+    def _notice(self, message: list[Any], events: list[Event]) -> None:
+        self.notices = [*self.notices[1 - MAX_NOTICES :], message[2]]
+
+    def _error(self, message: list[Any], events: list[Event]) -> None:
+        self._refused(message[1], RequestError(message[2], message[3]), events)
+
+    def _welcome(self, message: list[Any], events: list[Event]) -> None:
+        self.head, self.epoch = message[3], message[4]
+        self.greeted = True
+        if not self._first:
+            self._ask_again(message[5] if len(message) > 5 else 0)
+
+    def _ask_again(self, head_ms: int) -> None:
+        """Ask the head, whose clock says this, for the launches that no head has acknowledged."""
+        from heorot.core.client import again
+
+        for message in again.unacknowledged_launches(self._requests.values(), head_ms, self._now_ms):
+            self.outgoing += messages.encode(message)
 
     def _refused(self, number: int, error: RequestError, events: list[Event]) -> None:
         if number == 0:
@@ -475,13 +485,7 @@ class Session:
             return
         job = request.job
         was_handed_over = request.message[:1] == ["spawn"]
-        if (
-            job is not None
-            and job.launch is not None
-            and job.input_is_whole
-            and error.code == "no-such-job"
-            and not was_handed_over
-        ):
+        if job is not None and job.may_be_handed_over and error.code == "no-such-job" and not was_handed_over:
             # The nodes of which we had news are gone as well; what ran nowhere is still to run.
             self._hand_over(job)
             return
@@ -499,70 +503,3 @@ class Session:
         ranks = job.gone(Status.of_lost(error.message), error.message)
         if ranks:
             events.append(RanksEnded(job, ranks))
-
-
-def _started(job: JobState, message: list[Any], events: list[Event]) -> None:
-    flat = message[2]
-    for i in range(0, len(flat), 2):
-        job.pids[flat[i]] = flat[i + 1]
-
-
-def _exited(job: JobState, message: list[Any], events: list[Event]) -> None:
-    flat = message[2]
-    ranks = [
-        flat[i]
-        for i in range(0, len(flat), 4)
-        if job.ended(flat[i], Status.of_wait_status(flat[i + 1]), flat[i + 2], flat[i + 3])
-    ]
-    if ranks:
-        events.append(RanksEnded(job, ranks))
-
-
-def _exited_alike(job: JobState, message: list[Any], events: list[Event]) -> None:
-    _job, runs, wait_status, stdout_bytes, stderr_bytes = message[1:6]
-    status = Status.of_wait_status(wait_status)
-    ranks = [
-        rank
-        for i in range(0, len(runs), 2)
-        for rank in range(runs[i], min(runs[i] + runs[i + 1], len(job.nodes)))
-        if job.ended(rank, status, stdout_bytes, stderr_bytes)
-    ]
-    if ranks:
-        events.append(RanksEnded(job, ranks))
-
-
-def _failed(job: JobState, message: list[Any], events: list[Event]) -> None:
-    ranks = [rank for rank, error, text in message[2] if job.ended(rank, Status.of_failure(error, text), 0, 0)]
-    if ranks:
-        events.append(RanksEnded(job, ranks))
-
-
-def _lost(job: JobState, message: list[Any], events: list[Event]) -> None:
-    ranks = [rank for rank, _node, text in message[2] if job.lost(rank, Status.of_lost(text))]
-    if ranks:
-        events.append(RanksEnded(job, ranks))
-
-
-def _stdin_acknowledged(job: JobState, message: list[Any], events: list[Event]) -> None:
-    stream = job.stdin_stream(message[2])
-    if job.from_attach and not stream.sent and not stream.closed:
-        # Whoever fed it before us got so far; we go on from there.
-        stream.sent = stream.acknowledged = 0 if message[4] else message[3]
-    stream.acknowledge(message[3], message[4])
-
-
-def _done(job: JobState, message: list[Any], events: list[Event]) -> None:
-    job.done = True
-    job.launch = None
-    job.done_text = message[2] if len(message) > 2 else ""
-
-
-_JOB_MESSAGES = {
-    "started": _started,
-    "exited": _exited,
-    "exited-alike": _exited_alike,
-    "failed": _failed,
-    "lost": _lost,
-    "stdin-ack": _stdin_acknowledged,
-    "done": _done,
-}
