@@ -39,7 +39,6 @@ LONG = {
     "src/heorot/sim/client.py": 416,
     "src/heorot/sim/head_host.py": 428,
     "src/heorot/sim/hosts.py": 507,
-    "src/heorot/sim/processes.py": 428,
     "src/heorot/sim/timed/hosts.py": 462,
     "tests/bpinit/test_rooms.py": 535,
     "tests/cli/test_commands.py": 477,

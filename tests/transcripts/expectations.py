@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Expectations:
-    """Each of `leads`, `ran`, `runs`, `has`, `lists` and `hold` returns what is the case instead, or nothing."""
+    """Each method returns what is the case instead, or nothing. Its first line shows how it is written."""
 
     def __init__(self, cluster: SimulatedCluster, users: Mapping[str, User]) -> None:
         self._cluster = cluster
@@ -60,6 +60,18 @@ class Expectations:
         read = [state.streams[rank, stream].consumed if (rank, stream) in state.streams else 0 for stream in (1, 2)]
         wrong = f", and not {status(truth.status)}" if said != status(truth.status) else ""
         return said + wrong + (f", and {read} of {truth.written} bytes" if read != truth.written else "")
+
+    def read(self, job: str, *sizes: str) -> str:
+        """``expect 1.1 read 200 200``: so much of its input each rank has read, and its end; every byte was right."""
+        ranks = sorted((rank, truth) for (of, rank), truth in self._cluster.truth.ranks.items() if of == job)
+        had = [f"{truth.read}" if truth.read_end else f"{truth.read} without the end" for _, truth in ranks]
+        return "" if had == list(sizes) else f"they read {had}"
+
+    def told(self, name: str, code: str) -> str:
+        """``expect user1 told connection-lost``: so its last signal was answered."""
+        asked = self._users[name].asked
+        error = asked.error if asked is not None else None
+        return "" if error is not None and error.code == code else f"it was told {error}"
 
     def lists(self, name: str, job: str, state: str) -> str:
         """``expect head2 lists 1.1 running``: so says the head's table."""

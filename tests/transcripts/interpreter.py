@@ -20,6 +20,7 @@ from random import Random
 from signal import Signals
 from typing import Any
 
+from heorot.core.client.messages import BROADCAST
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 from heorot.images.offer import Upload
@@ -28,6 +29,7 @@ from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
 from heorot.sim.images import PROGRAM, VirtualImage
 from heorot.sim.settings import Settings
+from heorot.sim.truth import content
 from tests.transcripts.answers import Answer
 from tests.transcripts.expectations import Expectations
 from tests.transcripts.still import StillNetwork, StillWorld
@@ -43,7 +45,7 @@ IMAGE_SEED = 7
 """Of a program of some chunks."""
 RULE = "----"
 VERBS = (
-    "cluster", "spawn", "attach", "signal", "leave", "deliver", "stabilize", "advance", "wait", "expect",
+    "cluster", "spawn", "attach", "feed", "signal", "leave", "deliver", "stabilize", "advance", "wait", "expect",
     "drop", "cut", "mend", "kill", "lose", "start", "pause", "wake", "switch", "haunt",
 )  # fmt: skip
 
@@ -236,7 +238,7 @@ class Stage:
             directory=b"/",
             umask=18,
             limits=[],
-            stdin=None,
+            stdin=b"" if words[0] == "read" else None,
             stdout=b"",
             stderr=b"",
             terminal=[],
@@ -263,7 +265,16 @@ class Stage:
         """Have a user send a signal to its job."""
         user = self.users[name]
         assert user.job is not None
-        user.session.signal(user.job, Signals[word].value)
+        user.asked = user.session.signal(user.job, Signals[word].value)
+        user.flush()
+
+    def _feed(self, name: str, size: str, *end: str) -> None:
+        """Have a user give its job input: ``feed user1 100 end``."""
+        user = self.users[name]
+        assert user.job is not None
+        known, sent = self.cluster.truth.jobs[user.job.id], user.job.stdin_stream().sent
+        known.inputs[BROADCAST], known.inputs_ended[BROADCAST] = sent + int(size), bool(end)
+        user.session.send_stdin(user.job, content(user.job.id, BROADCAST, 0, sent, int(size)), end=bool(end))
         user.flush()
 
     def _leave(self, name: str) -> None:

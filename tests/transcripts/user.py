@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heorot.core.client.job import JobState
+from heorot.core.client.job import JobState, Request
 from heorot.core.client.session import NewOutput, Session
 from heorot.core.wire.framing import HEADER_BYTES, encode_frame
 from heorot.sim.head_host import HeadHost
@@ -27,6 +27,8 @@ class User:
         """The host on which it works."""
         self.session = Session()
         self.job: JobState | None = None
+        self.asked: Request | None = None
+        """Its last signal."""
         self.limits_headless_time = False
         """Its job may be ended by a node that has no head."""
         self.there = False

@@ -51,6 +51,12 @@ def _say(message: object) -> str:
     if isinstance(message, (m.Ack, c.ClientAck)):
         end = "the end" if message.offset >= EVERYTHING else message.offset
         return f"Ack {message.job} r{message.rank} to {end}"
+    if isinstance(message, (m.Stdin, c.ClientStdin)):
+        end = ", the end" if message.end else ""
+        is_any = message.offset or message.data
+        return f"Stdin {message.job} {message.offset}..{message.offset + len(message.data)}{end}" if is_any else ""
+    if isinstance(message, (m.StdinAck, c.ClientStdinAck)):
+        return f"StdinAck {message.job} to {message.offset}" if message.offset < EVERYTHING else ""
     if isinstance(message, m.Refused):
         return f"Refused: {message.code}"
     if isinstance(message, (i.Want, c.ImageWanted)):
