@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak check format bench sim scale chaos lock clean
+.PHONY: help venv demo test soak check format docs bench sim scale chaos lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ check: $(STAMP) ## Format, lint, strict types, layers
 format: $(STAMP) ## Format the sources and repair what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP) ## Write the tables of docs/protocol.md anew from those of the machines
+	$(BIN)/python -m scripts.tables
 
 bench: $(STAMP) ## Measure against the floor of this machine; writes JSON and a picture
 	@$(BIN)/python -m bench $(BENCH_OPTIONS)

@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from scripts import tables
 from scripts.screen import SCRIPT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,12 @@ def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
     pages = {page.name for page in PAGES if page.parent == ROOT / "docs"} - {"README.md"}
     assert pages == {target for target, _ in LINK.findall(index) if "/" not in target}
+
+
+def test_who_may_say_what_is_what_the_machines_obey() -> None:
+    page = tables.PAGE.read_text("utf-8")
+    assert tables.BEGIN in page
+    assert page == tables.rewritten(page), "write it anew: make docs"
 
 
 def test_every_command_is_in_the_readme_and_has_a_manual_page_if_people_type_it() -> None:

@@ -109,7 +109,7 @@ class Speaker:
                     for value in self.bytes_known
                     if (info.min_length or 0) <= len(value) <= (info.max_length or 1 << 20)
                 ]
-                return chance.choice(known)
+                return chance.choice(known or [bytes(info.min_length or 0)])
             case inspect.MemoryViewType():
                 return memoryview(chance.choice((b"", b"piece")))
             case inspect.ListType():
@@ -119,7 +119,7 @@ class Speaker:
                 return tuple(self._value(item) for item in info.item_types)
             case inspect.BoolType():
                 return chance.random() < 0.5
-            case inspect.NoneType():
+            case inspect.NoneType() | inspect.AnyType():
                 return None
             case _:
                 raise NotImplementedError(f"teach this function to say {info}")

@@ -346,10 +346,10 @@ def test_a_head_does_not_wait_for_a_cache_that_has_rotted() -> None:
 def test_only_a_head_may_ask_a_node_for_images(message: m.LinkMessage) -> None:
     node = NodeRig(6, placement=placement(6, [2]))
     node.attach(2)
-    with pytest.raises(ProtocolError, match=f"a parent may not send {type(message).__name__}"):
+    with pytest.raises(ProtocolError, match=f"a parent may not say {type(message).__name__} to a node"):
         node.give(Received(node.uplink, message))
 
 
 def test_only_a_head_is_told_what_is_kept() -> None:
-    with pytest.raises(ProtocolError, match="a child may not send ImageKept"):
+    with pytest.raises(ProtocolError, match="a child may not say ImageKept to a node"):
         relay().from_child(LEFT, i.ImageKept(IMAGE))

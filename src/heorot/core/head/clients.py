@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from heorot.core.errors import NotYetError, ProtocolError, RequestError
 from heorot.core.head.contact import Contact, contact_of
 from heorot.core.head.context import Caller, HeadContext
@@ -12,9 +10,11 @@ from heorot.core.head.job import HeadJob, nodes_in
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.receipts import VALID_MS
 from heorot.core.head.requests import NOBODY, Requests
+from heorot.core.head.routes import FROM_CLIENTS
 from heorot.core.head.settling import IN_DOUBT, LAUNCH_UNKNOWN, NO_SUCH_JOB, OLD_RECEIPT, Settling, unheard
 from heorot.core.images.chunks import DIGEST_BYTES
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
+from heorot.core.routes import Side
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
@@ -32,27 +32,6 @@ class HeadClients:
         self.settling = Settling(context, jobs, self._attempt)
         self._callers: dict[int, Caller] = {}
         self._greeted: set[int] = set()
-        self._handlers: dict[type, Callable[..., None]] = {
-            c.ClientAck: self._client_ack,
-            c.ClientStdin: self._client_stdin,
-            c.Spawn: self._spawn,
-            c.ClientRelease: self._client_release,
-            c.ClientResize: self._client_resize,
-            c.Detach: self._detach_job,
-            c.AttachJob: self._attach_job,
-            c.Wait: self._wait,
-            c.Signal: self._signal,
-            c.Resolve: self._resolve,
-            c.ShowStatus: self._status,
-            c.ListNodes: self._list_nodes,
-            c.ListProcesses: self._list_processes,
-            c.ListJobs: self._list_jobs,
-            c.ShowJob: self._show_job,
-            c.Stage: lambda caller, ask: self._images.stage(caller, ask),
-            c.OfferedManifest: lambda caller, message: self._images.manifest(caller.client, message),
-            c.OfferedPiece: lambda caller, message: self._images.piece(caller.client, message),
-            c.NotOffered: lambda caller, message: self._images.not_offered(caller.client, message),
-        }
 
     @property
     def connected(self) -> int:
@@ -78,12 +57,12 @@ class HeadClients:
         if caller is None:
             return
         message = event.message
-        if event.client not in self._greeted:
-            self._client_hello(caller, message)
-            return
-        if type(message) not in self._handlers:
-            raise ProtocolError(f"a client may not send {type(message).__name__} now")
-        self.obey(caller, message)
+        is_greeted = event.client in self._greeted
+        handler = FROM_CLIENTS.find(Side.CLIENT if is_greeted else Side.NEWCOMER, message)
+        if is_greeted:
+            self.obey(caller, message)
+        else:
+            handler(self, caller, message)
 
     def obey(self, caller: Caller, message: c.ClientMessage) -> None:
         """Do what a client asks for, now or as soon as this head knows enough; refuse what cannot be done."""
@@ -99,7 +78,7 @@ class HeadClients:
     def _try(self, caller: Caller, message: c.ClientMessage) -> RequestError | None:
         """Do what a client asks for or refuse it; return the refusal if it is premature. Raises ProtocolError."""
         try:
-            self._handlers[type(message)](caller, message)
+            FROM_CLIENTS.find(Side.CLIENT, message)(self, caller, message)
         except RequestError as error:
             if self.settling.premature(message, error):
                 return error
@@ -123,10 +102,8 @@ class HeadClients:
     def _refuse(self, caller: Caller, message: c.ClientMessage, error: RequestError) -> None:
         self._context.refuse(caller.client, getattr(message, "request", 0), error.code, error.message)
 
-    def _client_hello(self, caller: Caller, message: c.ClientMessage) -> None:
+    def _client_hello(self, caller: Caller, message: c.ClientHello) -> None:
         config = self._context.config
-        if not isinstance(message, c.ClientHello):
-            raise ProtocolError("the first message of a client must be its greeting")
         if message.version != c.CLIENT_PROTOCOL_VERSION:
             text = f"this head speaks client protocol {c.CLIENT_PROTOCOL_VERSION}, the client {message.version}"
             self._context.refuse(caller.client, 0, "version", f"{text}; use commands of release {config.release}")

@@ -24,6 +24,7 @@ from heorot.core.head.membership import KnownNode, NodeLink
 from heorot.core.head.removals import Removals
 from heorot.core.head.requests import Requests
 from heorot.core.head.rivals import Rivals
+from heorot.core.head.routes import FROM_BELOW
 from heorot.core.head.safekeeping import TIMER as KEEPERS_TIMER
 from heorot.core.images.copies import TIMER as COPIES_TIMER
 from heorot.core.machine import (
@@ -49,6 +50,7 @@ from heorot.core.machine import (
     Send,
     TimerFired,
 )
+from heorot.core.routes import Side
 from heorot.core.tickets import Sign, Verify, shown_epoch
 from heorot.core.tree.greeting import REMOVED, differs, incompatibility, removal, replacement
 from heorot.core.tree.nodeset import HEAD, NodeSet
@@ -177,33 +179,23 @@ class HeadMachine:
             self.rivals.answered(event.link, event.message)
             return
         link.heard_at_ms = self.context.now_ms
-        message = event.message
-        if isinstance(message, m.Hello):
-            self._hello(link, message)
-        elif not link.greeted:
-            raise ProtocolError("the first message of a link must be Hello")
-        elif isinstance(message, m.Report):
-            self.jobs.report(link.mask, message)
-        elif isinstance(message, m.Up):
-            self._up(link, message)
-        elif isinstance(message, m.Ping):
-            self.context.out.append(Send(link.link, m.Pong(at_ms=self.context.now_ms)))
-            if message.answered_at_ms:
-                link.present_at_ms = message.answered_at_ms
-            link.doubted, again = differs(link.mask, message.nodes, link.doubted)
-            if again:
-                self.context.out.append(Send(link.link, m.Reattached(self.config.epoch)))
-        elif isinstance(message, (m.Want, m.Took)):
-            self.images.received(link, message)
-        elif isinstance(message, (m.ImageManifest, m.Piece, m.Unavailable, m.ImageKept)):
-            self.images.from_child(link, message)
-        elif isinstance(message, m.Detached):
-            self._detach(NodeSet.from_ranges(message.nodes).mask & link.mask & ~(1 << link.peer))
-        elif isinstance(message, m.Refused):
-            self.context.log("warning", f"n{link.peer} refuses this head: {message.text}")
-            self._close_link(link, "refused")
-        else:
-            raise ProtocolError(f"a node may not send {type(message).__name__}")
+        handler = FROM_BELOW.find(Side.CHILD if link.greeted else Side.NEWCOMER, event.message)
+        handler(self, link, event.message)
+
+    def _ping(self, link: NodeLink, ping: m.Ping) -> None:
+        self.context.out.append(Send(link.link, m.Pong(at_ms=self.context.now_ms)))
+        if ping.answered_at_ms:
+            link.present_at_ms = ping.answered_at_ms
+        link.doubted, again = differs(link.mask, ping.nodes, link.doubted)
+        if again:
+            self.context.out.append(Send(link.link, m.Reattached(self.config.epoch)))
+
+    def _detached(self, link: NodeLink, detached: m.Detached) -> None:
+        self._detach(NodeSet.from_ranges(detached.nodes).mask & link.mask & ~(1 << link.peer))
+
+    def _refused(self, link: NodeLink, refused: m.Refused) -> None:
+        self.context.log("warning", f"n{link.peer} refuses this head: {refused.text}")
+        self._close_link(link, "refused")
 
     def _hello(self, link: NodeLink, hello: m.Hello) -> None:
         problem = incompatibility(hello, self.config.cluster)
@@ -237,26 +229,14 @@ class HeadMachine:
 
     def _up(self, link: NodeLink, up: m.Up) -> None:
         payload = m.decode_node_payload(up.payload)
-        if isinstance(payload, m.Attach):
-            self._attach(link, up.node, payload)
-            return
-        if not link.mask >> up.node & 1:
-            return  # moved elsewhere meanwhile; its inventory says it again on the new way
-        if isinstance(payload, m.Output):
-            self.jobs.output(up.node, payload)
-        elif isinstance(payload, m.StdinAck):
-            self.jobs.stdin_ack(up.node, payload)
-        elif isinstance(payload, m.Inventory):
-            self._inventory(self.members.records[up.node], payload)
-        elif isinstance(payload, m.Reply):
-            self.requests.reply(up.node, payload)
-        elif isinstance(payload, m.HeadsKept):
-            self.listed.kept(self.members.records[up.node], payload)
-        elif isinstance(payload, m.LaunchCopy):
-            self.jobs.take_copy(up.node, payload)
-            self.settling.heard()
-        else:
-            self._space_gone(self.members.records[up.node], payload)
+        handler = FROM_BELOW.find(Side.NODE, payload)
+        # One that has moved elsewhere meanwhile: its inventory says it again on the new way.
+        if link.mask >> up.node & 1 or type(payload) is m.Attach:
+            handler(self, link, up.node, payload)
+
+    def _launch_copy(self, node: int, copy: m.LaunchCopy) -> None:
+        self.jobs.take_copy(node, copy)
+        self.settling.heard()
 
     # ------------------------------------------------------------------ nodes
 

@@ -8,7 +8,9 @@ head's certificate; it is repeated for as long as the head leads, because the wa
 from __future__ import annotations
 
 from heorot.core.head.context import HeadContext
+from heorot.core.head.routes import FROM_RIVALS
 from heorot.core.machine import CloseLink, Connect, ConnectFailed, LinkOpened, Send, Stop
+from heorot.core.routes import Side
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import tree as m
 
@@ -81,17 +83,22 @@ class Rivals:
         self._links.pop(link, None)
 
     def answered(self, link: int, message: m.LinkMessage) -> None:
-        """Take another head's answer, if the link is one of ours."""
+        """Take another head's answer, if the link is one of ours. Raises ProtocolError."""
         address = self._links.get(link)
-        if address is None:
-            return
-        self._close(link, "both know")
-        if isinstance(message, m.Hello):
-            self.heard(message.epoch)
-            if message.epoch == self._context.config.epoch:
-                # Nobody else leads in this epoch: one of the addresses is this head's own, by another name.
-                self._own.add(address)
-                self._others = tuple(other for other in self._others if other != address)
+        if address is not None:
+            handler = FROM_RIVALS.find(Side.RIVAL, message)
+            self._close(link, "both know")
+            handler(self, address, message)
+
+    def _greeted(self, address: tuple[str, int], hello: m.Hello) -> None:
+        self.heard(hello.epoch)
+        if hello.epoch == self._context.config.epoch:
+            # Nobody else leads in this epoch: one of the addresses is this head's own, by another name.
+            self._own.add(address)
+            self._others = tuple(other for other in self._others if other != address)
+
+    def _refused(self, address: tuple[str, int], refused: m.Refused) -> None:
+        """It is not one of this cluster's, or of another release: it has heard the epoch all the same."""
 
     def heard(self, epoch: int) -> None:
         """Another head leads, or led, in this epoch."""

@@ -8,6 +8,7 @@ from heorot.core.node.children import Child, Children, speakable
 from heorot.core.node.context import NodeContext
 from heorot.core.node.images import NodeImages
 from heorot.core.node.reports import SubtreeReports
+from heorot.core.node.routes import FROM_BELOW
 from heorot.core.tree.greeting import REMOVED, differs, incompatibility, removal
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import tree as m
@@ -125,40 +126,36 @@ class ChildLinks:
             If it may not say that.
         """
         child = self._children.by_link.get(link)
-        if child is None:
-            return
+        if child is not None:
+            child.heard_at_ms = self._context.now_ms
+            FROM_BELOW.find(child.side, message)(self, child, message)
+
+    def _asked(self, child: Child, message: m.Want | m.Took) -> None:
+        self._images.asked(child, message)
+
+    def _reported(self, child: Child, report: m.Report) -> None:
+        allowed = speakable(child, report)
+        if allowed is not None:
+            self._reports.merge(allowed)
+
+    def _detached(self, child: Child, detached: m.Detached) -> None:
+        gone = NodeSet.from_ranges(detached.nodes).mask & child.mask & ~(1 << child.node)
+        if gone:
+            self._gone(child, gone)
+
+    def _visitor_ping(self, visitor: Child, ping: m.Ping) -> None:
+        self._context.emit(Send(visitor.link, m.Pong(self._context.headless)))
+
+    def _ping(self, child: Child, ping: m.Ping) -> None:
         context = self._context
-        child.heard_at_ms = context.now_ms
-        if isinstance(message, m.Hello):
-            self._greeted(child, message)
-        elif child.is_peer and isinstance(message, (m.Want, m.Took)):
-            self._images.asked(child, message)
-        elif child.is_peer and isinstance(message, m.Ping):
-            context.emit(Send(child.link, m.Pong(context.headless)))
-        elif not child.greeted:
-            raise ProtocolError("the first message of a link must be Hello")
-        elif isinstance(message, m.Up):
-            self._up(child, message)
-        elif isinstance(message, m.Report):
-            report = speakable(child, message)
-            if report is not None:
-                self._reports.merge(report)
-        elif isinstance(message, (m.Want, m.Took)):
-            self._images.asked(child, message)
-        elif isinstance(message, m.Detached):
-            gone = NodeSet.from_ranges(message.nodes).mask & child.mask & ~(1 << child.node)
-            if gone:
-                self._gone(child, gone)
-        elif isinstance(message, m.Ping):
-            context.emit(Send(child.link, m.Pong(context.headless)))
-            child.doubted, again = differs(child.mask, message.nodes, child.doubted)
-            if again and context.uplink.attached:
-                context.emit(Send(child.link, m.Reattached(context.epoch)))
-        elif isinstance(message, m.Refused):
-            context.log("warning", f"n{child.node} refuses this node: {message.text}")
-            self._close(child.link, "refused")
-        else:
-            raise ProtocolError(f"a child may not send {type(message).__name__}")
+        context.emit(Send(child.link, m.Pong(context.headless)))
+        child.doubted, again = differs(child.mask, ping.nodes, child.doubted)
+        if again and context.uplink.attached:
+            context.emit(Send(child.link, m.Reattached(context.epoch)))
+
+    def _refused(self, child: Child, refused: m.Refused) -> None:
+        self._context.log("warning", f"n{child.node} refuses this node: {refused.text}")
+        self._close(child.link, "refused")
 
     def _greeted(self, child: Child, hello: m.Hello) -> None:
         context = self._context
@@ -174,8 +171,6 @@ class ChildLinks:
             context.refuse(child.link, *problem)
             self.closed(child.link)
             return
-        if child.greeted or child.is_peer:
-            raise ProtocolError("a second Hello")
         # A node has one link as a child, and one as a peer: a newer one replaces an older one whose end has not been
         # noticed yet.
         for other in list(self._children.by_link.values()):

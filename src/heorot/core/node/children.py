@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from heorot.core.errors import SecurityError
 from heorot.core.node.config import NodeConfig
+from heorot.core.routes import Side
 from heorot.core.tickets import Verify, open_placement
 from heorot.core.tree.accumulator import report_for
 from heorot.core.tree.greeting import removal
@@ -31,6 +32,13 @@ class Child:
         self.doubted = False
         """It said at its last heartbeat that it reaches another number of nodes than are known."""
         self.heard_at_ms = now_ms
+
+    @property
+    def side(self) -> Side:
+        """As whom it speaks."""
+        if self.greeted:
+            return Side.CHILD
+        return Side.VISITOR if self.is_peer else Side.NEWCOMER
 
 
 class Children:

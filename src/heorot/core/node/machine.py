@@ -67,7 +67,9 @@ from heorot.core.node.own_launches import OwnLaunches
 from heorot.core.node.peers import KEY as PEER_KEY
 from heorot.core.node.reports import TIMER as REPORT_TIMER
 from heorot.core.node.reports import SubtreeReports
+from heorot.core.node.routes import ANSWERS, FROM_ABOVE, ORDERS
 from heorot.core.node.space import KnownSpace
+from heorot.core.routes import Side
 from heorot.core.tickets import Verify, open_placement
 from heorot.core.tree.greeting import REMOVED, incompatibility, removal
 from heorot.core.tree.nodeset import HEAD, NodeSet
@@ -75,18 +77,14 @@ from heorot.core.wakefulness import Looks
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import (
     BULK_TAGS,
+    FIRST_ANSWER_TAG,
     FIRST_COMMAND_TAG,
+    KNOWN_TAGS,
+    LAST_ANSWER_TAG,
     LAST_COMMAND_TAG,
-    OWN_TAGS,
-    TAG_ADMIT,
-    TAG_BARRED,
-    TAG_INVENTORY,
     TAG_LAUNCH,
-    TAG_PLACE,
     TAG_RELEASE,
-    TAG_REPORT,
     TAG_RESIZE,
-    TAG_TELL_HEADS,
 )
 
 HEADLESS_AFTER_MS = 200
@@ -185,18 +183,27 @@ class NodeMachine:
 
     def _from_space(self, event: FromSpace) -> None:
         tag = m.tag_of(event.payload)
-        if tag == TAG_REPORT:
-            self._own_report(event.payload)
+        handler = ANSWERS.get(tag)
+        if handler is not None:
+            handler(self, event.payload)
+        elif FIRST_ANSWER_TAG <= tag <= LAST_ANSWER_TAG and tag not in KNOWN_TAGS:
+            self._pass_up(event.payload)  # of a later release
+        else:
+            raise ProtocolError(f"the process space may not say something with the tag {tag} to a node")
+
+    def _own_inventory(self, payload: bytes) -> None:
+        if self.space.incarnation is not None:
+            self._pass_up(payload)
             return
-        if self.space.incarnation is None and tag == TAG_INVENTORY:
-            inventory = m.decode_space_answer(event.payload)
-            assert isinstance(inventory, m.Inventory)
-            self.space.introduced(inventory)
-            self.context.out += self.uplink.connect(self.context.now_ms)
-            return
+        inventory = m.decode_space_answer(payload)
+        assert isinstance(inventory, m.Inventory)
+        self.space.introduced(inventory)
+        self.context.out += self.uplink.connect(self.context.now_ms)
+
+    def _pass_up(self, payload: bytes) -> None:
         # What is dropped here without a way up, bpinit repeats after the next Inventorize.
         if self.uplink.attached:
-            self.context.send_up(m.Up(self.config.node, event.payload), bulk=tag in BULK_TAGS)
+            self.context.send_up(m.Up(self.config.node, payload), bulk=m.tag_of(payload) in BULK_TAGS)
 
     def _own_report(self, payload: bytes) -> None:
         if self.reports.accumulators or self.programs.starting:
@@ -263,29 +270,23 @@ class NodeMachine:
         self.uplink.heard_at_ms = self.context.now_ms
         if self.epochs.pending:
             self.epochs.hold(lambda: self._from_parent(message))
-        elif isinstance(message, m.Down):
-            self._down(message)
-        elif isinstance(message, m.Hello):
-            self._greeted(message)
-        elif isinstance(message, m.Reattached):
-            self._attach()
-        elif isinstance(message, m.Refused):
-            self.context.log("warning", f"{self.uplink.parent_name} refuses this node: {message.text}")
-            assert self.uplink.link is not None
-            self.context.emit(CloseLink(self.uplink.link, "refused"))
-            if message.code == REMOVED and self.uplink.parent == HEAD:
-                self._child_links.dismiss()
-            self.context.out += self.uplink.refused(message.code, self.context.now_ms)
-        elif isinstance(message, m.Pong):
-            if self.uplink.attached:
-                self.uplink.answered_at_ms = message.at_ms
-                self._set_headless(message.headless)
-        elif isinstance(message, (m.Piece, m.ImageManifest, m.Unavailable, m.Swarm)) or (
-            self.uplink.parent == HEAD and isinstance(message, (m.Want, m.Took, m.KeepImage))
-        ):
-            self.images.from_parent(self.uplink.link or 0, message)
-        else:
-            raise ProtocolError(f"a parent may not send {type(message).__name__}")
+            return
+        side = Side.NEWCOMER
+        if self.uplink.attached:
+            side = Side.HEAD if self.uplink.parent == HEAD else Side.PARENT
+        FROM_ABOVE.find(side, message)(self, message)
+
+    def _refused(self, refused: m.Refused) -> None:
+        self.context.log("warning", f"{self.uplink.parent_name} refuses this node: {refused.text}")
+        assert self.uplink.link is not None
+        self.context.emit(CloseLink(self.uplink.link, "refused"))
+        if refused.code == REMOVED and self.uplink.parent == HEAD:
+            self._child_links.dismiss()
+        self.context.out += self.uplink.refused(refused.code, self.context.now_ms)
+
+    def _pong(self, pong: m.Pong) -> None:
+        self.uplink.answered_at_ms = pong.at_ms
+        self._set_headless(pong.headless)
 
     def _greeted(self, hello: m.Hello) -> None:
         problem = incompatibility(hello, self.config.cluster)
@@ -364,32 +365,28 @@ class NodeMachine:
             self._deliver(tag, down.payload, newest_of)
 
     def _deliver(self, tag: int, payload: bytes, newest_of: str) -> None:
-        if tag == TAG_LAUNCH:
-            self.launches.launch(payload)
-        elif tag == TAG_PLACE:
-            place = m.decode_head_command(payload)
-            assert isinstance(place, m.Place)
-            self._place(place.placement)
-        elif tag == TAG_TELL_HEADS:
-            told = m.decode_head_command(payload)
-            assert isinstance(told, m.TellHeads)
-            self.heads.told(told)
-        elif tag == TAG_BARRED:
-            barred = m.decode_head_command(payload)
-            assert isinstance(barred, m.Barred)
-            self._child_links.bar(barred)
-        elif tag == TAG_ADMIT:
-            self.space.admit(payload)
-        elif FIRST_COMMAND_TAG <= tag <= LAST_COMMAND_TAG and tag not in OWN_TAGS:
-            if tag == TAG_RELEASE and (self.programs.held or self.programs.starting):
-                release = m.decode_head_command(payload)
-                assert isinstance(release, m.Release)
-                self.programs.drop(release.job)
-            elif self.programs.unannounced:
-                self.programs.announce(getattr(m.decode_head_command(payload), "job", ""))
-            self.space.give(payload, newest_of)
+        handler = ORDERS.get(tag)
+        if handler is not None:
+            handler(self, payload, newest_of)
+        elif FIRST_COMMAND_TAG <= tag <= LAST_COMMAND_TAG and tag not in KNOWN_TAGS:
+            self._give(payload, newest_of)  # of a later release
         else:
-            raise ProtocolError(f"a command with the unknown tag {tag}")
+            raise ProtocolError(f"the head, inside of Down, may not say something with the tag {tag} to a node")
+
+    def _give(self, payload: bytes, newest_of: str) -> None:
+        """Hand a command to the process space, which may have to be told of its job first."""
+        if self.programs.unannounced:
+            self.programs.announce(getattr(m.decode_head_command(payload), "job", ""))
+        self.space.give(payload, newest_of)
+
+    def _give_release(self, payload: bytes, newest_of: str) -> None:
+        if not self.programs.held and not self.programs.starting:
+            self._give(payload, newest_of)
+            return
+        release = m.decode_head_command(payload)
+        assert isinstance(release, m.Release)
+        self.programs.drop(release.job)
+        self.space.give(payload, newest_of)
 
     def _place(self, sealed: bytes) -> None:
         try:

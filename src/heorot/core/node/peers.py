@@ -14,6 +14,8 @@ from heorot.core.images.hop import Transfers
 from heorot.core.images.two_trees import TREES
 from heorot.core.machine import CloseLink, Connect, ConnectFailed, Instruction, LinkOpened, Log, Send
 from heorot.core.node.config import NodeConfig
+from heorot.core.node.routes import FROM_PEERS
+from heorot.core.routes import Side
 from heorot.core.tree.greeting import incompatibility
 from heorot.core.wakefulness import Looks
 from heorot.core.wire import tree as m
@@ -189,31 +191,37 @@ class Peers:
         """
         peer = self._by_link[link]
         peer.heard_at_ms = now_ms
-        transfers = self._transfers()
-        if isinstance(message, m.Piece):
-            if not transfers.piece(link, message):
-                self._emit(CloseLink(link, "it sent a damaged chunk"))
-                self._lose(peer, "it sent a damaged chunk")
-        elif isinstance(message, m.Hello):
-            problem = incompatibility(message, self._config.cluster)
-            if problem is None:
-                peer.ready = True
-                for image in list(peer.images):
-                    transfers.pursue(image)
-            else:
-                self._emit(CloseLink(link, problem[1]))
-                self._lose(peer, problem[1])
-        elif isinstance(message, m.Unavailable):
-            self._give_up(message.image, peer.node)
-            peer.images.pop(message.image, None)
-            transfers.unasked(message.image, link)
-            if not peer.images:
-                self._forget(peer)
-                self._emit(CloseLink(link, "nothing more is needed of it"))
-        elif isinstance(message, m.Refused):
-            self._emit(CloseLink(link, "refused"))
-            self._lose(peer, message.text)
-        # What else it sends is for its children, of which an older release takes us for one.
+        FROM_PEERS.find(Side.PEER if peer.ready else Side.NEWCOMER, message)(self, peer, link, message)
+
+    def _piece(self, peer: _Peer, link: int, piece: m.Piece) -> None:
+        if not self._transfers().piece(link, piece):
+            self._emit(CloseLink(link, "it sent a damaged chunk"))
+            self._lose(peer, "it sent a damaged chunk")
+
+    def _greeted(self, peer: _Peer, link: int, hello: m.Hello) -> None:
+        problem = incompatibility(hello, self._config.cluster)
+        if problem is not None:
+            self._emit(CloseLink(link, problem[1]))
+            self._lose(peer, problem[1])
+            return
+        peer.ready = True
+        for image in list(peer.images):
+            self._transfers().pursue(image)
+
+    def _unavailable(self, peer: _Peer, link: int, word: m.Unavailable) -> None:
+        self._give_up(word.image, peer.node)
+        peer.images.pop(word.image, None)
+        self._transfers().unasked(word.image, link)
+        if not peer.images:
+            self._forget(peer)
+            self._emit(CloseLink(link, "nothing more is needed of it"))
+
+    def _refused(self, peer: _Peer, link: int, refused: m.Refused) -> None:
+        self._emit(CloseLink(link, "refused"))
+        self._lose(peer, refused.text)
+
+    def _is_there(self, peer: _Peer, link: int, message: m.Pong) -> None:
+        """It answers, which is all that was asked for."""
 
     # ------------------------------------------------------------------ silence
 

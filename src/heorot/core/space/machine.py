@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from heorot.core.routes import Side
 from heorot.core.space import events as e
 from heorot.core.space.endings import Endings
 from heorot.core.space.headless import Solitude
@@ -32,6 +33,7 @@ from heorot.core.space.jobs import EXITED, FAILED, OVER, QUEUED, RUNNING, Rank, 
 from heorot.core.space.output import OutputSide
 from heorot.core.space.queries import Queries
 from heorot.core.space.reports import ReportSide
+from heorot.core.space.routes import FROM_AGENT
 from heorot.core.space.turn import Turn
 from heorot.core.space.view import views
 from heorot.core.streams import Spool
@@ -93,18 +95,6 @@ class Space:
             e.Counted: self._counted,
             e.Backlog: self._backlog,
             e.Tick: self._tick,
-            m.Launch: self._launch,
-            m.Stdin: self._stdin,
-            m.Ack: self._ack,
-            m.Attend: self._attend,
-            m.Release: self._release,
-            m.Resize: self._resize,
-            m.Inventorize: self._inventorize,
-            m.Query: self._queries.ask,
-            m.FetchLaunch: self._fetch_launch,
-            m.Admit: self._admit,
-            m.Alone: self._alone,
-            m.RefuseLaunch: self._refuse_launch,
         }
         self._handlers = handlers
 
@@ -114,7 +104,8 @@ class Space:
         Raises
         ------
         ProtocolError
-            Only for `FromAgent`: a ticket that cannot be decoded. The machine's state is unchanged.
+            Only for `FromAgent`: a ticket that cannot be decoded, or what an agent may not say. The machine's state is
+            unchanged.
         """
         turn = self._turn
         turn.now = now_ms
@@ -177,7 +168,7 @@ class Space:
             self.output.set_sending(job)
 
     def _from_agent(self, event: e.FromAgent) -> None:
-        self._handlers[type(event.command)](event.command)
+        FROM_AGENT.find(Side.AGENT, event.command)(self, event.command)
 
     def _alone(self, command: m.Alone) -> None:
         self.epoch = max(self.epoch, command.epoch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from heorot.core.wire import tree as m
 
 
@@ -27,7 +29,12 @@ TAG_INVENTORY = _tag(m.Inventory)
 
 FIRST_COMMAND_TAG, LAST_COMMAND_TAG = 48, 79
 """Commands to a process space have these tags, of later releases, too."""
-OWN_TAGS = (_tag(m.Alone), TAG_LOOK, _tag(m.RefuseLaunch))
-"""Of commands that only the agent itself, or somebody on the node, gives to bpinit."""
+FIRST_ANSWER_TAG, LAST_ANSWER_TAG = 80, 111
+"""And these its answers."""
+KNOWN_TAGS = frozenset(
+    _tag(kind)
+    for kind in (*get_args(m.HeadCommand), *get_args(m.SpaceCommand), *get_args(m.SpaceAnswer), m.Look, m.SpaceView)
+)
+"""Of commands and answers of this release."""
 BULK_TAGS = (_tag(m.Stdin), _tag(m.Output))
 """Of input and output, which wait for everything else on a link."""

@@ -23,13 +23,13 @@ from heorot.sim.store import VirtualStore
 
 def _starts_again(space: Any) -> None:
     """A repeated launch starts its ranks again."""
-    honest = space._handlers[m.Launch]
+    honest = space._launch
 
-    def launch(command: m.Launch) -> None:
+    def launch(command: m.Launch, problem: str = "") -> None:
         space.jobs.pop(command.job, None)
-        honest(command)
+        honest(command, problem)
 
-    space._handlers[m.Launch] = launch
+    space._launch = launch
 
 
 def _forgets_released_jobs(space: Any) -> None:
@@ -44,14 +44,14 @@ def _sends_nothing_again(space: Any) -> None:
 
 def _sends_beyond_the_window(space: Any) -> None:
     """Output is sent without regard to what the reader has acknowledged."""
-    honest = space._handlers[m.Launch]
+    honest = space._launch
 
-    def launch(command: m.Launch) -> None:
-        honest(command)
+    def launch(command: m.Launch, problem: str = "") -> None:
+        honest(command, problem)
         for job in space.jobs.values():
             job.window_bytes = 1 << 30
 
-    space._handlers[m.Launch] = launch
+    space._launch = launch
 
 
 def _obeys_any_epoch(node: Any) -> None:
@@ -172,7 +172,7 @@ def _ends_what_lingers(space: Any) -> None:
 
 def _forgets_what_it_killed(space: Any) -> None:
     """The snapshot for a new way to the head does not say what was killed of the ranks in it."""
-    honest = space._handlers[m.Inventorize]
+    honest = space._inventorize
 
     def inventorize(command: m.Inventorize) -> None:
         honest(command)
@@ -180,7 +180,7 @@ def _forgets_what_it_killed(space: Any) -> None:
             if isinstance(item, e.ToAgent) and isinstance(item.message, m.Inventory):
                 item.message = replace(item.message, jobs=[replace(job, killed=[]) for job in item.message.jobs])
 
-    space._handlers[m.Inventorize] = inventorize
+    space._inventorize = inventorize
 
 
 def _passes_no_counts_on(node: Any) -> None:

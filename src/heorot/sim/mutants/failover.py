@@ -33,7 +33,7 @@ def _forgets_what_it_has_sent(space: Any) -> None:
 
 def _takes_repeated_input_for_new(space: Any) -> None:
     """Input that comes again is given to the processes again."""
-    honest = space._handlers[m.Stdin]
+    honest = space._stdin
 
     def stdin(command: m.Stdin) -> None:
         job = space.jobs.get(command.job)
@@ -41,19 +41,19 @@ def _takes_repeated_input_for_new(space: Any) -> None:
             command = replace(command, offset=max(command.offset, job.broadcast.stream.end))
         honest(command)
 
-    space._handlers[m.Stdin] = stdin
+    space._stdin = stdin
 
 
 def _ignores_attend(space: Any) -> None:
     """A new reader is not given what a former one has not acknowledged."""
-    honest = space._handlers[m.Attend]
+    honest = space._attend
 
     def attend(command: m.Attend) -> None:
         space.output.send_again, again = lambda job: None, space.output.send_again
         honest(command)
         space.output.send_again = again
 
-    space._handlers[m.Attend] = attend
+    space._attend = attend
 
 
 def _does_not_keep_its_epoch(node: Any) -> None:

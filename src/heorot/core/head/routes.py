@@ -1,0 +1,72 @@
+"""Who may say what to a head: `heorot.core.routes` tells how to read this.
+
+What is done stands in the part that is named first in each row.
+"""
+
+from __future__ import annotations
+
+from heorot.core.routes import Routes, Side
+from heorot.core.wire import clients as c
+from heorot.core.wire import tree as m
+
+FROM_BELOW = Routes(
+    "a head",
+    {
+        (Side.NEWCOMER, m.Hello): lambda head, link, hello: head._hello(link, hello),
+        (Side.CHILD, m.Report): lambda head, link, report: head.jobs.report(link.mask, report),
+        (Side.CHILD, m.Up): lambda head, link, up: head._up(link, up),
+        (Side.CHILD, m.Ping): lambda head, link, ping: head._ping(link, ping),
+        (Side.CHILD, m.Detached): lambda head, link, detached: head._detached(link, detached),
+        (Side.CHILD, m.Refused): lambda head, link, refused: head._refused(link, refused),
+        (Side.CHILD, m.Want): lambda head, link, want: head.images.received(link, want),
+        (Side.CHILD, m.Took): lambda head, link, took: head.images.received(link, took),
+        (Side.CHILD, m.ImageManifest): lambda head, link, manifest: head.images.from_child(link, manifest),
+        (Side.CHILD, m.Piece): lambda head, link, piece: head.images.from_child(link, piece),
+        (Side.CHILD, m.Unavailable): lambda head, link, word: head.images.from_child(link, word),
+        (Side.CHILD, m.ImageKept): lambda head, link, word: head.images.from_child(link, word),
+        (Side.NODE, m.Attach): lambda head, link, node, attach: head._attach(link, node, attach),
+        (Side.NODE, m.Inventory): lambda head, _, node, said: head._inventory(head.members.records[node], said),
+        (Side.NODE, m.SpaceGone): lambda head, _, node, gone: head._space_gone(head.members.records[node], gone),
+        (Side.NODE, m.Output): lambda head, _, node, output: head.jobs.output(node, output),
+        (Side.NODE, m.StdinAck): lambda head, _, node, ack: head.jobs.stdin_ack(node, ack),
+        (Side.NODE, m.Reply): lambda head, _, node, reply: head.requests.reply(node, reply),
+        (Side.NODE, m.HeadsKept): lambda head, _, node, kept: head.listed.kept(head.members.records[node], kept),
+        (Side.NODE, m.LaunchCopy): lambda head, _, node, copy: head._launch_copy(node, copy),
+    },
+)
+
+FROM_RIVALS = Routes(
+    "a head",
+    {
+        (Side.RIVAL, m.Hello): lambda rivals, address, message: rivals._greeted(address, message),
+        (Side.RIVAL, m.Refused): lambda rivals, address, message: rivals._refused(address, message),
+    },
+)
+
+FROM_CLIENTS = Routes(
+    "a head",
+    {
+        (Side.NEWCOMER, c.ClientHello): lambda clients, caller, ask: clients._client_hello(caller, ask),
+        (Side.CLIENT, c.ClientAck): lambda clients, caller, ask: clients._client_ack(caller, ask),
+        (Side.CLIENT, c.ClientStdin): lambda clients, caller, ask: clients._client_stdin(caller, ask),
+        (Side.CLIENT, c.Spawn): lambda clients, caller, ask: clients._spawn(caller, ask),
+        (Side.CLIENT, c.ClientRelease): lambda clients, caller, ask: clients._client_release(caller, ask),
+        (Side.CLIENT, c.ClientResize): lambda clients, caller, ask: clients._client_resize(caller, ask),
+        (Side.CLIENT, c.Detach): lambda clients, caller, ask: clients._detach_job(caller, ask),
+        (Side.CLIENT, c.AttachJob): lambda clients, caller, ask: clients._attach_job(caller, ask),
+        (Side.CLIENT, c.Wait): lambda clients, caller, ask: clients._wait(caller, ask),
+        (Side.CLIENT, c.Signal): lambda clients, caller, ask: clients._signal(caller, ask),
+        (Side.CLIENT, c.Resolve): lambda clients, caller, ask: clients._resolve(caller, ask),
+        (Side.CLIENT, c.ShowStatus): lambda clients, caller, ask: clients._status(caller, ask),
+        (Side.CLIENT, c.ListNodes): lambda clients, caller, ask: clients._list_nodes(caller, ask),
+        (Side.CLIENT, c.ListProcesses): lambda clients, caller, ask: clients._list_processes(caller, ask),
+        (Side.CLIENT, c.ListJobs): lambda clients, caller, ask: clients._list_jobs(caller, ask),
+        (Side.CLIENT, c.ShowJob): lambda clients, caller, ask: clients._show_job(caller, ask),
+        (Side.CLIENT, c.Stage): lambda clients, caller, ask: clients._images.stage(caller, ask),
+        (Side.CLIENT, c.OfferedManifest): lambda clients, caller, offered: clients._images.manifest(
+            caller.client, offered
+        ),
+        (Side.CLIENT, c.OfferedPiece): lambda clients, caller, piece: clients._images.piece(caller.client, piece),
+        (Side.CLIENT, c.NotOffered): lambda clients, caller, word: clients._images.not_offered(caller.client, word),
+    },
+)
