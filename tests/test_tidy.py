@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src"
 LONGEST = 400
 LONG = {
-    "src/heorot/bpinit/calls.py": 408,
     "src/heorot/bpinit/daemon.py": 443,
     "src/heorot/cli/foreground/loop.py": 580,
     "src/heorot/client/aio.py": 553,
@@ -40,7 +39,7 @@ LONG = {
     "src/heorot/sim/hosts.py": 507,
     "src/heorot/sim/timed/hosts.py": 462,
     "tests/bpinit/test_rooms.py": 535,
-    "tests/cli/test_commands.py": 477,
+    "tests/cli/test_commands.py": 420,
     "tests/cluster/test_bpcp.py": 419,
     "tests/cluster/test_images.py": 403,
     "tests/core/head/test_jobs.py": 541,

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import signal
-import termios
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import heorot
 from heorot.cli import bpjob
-from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster
-
-
-@pytest.fixture(scope="module")
-def trio() -> Iterator[Cluster]:
-    """Three nodes."""
-    with cluster(3) as made:
-        yield made
-
-
-@pytest.fixture
-def sleepers(trio: Cluster) -> Iterator[str]:
-    """A detached job of three ranks that sleep until they are ended."""
-    job = trio.detach("-a", "sleep", "1000")
-    trio.await_job(job, lambda shown: bool(shown["running"] == 3), "three sleepers")
-    yield job
-    trio.run("bpjob", "kill", "-9", job)
-    trio.run("bpjob", "wait", job)
+from tests.cluster.harness import DEADLINE_S, Cluster, await_that
 
 
 def lines(trio: Cluster, *words: str) -> list[str]:
@@ -227,54 +205,6 @@ def test_bpps_refuses_what_it_does_not_know(trio: Cluster, words: tuple[str, ...
     assert (finished.returncode, finished.stdout) == (2, b"")
     assert finished.stderr.startswith(b"bpps: ")
     assert finished.stderr.count(b"\n") == 1
-
-
-@pytest.mark.parametrize("end", [b"\x03", b"xq", "SIGINT"])
-def test_watching_leaves_the_terminal_as_it_was(trio: Cluster, sleepers: str, end: bytes | str) -> None:
-    control, terminal = pty.openpty()
-    before = termios.tcgetattr(terminal)
-    try:
-        streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
-
-        def take_terminal() -> None:
-            os.setsid()
-            fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-
-        with trio.start("bpps", "-w0.1", **streams, preexec_fn=take_terminal) as ps:
-            os.set_blocking(control, False)
-            shown = b""
-
-            def read_on(wanted: bytes, count: int) -> bool:
-                nonlocal shown
-                with suppress(BlockingIOError):
-                    shown += os.read(control, 65536)
-                return shown.count(wanted) >= count
-
-            await_that(lambda: read_on(b"sleep 1000", 9), "three pictures with three sleepers")
-            if isinstance(end, bytes):
-                os.write(control, end)
-            else:
-                ps.send_signal(signal.SIGINT)
-            assert ps.wait(DEADLINE_S) == 0
-            await_that(lambda: read_on(b"\x1b[?25h\x1b[?1049l", 1), "the terminal restored")
-        assert shown.startswith(b"\x1b[?1049h\x1b[?25l")
-        assert shown.endswith(b"\x1b[?25h\x1b[?1049l")
-        assert termios.tcgetattr(terminal) == before
-    finally:
-        os.close(terminal)
-        os.close(control)
-
-
-def test_watching_into_a_pipe_writes_pictures_without_escapes(trio: Cluster, sleepers: str) -> None:
-    with trio.start("bpps", "--watch=0.1", "--json", "-j", sleepers) as ps:
-        assert ps.stdout is not None
-        first = json.loads(ps.stdout.readline())
-        assert len(first) == 3
-        trio.check("bpkill", "-9", f"{sleepers}:0")
-        pictures = iter(ps.stdout.readline, b"")
-        assert any(len(json.loads(picture)) == 2 for picture in pictures)
-        ps.terminate()
-        assert ps.wait(DEADLINE_S) == -signal.SIGTERM
 
 
 def test_a_reader_that_goes_away_ends_the_command_silently(trio: Cluster) -> None:
