@@ -34,7 +34,6 @@ LONG = {
     "src/heorot/runtime/channel.py": 493,
     "src/heorot/runtime/links.py": 448,
     "src/heorot/sim/checks.py": 462,
-    "src/heorot/sim/client.py": 416,
     "src/heorot/sim/head_host.py": 428,
     "src/heorot/sim/hosts.py": 507,
     "src/heorot/sim/timed/hosts.py": 462,

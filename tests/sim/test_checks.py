@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from heorot.sim.client import UserPlan, VirtualUser
+from heorot.sim.client import VirtualUser
 from heorot.sim.cluster import SimulatedCluster
 from heorot.sim.head_host import HeadHost
+from heorot.sim.plans import UserPlan
 from heorot.sim.settings import Settings
 from heorot.sim.store import NAME
 from heorot.sim.world import Violation

@@ -10,9 +10,10 @@ from random import Random
 import pytest
 
 from heorot.core.tree.shape import parent_of
-from heorot.sim.client import UserPlan, VirtualUser
+from heorot.sim.client import VirtualUser
 from heorot.sim.cluster import SimulatedCluster
 from heorot.sim.hosts import NodeHost
+from heorot.sim.plans import UserPlan
 from heorot.sim.settings import Settings
 
 NODES, FANOUT = 39, 3

@@ -41,11 +41,10 @@ STORIES = (
         104,
         ("doze",),
         "The agents of n0 and n1 are stopped while head2 leads: launches that n2 has a copy of are acknowledged, "
-        "and what the sleepers have to do of them is done when they go on, at 6.8 s and at 8.3 s. At 19.1 s n1 and "
-        "n2 sleep, and head2 is killed. Head1 hears of n0 alone, takes job 1.1 over from it, and is killed as well; "
-        "head2 leads again, in epoch 3. Whoever wakes up goes to the head that leads by then and offers what it "
-        "holds: n1 knows job 1.1 as well. At the end somebody collects it, with the statuses that both nodes have "
-        "kept.",
+        "and what the sleepers have to do of them is done when they go on, at 6.8 s and at 8.3 s. At 14.5 s n0 and "
+        "n2 sleep, and head2 is killed. Head1 hears of n1 alone and takes job 1.1 over from it. Whoever wakes up goes "
+        "to head1 and offers what it holds: n0 knows job 1.1 as well. At the end somebody collects it, with the "
+        "statuses that both nodes have kept.",
     ),
 )
 

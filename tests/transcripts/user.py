@@ -25,7 +25,7 @@ class User:
         self.name = name
         self.home = home
         """The host on which it works."""
-        self.session = Session()
+        self.session = cluster.mutate(Session())
         self.job: JobState | None = None
         self.asked: Request | None = None
         """Its last signal."""

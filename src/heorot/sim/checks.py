@@ -453,7 +453,7 @@ class Checks:
     def _unsettled_clients(self) -> tuple[str, str] | None:
         for client in self.cluster.clients:
             if client.end is not None and client.pending:
-                return "OneAnswer", f"{client.name} has no answer to {list(client.pending.values())}"
+                return "OneAnswer", f"{client.name} has no answer to {client.pending}"
             if not client.finished:
                 return "NoLostJob", f"{client.name} is not finished with {client.job or 'nothing'}: {client.reading}"
         for (job, rank), text in self._failed.items():

@@ -1,55 +1,36 @@
-"""A virtual user: spawns a job, reads its output, feeds its input, signals it, leaves, comes back, checks it all."""
+"""A virtual user: spawns a job, reads its output, feeds its input, signals it, leaves, comes back, checks it all.
+
+What it says to heads, and what it makes of what they say, is the client's real session; here is only what a person or a
+program decides: what to ask for, when to read, when to leave, and when to look for the next head.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec.structs import replace
 
+from heorot.core.client import messages
+from heorot.core.client.session import NewOutput, Session
+from heorot.core.errors import ProtocolError
 from heorot.core.wire import clients as c
-from heorot.core.wire import tree as m
+from heorot.core.wire.framing import HEADER_BYTES, encode_frame
 from heorot.images.offer import Upload
 from heorot.sim.feeding import Feeding
-from heorot.sim.images import PROGRAM, VirtualImage
+from heorot.sim.images import PROGRAM
 from heorot.sim.network import End
 from heorot.sim.processes import SIGKILL
 from heorot.sim.reading import Reading
 
 if TYPE_CHECKING:
+    from heorot.core.client.job import JobState, Request
+    from heorot.sim.plans import UserPlan
     from heorot.sim.run import Run
 
 _decoder = msgspec.msgpack.Decoder(c.HeadMessage)
-
-
-@dataclass(slots=True)
-class UserPlan:
-    """What a user is going to do; times in milliseconds after the job was acknowledged, -1: never."""
-
-    nodes: str
-    select: str
-    argv: list[bytes]
-    detached: bool
-    stdin: bytes | None
-    input_size: int = 0
-    input_to: str = "all"
-    """``all`` or ``ranks``."""
-    leave_ms: int = -1
-    """Close the connection without a word."""
-    detach_ms: int = -1
-    signal_ms: int = -1
-    signal: int = 15
-    attach_ms: int = -1
-    """Come back and attach (for one who detached or left a detached job)."""
-    stall_ms: int = 0
-    """Acknowledge nothing for so long."""
-    query_ms: int = -1
-    image: VirtualImage | None = None
-    """What the job is started from; None: what the nodes have."""
-    always_send: bool = False
-    linger: bool = False
+_WATCHED = (b"\xa3ack", b"\xa6signal")
+"""How those of our messages begin that are looked at before they go, behind the byte that counts their fields."""
 
 
 class VirtualUser:
@@ -63,31 +44,28 @@ class VirtualUser:
         self.home = cluster.heads[self.world.between(0, len(cluster.heads) - 1)]
         """The head host that it works on: active, or on standby and passing it on."""
         self.plan = plan
+        self.session = cluster.mutate(Session())
         self.end: End | None = None
+        self.state: JobState | None = None
+        """The job that it has asked for, as its session knows it; None: it follows none."""
         self.reading: Reading | None = None
         self.job = ""
         self.finished = False
         """It has nothing more to do."""
-        self.pending: dict[int, m.Message] = {}
         self.resumed = 0
         """How often it has gone on with its job under another head."""
         self.asked_again = 0
         """How often it has asked for its launch again."""
-        self._launch: c.Spawn | None = None
-        """What was asked for and not answered yet ..."""
-        self._receipted: c.Spawn | None = None
-        """How to hand the job over to a head that does not know it."""
-        self.handed_over = 0
-        """How often it did so."""
-        self._asked_us = 0
-        """... and when it was first."""
-        self._epoch = 0
-        """Of the head that it is connected to."""
-        self._requests = 0
-        self._upload: Upload | None = None
         self._killed: dict[int, tuple[str, list[int]]] = {}
         """By request: the job that is to end, and the ranks that ran when it was asked for."""
-        self._feeding = Feeding(cluster, plan.input_size if plan is not None else 0, self._send)
+        self._signalled: dict[int, int] = {}
+        """By request: the connection over which a signal went of which two are not as good as one."""
+        self._feeding = Feeding(cluster, plan.input_size if plan is not None else 0, self.session)
+
+    @property
+    def pending(self) -> list[list[Any]]:
+        """What it has asked and has no answer to."""
+        return [request.message for request in self.session.unanswered.values()]
 
     # ------------------------------------------------------------------ connection
 
@@ -106,7 +84,9 @@ class VirtualUser:
         self.end = head.open_client(self.name, 0, self._received, self._closed, self.home)
         if self.end is None:
             return False
-        self._send(c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "sim"))
+        if not self.session.connected:
+            self.session.reconnected()
+        self.flush()
         return True
 
     def begin(self) -> None:
@@ -118,16 +98,17 @@ class VirtualUser:
         if not self.connect():
             self.world.after(300_000, self.begin)
             return
-        self._launch = c.Spawn(
-            self._request(), plan.nodes, plan.select, plan.argv, [b"A=b"], b"/", 18, [], plan.stdin, b"", b"", [],
-            plan.detached, key=self.world.random.randbytes(16), linger=plan.linger,
-        )  # fmt: skip
+        image: dict[str, bytes] = {}
         if plan.image is not None:
-            self._upload = Upload(plan.image.offer(), plan.image.chunk)
+            self.session.offer(Upload(plan.image.offer(), plan.image.chunk), plan.image.image)
             program_id = b"" if plan.always_send else plan.image.program_id
-            self._launch = replace(self._launch, image=plan.image.image, program=PROGRAM, program_id=program_id)
-        self._asked_us = self.world.now_us
-        self.ask(self._launch)
+            image = {"image": plan.image.image, "program": PROGRAM, "program_id": program_id}
+        self.state = self.session.spawn(
+            self.world.now_ms, nodes=plan.nodes, select=plan.select, argv=plan.argv, environment=[b"A=b"],
+            directory=b"/", umask=18, limits=[], stdin=plan.stdin, stdout=b"", stderr=b"", terminal=[],
+            detached=plan.detached, max_processes=0, key=self.world.random.randbytes(16), linger=plan.linger, **image,
+        )  # fmt: skip
+        self.flush()
 
     def leave(self, why: str = "leaves") -> None:
         """Close the connection without a word."""
@@ -146,9 +127,7 @@ class VirtualUser:
 
     def _gone(self) -> None:
         self.end = None
-        if self._upload is not None:
-            self._upload.reset()
-        self.pending.clear()
+        self.session.connection_lost()
 
     def die_with_host(self) -> None:
         """The host is lost and the client with it."""
@@ -164,46 +143,48 @@ class VirtualUser:
         """Go on where the lost connection has ended."""
         if self.end is not None or self.finished:
             return
-        if not self.job and self._launch is None:
+        if not self.job and self.state is None:
             self.finished = True
         elif not self.connect():
             self.world.after(300_000, self.come_back)
-        elif self._launch is not None:
-            self._launch = replace(self._launch, request=self._request(), again=True)
-            self.asked_again += 1
-        elif self.reading is not None:
-            self._resume(self.reading)
-        else:
+        elif self.state is None:
             self.attach(self.job)
-
-    def _resume(self, reading: Reading) -> None:
-        if self._receipted is not None and not reading.has_news and self._feeding.is_whole:
-            self._hand_over(self._receipted)
-            return
-        self.ask(c.AttachJob(self._request(), reading.job, False, True, self._feeding.acknowledged(), False))
-
-    def _hand_over(self, launch: c.Spawn) -> None:
-        self.handed_over += 1
-        self.ask(replace(launch, request=self._request()))
+        elif not self.state.id and not self.state.from_attach:
+            self.asked_again += 1
 
     def attach(self, job: str) -> None:
         """Read this job as somebody new, from what is kept."""
         self.job = job
-        self.ask(c.AttachJob(self._request(), job, True))
+        self.state = self.session.attach(job, True)
+        self.flush()
 
-    def _request(self) -> int:
-        self._requests += 1
-        return self._requests
+    def ask(self, build: Any, *fields: Any) -> Request:
+        """Put a question; its answer is waited for."""
+        request = self.session.ask(build, *fields)
+        self.flush()
+        return request
 
-    def ask(self, message: m.Message) -> None:
-        """Send a request; its answer is waited for."""
-        if self.end is not None:
-            self.pending[message.request] = message  # type: ignore[attr-defined]
-            self._send(message)
+    def flush(self) -> None:
+        """Send what the session wants to say, and look at it."""
+        said, at = bytes(self.session.outgoing), 0
+        self.session.outgoing.clear()
+        while at < len(said):
+            begin = at + HEADER_BYTES
+            at = begin + int.from_bytes(said[at:begin], "big")
+            payload = said[begin:at]
+            if payload.startswith(_WATCHED, 1):
+                self._says(c.decode_client(payload))
+            if self.end is not None:
+                self.cluster.network.send(self.end, payload)
 
-    def _send(self, message: m.Message) -> None:
-        if self.end is not None:
-            self.cluster.network.send(self.end, m.encode(message))
+    def _says(self, message: c.ClientMessage) -> None:
+        if isinstance(message, c.ClientAck):
+            if self.reading is not None and self.reading.job == message.job:
+                self.reading.acknowledges(message)
+        elif isinstance(message, c.Signal) and message.signal not in (0, SIGKILL) and self.end is not None:
+            first = self._signalled.setdefault(message.request, self.end.number)
+            if first != self.end.number:
+                self.world.violated("OneAnswer", f"{self.name} repeats a signal that may have arrived: {message}")
 
     # ------------------------------------------------------------------ messages
 
@@ -212,114 +193,94 @@ class VirtualUser:
             return
         message = _decoder.decode(payload)
         self.world.tell_message(self.name, "<- %s", message, payload)
-        if isinstance(message, c.Welcome):
-            self._epoch = message.epoch
-            if self._launch is not None and self._launch.again:
-                age_ms = -(-(self.world.now_us - self._asked_us) // 1000)
-                self._launch = replace(self._launch, asked_at_ms=message.at_ms - age_ms)
-                self.ask(self._launch)
-            return
-        if isinstance(message, (c.Rows, c.Notice)):
-            return
-        if isinstance(message, (c.ImageWanted, c.ImageTook)):
-            self._send_image(message)
-            return
+        request, asked = None, None
         if isinstance(message, (c.Spawned, c.Error, c.Result, c.Signalled)):
-            self._answered(message)
-            return
+            request = self.session.unanswered.get(message.request)
+            if request is None:
+                self.world.violated("OneAnswer", f"{self.name} got an answer that it does not wait for: {message}")
+            asked = c.decode_client(messages.encode(request.message)[HEADER_BYTES:])
+        elif not isinstance(message, (c.Welcome, c.Rows, c.Notice, c.ImageWanted, c.ImageTook)):
+            self._told(message)
+        try:
+            events = self.session.receive(encode_frame(payload), self.world.now_ms)
+        except ProtocolError as error:
+            self.world.violated("Peace", f"{self.name} takes {message} for a breach of the protocol: {error}")
+        reading = self.reading
+        for event in events:
+            if isinstance(event, NewOutput) and reading is not None and reading.job == event.job.id:
+                reading.take(event)
+        if request is not None and asked is not None:
+            self._answered(request, asked, message)
+        if self.reading is not None:
+            self.reading.consume(self.session)
+        self._feeding.feed()
+        self._look()
+        self.flush()
+
+    def _told(self, message: Any) -> None:
         reading = self.reading
         if reading is None or reading.job != message.job:
             return
         if isinstance(message, c.ClientOutput):
-            reading.output(message)
+            known = self.state.streams.get((message.rank, message.stream)) if self.state is not None else None
+            reading.output(message, known)
         elif isinstance(message, c.Started):
             reading.started(message)
         elif isinstance(message, (c.Exited, c.ExitedAlike, c.Failed, c.Lost)):
-            reading.ended(message, self._epoch)
+            reading.ended(message, self.session.epoch)
         elif isinstance(message, c.ClientStdinAck):
-            self._feeding.taken(message)
+            self._feeding.told(message)
         else:
             reading.all_told(message.text)
-        self._maybe_release(reading)
 
-    def _send_image(self, message: c.ImageWanted | c.ImageTook) -> None:
-        assert self._upload is not None
-        if isinstance(message, c.ImageTook):
-            answers = self._upload.took(message.size_bytes)
-        else:
-            answers = self._upload.wanted(message.manifest, message.chunks)
-        for answer in answers:
-            if self.end is not None:
-                self.cluster.network.send(self.end, msgspec.msgpack.encode(answer))
-
-    def _answered(self, message: c.Spawned | c.Error | c.Result | c.Signalled) -> None:
-        asked = self.pending.pop(message.request, None)
-        if asked is None:
-            self.world.violated("OneAnswer", f"{self.name} got an answer that it does not wait for: {message}")
+    def _answered(self, request: Request, asked: c.ClientMessage, message: Any) -> None:
         if isinstance(message, c.Spawned):
-            self._spawned(asked, message)
+            assert request.job is not None
+            self._spawned(request.job, asked, message)
         elif isinstance(message, c.Result):
             # What a command prints as JSON must be JSON, whatever the bytes in it.
             json.dumps(message.value, default=lambda value: value.decode("latin-1"))
         elif isinstance(message, c.Signalled):
             job, ran = self._killed.pop(message.request, ("", []))
             if not message.missing:
-                self.cluster.checks.signalled(self._epoch, job, ran)
-        elif isinstance(asked, (c.Spawn, c.AttachJob)):
+                self.cluster.checks.signalled(self.session.epoch, job, ran)
+        elif isinstance(asked, (c.Spawn, c.AttachJob)) and request.finished:
+            # Else the session hands the job over, or waits for a head that knows better.
             self._refused(asked, message)
 
     def _refused(self, asked: c.Spawn | c.AttachJob, error: c.Error) -> None:
-        if self._may_hand_over(asked, error) and self._receipted is not None:
-            self._hand_over(self._receipted)
-            return
         number = self.end.other.number if self.end is not None else 0
-        if isinstance(asked, c.AttachJob) and self.cluster.checks.denials.heard(number, asked, error):
-            # A former reader may not be noticed to be gone, or the nodes may still be on their way to a new head.
-            self.world.after(500_000, self._attach_again, asked.job)
-            return
+        if isinstance(asked, c.AttachJob):
+            may_ask_again = self.cluster.checks.denials.heard(number, asked, error)
+            if may_ask_again and not asked.resume:
+                # A former reader may not be noticed to be gone, or the nodes may still be on their way to a new head.
+                self.state = None
+                self.world.after(500_000, self._attach_again, asked.job)
+                return
+            if asked.resume and error.code == "in-doubt":
+                self.world.violated("NoLostJob", f"{self.name} gives {asked.job} up, of which a head is in doubt")
         self.finished = True
         self.world.tell(self.name, "is refused: %s %s", error.code, error.message)
         self.leave("gives up")
 
-    def _may_hand_over(self, asked: c.Spawn | c.AttachJob, error: c.Error) -> bool:
-        unknown = isinstance(asked, c.AttachJob) and asked.resume and error.code == "no-such-job"
-        return unknown and self._feeding.is_whole
-
     def _attach_again(self, job: str) -> None:
-        if self.end is None:
-            return
-        if self.reading is None:
+        if self.end is not None and self.state is None and not self.finished:
             self.attach(job)
-        else:
-            self._resume(self.reading)
 
-    def _spawned(self, asked: m.Message, message: c.Spawned) -> None:
-        nodes = [
-            node
-            for i in range(0, len(message.runs), 2)
-            for node in range(message.runs[i], sum(message.runs[i : i + 2]))
-        ]
-        self.job = message.job
-        first = isinstance(asked, c.Spawn)
+    def _spawned(self, state: JobState, asked: c.ClientMessage, message: c.Spawned) -> None:
+        self.job, nodes = state.id, state.nodes
         plan = self.plan
         if isinstance(asked, c.Spawn):
-            self._launch = None
             self.cluster.checks.spawned(message.job, nodes, asked)
-            if message.receipt:
-                self._receipted = replace(
-                    asked, again=True, job=message.job, runs=message.runs, receipt=message.receipt
-                )
-        if isinstance(asked, c.Spawn) and asked.detached:
-            self._detached_now()
+        if state is not self.state or state.detached:
             return
-        if isinstance(asked, c.AttachJob) and asked.resume:
-            self._resumed(asked.stdin, message, nodes)
+        if (isinstance(asked, c.AttachJob) and asked.resume) or (isinstance(asked, c.Spawn) and asked.receipt):
+            self._resumed(message, nodes)
             return
-        if isinstance(asked, c.Spawn) and asked.receipt:
-            self._resumed(self._feeding.acknowledged(), message, nodes)
-            return
-        reading = self.reading = Reading(self.cluster, self._send, message.job, nodes, message.window_bytes, first)
-        self._feeding.go_on_with_the_slowest()
+        first = isinstance(asked, c.Spawn)
+        reading = self.reading = Reading(self.cluster, message.job, nodes, message.window_bytes, first)
+        if not first:
+            self._feeding.go_on(state)
         if plan is None or not first:
             return
         for at_ms, act in (
@@ -333,37 +294,48 @@ class VirtualUser:
             self.world.after(plan.leave_ms * 1000, self._leave_as_planned)
         reading.stalled_until_us = self.world.now_us + plan.stall_ms * 1000
         if plan.stall_ms:
-            self.world.after(plan.stall_ms * 1000, self._if_there, self._ack_all)
+            self.world.after(plan.stall_ms * 1000, self._stall_ends)
         if plan.stdin is not None:
-            self._feeding.begin(message.job, [-1] if plan.input_to == "all" else list(range(len(nodes))))
+            self._feeding.begin(state, [-1] if plan.input_to == "all" else list(range(len(nodes))))
 
-    def _resumed(self, stdin: list[int], message: c.Spawned, nodes: list[int]) -> None:
+    def _resumed(self, message: c.Spawned, nodes: list[int]) -> None:
         reading = self.reading
         if reading is None or (reading.job, reading.nodes) != (message.job, nodes):
             self.world.violated("NoLostJob", f"{self.name} goes on with {reading}, and is given {message}")
         reading.go_on()
         reading.window_bytes = message.window_bytes
         self.resumed += 1
-        self._feeding.resume(stdin)
 
     def _if_there(self, act: Any) -> None:
         """Do what was planned, if the head that it is to be asked of is there."""
         if self.end is not None and not self.finished:
             act()
 
-    def _maybe_release(self, reading: Reading) -> None:
-        if not reading.is_complete or self.reading is not reading:
+    def _look(self) -> None:
+        """See whether there is something to do now."""
+        state, reading = self.state, self.reading
+        if state is None or self.finished:
             return
-        self.cluster.checks.collected(reading.job)
-        self._send(c.ClientRelease(reading.job))
-        self.finished = True
-        self.leave("has everything and leaves")
+        if state.detached:
+            if state.launched:
+                self.state = None
+                self.session.forget(state)
+                self._detached_now()
+        elif reading is not None and state.complete and state.all_consumed:
+            reading.compare(state)
+            self.cluster.checks.collected(state.id)
+            self.session.release(state)
+            self.flush()
+            self.finished = True
+            self.leave("has everything and leaves")
 
     # ------------------------------------------------------------------ as planned
 
-    def _ack_all(self) -> None:
-        if self.reading is not None:
-            self.reading.ack_all()
+    def _stall_ends(self) -> None:
+        if self.reading is not None and not self.finished:
+            self.reading.consume(self.session, all_of_it=True)
+            self._look()
+            self.flush()
 
     def _leave_as_planned(self) -> None:
         if not self.finished and self.reading is not None:
@@ -371,12 +343,14 @@ class VirtualUser:
             self.leave()
 
     def _detach(self) -> None:
-        assert self.plan is not None
-        if self.reading is None or any(isinstance(asked, c.AttachJob) for asked in self.pending.values()):
+        state = self.state
+        if self.reading is None or state is None or state.resuming:
             return
-        self.ask(c.Detach(self._request(), self.job))
         self.cluster.truth.jobs[self.job].detached = True
-        self.reading = None
+        self.state = self.reading = None
+        self._feeding.rest()
+        self.session.forget(state)
+        self.ask(messages.detach, self.job)
         self._detached_now()
 
     def _detached_now(self) -> None:
@@ -392,25 +366,25 @@ class VirtualUser:
             self.world.after(3_000_000, self.leave)
 
     def _attach_own(self) -> None:
-        if self.reading is None:
+        if self.state is None:
             self.attach(self.job)
 
     def _signal(self) -> None:
         assert self.plan is not None
         if self.plan.signal == SIGKILL:
             self.kill_job(self.job)
-        else:
-            self.ask(c.Signal(self._request(), self.job, None, None, self.plan.signal))
+        elif self.state is not None and self.state.id:
+            self.session.signal(self.state, self.plan.signal)
+            self.flush()
 
     def kill_job(self, job: str) -> None:
         """End a job, and look whether it is true what the answer says."""
-        request = self._request()
-        self._killed[request] = job, self.cluster.checks.running(job)
-        self.ask(c.Signal(request, job, None, None, SIGKILL))
+        request = self.ask(messages.signal, job, None, None, SIGKILL)
+        self._killed[request.message[1]] = job, self.cluster.checks.running(job)
 
     def _query(self) -> None:
-        self.ask(c.ListProcesses(self._request(), "", None))
-        self.ask(c.ShowStatus(self._request()))
-        self.ask(c.ShowJob(self._request(), self.job))
-        self.ask(c.ListJobs(self._request()))
-        self.ask(c.Wait(self._request(), self.job))
+        self.ask(messages.list_processes, "", None)
+        self.ask(messages.status)
+        self.ask(messages.show_job, self.job)
+        self.ask(messages.list_jobs)
+        self.ask(messages.wait, self.job)

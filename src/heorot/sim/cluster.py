@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from heorot.core.wire import clients as c
+from heorot.core.client import messages
+from heorot.core.client.job import Request
 from heorot.sim.checks import Checks
-from heorot.sim.client import UserPlan, VirtualUser
+from heorot.sim.client import VirtualUser
 from heorot.sim.clocks import Clock, draw_clock
 from heorot.sim.faults import Faults
 from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
 from heorot.sim.images import VirtualImage
 from heorot.sim.network import Network
+from heorot.sim.plans import UserPlan
 from heorot.sim.settings import Settings
 from heorot.sim.store import VirtualStore
 from heorot.sim.truth import Truth
@@ -40,12 +42,14 @@ class Janitor(VirtualUser):
         super().__init__(cluster, number, None)
         self.finished = True
         self._collectors: dict[str, VirtualUser] = {}
+        self._listing: Request | None = None
 
     def sweep(self) -> None:
         """Look at the list of jobs, now and every second."""
         if self.end is None:
             self.connect()
-        self.ask(c.ListJobs(self._request()))
+        if self._listing is None:
+            self._listing = self.ask(messages.list_jobs)
         self.world.after(1_000_000, self.sweep)
 
     def come_back(self) -> None:
@@ -62,11 +66,12 @@ class Janitor(VirtualUser):
                 collector.job = job
                 collector.come_back()
 
-    def _answered(self, message: c.Spawned | c.Error | c.Result | c.Signalled) -> None:
-        asked = self.pending.get(message.request)
-        super()._answered(message)
-        if isinstance(asked, c.ListJobs) and isinstance(message, c.Result):
-            self._listed(message.value)
+    def _look(self) -> None:
+        listing = self._listing
+        if listing is not None and listing.finished:
+            self._listing = None
+            if listing.error is None:
+                self._listed(listing.value[0])
 
 
 class SimulatedCluster:

@@ -1,17 +1,17 @@
-"""What a client hears of the job that it reads, checked against the truth as it comes."""
+"""What a client hears of the job that it reads, and what its session makes of that, compared with the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from heorot.core.streams import EVERYTHING
+from heorot.core.client.end import Status
 from heorot.core.wire import clients as c
-from heorot.core.wire import tree as m
 from heorot.sim.truth import CLOCKS, content
 
 if TYPE_CHECKING:
+    from heorot.core.client.job import JobState, ReadStream
+    from heorot.core.client.session import NewOutput, Session
     from heorot.sim.run import Run
 
 
@@ -20,18 +20,20 @@ class Reading:
     """All that was heard since the client attached."""
 
     cluster: Run = field(repr=False)
-    send: Callable[[m.Message], None] = field(repr=False)
-    """Sends to the head."""
     job: str
     nodes: list[int]
     window_bytes: int
     first: bool
     """It is read from the start of its life."""
     offsets: dict[tuple[int, int], int] = field(default_factory=dict)
-    acked: dict[tuple[int, int], int] = field(default_factory=dict)
+    """By rank and stream: up to where the session has given the bytes, each once."""
+    taken: dict[tuple[int, int], int] = field(default_factory=dict)
+    """The same: up to where they are where they belong."""
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     pids: dict[int, int] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)
+    first_ends: dict[int, str] = field(default_factory=dict)
+    """What a client goes by, whatever a later head makes of a rank."""
     cut_off: set[int] = field(default_factory=set)
     """Ended ranks whose remaining output is gone with their node; only looked up."""
     told_started: set[int] = field(default_factory=set)
@@ -43,8 +45,12 @@ class Reading:
     told_cut_off: set[int] = field(default_factory=set)
     """The same."""
     done: bool = False
+    ever_done: bool = False
+    """Some head has said so: what it told stays true, whatever the next one has said so far."""
     stalled_until_us: int = 0
-    """Nothing is acknowledged before then, except what was acknowledged already."""
+    """Nothing is consumed before then."""
+    waiting: list[NewOutput] = field(default_factory=list, repr=False)
+    """What is not consumed yet."""
 
     def go_on(self) -> None:
         """Another head tells everything again, once."""
@@ -55,14 +61,9 @@ class Reading:
         self.done = False
 
     @property
-    def has_news(self) -> bool:
-        """Whether anything was heard of the job."""
-        return bool(self.pids or self.ends or self.offsets)
-
-    @property
     def is_complete(self) -> bool:
         """Whether every status and every byte that there is has come."""
-        return self.done and all(
+        return self.ever_done and all(
             rank in self.cut_off or self.offsets.get((rank, stream), 0) >= size
             for (rank, stream), size in self.sizes.items()
         )
@@ -100,14 +101,15 @@ class Reading:
                 checks.lost(self.job, rank, node, epoch)
                 if rank in self.told_ended and rank not in self.told_cut_off and self._has_status(rank):
                     self.told_cut_off.add(rank)
-                    self.cut_off.add(rank)
                 else:
                     self._one_end(rank, "lost")
+                self.cut_off.add(rank)
 
     def _one_exit(self, rank: int, status: int, size_1: int, size_2: int) -> None:
         self.cluster.checks.exited(self.job, rank, status, size_1, size_2)
         self.told_exits.add(rank)
-        self.sizes[rank, 1], self.sizes[rank, 2] = size_1, size_2
+        if self._has_status(rank) or rank not in self.first_ends:
+            self.sizes[rank, 1], self.sizes[rank, 2] = size_1, size_2
         self._one_end(rank, f"status {status}")
 
     def _one_end(self, rank: int, what: str) -> None:
@@ -117,10 +119,9 @@ class Reading:
         if self.done:
             self.cluster.world.violated("ExitOnce", f"{self.job} r{rank}: told {what} after Done")
         self.told_ended.add(rank)
+        self.first_ends.setdefault(rank, what)
         if before is not None and what == "lost":
             # The node is gone meanwhile: the client knows already what became of the rank, and a new head cannot.
-            if before.startswith("status"):
-                self.cut_off.add(rank)
             return
         if before is not None and before != what and before not in ("lost", "refused"):
             self.cluster.world.violated("ExitOnce", f"{self.job} r{rank}: told {before}, and by another head {what}")
@@ -136,61 +137,82 @@ class Reading:
             told = len(self.told_ended)
             self.cluster.world.violated("ExitOnce", f"{self.job} is said to be done with {told} statuses only")
         self.cluster.checks.told_what_was_killed(self.job, self.told_exits, text)
-        self.done = True
+        self.done = self.ever_done = True
+
+    def compare(self, state: JobState) -> None:
+        """The session says that it has everything: that must be so, with the ends that were told first."""
+        if not self.is_complete:
+            self.cluster.world.violated("StreamExact", f"the session takes {self.job} for complete: {self}")
+        for rank, end in self.first_ends.items():
+            status = state.statuses.get(rank)
+            if end == "lost":
+                agree = status is not None and status.lost
+            elif end.startswith("status "):
+                agree = status == Status.of_wait_status(int(end.removeprefix("status ")))
+            else:
+                agree = status is not None and not status.success
+            if not agree:
+                self.cluster.world.violated(
+                    "ExitOnce", f"{self.job} r{rank} was told as {end}, the session has {status}"
+                )
 
     # ------------------------------------------------------------------ output
 
-    def output(self, message: c.ClientOutput) -> None:
-        """Bytes have come."""
+    def output(self, message: c.ClientOutput, stream: ReadStream | None) -> None:
+        """Bytes have come; the session, which has read so much, is about to take them."""
         key = (message.rank, message.stream)
         known = self.cluster.truth.jobs[self.job]
+        acked = 0 if self.first else message.kept_from
+        if stream is not None and not stream.joined_late:
+            acked = stream.acknowledged
         if message.kept_from > known.acked.get(key, 0):
             text = f"bytes up to {message.kept_from} are forgotten, which nobody has"
             self.cluster.world.violated("StreamExact", f"{self.job} r{key[0]}/{key[1]}: {text}")
-        have = self.offsets.get(key)
-        if have is None:
-            have = 0 if self.first else message.kept_from
-            if have > known.acked.get(key, 0):
-                self.cluster.world.violated(
-                    "StreamExact", f"{self.job} r{key[0]}/{key[1]} begins at {have}, which nobody read"
-                )
-            self.offsets[key] = self.acked[key] = have
-        data = message.data
+        if key not in self.offsets:
+            self.offsets[key] = self.taken[key] = acked
         truth = self.cluster.truth.ranks.get((self.job, message.rank))
-        end = message.offset + len(data)
+        end = message.offset + len(message.data)
         if truth is None or end > truth.written[message.stream - 1]:
             self.cluster.world.violated(
                 "StreamExact", f"{self.job} r{key[0]}/{key[1]}: bytes that nobody wrote, to {end}"
             )
-        if data != content(self.job, message.rank, message.stream, message.offset, len(data)):
+        if message.data != content(self.job, message.rank, message.stream, message.offset, len(message.data)):
             self.cluster.world.violated(
                 "StreamExact", f"{self.job} r{key[0]}/{key[1]}: wrong bytes at {message.offset}"
             )
-        if end - self.acked.get(key, 0) > self.window_bytes:
+        if end - acked > self.window_bytes:
             self.cluster.world.violated("Bounded", f"{self.job} r{key[0]}/{key[1]}: more than the window is on its way")
-        if message.offset < self.acked.get(key, 0):
-            # The node has not heard of our acknowledgement: it was on a way that is no more.
-            self.send(c.ClientAck(self.job, key[0], key[1], self.acked[key]))
-        if message.offset > have:
-            return  # a gap: all of it is on its way again
-        self.offsets[key] = max(have, end)
-        if self.cluster.world.now_us >= self.stalled_until_us:
-            self._ack(key, self.window_bytes // 2)
 
-    def _ack(self, key: tuple[int, int], at_least: int) -> None:
-        offset = self.offsets[key]
-        before = self.acked.get(key, 0)
-        whole = self.sizes.get((key[0], key[1]), EVERYTHING)
-        if offset > before and (offset - before >= at_least or offset >= whole or self.cluster.world.chance(0.2)):
-            self.acked[key] = offset
-            known = self.cluster.truth.jobs[self.job]
-            known.acked[key] = max(known.acked.get(key, 0), offset)
-            self.send(c.ClientAck(self.job, key[0], key[1], offset))
+    def take(self, event: NewOutput) -> None:
+        """The session gives bytes: those that come next, and no others."""
+        key = (event.stream.rank, event.stream.stream)
+        at = self.offsets.get(key, 0)
+        if event.data != content(self.job, *key, at, len(event.data)):
+            self.cluster.world.violated("StreamExact", f"{self.job} r{key[0]}/{key[1]}: not what comes at {at}")
+        self.offsets[key] = at + len(event.data)
+        self.waiting.append(event)
 
-    def ack_all(self) -> None:
-        """Acknowledge all that has come."""
-        for key in list(self.offsets):
-            self._ack(key, 1)
+    def consume(self, session: Session, all_of_it: bool = False) -> None:
+        """Put what has come where it belongs, unless the client is stalled."""
+        world = self.cluster.world
+        if world.now_us < self.stalled_until_us and not all_of_it:
+            return
+        waiting, self.waiting = self.waiting, []
+        for event in waiting:
+            key = (event.stream.rank, event.stream.stream)
+            self.taken[key] = self.taken.get(key, 0) + len(event.data)
+            session.consumed(event.job, event.stream, len(event.data))
+        if waiting and (all_of_it or world.chance(0.2)):
+            session.acknowledge_all(waiting[0].job)
+
+    def acknowledges(self, message: c.ClientAck) -> None:
+        """The session says to a head that these bytes are where they belong."""
+        key = (message.rank, message.stream)
+        known = self.cluster.truth.jobs[message.job]
+        if message.offset > max(self.taken.get(key, 0), known.acked.get(key, 0)):
+            text = f"acknowledged up to {message.offset}, and taken up to {self.taken.get(key, 0)} only"
+            self.cluster.world.violated("StreamExact", f"{self.job} r{key[0]}/{key[1]}: {text}")
+        known.acked[key] = max(known.acked.get(key, 0), message.offset)
 
     def _has_status(self, rank: int) -> bool:
-        return self.ends.get(rank, "").startswith("status")
+        return self.first_ends.get(rank, "").startswith("status")

@@ -365,3 +365,14 @@ def test_a_crowded_head_is_tried_again_by_who_has_a_job(session: Session, job: J
     assert session.closed is None
     assert not session.greeted
     assert resumed(session, job) == []
+
+
+def test_a_job_of_which_a_head_is_in_doubt_is_asked_for_at_the_one_after_it(session: Session, job: JobState) -> None:
+    (resume,) = next_head(session)
+    assert isinstance(resume, c.AttachJob)
+    assert hear(session, c.Error(resume.request, "in-doubt", "job 7.1 is of a newer head than this one")) == []
+    assert (job.resuming, job.error, job.done) == (True, None, False)
+    assert session.notices == ["job 7.1 is of a newer head than this one"]
+    assert session.unanswered == {}
+    assert resumed(session, job) == []
+    assert not job.resuming

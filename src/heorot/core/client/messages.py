@@ -14,7 +14,15 @@ from heorot.core.wire.framing import HEADER_BYTES, MAX_FRAME_BYTES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Upload(Protocol):
+        """Sends of an image what the head asks for (`heorot.images.offer.Upload`)."""
+
+        def wanted(self, manifest: bool, chunks: list[int]) -> list[list[object]]: ...
+        def took(self, size_bytes: int) -> list[list[object]]: ...
+        def reset(self) -> None: ...
+
 
 CLIENT_PROTOCOL_VERSION = 1
 STDIN_WINDOW_BYTES = 1024 * 1024

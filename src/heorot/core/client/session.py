@@ -39,14 +39,9 @@ MAX_UPLOADS = 128
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol, TypeAlias
+    from typing import Any, TypeAlias
 
-    class Upload(Protocol):
-        """Sends of an image what the head asks for (`heorot.images.offer.Upload`)."""
-
-        def wanted(self, manifest: bool, chunks: list[int]) -> list[list[object]]: ...
-        def took(self, size_bytes: int) -> list[list[object]]: ...
-        def reset(self) -> None: ...
+    from heorot.core.client.messages import Upload
 
 
 class NewOutput:
@@ -92,7 +87,8 @@ class Session:
         self.closed: RequestError | None = None
         """Why the connection can not be used any more."""
         self._reader = messages.MessageReader()
-        self._requests: dict[int, Request] = {}
+        self.unanswered: dict[int, Request] = {}
+        """What was asked, by number."""
         self._uploads: dict[bytes, Upload] = {}
         """By image: what we offer with our launches."""
         self.notices: list[str] = []
@@ -120,7 +116,7 @@ class Session:
             raise self.closed
         number = self._next_request
         self._next_request += 1
-        self._requests[number] = request
+        self.unanswered[number] = request
         return number
 
     def ask(self, build: Any, *fields: Any) -> Request:
@@ -137,7 +133,7 @@ class Session:
             request.message = build(number, *fields, **named_fields)
             frame = messages.encode(request.message)
         except BaseException:
-            del self._requests[number]
+            del self.unanswered[number]
             raise
         if self.connected:
             self.outgoing += frame
@@ -153,7 +149,7 @@ class Session:
         loss of a head.
         """
         state = self._ask_for_job(messages.spawn, **fields)
-        self._requests[state.request].asked_ms = now_ms
+        self.unanswered[state.request].asked_ms = now_ms
         state.detached = fields["detached"]
         return state
 
@@ -296,14 +292,14 @@ class Session:
         for upload in self._uploads.values():
             upload.reset()
         self._reader = messages.MessageReader()
-        return again.lost(self._requests, self.jobs.values())
+        return again.lost(self.unanswered, self.jobs.values())
 
     def reconnected(self) -> None:
         """There is a new connection: queue the greeting and all that takes up again what was under way."""
         assert not self.connected
         self.connected = True
         self.outgoing += messages.encode(messages.client_hello(__version__))
-        waiting = list(self._requests.items())
+        waiting = list(self.unanswered.items())
         for job in self.jobs.values():
             if job.resuming and job.launch is not None and not job.news:
                 self._hand_over(job)
@@ -353,12 +349,12 @@ class Session:
     def _fail(self, error: RequestError) -> None:
         if self.closed is None:
             self.closed = error
-        for request in self._requests.values():
+        for request in self.unanswered.values():
             request.finished = True
             request.error = error
             if request.job is not None:
                 request.job.error = error
-        self._requests.clear()
+        self.unanswered.clear()
 
     # -------------------------------------------------- what the head says
 
@@ -412,7 +408,7 @@ class Session:
             events.append(NewOutput(job, stream, data))
 
     def _answered(self, message: list[Any], events: list[Event]) -> Request:
-        request = self._requests.pop(message[1], None)
+        request = self.unanswered.pop(message[1], None)
         if request is None:
             raise ProtocolError(f"the head answered request {message[1]}, which is not open")
         request.finished = True
@@ -424,7 +420,7 @@ class Session:
         request.value[0] = messages.with_rows(request.rows, request.value[0])
 
     def _rows(self, message: list[Any], events: list[Event]) -> None:
-        self._requests[message[1]].rows += message[2]
+        self.unanswered[message[1]].rows += message[2]
 
     def _spawned(self, message: list[Any], events: list[Event]) -> None:
         request = self._answered(message, events)
@@ -471,7 +467,7 @@ class Session:
         """Ask the head, whose clock says this, for the launches that no head has acknowledged."""
         from heorot.core.client import again
 
-        for message in again.unacknowledged_launches(self._requests.values(), head_ms, self._now_ms):
+        for message in again.unacknowledged_launches(self.unanswered.values(), head_ms, self._now_ms):
             self.outgoing += messages.encode(message)
 
     def _refused(self, number: int, error: RequestError, events: list[Event]) -> None:
@@ -480,7 +476,7 @@ class Session:
                 self._fail(error)
             # Else it closes the connection, and what is under way is worth another attempt.
             return
-        request = self._requests.pop(number, None)
+        request = self.unanswered.pop(number, None)
         if request is None:
             return
         job = request.job
@@ -488,6 +484,10 @@ class Session:
         if job is not None and job.may_be_handed_over and error.code == "no-such-job" and not was_handed_over:
             # The nodes of which we had news are gone as well; what ran nowhere is still to run.
             self._hand_over(job)
+            return
+        if job is not None and job.resuming and error.code == "in-doubt":
+            # It is of a newer head than this one, which is going to hear of that and end: the next one is asked.
+            self._notice(["notice", number, error.message], events)
             return
         request.finished = True
         request.error = error

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from heorot.core.client.session import Session
 from heorot.core.head.machine import HeadMachine
 from heorot.core.keeper.machine import KeeperMachine
 from heorot.core.node.machine import NodeMachine
@@ -14,7 +15,7 @@ from heorot.core.space import events as e
 from heorot.core.space.machine import Space
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_INVENTORIZE
-from heorot.sim.mutants import failover, images, launches
+from heorot.sim.mutants import failover, images, launches, sessions
 from heorot.sim.store import VirtualStore
 
 # Private parts are replaced here on purpose, and instances are patched: the machines themselves offer no such switch.
@@ -228,6 +229,7 @@ NAMES = tuple(
             *launches.HEAD,
             *failover.STORE,
             *failover.KEEPER,
+            *sessions.SESSION,
         )
     )
 )
@@ -243,6 +245,7 @@ FOCUS: dict[str, dict[str, Any]] = {
     **failover.FOCUS,
     **launches.FOCUS,
     **images.FOCUS,
+    **sessions.FOCUS,
     "head-lets-the-lost-live": {"isolate_weight": 20, "stall_weight": 8, "node_grace_ms": 1_500, "detached_rate": 0.6},
 }  # fmt: skip
 """The weather in which a mutant is soon found out; else the usual."""
@@ -260,6 +263,8 @@ def mutator(name: str) -> Callable[[object], None]:
             change = failover.STORE.get(name)
         elif isinstance(machine, KeeperMachine):
             change = failover.KEEPER.get(name)
+        elif isinstance(machine, Session):
+            change = sessions.SESSION.get(name)
         else:
             assert isinstance(machine, HeadMachine)
             change = HEAD.get(name) or failover.HEAD.get(name) or launches.HEAD.get(name)
