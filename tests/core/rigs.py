@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from heorot.core.head.machine import HeadConfig, HeadMachine
+from heorot.core.head.timers import AwakeDue
 from heorot.core.machine import (
     ClientClosed,
     ClientOpened,
@@ -32,6 +33,7 @@ from heorot.core.machine import (
 )
 from heorot.core.node.machine import NodeConfig, NodeMachine
 from heorot.core.tickets import seal_placement, seal_ticket
+from heorot.core.timers import Due
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
@@ -112,7 +114,7 @@ class HeadRig:
 
     def _note_tick(self, out: list[Instruction]) -> None:
         for item in out:
-            if isinstance(item, SetTimer) and item.key == "awake":
+            if isinstance(item, SetTimer) and item.key == AwakeDue():
                 self._tick_ms = item.at_ms
 
     def connect(self, node: int) -> int:
@@ -163,7 +165,7 @@ class HeadRig:
         """Cut a node's link."""
         self.give(LinkClosed(self.links.pop(node), "cut"))
 
-    def wait(self, ms: int, timer: str) -> None:
+    def wait(self, ms: int, timer: Due) -> None:
         """Let time pass and this timer fire; the head is awake all the time."""
         self.awake(self.now + ms)
         self.give(TimerFired(timer))
@@ -172,7 +174,7 @@ class HeadRig:
         """Let time pass, with the head's looks at its clock."""
         while self._tick_ms is not None and self._tick_ms <= until_ms:
             self.now, self._tick_ms = max(self.now, self._tick_ms), None
-            self.give(TimerFired("awake"))
+            self.give(TimerFired(AwakeDue()))
         self.now = until_ms
 
     def client(self, number: int = 1) -> None:

@@ -30,6 +30,7 @@ from heorot.core.machine import (
     ToClient,
 )
 from heorot.core.tickets import seal_ticket
+from heorot.core.timers import Due
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from tests.core.rigs import HeadRig, placement, sign, ticket
@@ -129,17 +130,17 @@ class Timers:
     """Those that a machine has set; fired in any order."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, int] = {}
+        self._keys: dict[Due, int] = {}
 
     def note(self, out: list[Any]) -> None:
         """Keep what was set."""
         self._keys.update({item.key: item.at_ms for item in out if isinstance(item, SetTimer)})
 
-    def next(self, chance: random.Random) -> tuple[str, int] | None:
+    def next(self, chance: random.Random) -> tuple[Due, int] | None:
         """Return one that is set, and when it is due."""
         if not self._keys:
             return None
-        key = chance.choice(sorted(self._keys))
+        key = chance.choice(sorted(self._keys, key=repr))
         return key, self._keys.pop(key)
 
 

@@ -25,6 +25,7 @@ from heorot.core.machine import (
     TimerFired,
     ToClient,
 )
+from heorot.core.timers import HeartbeatDue
 from heorot.core.wire.clients import ClientHello, ShowStatus, Welcome
 from heorot.core.wire.framing import FrameDecoder, encode_frame
 from heorot.runtime.clients import Clients
@@ -47,7 +48,7 @@ class Scripted:
         self.depth = 0
 
     def start(self, now_ms: int) -> list[Instruction]:
-        return [Log("info", "started"), SetTimer("soon", now_ms)]
+        return [Log("info", "started"), SetTimer(HeartbeatDue(), now_ms)]
 
     def handle(self, event: Any, now_ms: int) -> list[Instruction]:
         self.depth += 1
@@ -132,7 +133,7 @@ class Client:
 
 def test_start_and_timers_reach_the_machine(rig: Rig, until: Until) -> None:
     until(lambda: rig.machine.events)
-    assert rig.machine.events == [TimerFired("soon")]
+    assert rig.machine.events == [TimerFired(HeartbeatDue())]
     assert "started" in rig.log_path.read_text()
 
 

@@ -20,7 +20,7 @@ def now_ms(loop: EpollLoop) -> int:
 
 def test_timers_fire_in_the_order_of_their_times_and_never_early(loop: EpollLoop, until: Until) -> None:
     fired: list[tuple[str, int]] = []
-    timers = Timers(loop, lambda key: fired.append((key, now_ms(loop))))
+    timers: Timers[str] = Timers(loop, lambda key: fired.append((key, now_ms(loop))))
     start = now_ms(loop)
     for key, delay in (("c", 30), ("a", 10), ("b", 20)):
         timers.set(key, start + delay)
@@ -31,7 +31,7 @@ def test_timers_fire_in_the_order_of_their_times_and_never_early(loop: EpollLoop
 
 def test_a_timer_that_is_moved_fires_once_at_its_last_time(loop: EpollLoop, until: Until) -> None:
     fired: list[tuple[str, int]] = []
-    timers = Timers(loop, lambda key: fired.append((key, now_ms(loop))))
+    timers: Timers[str] = Timers(loop, lambda key: fired.append((key, now_ms(loop))))
     start = now_ms(loop)
     timers.set("later", start + 5)
     timers.set("later", start + 40)
@@ -44,7 +44,7 @@ def test_a_timer_that_is_moved_fires_once_at_its_last_time(loop: EpollLoop, unti
 
 
 def test_moving_a_timer_often_keeps_one_entry(loop: EpollLoop) -> None:
-    timers = Timers(loop, lambda key: None)
+    timers: Timers[str] = Timers(loop, lambda key: None)
     start = now_ms(loop)
     for step in range(10_000):
         timers.set("heartbeat", start + 100_000 + step)

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from heorot.core.timers import Due
 from heorot.core.wire.base import Chunk
 from heorot.core.wire.clients import ClientMessage, HeadMessage
 from heorot.core.wire.heads import HeadAddress
@@ -55,7 +56,7 @@ class Received(Struct, frozen=True, gc=False):
 class TimerFired(Struct, frozen=True, gc=False):
     """A timer that was set is due; it is not set any more."""
 
-    key: str
+    key: Due
 
 
 class SpaceConnected(Struct, frozen=True, gc=False):
@@ -241,9 +242,9 @@ class Connect(Struct, frozen=True, gc=False):
 
 
 class SetTimer(Struct, frozen=True, gc=False):
-    """Set (or move) the timer of this name; answered by `TimerFired`."""
+    """Set (or move) the timer for this; answered by `TimerFired`."""
 
-    key: str
+    key: Due
     at_ms: int
 
 

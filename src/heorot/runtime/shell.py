@@ -27,6 +27,7 @@ from heorot.core.machine import (
     ToClient,
     ToSpace,
 )
+from heorot.core.timers import Due
 from heorot.runtime.clients import Clients
 from heorot.runtime.images import Images
 from heorot.runtime.links import Links
@@ -59,7 +60,7 @@ class Shell:
         self._machine: Machine | None = None
         self._links: Links | None = None
         self._clients: Clients | None = None
-        self._timers = Timers(loop, lambda key: self.feed(TimerFired(key)))
+        self._timers: Timers[Due] = Timers(loop, lambda key: self.feed(TimerFired(key)))
         self._events: deque[NodeEvent | HeadEvent] = deque()
         self._busy = False
         self.stopped: str | None = None

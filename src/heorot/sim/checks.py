@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from heorot.core.head.job import ExitedRank, HeadJob, LostRank
 from heorot.core.head.machine import HeadMachine
+from heorot.core.head.timers import GraceDue, MissingDue
 from heorot.core.machine import ClientClosed, FromClient, HeadEvent, TimerFired
 from heorot.core.space.jobs import MAX_TOMBSTONES
 from heorot.core.tree import nodelist
@@ -128,14 +129,13 @@ class Checks:
 
     def before_head(self, machine: HeadMachine, event: HeadEvent) -> None:
         """Look before the head takes an event."""
-        if isinstance(event, TimerFired) and event.key.startswith(("grace:", "missing:")):
-            record = machine.members.records[int(event.key.partition(":")[2])]
+        if isinstance(event, TimerFired) and isinstance(event.key, GraceDue | MissingDue):
+            record = machine.members.records[event.key.node]
             self._was_up = record.state == "up"
             self._in_doubt = [job for job in machine.jobs.jobs.values() if record.node in job.node_set]
         elif isinstance(event, ClientClosed):
             for job in machine.jobs.clients.get(event.client, ()):
-                known = self.truth.jobs[job]
-                known.unwanted |= not machine.jobs.jobs[job].detached
+                self.truth.jobs[job].unwanted |= not machine.jobs.jobs[job].detached
         elif isinstance(event, FromClient) and isinstance(event.message, c.AttachJob):
             self.denials.asked(event.client, event.message)
         elif isinstance(event, FromClient) and isinstance(event.message, c.Signal):
@@ -148,8 +148,8 @@ class Checks:
         for job in self._in_doubt:
             self.truth.lost.update((job.id, rank) for rank, end in job.ends.items() if isinstance(end, LostRank))
         self._in_doubt = []
-        if isinstance(event, TimerFired) and event.key.startswith("grace:"):
-            record = machine.members.records[int(event.key[6:])]
+        if isinstance(event, TimerFired) and isinstance(event.key, GraceDue):
+            record = machine.members.records[event.key.node]
             if self._was_up and record.state == "down":
                 away_ms = machine.context.now_ms - record.detached_at_ms
                 if record.link is not None or away_ms < machine.config.node_grace_ms:

@@ -31,7 +31,6 @@ from heorot.core.machine import (
     SendEncoded,
     SetTimer,
     Stop,
-    TimerFired,
     ToClient,
     ToSpace,
 )
@@ -76,7 +75,7 @@ class HeadHost:
         self.registry: list[int] = []
         """The nodes that were removed, as far as this host has heard; it is on its disk."""
         self.cache = VirtualCache(cluster, name)
-        self.timers = VirtualTimers(self.world, lambda: self.clock, self._timer)
+        self.timers = VirtualTimers(self.world, lambda: self.clock, self.feed)
         self.keeper = VirtualKeeper(self)
 
     # ------------------------------------------------------------------ life and death of the host
@@ -326,9 +325,6 @@ class HeadHost:
         self.feed(ClientClosed(end.number))
 
     # ------------------------------------------------------------------ the machine
-
-    def _timer(self, key: str) -> None:
-        self.feed(TimerFired(key))
 
     def feed(self, event: HeadEvent) -> None:
         """Give the machine an event and do what it says."""

@@ -38,6 +38,7 @@ from heorot.core.node.machine import NodeConfig, NodeMachine
 from heorot.core.space import events as e
 from heorot.core.space.machine import Space
 from heorot.core.streams import Spool
+from heorot.core.timers import Due
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_TELL_HEADS
@@ -68,14 +69,14 @@ def verify(data: bytes, signature: bytes) -> bool:
 class VirtualTimers:
     """The timers of one machine; all of them go with it."""
 
-    def __init__(self, world: World, clock: Callable[[], Clock], fire: Callable[[str], None]) -> None:
+    def __init__(self, world: World, clock: Callable[[], Clock], fire: Callable[[TimerFired], None]) -> None:
         self._world = world
         self._clock = clock
         self._fire = fire
-        self._due: dict[str, int] = {}
+        self._due: dict[Due, int] = {}
         self._set = 0
 
-    def set(self, key: str, at_ms: int) -> None:
+    def set(self, key: Due, at_ms: int) -> None:
         """Set or move a timer."""
         self._set += 1
         self._due[key] = self._set
@@ -85,10 +86,10 @@ class VirtualTimers:
         """The machine is gone."""
         self._due.clear()
 
-    def _due_now(self, key: str, which: int) -> None:
+    def _due_now(self, key: Due, which: int) -> None:
         if self._due.get(key) == which:
             del self._due[key]
-            self._fire(key)
+            self._fire(TimerFired(key))
 
     def __len__(self) -> int:
         return len(self._due)
@@ -155,7 +156,7 @@ class NodeHost:
         self.peers: dict[int, int] = {}
         self.cache = VirtualCache(cluster, self.name)
         self.clock = cluster.draw_clock()
-        self.timers = VirtualTimers(self.world, lambda: self.clock, self._timer)
+        self.timers = VirtualTimers(self.world, lambda: self.clock, self.feed)
         self.overheard: deque[tuple[int, bytes]] = deque(maxlen=20)
         """The last commands that came by."""
         self.overheard_lists: deque[bytes] = deque(maxlen=20)
@@ -391,9 +392,6 @@ class NodeHost:
             self.world.violated("Peace", f"n{self.node} takes an honest message for a breach of the protocol: {error}")
         self.seen_epoch = max(self.seen_epoch, agent.epoch)
         self._perform(instructions)
-
-    def _timer(self, key: str) -> None:
-        self.feed(TimerFired(key))
 
     def _perform(self, instructions: list[Instruction]) -> None:
         network = self.cluster.network

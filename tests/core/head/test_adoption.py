@@ -7,6 +7,7 @@ import pytest
 from heorot.core.errors import ProtocolError
 from heorot.core.head.adoption import ASK_ANOTHER_MS, MAX_HELD_BYTES
 from heorot.core.head.machine import HeadMachine
+from heorot.core.head.timers import AdoptDue
 from heorot.core.machine import Send
 from heorot.core.wire import tree as m
 from tests.core.rigs import HeadRig, held
@@ -61,7 +62,7 @@ def test_what_there_was_no_room_for_is_asked_for_when_there_is() -> None:
             rig.up(0, m.LaunchCopy(job, b"", b""))
             jobs.remove(job)
         rig.looked()
-        rig.wait(ASK_ANOTHER_MS, "adopt")
+        rig.wait(ASK_ANOTHER_MS, AdoptDue())
         asked = [item.message for item in rig.sent if isinstance(item, Send)]
         assert asked == ([m.Reattached(1)] if jobs else [])
     assert not jobs

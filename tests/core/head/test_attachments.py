@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from heorot.core.errors import ProtocolError
+from heorot.core.head.timers import DoubtDue
 from heorot.core.machine import CloseLink, LinkClosed, Log, Received, Send, TimerFired
 from heorot.core.wire import tree as m
 from tests.core.rigs import HeadRig, placement
@@ -74,7 +75,7 @@ def test_a_nodes_own_link_is_believed_before_a_relay_with_an_old_placement(incar
     assert asked_again(head, head.links[3])
     # It answers, and that is all.
     head.attach(3, [m.JobInventory(job, [0, 9], [], [], 0)])
-    head.wait(2_000, "doubt:3")
+    head.wait(2_000, DoubtDue(3))
     assert way_of(head) == head.links[3]
     assert not any(isinstance(item, CloseLink) for item in head.sent)
     assert not head.machine.jobs.jobs[job].done
@@ -95,7 +96,7 @@ def test_a_nodes_own_link_that_is_silent_makes_way() -> None:
     own = head.links[3]
     offer(head, 0, old(), 9)
     head.looked()
-    head.wait(2_000, "doubt:3")
+    head.wait(2_000, DoubtDue(3))
     assert [item.link for item in head.sent if isinstance(item, CloseLink)] == [own]
     assert asked_again(head, head.links[0])
     offer(head, 0, old(), 10)
@@ -107,9 +108,9 @@ def test_a_head_that_slept_gives_a_nodes_own_link_its_time_to_answer() -> None:
     offer(head, 0, old(), 9)
     head.looked()
     head.now += 60_000
-    head.give(TimerFired("doubt:3"))
+    head.give(TimerFired(DoubtDue(3)))
     assert not any(isinstance(item, CloseLink) for item in head.sent)
-    head.wait(2_000, "doubt:3")
+    head.wait(2_000, DoubtDue(3))
     assert [item.link for item in head.sent if isinstance(item, CloseLink)] == [head.links[3]]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heorot.core.head.timers import GraceDue
 from heorot.core.machine import HeadsKnown, Received
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
@@ -77,7 +78,7 @@ def test_it_counts_from_when_they_were_heard_and_not_from_when_their_links_were_
     head.now += 30_000
     for node in (0, 1):
         head.close(node)
-    head.wait(10_000, "grace:0")
+    head.wait(10_000, GraceDue(0))
     states, contact = status(head)
     assert states == {"n0": "unknown", "n1": "unknown", "n2": "unknown"}
     assert (contact["lost"], contact["since_s"]) == ([0, 1], 41.0)

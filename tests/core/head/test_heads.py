@@ -7,8 +7,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from heorot.core.head.heads import head_list_json, heads_json
+from heorot.core.head.timers import AwakeDue, RivalsDue
 from heorot.core.machine import Connect, HeadsKnown, Kept, LinkClosed, Log, Received, SetTimer, TimerFired
 from heorot.core.node.heads import KEEP_AGAIN_MS, NAME
+from heorot.core.node.timers import AnotherDue, KeepHeadsDue
 from heorot.core.tickets import seal_heads
 from heorot.core.wire import tree as m
 from tests.core.rigs import CLUSTER, HEAD, LEFT, RIGHT, HeadRig, NodeRig, placement, relay, sign
@@ -168,9 +170,9 @@ def test_a_head_that_is_added_is_told_the_epoch_and_takes_certainty_away() -> No
     assert (asked.host, asked.port) == ("fresh", 2)
     head.looked()
     head.give(HeadsKnown((("h0", "active"),), "etcd", False, 0, 0, "", (OLD,)))
-    head.wait(1_000, "rivals")
+    head.wait(1_000, RivalsDue())
     assert [item for item in head.sent if isinstance(item, Connect)] == []
-    assert [item.key for item in head.sent if isinstance(item, SetTimer)] == ["awake"]
+    assert [item.key for item in head.sent if isinstance(item, SetTimer)] == [AwakeDue()]
 
 
 # ------------------------------------------------------------------ the node
@@ -186,7 +188,7 @@ def cut(node: NodeRig) -> list[str]:
         found += [item.host for item in node.sent if isinstance(item, Connect)]
         node.looked()
         node.now += 1_000
-        node.give(TimerFired("another"))
+        node.give(TimerFired(AnotherDue()))
     return found
 
 
@@ -269,14 +271,14 @@ def test_a_list_is_used_at_once_and_told_when_it_is_on_the_disk() -> None:
     node.disk = "full"
     node.down([0], telling(OLD, NEW))
     assert answers(node) == []
-    assert SetTimer(NAME, node.now + KEEP_AGAIN_MS) in node.sent
+    assert SetTimer(KeepHeadsDue(), node.now + KEEP_AGAIN_MS) in node.sent
     assert node.machine.uplink.heads == (("head0", 1), ("fresh", 2))
     node.disk = "quick"
     node.now += KEEP_AGAIN_MS
-    node.give(TimerFired(NAME))
+    node.give(TimerFired(KeepHeadsDue()))
     assert answers(node) == [m.HeadsKept(1, 1)]
     node.looked()
-    node.give(TimerFired(NAME))
+    node.give(TimerFired(KeepHeadsDue()))
     assert node.remembered(NAME) is None
 
 

@@ -7,6 +7,7 @@ import pytest
 from heorot.core.errors import ProtocolError
 from heorot.core.head.jobs import HUNG_UP
 from heorot.core.head.reports import ESTALE
+from heorot.core.head.timers import GraceDue, KillDue, MissingDue, ReleaseDue, ReturnDue, SettleDue
 from heorot.core.machine import Received, Send
 from heorot.core.tickets import open_launch, seal_ticket
 from heorot.core.wire import clients as c
@@ -24,10 +25,9 @@ def test_a_launch_goes_down_once_and_its_news_come_up_merged() -> None:
     assert [nodes for nodes, _ in launches] == ["n0", "n1", "n2"]
     opened = open_launch(verify, launches[0][1], cluster="test", wall_ms=0)
     assert (opened.job, opened.runs, opened.argv) == (job, [0, 3], [b"prog"])
-    head.looked()
     for node in range(3):
         head.report(node, job, [node, 100 + node], [node, 0, 0, 0])
-    assert head.kinds() == [c.Started, c.Exited] * 3 + [c.Done]
+    assert head.kinds() == [c.Spawned, *[c.Started, c.Exited] * 3, c.Done]
 
 
 def test_news_that_come_twice_are_told_once() -> None:
@@ -97,7 +97,7 @@ def test_why_a_job_was_ended_is_told_however_much_its_nodes_say_and_is_taken_bac
     head.give(Received(head.links[0], m.Report(job, [0, 0, 9], [], [], notes=said)))
     before = head.machine.jobs.jobs[job].text
     head.leave(lost=True)
-    head.wait(30_000, f"return:{job}")
+    head.wait(30_000, ReturnDue(job))
     assert head.machine.jobs.jobs[job].text == "; ".join(filter(None, [HUNG_UP, before]))
     head.client(2)
     head.ask(c.AttachJob(1, job, False, resume=True), client=2)
@@ -137,7 +137,7 @@ def test_a_rank_that_was_given_up_and_comes_back_alive_is_killed() -> None:
     job = head.spawn("n0")
     head.report(0, job, [0, 100])
     head.close(0)
-    head.wait(5_000, "grace:0")
+    head.wait(5_000, GraceDue(0))
     assert head.kinds()[-2:] == [c.Lost, c.Done]
     head.looked()
     head.attach(0, [held(job, running=[0, 100])])
@@ -152,7 +152,7 @@ def test_a_rank_that_was_given_up_and_only_starts_afterwards_is_killed_too() -> 
     head.client()
     job = head.spawn("n0")
     head.close(0)
-    head.wait(5_000, "grace:0")
+    head.wait(5_000, GraceDue(0))
     head.attach(0, [held(job)])
     head.looked()
     head.report(0, job, [0, 100])
@@ -169,9 +169,9 @@ def test_a_node_is_not_given_up_before_its_grace_is_over() -> None:
     head.attach(0, [held(job, running=[0, 100])])
     head.close(0)
     head.looked()
-    head.wait(2_000, "grace:0")  # the timer of the first time
+    head.wait(2_000, GraceDue(0))  # the timer of the first time
     assert head.told() == []
-    head.wait(3_000, "grace:0")
+    head.wait(3_000, GraceDue(0))
     assert head.kinds() == [c.Lost, c.Done]
 
 
@@ -183,7 +183,7 @@ def test_output_that_went_with_its_node_is_waited_for_no_longer() -> None:
     head.report(0, job, [0, 100], [0, 0, 4096, 0])
     head.close(0)
     head.looked()
-    head.wait(5_000, "grace:0")
+    head.wait(5_000, GraceDue(0))
     (lost,) = head.told()
     assert isinstance(lost, c.Lost)
     assert lost.ranks[0][:2] == (0, 0)
@@ -196,7 +196,7 @@ def test_whoever_attaches_later_hears_that_output_is_gone() -> None:
     job = head.spawn("n0", detached=True)
     head.report(0, job, [0, 100], [0, 0, 4096, 0])
     head.close(0)
-    head.wait(5_000, "grace:0")
+    head.wait(5_000, GraceDue(0))
     head.looked()
     head.ask(c.AttachJob(2, job, True))
     assert head.kinds() == [c.Spawned, c.Started, c.Exited, c.Lost, c.Done]
@@ -212,7 +212,7 @@ def test_a_released_job_that_a_node_still_holds_is_released_again() -> None:
     head.report(1, job, [1, 200], [1, 0, 0, 0])
     head.close(1)
     head.ask(c.ClientRelease(job))
-    head.wait(250, "release")
+    head.wait(250, ReleaseDue())
     assert [nodes for nodes, _ in head.commands(m.Release)] == ["n0"]
     head.looked()
     head.attach(1, [held(job, exited=[1, 0, 0, 0])])
@@ -227,7 +227,7 @@ def test_a_forgotten_job_that_a_node_still_holds_is_released() -> None:
         job = head.spawn("n0", request=number)
         head.report(0, job, [0, 100], [0, 0, 0, 0])
         head.ask(c.ClientRelease(job))
-    head.wait(250, "release")
+    head.wait(250, ReleaseDue())
     assert list(head.machine.jobs.jobs) == ["1.3"]
     head.looked()
     head.attach(0, [held("1.1", exited=[0, 0, 0, 0])])
@@ -255,10 +255,10 @@ def test_a_client_that_vanishes_is_a_hang_up() -> None:
     head.looked()
     head.leave()
     assert [query.signal for _, query in head.commands(m.Query)] == [1]
-    head.wait(2_000, f"kill:{job}")
+    head.wait(2_000, KillDue(job))
     assert [query.signal for _, query in head.commands(m.Query)] == [1, 9]
     head.report(0, job, [], [0, 9, 0, 0])
-    head.wait(250, "release")
+    head.wait(250, ReleaseDue())
     assert head.commands(m.Release) == [("n0", m.Release(job))]
 
 
@@ -377,7 +377,7 @@ def test_a_signal_says_which_nodes_it_could_not_reach() -> None:
     head.client()
     head.ask(c.Signal(1, "1.1", None, None, 15))
     assert not head.commands(m.Query), "n1 may be back in a moment"
-    head.wait(5_000, "settle")
+    head.wait(5_000, SettleDue())
     (query,) = [query for _, query in head.commands(m.Query)]
     head.looked()
     head.up(0, m.Reply(query.id, 1, []))
@@ -461,7 +461,7 @@ def test_nodes_that_do_not_come_back_after_a_change_of_heads_are_not_waited_for_
     head.attach(0, [held("1.1", exited=[0, 0, 0, 0])])
     head.up(0, m.LaunchCopy("1.1", launch.ticket, launch.signature))
     assert not head.machine.jobs.jobs["1.1"].done
-    head.wait(60_000, "missing:1")
+    head.wait(60_000, MissingDue(1))
     assert head.machine.jobs.jobs["1.1"].done
 
 
@@ -472,7 +472,7 @@ def test_a_job_that_one_node_has_released_already_is_released_everywhere() -> No
     head.up(0, m.LaunchCopy("1.1", launch.ticket, launch.signature))
     head.looked()
     head.report(1, "1.1", failed=[m.Failure(1, 1, ESTALE, "released already")])
-    head.wait(250, "release")
+    head.wait(250, ReleaseDue())
     assert [nodes for nodes, _ in head.commands(m.Release)] == ["n0", "n1"]
 
 
@@ -482,11 +482,11 @@ def test_a_job_of_an_earlier_head_that_was_forgotten_does_not_come_back() -> Non
     head.attach(0, [held("1.1", running=[0, 100])])
     head.up(0, m.LaunchCopy("1.1", launch.ticket, launch.signature))
     head.close(0)
-    head.wait(5_000, "grace:0")
+    head.wait(5_000, GraceDue(0))
     head.client()
     head.ask(c.AttachJob(1, "1.1", True))
     head.ask(c.ClientRelease("1.1"))
-    head.wait(250, "release")
+    head.wait(250, ReleaseDue())
     assert head.machine.jobs.jobs == {}
     head.looked()
     head.attach(0, [held("1.1", running=[0, 100])])

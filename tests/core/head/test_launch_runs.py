@@ -8,6 +8,7 @@ import pytest
 
 from heorot.core.errors import ProtocolError
 from heorot.core.head.job import ExitedRank
+from heorot.core.head.timers import GraceDue
 from heorot.core.machine import Received
 from heorot.core.tree.runs import in_runs
 from heorot.core.wire import clients as c
@@ -72,7 +73,7 @@ def test_of_a_rank_that_was_given_up_it_is_not_told_what_it_left_running(head: H
     job = head.spawn("n3,n[4-7]")
     say(head, job, 3, started=[3, 0, 9])
     head.close(3)
-    head.wait(5_000, "grace:3")
+    head.wait(5_000, GraceDue(3))
     # It has ended unseen: neither the snapshot of its node nor a report may say otherwise than that it is lost.
     head.attach(3, [m.JobInventory(job, [], [0, 0, 0, 0], [], 0, [0, 2])])
     say(head, job, 3, exited=[3, 0, 0, 0, 0], killed=[3, 0, 2])

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from heorot.core.head.receipts import VALID_MS
+from heorot.core.head.timers import AdoptDue, HoldDue, MissingDue, SettleDue
 from heorot.core.machine import ClientOpened, Send
 from heorot.core.space.jobs import Tombstones
 from heorot.core.tickets import CLOCK_TOLERANCE_MS, TICKET_VALIDITY_MS, seal_ticket
@@ -34,9 +35,9 @@ def test_a_launch_by_states_starts_without_the_nodes_that_are_given_up_and_says_
     head = new_head(2)
     head.ask(launch_up(again=True))
     head.attach(0)
-    head.wait(4_999, "settle")
+    head.wait(4_999, SettleDue())
     assert answers(head) == []
-    head.wait(1, "settle")
+    head.wait(1, SettleDue())
     (spawned,) = answers(head)
     assert (spawned.job, spawned.runs) == ("2.1", [0, 1])
     assert "left out n1" in head.machine.jobs.jobs["2.1"].text
@@ -99,7 +100,7 @@ def test_an_acknowledged_launch_is_lost_with_a_node_that_stays_away() -> None:
     head.attach(0)
     head.ask(again)
     head.report(0, spawned.job, [0, 100], [0, 0, 0, 0])
-    head.wait(60_000, "missing:1")
+    head.wait(60_000, MissingDue(1))
     assert head.kinds()[-2:] == [c.Lost, c.Done]
 
 
@@ -226,7 +227,7 @@ def test_words_for_states_wait_for_a_new_head_to_settle_and_name_the_silent() ->
     head.ask(c.Resolve(2, "up", "list"))
     head.ask(c.ListProcesses(3, "", None))
     assert head.told() == []
-    head.wait(2_000, "settle")
+    head.wait(2_000, SettleDue())
     rows, resolved = (message for message in head.told() if isinstance(message, c.Result))
     assert [(row["name"], row["state"], row["silent"]) for row in rows.value] == [
         ("n0", "up", False),
@@ -237,7 +238,7 @@ def test_words_for_states_wait_for_a_new_head_to_settle_and_name_the_silent() ->
     head.up(0, m.Reply(query.id, 0, []))
     assert head.told()[-1] == c.Result(3, {"processes": [], "missing": [1]})
     head.looked()
-    head.wait(3_000, "settle")
+    head.wait(3_000, SettleDue())
     head.ask(c.ListNodes(1, ""))
     assert [row["silent"] for row in head.told()[0].value] == [False, False]
 
@@ -347,12 +348,12 @@ def test_nodes_bring_back_no_more_than_launches_may_take_at_a_time() -> None:
     assert sorted(head.machine.jobs.jobs) == jobs[:3]
     assert not head.machine.settling.complete
     head.looked()
-    head.wait(1_000, "adopt")
+    head.wait(1_000, AdoptDue())
     assert not again_asked(head), "there is no room yet"
     head.report(0, jobs[0], exited=[0, 0, 0, 0])
     head.ask(c.AttachJob(1, jobs[0], True))
     head.ask(c.ClientRelease(jobs[0]))
-    head.wait(1_000, "adopt")
+    head.wait(1_000, AdoptDue())
     assert again_asked(head)
 
 
@@ -373,7 +374,7 @@ def test_nodes_that_have_no_copy_are_asked_once_more_after_a_while() -> None:
         for node in (0, 1):
             head.up(node, m.LaunchCopy("1.1", b"", b""))
     assert head.commands(m.FetchLaunch) == [], "they would go round as fast as they say so"
-    head.wait(1_000, "hold:1.1")
+    head.wait(1_000, HoldDue("1.1"))
     assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n0", "n1"]
 
 

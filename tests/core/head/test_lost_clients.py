@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heorot.core.head.timers import ReturnDue
 from heorot.core.machine import TimerFired
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
@@ -35,7 +36,7 @@ def test_a_lost_client_that_stays_away_is_a_hang_up_after_the_grace() -> None:
     assert not hung_up(head)
     # The node keeps the output from now on, for whoever comes.
     assert [(attend.job, attend.attended) for _, attend in head.commands(m.Attend)] == [(job, False)]
-    head.wait(30_000, f"return:{job}")
+    head.wait(30_000, ReturnDue(job))
     assert hung_up(head)
 
 
@@ -43,9 +44,9 @@ def test_a_lost_client_has_all_its_grace_again_when_the_head_has_slept() -> None
     head, job = head_with_job()
     head.leave(lost=True)
     head.now += 40_000
-    head.give(TimerFired(f"return:{job}"))
+    head.give(TimerFired(ReturnDue(job)))
     assert not hung_up(head)
-    head.wait(30_000, f"return:{job}")
+    head.wait(30_000, ReturnDue(job))
     assert hung_up(head)
 
 
@@ -55,7 +56,7 @@ def test_a_lost_client_that_comes_back_goes_on() -> None:
     head.client(2)
     head.ask(c.AttachJob(1, job, False, resume=True), client=2)
     assert c.Spawned in head.kinds(2)
-    head.wait(30_000, f"return:{job}")
+    head.wait(30_000, ReturnDue(job))
     assert not hung_up(head)
 
 
@@ -64,7 +65,7 @@ def test_a_client_that_comes_back_before_its_old_way_is_known_to_be_lost_goes_on
     head.client(2)
     head.ask(c.AttachJob(1, job, False, resume=True), client=2)
     head.leave(1, lost=True)
-    head.wait(30_000, f"return:{job}")
+    head.wait(30_000, ReturnDue(job))
     assert not hung_up(head)
 
 
@@ -76,7 +77,7 @@ def test_a_detached_job_needs_nobody() -> None:
     head.ask(c.AttachJob(2, job, False))
     head.looked()
     head.leave(lost=True)
-    head.wait(30_000, f"return:{job}")
+    head.wait(30_000, ReturnDue(job))
     assert not hung_up(head)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from heorot.core.head.images import SEEK_TIMER
 from heorot.core.head.offers import SILENT_LOOKS
+from heorot.core.head.timers import SeekDue
 from heorot.core.machine import Examined, KeepChunks, Received, Send
 from heorot.core.wire import clients as c
 from heorot.core.wire import images as i
@@ -70,7 +70,7 @@ def pass_looks(head: HeadRig) -> None:
     """Let the time pass after which a silent client is left."""
     head.looked()
     for _ in range(SILENT_LOOKS):
-        head.wait(1000, SEEK_TIMER)
+        head.wait(1000, SeekDue())
 
 
 @pytest.mark.parametrize("offer", [stage, launch])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from heorot.core.errors import ProtocolError
+from heorot.core.head.timers import RebalanceDue
 from heorot.core.machine import CloseLink, LinkOpened, Received, Send
 from heorot.core.wire import tree as m
 from tests.core.rigs import HeadRig, hello, placement
@@ -35,7 +36,7 @@ def test_nodes_that_a_missing_parent_left_to_the_head_go_back_to_it() -> None:
     head.attach(2)
     head.attach(0)
     head.looked()
-    head.wait(1_000, "rebalance")
+    head.wait(1_000, RebalanceDue())
     assert placed(head) == [("n2", [0])]
 
 
@@ -55,10 +56,10 @@ def launching_to_a_misplaced_node() -> HeadRig:
 
 def test_a_node_is_not_moved_while_a_launch_is_on_its_way_to_it() -> None:
     head = launching_to_a_misplaced_node()
-    head.wait(1_000, "rebalance")
+    head.wait(1_000, RebalanceDue())
     assert placed(head) == []
     head.report(2, "1.1", started=[0, 100])
-    head.wait(1_000, "rebalance")
+    head.wait(1_000, RebalanceDue())
     assert placed(head) == [("n2", [0])]
 
 
@@ -66,7 +67,7 @@ def test_a_launch_that_never_arrives_does_not_keep_a_node_from_its_place() -> No
     head = launching_to_a_misplaced_node()
     for _ in range(31):
         assert placed(head) == []
-        head.wait(1_000, "rebalance")
+        head.wait(1_000, RebalanceDue())
     assert placed(head) == [("n2", [0])]
 
 
@@ -82,10 +83,10 @@ def test_a_node_is_not_moved_while_a_launch_is_on_its_way_through_it() -> None:
     head.attach(6, below=[2])
     head.attach(0)
     head.looked()
-    head.wait(1_000, "rebalance")
+    head.wait(1_000, RebalanceDue())
     assert placed(head) == []
     head.give(Received(head.links[2], m.Report("1.1", [6, 0, 100], [], [])))
-    head.wait(1_000, "rebalance")
+    head.wait(1_000, RebalanceDue())
     assert ("n2", [0]) in placed(head)
 
 
@@ -95,7 +96,7 @@ def test_each_head_places_a_node_once_so_that_it_refuses_former_heads() -> None:
     head.looked()
     head.attach(2, below=[0], placed_in=2)
     head.attach(2, below=[0])
-    head.wait(1_000, "rebalance")
+    head.wait(1_000, RebalanceDue())
     assert placed(head) == [("n2", [0])]
 
 
@@ -106,8 +107,8 @@ def test_a_node_that_comes_before_what_its_parent_holds_is_placed_once_the_paren
     head.attach(2, below=[0], placed_in=2)
     head.up(0, m.Inventory(7, []), link)
     assert placed(head) == []
-    head.wait(1_000, "rebalance")
-    head.wait(1_000, "rebalance")
+    head.wait(1_000, RebalanceDue())
+    head.wait(1_000, RebalanceDue())
     assert placed(head) == [("n2", [0])]
 
 

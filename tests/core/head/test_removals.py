@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from heorot.core.machine import CloseLink, LinkClosed, LinkOpened, Log, NodesRemoved, Received, Send, TimerFired
+from heorot.core.node.timers import RetryDue
 from heorot.core.tickets import seal_placement
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
@@ -309,7 +310,7 @@ def test_a_node_that_was_removed_sends_away_who_stands_below_it() -> None:
     assert [message.code for message in node.to(60) if isinstance(message, m.Refused)] == ["not-placed-here"]
     # If it belongs to the cluster again, so do they.
     node.looked()
-    node.give(TimerFired("retry"))
+    node.give(TimerFired(RetryDue()))
     node.attach()
     node.child(3, 61)
     assert not node.closed(61)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heorot.core.head.timers import RivalsDue
 from heorot.core.machine import (
     CloseLink,
     Connect,
@@ -24,7 +25,7 @@ OTHERS = (("head1", 7733), ("head2", 7733))
 def announcing(epoch: int = 5) -> HeadRig:
     """Return a head that is to tell two others its epoch, and does so now."""
     head = HeadRig(1, others=OTHERS, epoch=epoch, lease_ms=3_000)
-    head.give(TimerFired("rivals"))
+    head.give(TimerFired(RivalsDue()))
     return head
 
 
@@ -47,7 +48,7 @@ def test_every_other_head_is_told_the_epoch_and_again_after_a_lease() -> None:
     (said,) = [item.message for item in head.sent if isinstance(item, Send)]
     assert isinstance(said, m.Hello)
     assert (said.node, said.epoch) == (HEAD, 5)
-    assert SetTimer("rivals", 3_000) in head.sent
+    assert SetTimer(RivalsDue(), 3_000) in head.sent
     head.give(Received(7, hello(HEAD, 4)))
     assert (stops(head), CloseLink(7, "both know") in head.sent) == ([], True)
 
@@ -71,14 +72,14 @@ def test_an_address_at_which_the_head_finds_itself_is_not_asked_again() -> None:
     head.give(LinkOpened(7, HEAD, connects(head)[1].key))
     head.give(Received(7, hello(HEAD, 5)))
     head.looked()
-    head.give(TimerFired("rivals"))
+    head.give(TimerFired(RivalsDue()))
     assert [(item.host, item.port) for item in connects(head)] == [OTHERS[0]]
 
 
 def test_a_link_of_an_earlier_round_is_not_used() -> None:
     head = announcing()
     late = connects(head)[0]
-    head.give(TimerFired("rivals"))
+    head.give(TimerFired(RivalsDue()))
     head.give(LinkOpened(7, HEAD, late.key))
     assert CloseLink(7, "no longer needed") in head.sent
 
@@ -90,7 +91,7 @@ def test_who_is_no_head_or_says_nothing_is_left() -> None:
     assert CloseLink(7, "it is not a head") in head.sent
     head.give(LinkOpened(8, HEAD, second.key))
     head.looked()
-    head.give(TimerFired("rivals"))
+    head.give(TimerFired(RivalsDue()))
     assert CloseLink(8, "no answer in time") in head.sent
     head.looked()
     head.give(Received(8, hello(HEAD, 9)))
@@ -100,5 +101,5 @@ def test_who_is_no_head_or_says_nothing_is_left() -> None:
 
 def test_the_only_head_tells_nobody() -> None:
     head = HeadRig(1)
-    head.give(TimerFired("rivals"))
+    head.give(TimerFired(RivalsDue()))
     assert head.sent == []

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from heorot.core.errors import ProtocolError
-from heorot.core.head.images import SEEK_TIMER, SILENT_LOOKS
+from heorot.core.head.images import SILENT_LOOKS
 from heorot.core.head.safekeeping import LOOK_MS, PATIENCE_MS
-from heorot.core.head.safekeeping import TIMER as KEEPERS_TIMER
+from heorot.core.head.timers import KeepersDue, SeekDue
 from heorot.core.machine import (
     CacheFailed,
     ChunksGone,
@@ -24,7 +24,8 @@ from heorot.core.machine import (
     SendManifest,
     TimerFired,
 )
-from heorot.core.node.images import KEEP_MS, KEEP_TIMER
+from heorot.core.node.images import KEEP_MS
+from heorot.core.node.timers import ClaimsDue
 from heorot.core.tickets import seal_ticket
 from heorot.core.wire import clients as c
 from heorot.core.wire import images as i
@@ -85,7 +86,7 @@ def test_what_every_node_has_is_kept_by_nobody() -> None:
     assert not acknowledged(rig)
     rig.report(1, "1.1", started=[1, 11])
     assert acknowledged(rig)
-    rig.wait(PATIENCE_MS, KEEPERS_TIMER)
+    rig.wait(PATIENCE_MS, KeepersDue())
     assert to(rig, i.KeepImage) == []
 
 
@@ -101,7 +102,7 @@ def test_what_a_node_has_lacked_before_is_kept_at_once() -> None:
     rig.give(Received(rig.links[1], i.Want(IMAGE, manifest=True, chunks=[])))
     for node in range(2):
         rig.report(node, "1.1", started=[node, 10 + node])
-    rig.wait(LOOK_MS, KEEPERS_TIMER)
+    rig.wait(LOOK_MS, KeepersDue())
     assert to(rig, i.KeepImage)[-1] == (rig.links[1], i.KeepImage(IMAGE, keep=False))
     rig.ask(spawn(2, 2, program_id=SAMPLE.layout.id_of(0)))
     assert [link for link, _ in to(rig, i.KeepImage)] == [rig.links[0], rig.links[1]]
@@ -111,7 +112,7 @@ def test_a_rank_that_is_not_heard_of_has_the_program_kept_after_a_while() -> Non
     rig = launched(2)
     rig.report(0, "1.1", started=[0, 10])
     rig.looked()
-    rig.wait(PATIENCE_MS, KEEPERS_TIMER)
+    rig.wait(PATIENCE_MS, KeepersDue())
     assert [link for link, _ in to(rig, i.KeepImage)] == [rig.links[0], rig.links[1]]
 
 
@@ -135,7 +136,7 @@ def test_a_node_that_has_gone_proves_nothing() -> None:
 
 def test_nodes_of_an_older_release_are_asked_for_nothing() -> None:
     rig = launched(2, keeps_images=False)
-    rig.wait(PATIENCE_MS, KEEPERS_TIMER)
+    rig.wait(PATIENCE_MS, KeepersDue())
     assert to(rig, i.KeepImage) == []
     rig.report(0, "1.1", started=[0, 10])
     rig.report(1, "1.1", failed=[m.Failure(1, 1, 13, "permission denied")])
@@ -145,13 +146,13 @@ def test_nodes_of_an_older_release_are_asked_for_nothing() -> None:
 def test_a_keeper_that_refuses_or_is_lost_is_replaced_and_all_are_let_go_in_the_end() -> None:
     rig = launched(4)
     rig.looked()
-    rig.wait(PATIENCE_MS, KEEPERS_TIMER)
+    rig.wait(PATIENCE_MS, KeepersDue())
     assert [link for link, _ in to(rig, i.KeepImage)] == [rig.links[0], rig.links[1]]
     rig.give(Received(rig.links[0], i.ImageKept(IMAGE, "its cache is full")))
     gone = rig.links[1]
     rig.close(1)
     rig.looked()
-    rig.wait(LOOK_MS, KEEPERS_TIMER)
+    rig.wait(LOOK_MS, KeepersDue())
     assert [link for link, _ in to(rig, i.KeepImage)] == [rig.links[2], rig.links[3]]
     assert gone not in rig.links.values()
     for node in (0, 2, 3):
@@ -159,7 +160,7 @@ def test_a_keeper_that_refuses_or_is_lost_is_replaced_and_all_are_let_go_in_the_
     rig.attach(1)
     rig.report(1, "1.1", started=[1, 11])
     rig.looked()
-    rig.wait(LOOK_MS, KEEPERS_TIMER)
+    rig.wait(LOOK_MS, KeepersDue())
     assert to(rig, i.KeepImage) == [(rig.links[node], i.KeepImage(IMAGE, keep=False)) for node in (2, 3)]
 
 
@@ -221,7 +222,7 @@ def test_a_child_that_is_lost_or_says_nothing_does_not_hold_up_the_others() -> N
     rig.close(0)
     assert asked(rig) == [(rig.links[1], True, [])]
     for _ in range(SILENT_LOOKS + 1):
-        rig.wait(LOOK_MS, SEEK_TIMER)
+        rig.wait(LOOK_MS, SeekDue())
     assert asked(rig) == [(rig.links[2], True, [])]
 
 
@@ -247,7 +248,7 @@ def test_a_node_that_is_still_on_its_way_is_waited_for_and_asked() -> None:
     assert to(rig, i.Unavailable) == []
     rig.attach(2, [m.JobInventory("1.1", [], [], [], 0)])
     rig.looked()
-    rig.wait(LOOK_MS, SEEK_TIMER)
+    rig.wait(LOOK_MS, SeekDue())
     assert asked(rig) == [(rig.links[2], True, [])]
 
 
@@ -292,7 +293,7 @@ def test_a_keeper_waits_for_the_next_head_to_ask_for_it_but_not_for_ever() -> No
 
     def lets_go_after(ms: int) -> bool:
         node.now += ms
-        return Forget(IMAGE) in node.give(TimerFired(KEEP_TIMER))
+        return Forget(IMAGE) in node.give(TimerFired(ClaimsDue()))
 
     for _ in range(2):
         assert not lets_go_after(2 * KEEP_MS), "its head is there"

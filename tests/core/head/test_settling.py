@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from heorot.core.errors import ProtocolError
+from heorot.core.head.timers import AdoptDue, KillDue, SettleDue
 from heorot.core.machine import Send
 from heorot.core.tickets import seal_ticket
 from heorot.core.wire import clients as c
@@ -18,11 +19,10 @@ def test_a_client_goes_on_with_its_job_as_soon_as_the_new_head_understands_it() 
     head = new_head(2)
     head.ask(c.AttachJob(1, "1.1", False, True, []))
     assert head.told() == []
-    launch = seal_ticket(sign, ticket("1.1", [0, 2]))
     head.attach(0, [held("1.1", running=[0, 100])])
     assert head.told() == []
     head.looked()
-    hand_over(head, 0, launch)
+    hand_over(head, 0, seal_ticket(sign, ticket("1.1", [0, 2])))
     assert head.told()[0] == c.Spawned(1, "1.1", [0, 2], 4096)
     where, command = head.commands(m.Attend)[-1]
     assert (where, command.attended, command.from_start) == ("n0", True, False)
@@ -44,10 +44,10 @@ def test_that_a_job_is_gone_is_only_said_when_all_nodes_have_spoken() -> None:
     head = new_head(2)
     head.ask(c.AttachJob(1, "1.1", False, True, []))
     head.attach(0)
-    head.wait(5_000, "settle")
+    head.wait(5_000, SettleDue())
     assert head.told() == [c.Notice(1, "waiting for n1, of which the new head has not heard yet", [1, 1])]
     head.looked()
-    head.wait(100, "settle")
+    head.wait(100, SettleDue())
     assert head.told() == [], "it is said once"
     head.attach(1)
     assert refusals(head) == ["no-such-job"]
@@ -56,9 +56,9 @@ def test_that_a_job_is_gone_is_only_said_when_all_nodes_have_spoken() -> None:
 def test_a_job_whose_nodes_never_come_back_is_given_up_after_the_grace() -> None:
     head = new_head(2)
     head.ask(c.AttachJob(1, "1.1", False, True, []))
-    head.wait(59_999, "settle")
+    head.wait(59_999, SettleDue())
     assert answers(head) == []
-    head.wait(1, "settle")
+    head.wait(1, SettleDue())
     (error,) = answers(head)
     assert (error.code, "n[0-1] have not been heard of" in error.message) == ("no-such-job", True)
 
@@ -169,9 +169,9 @@ def test_a_launch_that_may_run_on_a_silent_node_is_refused() -> None:
     head = new_head(2)
     head.ask(again())
     head.attach(0)
-    head.wait(4_999, "settle")
+    head.wait(4_999, SettleDue())
     assert answers(head) == []
-    head.wait(1, "settle")
+    head.wait(1, SettleDue())
     assert refusals(head) == ["launch-unknown"]
     assert not head.commands(m.Launch)
 
@@ -201,14 +201,14 @@ def test_a_node_that_stays_away_holds_new_work_up_for_a_while() -> None:
     head.ask(c.Spawn(1, "", "up", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
     head.ask(c.Spawn(2, "n1", "list", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
     head.attach(0)
-    head.wait(1_999, "settle")
+    head.wait(1_999, SettleDue())
     assert head.told() == []
-    head.wait(1, "settle")
+    head.wait(1, SettleDue())
     (spawned,) = answers(head)
     assert "left out n1" in head.machine.jobs.jobs[spawned.job].text
-    head.wait(2_999, "settle")
+    head.wait(2_999, SettleDue())
     assert refusals(head) == []
-    head.wait(1, "settle")
+    head.wait(1, SettleDue())
     assert refusals(head) == ["node-down"]
     head.ask(c.Spawn(3, "", "up", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
     assert head.machine.jobs.jobs["2.2"].text == "", "it is down, and that is nothing new"
@@ -300,7 +300,7 @@ def test_going_on_undoes_a_hang_up_that_has_begun() -> None:
     head.leave(1)
     head.ask(c.AttachJob(5, job, False, True, []), client=2)
     head.looked()
-    head.wait(2_000, f"kill:{job}")
+    head.wait(2_000, KillDue(job))
     assert not head.commands(m.Query)
 
 
@@ -347,7 +347,7 @@ def test_another_holder_is_asked_when_the_link_of_the_first_is_lost() -> None:
 def test_an_adoption_is_timed_from_its_offer() -> None:
     head = new_head(2)
     head.attach(1)
-    head.wait(59_000, "settle")
+    head.wait(59_000, SettleDue())
     head.attach(0, [held("1.1", running=[0, 100])])
     head.close(0)
     head.now += 4_000
@@ -365,7 +365,7 @@ def test_an_adoption_ends_when_its_last_holder_is_gone() -> None:
     head.attach(0, [held("1.1", running=[0, 100])])
     head.ask(c.Wait(1, "1.1"))
     head.up(0, m.SpaceGone(7))
-    head.wait(100, "settle")
+    head.wait(100, SettleDue())
     assert refusals(head) == ["no-such-job"]
 
 
@@ -383,7 +383,7 @@ def test_a_job_of_an_earlier_head_is_not_denied_while_a_node_is_silent(ask: c.Cl
     head = new_head(2)
     head.attach(0)
     head.ask(ask)
-    head.wait(8_000, "settle")
+    head.wait(8_000, SettleDue())
     assert answers(head) == []
     head.attach(1)
     assert refusals(head) == ["no-such-job"]
@@ -399,9 +399,9 @@ def test_who_goes_on_with_a_job_that_this_epoch_has_not_given_waits_for_a_newer_
     head.client()
     head.ask(again)
     head.ask(c.AttachJob(2, "1.1", False, True, []))
-    head.wait(59_000, "settle")
+    head.wait(59_000, SettleDue())
     assert answers(head) == [], "its nodes may obey another head, which is newer"
-    head.wait(1_000, "settle")
+    head.wait(1_000, SettleDue())
     assert refusals(head) == ["no-such-job", "no-such-job"]
 
 
@@ -410,8 +410,8 @@ def test_another_holder_is_asked_when_the_first_does_not_answer() -> None:
     for node in (0, 1):
         head.attach(node, [held("1.1", running=[node, 100])])
     assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n0"]
-    head.wait(1_000, "adopt")
-    head.wait(1_000, "adopt")
+    head.wait(1_000, AdoptDue())
+    head.wait(1_000, AdoptDue())
     assert [where for where, _ in head.commands(m.FetchLaunch)] == ["n0", "n1", "n0"]
     hand_over(head, 1, seal_ticket(sign, ticket("1.1", [0, 2])))
     assert list(head.machine.jobs.jobs) == ["1.1"]
@@ -430,7 +430,7 @@ def test_no_node_fills_what_is_known_of_others_with_jobs_of_its_own() -> None:
     for number in range(1, 33):
         head.up(1, m.LaunchCopy(f"1.{number}", b"", b""))
     head.looked()
-    head.wait(1_000, "adopt")
+    head.wait(1_000, AdoptDue())
     assert any(isinstance(item, Send) and isinstance(item.message, m.Reattached) for item in head.sent)
 
 
@@ -456,9 +456,9 @@ def test_a_job_that_another_node_holds_and_never_gives_holds_up_no_launch() -> N
     head.looked()
     head.ask(replace(again("n[1-2]", request=2), key=b"x" * 16))
     head.ask(replace(again("", "up", request=3), key=b"y" * 16))
-    head.wait(4_999, "settle")
+    head.wait(4_999, SettleDue())
     assert answers(head) == []
-    head.wait(1, "settle")
+    head.wait(1, SettleDue())
     refused, spawned = answers(head)
     assert (refused.request, refused.code, "n2 cannot be asked" in refused.message) == (2, "launch-unknown", True)
     assert (spawned.request, spawned.runs) == (3, [0, 2]), "on n2 it may be what nobody knows"
@@ -471,7 +471,7 @@ def test_a_node_that_offers_another_job_each_time_is_waited_for_only_once() -> N
     head.ask(again("", "up"))
     for number in range(1, 10):
         head.attach(1, [held(f"1.{other}", running=[0, 100]) for other in range(1, number + 1)])
-        head.wait(1_000, "settle")
+        head.wait(1_000, SettleDue())
     (spawned,) = answers(head)
     assert spawned.runs == [0, 1]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from heorot.core.head.timers import AwakeDue, GraceDue, MissingDue, QueryDue, SettleDue
 from heorot.core.machine import CloseLink, HeadsKnown, Log, Received, Send, TimerFired
 from heorot.core.tickets import seal_ticket
+from heorot.core.timers import HeartbeatDue
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from tests.core.rigs import HeadRig, held, sign, ticket
@@ -36,43 +38,43 @@ def running(lease_until_ms: int | None, heads: tuple[tuple[str, str], ...] = TWO
 
 def test_while_the_lease_holds_a_silent_node_is_given_up() -> None:
     head = running(GRACE_MS + 1)
-    head.wait(GRACE_MS, "grace:0")
+    head.wait(GRACE_MS, GraceDue(0))
     assert head.kinds() == [c.Lost, c.Done]
 
 
 def test_when_the_lease_may_be_gone_no_node_is_given_up_and_the_log_says_it_once() -> None:
     head = running(GRACE_MS)
     for _ in range(3):
-        head.wait(GRACE_MS, "grace:0")
+        head.wait(GRACE_MS, GraceDue(0))
     assert head.kinds() == []
     assert len([item for item in head.sent if isinstance(item, Log) and "successor" in item.text]) == 1
 
 
 def test_a_node_has_all_its_grace_again_after_the_doubt() -> None:
     head = running(GRACE_MS)
-    head.wait(GRACE_MS, "grace:0")
+    head.wait(GRACE_MS, GraceDue(0))
     head.awake(head.now + GRACE_MS - 1)
     told(head, 60_000)
-    head.wait(1, "grace:0")
+    head.wait(1, GraceDue(0))
     assert head.kinds() == []
-    head.wait(GRACE_MS - 2, "grace:0")
+    head.wait(GRACE_MS - 2, GraceDue(0))
     assert head.kinds() == []
-    head.wait(1, "grace:0")
+    head.wait(1, GraceDue(0))
     assert head.kinds() == [c.Lost, c.Done]
 
 
 def test_a_node_that_comes_back_after_the_doubt_has_lost_nothing() -> None:
     head = running(GRACE_MS)
-    head.wait(GRACE_MS, "grace:0")
+    head.wait(GRACE_MS, GraceDue(0))
     told(head, 60_000)
     head.attach(0, [held("1.1", running=[0, 100])])
-    head.wait(GRACE_MS, "grace:0")
+    head.wait(GRACE_MS, GraceDue(0))
     assert head.kinds() == []
 
 
 def test_the_only_head_of_a_cluster_has_no_successor() -> None:
     head = running(1, ONE)
-    head.wait(GRACE_MS, "grace:0")
+    head.wait(GRACE_MS, GraceDue(0))
     assert head.kinds() == [c.Lost, c.Done]
 
 
@@ -84,7 +86,7 @@ def test_a_head_with_others_that_it_has_never_seen_is_not_the_only_one() -> None
     head.spawn("n0")
     head.close(0)
     head.looked()
-    head.wait(GRACE_MS, "grace:0")
+    head.wait(GRACE_MS, GraceDue(0))
     assert head.kinds() == []
 
 
@@ -97,13 +99,13 @@ def test_a_standby_that_was_seen_may_come_back_unseen() -> None:
     head.spawn("n0")
     head.close(0)
     head.looked()
-    head.wait(GRACE_MS, "grace:0")
+    head.wait(GRACE_MS, GraceDue(0))
     assert head.kinds() == []
 
 
 def test_a_lease_that_ends_with_the_process_leaves_no_doubt() -> None:
     head = running(None)
-    head.wait(GRACE_MS, "grace:0")
+    head.wait(GRACE_MS, GraceDue(0))
     assert head.kinds() == [c.Lost, c.Done]
 
 
@@ -111,8 +113,8 @@ def test_a_new_head_in_doubt_does_not_give_up_what_its_nodes_have_not_told_it() 
     head = HeadRig(2)
     head.client()
     told(head, 0)
-    head.wait(60_000, "missing:1")
-    assert "missing:1" in {getattr(item, "key", "") for item in head.sent}
+    head.wait(60_000, MissingDue(1))
+    assert MissingDue(1) in {getattr(item, "key", "") for item in head.sent}
 
 
 def launch(head: HeadRig) -> None:
@@ -136,7 +138,7 @@ def test_a_head_that_wakes_up_acknowledges_no_launch_on_a_silent_node() -> None:
     launch(head)
     assert (head.kinds(), head.commands(m.Launch)) == ([], [])
     head.close(0)
-    head.wait(100, "settle")
+    head.wait(100, SettleDue())
     assert (head.kinds(), head.commands(m.Launch)) == ([], [])
 
 
@@ -148,7 +150,7 @@ def test_a_launch_that_waited_goes_on_when_its_node_speaks_or_the_lease_holds() 
             head.give(Received(head.links[0], m.Ping(1, head.now - 2_000)))
         else:
             told(head, 60_000)
-        head.wait(100, "settle")
+        head.wait(100, SettleDue())
         assert head.kinds() == [c.Spawned]
         assert len(head.commands(m.Launch)) == 1
 
@@ -158,7 +160,7 @@ def test_a_ping_that_was_sent_before_the_head_slept_does_not_speak_for_its_node(
     launch(head)
     for answered_at_ms in (0, 2_000, head.now - 2_300):
         head.give(Received(head.links[0], m.Ping(1, answered_at_ms)))
-        head.wait(1, "settle")
+        head.wait(1, SettleDue())
         assert (head.kinds(), head.commands(m.Launch)) == ([], [])
 
 
@@ -171,9 +173,9 @@ def test_the_answer_to_a_ping_says_when_it_was_given() -> None:
 def test_without_a_store_launches_go_on_where_nodes_listen_and_are_refused_elsewhere_in_the_end() -> None:
     head = woken()
     launch(head)
-    head.wait(GRACE_MS - 1, "settle")
+    head.wait(GRACE_MS - 1, SettleDue())
     assert head.kinds() == [c.Notice]
-    head.wait(1, "settle")
+    head.wait(1, SettleDue())
     _, error = head.told()
     assert (type(error), error.code) == (c.Error, "in-doubt")
 
@@ -183,8 +185,8 @@ def test_what_the_keeper_says_of_a_store_that_stays_away_does_not_renew_the_doub
     launch(head)
     for problem in ("timeout", "refused") * (GRACE_MS // 2_000):
         head.give(HeadsKnown(TWO, "etcd", False, 0, 3_000, problem))
-        head.wait(1_000, "settle")
-    head.wait(1_000, "settle")
+        head.wait(1_000, SettleDue())
+    head.wait(1_000, SettleDue())
     assert head.told()[-1].code == "in-doubt"
 
 
@@ -193,7 +195,7 @@ def test_the_log_says_once_that_no_node_is_given_up_whatever_the_keeper_says_of_
     head.close(0)
     for problem in ("timeout", "refused"):
         head.give(HeadsKnown(TWO, "etcd", False, 0, 3_000, problem))
-        head.wait(GRACE_MS, "grace:0")
+        head.wait(GRACE_MS, GraceDue(0))
     assert len([item for item in head.sent if isinstance(item, Log) and "successor" in item.text]) == 1
 
 
@@ -203,9 +205,9 @@ def test_the_log_says_once_that_no_node_is_given_up_whatever_the_keeper_says_of_
 def test_a_head_in_doubt_does_not_deny_the_job_of_a_newer_one(ask: c.ClientMessage) -> None:
     head = woken()
     head.ask(ask)
-    head.wait(GRACE_MS - 1, "settle")
+    head.wait(GRACE_MS - 1, SettleDue())
     assert head.kinds() == [c.Notice]
-    head.wait(1, "settle")
+    head.wait(1, SettleDue())
     _, error = head.told()
     assert (type(error), error.code) == (c.Error, "in-doubt")
     assert "job 2.1 is of a newer head" in error.message
@@ -215,7 +217,7 @@ def test_a_head_that_is_certain_to_lead_denies_the_job_of_a_newer_one() -> None:
     head = woken()
     head.ask(c.AttachJob(1, "2.1", False))
     told(head, 60_000)
-    head.wait(100, "settle")
+    head.wait(100, SettleDue())
     (error,) = head.told()
     assert (type(error), error.code) == (c.Error, "no-such-job")
 
@@ -223,21 +225,21 @@ def test_a_head_that_is_certain_to_lead_denies_the_job_of_a_newer_one() -> None:
 def test_a_node_has_all_its_grace_again_when_the_head_has_slept() -> None:
     head = running(None)
     head.now += 60_000
-    head.give(TimerFired("grace:0"))
+    head.give(TimerFired(GraceDue(0)))
     assert head.kinds() == []
-    head.wait(GRACE_MS - 1, "grace:0")
+    head.wait(GRACE_MS - 1, GraceDue(0))
     assert head.kinds() == []
-    head.wait(1, "grace:0")
+    head.wait(1, GraceDue(0))
     assert head.kinds() == [c.Lost, c.Done]
 
 
 def test_a_sleep_that_ends_before_the_grace_does_counts_too() -> None:
     head = running(None)
     head.now += GRACE_MS - 1_000
-    head.give(TimerFired("awake"))
-    head.wait(1_000, "grace:0")
+    head.give(TimerFired(AwakeDue()))
+    head.wait(1_000, GraceDue(0))
     assert head.kinds() == []
-    head.wait(GRACE_MS - 1_000, "grace:0")
+    head.wait(GRACE_MS - 1_000, GraceDue(0))
     assert head.kinds() == [c.Lost, c.Done]
 
 
@@ -246,9 +248,9 @@ def test_a_head_that_slept_closes_no_link_for_the_silence_of_its_neighbour() -> 
     head.attach(0)
     head.looked()
     for head.now in (100_000, 110_000, 120_000, 130_000):
-        head.give(TimerFired("heartbeat"))
+        head.give(TimerFired(HeartbeatDue()))
         assert not any(isinstance(item, CloseLink) for item in head.sent)
-    head.wait(10_000, "heartbeat")
+    head.wait(10_000, HeartbeatDue())
     assert any(isinstance(item, CloseLink) for item in head.sent)
 
 
@@ -257,9 +259,9 @@ def test_a_head_that_slept_waits_for_the_nodes_of_a_job_that_it_takes_over() -> 
     head.attach(0, [held("0.1", running=[0, 100])])
     hand_over(head, 0, seal_ticket(sign, ticket("0.1", [0, 2], epoch=0)))
     head.now += 90_000
-    head.give(TimerFired("missing:1"))
+    head.give(TimerFired(MissingDue(1)))
     assert head.machine.jobs.jobs["0.1"].over == 0
-    head.wait(60_000, "missing:1")
+    head.wait(60_000, MissingDue(1))
     assert head.machine.jobs.jobs["0.1"].over == 1
 
 
@@ -270,7 +272,7 @@ def test_a_question_is_not_given_up_when_the_head_has_slept() -> None:
     (_, query), *_ = head.commands(m.Query)
     head.looked()
     head.now += 30_000
-    head.give(TimerFired(f"query:{query.id}"))
+    head.give(TimerFired(QueryDue(query.id)))
     assert head.kinds() == []
-    head.wait(10_000, f"query:{query.id}")
+    head.wait(10_000, QueryDue(query.id))
     assert head.kinds() == [c.Result]

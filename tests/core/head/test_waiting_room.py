@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from heorot.core.head.timers import SettleDue
 from heorot.core.machine import CloseClient, CloseLink, HeadsKnown, SetTimer
 from heorot.core.tickets import seal_ticket
 from heorot.core.wire import clients as c
@@ -38,14 +39,14 @@ def test_what_waits_is_looked_at_in_parts() -> None:
     head = crowded()
     assert answered(head, 1) == 0
     assert calls_of(lambda: head.attach(1)) < CALLS
-    assert calls_of(lambda: head.wait(100, "settle")) < CALLS
+    assert calls_of(lambda: head.wait(100, SettleDue())) < CALLS
     head.attach(2)
     assert calls_of(lambda: head.attach(3)) < CALLS
     assert 0 < answered(head, 1) < MANY, "the others are looked at soon after"
     for _ in range(MANY):
         if not head.machine.settling.waits:
             break
-        assert calls_of(lambda: head.wait(10, "settle")) < CALLS
+        assert calls_of(lambda: head.wait(10, SettleDue())) < CALLS
     assert answered(head, 1) == MANY
 
 
@@ -66,14 +67,14 @@ def test_long_node_lists_that_wait_are_not_tried_for_each_piece_of_news() -> Non
         head.ask(c.Spawn(request, nodes, "list", [b"a"], [], b"/", 18, [], None, b"", b"", [], False), 1)
     head.attach(0)
     assert calls_of(lambda: head.attach(1)) < CALLS
-    assert calls_of(lambda: head.wait(100, "settle")) < CALLS
+    assert calls_of(lambda: head.wait(100, SettleDue())) < CALLS
 
 
 def test_more_parts_follow_soon_and_what_only_time_decides_later() -> None:
     head = crowded()
     head.looked()
     head.attach(1)
-    due = [item.at_ms for item in head.sent if isinstance(item, SetTimer) and item.key == "settle"]
+    due = [item.at_ms for item in head.sent if isinstance(item, SetTimer) and item.key == SettleDue()]
     assert due == [head.now + 10]
 
 
@@ -103,7 +104,7 @@ def test_a_client_that_breaks_the_protocol_with_what_waited_is_closed_alone(how:
         hand_over(head, 0, seal_ticket(sign, ticket("1.1", [0, 1], uid=0)))
     else:
         lease(head, 1_000)
-        head.wait(100, "settle")
+        head.wait(100, SettleDue())
     assert [item.client for item in head.sent if isinstance(item, CloseClient)] == [1]
     assert [message.code for message in head.told(1) if isinstance(message, c.Error)] == ["protocol"]
     assert not [item for item in head.sent if isinstance(item, CloseLink)]

@@ -10,7 +10,7 @@ import pytest
 
 from heorot.core.errors import ProtocolError
 from heorot.core.images.chunks import CHUNK_BYTES, FILE
-from heorot.core.images.copies import TIMER as COPIES_TIMER
+from heorot.core.images.copies import CopiesDue
 from heorot.core.images.fetcher import Source
 from heorot.core.images.hop import MAX_IMAGES, Transfers
 from heorot.core.images.manifest import ChunkLayout, Entry, Manifest, encode_manifest, image_id, mask_of, ranges_of
@@ -117,7 +117,7 @@ class Hop:
         elif isinstance(item, SendChunks):
             self.send_chunks(item)
         elif isinstance(item, SetTimer):
-            if item.key == COPIES_TIMER:
+            if item.key == CopiesDue():
                 self.copies_due_ms = item.at_ms
             else:
                 self.timers.append(item.at_ms)

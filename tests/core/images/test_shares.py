@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from heorot.core.errors import ProtocolError
-from heorot.core.head.images import SEEK_TIMER
 from heorot.core.head.offers import MUTE_LOOKS
 from heorot.core.head.safekeeping import LOOK_MS
+from heorot.core.head.timers import SeekDue
 from heorot.core.images.manifest import MAX_CHUNKS, Entry, Manifest, encode_manifest, image_id
 from heorot.core.images.shares import name_of_origin, origin_of, origin_to_tell, peer_origin
 from heorot.core.machine import Examined, LinkOpened, Received, Send
@@ -185,9 +185,9 @@ def test_an_image_of_which_no_client_sends_anything_is_given_up() -> None:
         launch(head, client, name(1))
     want(head, name(1))
     for _ in range(MUTE_LOOKS - 1):
-        head.wait(LOOK_MS, SEEK_TIMER)
+        head.wait(LOOK_MS, SeekDue())
     assert not refused(head, head.links[0])
-    head.wait(LOOK_MS, SEEK_TIMER)
+    head.wait(LOOK_MS, SeekDue())
     assert refused(head, head.links[0]) == [name(1)]
     assert not len(head.machine.images.transfers)
 
@@ -200,7 +200,7 @@ def test_an_image_of_which_something_has_come_is_waited_for() -> None:
     want(head, image_id(MANIFEST))
     head.ask(c.OfferedManifest(image_id(MANIFEST), MANIFEST), 1)
     for _ in range(2 * MUTE_LOOKS):
-        head.wait(LOOK_MS, SEEK_TIMER)
+        head.wait(LOOK_MS, SeekDue())
     assert not refused(head, head.links[0])
 
 

@@ -10,6 +10,7 @@ from heorot.core.machine import (
     TimerFired,
 )
 from heorot.core.node.epoch import MAX_HELD
+from heorot.core.node.timers import RetryDue
 from heorot.core.wire import tree as m
 from tests.core.rigs import LEFT, NodeRig, placement, relay
 
@@ -87,16 +88,16 @@ def test_an_epoch_that_cannot_be_kept_is_not_obeyed_and_tried_again_later() -> N
     assert node.words() == [True]
     assert any(isinstance(item, Log) and "no space" in item.text for item in node.sent)
     for _ in range(20):
-        (retry,) = [item for item in node.sent if isinstance(item, SetTimer) and item.key == "retry"]
+        (retry,) = [item for item in node.sent if isinstance(item, SetTimer) and item.key == RetryDue()]
         node.now = retry.at_ms
         node.looked()
-        node.give(TimerFired("retry"))
+        node.give(TimerFired(RetryDue()))
         node.attach(epoch=5)
         # Neither a tight loop nor a line in the log each time.
         assert not any(isinstance(item, Log) for item in node.sent)
     assert node.now > 5_000
     node.disk = "quick"
-    node.give(TimerFired("retry"))
+    node.give(TimerFired(RetryDue()))
     node.attach(epoch=5)
     assert node.machine.uplink.attached
 
@@ -109,7 +110,7 @@ def test_a_higher_epoch_that_a_relay_hands_on_and_that_cannot_be_kept_costs_the_
     assert node.closed(link)
     assert node.machine.epoch == 0
     assert node.to_space(m.Launch) == []
-    (retry,) = [item for item in node.sent if isinstance(item, SetTimer) and item.key == "retry"]
+    (retry,) = [item for item in node.sent if isinstance(item, SetTimer) and item.key == RetryDue()]
     assert retry.at_ms >= node.now + 1_000
 
 

@@ -18,6 +18,8 @@ from heorot.core.machine import (
     TimerFired,
     ToSpace,
 )
+from heorot.core.node.timers import HeadlessDue
+from heorot.core.timers import HeartbeatDue
 from heorot.core.wire import tree as m
 from tests.core.rigs import LEFT, RIGHT, NodeRig, placement, relay
 
@@ -40,7 +42,7 @@ def test_a_size_replaces_what_waits_of_the_same_job_and_nothing_else_does() -> N
 
 def test_the_heartbeat_says_how_many_nodes_are_reached() -> None:
     node = relay()
-    node.give(TimerFired("heartbeat"))
+    node.give(TimerFired(HeartbeatDue()))
     assert node.to(node.uplink) == [m.Ping(4)]
 
 
@@ -87,7 +89,7 @@ def test_a_lost_way_up_is_told_after_a_moment_and_a_new_one_at_once() -> None:
     node.now = 5_000
     node.give(LinkClosed(node.uplink, "cut"))
     assert node.words() == []
-    node.give(TimerFired("headless"))
+    node.give(TimerFired(HeadlessDue()))
     assert node.words() == [True]
     assert node.to(LEFT) == node.to(RIGHT) == [m.Pong(True)]
     node.attach()
@@ -99,9 +101,9 @@ def test_a_way_up_that_was_found_at_once_is_not_worth_a_word() -> None:
     node = relay()
     node.now = 5_000
     node.give(LinkClosed(node.uplink, "cut"))
-    assert any(isinstance(item, SetTimer) and item.key == "headless" for item in node.sent)
+    assert any(isinstance(item, SetTimer) and item.key == HeadlessDue() for item in node.sent)
     node.attach()
-    node.give(TimerFired("headless"))
+    node.give(TimerFired(HeadlessDue()))
     assert node.words() == [False]
     assert node.to(LEFT) == [m.Reattached(1)]
 

@@ -10,6 +10,7 @@ from heorot.core.machine import (
     LinkClosed,
     TimerFired,
 )
+from heorot.core.node.timers import MergeDue
 from heorot.core.wire import tree as m
 from tests.core.rigs import LEFT, RIGHT, NodeRig, placement, relay
 
@@ -104,5 +105,5 @@ def test_reports_that_do_not_fit_into_a_frame_are_not_merged() -> None:
     node.looked()
     for child, link in ((2, LEFT), (3, RIGHT)):
         node.from_child(link, m.Report("1.1", [], [], [], notes=[m.Failure(child, 0, 0, "x" * (5 << 20))]))
-    node.give(TimerFired("merge:1.1"))
+    node.give(TimerFired(MergeDue("1.1")))
     assert [len(report.notes) for report in node.to(node.uplink)] == [1, 1]

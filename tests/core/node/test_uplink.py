@@ -12,13 +12,15 @@ from heorot.core.machine import (
     SetTimer,
     TimerFired,
 )
+from heorot.core.node.timers import AnotherDue, PulseDue, RetryDue
 from heorot.core.node.uplink import PASSED_ON_AFTER_ROUNDS
 from heorot.core.tickets import seal_heads
+from heorot.core.timers import Due, HeartbeatDue
 from heorot.core.wire import tree as m
 from tests.core.rigs import CLUSTER, HEAD, NodeRig, hello, placement, sign
 
 
-def keys(node: NodeRig) -> list[str]:
+def keys(node: NodeRig) -> list[Due]:
     """Return the timers that were set since it was looked at last."""
     return [item.key for item in node.sent if isinstance(item, SetTimer)]
 
@@ -36,17 +38,17 @@ def test_the_way_up_is_looked_for_from_the_nearest_ancestor_to_the_heads_and_aga
         node.give(ConnectFailed(node.wanted().key, "refused"))
     assert hosts == ["host6", "host2", "host0", "head0", "head1"]
     assert isinstance(node.sent[-1], SetTimer)
-    assert node.sent[-1].key == "retry"
-    node.give(TimerFired("retry"))
+    assert node.sent[-1].key == RetryDue()
+    node.give(TimerFired(RetryDue()))
     assert node.wanted().host == "host6"
 
 
 def test_a_head_that_does_not_answer_delays_the_way_to_another_for_a_moment_only() -> None:
     node = NodeRig(0, heads=2)
     silent = node.wanted()
-    assert (silent.host, keys(node)[-1]) == ("head0", "another")
+    assert (silent.host, keys(node)[-1]) == ("head0", AnotherDue())
     node.looked()
-    node.give(TimerFired("another"))
+    node.give(TimerFired(AnotherDue()))
     assert node.wanted().host == "head1"
     node.attach()
     assert node.machine.uplink.attached
@@ -60,16 +62,16 @@ def test_rounds_go_on_while_a_head_is_silent_and_ask_it_once_at_a_time() -> None
     node = NodeRig(0, heads=2)
     silent = node.wanted()
     node.looked()
-    node.give(TimerFired("another"))
+    node.give(TimerFired(AnotherDue()))
     for _ in range(5):
         (other,) = connects(node)
         assert other.host == "head1"
         node.looked()
         node.give(ConnectFailed(other.key, "refused"))
-        assert (keys(node), connects(node)) == (["retry"], [])
-        node.give(TimerFired("another"))
+        assert (keys(node), connects(node)) == ([RetryDue()], [])
+        node.give(TimerFired(AnotherDue()))
         assert connects(node) == []
-        node.give(TimerFired("retry"))
+        node.give(TimerFired(RetryDue()))
     node.looked()
     node.give(ConnectFailed(silent.key, "no answer in time"))
     assert connects(node) == []
@@ -78,8 +80,8 @@ def test_rounds_go_on_while_a_head_is_silent_and_ask_it_once_at_a_time() -> None
 def test_a_head_that_is_silent_alone_is_waited_for() -> None:
     node = NodeRig(0)
     silent = node.wanted()
-    node.give(TimerFired("another"))
-    node.give(TimerFired("retry"))
+    node.give(TimerFired(AnotherDue()))
+    node.give(TimerFired(RetryDue()))
     assert connects(node) == [silent]
     node.attach()
     assert node.machine.uplink.attached
@@ -88,9 +90,9 @@ def test_a_head_that_is_silent_alone_is_waited_for() -> None:
 def test_an_ancestor_that_does_not_answer_delays_the_way_to_the_next_for_half_a_second_only() -> None:
     node = NodeRig(14, placement=placement(14, [0, 2]), heads=2)
     silent = node.wanted()
-    assert SetTimer("another", 500) in node.sent
-    node.give(TimerFired("another"))
-    node.give(TimerFired("another"))
+    assert SetTimer(AnotherDue(), 500) in node.sent
+    node.give(TimerFired(AnotherDue()))
+    node.give(TimerFired(AnotherDue()))
     assert [item.host for item in connects(node)] == ["host2", "host0", "head0"]
     node.attach()
     assert node.machine.uplink.attached
@@ -104,15 +106,15 @@ def test_a_head_that_fails_late_does_not_end_the_round_of_an_ancestor() -> None:
     node = NodeRig(14, placement=placement(14, [0]), heads=1)
     node.give(ConnectFailed(node.wanted().key, "no answer in time"))
     head = node.wanted()
-    node.give(TimerFired("another"))
-    node.give(TimerFired("retry"))
+    node.give(TimerFired(AnotherDue()))
+    node.give(TimerFired(RetryDue()))
     ancestor = node.wanted()
     assert (head.host, ancestor.host) == ("head0", "host0")
     node.give(ConnectFailed(head.key, "no answer in time"))
     node.looked()
     node.give(ConnectFailed(ancestor.key, "no answer in time"))
-    assert keys(node) == ["retry"]
-    node.give(TimerFired("retry"))
+    assert keys(node) == [RetryDue()]
+    node.give(TimerFired(RetryDue()))
     assert [item.host for item in connects(node)] == ["host0"]
 
 
@@ -129,14 +131,14 @@ def test_an_ancestor_has_its_time_whoever_else_fails() -> None:
     node = NodeRig(14, placement=placement(14, [0]), heads=2)
     node.give(ConnectFailed(node.wanted().key, "refused"))
     silent = node.wanted()
-    node.give(TimerFired("another"))
+    node.give(TimerFired(AnotherDue()))
     node.give(ConnectFailed(node.wanted().key, "refused"))
-    node.give(TimerFired("retry"))
+    node.give(TimerFired(RetryDue()))
     assert node.wanted().host == "host0"
     node.looked()
     node.give(ConnectFailed(silent.key, "no answer in time"))
     assert connects(node) == []
-    node.give(TimerFired("another"))
+    node.give(TimerFired(AnotherDue()))
     assert [item.host for item in connects(node)] == ["head1"]
 
 
@@ -145,17 +147,17 @@ def test_a_head_that_is_silent_for_its_lease_is_left_for_another() -> None:
     link = greet(node, 3_000)
     for beat in range(1, 5):
         node.now = beat * 1_000
-        node.give(TimerFired("pulse"))
+        node.give(TimerFired(PulseDue()))
         assert node.to(link) == [m.Ping(1)]
         node.looked()
         node.now += 1
         node.give(Received(link, m.Pong()))
     for beat in (5, 6):
         node.now = beat * 1_000
-        node.give(TimerFired("pulse"))
+        node.give(TimerFired(PulseDue()))
         assert not node.closed(link)
     node.now = 7_000
-    node.give(TimerFired("pulse"))
+    node.give(TimerFired(PulseDue()))
     assert node.closed(link)
     assert node.wanted().host == "head0"
 
@@ -165,11 +167,11 @@ def test_a_node_that_slept_itself_asks_the_head_three_times_before_it_leaves_it(
     link = greet(node, 3_000)
     # It was stopped, and what the head said meanwhile is still on its way.
     for node.now in (60_000, 61_000, 62_000):
-        node.give(TimerFired("pulse"))
+        node.give(TimerFired(PulseDue()))
         assert not node.closed(link)
     assert node.to(link) == [m.Ping(1)] * 3
     node.now = 63_000
-    node.give(TimerFired("pulse"))
+    node.give(TimerFired(PulseDue()))
     assert node.closed(link)
 
 
@@ -178,7 +180,7 @@ def test_a_node_that_slept_and_hears_from_its_head_stays() -> None:
     link = greet(node, 3_000)
     for woke_ms in (10_000, 20_000, 30_000):
         for node.now in range(woke_ms, woke_ms + 4_000, 1_000):
-            node.give(TimerFired("pulse"))
+            node.give(TimerFired(PulseDue()))
             node.give(Received(link, m.Pong()))
     assert not node.closed(link)
 
@@ -186,7 +188,7 @@ def test_a_node_that_slept_and_hears_from_its_head_stays() -> None:
 def test_a_head_without_a_lease_is_asked_at_the_usual_heartbeat_only() -> None:
     node = NodeRig(0, heads=2)
     greet(node, 0)
-    assert "pulse" not in keys(node)
+    assert PulseDue() not in keys(node)
 
 
 def test_a_parent_that_does_not_want_the_node_makes_it_ask_the_head_for_a_new_place() -> None:
@@ -214,7 +216,7 @@ def test_a_greeting_has_a_whole_timeout_however_long_the_search_was() -> None:
     node.now = 500_000
     node.give(LinkOpened(9, HEAD, node.wanted().key))
     node.looked()
-    node.give(TimerFired("heartbeat"))
+    node.give(TimerFired(HeartbeatDue()))
     assert not node.closed(9)
 
 
@@ -223,7 +225,7 @@ def test_a_parent_that_is_silent_for_too_long_is_given_up() -> None:
     link = node.attach()
     for node.now in (10_000, 20_000, 30_000, 40_000):
         assert not node.closed(link)
-        node.give(TimerFired("heartbeat"))
+        node.give(TimerFired(HeartbeatDue()))
     assert node.closed(link)
 
 
@@ -234,12 +236,12 @@ def test_a_node_that_slept_itself_asks_its_parent_three_times_before_it_gives_it
     node.give(LinkOpened(child, 32))
     node.looked()
     for node.now in (100_000, 110_000, 120_000, 130_000):
-        node.give(TimerFired("heartbeat"))
+        node.give(TimerFired(HeartbeatDue()))
         assert not node.closed(link)
         assert not node.closed(child)
     assert [item for item in node.to(link) if isinstance(item, m.Ping)] == [m.Ping(1)] * 4
     node.now = 140_000
-    node.give(TimerFired("heartbeat"))
+    node.give(TimerFired(HeartbeatDue()))
     assert node.closed(link)
     assert node.closed(child)
 
@@ -258,7 +260,7 @@ def test_heads_on_standby_are_asked_to_pass_a_node_on_only_after_some_rounds_in_
         for item in second:
             node.give(ConnectFailed(item.key, "refused"))
         node.now += 1_000
-        node.give(TimerFired("retry"))
+        node.give(TimerFired(RetryDue()))
     assert asked == [[False]] * PASSED_ON_AFTER_ROUNDS + [[True]] * 2
     # Whom it comes to then greets it as any other; it goes there directly once it has been told where that is.
     node.give(LinkOpened(5, HEAD, node.wanted().key))
@@ -283,7 +285,7 @@ def test_a_node_that_was_removed_knocks_seldom() -> None:
     node.looked()
     node.give(Received(link, m.Refused("removed", "n0 was removed from the cluster")))
     assert not connects(node)
-    (retry,) = [item for item in node.sent if isinstance(item, SetTimer) and item.key == "retry"]
+    (retry,) = [item for item in node.sent if isinstance(item, SetTimer) and item.key == RetryDue()]
     assert retry.at_ms - node.now >= 15_000
-    node.give(TimerFired("retry"))
+    node.give(TimerFired(RetryDue()))
     assert node.wanted().host == "head0"

@@ -8,6 +8,7 @@ import pytest
 
 from heorot.core.errors import ProtocolError
 from heorot.core.head.machine import HeadConfig, HeadMachine
+from heorot.core.head.timers import RebalanceDue
 from heorot.core.machine import (
     CloseLink,
     Connect,
@@ -24,6 +25,7 @@ from heorot.core.machine import (
     TimerFired,
 )
 from heorot.core.node.machine import NodeConfig, NodeMachine
+from heorot.core.node.timers import RetryDue
 from heorot.core.node.uplink import LONGEST_PAUSE_MS, SHORT_LIFE_MS
 from heorot.core.tickets import seal_placement
 from heorot.core.tree.nodeset import HEAD
@@ -133,7 +135,7 @@ def test_a_link_that_is_lost_again_and_again_is_not_replaced_at_once() -> None:
         node.connect(HEAD, now_ms)
         assert node.machine.uplink.attached
         out = node.machine.handle(LinkClosed(node.links, "dropped"), now_ms + 1)
-        [timer] = [item for item in out if isinstance(item, SetTimer) and item.key == "retry"]
+        [timer] = [item for item in out if isinstance(item, SetTimer) and item.key == RetryDue()]
         pauses.append(timer.at_ms - now_ms - 1)
         now_ms = timer.at_ms
         node.out = node.machine.handle(TimerFired(timer.key), now_ms)
@@ -149,7 +151,7 @@ def test_the_next_head_is_not_blamed_for_the_short_life_of_the_last_one() -> Non
     for epoch in range(1, 8):
         node.connect(HEAD, 0, epoch)
         out = node.machine.handle(LinkClosed(node.links, "killed"), 1)
-        [timer] = [item for item in out if isinstance(item, SetTimer) and item.key == "retry"]
+        [timer] = [item for item in out if isinstance(item, SetTimer) and item.key == RetryDue()]
         assert timer.at_ms - 1 <= 2 * 50
         node.out = node.machine.handle(TimerFired(timer.key), 1)
 
@@ -162,7 +164,7 @@ def test_a_node_that_cannot_reach_its_parent_is_moved_less_and_less_often() -> N
     head.members.records[2].parent = HEAD
     placed = 0
     for second in range(1, 121):
-        out = head.handle(TimerFired("rebalance"), second * 1000)
+        out = head.handle(TimerFired(RebalanceDue()), second * 1000)
         placed += sum(isinstance(item, Send) and isinstance(item.message, m.Down) for item in out)
-        assert any(isinstance(item, SetTimer) and item.key == "rebalance" for item in out)
+        assert any(isinstance(item, SetTimer) and item.key == RebalanceDue() for item in out)
     assert 5 <= placed <= 10

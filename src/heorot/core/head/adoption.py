@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.head.job import HeadJob, nodes_by_rank
 from heorot.core.head.stdin_feed import TAKES_NO_MORE
+from heorot.core.head.timers import AdoptDue, MissingDue
 from heorot.core.machine import Send
 from heorot.core.quota import MIB, Ledger
 from heorot.core.tickets import open_launch
@@ -205,7 +206,7 @@ class Adoptions:
             self._holds_no_more(job, self.waiting[job], node)
 
     def due(self) -> None:
-        """Ask other holders for what one has not given in time; the owner calls this when the timer ``adopt`` fires."""
+        """Ask other holders for what one has not given in time; called when `AdoptDue`."""
         self._armed = False
         late_ms = self._context.now_ms - ASK_ANOTHER_MS
         for job, adoption in self.waiting.items():
@@ -222,7 +223,7 @@ class Adoptions:
     def _arm(self) -> None:
         if not self._armed and (self.waiting or self.refused):
             self._armed = True
-            self._context.set_timer("adopt", ASK_ANOTHER_MS)
+            self._context.set_timer(AdoptDue(), ASK_ANOTHER_MS)
 
     def _forget(self, job: str) -> Adoption | None:
         adoption = self.waiting.pop(job, None)
@@ -327,7 +328,7 @@ class Adoptions:
                 absent.append(record)
             else:
                 # It may still be on its way to this head; it is not waited for without end.
-                context.await_somebody(f"missing:{number}", context.config.adoption_grace_ms)
+                context.await_somebody(MissingDue(number), context.config.adoption_grace_ms)
         self._jobs.reconcile_absent(job, absent)
 
 

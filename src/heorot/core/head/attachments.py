@@ -17,6 +17,7 @@ from __future__ import annotations
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.head.context import HeadContext
 from heorot.core.head.membership import KnownNode, NodeLink
+from heorot.core.head.timers import DoubtDue
 from heorot.core.machine import Send
 from heorot.core.tickets import open_placement
 from heorot.core.wire import tree as m
@@ -24,7 +25,6 @@ from heorot.core.wire import tree as m
 DOUBT_MS = 2_000
 ORDER_SLACK_MS = 60_000
 """Orders are times on the node's clock; one message may have been on its way so much longer than another."""
-TIMER = "doubt"
 
 
 def latest_order(order: int, elapsed_ms: int) -> int:
@@ -107,7 +107,7 @@ class Attachments:
         if record.node not in self._doubted:
             self._ignore(relay, record.node, "it has a link of its own, and is asked over that")
             self._context.emit(Send(own.link, m.Reattached(self._context.config.epoch)))
-            self._context.await_somebody(f"{TIMER}:{record.node}", DOUBT_MS)
+            self._context.await_somebody(DoubtDue(record.node), DOUBT_MS)
         self._doubted[record.node] = relay.link
 
     def silent(self, node: int) -> NodeLink | None:
@@ -116,7 +116,7 @@ class Attachments:
         own = self._context.members.links.get(record.link) if record is not None and record.link is not None else None
         if node not in self._doubted or own is None or own.peer != node:
             return None
-        if self._context.goes_on_waiting(f"{TIMER}:{node}", DOUBT_MS):
+        if self._context.goes_on_waiting(DoubtDue(node), DOUBT_MS):
             return None
         if self._context.now_ms - own.heard_at_ms >= DOUBT_MS:
             return own

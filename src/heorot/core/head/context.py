@@ -9,16 +9,17 @@ from typing import Any
 from heorot.core.head.membership import KnownNode, Membership
 from heorot.core.head.receipts import Receipts
 from heorot.core.head.tenure import Tenure
+from heorot.core.head.timers import AwakeDue
 from heorot.core.images.swarms import GAIN_MS
 from heorot.core.machine import Instruction, Log, Send, SetTimer, ToClient
 from heorot.core.quota import MIB, Quota
 from heorot.core.tickets import Sign, Verify, seal_placement
+from heorot.core.timers import Due
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wakefulness import Wakefulness
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 
-AWAKE_TIMER = "awake"
 ROWS_AT_ONCE = 500
 """In one message to a client: a command line is cut at 4 KiB, so these rows stay below the limit of a frame."""
 
@@ -110,7 +111,7 @@ class HeadContext:
         """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head.heads`."""
         self.out: list[Instruction] = []
         self.now_ms = 0
-        self.wakefulness = Wakefulness(lambda tick_ms: self.set_timer(AWAKE_TIMER, tick_ms))
+        self.wakefulness = Wakefulness(lambda tick_ms: self.set_timer(AwakeDue(), tick_ms))
         self.jobs_quota = self._quota("jobs that run or are read", "max_jobs")
         self.launches_quota = self._quota("MiB of commands and environments of jobs", "max_launch_bytes", MIB)
         self.questions_quota = self._quota("questions that are on their way to nodes", "max_questions")
@@ -142,16 +143,16 @@ class HeadContext:
         """Say something in the daemon's log."""
         self.out.append(Log(level, text))
 
-    def set_timer(self, key: str, in_ms: int) -> None:
+    def set_timer(self, key: Due, in_ms: int) -> None:
         """Set a timer, relative to now."""
         self.out.append(SetTimer(key, self.now_ms + in_ms))
 
-    def await_somebody(self, key: str, in_ms: int) -> None:
+    def await_somebody(self, key: Due, in_ms: int) -> None:
         """Set the timer of a wait; when it fires, `missed_ms` says whether this head has slept in it."""
         self.set_timer(key, in_ms)
         self.wakefulness.watch(self.now_ms, in_ms)
 
-    def goes_on_waiting(self, key: str, in_ms: int) -> bool:
+    def goes_on_waiting(self, key: Due, in_ms: int) -> bool:
         """The timer of a wait has fired: if this head has slept in it, set it again, and say so."""
         missed_ms = self.wakefulness.missed_ms(self.now_ms, self.now_ms - in_ms, in_ms)
         if missed_ms:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 from heorot.core.head.context import HeadContext
 from heorot.core.head.job import HeadJob
+from heorot.core.head.timers import HoldDue
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 
-TIMER = "hold"
 ASK_AGAIN_MS = 1_000
 """After so long all are asked once more, when none of them had a copy."""
 
@@ -96,7 +96,7 @@ class Holders:
             self._leave_out(job, unheld, node)
 
     def due(self, job_id: str) -> None:
-        """Ask all nodes of a job once more; the owner calls this when the timer ``hold:JOB`` fires."""
+        """Ask all nodes of a job once more; the owner calls this when the timer for `HoldDue` fires."""
         unheld, job = self._unheld.get(job_id), self._jobs().get(job_id)
         if unheld is not None and job is not None and not unheld.asked:
             unheld.without = 0
@@ -146,7 +146,7 @@ class Holders:
             self._ask(job, unheld, others)
         else:
             # Nodes that may have been broken into say so as fast as they are asked.
-            self._context.set_timer(f"{TIMER}:{job.id}", ASK_AGAIN_MS)
+            self._context.set_timer(HoldDue(job.id), ASK_AGAIN_MS)
 
     def client_gone(self, client: int) -> None:
         """Nobody waits for these acknowledgements any more; a client that comes back asks with its key."""

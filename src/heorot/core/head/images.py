@@ -15,6 +15,7 @@ from heorot.core.head.jobs import Jobs
 from heorot.core.head.membership import NodeLink
 from heorot.core.head.offers import Offers
 from heorot.core.head.safekeeping import LOOK_MS
+from heorot.core.head.timers import SeekDue
 from heorot.core.images.fetcher import Source
 from heorot.core.images.hop import Transfers
 from heorot.core.images.shares import origin_of
@@ -26,7 +27,6 @@ from heorot.core.wire import tree as m
 
 SILENT_LOOKS = 5
 """A child that was asked and has sent nothing for so many looks is taken for one that does not have it."""
-SEEK_TIMER = "seek"
 
 
 class HeadImages:
@@ -221,7 +221,7 @@ class HeadImages:
     def _look_later(self) -> None:
         if not self._seeks:
             self._seeks = True
-            self._context.set_timer(SEEK_TIMER, LOOK_MS)
+            self._context.set_timer(SeekDue(), LOOK_MS)
 
     def look(self) -> None:
         """The timer has fired: ask those who have come since, and leave those who say nothing."""

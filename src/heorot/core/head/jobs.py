@@ -23,6 +23,7 @@ from heorot.core.head.releases import Releases
 from heorot.core.head.reports import JobReports
 from heorot.core.head.safekeeping import Safekeeping
 from heorot.core.head.stdin_feed import StdinFeed
+from heorot.core.head.timers import KillDue, ReturnDue
 from heorot.core.quota import ITEM_BYTES, Ledger
 from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 from heorot.core.tree.nodeset import NodeSet
@@ -520,7 +521,7 @@ class Jobs:
                 self._context.send_down(job.node_set, m.Attend(job.id, False))
             if lost and not job.detached:
                 job.awaited_until_ms = self._context.now_ms + self._context.config.client_grace_ms
-                self._context.await_somebody(f"return:{job.id}", self._context.config.client_grace_ms)
+                self._context.await_somebody(ReturnDue(job.id), self._context.config.client_grace_ms)
             elif not job.detached:
                 self.hang_up(job)
         self.holders.client_gone(client)
@@ -537,29 +538,28 @@ class Jobs:
         job, grace_ms = self.jobs.get(job_id), self._context.config.client_grace_ms
         if job is None or job.client is not None or job.detached:
             return
-        if self._context.goes_on_waiting(f"return:{job_id}", grace_ms):
+        if self._context.goes_on_waiting(ReturnDue(job_id), grace_ms):
             job.awaited_until_ms = self._context.now_ms + grace_ms
         else:
             self.hang_up(job)
 
     def hang_up(self, job: HeadJob) -> None:
         """End a job that nobody wants any more: SIGHUP, and SIGKILL after the grace."""
-        if job.ending and not job.done:
-            return
-        job.ending = True
+        was_ending, job.ending = job.ending, True
         if job.done:
             self.release(job)
+        if job.done or was_ending:
             return
         job.end_reason = HUNG_UP
         self._signal(job, job.live_nodes(), None, SIGHUP)
-        self._context.set_timer(f"kill:{job.id}", self._context.config.kill_grace_ms)
+        self._context.set_timer(KillDue(job.id), self._context.config.kill_grace_ms)
 
     def kill_due(self, job_id: str) -> None:
         """The grace after a hang-up is over."""
         job = self.jobs.get(job_id)
         if job is not None and job.ending and not job.done:
             self._signal(job, job.live_nodes(), None, SIGKILL)
-            self._context.set_timer(f"kill:{job.id}", self._context.config.kill_grace_ms)
+            self._context.set_timer(KillDue(job.id), self._context.config.kill_grace_ms)
 
     def _kill_lost(self, job: HeadJob, node: int, rank: int) -> None:
         """A rank was given up for lost while its node was away, and its loss was told: it must not run on unseen."""

@@ -15,18 +15,16 @@ from collections.abc import Callable
 from heorot.core.errors import ProtocolError
 from heorot.core.head import attachments
 from heorot.core.head.clients import HeadClients
-from heorot.core.head.context import AWAKE_TIMER, HeadConfig, HeadContext
+from heorot.core.head.context import HeadConfig, HeadContext
 from heorot.core.head.heads import HeadListUpdates
-from heorot.core.head.holders import TIMER as HOLD_TIMER
-from heorot.core.head.images import SEEK_TIMER, HeadImages
+from heorot.core.head.images import HeadImages
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.membership import KnownNode, NodeLink
 from heorot.core.head.removals import Removals
 from heorot.core.head.requests import Requests
 from heorot.core.head.rivals import Rivals
 from heorot.core.head.routes import FROM_BELOW
-from heorot.core.head.safekeeping import TIMER as KEEPERS_TIMER
-from heorot.core.images.copies import TIMER as COPIES_TIMER
+from heorot.core.head.timers import WHEN_DUE, GraceDue, MissingDue, RebalanceDue
 from heorot.core.machine import (
     CacheFailed,
     ChunksGone,
@@ -52,6 +50,7 @@ from heorot.core.machine import (
 )
 from heorot.core.routes import Side
 from heorot.core.tickets import Sign, Verify, shown_epoch
+from heorot.core.timers import HeartbeatDue
 from heorot.core.tree.greeting import REMOVED, differs, incompatibility, removal, replacement
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.tree.shape import ancestors_of, living_path
@@ -279,7 +278,7 @@ class HeadMachine:
     def _rebalance_soon(self) -> None:
         if not self._rebalance_armed:
             self._rebalance_armed = True
-            self.context.set_timer("rebalance", self.config.rebalance_ms)
+            self.context.set_timer(RebalanceDue(), self.config.rebalance_ms)
 
     def _inventory(self, record: KnownNode, inventory: m.Inventory) -> None:
         if inventory.incarnation != record.incarnation:
@@ -323,7 +322,7 @@ class HeadMachine:
         for record in self.members.detach(mask, now_ms, now_ms if heard_at_ms is None else heard_at_ms):
             self.attachments.way_lost(record.node)
             if record.state == "up":
-                self.context.await_somebody(f"grace:{record.node}", self.config.node_grace_ms)
+                self.context.await_somebody(GraceDue(record.node), self.config.node_grace_ms)
             elif record.state == "boot":
                 self.members.set_state(record, "down")
         self.jobs.adoptions.detached(mask)
@@ -336,7 +335,7 @@ class HeadMachine:
                 return  # it was back meanwhile; the newer timer is on its way
             wait_ms = self._patience_ms(record, grace_ms)
             if wait_ms:
-                self.context.await_somebody(f"grace:{node}", wait_ms)
+                self.context.await_somebody(GraceDue(node), wait_ms)
                 return
             self._gone(record, f"n{node} is lost: it was not heard of for {self.config.node_grace_ms / 1000:g} s")
             record.incarnation = None
@@ -410,54 +409,24 @@ class HeadMachine:
     # ------------------------------------------------------------------ timers
 
     def _timer_fired(self, event: TimerFired) -> None:
-        kind, _, rest = event.key.partition(":")
-        if kind == "heartbeat":
-            self._heartbeat()
-        elif kind == "grace":
-            self._grace_over(int(rest))
-        elif kind == "missing":
-            record = self.members.records[int(rest)]
-            wait_ms = self._patience_ms(record, self.config.adoption_grace_ms)
-            if record.state != "up" and wait_ms:
-                self.context.await_somebody(event.key, wait_ms)
-            elif record.state != "up":
-                self.jobs.node_gone(record.node, f"n{record.node} did not come back after the change of heads")
-        elif kind == AWAKE_TIMER:
-            self.context.wakefulness.due(self.context.now_ms)
-        elif kind == "rebalance":
-            self._rebalance()
-        elif kind == "kill":
-            self.jobs.kill_due(rest)
-        elif kind == "return":
-            self.jobs.client_stays_away(rest)
-        elif kind == "release":
-            self.jobs.releases.send()
-        elif kind == "query":
-            self.requests.timed_out(int(rest))
-        elif kind == KEEPERS_TIMER:
-            self.images.keepers.look()
-        elif kind == SEEK_TIMER:
-            self.images.look()
-        elif kind == "rivals":
-            self.rivals.announce()
-        elif kind == "pace":
-            self.images.transfers.waited()
-        elif kind == COPIES_TIMER:
-            self.images.transfers.copies.look()
-        elif kind == attachments.TIMER:
-            silent = self.attachments.silent(int(rest))
-            if silent is not None:
-                self._close_link(silent, f"n{rest} has come another way, and nothing comes over its own link")
-        elif kind == "settle":
-            self.settling.due()
-        elif kind == HOLD_TIMER:
-            self.jobs.holders.due(rest)
-        elif kind == "adopt":
-            self.jobs.adoptions.due()
+        WHEN_DUE.find(event.key)(self, event.key)
+
+    def _missing_over(self, due: MissingDue) -> None:
+        record = self.members.records[due.node]
+        wait_ms = self._patience_ms(record, self.config.adoption_grace_ms)
+        if record.state != "up" and wait_ms:
+            self.context.await_somebody(due, wait_ms)
+        elif record.state != "up":
+            self.jobs.node_gone(record.node, f"n{record.node} did not come back after the change of heads")
+
+    def _doubt_over(self, node: int) -> None:
+        silent = self.attachments.silent(node)
+        if silent is not None:
+            self._close_link(silent, f"n{node} has come another way, and nothing comes over its own link")
 
     def _next_heartbeat(self) -> None:
         now_ms = self.context.now_ms
-        self.context.set_timer("heartbeat", self._beats.plan(now_ms, self.config.heartbeat_ms) - now_ms)
+        self.context.set_timer(HeartbeatDue(), self._beats.plan(now_ms, self.config.heartbeat_ms) - now_ms)
 
     def _heartbeat(self) -> None:
         now_ms = self.context.now_ms

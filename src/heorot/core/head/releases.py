@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heorot.core.head.context import HeadContext
 from heorot.core.head.job import HeadJob
+from heorot.core.head.timers import ReleaseDue
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 
@@ -28,7 +29,7 @@ class Releases:
         """Let its nodes forget this job, soon."""
         self._unsent[job.id] = job.node_set
         if len(self._unsent) == 1:
-            self._context.set_timer("release", RELEASE_DELAY_MS)
+            self._context.set_timer(ReleaseDue(), RELEASE_DELAY_MS)
         elif len(self._unsent) >= MAX_RELEASES:
             self.send()
 

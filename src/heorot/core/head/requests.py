@@ -16,6 +16,7 @@ from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.heads import head_list_json, heads_json
 from heorot.core.head.job import HeadJob
 from heorot.core.head.jobs import Jobs
+from heorot.core.head.timers import QueryDue
 from heorot.core.quota import MIB, Ledger
 from heorot.core.tree import nodelist
 from heorot.core.tree.nodeset import HEAD, NodeSet
@@ -306,7 +307,7 @@ class Requests:
             absent = absent & known.live_nodes() if known is not None and not known.done else NodeSet()
         pending = PendingQuery(caller.client, caller.uid, request, query, up.mask, missing=list(absent))
         self.queries[query.id] = pending
-        context.await_somebody(f"query:{query.id}", context.config.query_timeout_ms)
+        context.await_somebody(QueryDue(query.id), context.config.query_timeout_ms)
         # A node within its grace gets the question when it is back.
         context.send_down(up, query)
         if not up:
@@ -370,7 +371,7 @@ class Requests:
     def timed_out(self, query_id: int) -> None:
         """Answer with what has come so far."""
         pending, context = self.queries.get(query_id), self._context
-        if pending is not None and not context.goes_on_waiting(f"query:{query_id}", context.config.query_timeout_ms):
+        if pending is not None and not context.goes_on_waiting(QueryDue(query_id), context.config.query_timeout_ms):
             pending.missing += list(NodeSet(pending.waiting))
             self._answer(pending)
 

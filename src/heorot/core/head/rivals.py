@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from heorot.core.head.context import HeadContext
 from heorot.core.head.routes import FROM_RIVALS
+from heorot.core.head.timers import RivalsDue
 from heorot.core.machine import CloseLink, Connect, ConnectFailed, LinkOpened, Send, Stop
 from heorot.core.routes import Side
 from heorot.core.tree.nodeset import HEAD
@@ -57,7 +58,7 @@ class Rivals:
             key = f"head:{self._attempt}"
             self._asked[key] = host, port
             self._context.out.append(Connect(key, host, port, pause_ms))
-        self._context.set_timer("rivals", pause_ms)
+        self._context.set_timer(RivalsDue(), pause_ms)
 
     def opened(self, event: LinkOpened) -> None:
         """Somebody answers at the address of another head."""

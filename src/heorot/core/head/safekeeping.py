@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 
 from heorot.core.head.context import HeadContext
 from heorot.core.head.job import HeadJob
+from heorot.core.head.timers import KeepersDue
 from heorot.core.machine import Send
 from heorot.core.wire import images as i
 
@@ -35,7 +36,6 @@ MAX_KEPT = 1_024
 """Images that are kept at a time; a job of another one is acknowledged when all of its ranks are started."""
 PATIENCE_MS = 500
 LOOK_MS = 1_000
-TIMER = "keepers"
 
 
 @dataclass(slots=True)
@@ -159,7 +159,7 @@ class Safekeeping:
     def _look_after(self, time_ms: int) -> None:
         if not self._looks:
             self._looks = True
-            self._context.set_timer(TIMER, time_ms)
+            self._context.set_timer(KeepersDue(), time_ms)
 
     def look(self) -> None:
         """The timer has fired: ask others in place of those that are lost, and let go what nobody needs."""

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from heorot.core.errors import NotYetError, RequestError
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.jobs import Jobs
+from heorot.core.head.timers import SettleDue
 from heorot.core.head.waiting_room import Waiting, WaitingRoom
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
@@ -197,7 +198,7 @@ class Settling:
             self._look(True)
 
     def due(self) -> None:
-        """Look again at what waits; the owner calls this when the timer ``settle`` has fired."""
+        """Look again at what waits; the owner calls this when the timer for `SettleDue` has fired."""
         self._due_ms = None
         # What only time decides is looked at anew, too.
         self._look(not self._room.is_behind)
@@ -216,7 +217,7 @@ class Settling:
         due_ms = self._context.now_ms + in_ms
         if self._due_ms is None or due_ms < self._due_ms:
             self._due_ms = due_ms
-            self._context.set_timer("settle", in_ms)
+            self._context.set_timer(SettleDue(), in_ms)
 
     def _tell(self) -> None:
         """Say to whoever has waited for long what for."""

@@ -24,12 +24,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from heorot.core.machine import CopiesDropped, CopiesFound, DropCopies, Instruction, SetTimer
+from heorot.core.timers import Due
 
 KEEP_MS = 10_000
 LOOK_MS = 1_000
 MAX_KEPT = 1_024
 """So many idle copies are kept on purpose; beyond that, the one that has been idle the longest is not."""
-TIMER = "copies"
+
+
+class CopiesDue(Due, frozen=True, gc=False):
+    """Copies may be in nobody's use by now."""
 
 
 class Copies:
@@ -71,7 +75,7 @@ class Copies:
         """See after this time what has to go: there may be copies that nobody has spoken of."""
         if not self._looks:
             self._looks = True
-            self._emit(SetTimer(TIMER, self._now_ms() + after_ms))
+            self._emit(SetTimer(CopiesDue(), self._now_ms() + after_ms))
 
     def found(self, event: CopiesFound) -> None:
         """A former daemon of this host has left copies."""

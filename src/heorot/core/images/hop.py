@@ -421,7 +421,7 @@ class Transfers:
         self.sender.serve_others()
 
     def waited(self) -> None:
-        """The timer ``pace`` has fired."""
+        """The timer for `PaceDue` has fired."""
         self.sender.waited()
 
     # ------------------------------------------------------------------ inside

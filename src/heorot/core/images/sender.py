@@ -9,6 +9,7 @@ from heorot.core.images.manifest import ChunkLayout
 from heorot.core.images.one_image import Requester, Transfer
 from heorot.core.images.swarms import Pace
 from heorot.core.machine import Instruction, SendChunks, SendManifest, SetTimer
+from heorot.core.timers import Due
 
 WINDOW_BYTES = 1024 * 1024
 """What may be on its way to one neighbour of one image, not yet acknowledged; at least one chunk may."""
@@ -20,6 +21,10 @@ CONSIDER_MS = 20
 
 Consider: TypeAlias = Callable[[bytes, int, list[int]], None]
 """These links ask for an image, and one of them lacks so many bytes of it: they may be redirected."""
+
+
+class PaceDue(Due, frozen=True, gc=False):
+    """What waited for a quiet moment of the links may be sent."""
 
 
 class ImageSender:
@@ -49,7 +54,7 @@ class ImageSender:
         self.pace = pace
         self._now_ms = now_ms
         self._waits = False
-        """The timer ``pace`` is set."""
+        """The timer for `PaceDue` is set."""
 
     def serve(self, transfer: Transfer) -> None:
         """Send all who ask for an image what is here of it and they may be sent now."""
@@ -147,10 +152,10 @@ class ImageSender:
     def _wait(self) -> None:
         if not self._waits:
             self._waits = True
-            self._emit(SetTimer("pace", max(self._now_ms() + 1, self.pace.quiet_until_ms())))
+            self._emit(SetTimer(PaceDue(), max(self._now_ms() + 1, self.pace.quiet_until_ms())))
 
     def waited(self) -> None:
-        """The timer ``pace`` has fired."""
+        """The timer for `PaceDue` has fired."""
         self._waits = False
         if self.pace.known:
             return

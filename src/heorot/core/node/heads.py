@@ -15,11 +15,12 @@ from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.machine import Kept, Remember, SetTimer
 from heorot.core.node.context import NodeContext
 from heorot.core.node.epoch import EpochKeeping
+from heorot.core.node.timers import KeepHeadsDue
 from heorot.core.tickets import open_heads
 from heorot.core.wire import tree as m
 
 NAME = "heads"
-"""Under which the signed list is remembered, and the name of the timer."""
+"""Under which the signed list is remembered."""
 KEEP_AGAIN_MS = 5_000
 """After so long a list is written to the disk again that could not be kept."""
 
@@ -94,7 +95,7 @@ class KnownHeads:
         self._writing = False
         if event.error:
             context.log("warning", f"the list of heads cannot be kept, and would go with this agent: {event.error}")
-            context.emit(SetTimer(NAME, context.now_ms + KEEP_AGAIN_MS))
+            context.emit(SetTimer(KeepHeadsDue(), context.now_ms + KEEP_AGAIN_MS))
             return
         self.kept = self._open(m.decode_tell_heads(event.value))
         if self.known is not None and _version(self.kept) == _version(self.known):

@@ -18,10 +18,10 @@ from heorot.core.machine import Log, Send, SetTimer
 from heorot.core.node.children import Child, Children
 from heorot.core.node.context import NodeContext
 from heorot.core.node.peers import Peers, Way
+from heorot.core.node.timers import ClaimsDue, PeersDue
 from heorot.core.wire import tree as m
 
 KEEP_MS = 30_000
-KEEP_TIMER = "keep"
 MAX_KEPT = 1_024
 """So many images are kept for heads at a time: as many as a head lets users have on their way."""
 
@@ -180,10 +180,10 @@ class NodeImages:
         if self._kept:
             self._kept = dict.fromkeys(self._kept)
             self._unclaimed_until_ms = self._context.now_ms + KEEP_MS
-            self._context.emit(SetTimer(KEEP_TIMER, self._unclaimed_until_ms))
+            self._context.emit(SetTimer(ClaimsDue(), self._unclaimed_until_ms))
 
     def claims_due(self) -> None:
-        """The timer ``keep`` has fired."""
+        """The timer for `ClaimsDue` has fired."""
         if self._up is None or self._context.now_ms < self._unclaimed_until_ms:
             return
         for image in [image for image, link in self._kept.items() if link is None]:
@@ -223,10 +223,10 @@ class NodeImages:
         self.peers.drop(image)
 
     def look(self) -> None:
-        """The timer ``peers`` has fired."""
+        """The timer for `PeersDue` has fired."""
         self.peers.look(self._context.now_ms)
         if self.peers:
             self._plan_look()
 
     def _plan_look(self) -> None:
-        self._context.emit(SetTimer("peers", self.peers.next_look_ms(self._context.now_ms)))
+        self._context.emit(SetTimer(PeersDue(), self.peers.next_look_ms(self._context.now_ms)))

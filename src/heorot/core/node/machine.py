@@ -28,7 +28,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from heorot.core.errors import ProtocolError, SecurityError
-from heorot.core.images.copies import TIMER as COPIES_TIMER
 from heorot.core.machine import (
     CacheFailed,
     ChunksGone,
@@ -62,15 +61,16 @@ from heorot.core.node.context import NodeContext
 from heorot.core.node.epoch import EpochKeeping
 from heorot.core.node.heads import NAME as HEADS_NAME
 from heorot.core.node.heads import KnownHeads
-from heorot.core.node.images import KEEP_TIMER, NodeImages
+from heorot.core.node.images import NodeImages
 from heorot.core.node.own_launches import OwnLaunches
 from heorot.core.node.peers import KEY as PEER_KEY
-from heorot.core.node.reports import TIMER as REPORT_TIMER
 from heorot.core.node.reports import SubtreeReports
 from heorot.core.node.routes import ANSWERS, FROM_ABOVE, ORDERS
 from heorot.core.node.space import KnownSpace
+from heorot.core.node.timers import WHEN_DUE, HeadlessDue
 from heorot.core.routes import Side
 from heorot.core.tickets import Verify, open_placement
+from heorot.core.timers import HeartbeatDue
 from heorot.core.tree.greeting import REMOVED, incompatibility, removal
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wakefulness import Looks
@@ -148,7 +148,7 @@ class NodeMachine:
 
     def start(self, now_ms: int) -> list[Instruction]:
         """Begin; must be called once, before the first event."""
-        self.context.emit(SetTimer("heartbeat", self._beats.plan(now_ms, self.config.heartbeat_ms)))
+        self.context.emit(SetTimer(HeartbeatDue(), self._beats.plan(now_ms, self.config.heartbeat_ms)))
         return self.context.take()
 
     def handle(self, event: NodeEvent, now_ms: int) -> list[Instruction]:
@@ -165,7 +165,7 @@ class NodeMachine:
         was_attached, former = uplink.attached, uplink.link
         self._handlers[type(event)](event)
         if was_attached and not uplink.attached:
-            self.context.emit(SetTimer("headless", now_ms + HEADLESS_AFTER_MS))
+            self.context.emit(SetTimer(HeadlessDue(), now_ms + HEADLESS_AFTER_MS))
         self.images.parent_changed(former, is_new=uplink.attached and not was_attached)
         return self.context.take()
 
@@ -422,36 +422,24 @@ class NodeMachine:
         self.programs.examined(event)
 
     def _timer_fired(self, event: TimerFired) -> None:
-        if event.key.startswith(REPORT_TIMER):
-            self.reports.waited(event.key[len(REPORT_TIMER) :])
-        elif event.key == "heartbeat":
-            self._heartbeat()
-        elif event.key == "headless":
-            if not self.uplink.attached:
-                self._set_headless(True)
-        elif event.key == HEADS_NAME:
-            self.heads.keep()
-        elif event.key == "peers":
-            self.images.look()
-        elif event.key == "pace":
-            self.images.transfers.waited()
-        elif event.key == COPIES_TIMER:
-            self.images.transfers.copies.look()
-        elif event.key == KEEP_TIMER:
-            self.images.claims_due()
-        elif event.key == "pulse":
-            self._pulse()
-        elif event.key == "another":
-            self.context.out += self.uplink.try_another(self.context.now_ms)
-        elif event.key == "retry":
-            self.context.out += self.uplink.connect(self.context.now_ms)
+        WHEN_DUE.find(event.key)(self, event.key)
+
+    def _headless_due(self) -> None:
+        if not self.uplink.attached:
+            self._set_headless(True)
+
+    def _try_another(self) -> None:
+        self.context.out += self.uplink.try_another(self.context.now_ms)
+
+    def _retry(self) -> None:
+        self.context.out += self.uplink.connect(self.context.now_ms)
 
     def _heartbeat(self) -> None:
         now_ms, uplink = self.context.now_ms, self.uplink
         if self._beats.were_slept_through(now_ms):
             self._child_links.woke()
             uplink.heard_at_ms = now_ms
-        self.context.emit(SetTimer("heartbeat", self._beats.plan(now_ms, self.config.heartbeat_ms)))
+        self.context.emit(SetTimer(HeartbeatDue(), self._beats.plan(now_ms, self.config.heartbeat_ms)))
         deadline_ms = now_ms - self.config.link_timeout_ms
         self._child_links.close_silent(deadline_ms)
         if uplink.link is None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 from heorot.core.machine import SetTimer
 from heorot.core.node.children import Children
 from heorot.core.node.context import NodeContext
+from heorot.core.node.timers import MergeDue
 from heorot.core.tree.accumulator import Accumulator
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.tree.runs import RUNS_VERSION, in_runs
 from heorot.core.wire import tree as m
 
 MAX_ACCUMULATORS = 16_384
-TIMER = "merge:"
 """The job whose reports have waited long enough follows."""
 
 
@@ -66,7 +66,7 @@ class SubtreeReports:
             self._flush(accumulator)
         elif was_empty:
             due_ms = accumulator.due_ms(self._context.now_ms)
-            self._context.emit(SetTimer(f"{TIMER}{report.job}", due_ms))
+            self._context.emit(SetTimer(MergeDue(report.job), due_ms))
 
     def waited(self, job: str) -> None:
         """The timer of this job has fired."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from heorot.core.machine import CloseLink, Connect, ConnectFailed, Instruction, LinkOpened, Log, SetTimer
 from heorot.core.node.config import NodeConfig
+from heorot.core.node.timers import AnotherDue, PulseDue, RetryDue
 from heorot.core.tree.greeting import REMOVED
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wakefulness import Looks
@@ -63,7 +64,7 @@ class Uplink:
         self._candidates: list[tuple[int, str, int]] = []
         self._next = 0
         self._resting = False
-        """The round is over, and the timer ``retry`` begins the next one."""
+        """The round is over, and the timer for `RetryDue` begins the next one."""
         self._attempt = 0
         self._connecting: dict[str, tuple[int, str, int]] = {}
         """Connections on their way, by key."""
@@ -115,7 +116,7 @@ class Uplink:
         return self._try_next(now_ms)
 
     def try_another(self, now_ms: int) -> list[Instruction]:
-        """The timer ``another`` has fired: nobody has answered yet, try the next one, too."""
+        """The timer for `AnotherDue` has fired: nobody has answered yet, try the next one, too."""
         return self._try_next(now_ms) if self.link is None else []
 
     def _try_next(self, now_ms: int) -> list[Instruction]:
@@ -138,12 +139,12 @@ class Uplink:
             self._asked_to_pass.add(key)
         return [
             Connect(key, host, port, self._config.connect_timeout_ms, passed_on),
-            SetTimer("another", now_ms + (NEXT_HEAD_MS if parent == HEAD else NEXT_ANCESTOR_MS)),
+            SetTimer(AnotherDue(), now_ms + (NEXT_HEAD_MS if parent == HEAD else NEXT_ANCESTOR_MS)),
         ]
 
     def _retry(self, now_ms: int, pause_ms: int) -> list[Instruction]:
         self._resting = True
-        return [SetTimer("retry", now_ms + pause_ms + self._jitter(pause_ms))]
+        return [SetTimer(RetryDue(), now_ms + pause_ms + self._jitter(pause_ms))]
 
     def _jitter(self, limit_ms: int) -> int:
         # A linear congruential step (Knuth, MMIX): jitter needs no better, and the machine must stay reproducible.
@@ -200,11 +201,13 @@ class Uplink:
 
     def _next_pulse(self, now_ms: int) -> list[Instruction]:
         return (
-            [SetTimer("pulse", self._pulses.plan(now_ms, self._lease_ms // PINGS_IN_LEASE))] if self._lease_ms else []
+            [SetTimer(PulseDue(), self._pulses.plan(now_ms, self._lease_ms // PINGS_IN_LEASE))]
+            if self._lease_ms
+            else []
         )
 
     def pulse(self, now_ms: int) -> tuple[bool, list[Instruction]]:
-        """The timer ``pulse`` has fired: return whether the head has been silent for its lease, and what follows.
+        """The timer for `PulseDue` has fired: return whether the head has been silent for its lease, and what follows.
 
         If it has not, the caller sends a `Ping`. When this process has slept, the head is asked again, as often.
         """

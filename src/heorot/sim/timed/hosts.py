@@ -113,7 +113,7 @@ class TimedDaemon:
         """Of the present turn."""
         self.links: dict[int, tuple[TimedDaemon, int]] = {}
         """The daemon at the other end of each link, and the number of the link there."""
-        self.timers: dict[str, int] = {}
+        self.timers: dict[Any, int] = {}
 
     def message(self, size_bytes: int) -> None:
         """Account for a message that was taken or is to be sent."""
@@ -170,12 +170,12 @@ class TimedDaemon:
         if number in self.links:
             self.process.give(self.turn, Received(number, message), size_bytes)
 
-    def set_timer(self, key: str, at_ms: int) -> None:
+    def set_timer(self, key: Any, at_ms: int) -> None:
         """Carry out a `SetTimer`."""
         self.timers[key] = at_ms
         self.cluster.timeline.at(max(at_ms * 1_000_000, self.cluster.timeline.now_ns), self.timer_due, key, at_ms)
 
-    def timer_due(self, key: str, at_ms: int) -> None:
+    def timer_due(self, key: Any, at_ms: int) -> None:
         """A timer has fired, unless it was moved."""
         if self.timers.get(key) == at_ms:
             del self.timers[key]

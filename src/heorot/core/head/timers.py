@@ -1,0 +1,106 @@
+"""What a head has set timers for, and what is done when they fire."""
+
+from __future__ import annotations
+
+from heorot.core.images.copies import CopiesDue
+from heorot.core.images.sender import PaceDue
+from heorot.core.timers import Due, DueTable, HeartbeatDue
+
+
+class GraceDue(Due, frozen=True, gc=False):
+    """A node may have been out of reach for too long."""
+
+    node: int
+
+
+class MissingDue(Due, frozen=True, gc=False):
+    """A node of a job that this head has taken over may have stayed away for too long."""
+
+    node: int
+
+
+class AwakeDue(Due, frozen=True, gc=False):
+    """It is time to see whether this head has slept."""
+
+
+class RebalanceDue(Due, frozen=True, gc=False):
+    """Nodes may stand at the wrong place."""
+
+
+class KillDue(Due, frozen=True, gc=False):
+    """A job that was told to end may not have ended."""
+
+    job: str
+
+
+class ReturnDue(Due, frozen=True, gc=False):
+    """The client of a job may not have come back."""
+
+    job: str
+
+
+class ReleaseDue(Due, frozen=True, gc=False):
+    """What was collected of jobs is to be forgotten by nodes."""
+
+
+class QueryDue(Due, frozen=True, gc=False):
+    """Nodes may not have answered a question."""
+
+    query: int
+
+
+class KeepersDue(Due, frozen=True, gc=False):
+    """Those who keep programs for the next head are to be looked after."""
+
+
+class SeekDue(Due, frozen=True, gc=False):
+    """Those who are asked for programs are to be looked after."""
+
+
+class RivalsDue(Due, frozen=True, gc=False):
+    """The other heads are to be told of this one again."""
+
+
+class DoubtDue(Due, frozen=True, gc=False):
+    """A node that has come another way may have a link of its own that is dead."""
+
+    node: int
+
+
+class SettleDue(Due, frozen=True, gc=False):
+    """A new head is to look again at what waits for nodes."""
+
+
+class HoldDue(Due, frozen=True, gc=False):
+    """No node may have said that it has a detached job."""
+
+    job: str
+
+
+class AdoptDue(Due, frozen=True, gc=False):
+    """A node that was asked for the launch of a job may not have given it."""
+
+
+WHEN_DUE = DueTable(
+    "a head",
+    {
+        HeartbeatDue: lambda head, _: head._heartbeat(),
+        GraceDue: lambda head, due: head._grace_over(due.node),
+        MissingDue: lambda head, due: head._missing_over(due),
+        AwakeDue: lambda head, _: head.context.wakefulness.due(head.context.now_ms),
+        RebalanceDue: lambda head, _: head._rebalance(),
+        KillDue: lambda head, due: head.jobs.kill_due(due.job),
+        ReturnDue: lambda head, due: head.jobs.client_stays_away(due.job),
+        ReleaseDue: lambda head, _: head.jobs.releases.send(),
+        QueryDue: lambda head, due: head.requests.timed_out(due.query),
+        KeepersDue: lambda head, _: head.images.keepers.look(),
+        SeekDue: lambda head, _: head.images.look(),
+        RivalsDue: lambda head, _: head.rivals.announce(),
+        PaceDue: lambda head, _: head.images.transfers.waited(),
+        CopiesDue: lambda head, _: head.images.transfers.copies.look(),
+        DoubtDue: lambda head, due: head._doubt_over(due.node),
+        SettleDue: lambda head, _: head.settling.due(),
+        HoldDue: lambda head, due: head.jobs.holders.due(due.job),
+        AdoptDue: lambda head, _: head.jobs.adoptions.due(),
+    },
+)
