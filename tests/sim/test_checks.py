@@ -89,6 +89,21 @@ def test_a_job_of_a_newer_head_is_none_that_a_deposed_one_has_lost() -> None:
     assert cluster.head is leader
 
 
+def test_a_job_that_is_on_its_way_to_the_next_head_is_not_given_up_at_one_in_doubt() -> None:
+    cluster = calm_cluster()
+    former, leader = deposed(cluster)
+    working = user(cluster, leader, UserPlan("", "up", [b"sleeper", b"2", b"10"], False, None))
+    run_until(cluster, lambda: working.reading is not None and len(working.reading.pids) == len(cluster.hosts))
+    assert working.end is not None
+    working.home = former
+    cluster.network.cut(working.end.link, (0, None))
+    run_until(cluster, lambda: any(working.name in line and "in-doubt" in line for line in cluster.world.story()))
+    assert not working.finished
+    # When the former one is told that it leads no more, its client goes to the one that does.
+    run_until(cluster, lambda: working.resumed == 1)
+    assert cluster.head is leader
+
+
 @pytest.mark.parametrize("loser", [0, 1])
 def test_a_job_that_a_head_has_lost_is_missed_whichever_head_it_is(loser: int) -> None:
     cluster = calm_cluster()
