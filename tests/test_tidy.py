@@ -26,7 +26,6 @@ LONG = {
     "src/heorot/core/keeper/machine.py": 430,
     "src/heorot/core/node/machine.py": 481,
     "src/heorot/core/space/machine.py": 468,
-    "src/heorot/core/wire/clients.py": 411,
     "src/heorot/core/wire/tree.py": 721,
     "src/heorot/embedded/warden.py": 464,
     "src/heorot/images/cache.py": 435,

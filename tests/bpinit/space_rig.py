@@ -20,6 +20,8 @@ from heorot.core.space.events import SpaceConfig
 from heorot.core.streams import InboundStream
 from heorot.core.wire import tree as m
 from heorot.core.wire.framing import FrameDecoder, encode_frame
+from heorot.core.wire.launch import LaunchSpec
+from tests.core.launches import changed
 from tests.support.other_user import NOBODY, become, open_temporary_directory
 
 NODE = 3
@@ -157,32 +159,12 @@ class Agent:
 
 def launch(job: str, *argv: bytes, ranks: int = 1, **fields: Any) -> m.Launch:
     """A launch for this node."""
-    values: dict[str, Any] = {
-        "cluster": "test",
-        "epoch": 1,
-        "job": job,
-        "issued_at_ms": 1_000,
-        "expires_at_ms": 2**50,
-        "user": "someone",
-        "uid": os.getuid(),
-        "gid": os.getgid(),
-        "groups": [],
-        "argv": list(argv),
-        "environment": [b"PATH=/usr/bin:/bin", b"LANG=C"],
-        "directory": b"/",
-        "umask": 0o22,
-        "limits": [],
-        "stdin": None,
-        "stdout": b"",
-        "stderr": b"",
-        "terminal": [],
-        "runs": [NODE, 1] * ranks,
-        "window_bytes": 256 * 1024,
-        "attended": True,
-        "max_processes": 0,
-    }
-    values.update(fields)
-    return m.Launch(m.encode(m.Ticket(**values)), b"signature")
+    environment = [b"PATH=/usr/bin:/bin", b"LANG=C"]
+    spec = LaunchSpec(list(argv), environment, b"/", 0o22, [], None, b"", b"", [])
+    ticket = m.Ticket(
+        "test", 1, job, 1_000, 2**50, "someone", os.getuid(), os.getgid(), [], spec, [NODE, 1] * ranks, 256 * 1024, True
+    )
+    return m.Launch(m.encode(changed(ticket, **fields)), b"signature")
 
 
 class SpaceRig:

@@ -19,6 +19,7 @@ from heorot.images.copy_stream import MAX_COMPLAINTS, Receiver
 from heorot.images.identity import ImageError
 from heorot.images.placing import Placer
 from tests.bpinit.space_rig import DEADLINE_S, SpaceRig
+from tests.core.launches import changed
 from tests.images.samples import Sample
 from tests.support.other_user import NOBODY
 
@@ -131,7 +132,7 @@ def test_a_limit_on_the_size_of_files_holds(space: SpaceRig) -> None:
     agent = space.agent()
     made = put(space, Sample({b"/copy/x": LARGE}), "1.1", b"d", Path(space.work), NOBODY)
     ticket = m.decode_ticket(made.ticket)
-    limited = replace(ticket, limits=[resource.RLIMIT_FSIZE, 1000, 1000])
+    limited = changed(ticket, limits=[resource.RLIMIT_FSIZE, 1000, 1000])
     agent.send(replace(made, ticket=m.encode(limited)))
     assert agent.wait_over("1.1") == {0: 1 << 8}
     assert errors(space, "1.1") == f"cannot write {space.work}/x: {os.strerror(errno.EFBIG)}\n".encode()

@@ -17,6 +17,7 @@ from heorot.bpinit.own_commands import GET, LOOK, PUT
 from heorot.core.wire import tree as m
 from tests.bpinit.space_rig import Agent, SpaceRig
 from tests.bpinit.test_rooms import launch
+from tests.core.launches import changed
 from tests.images.samples import Sample
 from tests.support.other_user import NOBODY
 
@@ -49,7 +50,7 @@ def held(space: SpaceRig) -> int:
     private.chmod(0o700)
     program = os.fsencode(inside / "made")
     made = launch(space, Sample({program: (b"#!/bin/sh\nread line", 0o755)}, program), "9.1", uid=OTHER)
-    agent.send(replace(made, ticket=m.encode(replace(m.decode_ticket(made.ticket), stdin=b""))))
+    agent.send(replace(made, ticket=m.encode(changed(m.decode_ticket(made.ticket), stdin=b""))))
     agent.wait_started("9.1")
     found = [
         int(name)

@@ -24,6 +24,7 @@ from heorot.core.images.manifest import Entry, encode_manifest, image_id
 from heorot.core.wire import tree as m
 from heorot.images.cache import Cache
 from tests.bpinit.space_rig import Agent, SpaceRig
+from tests.core.launches import changed
 from tests.images.samples import Sample
 from tests.support.other_user import NOBODY
 
@@ -161,7 +162,7 @@ def test_what_was_made_is_removed_where_it_was_made(mine: Path, space: SpaceRig,
     sample = Sample({path: (SCRIPT + exchange.encode(), 0o755)}, path)
     sample.with_others([], {os.fsencode(mine / "d" / "bin"): b"nowhere"})
     made = launch(space, sample, "1.1", uid=NOBODY)
-    agent.send(replace(made, ticket=m.encode(replace(m.decode_ticket(made.ticket), stdin=b""))))
+    agent.send(replace(made, ticket=m.encode(changed(m.decode_ticket(made.ticket), stdin=b""))))
     agent.until(lambda: output(agent, "1.1"), "the exchange")
     moved = mine / "d.old" / "bin"
     assert os.path.lexists(moved)
@@ -181,7 +182,7 @@ def test_a_name_is_removed_only_with_the_user_s_rights(mine: Path, space: SpaceR
     sample = Sample({path: (SCRIPT + b"read line", 0o755)}, path)
     sample.with_others([], {os.fsencode(mine / "bin"): b"nowhere", os.fsencode(mine / "other"): b"nowhere"})
     made = launch(space, sample, "1.1", uid=NOBODY)
-    agent.send(replace(made, ticket=m.encode(replace(m.decode_ticket(made.ticket), stdin=b""))))
+    agent.send(replace(made, ticket=m.encode(changed(m.decode_ticket(made.ticket), stdin=b""))))
     agent.wait_started("1.1")
     # What comes to belong to root meanwhile is root's.
     os.chown(mine, 0, 0)
@@ -205,7 +206,7 @@ def test_names_in_many_directories_are_made_and_removed(mine: Path, space: Space
     agent.run("1.9", b"true")
     before = space.file_descriptors()
     made = launch(space, Sample(files, path), "1.1", uid=NOBODY)
-    agent.send(replace(made, ticket=m.encode(replace(m.decode_ticket(made.ticket), stdin=b""))))
+    agent.send(replace(made, ticket=m.encode(changed(m.decode_ticket(made.ticket), stdin=b""))))
     agent.wait_started("1.1")
     for number in range(100):
         (other / str(number) / "new").mkdir()
@@ -228,8 +229,7 @@ def test_jobs_that_share_a_path_do_not_take_it_from_each_other(space: SpaceRig) 
     path = os.fsencode(Path(space.work) / "prog")
     sample = Sample({path: (SCRIPT + b'read line; cat "$0"', 0o755)}, path)
     first, second = (launch(space, sample, job, uid=NOBODY) for job in ("1.1", "1.2"))
-    ticket = replace(m.decode_ticket(second.ticket), stdin=b"")
-    agent.send(replace(second, ticket=m.encode(ticket)))
+    agent.send(replace(second, ticket=m.encode(changed(m.decode_ticket(second.ticket), stdin=b""))))
     agent.wait_started("1.2")
     agent.send(first)
     agent.wait_over("1.1")

@@ -47,7 +47,7 @@ class Client:
         return msgpack.unpackb(self.file.read(int.from_bytes(header, "big"))) if header else None
 
     def greet(self):
-        self.send("hello", 1, "0")
+        self.send("hello", CLIENT_PROTOCOL_VERSION, "0")
         assert self.receive()[0] == "welcome"
         return self
 

@@ -17,6 +17,7 @@ import pytest
 from heorot.cli.request import Head
 from heorot.core.wire.clients import Spawn
 from heorot.core.wire.framing import encode_frame
+from heorot.core.wire.launch import LaunchSpec
 from heorot.core.wire.tree import encode
 from tests.cluster.harness import Cluster, await_that, cluster, host_pids, is_alive, kill_hard
 from tests.support.etcd import Etcd, etcd
@@ -225,15 +226,17 @@ def spawn(marker: str) -> bytes:
         request=99,
         nodes="",
         select="up",
-        argv=[b"/bin/sh", b"-c", b"sleep 600", marker.encode()],
-        environment=[],
-        directory=b"/",
-        umask=0o022,
-        limits=[],
-        stdin=None,
-        stdout=None,
-        stderr=None,
-        terminal=[],
+        spec=LaunchSpec(
+            argv=[b"/bin/sh", b"-c", b"sleep 600", marker.encode()],
+            environment=[],
+            directory=b"/",
+            umask=0o022,
+            limits=[],
+            stdin=None,
+            stdout=None,
+            stderr=None,
+            terminal=[],
+        ),
         detached=True,
     )
     return encode_frame(encode(message))

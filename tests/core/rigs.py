@@ -37,6 +37,7 @@ from heorot.core.timers import Due
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from tests.core.launches import SPEC, changed, spawn_of
 
 CLUSTER = "test"
 HEAD = -1
@@ -76,17 +77,7 @@ def placement(node: int, path: Sequence[int], epoch: int = 1, serial: int = 1) -
 
 def ticket(job: str, runs: list[int], epoch: int = 1, **changes: Any) -> m.Ticket:
     """Return the ticket of a job that takes input and is read."""
-    value = m.Ticket(
-        CLUSTER, epoch, job, 0, 60_000, "alice", 1000, 1000, [], [b"prog"], [], b"/", 18, [], b"", b"", b"", [], runs,
-        4096, True, 0,
-    )  # fmt: skip
-    return replace_struct(value, changes)
-
-
-def replace_struct(value: m.Ticket, changes: dict[str, Any]) -> m.Ticket:
-    """Return a changed copy."""
-    from msgspec.structs import replace as changed
-
+    value = m.Ticket(CLUSTER, epoch, job, 0, 60_000, "alice", 1000, 1000, [], SPEC, runs, 4096, True)
     return changed(value, **changes)
 
 
@@ -180,7 +171,7 @@ class HeadRig:
     def client(self, number: int = 1) -> None:
         """Let root connect."""
         self.give(ClientOpened(number, "root", 0, 0, ()))
-        self.give(FromClient(number, c.ClientHello(1, "test")))
+        self.give(FromClient(number, c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "test")))
         self.looked()
 
     def ask(self, message: Any, client: int = 1) -> None:
@@ -194,7 +185,7 @@ class HeadRig:
     def spawn(self, nodes: str, client: int = 1, detached: bool = False, request: int = 1) -> str:
         """Let a client start a job; return its id."""
         self.looked()
-        self.ask(c.Spawn(request, nodes, "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], detached), client)
+        self.ask(spawn_of(request, nodes, detached=detached), client)
         if detached:
             self.confirm()
         return next(message.job for message in self.told(client) if isinstance(message, c.Spawned))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec.structs import replace
-
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from tests.core.launches import changed, spawn_of
 from tests.core.rigs import HeadRig
 
 KEY = b"k" * 16
@@ -28,9 +27,7 @@ def hand_over(head: HeadRig, node: int, launch: m.Launch) -> None:
 
 def again(nodes: str = "n[0-1]", select: str = "list", request: int = 1, detached: bool = False) -> c.Spawn:
     """Return a launch that is asked for once more."""
-    return c.Spawn(
-        request, nodes, select, [b"prog"], [], b"/", 18, [], b"", b"", b"", [], detached, key=KEY, again=True
-    )  # fmt: skip
+    return spawn_of(request, nodes, select=select, detached=detached, key=KEY, again=True)
 
 
 def answers(head: HeadRig) -> list[Any]:
@@ -45,8 +42,8 @@ def refusals(head: HeadRig) -> list[str]:
 
 def launch_up(**changes: Any) -> c.Spawn:
     """Return a launch on the nodes that are up, as the library asks for it."""
-    ask = c.Spawn(1, "up", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], False, key=KEY)
-    return replace(ask, **changes)
+    ask = spawn_of(1, "up", key=KEY)
+    return changed(ask, **changes)
 
 
 def acknowledged(nodes: int, **changes: Any) -> tuple[c.Spawn, c.Spawned]:

@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 from heorot.core.wire.framing import MAX_FRAME_BYTES, FrameDecoder, encode_frame
-from heorot.core.wire.tree import Down, Hello, LinkMessage, Ping, Refused, Up, decode_link, encode
+from heorot.core.wire.tree import (
+    OLDEST_PROTOCOL_VERSION,
+    PROTOCOL_VERSION,
+    Down,
+    Hello,
+    LinkMessage,
+    Ping,
+    Refused,
+    Up,
+    decode_link,
+    encode,
+)
 from heorot.security import tls
 from heorot.security.authority import Authority
 from tests.support.embedded import Embedded, wait_for
@@ -70,8 +81,8 @@ def hello(of: Embedded, **changes: object) -> Hello:
     """Return what n2 would say first."""
     text = (of.directory / "cluster.toml").read_text()
     fields: dict[str, object] = {
-        "version": 1,
-        "oldest_version": 1,
+        "version": PROTOCOL_VERSION,
+        "oldest_version": OLDEST_PROTOCOL_VERSION,
         "cluster": text.split('"')[1],
         "node": 2,
         "epoch": 1,

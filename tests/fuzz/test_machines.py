@@ -33,6 +33,7 @@ from heorot.core.tickets import seal_ticket
 from heorot.core.timers import Due
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.launch import IMAGE_ID_BYTES, LaunchSpec
 from tests.core.rigs import HeadRig, placement, sign, ticket
 from tests.core.successors import launch_up
 
@@ -82,9 +83,21 @@ class Speaker:
             return self.chance.choice(("list", "up", "notdown", "?"))
         if field.name == "incarnation" and self.chance.random() < 0.8:
             return 7
+        if field.name == "spec" and self.chance.random() < 0.7:
+            return self._plausible(self.say(LaunchSpec))
         if field.name == "argv":
             return [b"prog"]
         return self._value(field.type)
+
+    def _plausible(self, spec: LaunchSpec) -> LaunchSpec:
+        """Return it with what a head and a process space do not refuse at first sight."""
+        limits = spec.limits[:3] if len(spec.limits) >= 3 else []
+        terminal = spec.terminal[:2] if len(spec.terminal) >= 2 else []
+        image = spec.image if len(spec.image) == IMAGE_ID_BYTES else b""
+        program_id = spec.program_id if len(spec.program_id) == IMAGE_ID_BYTES else b""
+        return replace(
+            spec, limits=limits, terminal=terminal, image=image, program=b"/bin/true", program_id=program_id
+        )  # fmt: skip
 
     def _value(self, info: inspect.Type) -> Any:
         chance = self.chance
@@ -150,7 +163,7 @@ def acknowledged_before(uid: int) -> list[c.Spawn]:
     for node in range(3):
         former.attach(node)
     former.give(ClientOpened(1, f"u{uid}", uid, 1, ()))
-    former.give(FromClient(1, c.ClientHello(1, "test")))
+    former.give(FromClient(1, c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "test")))
     launches = []
     for number, key in enumerate((b"k" * 16, b"j" * 16), 1):
         ask = launch_up(request=number, key=key)
@@ -170,7 +183,7 @@ def head_under_fire(chance: random.Random, count: int, epoch: int) -> tuple[int,
 
     def client(number: int) -> None:
         head.give(ClientOpened(number, f"u{users[number]}", users[number], 1, ()))
-        head.give(FromClient(number, c.ClientHello(1, "test")))
+        head.give(FromClient(number, c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "test")))
 
     def sent_by_client() -> None:
         number = chance.choice(sorted(users))

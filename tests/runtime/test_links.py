@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from heorot.core.machine import ConnectFailed, LinkClosed, LinkOpened, Received
 from heorot.core.wire.framing import encode_frame
 from heorot.core.wire.images import Piece
-from heorot.core.wire.tree import Down, Hello, Ping, Up
+from heorot.core.wire.tree import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Down, Hello, Ping, Up
 from heorot.runtime import link_shares
 from heorot.runtime import links as links_module
 from heorot.runtime.link_shares import MAX_LINKS_OF_ONE
@@ -27,7 +27,7 @@ from heorot.security import tls
 from tests.runtime.conftest import Clock
 
 Until = Callable[[Callable[[], object]], None]
-HELLO = Hello(1, 1, "test", 0, 1, "0")
+HELLO = Hello(PROTOCOL_VERSION, OLDEST_PROTOCOL_VERSION, "test", 0, 1, "0")
 
 
 class Daemon:

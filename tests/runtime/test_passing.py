@@ -27,7 +27,7 @@ from heorot.security import tls
 from heorot.security.authority import Authority
 
 Until = Callable[[Callable[[], object]], None]
-HELLO = c.ClientHello(1, "test")
+HELLO = c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "test")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from heorot.core.client.messages import CLIENT_PROTOCOL_VERSION
 from heorot.core.errors import ProtocolError
 from heorot.core.head.machine import HeadConfig, HeadMachine
 from heorot.core.machine import (
@@ -155,7 +156,7 @@ def test_messages_go_both_ways_and_a_closed_client_gets_its_last_word(rig: Rig, 
 
     rig.machine.answer = answer
     client = Client(rig)
-    client.send("hello", 1, "0")
+    client.send("hello", CLIENT_PROTOCOL_VERSION, "0")
     until(client.poll)
     assert client.received == [["welcome", 1, "x" * 3_000_000, "h0", 7, 0]]
     # The machine closed it: it is not told so.
@@ -235,9 +236,11 @@ def test_a_client_that_does_not_read_is_closed_at_a_bound(rig: Rig, until: Until
     [
         pytest.param([["hello", 99, "9"]], id="of-another-release"),
         pytest.param([["status", 1]], id="without-a-greeting"),
-        pytest.param([["hello", 1, "0"], ["hello", 1, "0"]], id="greets-twice"),
-        pytest.param([["hello", 1, "0"], ["nosuch", 1]], id="says-nonsense"),
-        pytest.param([["hello", 1, "0"], ["status", 1]], id="leaves"),
+        pytest.param(
+            [["hello", CLIENT_PROTOCOL_VERSION, "0"], ["hello", CLIENT_PROTOCOL_VERSION, "0"]], id="greets-twice"
+        ),
+        pytest.param([["hello", CLIENT_PROTOCOL_VERSION, "0"], ["nosuch", 1]], id="says-nonsense"),
+        pytest.param([["hello", CLIENT_PROTOCOL_VERSION, "0"], ["status", 1]], id="leaves"),
         pytest.param([], id="leaves-without-a-word"),
     ],
 )
@@ -257,7 +260,7 @@ def test_a_head_forgets_a_client_however_it_ends(
         until(lambda: client.poll() or len(client.received) == len(said))
         client.socket.close()
         until(lambda: head.clients.connected == 1)
-        stays.send("hello", 1, "0")
+        stays.send("hello", CLIENT_PROTOCOL_VERSION, "0")
         until(lambda: stays.poll() or stays.received)
     finally:
         rig.close()

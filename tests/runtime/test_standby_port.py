@@ -12,7 +12,7 @@ import pytest
 
 from heorot.core.machine import ConnectFailed, LinkOpened, Received
 from heorot.core.wire.framing import encode_frame
-from heorot.core.wire.tree import Down, Hello, encode
+from heorot.core.wire.tree import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Down, Hello, encode
 from heorot.runtime import standby_port
 from heorot.runtime.links import Links
 from heorot.runtime.loop import EpollLoop
@@ -22,7 +22,7 @@ from heorot.security import tls
 from tests.runtime.conftest import Clock
 
 Until = Callable[[Callable[[], object]], None]
-HELLO = Hello(2, 1, "test", 0, 0, "test")
+HELLO = Hello(PROTOCOL_VERSION, OLDEST_PROTOCOL_VERSION, "test", 0, 0, "test")
 LARGE = encode(Down(1, [0, 0], bytes(range(256)) * 20_000))
 
 

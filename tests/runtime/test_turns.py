@@ -12,6 +12,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from heorot.core.client.messages import CLIENT_PROTOCOL_VERSION
 from heorot.core.machine import ClientClosed, ClientOpened, FromClient
 from heorot.runtime.clients import Clients
 from heorot.runtime.loop import EpollLoop
@@ -125,7 +126,7 @@ def test_an_end_comes_after_all_that_was_sent(
 
     clients = Clients(loop, tmp_path / "head.sock", feed, lambda level, text: None)
     clients.listen()
-    frame = msgpack.packb(["hello", 1, "test"])
+    frame = msgpack.packb(["hello", CLIENT_PROTOCOL_VERSION, "test"])
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(tmp_path / "head.sock"))
         sock.sendall((struct.pack(">I", len(frame)) + frame) * 20)
@@ -145,7 +146,7 @@ def test_a_client_that_floods_is_read_no_faster_than_it_is_served(
 
     clients = Clients(loop, tmp_path / "head.sock", feed, lambda level, text: None)
     clients.listen()
-    payload = msgpack.packb(["hello", 1, "x" * 60_000])
+    payload = msgpack.packb(["hello", CLIENT_PROTOCOL_VERSION, "x" * 60_000])
     flood = (struct.pack(">I", len(payload)) + payload) * 10
     sent_bytes = 0
     with socket.socket(socket.AF_UNIX) as sock:

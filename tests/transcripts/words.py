@@ -116,7 +116,7 @@ def _say_of_client(
     if isinstance(message, c.Spawn):
         again = f", again as {message.job} by its receipt" if message.receipt else ", again" if message.again else ""
         detached = ", detached" if message.detached else ""
-        return f"Spawn {b' '.join(message.argv).decode()} on {message.nodes or message.select}{detached}{again}"
+        return f"Spawn {b' '.join(message.spec.argv).decode()} on {message.nodes or message.select}{detached}{again}"
     if isinstance(message, c.AttachJob):
         return f"AttachJob {message.job}{', to go on with it' if message.resume else ''}"
     if isinstance(message, c.Signal):

@@ -390,10 +390,11 @@ class SpaceDaemon:
                 continue
             pid, stdin, stdout, stderr = result
             self._pids.started(pid)
-            child = ChildProcess(slot, plan.job, rank, pid, ticket.uid, stdin, [stdout, stderr], bool(ticket.terminal))
+            has_terminal = bool(ticket.spec.terminal)
+            child = ChildProcess(slot, plan.job, rank, pid, ticket.uid, stdin, [stdout, stderr], has_terminal)
             self._census.add(child)
             self._pipes.open(child)
-            self._reaper.started(child, ticket.max_processes)
+            self._reaper.started(child, ticket.spec.max_processes)
             self._do(e.ProcessStarted(slot, pid))
             for index, fd in enumerate((stdout, stderr)):
                 if fd < 0:

@@ -23,13 +23,13 @@ class Ends:
         self.error: StartError | None = None
 
     def _open_pipes(self, ticket: Ticket, owner: UserIds | None) -> None:
-        if ticket.stdin == b"":
+        if ticket.spec.stdin == b"":
             self.stdin, self.our_stdin = _pipe(owner)
             os.set_blocking(self.our_stdin, False)
-        if ticket.stdout == b"":
+        if ticket.spec.stdout == b"":
             self.our_stdout, self.stdout = _pipe(owner)
             os.set_blocking(self.our_stdout, False)
-        if ticket.stderr == b"":
+        if ticket.spec.stderr == b"":
             self.our_stderr, self.stderr = _pipe(owner)
             os.set_blocking(self.our_stderr, False)
 
@@ -70,12 +70,12 @@ def open_ends(ends: list[Ends], ticket: Ticket, owner: UserIds | None) -> None:
     """
     for position, end in enumerate(ends):
         try:
-            if ticket.terminal:
-                end._open_terminal(ticket.terminal, owner)
+            if ticket.spec.terminal:
+                end._open_terminal(ticket.spec.terminal, owner)
             else:
                 end._open_pipes(ticket, owner)
         except OSError as error:
-            what = "cannot open a pseudo-terminal" if ticket.terminal else "the node cannot open more pipes"
+            what = "cannot open a pseudo-terminal" if ticket.spec.terminal else "the node cannot open more pipes"
             failure = StartError(error.errno or 0, f"{what}: {reason_not_started(error)}")
             for late in ends[position:]:
                 late.error = failure

@@ -41,7 +41,7 @@ class LimitRules:
 
     def changes(self, ticket: Ticket) -> list[Limit]:
         """Return the limits that a child has to set."""
-        flat = ticket.limits
+        flat = ticket.spec.limits
         claimed = dict(zip(flat[::3], zip(flat[1::3], flat[2::3], strict=False), strict=False))
         is_usual = claimed.items() <= self._given.items()
         if ticket.uid == 0:

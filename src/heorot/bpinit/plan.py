@@ -29,10 +29,10 @@ class Plan:
         self.failure: StartError | None = None
         self.caveat = ""
         """What the user should know of how they were started, should one exit with another status than 0."""
-        self.directory = ticket.directory or b"/"
+        self.directory = ticket.spec.directory or b"/"
         """Where they are started."""
-        self.path: bytes | None = ticket.program or None
-        self.builtin = bool(ticket.argv) and ticket.argv[0] in own_commands.NAMES
+        self.path: bytes | None = ticket.spec.program or None
+        self.builtin = bool(ticket.spec.argv) and ticket.spec.argv[0] in own_commands.NAMES
         """bpinit carries it out itself: no program is looked for."""
         self.given: list[int] = []
         """Descriptors for a built-in command; with them its image stays in the cache."""
@@ -45,13 +45,13 @@ class Plan:
         append = os.O_APPEND if ranks > 1 else 0
         self.write_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | append
         environment: dict[bytes, bytes] = {}
-        for entry in ticket.environment:
+        for entry in ticket.spec.environment:
             name, found, _ = entry.partition(b"=")
             if name and found:
                 environment[name] = entry
         path = environment.get(b"PATH")
         self.search = _DEFAULT_PATH if path is None else path[len(b"PATH=") :]
-        environment[b"BPROC_PROGNAME"] = b"BPROC_PROGNAME=" + (ticket.argv[0] if ticket.argv else b"")
+        environment[b"BPROC_PROGNAME"] = b"BPROC_PROGNAME=" + (ticket.spec.argv[0] if ticket.spec.argv else b"")
         environment[b"HEOROT_JOB"] = b"HEOROT_JOB=" + job.encode()
         environment[b"HEOROT_SIZE"] = b"HEOROT_SIZE=%d" % size
         environment[b"HEOROT_NODE"] = b"HEOROT_NODE=%d" % config.node

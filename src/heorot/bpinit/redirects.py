@@ -57,7 +57,7 @@ def open_streams(runner: Runner, plan: Plan, ends: list[Ends], identity: UserIds
     ticket = plan.ticket
     files = _wanted(plan, ends)
     calls = Calls()
-    calls.add("umask", ticket.umask & 0o777)
+    calls.add("umask", ticket.spec.umask & 0o777)
     if identity is not None:
         add_identity(calls, identity, False)
     # The child has our descriptors: nothing is found through /proc/self/fd. The directory is not entered for the same
@@ -93,7 +93,7 @@ def open_streams(runner: Runner, plan: Plan, ends: list[Ends], identity: UserIds
     finally:
         for fd in opened:
             os.close(fd)
-    if ticket.stderr and ticket.stderr == ticket.stdout and 1 in plan.shared_files:
+    if ticket.spec.stderr and ticket.spec.stderr == ticket.spec.stdout and 1 in plan.shared_files:
         plan.shared_files[2] = plan.shared_files[1]
     last = len(results) - 1
     failed = bool(results) and results[last] < 0
@@ -122,12 +122,12 @@ def _refused(file: _Wanted, why: str, number: int) -> StartError:
 def _wanted(plan: Plan, ends: list[Ends]) -> list[_Wanted]:
     ticket = plan.ticket
     files = []
-    for number, path in ((1, ticket.stdout), (2, ticket.stderr)):
-        if path and number not in plan.shared_files and not (number == 2 and path == ticket.stdout):
+    for number, path in ((1, ticket.spec.stdout), (2, ticket.spec.stderr)):
+        if path and number not in plan.shared_files and not (number == 2 and path == ticket.spec.stdout):
             files.append(_Wanted(path, plan.write_flags, "write to", partial(plan.shared_files.__setitem__, number)))
-    if ticket.stdin:
+    if ticket.spec.stdin:
         for end in ends:
-            files.append(_Wanted(ticket.stdin, os.O_RDONLY, "read", partial(setattr, end, "stdin")))
+            files.append(_Wanted(ticket.spec.stdin, os.O_RDONLY, "read", partial(setattr, end, "stdin")))
     return files
 
 
@@ -144,7 +144,7 @@ def _knows_who_opened_it(fd: int) -> bool:
 
 def _open_elsewhere(file: _Wanted, plan: Plan, identity: UserIds, errands: Errands) -> int:
     def open_() -> tuple[object, list[int]]:
-        os.umask(plan.ticket.umask & 0o777)
+        os.umask(plan.ticket.spec.umask & 0o777)
         fd = system.open_without_magic(os.path.join(plan.directory, file.path), file.flags, file.mode)
         if system.is_about_us(fd):
             # It would tell of a copy of bpinit.

@@ -145,7 +145,7 @@ class Rooms:
                 room.made.append(entry.path)
         identity = user_ids_of(ticket)
         # What was made for somebody else is not yet within the reach of this user: all are looked for.
-        function = partial(make, manifest.entries, ticket.umask & 0o777)
+        function = partial(make, manifest.entries, ticket.spec.umask & 0o777)
         answer, descriptors = self._errands.call(ticket.uid, identity, function)
         made = msgspec.convert(answer, Made)
         anchors = [Anchor(*place, -1) for place in made.anchors]

@@ -125,13 +125,13 @@ class Starter:
             if plan.limits is None:
                 plan.limits = self._limits.changes(plan.ticket)
             if plan.builtin:
-                if plan.view and not plan.given and plan.ticket.argv[0] == own_commands.PUT:
+                if plan.view and not plan.given and plan.ticket.spec.argv[0] == own_commands.PUT:
                     plan.given = _open_view(plan.view)
             elif plan.view:
                 moved = True
                 self._enter_room(plan)
-            redirected = plan.ticket.stdout or plan.ticket.stderr
-            if plan.builtin or plan.ticket.stdin or (redirected and not plan.shared_files):
+            redirected = plan.ticket.spec.stdout or plan.ticket.spec.stderr
+            if plan.builtin or plan.ticket.spec.stdin or (redirected and not plan.shared_files):
                 while number := open_streams(self._runner, plan, ends, identity, self._errands):
                     self._cannot_enter(plan, number)
             start = self._fork if plan.builtin else self._spawn
@@ -182,8 +182,8 @@ class Starter:
         if self.rooms is None:
             raise StartError(
                 0,
-                f"this node cannot show processes the head's {shown_name(plan.ticket.program)}: that needs root, and"
-                " its daemons run without; --image path runs the node's own",
+                f"this node cannot show processes the head's {shown_name(plan.ticket.spec.program)}: that needs root,"
+                " and its daemons run without; --image path runs the node's own",
             )
         try:
             self.rooms.enter(plan.ticket, plan.view)
@@ -209,7 +209,7 @@ class Starter:
             plan.steps = steps
             stdin, stdout, stderr = end.stdin, end.stdout, end.stderr
             if end.terminal >= 0:
-                stdin = end.terminal if plan.ticket.stdin == b"" else stdin
+                stdin = end.terminal if plan.ticket.spec.stdin == b"" else stdin
                 stderr = end.terminal
             steps.for_rank(
                 rank,
@@ -222,7 +222,7 @@ class Starter:
             try:
                 pid = self._runner.run(steps.calls, partial(errands.waiting, uid, START_MS))
             except ChildError as error:
-                name = shown_name(plan.path or plan.ticket.argv[0])
+                name = shown_name(plan.path or plan.ticket.spec.argv[0])
                 text = f"cannot start {name}: {error.strerror}"
                 if not error.pid:
                     raise StartError(error.errno or 0, text) from error
@@ -268,7 +268,7 @@ class Starter:
             path = plan.path or path
             words = self._ask(plan, identity, path, number, lambda: not_executed(path, plan.directory, number))
         else:
-            command = plan.ticket.argv[0]
+            command = plan.ticket.spec.argv[0]
             words = self._ask(
                 plan, identity, command, number, lambda: not_found(command, plan.search, plan.directory, tried)
             )
@@ -287,7 +287,7 @@ class Starter:
         """Return what execvp(3) would try, one after the other."""
         if plan.path is not None:
             return [plan.path]
-        argv = plan.ticket.argv
+        argv = plan.ticket.spec.argv
         if not argv or not argv[0]:
             raise StartError(errno.ENOENT, "the command is empty")
         name = argv[0]
@@ -298,16 +298,16 @@ class Starter:
 
     def _work_out(self, plan: Plan, identity: UserIds | None) -> Steps:
         """Return what a child has to do."""
-        ticket = plan.ticket
+        spec = plan.ticket.spec
         candidates = self._candidates(plan)
         numbers = rank_numbers()
         try:
             calls = Calls()
             calls.words += self._beginning.words
-            terminal = calls.add("ioctl", 1, termios.TIOCSCTTY, 0) if ticket.terminal else -1
+            terminal = calls.add("ioctl", 1, termios.TIOCSCTTY, 0) if spec.terminal else -1
             for number, soft, hard in plan.limits or ():
                 calls.add("prlimit64", 0, number, calls.keep(array("q", (soft, hard))), 0, may_fail=True)
-            calls.add("umask", ticket.umask & 0o777)
+            calls.add("umask", spec.umask & 0o777)
             if identity is not None:
                 add_identity(calls, identity, True)
             calls.words += self._seclusion.words
@@ -315,7 +315,7 @@ class Starter:
             at = calls.keep(numbers)
             first = calls.add_execve(
                 [_SHELL] if plan.through_shell else candidates,
-                calls.strings([_SHELL, candidates[0], *ticket.argv[1:]] if plan.through_shell else ticket.argv),
+                calls.strings([_SHELL, candidates[0], *spec.argv[1:]] if plan.through_shell else spec.argv),
                 calls.strings(plan.environment, at, at + len(numbers) // 2),
             )
             calls.add("exit_group", 127)
@@ -331,10 +331,10 @@ class Starter:
             plan.shared_files.get(2, end.stderr if end.stderr >= 0 else self._null),
         )
         settings = own_commands.CommandSettings(
-            identity, plan.directory, plan.ticket.umask & 0o777, plan.limits or [], self.config.node
+            identity, plan.directory, plan.ticket.spec.umask & 0o777, plan.limits or [], self.config.node
         )
         try:
-            pid = own_commands.fork(plan.ticket.argv, streams, plan.given, settings)
+            pid = own_commands.fork(plan.ticket.spec.argv, streams, plan.given, settings)
         except OSError as error:
             raise StartError(error.errno or 0, f"cannot start the copy: {reason_not_started(error)}") from error
         return pid, end.our_stdin, end.our_stdout, end.our_stderr

@@ -86,7 +86,7 @@ class Checks:
             assert isinstance(launch, m.Launch)
             ticket = m.decode_ticket(launch.ticket)
             epoch = ticket.epoch
-            if launch.view and not host.cache.whole(ticket.image):
+            if launch.view and not host.cache.whole(ticket.spec.image):
                 self.world.violated("ImageExact", f"n{host.node} starts a job from an image that is not complete")
             if epoch < seen:
                 self.world.violated("OneHead", f"n{host.node} starts a job for epoch {epoch} and has seen {seen}")
@@ -230,8 +230,8 @@ class Checks:
         """A head acknowledges a launch: note who has the program of a detached one beside it."""
         job, known = machine.jobs.jobs.get(job_id), self.truth.jobs[job_id]
         # One whose nodes were lost may be over, and have made room for others, before this is said.
-        if job is not None and job.detached and job.ticket.image and job.lacks_starts:
-            known.keepers = self._having(machine, job.ticket.image)
+        if job is not None and job.detached and job.ticket.spec.image and job.lacks_starts:
+            known.keepers = self._having(machine, job.ticket.spec.image)
 
     def _having(self, machine: HeadMachine, image: bytes) -> list[int]:
         """Return the nodes right below a head that have spoken to it and have all of an image."""
@@ -246,9 +246,9 @@ class Checks:
         """
         if NO_PROGRAM[1] not in message.text:
             return
-        for job in machine.jobs.jobs.values():
+        for job in [job for job in machine.jobs.jobs.values() if job.lacks_starts]:
             known = self.truth.jobs[job.id]
-            if job.ticket.image != message.image or known.keepers is None or known.unwanted or not job.lacks_starts:
+            if job.ticket.spec.image != message.image or known.keepers is None or known.unwanted:
                 continue
             having = [node for node in self._having(machine, message.image) if node in known.keepers]
             if having or not known.keepers:

@@ -36,7 +36,7 @@ class VirtualProcess:
         self.truth = truth
         self.ignores_hangup = stubborn
         self.uid = ticket.uid
-        self.lingers = ticket.linger
+        self.lingers = ticket.spec.linger
         self.step = 0
         self.ended = False
         self.leftover = False
@@ -159,7 +159,7 @@ class ProcessTable:
     def _start(self, slot: int, rank: int, job: str, ticket: m.Ticket) -> None:
         if self.dead or self._queued.pop(slot, None) is None:
             return
-        if ticket.argv[0] == b"missing":
+        if ticket.spec.argv[0] == b"missing":
             self.truth.failures.add((job, rank))
             self.world.tell(self._name, "%s r%d cannot be started", job, rank)
             self._tell(e.StartFailed(slot, 2, "cannot execute missing"))
@@ -178,9 +178,9 @@ class ProcessTable:
         if known.key:
             self._check_launch(known, rank)
         truth = self.truth.ranks[job, rank] = RankTruth(self.node, self.incarnation, pid)
-        stubborn = ticket.argv[1][-1:] in b"13"
-        process = VirtualProcess(slot, rank, ticket, script_of(ticket.argv, rank), truth, stubborn)
-        if ticket.stdin is None:
+        stubborn = ticket.spec.argv[1][-1:] in b"13"
+        process = VirtualProcess(slot, rank, ticket, script_of(ticket.spec.argv, rank), truth, stubborn)
+        if ticket.spec.stdin is None:
             process.closed_input = True
         self.processes[slot] = process
         self.world.tell(self._name, "%s r%d starts as %d", job, rank, pid)

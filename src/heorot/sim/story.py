@@ -33,7 +33,7 @@ def describe_message(message: object) -> str:
     if isinstance(message, m.LaunchCopy):
         return f"LaunchCopy({message.job}{'' if message.ticket else ', not here'})"
     if isinstance(message, c.Spawn):
-        return f"Spawn({message.nodes or message.select} {message.argv} detached={message.detached})"
+        return f"Spawn({message.nodes or message.select} {message.spec.argv} detached={message.detached})"
     text = repr(message)
     return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 3] + "..."
 

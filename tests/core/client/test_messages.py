@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +14,10 @@ from heorot.core.client import messages as wire
 from heorot.core.errors import ProtocolError
 from heorot.core.wire import clients as c
 from heorot.core.wire.framing import MAX_FRAME_BYTES, FrameDecoder, encode_frame
+from heorot.core.wire.launch import LaunchSpec
 from heorot.core.wire.tree import Message, encode
 
-SPAWN_FIELDS = {
-    "nodes": "n[0-3]",
-    "select": "list",
+SPEC_FIELDS: dict[str, Any] = {
     "argv": [b"echo", b"\xff"],
     "environment": [b"A=b"],
     "directory": b"/tmp",
@@ -24,23 +27,33 @@ SPAWN_FIELDS = {
     "stdout": None,
     "stderr": b"/dev/null",
     "terminal": [24, 80],
-    "detached": True,
     "max_processes": 9,
-    "tell_started": False,
-    "key": b"k" * 16,
     "headless_ms": 5,
-    "again": True,
-    "asked_at_ms": 6,
     "image": b"i" * 32,
     "program": b"/bin/echo",
     "program_id": b"p" * 32,
     "linger": True,
 }
+SPAWN_FIELDS: dict[str, Any] = {
+    "nodes": "n[0-3]",
+    "select": "list",
+    "detached": True,
+    "tell_started": False,
+    "key": b"k" * 16,
+    "again": True,
+    "asked_at_ms": 6,
+    "job": "1.2",
+    "runs": [0, 4],
+    "receipt": b"r",
+}
 IMAGE = b"i" * 32
 
 PAIRS: list[tuple[list[object], Message]] = [
     (wire.client_hello("1.2"), c.ClientHello(wire.CLIENT_PROTOCOL_VERSION, "1.2")),
-    (wire.spawn(1, **SPAWN_FIELDS), c.Spawn(request=1, **SPAWN_FIELDS)),  # type: ignore[arg-type]
+    (
+        wire.spawn(1, **SPAWN_FIELDS, **SPEC_FIELDS),
+        c.Spawn(request=1, spec=LaunchSpec(**SPEC_FIELDS), **SPAWN_FIELDS),
+    ),
     (wire.client_stdin("1.2", -1, 5, b"x", True), c.ClientStdin("1.2", -1, 5, b"x", True)),
     (wire.client_ack("1.2", 3, 2, 77), c.ClientAck("1.2", 3, 2, 77)),
     (wire.client_resize("1.2", 24, 80), c.ClientResize("1.2", 24, 80)),
@@ -73,6 +86,24 @@ def test_a_light_message_is_the_typed_one(light: list[object], typed: Message) -
 
 def test_every_typed_message_has_a_light_form() -> None:
     assert {type(typed) for _light, typed in PAIRS} == set(c.ClientMessage.__args__)
+
+
+def test_a_light_spec_has_the_fields_of_the_typed_one_in_its_order_and_with_its_defaults() -> None:
+    light = inspect.signature(wire.launch_spec).parameters
+    typed = msgspec.structs.fields(LaunchSpec)
+    assert list(light) == [field.name for field in typed] == list(SPEC_FIELDS)
+    required = [name for name, parameter in light.items() if parameter.default is inspect.Parameter.empty]
+    assert required == [field.name for field in typed if field.required]
+    given = {name: SPEC_FIELDS[name] for name in required}
+    assert wire.launch_spec(**given) == list(msgspec.structs.astuple(LaunchSpec(**given)))
+
+
+def test_the_fields_that_are_changed_later_are_where_the_typed_message_has_them() -> None:
+    spawn = {"SPAWN_ASKED_AT": "asked_at_ms"}
+    for name in (name for name in dir(wire) if name.startswith("SPAWN_")):
+        field = spawn.get(name, name.removeprefix("SPAWN_").lower())
+        assert getattr(wire, name) == 1 + c.Spawn.__struct_fields__.index(field), name
+    assert LaunchSpec.__struct_fields__.index("image") == wire.SPEC_IMAGE
 
 
 def test_the_versions_agree() -> None:

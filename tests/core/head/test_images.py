@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from heorot.core.machine import Examined, Received, Send
-from heorot.core.wire import clients as c
 from heorot.core.wire import images as i
+from tests.core.launches import spawn_of
 from tests.core.rigs import HeadRig
 
 IMAGE = bytes(range(32))
@@ -18,7 +18,7 @@ def test_the_program_of_a_client_that_has_gone_with_a_head_is_not_there() -> Non
     rig.attach(0)
     rig.client()
     names: dict[str, Any] = {"detached": True, "image": IMAGE, "program": b"/bin/program"}
-    rig.ask(c.Spawn(1, "0", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], **names))
+    rig.ask(spawn_of(1, "0", **names))
     rig.confirm()
     rig.leave()
     rig.looked()

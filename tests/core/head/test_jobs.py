@@ -24,7 +24,7 @@ def test_a_launch_goes_down_once_and_its_news_come_up_merged() -> None:
     launches = head.commands(m.Launch)
     assert [nodes for nodes, _ in launches] == ["n0", "n1", "n2"]
     opened = open_launch(verify, launches[0][1], cluster="test", wall_ms=0)
-    assert (opened.job, opened.runs, opened.argv) == (job, [0, 3], [b"prog"])
+    assert (opened.job, opened.runs, opened.spec.argv) == (job, [0, 3], [b"prog"])
     for node in range(3):
         head.report(node, job, [node, 100 + node], [node, 0, 0, 0])
     assert head.kinds() == [c.Spawned, *[c.Started, c.Exited] * 3, c.Done]

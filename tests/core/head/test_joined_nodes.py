@@ -7,6 +7,7 @@ from typing import Any
 from heorot.core.machine import NodesJoined, NodesRemoved
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from tests.core.launches import spawn_of
 from tests.core.rigs import HeadRig
 
 
@@ -26,7 +27,7 @@ def test_a_node_that_joins_and_never_comes_up_is_down_and_was_not_seen() -> None
     assert rows(head) == {"n0": ("up", "host0:1", True), "n1": ("down", "", False), "n2": ("down", "", False)}
     assert list(rows(head, "down")) == ["n1", "n2"]
     head.looked()
-    head.ask(c.Spawn(1, "n2", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], False))
+    head.ask(spawn_of(1, "n2"))
     (refusal,) = head.told()
     assert (refusal.code, refusal.message) == ("node-down", "n2 is down, not up")
 

@@ -14,6 +14,7 @@ from heorot.core.space.jobs import Tombstones
 from heorot.core.tickets import CLOCK_TOLERANCE_MS, TICKET_VALIDITY_MS, seal_ticket
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from tests.core.launches import changed, spawn_of
 from tests.core.rigs import HeadRig, held, sign, ticket
 from tests.core.successors import KEY, UNREADY, acknowledged, answers, hand_over, launch_up, new_head, refusals
 
@@ -72,7 +73,7 @@ def test_an_acknowledged_launch_is_lost_for_no_quota() -> None:
     head = new_head(1, max_jobs=4)
     head.attach(0)
     for request in range(5):
-        head.ask(c.Spawn(request, "n0", "list", [b"prog"], [], b"/", 18, [], None, None, None, [], False))
+        head.ask(spawn_of(request, "n0", stdin=None, stdout=None, stderr=None))
     assert [message.code for message in head.told() if isinstance(message, c.Error)] == ["too-many-jobs"]
     head.looked()
     head.ask(again)
@@ -122,7 +123,7 @@ def test_nobody_can_claim_another_job_or_other_nodes(changes: dict[str, Any]) ->
     head = new_head(2)
     head.attach(0)
     head.attach(1)
-    head.ask(replace(again, **changes))
+    head.ask(changed(again, **changes))
     assert refusals(head) == ["bad-request"]
 
 
@@ -131,7 +132,7 @@ def test_the_receipt_of_another_user_means_nothing() -> None:
     head = new_head(1)
     head.attach(0)
     head.give(ClientOpened(2, "user", 1000, 1000, ()))
-    head.ask(c.ClientHello(1, "test"), client=2)
+    head.ask(c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "test"), client=2)
     head.ask(again, client=2)
     assert [message.code for message in head.told(2) if isinstance(message, c.Error)] == ["bad-request"]
 
@@ -262,7 +263,7 @@ def test_receipts_leave_what_is_kept_for_root() -> None:
     former = HeadRig(1, max_jobs=64)
     former.attach(0)
     former.give(ClientOpened(2, "user", 1000, 1000, ()))
-    former.ask(c.ClientHello(1, "test"), client=2)
+    former.ask(c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "test"), client=2)
     receipts = []
     for number in range(80):
         ask = replace(launch_up(key=b"%016d" % number), request=number + 1)
@@ -275,13 +276,13 @@ def test_receipts_leave_what_is_kept_for_root() -> None:
     head = HeadRig(1, epoch=2, max_jobs=64, **UNREADY)
     head.client()
     head.give(ClientOpened(2, "user", 1000, 1000, ()))
-    head.ask(c.ClientHello(1, "test"), client=2)
+    head.ask(c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "test"), client=2)
     for ask in receipts:
         head.ask(ask, client=2)
     assert sum(isinstance(message, c.Spawned) for message in head.told(2)) == 60
     head.attach(0)
     head.looked()
-    head.ask(c.Spawn(1, "n0", "list", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    head.ask(spawn_of(1, "n0", argv=[b"a"], stdin=None))
     assert head.kinds() == [c.Spawned]
 
 

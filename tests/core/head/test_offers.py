@@ -15,6 +15,7 @@ from heorot.core.wire import clients as c
 from heorot.core.wire import images as i
 from tests.core.head.test_quotas import enter
 from tests.core.images.test_hop import Sample
+from tests.core.launches import spawn_of
 from tests.core.rigs import HeadRig
 
 ALICE, BOB = 1000, 1001
@@ -26,7 +27,7 @@ IMAGE = SAMPLE.image
 def launch(head: HeadRig, client: int) -> None:
     """Launch the program of the image."""
     fields: dict[str, Any] = {"detached": False, "image": IMAGE, "program": b"/f0"}
-    head.ask(c.Spawn(1, "n0", "list", [b"/f0"], [], b"/", 18, [], None, None, None, [], **fields), client)
+    head.ask(spawn_of(1, "n0", argv=[b"/f0"], stdin=None, stdout=None, stderr=None, **fields), client)
 
 
 def stage(head: HeadRig, client: int) -> None:

@@ -10,6 +10,7 @@ from heorot.core.errors import ProtocolError
 from heorot.core.machine import ClientOpened, FromClient
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from tests.core.launches import spawn_of
 from tests.core.rigs import HeadRig
 
 ALICE, BOB, OWNER = 1000, 1001, 50
@@ -18,7 +19,7 @@ ALICE, BOB, OWNER = 1000, 1001, 50
 def enter(head: HeadRig, client: int, uid: int) -> None:
     """Let a user connect and greet."""
     head.give(ClientOpened(client, f"u{uid}", uid, uid, ()))
-    head.give(FromClient(client, c.ClientHello(1, "test")))
+    head.give(FromClient(client, c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "test")))
     head.looked()
 
 
@@ -26,7 +27,7 @@ def launch(head: HeadRig, client: int, request: int = 1, **changes: Any) -> str:
     """Launch a detached job; return its id, or the code of the refusal."""
     head.looked()
     fields = {"detached": True, **changes}
-    head.ask(c.Spawn(request, "n0", "list", [b"prog"], [], b"/", 18, [], None, None, None, [], **fields), client)
+    head.ask(spawn_of(request, "n0", stdin=None, stdout=None, stderr=None, **fields), client)
     if head.commands(m.FetchLaunch):
         head.confirm()
     answer = next(message for message in head.told(client) if isinstance(message, c.Spawned | c.Error))
@@ -120,7 +121,7 @@ def test_while_a_head_settles_one_user_does_not_fill_its_memory_with_launches() 
     head = HeadRig(2, settle_ms=5_000)
     enter(head, 1, ALICE)
     for request in range(1, 51):
-        ask = c.Spawn(request, "n0", "list", [b"a"], [b"x" * (1 << 20)], b"/", 18, [], None, None, None, [], False)
+        ask = spawn_of(request, "n0", argv=[b"a"], environment=[b"x" * (1 << 20)], stdin=None, stdout=None, stderr=None)
         head.ask(ask, 1)
     refused = [message for message in head.told(1) if isinstance(message, c.Error)]
     assert len(refused) == 20, "half of what there is for all"
@@ -174,7 +175,7 @@ def test_commands_and_environments_are_shared_until_their_jobs_are_collected() -
 def launch_large(head: HeadRig, client: int, environment: list[bytes]) -> str:
     """Launch a job with this environment; return its id, or the code of the refusal."""
     head.looked()
-    head.ask(c.Spawn(9, "n0", "list", [b"prog"], environment, b"/", 18, [], None, None, None, [], True), client)
+    head.ask(spawn_of(9, "n0", environment=environment, stdin=None, stdout=None, stderr=None, detached=True), client)
     answer = next((message for message in head.told(client) if isinstance(message, c.Spawned | c.Error)), None)
     if isinstance(answer, c.Error):
         return answer.code

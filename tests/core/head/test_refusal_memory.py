@@ -16,6 +16,7 @@ from heorot.core.errors import HeorotError, NodeListError
 from heorot.core.tree.nodelist import NodeView, parse
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
+from tests.core.launches import spawn_of
 from tests.core.rigs import HeadRig
 
 
@@ -40,7 +41,7 @@ def left_behind(act: Callable[[], Any]) -> list[HeorotError]:
         c.Signal(1, None, None, [], 9, ""),
         c.Signal(1, "1.1", None, None, 9, ""),
         c.Wait(1, "1.1"),
-        c.Spawn(1, "n9", "list", [b"prog"], [], b"/", 18, [], None, None, None, [], detached=False),
+        spawn_of(1, "n9", stdin=None, stdout=None, stderr=None),
     ],
     ids=lambda request_: f"{type(request_).__name__}-{getattr(request_, 'nodes', '')}",
 )

@@ -10,6 +10,7 @@ from heorot.core.tickets import seal_placement
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from tests.core.launches import spawn_of
 from tests.core.rigs import CLUSTER, LEFT, RIGHT, HeadRig, NodeRig, hello, placement, relay, sign
 
 
@@ -82,7 +83,7 @@ def test_it_is_named_to_nobody_any_more() -> None:
     head.ask(c.ListNodes(5, ""))
     rows = head.told()[-1].value
     assert [row["id"] for row in rows] == [0, 2, 3, 4, 5, 6, 7]
-    head.ask(c.Spawn(6, "n1", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], True))
+    head.ask(spawn_of(6, "n1", detached=True))
     assert head.told()[-1].code == "bad-nodes"
 
 
@@ -321,7 +322,7 @@ def test_a_job_that_its_client_hands_over_has_no_rank_on_a_node_that_was_removed
     for node in (0, 1):
         attached(former, node, [])
     former.client()
-    ask = c.Spawn(1, "n[0-1]", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], False, key=b"k" * 16)
+    ask = spawn_of(1, "n[0-1]", key=b"k" * 16)
     former.ask(ask)
     (spawned,) = [message for message in former.told() if isinstance(message, c.Spawned)]
     head = HeadRig(2, epoch=2)

@@ -30,6 +30,7 @@ from heorot.core.tickets import seal_ticket
 from heorot.core.wire import clients as c
 from heorot.core.wire import images as i
 from heorot.core.wire import tree as m
+from tests.core.launches import spawn_of
 from tests.core.rigs import LEFT, HeadRig, NodeRig, placement, relay, sign, ticket
 from tests.images.samples import Sample
 
@@ -42,7 +43,7 @@ def spawn(request: int, nodes: int, program_id: bytes) -> c.Spawn:
     """Return a request for a detached job of a sent program on so many nodes; without an id it is always sent."""
     listed = ",".join(map(str, range(nodes)))
     names: dict[str, Any] = {"image": IMAGE, "program": b"/bin/program", "program_id": program_id}
-    return c.Spawn(request, listed, "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], detached=True, **names)
+    return spawn_of(request, listed, detached=True, **names)
 
 
 def launched(nodes: int = 3, *, keeps_images: bool = True, always_sent: bool = False) -> HeadRig:

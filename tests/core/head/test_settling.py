@@ -11,6 +11,7 @@ from heorot.core.machine import Send
 from heorot.core.tickets import seal_ticket
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from tests.core.launches import spawn_of
 from tests.core.rigs import HeadRig, held, sign, ticket
 from tests.core.successors import KEY, UNREADY, acknowledged, again, answers, hand_over, launch_up, new_head, refusals
 
@@ -30,11 +31,10 @@ def test_a_client_goes_on_with_its_job_as_soon_as_the_new_head_understands_it() 
 
 def test_a_question_about_a_job_waits_while_its_launch_is_fetched() -> None:
     head = new_head(1)
-    launch = seal_ticket(sign, ticket("1.1", [0, 1]))
     head.attach(0, [held("1.1", running=[0, 100])])
     head.ask(c.Wait(1, "1.1"))
     assert head.told() == []
-    hand_over(head, 0, launch)
+    hand_over(head, 0, seal_ticket(sign, ticket("1.1", [0, 1])))
     assert head.told() == []
     head.report(0, "1.1", exited=[0, 0, 0, 0])
     assert head.kinds() == [c.Result]
@@ -181,15 +181,15 @@ def test_a_key_is_good_for_one_launch() -> None:
     head.client()
     head.attach(0)
     for request in (1, 2):
-        head.ask(c.Spawn(request, "n0", "list", [b"a"], [], b"/", 18, [], None, None, None, [], False, key=KEY))
+        head.ask(spawn_of(request, "n0", argv=[b"a"], stdin=None, stdout=None, stderr=None, key=KEY))
     assert [type(message) for message in head.told()] == [c.Spawned, c.Error]
     assert refusals(head) == ["bad-request"]
 
 
 def test_new_work_waits_until_the_nodes_are_there() -> None:
     head = new_head(2)
-    head.ask(c.Spawn(1, "", "up", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
-    head.ask(c.Spawn(2, "n1", "list", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    head.ask(spawn_of(1, "", select="up", argv=[b"a"], stdin=None))
+    head.ask(spawn_of(2, "n1", argv=[b"a"], stdin=None))
     head.attach(0)
     assert head.told() == []
     head.attach(1)
@@ -198,8 +198,8 @@ def test_new_work_waits_until_the_nodes_are_there() -> None:
 
 def test_a_node_that_stays_away_holds_new_work_up_for_a_while() -> None:
     head = new_head(2)
-    head.ask(c.Spawn(1, "", "up", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
-    head.ask(c.Spawn(2, "n1", "list", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    head.ask(spawn_of(1, "", select="up", argv=[b"a"], stdin=None))
+    head.ask(spawn_of(2, "n1", argv=[b"a"], stdin=None))
     head.attach(0)
     head.wait(1_999, SettleDue())
     assert head.told() == []
@@ -210,7 +210,7 @@ def test_a_node_that_stays_away_holds_new_work_up_for_a_while() -> None:
     assert refusals(head) == []
     head.wait(1, SettleDue())
     assert refusals(head) == ["node-down"]
-    head.ask(c.Spawn(3, "", "up", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    head.ask(spawn_of(3, "", select="up", argv=[b"a"], stdin=None))
     assert head.machine.jobs.jobs["2.2"].text == "", "it is down, and that is nothing new"
 
 
@@ -257,7 +257,7 @@ def test_input_that_is_sent_again_and_was_taken_already_is_acknowledged_as_it_co
 
 def test_a_client_that_leaves_waits_for_nothing() -> None:
     head = new_head(1)
-    head.ask(c.Spawn(1, "", "up", [b"a"], [], b"/", 18, [], None, b"", b"", [], False))
+    head.ask(spawn_of(1, "", select="up", argv=[b"a"], stdin=None))
     head.leave()
     head.attach(0)
     assert not head.commands(m.Launch)

@@ -10,6 +10,7 @@ from heorot.core.tickets import seal_ticket
 from heorot.core.timers import HeartbeatDue
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from tests.core.launches import spawn_of
 from tests.core.rigs import HeadRig, held, sign, ticket
 from tests.core.successors import hand_over
 
@@ -119,7 +120,7 @@ def test_a_new_head_in_doubt_does_not_give_up_what_its_nodes_have_not_told_it() 
 
 def launch(head: HeadRig) -> None:
     """Ask for a launch on n0."""
-    head.ask(c.Spawn(1, "n0", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], False))
+    head.ask(spawn_of(1, "n0"))
 
 
 def woken() -> HeadRig:

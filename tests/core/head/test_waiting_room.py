@@ -10,6 +10,7 @@ from heorot.core.tickets import seal_ticket
 from heorot.core.wire import clients as c
 from tests.core.head.test_quotas import enter
 from tests.core.head.test_requests import calls_of
+from tests.core.launches import spawn_of
 from tests.core.rigs import HeadRig, held, sign, ticket
 from tests.core.successors import UNREADY, acknowledged, hand_over
 
@@ -64,7 +65,7 @@ def test_long_node_lists_that_wait_are_not_tried_for_each_piece_of_news() -> Non
     enter(head, 1, ALICE)
     for request in range(1, 51):
         nodes = ",".join(["n39"] * 1_000)
-        head.ask(c.Spawn(request, nodes, "list", [b"a"], [], b"/", 18, [], None, b"", b"", [], False), 1)
+        head.ask(spawn_of(request, nodes, argv=[b"a"], stdin=None), 1)
     head.attach(0)
     assert calls_of(lambda: head.attach(1)) < CALLS
     assert calls_of(lambda: head.wait(100, SettleDue())) < CALLS

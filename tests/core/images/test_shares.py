@@ -17,6 +17,7 @@ from heorot.core.machine import Examined, LinkOpened, Received, Send
 from heorot.core.wire import clients as c
 from heorot.core.wire import images as i
 from tests.core.head.test_quotas import ALICE, BOB, OWNER, enter
+from tests.core.launches import spawn_of
 from tests.core.rigs import LEFT, RIGHT, HeadRig, hello, relay
 
 PEER = 61
@@ -144,7 +145,7 @@ def launch(head: HeadRig, client: int, image: bytes, request: int = 1) -> str:
     """Launch a job with a program; return its id, or the code of the refusal."""
     head.looked()
     names: dict[str, Any] = {"image": image, "program": b"/bin/program"}
-    head.ask(c.Spawn(request, "n0", "list", [b"prog"], [], b"/", 18, [], b"", b"", b"", [], False, **names), client)
+    head.ask(spawn_of(request, "n0", **names), client)
     answer = next(message for message in head.told(client) if isinstance(message, c.Spawned | c.Error))
     return answer.job if isinstance(answer, c.Spawned) else answer.code
 

@@ -124,7 +124,7 @@ def test_a_parent_without_a_head_says_so_in_its_greeting() -> None:
     node = NodeRig(2, placement=placement(2, [0]))
     node.looked()
     node.give(LinkOpened(1, 0, "up:1"))
-    node.give(Received(1, m.Hello(1, 1, "test", 0, 1, "test", True)))
+    node.give(Received(1, m.Hello(m.PROTOCOL_VERSION, m.OLDEST_PROTOCOL_VERSION, "test", 0, 1, "test", True)))
     assert node.words() == [True]
     node.child(6, LEFT)
     assert [hello.headless for hello in node.to(LEFT)] == [True]

@@ -13,6 +13,8 @@ from heorot.core.space.machine import ESTALE, REPORT_DELAY_MS, UNATTENDED_REPORT
 from heorot.core.space.output import BACKLOG_LIMIT_BYTES, OUTPUT_DELAY_MS
 from heorot.core.streams import EVERYTHING
 from heorot.core.wire import tree as m
+from heorot.core.wire.launch import LaunchSpec
+from tests.core.launches import changed
 from tests.core.test_streams import MemorySpool
 
 NODE = 2
@@ -64,13 +66,9 @@ class Driver:
 
 
 def launch(job: str, ranks: int = 1, **fields: Any) -> m.Launch:
-    values: dict[str, Any] = {
-        "cluster": "c", "epoch": 1, "job": job, "issued_at_ms": 9, "expires_at_ms": 200, "user": "u", "uid": 1,
-        "gid": 1, "groups": [], "argv": [b"x"], "environment": [], "directory": b"/", "umask": 0, "limits": [],
-        "stdin": b"", "stdout": b"", "stderr": b"", "terminal": [], "runs": [NODE, 1] * ranks, "window_bytes": 1000,
-        "attended": True, "max_processes": 0,
-    }  # fmt: skip
-    return m.Launch(m.encode(m.Ticket(**(values | fields))), b"signature")
+    spec = LaunchSpec([b"x"], [], b"/", 0, [], b"", b"", b"", [])
+    ticket = m.Ticket("c", 1, job, 9, 200, "u", 1, 1, [], spec, [NODE, 1] * ranks, 1000, True)
+    return m.Launch(m.encode(changed(ticket, **fields)), b"signature")
 
 
 def sent(instructions: list[e.SpaceInstruction], kind: type) -> list[Any]:

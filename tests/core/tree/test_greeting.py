@@ -41,7 +41,7 @@ def verify(data: bytes, signature: bytes) -> bool:
 
 
 def hello(node: int, epoch: int = 1) -> m.Hello:
-    return m.Hello(1, 1, "c", node, epoch, "test")
+    return m.Hello(m.PROTOCOL_VERSION, m.OLDEST_PROTOCOL_VERSION, "c", node, epoch, "test")
 
 
 def placement(node: int, epoch: int, serial: int, *path: int) -> bytes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         def reset(self) -> None: ...
 
 
-CLIENT_PROTOCOL_VERSION = 1
+CLIENT_PROTOCOL_VERSION = 2
 STDIN_WINDOW_BYTES = 1024 * 1024
 """How much input of one stream may be unacknowledged."""
 BROADCAST = -1
@@ -38,9 +38,11 @@ MANY_MESSAGES = 300
 KEY_BYTES = 16
 """The length of the key of a launch."""
 MAX_HEADLESS_S = 10 * 365 * 86400
-SPAWN_DETACHED, SPAWN_KEY, SPAWN_AGAIN, SPAWN_ASKED_AT, SPAWN_IMAGE = 13, 16, 18, 19, 20
-SPAWN_REQUEST, SPAWN_JOB, SPAWN_RUNS, SPAWN_RECEIPT = 1, 23, 24, 25
-"""Where these fields are in a ``spawn``."""
+SPAWN_REQUEST, SPAWN_SPEC, SPAWN_DETACHED, SPAWN_KEY = 1, 4, 5, 7
+SPAWN_AGAIN, SPAWN_ASKED_AT, SPAWN_JOB, SPAWN_RUNS, SPAWN_RECEIPT = 8, 9, 10, 11, 12
+"""Where these fields are in a ``spawn``, and ..."""
+SPEC_IMAGE = 11
+"""... in its `launch_spec`."""
 _OUTPUT_PREFIX = b"\xa6output"
 
 _pack, _unpack = short_msgpack.packb, short_msgpack.unpackb
@@ -163,7 +165,7 @@ def with_rows(rows: list[Any], value: Any) -> Any:
     return {**value, "processes": rows + value["processes"]}
 
 
-# ---------------------------------------------------- client to head, in the order of core.client_messages
+# ---------------------------------------------------- client to head, in the order of core.wire.clients
 
 
 def client_hello(release: str) -> list[object]:
@@ -171,11 +173,8 @@ def client_hello(release: str) -> list[object]:
     return ["hello", CLIENT_PROTOCOL_VERSION, release]
 
 
-def spawn(
-    request: int,
+def launch_spec(
     *,
-    nodes: str,
-    select: str,
     argv: list[bytes],
     environment: list[bytes],
     directory: bytes,
@@ -185,27 +184,37 @@ def spawn(
     stdout: bytes | None,
     stderr: bytes | None,
     terminal: list[int],
-    detached: bool,
-    max_processes: int,
-    tell_started: bool = True,
-    key: bytes = b"",
+    max_processes: int = 0,
     headless_ms: int = 0,
-    again: bool = False,
-    asked_at_ms: int = 0,
     image: bytes = b"",
     program: bytes = b"",
     program_id: bytes = b"",
+    linger: bool = False,
+) -> list[object]:
+    """What is to be started: `heorot.core.wire.launch.LaunchSpec`, which says what the fields mean."""
+    # All parameters in their order, which is that of the fields there: each is named once, and a test compares the two.
+    return list(locals().values())
+
+
+def spawn(
+    request: int,
+    *,
+    nodes: str,
+    select: str,
+    detached: bool,
+    tell_started: bool = True,
+    key: bytes = b"",
+    again: bool = False,
+    asked_at_ms: int = 0,
     job: str = "",
     runs: Sequence[int] = (),
     receipt: bytes = b"",
-    linger: bool = False,
+    **spec: Any,
 ) -> list[object]:
-    """Start a command; answered by ``spawned``."""
+    """Start a command; answered by ``spawned``. All other fields are those of `launch_spec`."""
     return [
-        "spawn", request, nodes, select, argv, environment, directory, umask, limits,
-        stdin, stdout, stderr, terminal, detached, max_processes, tell_started,
-        key, headless_ms, again, asked_at_ms, image, program, program_id, job, list(runs), receipt,
-        linger,
+        "spawn", request, nodes, select, launch_spec(**spec), detached, tell_started, key, again, asked_at_ms, job,
+        list(runs), receipt,
     ]  # fmt: skip
 
 

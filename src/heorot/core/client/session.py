@@ -328,7 +328,7 @@ class Session:
             self._refused(number, ConnectionLost("the head was lost before it acknowledged the launch"), [])
             return
         fields[messages.SPAWN_AGAIN] = True
-        image = fields[messages.SPAWN_IMAGE]
+        image = fields[messages.SPAWN_SPEC][messages.SPEC_IMAGE]
         if job is None or not fields[messages.SPAWN_DETACHED] or image not in self._uploads:
             return
         # A head was lost that had a detached job's program: the next one is to have it before we go.

@@ -299,7 +299,7 @@ class Adoptions:
         if ticket.key:
             job.awaited_until_ms = context.now_ms + context.config.adoption_grace_ms
         job.launch = launch
-        if ticket.stdin == b"":
+        if ticket.spec.stdin == b"":
             # What was on its way to slower nodes is gone with the earlier head: a reader goes on from the slowest.
             taken = [item.stdin_offset for item in adoption.held.values() if item.stdin_offset < TAKES_NO_MORE]
             job.stdin.open(list(job.node_set), min(taken, default=0))

@@ -12,12 +12,12 @@ from heorot.core.head.receipts import VALID_MS
 from heorot.core.head.requests import NOBODY, Requests
 from heorot.core.head.routes import FROM_CLIENTS
 from heorot.core.head.settling import IN_DOUBT, LAUNCH_UNKNOWN, NO_SUCH_JOB, OLD_RECEIPT, Settling, unheard
-from heorot.core.images.chunks import DIGEST_BYTES
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.routes import Side
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.launch import check_spec
 
 
 class HeadClients:
@@ -116,6 +116,7 @@ class HeadClients:
     def _spawn(self, caller: Caller, ask: c.Spawn) -> None:
         if (ask.again or ask.receipt) and self._knows_launch(caller, ask):
             return
+        check_spec(ask.spec)
         if ask.receipt:
             self._take_back(caller, ask)
             return
@@ -132,8 +133,8 @@ class HeadClients:
             self.settling.require()
         self._requests.check_launch(caller, ask, nodes, by_states)
         self._require_reach(nodes)
-        if ask.image:
-            self._images.require_room(caller, ask.image)
+        if ask.spec.image:
+            self._images.require_room(caller, ask.spec.image)
         self._offer(caller, ask)
         self._jobs.spawn(caller, ask, nodes, self._left_out(nodes, ask.again) if by_states else "")
 
@@ -167,7 +168,7 @@ class HeadClients:
         self._offer(caller, ask)
         job = self._jobs.take_back(caller, ask)
         # What its client has sent of its input was acknowledged by nobody.
-        stdin = [-1, 0] if ask.stdin == b"" else []
+        stdin = [-1, 0] if ask.spec.stdin == b"" else []
         self._jobs.resume(job, caller.client, ask.request, stdin, ask.detached)
 
     def _require_unstarted(self, addressed: NodeSet, ask: c.Spawn, may_leave_out: bool) -> None:
@@ -196,9 +197,8 @@ class HeadClients:
         return f"left out {', and '.join(parts)}" if parts else ""
 
     def _offer(self, caller: Caller, ask: c.Spawn) -> None:
-        if ask.image:
-            self._check_image(ask)
-            self._images.offer(caller, ask.image)
+        if ask.spec.image:
+            self._images.offer(caller, ask.spec.image)
 
     def _require_memory(self, nodes: NodeSet, asked_at_ms: int) -> None:
         """See that all nodes would know of a launch that was asked for at that time. Raises RequestError."""
@@ -242,12 +242,6 @@ class HeadClients:
                 present |= link.mask
         return nodes - NodeSet(present)
 
-    @staticmethod
-    def _check_image(ask: c.Spawn) -> None:
-        sizes = {len(ask.image), len(ask.program_id)} - {0}
-        if sizes != {DIGEST_BYTES} or not ask.program.startswith(b"/"):
-            raise RequestError("bad-request", "the image of the launch has no valid name, or its program no path")
-
     def _go_on(self, caller: Caller, job: HeadJob, ask: c.Spawn) -> None:
         """The launch that is asked for again was started: the acknowledgement was lost."""
         self._offer_again(caller, job)
@@ -257,8 +251,8 @@ class HeadClients:
             self._jobs.resume(job, caller.client, ask.request, [], False)
 
     def _offer_again(self, caller: Caller, job: HeadJob) -> None:
-        if job.ticket.image and caller.uid == job.ticket.uid:
-            self._images.offer(caller, job.ticket.image)
+        if job.ticket.spec.image and caller.uid == job.ticket.uid:
+            self._images.offer(caller, job.ticket.spec.image)
 
     def _attended(self, caller: Caller, job_id: str) -> bool:
         job = self._jobs.jobs.get(job_id)

@@ -120,13 +120,13 @@ class Holders:
         """Others than the head have all of an image."""
         for job_id, unheld in list(self._unheld.items()):
             job = self._jobs().get(job_id)
-            if job is not None and job.ticket.image == image:
+            if job is not None and job.ticket.spec.image == image:
                 self._look(job, unheld)
 
     def _look(self, job: HeadJob, unheld: Unheld) -> None:
         # Of one that is over nobody needs to have it.
         is_held = unheld.held or unheld.heard or job.adopted or job.running or job.done
-        if is_held and (not job.ticket.image or not job.lacks_starts or self._is_kept(job.ticket.image)):
+        if is_held and (not job.ticket.spec.image or not job.lacks_starts or self._is_kept(job.ticket.spec.image)):
             self._acknowledge(job, unheld)
 
     def node_gone(self, job: HeadJob, node: int) -> None:

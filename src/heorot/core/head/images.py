@@ -88,8 +88,8 @@ class HeadImages:
             return  # so few jobs that nobody can have too many of them
         held: dict[int, set[bytes]] = {}
         for job in jobs.values():
-            if job.ticket.image and not job.done and job.lacks_starts:
-                held.setdefault(job.ticket.uid, set()).add(job.ticket.image)
+            if job.ticket.spec.image and not job.done and job.lacks_starts:
+                held.setdefault(job.ticket.uid, set()).add(job.ticket.spec.image)
         if image not in held.get(caller.uid, ()):
             counts = {uid: len(images) for uid, images in held.items()}
             why = quota.refusal(caller.uid, counts, name=caller.user)
@@ -100,7 +100,7 @@ class HeadImages:
         # Whoever has a job comes first: nodes wait for the program.
         wanted = {other.uid: 1 for other, _ in self._staging.get(image, ())}
         return wanted | {
-            job.ticket.uid: 0 for job in self._jobs.jobs.values() if job.ticket.image == image and not job.done
+            job.ticket.uid: 0 for job in self._jobs.jobs.values() if job.ticket.spec.image == image and not job.done
         }
 
     def _ended(self, image: bytes) -> None:
@@ -180,7 +180,7 @@ class HeadImages:
             if self._offers.is_mute(image):
                 self._look_later()
             return [Source(client)]
-        jobs = [job for job in self._jobs.jobs.values() if job.ticket.image == image and not job.done]
+        jobs = [job for job in self._jobs.jobs.values() if job.ticket.spec.image == image and not job.done]
         if jobs:
             self._look_later()
             child = self._child_with(image)
@@ -295,7 +295,7 @@ class HeadImages:
     def _wanted(self, image: bytes) -> int:
         mask = self.keepers.nodes(image)
         for job in self._jobs.jobs.values():
-            if job.ticket.image == image and not job.done:
+            if job.ticket.spec.image == image and not job.done:
                 mask |= m.nodes_of(job.ticket)
         return mask & self._context.members.attached_mask
 

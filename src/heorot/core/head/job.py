@@ -331,7 +331,7 @@ class HeadJob:
             "attended": self.attended,
             "detached": self.detached,
             "nodes": str(self.node_set),
-            "argv": self.ticket.argv if full else cut_short(self.ticket.argv),
+            "argv": self.ticket.spec.argv if full else cut_short(self.ticket.spec.argv),
             "started_at_ms": self.started_at_ms,
             "text": self.text,
             "left_running": sum(self.killed.values()),

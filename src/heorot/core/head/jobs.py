@@ -30,6 +30,7 @@ from heorot.core.tree.nodeset import NodeSet
 from heorot.core.tree.runs import flat
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.launch import LaunchSpec
 
 SIGHUP, SIGKILL = 1, 9
 HUNG_UP = "hung up: its client went away"
@@ -90,7 +91,7 @@ class Jobs:
         former = self.by_key(caller.uid, ask.key)
         if former is not None:
             raise RequestError("bad-request", f"the key of this launch is that of job {former.id}")
-        size_bytes = _launch_bytes(ask, len(nodes))
+        size_bytes = _launch_bytes(ask.spec, ask.key, len(nodes))
         self._require_room(caller, size_bytes)
         self._sequence += 1
         ticket = self._ticket(f"{config.epoch}.{self._sequence}", caller, ask, runs_of(nodes))
@@ -99,7 +100,7 @@ class Jobs:
         job.launch = seal_ticket(context.sign, ticket)
         if note:
             job.add_note(note)
-        if ticket.stdin == b"":
+        if ticket.spec.stdin == b"":
             job.stdin.open(list(job.node_set))
         self.jobs[job.id] = job
         self._weigh(job, size_bytes)
@@ -121,7 +122,9 @@ class Jobs:
         return job
 
     def _ticket(self, job: str, caller: Caller, ask: c.Spawn, runs: list[int]) -> m.Ticket:
-        context, config = self._context, self._context.config
+        context, config, spec = self._context, self._context.config, ask.spec
+        if not spec.max_processes and config.max_processes:
+            spec = replace(spec, max_processes=config.max_processes)
         return m.Ticket(
             cluster=config.cluster,
             epoch=config.epoch,
@@ -132,25 +135,11 @@ class Jobs:
             uid=caller.uid,
             gid=caller.gid,
             groups=list(caller.groups),
-            argv=ask.argv,
-            environment=ask.environment,
-            directory=ask.directory,
-            umask=ask.umask,
-            limits=ask.limits,
-            stdin=ask.stdin,
-            stdout=ask.stdout,
-            stderr=ask.stderr,
-            terminal=ask.terminal,
+            spec=spec,
             runs=runs,
             window_bytes=window_of(sum(runs[1::2])),
             attended=not ask.detached,
-            max_processes=ask.max_processes or config.max_processes,
             key=ask.key,
-            headless_ms=ask.headless_ms,
-            image=ask.image,
-            program=ask.program,
-            program_id=ask.program_id,
-            linger=ask.linger,
         )
 
     def take_back(self, caller: Caller, ask: c.Spawn) -> HeadJob:
@@ -169,7 +158,7 @@ class Jobs:
             if held >= quota.limit - quota.kept:
                 raise RequestError("too-many-jobs", f"{held} {quota.what}, and the rest is kept for root")
         why = self._context.launches_quota.overflow(
-            caller.uid, self.launch_bytes.held, _launch_bytes(ask, sum(ask.runs[1::2]))
+            caller.uid, self.launch_bytes.held, _launch_bytes(ask.spec, ask.key, sum(ask.runs[1::2]))
         )
         if why:
             raise RequestError("too-many-jobs", why)
@@ -183,7 +172,7 @@ class Jobs:
     def has_room_for(self, ticket: m.Ticket) -> bool:
         """Say whether a job of an earlier head can be taken over: it kept the same limits."""
         context, held = self._context, self.launch_bytes.held
-        more = _launch_bytes(ticket, sum(ticket.runs[1::2]))
+        more = _launch_bytes(ticket.spec, ticket.key, sum(ticket.runs[1::2]))
         most = context.config.max_jobs + context.config.max_finished_jobs
         return self._unreleased < most and not context.launches_quota.overflow(0, held, more)
 
@@ -228,7 +217,7 @@ class Jobs:
     def adopt(self, job: HeadJob) -> None:
         """Put a job of an earlier head into the list: before all of this one's."""
         self.jobs = {job.id: job, **self.jobs}
-        self._weigh(job, _launch_bytes(job.ticket, len(job.nodes)))
+        self._weigh(job, _launch_bytes(job.ticket.spec, job.ticket.key, len(job.nodes)))
         self._keys.remember(job)
         self.keepers.launched(job)
 
@@ -444,7 +433,7 @@ class Jobs:
         job.unread.clear()
         job.stdin = StdinFeed()
         job.rank_stdin.clear()
-        job.launch, job.ticket = None, replace(job.ticket, environment=[])
+        job.launch, job.ticket = None, replace(job.ticket, spec=replace(job.ticket.spec, environment=[]))
         self._unattend(job)
         self.releases.add(job)
 
@@ -592,10 +581,10 @@ class Jobs:
             self.releases.forget(job)
 
 
-def _launch_bytes(launch: c.Spawn | m.Ticket, ranks: int) -> int:
-    argv, environment = launch.argv, launch.environment
-    paths = launch.directory, launch.stdin, launch.stdout, launch.stderr, launch.program, launch.key
-    elements = len(argv) + len(environment) + len(launch.limits) + len(launch.terminal)
+def _launch_bytes(spec: LaunchSpec, key: bytes, ranks: int) -> int:
+    argv, environment = spec.argv, spec.environment
+    paths = spec.directory, spec.stdin, spec.stdout, spec.stderr, spec.program, key
+    elements = len(argv) + len(environment) + len(spec.limits) + len(spec.terminal)
     texts = sum(map(len, argv)) + sum(map(len, environment)) + sum(map(len, filter(None, paths)))
     return texts + elements * ITEM_BYTES + ranks * RANK_BYTES
 

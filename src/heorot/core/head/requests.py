@@ -109,8 +109,6 @@ class Requests:
         RequestError
             ``bad-nodes``, ``no-nodes``, ``node-down``, ``not-permitted`` or ``bad-request``.
         """
-        if not ask.argv:
-            raise RequestError("bad-request", "there is no command to run")
         self.require_some(nodes, ask.nodes, ask.select)
         if len(nodes) > m.MAX_RANKS:
             raise RequestError("bad-request", f"{len(nodes)} ranks are too many for one job; at most {m.MAX_RANKS}")

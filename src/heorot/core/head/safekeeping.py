@@ -88,8 +88,8 @@ class Safekeeping:
     def launched(self, job: HeadJob) -> None:
         """A detached job with an image was launched, or taken over."""
         if self._needs(job):
-            image = job.ticket.image
-            if image not in self._by_image and (not job.ticket.program_id or image in self._travelled):
+            image = job.ticket.spec.image
+            if image not in self._by_image and (not job.ticket.spec.program_id or image in self._travelled):
                 self._begin(image, [job])
             self._look_after(PATIENCE_MS)
 
@@ -100,13 +100,13 @@ class Safekeeping:
         if len(self._travelled) > MAX_KEPT:
             del self._travelled[next(iter(self._travelled))]
         if image not in self._by_image:
-            jobs = [job for job in self._jobs().values() if job.ticket.image == image and self._needs(job)]
+            jobs = [job for job in self._jobs().values() if job.ticket.spec.image == image and self._needs(job)]
             if jobs:
                 self._begin(image, jobs)
 
     @staticmethod
     def _needs(job: HeadJob) -> bool:
-        return bool(job.ticket.image) and job.detached and not job.released and job.lacks_starts
+        return bool(job.ticket.spec.image) and job.detached and not job.released and job.lacks_starts
 
     def _begin(self, image: bytes, jobs: list[HeadJob]) -> None:
         if len(self._by_image) < MAX_KEPT:
@@ -167,7 +167,7 @@ class Safekeeping:
         needed: dict[bytes, list[HeadJob]] = {}
         for job in self._jobs().values():
             if self._needs(job):
-                needed.setdefault(job.ticket.image, []).append(job)
+                needed.setdefault(job.ticket.spec.image, []).append(job)
         for image in [image for image in self._by_image if image not in needed]:
             for link in self._by_image.pop(image).links:
                 self._context.out.append(Send(link, i.KeepImage(image, keep=False)))

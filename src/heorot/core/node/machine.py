@@ -306,7 +306,7 @@ class NodeMachine:
                 return
         self._child_links.welcome()
         lease_ms = hello.lease_ms if self.uplink.parent == HEAD else 0
-        self.context.out += self.uplink.greeted(self.context.now_ms, hello.epoch, lease_ms, hello.version)
+        self.context.out += self.uplink.greeted(self.context.now_ms, hello.epoch, lease_ms)
         self._set_headless(hello.headless and self.uplink.parent != HEAD)
         self._attach()
 

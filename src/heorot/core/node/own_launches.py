@@ -63,16 +63,16 @@ class OwnLaunches:
         if problem:
             context.log("error", f"launch {launch.job} refused: {problem}")
             self._fail(launch, self._refusal(problem))
-        elif ticket.linger and not space.lingers:
+        elif ticket.spec.linger and not space.lingers:
             # It would kill what is to stay.
             self._fail(launch, f"the bpinit of n{context.config.node} is of a release that does not know --linger")
-        elif ticket.image and space.shows_images:
+        elif ticket.spec.image and space.shows_images:
             if m.ranks_on(ticket, context.config.node):
                 self.programs.hold(launch, ticket)
             else:
                 # Somebody repeats a launch of others: bpinit would say nothing of it, and the image would stay.
                 context.log("warning", f"the ticket of job {ticket.job} names no rank on node {context.config.node}")
-        elif ticket.image and not ticket.program_id:
+        elif ticket.spec.image and not ticket.spec.program_id:
             self._fail(launch, f"the bpinit of n{context.config.node} is of a release that cannot be sent programs")
         else:
             space.give(payload)

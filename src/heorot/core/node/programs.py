@@ -61,8 +61,8 @@ class Programs:
             return
         self.held[ticket.job] = launch, ticket
         self.unannounced[ticket.job] = None
-        if ticket.program_id:
-            self._emit(Compare(ticket.job, ticket.program, ticket.program_id))
+        if ticket.spec.program_id:
+            self._emit(Compare(ticket.job, ticket.spec.program, ticket.spec.program_id))
         else:
             self._fetch(ticket)
 
@@ -72,7 +72,7 @@ class Programs:
         if entry is None:
             return
         _, ticket = entry
-        if event.job in self._waiting.get(ticket.image, ()):
+        if event.job in self._waiting.get(ticket.spec.image, ()):
             # A launch that was dropped and has come again is compared twice, and its file may change in between: once
             # its image is fetched, this is how it starts.
             return
@@ -93,9 +93,9 @@ class Programs:
             self._hand_over(replace(self.held[job][0], waits=True))
 
     def _fetch(self, ticket: m.Ticket) -> None:
-        self._waiting.setdefault(ticket.image, []).append(ticket.job)
-        self._transfers.need(ticket.image)
-        self._announce_waiting(ticket.image)
+        self._waiting.setdefault(ticket.spec.image, []).append(ticket.job)
+        self._transfers.need(ticket.spec.image)
+        self._announce_waiting(ticket.spec.image)
 
     def examined(self, event: Examined) -> None:
         """The cache has been looked at, and the transfers know of it: what is not there has to come."""
@@ -154,7 +154,7 @@ class Programs:
         entry = self.held.pop(job, None)
         self.unannounced.pop(job, None)
         if entry is not None:
-            image = entry[1].image
+            image = entry[1].spec.image
             jobs = self._waiting.get(image, [])
             if job in jobs:
                 jobs.remove(job)

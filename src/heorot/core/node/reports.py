@@ -10,7 +10,7 @@ from heorot.core.node.context import NodeContext
 from heorot.core.node.timers import MergeDue
 from heorot.core.tree.accumulator import Accumulator
 from heorot.core.tree.nodeset import NodeSet
-from heorot.core.tree.runs import RUNS_VERSION, in_runs
+from heorot.core.tree.runs import in_runs
 from heorot.core.wire import tree as m
 
 MAX_ACCUMULATORS = 16_384
@@ -77,8 +77,6 @@ class SubtreeReports:
 
     def _flush(self, accumulator: Accumulator) -> None:
         if not accumulator.empty:
-            report = accumulator.take()
-            takes_runs = self._context.uplink.parent_version >= RUNS_VERSION
-            self._context.send_up(in_runs(report) if takes_runs else report)
+            self._context.send_up(in_runs(accumulator.take()))
         if accumulator.finished:
             del self.accumulators[accumulator.job]

@@ -78,8 +78,6 @@ class Uplink:
         """Of the parent that has greeted last."""
         self._lease_ms = 0
         self._pulses = Looks()
-        self.parent_version = 0
-        """The protocol that the parent speaks; meaningless without one."""
         """Of that parent, if it is a head."""
         self._told: list[str] = []
         self._random = config.jitter_seed * 2654435761 + config.node * 40503 + 1
@@ -185,8 +183,8 @@ class Uplink:
         self._told.append(reason)
         return [Log("warning", f"no way up: {reason}")]
 
-    def greeted(self, now_ms: int, epoch: int, lease_ms: int, version: int) -> list[Instruction]:
-        """The parent has greeted, with its epoch, its protocol and, if it is a head, its lease: the way up is open."""
+    def greeted(self, now_ms: int, epoch: int, lease_ms: int) -> list[Instruction]:
+        """The parent has greeted, with its epoch and, if it is a head, its lease: the way up is open."""
         if epoch != self._epoch:
             # Not the same one that had dropped us before.
             self._epoch, self._short_lives = epoch, 0
@@ -196,7 +194,6 @@ class Uplink:
         self._told.clear()
         self._pause_ms = FIRST_PAUSE_MS
         self._lease_ms = lease_ms
-        self.parent_version = version
         return self._next_pulse(now_ms)
 
     def _next_pulse(self, now_ms: int) -> list[Instruction]:

@@ -167,10 +167,10 @@ class SpaceJob:
         self.issued_at_ms = ticket.issued_at_ms
         self.uid = ticket.uid
         self.window_bytes = window_bytes
-        self.max_processes = ticket.max_processes
-        self.headless_ms = ticket.headless_ms
-        self.linger = ticket.linger
-        self.takes_input = ticket.stdin == b""
+        self.max_processes = ticket.spec.max_processes
+        self.headless_ms = ticket.spec.headless_ms
+        self.linger = ticket.spec.linger
+        self.takes_input = ticket.spec.stdin == b""
         self.attended = ticket.attended
         self.reading = 0
         self.muted = False

@@ -15,8 +15,7 @@ simulator gives ``Exited(clean=True)`` unless it wants to exercise sweeping, and
 
 Output goes up as far as the reader's window allows (`Ack` moves it), and stays here until it is acknowledged. While
 nobody reads, or there is no head (`heorot.core.space.headless`), it is kept in memory, then in the spool; only when
-both are full the rank is left to wait in its write.
-While somebody reads slowly, the rank waits as soon as the window is full.
+both are full the rank is left to wait in its write; while somebody reads slowly, as soon as the window is full.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from heorot.core.space.turn import Turn
 from heorot.core.space.view import views
 from heorot.core.streams import Spool
 from heorot.core.wire import tree as m
+from heorot.core.wire.launch import flaw_of
 
 REPORT_DELAY_MS = 100
 """A start is reported alone only if the process still runs after this time; else together with its exit."""
@@ -312,7 +312,7 @@ class Space:
             return f"job {ticket.job} was released already; its ticket starts nothing again"
         if len(self.jobs) >= self.config.max_jobs:
             return f"the node holds {len(self.jobs)} jobs, which is its limit; release some of them"
-        return ""
+        return flaw_of(ticket.spec)
 
     def _caveat(self, event: e.Caveat) -> None:
         job = self.jobs.get(event.job)

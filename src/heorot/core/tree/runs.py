@@ -14,8 +14,6 @@ from heorot.core.errors import ProtocolError
 from heorot.core.tree.nodeset import MAX_NODES, NodeSet
 from heorot.core.wire.tree import MAX_RANKS, Report
 
-RUNS_VERSION = 2
-"""Neighbours of an older protocol do not understand runs."""
 RANKS_IN_A_RUN = 2
 """Below this mean a run takes more room than its ranks."""
 MAX_PID = (1 << 31) - 1

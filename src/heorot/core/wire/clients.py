@@ -18,8 +18,9 @@ from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
 from heorot.core.wire.base import Chunk, Count, ImageId, JobId, Message
+from heorot.core.wire.launch import LaunchSpec
 
-CLIENT_PROTOCOL_VERSION = 1
+CLIENT_PROTOCOL_VERSION = 2
 
 
 # ------------------------------------------------------------------ client to head
@@ -40,48 +41,25 @@ class Spawn(Message, tag="spawn", frozen=True):
     """A node list (`heorot.core.tree.nodelist`); a repeated node gets a rank each time."""
     select: str
     """``list``: as `nodes` says; ``up``: all nodes that are up; ``notdown``: all that are not down."""
-    argv: list[bytes]
-    environment: list[bytes]
-    directory: bytes
-    umask: Count
-    limits: list[int]
-    """Flat: RLIMIT_* number, soft, hard (-1 is RLIM_INFINITY)."""
-    stdin: bytes | None
-    """A path on the node; ``b""``: what the client sends; None: /dev/null. The same for the next two."""
-    stdout: bytes | None
-    stderr: bytes | None
-    terminal: list[int]
-    """Empty, or rows and columns for a pseudo-terminal for each rank."""
+    spec: LaunchSpec
     detached: bool
     """The job outlives this connection and keeps its output until somebody attaches."""
-    max_processes: Count = 0
-    """Processes of this job on one node at most; 0: the cluster's default."""
     tell_started: bool = True
     """Send `Started`: a client that does not care for PIDs spares the head a message that grows with the job."""
     key: bytes = b""
     """What no other launch of this user has, 16 random bytes; empty: the launch cannot be asked for again."""
-    headless_ms: Count = 0
-    """End the job on a node that has been without any head for so long; 0: never."""
     again: bool = False
     """The head was lost before it acknowledged this launch: if the job exists, go on with it, else start it. Refused
     with ``launch-unknown`` if neither is certain."""
     asked_at_ms: int = 0
     """With `again`: when it was asked for first, or earlier, on the clock of `Welcome.at_ms` (whose head has to greet
     first). A node that is younger cannot know whether it was started there before."""
-    image: bytes = b""
-    """The name of an image (`heorot.core.images.manifest`) that the client offers; empty: run what the nodes have."""
-    program: bytes = b""
-    """With `image`: the path of the program."""
-    program_id: bytes = b""
-    """With `image`: a node whose own file there has this content runs that; empty: none does."""
     job: str = ""
     """With `again`: the id under which a former head has acknowledged this launch, and ..."""
     runs: list[int] = msgspec.field(default_factory=list)
     """... its nodes, as in `Spawned`, and ..."""
     receipt: bytes = b""
     """... the receipt. The launch goes on under this id, and nodes of which no news had come are sent it."""
-    linger: bool = False
-    """What a rank leaves running belongs to it until it ends or is ended; else it is killed with the rank's end."""
 
 
 class Stage(Message, tag="stage", frozen=True):

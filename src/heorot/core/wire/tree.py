@@ -36,10 +36,11 @@ from heorot.core.wire.images import Swarm as Swarm
 from heorot.core.wire.images import Took as Took
 from heorot.core.wire.images import Unavailable as Unavailable
 from heorot.core.wire.images import Want as Want
+from heorot.core.wire.launch import LaunchSpec as LaunchSpec
 
-PROTOCOL_VERSION = 2
-"""1: reports have no runs."""
-OLDEST_PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 3
+"""Before 3, a ticket said one by one what is `LaunchSpec` now."""
+OLDEST_PROTOCOL_VERSION = 3
 MAX_RANKS = 131_072
 """Of one job."""
 
@@ -257,40 +258,15 @@ class Ticket(Message, frozen=True):
     uid: Count
     gid: Count
     groups: list[int]
-    argv: list[bytes]
-    environment: list[bytes]
-    """``NAME=value``."""
-    directory: bytes
-    umask: Count
-    limits: list[int]
-    """Flat: RLIMIT_* number, soft, hard (-1 is RLIM_INFINITY)."""
-    stdin: bytes | None
-    """A path on the node; ``b""``: the job's stream; None: /dev/null."""
-    stdout: bytes | None
-    stderr: bytes | None
-    terminal: list[int]
-    """Empty, or rows and columns: each rank gets a pseudo-terminal, and stdout carries all of its output."""
+    spec: LaunchSpec
     runs: list[int]
     """Flat: first node, count; rank 0 is the first node of the first run, and so on in order."""
     window_bytes: Count
     """How much of one stream may be on its way unacknowledged."""
     attended: bool
     """False: nobody reads yet; keep output on the node until `Attend` says otherwise."""
-    max_processes: Count
-    """Per node; a job with more is ended. 0: no limit."""
     key: bytes = b""
     """What the launching client calls the job, unique among its user's; empty: nothing."""
-    headless_ms: Count = 0
-    """End the job on a node that has been without any head for so long; 0: never."""
-    image: bytes = b""
-    """The name of the image from which the ranks are started; empty: from what the node itself has."""
-    program: bytes = b""
-    """With `image`: the path of the program."""
-    program_id: bytes = b""
-    """With `image`: a node whose own file at `program` has this content (`heorot.core.images.manifest.file_id`) needs
-    no image; empty: every node does."""
-    linger: bool = False
-    """What a rank leaves running belongs to it until that ends; else it is killed when the rank's own process ended."""
 
 
 class Stdin(Message, tag=49, frozen=True):
@@ -430,7 +406,7 @@ class Inventory(Message, tag=80, frozen=True):
     shows_images: bool = False
     """The space understands `Launch.view` and `Launch.waits`."""
     lingers: bool = False
-    """The space understands `Ticket.linger`."""
+    """The space understands `LaunchSpec.linger`."""
 
 
 class JobInventory(Message, frozen=True):

@@ -17,6 +17,7 @@ from heorot.core.tree.nodeset import HEAD
 from heorot.core.tree.shape import ancestors_of, parent_of
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.launch import LaunchSpec
 from heorot.sim.timed.costs import MEASURED, Costs
 from heorot.sim.timed.hosts import TimedClient, TimedDaemon, TimedHead, TimedNode, Unexpected
 from heorot.sim.timed.timeline import Cores, Port, TimedNetwork, Timeline
@@ -198,11 +199,11 @@ class TimedCluster:
         all_nodes = f"n[0-{total - 1}]" if total > 1 else "n0"
         nodes, select = ("", "up") if ranks_a_node == 1 else (",".join([all_nodes] * ranks_a_node), "list")
         environment = [*ENVIRONMENT, *([b"X=" + b"x" * environment_bytes] if environment_bytes else [])]
-        spawn = c.Spawn(
-            1, nodes, select, [b"/bin/true"], environment, b"/root", 18, [], None, b"", b"", [], False,
-            tell_started=False, key=b"%016d" % self._clients, image=b"i" * 32, program=b"/bin/true",
+        spec = LaunchSpec(
+            [b"/bin/true"], environment, b"/root", 18, [], None, b"", b"", [], image=b"i" * 32, program=b"/bin/true",
             program_id=b"p" * 32,
         )  # fmt: skip
+        spawn = c.Spawn(1, nodes, select, spec, False, tell_started=False, key=b"%016d" % self._clients)
         self._clients += 1
         number = self._clients
         head = self.head
