@@ -104,9 +104,18 @@ def test_a_signal_reaches_only_processes_of_the_user_who_asks(rig: SpaceRig, age
     assert agent.wait_over("1.1") == {0: signal.SIGTERM}
 
 
-@pytest.mark.parametrize("limits", [[resource.RLIMIT_NOFILE, 1 << 63, 1 << 63], [resource.RLIMIT_CPU, -7, -7], [99, 1]])
+@pytest.mark.parametrize(
+    "limits", [[resource.RLIMIT_NOFILE, 1 << 63, 1 << 63], [resource.RLIMIT_CPU, -7, -7], [99, 1, 1]]
+)
 def test_impossible_limits_do_not_end_the_space(rig: SpaceRig, agent: Agent, limits: list[int]) -> None:
     assert agent.run("1.1", b"echo", b"fine", limits=limits, uid=rig.uid, gid=rig.uid) == b"fine\n"
+
+
+def test_limits_that_are_no_triples_fail_the_launch_and_not_the_space(rig: SpaceRig, agent: Agent) -> None:
+    agent.send(rig.launch("1.1", b"echo", limits=[99, 1]))
+    agent.until(lambda: agent.over("1.1"), "the failure")
+    assert "a limit of the launch" in agent.failed("1.1")[0].text
+    assert agent.run("1.2", b"echo", b"fine", uid=rig.uid, gid=rig.uid) == b"fine\n"
 
 
 def test_long_failures_of_many_ranks_fit_into_an_inventory(rig: SpaceRig, agent: Agent) -> None:

@@ -27,6 +27,7 @@ TIMES = {"query_timeout_ms": 600_000, "link_timeout_ms": 600_000}
 USER = """
 import json, os, socket, sys
 import msgpack
+from heorot.core.client import messages
 
 directory, uid = os.open(sys.argv[1], os.O_PATH), int(sys.argv[2])
 become(uid)
@@ -47,7 +48,7 @@ class Client:
         return msgpack.unpackb(self.file.read(int.from_bytes(header, "big"))) if header else None
 
     def greet(self):
-        self.send("hello", CLIENT_PROTOCOL_VERSION, "0")
+        self.send(*messages.client_hello("0"))
         assert self.receive()[0] == "welcome"
         return self
 
@@ -57,9 +58,11 @@ class Client:
             if message is None or (message[0] in ("spawned", "result", "error") and message[1] == request):
                 return message
 
+WHAT = dict(nodes="n0", select="list", environment=[], directory=b"/", umask=18, limits=[], stdin=None, stdout=None)
+WHAT |= dict(stderr=None, terminal=[])
+
 def spawn(client, request, detached=True):
-    what = [b"/bin/sleep", b"1000"], [], b"/", 18, [], None, None, None, []
-    client.send("spawn", request, "n0", "list", *what, detached)
+    client.send(*messages.spawn(request, argv=[b"/bin/sleep", b"1000"], detached=detached, **WHAT))
     return client.answer(request)
 
 def tell(value):
@@ -273,8 +276,9 @@ def test_a_user_cannot_launch_so_many_programs_that_others_cannot_be_sent() -> N
 crowd, told = [Client().greet() for _ in range(5)], []
 for request in range(1, 1101):
     client = crowd[request % 5]
-    what = [b"/bin/no"], [], b"/", 18, [], None, None, None, [], False, 0, True, os.urandom(16), 0, False, 0
-    client.send("spawn", request, "n0", "list", *what, os.urandom(32), b"/bin/no", b"", "", [], b"", False)
+    key, image = os.urandom(16), os.urandom(32)
+    what = dict(argv=[b"/bin/no"], image=image, program=b"/bin/no")
+    client.send(*messages.spawn(request, detached=False, key=key, **what, **WHAT))
     told.append(client.answer(request)[0])
 tell([told.count("spawned"), told.count("error")])
 """
