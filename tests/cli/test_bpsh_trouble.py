@@ -12,6 +12,8 @@ from typing import Any
 import msgpack
 import pytest
 
+from heorot.core.client import messages
+from heorot.core.client.messages import SPAWN_AGAIN
 from tests.support.fake_head import Answer, FakeHead, Staying
 from tests.support.local_cluster import LocalCluster, eventually
 
@@ -66,7 +68,7 @@ def test_a_job_that_the_next_head_does_not_know_is_said(cluster: LocalCluster, t
 
 def test_a_launch_that_was_not_acknowledged_is_asked_for_again(cluster: LocalCluster, tmp_path: Path) -> None:
     def answer(message: list[Any]) -> Any:
-        if not message[18]:
+        if not message[SPAWN_AGAIN]:
             return b""
         return spawned(["exited", "7.1", [0, 0, 0, 0]], ["done", "7.1"])(message)
 
@@ -75,9 +77,9 @@ def test_a_launch_that_was_not_acknowledged_is_asked_for_again(cluster: LocalClu
     assert (result.returncode, result.stderr) == (0, b"")
     first, again = [request for request in head.requests if request[0] == "spawn"]
     # The same launch, and since when it has been asked for, on the head's clock.
-    assert again[:19] == [*first[:18], True]
-    assert again[19] <= 0
-    assert len(first[16]) == 16
+    assert again[: messages.SPAWN_ASKED_AT] == [*first[: messages.SPAWN_AGAIN], True]
+    assert again[messages.SPAWN_ASKED_AT] <= 0
+    assert len(first[messages.SPAWN_KEY]) == 16
 
 
 def test_a_program_that_a_lost_head_was_to_keep_goes_to_the_next(cluster: LocalCluster, tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_a_program_that_a_lost_head_was_to_keep_goes_to_the_next(cluster: LocalC
     assert (result.returncode, result.stdout, result.stderr) == (0, b"7.1\n", b"")
     assert [request[0] for request in head.requests] == [*["hello", "stage"] * 3, "spawn"]
     (launch,) = [request for request in head.requests if request[0] == "spawn"]
-    assert launch[18] is False
+    assert launch[messages.SPAWN_AGAIN] is False
 
 
 def test_a_program_that_was_lost_before_the_launch_was_acknowledged_goes_to_the_next(
@@ -102,7 +104,7 @@ def test_a_program_that_was_lost_before_the_launch_was_acknowledged_goes_to_the_
 ) -> None:
     answers: dict[str, Answer] = {
         "stage": lambda message: ["result", message[1], None],
-        "spawn": lambda message: ["spawned", message[1], "7.1", [3, 1], 65536] if message[18] else b"",
+        "spawn": lambda message: ["spawned", message[1], "7.1", [3, 1], 65536] if message[SPAWN_AGAIN] else b"",
     }
     with FakeHead(tmp_path, answers) as head:
         result = bpsh(cluster, head, "--detach", "--image", "send", "3", "/bin/true")
@@ -148,7 +150,7 @@ def test_a_head_that_stays_away_while_a_program_is_handed_over_is_said(cluster: 
 
 def test_a_launch_that_cannot_be_known_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
     unknown = refused("launch-unknown", "see 'bpjob list'")
-    with FakeHead(tmp_path, {"spawn": lambda message: unknown(message) if message[18] else b""}) as head:
+    with FakeHead(tmp_path, {"spawn": lambda message: unknown(message) if message[SPAWN_AGAIN] else b""}) as head:
         result = bpsh(cluster, head, "3", "true")
     assert (result.returncode, result.stderr) == (255, b"bpsh: see 'bpjob list'\n")
 

@@ -46,7 +46,7 @@ def test_the_next_head_is_to_keep_the_program(tmp_path: Path, spawn: Callable[[P
         return b"" if kept == 1 else ["result", message[1], None]
 
     def spawned(message: list[Any]) -> Any:
-        return ["spawned", message[1], "7.1", [3, 1], 65536] if message[18] else b""
+        return ["spawned", message[1], "7.1", [3, 1], 65536] if message[messages.SPAWN_AGAIN] else b""
 
     with FakeHead(tmp_path, {"stage": stage, "spawn": spawned}) as head:
         assert spawn(tmp_path) == "7.1"
@@ -66,7 +66,7 @@ def test_an_acknowledged_job_is_not_left_before_the_head_has_its_program(
         return None if kept == 2 else ["result", message[1], None]
 
     def spawned(message: list[Any]) -> Any:
-        if not message[18]:
+        if not message[messages.SPAWN_AGAIN]:
             return b""
         return bytes(messages.encode(["spawned", message[1], "7.1", [3, 1], 65536]))
 
