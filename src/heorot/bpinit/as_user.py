@@ -191,7 +191,7 @@ def _receive(
         while not poll.poll(patience.next_ms()):
             patience.passed(pid)
             if not patience.next_ms():
-                raise TimeoutError(errno.ETIMEDOUT, f"a file system gave no answer for {patience.limit_ms} ms")
+                raise TimeoutError(errno.ETIMEDOUT, patience.over())
         if not begun:
             mark, fds, _, _ = socket.recv_fds(connection, 1, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
             descriptors += fds
