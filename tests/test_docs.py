@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 MADE = {"benchmarks.png"}
 """Drawn by ``make bench BENCH_OPTIONS=--publish``."""
+TEST = re.compile(r"`(?:tests/)?((?:(?!tests/)[a-z_]+/)*test_\w+\.py)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -26,6 +27,11 @@ def ids(path: Path) -> str:
 def test_links_lead_somewhere(page: Path) -> None:
     targets = [target for target, _ in LINK.findall(page.read_text()) if ":" not in target and target not in MADE]
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_the_tests_that_are_named_are_there(page: Path) -> None:
+    assert [test for test in TEST.findall(page.read_text()) if not (ROOT / "tests" / test).exists()] == []
 
 
 def test_every_page_is_in_the_index() -> None:
