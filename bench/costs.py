@@ -32,8 +32,7 @@ from bench.fit import least_squares
 from bench.launches import library_launches_s
 from heorot.core.tree.shape import parent_of
 from heorot.sim.timed.cluster import TimedCluster, one_machine
-from heorot.sim.timed.costs import MEASURED, Costs, DaemonCosts, as_json
-from heorot.sim.timed.hosts import TimedDaemon, TimedInit
+from heorot.sim.timed.costs import MEASURED, Costs, DaemonCosts, TimedUsage, as_json
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out" / "costs.json"
@@ -301,12 +300,12 @@ def fit(samples: list[Sample], costs: Costs) -> Costs:
             rows["head"].append(cluster.head.usage.row())
             spent["head"].append(sample.head_s * 1e6)
             for group in _groups(sample):
-                daemons: list[tuple[str, list[TimedDaemon | TimedInit], list[float]]] = [
-                    ("agent", [cluster.nodes[node] for node in group], sample.agents_s),
-                    ("init", [cluster.nodes[node].init for node in group], sample.inits_s),
+                daemons: list[tuple[str, list[TimedUsage], list[float]]] = [
+                    ("agent", [cluster.nodes[node].usage for node in group], sample.agents_s),
+                    ("init", [cluster.nodes[node].init.usage for node in group], sample.inits_s),
                 ]
-                for kind, group_daemons, seconds in daemons:
-                    rows[kind].append(_mean([daemon.usage.row() for daemon in group_daemons]))
+                for kind, usages, seconds in daemons:
+                    rows[kind].append(_mean([usage.row() for usage in usages]))
                     spent[kind].append(statistics.median([seconds[node] for node in group]) * 1e6)
         fitted = {kind: DaemonCosts(*least_squares(rows[kind], spent[kind])) for kind in rows}
         costs = replace(costs, head=fitted["head"], agent=fitted["agent"], init=fitted["init"])

@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src"
 LONGEST = 400
 LONG = {
-    "src/heorot/bpinit/daemon.py": 443,
     "src/heorot/cli/foreground/loop.py": 580,
     "src/heorot/client/aio.py": 553,
     "src/heorot/client/blocking.py": 553,
@@ -33,9 +32,6 @@ LONG = {
     "src/heorot/runtime/channel.py": 493,
     "src/heorot/runtime/links.py": 448,
     "src/heorot/sim/checks.py": 462,
-    "src/heorot/sim/head_host.py": 428,
-    "src/heorot/sim/hosts.py": 507,
-    "src/heorot/sim/timed/hosts.py": 462,
     "tests/bpinit/test_rooms.py": 535,
     "tests/cli/test_commands.py": 420,
     "tests/cluster/test_bpcp.py": 419,
@@ -48,7 +44,7 @@ LONG = {
     "tests/images/test_placing.py": 452,
     "tests/runtime/test_links.py": 434,
     "tests/security/test_join.py": 406,
-    "bench/costs.py": 432,
+    "bench/costs.py": 431,
 }
 """What is longer than `LONGEST`, with its lines. A number may only fall; a file that has got short enough leaves."""
 
@@ -94,6 +90,7 @@ TESTED_ELSEWHERE = {
     "node/space": "core/node/test_machine.py",
     "node/timers": "core/test_timers.py",
     "safe_text": "cli/test_odd_bytes.py",
+    "shells": "runtime/test_shell.py",
     "space/endings": "core/space/test_machine.py",
     "space/events": "core/space/test_machine.py",
     "space/input": "core/space/test_machine.py",
@@ -102,6 +99,7 @@ TESTED_ELSEWHERE = {
     "space/queries": "core/space/test_machine.py",
     "space/reports": "core/space/test_machine.py",
     "space/routes": "core/test_routes.py",
+    "space/shell": "bpinit/test_lifecycle.py",
     "space/turn": "core/space/test_machine.py",
     "space/view": "bpinit/test_guests.py",
     "wakefulness": "core/node/test_uplink.py",

@@ -16,11 +16,12 @@ from heorot.core.machine import (
     FromClient,
     FromSpace,
     HeadEvent,
-    Instruction,
+    HeadInstruction,
     Kept,
     LinkClosed,
     LinkOpened,
     NodeEvent,
+    NodeInstruction,
     Received,
     Remember,
     Send,
@@ -92,18 +93,18 @@ class HeadRig:
         self.keeps_images = True
         """Nodes of this release can keep images; older ones cannot."""
         self.orders = 0
-        self.sent: list[Instruction] = []
+        self.sent: list[HeadInstruction] = []
         self._tick_ms: int | None = None
         self._note_tick(self.machine.start(0))
 
-    def give(self, event: HeadEvent) -> list[Instruction]:
+    def give(self, event: HeadEvent) -> list[HeadInstruction]:
         """Hand over an event; what the head wants is kept until it is looked at."""
         out = self.machine.handle(event, self.now)
         self._note_tick(out)
         self.sent += out
         return out
 
-    def _note_tick(self, out: list[Instruction]) -> None:
+    def _note_tick(self, out: list[HeadInstruction]) -> None:
         for item in out:
             if isinstance(item, SetTimer) and item.key == AwakeDue():
                 self._tick_ms = item.at_ms
@@ -241,7 +242,7 @@ class NodeRig:
         self.node = node
         self.machine = NodeMachine(replace(base, **config), verify)
         self.now = 0
-        self.sent: list[Instruction] = []
+        self.sent: list[NodeInstruction] = []
         self.uplink = 0
         self.disk = "quick"
         """Or ``slow``: nothing is answered; or ``full``."""
@@ -253,7 +254,7 @@ class NodeRig:
         )  # fmt: skip
         self.give(FromSpace(m.encode(snapshot)))
 
-    def give(self, event: NodeEvent) -> list[Instruction]:
+    def give(self, event: NodeEvent) -> list[NodeInstruction]:
         """Hand over an event."""
         out = self.machine.handle(event, self.now)
         self.sent += out

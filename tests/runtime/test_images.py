@@ -37,12 +37,10 @@ class Host:
         assert bulk
         self.sent.append((link, payload))
 
-    def do(self, item: Any) -> None:
-        """Carry an instruction out."""
-        self.images.hands[type(item)](item)
-
     def keep(self, first: int, count: int) -> None:
-        self.do(KeepChunks(SAMPLE.image, first, [SAMPLE.chunk(number) for number in range(first, first + count)]))
+        self.images.keep_chunks(
+            KeepChunks(SAMPLE.image, first, [SAMPLE.chunk(number) for number in range(first, first + count)])
+        )
 
     def rot(self) -> None:
         """Change what is on the disk."""
@@ -61,8 +59,8 @@ class Host:
 def host(loop: EpollLoop, tmp_path: Path) -> Iterator[Host]:
     """A host that has the manifest."""
     made = Host(loop, tmp_path / "cache")
-    made.do(Examine(SAMPLE.image))
-    made.do(KeepManifest(SAMPLE.image, SAMPLE.encoded))
+    made.images.examine(Examine(SAMPLE.image))
+    made.images.keep_manifest(KeepManifest(SAMPLE.image, SAMPLE.encoded))
     yield made
     made.images.close()
 
@@ -71,7 +69,7 @@ def test_what_has_come_is_passed_on_from_memory_and_encoded_once(host: Host) -> 
     host.keep(0, 8)
     host.rot()
     for link in range(3):
-        host.do(SendChunks(SAMPLE.image, link, 2, 4, False))
+        host.images.send_chunks(SendChunks(SAMPLE.image, link, 2, 4, False))
         host.assert_sent(link, 2, 4)
     assert host.sent[0][1] is host.sent[1][1] is host.sent[2][1]
 
@@ -80,21 +78,21 @@ def test_what_came_earlier_is_read(host: Host) -> None:
     host.keep(0, 8)
     host.loop.run_once(0)
     host.keep(8, 8)
-    host.do(SendChunks(SAMPLE.image, 1, 6, 4, False))
+    host.images.send_chunks(SendChunks(SAMPLE.image, 1, 6, 4, False))
     host.assert_sent(1, 6, 4)
     host.loop.run_once(0)
-    host.do(SendChunks(SAMPLE.image, 1, 12, 4, False))
+    host.images.send_chunks(SendChunks(SAMPLE.image, 1, 12, 4, False))
     host.assert_sent(1, 12, 4)
 
 
 def test_in_doubt_the_disk_is_looked_at_and_nothing_else_is_sent_any_more(host: Host) -> None:
     host.keep(0, 8)
-    host.do(SendChunks(SAMPLE.image, 1, 0, 8, False))
-    host.do(SendChunks(SAMPLE.image, 2, 0, 8, True))
+    host.images.send_chunks(SendChunks(SAMPLE.image, 1, 0, 8, False))
+    host.images.send_chunks(SendChunks(SAMPLE.image, 2, 0, 8, True))
     host.assert_sent(2, 0, 8)
     host.rot()
     for check in (True, False):
-        host.do(SendChunks(SAMPLE.image, 3, 0, 8, check))
+        host.images.send_chunks(SendChunks(SAMPLE.image, 3, 0, 8, check))
         assert len(host.sent) == 2
         assert isinstance(host.events[-1], ChunksGone)
         host.loop.run_once(0)
@@ -103,11 +101,11 @@ def test_in_doubt_the_disk_is_looked_at_and_nothing_else_is_sent_any_more(host: 
 def test_little_is_kept_in_memory_and_nothing_after_the_transfer(host: Host) -> None:
     for first in range(0, CHUNKS, 8):
         host.keep(first, 8)
-        host.do(SendChunks(SAMPLE.image, 1, first, 8, False))
+        host.images.send_chunks(SendChunks(SAMPLE.image, 1, first, 8, False))
         host.loop.run_once(0)
         kept_bytes = sum(map(len, host.images._encoded.values()))
         assert kept_bytes == host.images._encoded_bytes <= ENCODED_BYTES
-    host.do(Forget(SAMPLE.image))
+    host.images.forget(Forget(SAMPLE.image))
     assert not host.images._encoded
     assert not host.images._encoded_bytes
     assert host.images._arrived is None

@@ -19,7 +19,7 @@ from heorot.core.machine import (
     ClientOpened,
     CloseClient,
     FromClient,
-    Instruction,
+    HeadInstruction,
     Log,
     SetTimer,
     Stop,
@@ -29,11 +29,13 @@ from heorot.core.machine import (
 from heorot.core.timers import HeartbeatDue
 from heorot.core.wire.clients import ClientHello, ShowStatus, Welcome
 from heorot.core.wire.framing import FrameDecoder, encode_frame
+from heorot.images.cache import Cache
 from heorot.runtime.clients import Clients
+from heorot.runtime.images import Images
 from heorot.runtime.links import Links
 from heorot.runtime.log import LogFile as LogFile
 from heorot.runtime.loop import EpollLoop
-from heorot.runtime.shell import Shell
+from heorot.runtime.shell import HeadDaemonShell
 from heorot.security import tls
 from tests.core.rigs import sign, verify
 
@@ -45,13 +47,13 @@ class Scripted:
 
     def __init__(self) -> None:
         self.events: list[Any] = []
-        self.answer: Callable[[Any], list[Instruction]] = lambda event: []
+        self.answer: Callable[[Any], list[HeadInstruction]] = lambda event: []
         self.depth = 0
 
-    def start(self, now_ms: int) -> list[Instruction]:
+    def start(self, now_ms: int) -> list[HeadInstruction]:
         return [Log("info", "started"), SetTimer(HeartbeatDue(), now_ms)]
 
-    def handle(self, event: Any, now_ms: int) -> list[Instruction]:
+    def handle(self, event: Any, now_ms: int) -> list[HeadInstruction]:
         self.depth += 1
         assert self.depth == 1, "one event at a time"
         self.events.append(event)
@@ -74,13 +76,14 @@ class Rig:
         self.log_path = directory / "head.log"
         self.log = log = LogFile(self.log_path, "head")
         self.connected: list[Client] = []
-        self.shell = Shell(loop, log)
+        self.shell = HeadDaemonShell(loop, log)
         identity = cluster / "h0"
         self.links = Links(
             loop, "test", tls.client_context(identity), lambda: tls.server_context(identity), self.shell.feed, log
         )
         self.clients = Clients(loop, self.path, self.shell.feed, log)
-        self.shell.attach(head or self.machine, self.links, clients=self.clients)
+        self.images = Images(loop, Cache(str(directory / "images"), 1 << 20, "h0"), self.shell.feed, log)
+        self.shell.attach(head or self.machine, self.links, self.clients, self.images)
         self.clients.listen()
         self.shell.start()
 
@@ -88,6 +91,7 @@ class Rig:
         """Close everything."""
         self.clients.close()
         self.links.close()
+        self.images.close()
         self.log.close()
         for client in self.connected:
             client.socket.close()
@@ -149,7 +153,7 @@ def test_the_kernel_says_who_a_client_is(rig: Rig, until: Until) -> None:
 
 
 def test_messages_go_both_ways_and_a_closed_client_gets_its_last_word(rig: Rig, until: Until) -> None:
-    def answer(event: Any) -> list[Instruction]:
+    def answer(event: Any) -> list[HeadInstruction]:
         if type(event) is FromClient and type(event.message) is ClientHello:
             return [ToClient(event.client, Welcome(1, "x" * 3_000_000, "h0", 7)), CloseClient(event.client)]
         return []
@@ -179,7 +183,7 @@ def test_what_is_no_message_closes_that_client_alone(rig: Rig, until: Until, pay
 
 @pytest.mark.parametrize("error", [ProtocolError("that is not allowed"), KeyError("that is not allowed")])
 def test_an_error_that_a_message_provokes_closes_its_sender_alone(rig: Rig, until: Until, error: Exception) -> None:
-    def answer(event: Any) -> list[Instruction]:
+    def answer(event: Any) -> list[HeadInstruction]:
         if type(event) is FromClient and event.message == ShowStatus(13):
             raise error
         return []
@@ -197,7 +201,7 @@ def test_an_error_that_a_message_provokes_closes_its_sender_alone(rig: Rig, unti
 
 
 def test_an_assertion_ends_the_daemon(rig: Rig, until: Until) -> None:
-    def answer(event: Any) -> list[Instruction]:
+    def answer(event: Any) -> list[HeadInstruction]:
         if type(event) is FromClient:
             raise AssertionError("wrong state")
         return []
@@ -219,7 +223,7 @@ def test_stop_ends_the_loop_and_nothing_is_handled_after_it(rig: Rig, loop: Epol
 
 
 def test_a_client_that_does_not_read_is_closed_at_a_bound(rig: Rig, until: Until) -> None:
-    def answer(event: Any) -> list[Instruction]:
+    def answer(event: Any) -> list[HeadInstruction]:
         if type(event) is FromClient:
             return [ToClient(event.client, Welcome(1, "x" * 1_000_000, "h0", 7)) for _ in range(100)]
         return []

@@ -12,11 +12,12 @@ import struct
 import sys
 import time
 from collections import deque
-from typing import Any, NoReturn
+from functools import partial
+from typing import NoReturn
 
 import msgspec
 
-from heorot.bpinit.census import Census, ChildProcess, exterminate, send_signal
+from heorot.bpinit.census import Census, exterminate, send_signal
 from heorot.bpinit.errands import Errands
 from heorot.bpinit.guests import Guests
 from heorot.bpinit.link import AgentLink
@@ -24,13 +25,14 @@ from heorot.bpinit.pids import PidRange
 from heorot.bpinit.rank_pipes import Pipes, Watcher, read
 from heorot.bpinit.reaper import Reaper
 from heorot.bpinit.spool import FileSpool
-from heorot.bpinit.start_queue import StartQueue
-from heorot.bpinit.starter import Plan, Starter, StartError
+from heorot.bpinit.starter import Starter
+from heorot.bpinit.starting import Starting
 from heorot.bpinit.wanted import Wanted
 from heorot.core.errors import ProtocolError
 from heorot.core.space import events as e
 from heorot.core.space.events import SpaceConfig
 from heorot.core.space.machine import Space
+from heorot.core.space.shell import SpaceShell
 from heorot.core.wire import tree as m
 from heorot.core.wire.framing import PROGRESS_MS
 from heorot.images.reclaim import Reclaimer
@@ -40,8 +42,6 @@ from heorot.linux.keyring import leave_session_keyring
 
 __all__ = ["SpaceConfig", "run_space"]
 
-_STARTS_PER_TURN = 8
-"""Between so many starts (about 5 ms) the loop looks at everything else."""
 _WRITES_PER_TURN = 16
 _LOOK_ARGV_BYTES = 256
 
@@ -74,7 +74,7 @@ def run_space(config: SpaceConfig, listener: socket.socket, parent: int | None =
     SpaceDaemon(config, listener, parent).loop()
 
 
-class SpaceDaemon:
+class SpaceDaemon(SpaceShell):
     """The shell of one process space."""
 
     def __init__(self, config: SpaceConfig, listener: socket.socket, parent: int | None) -> None:
@@ -84,9 +84,7 @@ class SpaceDaemon:
         self._link: AgentLink | None = None
         self._peers_due_ms: int | None = None
         """When one of those who are connected has been waited for long enough."""
-        self._plans: dict[str, Plan] = {}
         favoured = frozenset((0, os.getuid()))
-        self._starts = StartQueue(favoured)
         os.chdir("/")
         for name in os.listdir("/proc/self/fd"):
             # Whatever we were given by whoever started us: no rank shall inherit it.
@@ -95,17 +93,18 @@ class SpaceDaemon:
                     os.set_inheritable(int(name), False)
         self._watcher = Watcher()
         self._watch_signals()
-        leave_session_keyring(lambda level, text: self._log(e.SpaceLog(level, text)))
+        leave_session_keyring(self._say)
         self._census = Census(config.isolated)
         self._pids = PidRange(config)
         # Imported at the start, though seldom needed: later another release may lie where Python looks for it.
-        self._reclaimer = Reclaimer(config.cluster_dir, lambda level, text: self._log(e.SpaceLog(level, text)))
+        self._reclaimer = Reclaimer(config.cluster_dir, self._say)
         self._space = Space(config, FileSpool(config.spool_dir, self._make_room))
-        self._starter = Starter(config, Errands(self._pids.started, self._census.unreaped))
+        starter = Starter(config, Errands(self._pids.started, self._census.unreaped))
         self._pipes = Pipes(self._census, self._watcher, self._do)
         self._wanted = Wanted(favoured, self._space, self._census, self._pipes, self._do, self._backlog_bytes)
         self._reaper = Reaper(self._census, self._pids, self._do, self._pipes.finish)
-        self._guests = Guests(self._watcher, self._use_agent, self._look, self._complain)
+        self._starting = Starting(favoured, starter, self._census, self._pipes, self._pids, self._reaper, self._do)
+        self._guests = Guests(self._watcher, self._use_agent, self._look, partial(self._say, "warning"))
         listener.setblocking(False)
         self._listener = listener
         self._watcher.add(listener.fileno(), self._accept, None)
@@ -118,23 +117,6 @@ class SpaceDaemon:
         with contextlib.suppress(OSError):
             system.set_process_name(b"bpinit n%d" % config.node)
             system.set_title(b"bpinit n%d" % config.node)
-        self._handlers: dict[type, Any] = {
-            e.ToAgent: self._to_agent,
-            e.StartRanks: self._start_ranks,
-            e.CancelStarts: self._cancel_starts,
-            e.Feed: self._wanted.feed,
-            e.FeedEnd: self._pipes.feed_end,
-            e.PauseReading: self._pipes.pause,
-            e.ResumeReading: self._pipes.resume,
-            e.SendSignal: self._signal,
-            e.Destroy: self._reaper.destroy,
-            e.Sweep: self._reaper.sweep,
-            e.CloseOutputs: self._pipes.close_outputs,
-            e.Select: self._wanted.select,
-            e.ResizeTerminals: self._pipes.resize,
-            e.ForgetSlots: self._forget,
-            e.SpaceLog: self._log,
-        }
         # Nearly nothing here is cyclic, and a collection would touch the pages shared with the parent.
         gc.freeze()
         gc.set_threshold(100_000, 50, 50)
@@ -166,8 +148,8 @@ class SpaceDaemon:
                 # Mostly the process ends as its pipes do: then no further turn is needed to hear of it.
                 self._child_ended(self._sigchld, None)
                 self._pipes.some_ended = False
-            if self._starts:
-                self._start_some()
+            if self._starting.waiting:
+                self._starting.turn()
             if self._wanted.waiting:
                 self._wanted.turn()
             self._reaper.turn()
@@ -184,7 +166,7 @@ class SpaceDaemon:
         if link is not None and link.due_ms is not None and (due is None or link.due_ms < due):
             due = link.due_ms
         self._peers_due_ms = due
-        if self._starts:
+        if self._starting.waiting:
             return 0
         turn_s = self._wanted.wait_s() if self._wanted.waiting else None
         for at in (self._space.deadline_ms, self._reaper.due_ms):
@@ -210,21 +192,21 @@ class SpaceDaemon:
         self._busy = True
         try:
             while self._events:
-                for instruction in self._space.handle(self._events.popleft(), now_ms()):
-                    self._handlers[type(instruction)](instruction)
+                self.carry_out(self._space.handle(self._events.popleft(), now_ms()))
         finally:
             self._busy = False
 
-    def _log(self, instruction: e.SpaceLog) -> None:
+    def _child_ended(self, fd: int, subject: object) -> None:
+        if read(fd):
+            self._reaper.reap()
+
+    def _say(self, level: str, text: str) -> None:
         with contextlib.suppress(OSError):
-            os.write(2, f"bpinit n{self.config.node}: {instruction.level}: {instruction.text}\n".encode())
+            os.write(2, f"bpinit n{self.config.node}: {level}: {text}\n".encode())
 
     def _make_room(self) -> bool:
         """The spool's disk is full: let images that nobody uses go."""
         return self._reclaimer() if self.config.cluster_dir else False
-
-    def _complain(self, text: str) -> None:
-        self._log(e.SpaceLog("warning", text))
 
     # ------------------------------------------------------------------ the end
 
@@ -255,7 +237,7 @@ class SpaceDaemon:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         uid = struct.unpack("3i", credentials)[1]
         if uid not in (0, os.getuid()):
-            self._complain(f"refused a connection of uid {uid}: only root and uid {os.getuid()} may")
+            self._say("warning", f"refused a connection of uid {uid}: only root and uid {os.getuid()} may")
             connection.close()
             return
         self._guests.add(AgentLink(connection), now_ms())
@@ -306,20 +288,8 @@ class SpaceDaemon:
         return self._link.backlog_bytes if self._link is not None else 0
 
     def _disconnect(self, error: ProtocolError) -> None:
-        self._log(e.SpaceLog("error", f"the agent broke the protocol and is disconnected: {error}"))
+        self._say("error", f"the agent broke the protocol and is disconnected: {error}")
         self._drop_agent()
-
-    def _to_agent(self, instruction: e.ToAgent) -> None:
-        if self._link is None:
-            return
-        try:
-            payload = m.encode(instruction.message)
-            self._link.queue(payload, instruction.bulk)
-            if isinstance(instruction.message, m.Reply):
-                self._wanted.answered(len(payload))
-        except ProtocolError as error:
-            # One answer less is better than a node less.
-            self._log(e.SpaceLog("error", f"{type(instruction.message).__name__} cannot be sent: {error}"))
 
     def _flush(self) -> None:
         link = self._link
@@ -342,88 +312,80 @@ class SpaceDaemon:
             link.writable_watched = wanted
             self._watcher.change(link.fd, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
-    # ------------------------------------------------------------------ starting
+    # ------------------------------------------------------------------ the instructions
 
-    def _start_ranks(self, instruction: e.StartRanks) -> None:
-        ask = instruction
-        plan = Plan(ask.job, ask.ticket, ask.size, len(ask.slots), self.config, ask.view)
-        self._plans[instruction.job] = plan
-        self._starts.add(plan, ask.slots)
+    def to_agent(self, item: e.ToAgent) -> None:
+        """Queue it; it is written at the end of the loop's turn."""
+        if self._link is None:
+            return
+        try:
+            payload = m.encode(item.message)
+            self._link.queue(payload, item.bulk)
+            if isinstance(item.message, m.Reply):
+                self._wanted.answered(len(payload))
+        except ProtocolError as error:
+            # One answer less is better than a node less.
+            self._say("error", f"{type(item.message).__name__} cannot be sent: {error}")
 
-    def _cancel_starts(self, instruction: e.CancelStarts) -> None:
-        plan = self._plans.get(instruction.job)
-        if plan is not None:
-            self._starts.cancel(plan)
-        self._finish_plan(instruction.job)
+    def start_ranks(self, item: e.StartRanks) -> None:
+        """Start them in the next turns of the loop."""
+        self._starting.start_ranks(item)
 
-    def _finish_plan(self, job: str) -> None:
-        plan = self._plans.pop(job, None)
-        if plan is not None:
-            plan.close()
-            if plan.view and self._starter.rooms is not None:
-                self._starter.rooms.started(job)
-                self._leave_room(job)
+    def cancel_starts(self, item: e.CancelStarts) -> None:
+        """Take them from those that wait to be started."""
+        self._starting.cancel(item)
 
-    def _leave_room(self, job: str) -> None:
-        """Tidy up after a job of which nothing is left."""
-        rooms = self._starter.rooms
-        if (
-            rooms is not None
-            and job in rooms.by_job
-            and job not in self._plans
-            and not any(child.job == job for child in self._census.by_slot.values())
-        ):
-            self._pids.before_start()
-            rooms.over(job)
+    def feed(self, item: e.Feed) -> None:
+        """Write it when its user has a turn."""
+        self._wanted.feed(item)
 
-    def _start_some(self) -> None:
-        plan, batch, last = self._starts.take(_STARTS_PER_TURN)
-        self._pids.before_start()
-        results = self._starter.start(plan, [rank for _, rank in batch])
-        ticket = plan.ticket
-        if plan.caveat and not all(isinstance(result, StartError) for result in results):
-            self._do(e.Caveat(plan.job, plan.caveat))
-            plan.caveat = ""
-        for (slot, rank), result in zip(batch, results, strict=True):
-            if isinstance(result, StartError):
-                self._do(e.StartFailed(slot, result.error, result.text))
-                continue
-            pid, stdin, stdout, stderr = result
-            self._pids.started(pid)
-            has_terminal = bool(ticket.spec.terminal)
-            child = ChildProcess(slot, plan.job, rank, pid, ticket.uid, stdin, [stdout, stderr], has_terminal)
-            self._census.add(child)
-            self._pipes.open(child)
-            self._reaper.started(child, ticket.spec.max_processes)
-            self._do(e.ProcessStarted(slot, pid))
-            for index, fd in enumerate((stdout, stderr)):
-                if fd < 0:
-                    self._do(e.WriteEnded(slot, index + 1))
-        if last:
-            self._finish_plan(plan.job)
+    def feed_end(self, item: e.FeedEnd) -> None:
+        """Close the pipe."""
+        self._pipes.feed_end(item)
 
-    # ------------------------------------------------------------------ control
+    def pause_reading(self, item: e.PauseReading) -> None:
+        """Wait no more for that pipe."""
+        self._pipes.pause(item)
 
-    def _child_ended(self, fd: int, subject: object) -> None:
-        if read(fd):
-            self._reaper.reap()
+    def resume_reading(self, item: e.ResumeReading) -> None:
+        """Wait for that pipe again."""
+        self._pipes.resume(item)
 
-    def _forget(self, instruction: e.ForgetSlots) -> None:
-        rooms = self._starter.rooms is not None and self._starter.rooms.by_job
-        for slot in instruction.slots:
-            child = self._census.by_slot.get(slot)
-            if child is not None:
-                self._pipes.forget(child)
-                self._census.remove(child)
-                if rooms:
-                    self._leave_room(child.job)
-
-    def _signal(self, instruction: e.SendSignal) -> None:
-        child = self._census.by_slot.get(instruction.slot)
+    def send_signal(self, item: e.SendSignal) -> None:
+        """Send it to the group, or to what the process has left."""
+        child = self._census.by_slot.get(item.slot)
         if child is not None and child.reaped:
-            self._reaper.signal_left(child, instruction.signal)
+            self._reaper.signal_left(child, item.signal)
         elif child is not None:
-            send_signal(-child.pid, instruction.signal)
+            send_signal(-child.pid, item.signal)
+
+    def destroy(self, item: e.Destroy) -> None:
+        """Kill the groups, and then round after round what is left."""
+        self._reaper.destroy(item)
+
+    def sweep(self, item: e.Sweep) -> None:
+        """Look round after round for what is left."""
+        self._reaper.sweep(item)
+
+    def close_outputs(self, item: e.CloseOutputs) -> None:
+        """Read for the last time, and close the pipes."""
+        self._pipes.close_outputs(item)
+
+    def select(self, item: e.Select) -> None:
+        """Look for them in the table of processes."""
+        self._wanted.select(item)
+
+    def resize_terminals(self, item: e.ResizeTerminals) -> None:
+        """Tell the kernel."""
+        self._pipes.resize(item)
+
+    def forget_slots(self, item: e.ForgetSlots) -> None:
+        """Close what is open for them, and tidy up after their job."""
+        self._starting.forget(item)
+
+    def space_log(self, item: e.SpaceLog) -> None:
+        """Write a line to the standard error stream, which is the log."""
+        self._say(item.level, item.text)
 
 
 def exterminate_all() -> None:

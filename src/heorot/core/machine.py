@@ -1,9 +1,10 @@
 """What a pure machine takes and gives: events and instructions, shared by the head's and the node's machine.
 
 A machine has one method, ``handle(event, now_ms) -> list[Instruction]``. `now_ms` is a monotonic clock of the shell's.
-A shell (asyncio for real, `heorot.sim` for simulation) carries the instructions out in order and feeds the results
-back. Links and clients are numbers that the shell chooses and never uses again. All are msgspec structs, because
-making one costs an eighth of what a dataclass costs, and every message makes several.
+A shell (`heorot.runtime` for real, `heorot.sim` for simulation) carries the instructions out in order and feeds the
+results back: what it must do of each is said in `heorot.core.shells`. Links and clients are numbers that the shell
+chooses and never uses again. All are msgspec structs, because making one costs an eighth of what a dataclass costs, and
+every message makes several.
 """
 
 from __future__ import annotations
@@ -374,10 +375,10 @@ HeadEvent: TypeAlias = (
     | NodesRemoved
     | CacheEvent
 )
-CacheInstruction: TypeAlias = (
-    Compare | Examine | Forget | KeepManifest | KeepChunks | SendManifest | SendChunks | DropCopies | MakeView
-)
-Instruction: TypeAlias = (
-    Send | SendEncoded | CloseLink | Connect | SetTimer | ToSpace | Remember | ToClient | CloseClient | Log | Stop
-    | CacheInstruction
-)  # fmt: skip
+LinkInstruction: TypeAlias = Send | CloseLink | Connect | SetTimer | Log | Stop
+CacheInstruction: TypeAlias = Examine | Forget | KeepManifest | KeepChunks | SendManifest | SendChunks | DropCopies
+SharedInstruction: TypeAlias = LinkInstruction | CacheInstruction
+"""What heads and nodes have in common."""
+HeadInstruction: TypeAlias = SharedInstruction | ToClient | CloseClient
+NodeInstruction: TypeAlias = SharedInstruction | SendEncoded | ToSpace | Remember | Compare | MakeView
+Instruction: TypeAlias = HeadInstruction | NodeInstruction

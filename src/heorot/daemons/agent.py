@@ -26,7 +26,7 @@ from heorot.runtime.links import Links
 from heorot.runtime.log import LogFile
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.shared_page import SharedPage
-from heorot.runtime.shell import Shell
+from heorot.runtime.shell import NodeDaemonShell
 from heorot.runtime.sockets import bind_tcp, connect_unix, peer_credentials
 from heorot.security import tls
 from heorot.security.signing import Verifier
@@ -127,7 +127,7 @@ def _serve(settings: NodeSettings, log: LogFile) -> str:
         **settings.machine,
     )
     machine = NodeMachine(config, Verifier.load(directory / "signing.pub").verify)
-    shell = Shell(loop, log)
+    shell = NodeDaemonShell(loop, log)
     images_at, owner = str(directory / "images"), f"n{settings.node}"
     cache = Cache(images_at, settings.image_cache_bytes, owner, log, make_room, settings.shared_content)
     images = Images(loop, cache, shell.feed, log, init_pid)
@@ -161,9 +161,9 @@ def _serve(settings: NodeSettings, log: LogFile) -> str:
     shell.attach(
         machine,
         links,
+        images,
         to_space=lambda payload, newest_of: space.send(payload, newest_of=newest_of),
         remember=memory.keep,
-        images=images,
     )
     links.listen(listener)
     space.start()

@@ -40,7 +40,7 @@ from heorot.runtime.log import LogFile
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.passing import Passing
 from heorot.runtime.shared_page import SharedPage
-from heorot.runtime.shell import Shell
+from heorot.runtime.shell import HeadDaemonShell
 from heorot.runtime.sockets import bind_tcp, connect_unix
 from heorot.runtime.standby_port import StandbyPort
 from heorot.security import tls
@@ -216,7 +216,7 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
     )
     signer = Signer.load(settings.directory / "signing.key")
     machine = HeadMachine(config, signer.sign, Verifier.load(settings.directory / "signing.pub").verify)
-    shell = Shell(loop, log)
+    shell = HeadDaemonShell(loop, log)
     quotas = ClientQuotas(config.owner, config.max_clients, config.max_client_bytes)
     clients = Clients(loop, settings.socket_path, shell.feed, log, settings.name, term.epoch, settings.cluster, quotas)
     links = Links(
@@ -233,7 +233,7 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
     images_at, limit_bytes = str(settings.directory / "images"), settings.image_cache_bytes
     cache = Cache(images_at, limit_bytes, owner, log, make_room, settings.shared_content)
     images = Images(loop, cache, shell.feed, log)
-    shell.attach(machine, links, clients=clients, images=images)
+    shell.attach(machine, links, clients, images)
     shell.start()
     registered: RegisteredNodes | None = None
     if settings.registry is not None:
@@ -306,7 +306,7 @@ def _active_address(settings: HeadSettings, heads: ListedHeads) -> tuple[str, in
 class _News:
     """What the keeper says: a line of JSON each time something has changed."""
 
-    def __init__(self, loop: EpollLoop, fd: int, shell: Shell) -> None:
+    def __init__(self, loop: EpollLoop, fd: int, shell: HeadDaemonShell) -> None:
         self._loop = loop
         self._fd = fd
         self._shell = shell

@@ -25,6 +25,7 @@ from heorot.core.machine import (
     SendManifest,
     ViewMade,
 )
+from heorot.core.shells import NodeCacheShell
 from heorot.core.wire.base import Chunk
 from heorot.core.wire.images import ImageManifest, Piece
 from heorot.core.wire.tree import encode
@@ -42,7 +43,7 @@ ENCODED_BYTES = 1024 * 1024
 """So much of what was sent last is kept in memory, as it went out, for the neighbours that are to be sent it, too."""
 
 
-class Images:
+class Images(NodeCacheShell):
     """The hands of one daemon for images.
 
     Parameters
@@ -74,17 +75,6 @@ class Images:
         self._encoded: dict[tuple[bytes, int, int], bytes] = {}
         """Pieces that were sent last, the oldest first: image, first chunk, how many."""
         self._encoded_bytes = 0
-        self.hands: dict[type, Callable[..., None]] = {
-            Compare: self._compare,
-            Examine: self._examine,
-            Forget: self._forget,
-            KeepManifest: self._keep_manifest,
-            KeepChunks: self._keep_chunks,
-            SendManifest: self._send_manifest,
-            SendChunks: self._send_chunks,
-            MakeView: self._make_view,
-            DropCopies: self._drop_copies,
-        }
 
     def attach(self, links: Links) -> None:
         """Say on which links images are sent."""
@@ -121,7 +111,8 @@ class Images:
 
     # ------------------------------------------------------------------ this host's own files
 
-    def _compare(self, item: Compare) -> None:
+    def compare(self, item: Compare) -> None:
+        """Look at this host's own file, a step a round of the loop; what was digested lately is remembered."""
         try:
             fd, status = open_file(item.path, self._open)
         except ImageError:
@@ -158,23 +149,27 @@ class Images:
         self._log("warning", str(error))
         self._feed(CacheFailed(image, str(error)))
 
-    def _examine(self, item: Examine) -> None:
+    def examine(self, item: Examine) -> None:
+        """Look up what the files of the cache say."""
         try:
             self._feed(Examined(item.image, *self._cache.examine(item.image)))
         except ImageError as error:
             self._fail(item.image, error)
 
-    def _forget(self, item: Forget) -> None:
+    def forget(self, item: Forget) -> None:
+        """Let it be evicted."""
         self._drop_encoded(item.image)
         self._cache.forget(item.image)
 
-    def _keep_manifest(self, item: KeepManifest) -> None:
+    def keep_manifest(self, item: KeepManifest) -> None:
+        """Write it into the cache."""
         try:
             self._feed(Examined(item.image, *self._cache.keep_manifest(item.image, item.data)))
         except ImageError as error:
             self._fail(item.image, error)
 
-    def _keep_chunks(self, item: KeepChunks) -> None:
+    def keep_chunks(self, item: KeepChunks) -> None:
+        """Write them into the cache; they need not be read there to be passed on in this round of the loop."""
         if self._arrived is None:
             self._loop.call_soon(self._forget_arrived)
         self._arrived = item
@@ -183,7 +178,8 @@ class Images:
         except ImageError as error:
             self._fail(item.image, error)
 
-    def _send_manifest(self, item: SendManifest) -> None:
+    def send_manifest(self, item: SendManifest) -> None:
+        """Read it from the cache and queue it."""
         assert self._links is not None
         try:
             data = self._cache.read_manifest(item.image)
@@ -195,7 +191,8 @@ class Images:
     def _forget_arrived(self) -> None:
         self._arrived = None
 
-    def _send_chunks(self, item: SendChunks) -> None:
+    def send_chunks(self, item: SendChunks) -> None:
+        """Queue them, encoded once for all neighbours that are sent the same."""
         assert self._links is not None
         key = item.image, item.first, item.count
         payload = self._encoded.get(key)
@@ -231,7 +228,8 @@ class Images:
         for key in [key for key in self._encoded if key[0] == image]:
             self._encoded_bytes -= len(self._encoded.pop(key))
 
-    def _drop_copies(self, item: DropCopies) -> None:
+    def drop_copies(self, item: DropCopies) -> None:
+        """Remove them from the disk."""
         used = False
         try:
             used = self._cache.drop_copies(item.keep)
@@ -239,7 +237,8 @@ class Images:
             self._log("warning", f"copies that nobody needs stay for now: {error}")
         self._feed(CopiesDropped(used))
 
-    def _make_view(self, item: MakeView) -> None:
+    def make_view(self, item: MakeView) -> None:
+        """Lay links to the files in a directory."""
         try:
             self._feed(ViewMade(item.image, os.fsencode(self._cache.make_view(item.image)), ""))
         except ImageError as error:

@@ -1,11 +1,15 @@
-"""Runs one machine: feeds it events one at a time and carries its instructions out in order."""
+"""Runs one machine: feeds it events one at a time and carries its instructions out in order.
+
+What each instruction wants, and what comes back of it, is said in `heorot.core.shells`.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
+from heorot.core.dispatch import Dispatch
 from heorot.core.errors import HeorotError
 from heorot.core.machine import (
     CloseClient,
@@ -13,10 +17,11 @@ from heorot.core.machine import (
     Connect,
     FromClient,
     HeadEvent,
-    Instruction,
+    HeadInstruction,
     Kept,
     Log,
     NodeEvent,
+    NodeInstruction,
     Received,
     Remember,
     Send,
@@ -27,6 +32,7 @@ from heorot.core.machine import (
     ToClient,
     ToSpace,
 )
+from heorot.core.shells import CacheByPart, HeadShell, LinkShell, NodeShell
 from heorot.core.timers import Due
 from heorot.runtime.clients import Clients
 from heorot.runtime.images import Images
@@ -35,18 +41,21 @@ from heorot.runtime.log import LogFile as LogFile
 from heorot.runtime.loop import Loop
 from heorot.runtime.timers import Timers
 
+Item = TypeVar("Item")
+Item_co = TypeVar("Item_co", covariant=True)
 
-class Machine(Protocol):
+
+class Machine(Protocol[Item_co]):
     """What a shell can run. The shell gives a machine only the events that it knows."""
 
-    def start(self, now_ms: int) -> list[Instruction]:
+    def start(self, now_ms: int) -> Iterable[Item_co]:
         """Return what is to be done at first."""
 
-    def handle(self, event: Any, now_ms: int) -> list[Instruction]:
+    def handle(self, event: Any, now_ms: int) -> Iterable[Item_co]:
         """Take an event at a time, and return what is to be done."""
 
 
-class Shell:
+class DaemonShell(LinkShell, Dispatch[Item]):
     """The hands of a machine.
 
     A HeorotError that a neighbour's or client's message provokes closes that link or client, and so does an
@@ -57,49 +66,13 @@ class Shell:
     def __init__(self, loop: Loop, log: LogFile) -> None:
         self._loop = loop
         self._log = log
-        self._machine: Machine | None = None
-        self._links: Links | None = None
-        self._clients: Clients | None = None
+        self._machine: Machine[Item]
+        self._links: Links
         self._timers: Timers[Due] = Timers(loop, lambda key: self.feed(TimerFired(key)))
         self._events: deque[NodeEvent | HeadEvent] = deque()
         self._busy = False
         self.stopped: str | None = None
         """Why the machine wants the daemon to end."""
-        self._to_space: Callable[[bytes, str], None] | None = None
-        self._remember: Callable[[Remember], str] | None = None
-        self._hands: dict[type, Callable[[Any], None]] = {
-            Send: self._send,
-            SendEncoded: self._send_encoded,
-            CloseLink: self._close_link,
-            Connect: self._connect,
-            SetTimer: self._set_timer,
-            ToSpace: self._space,
-            Remember: self._keep,
-            ToClient: self._client,
-            CloseClient: self._close_client,
-            Log: self._say,
-            Stop: self._stop,
-        }
-
-    def attach(
-        self,
-        machine: Machine,
-        links: Links,
-        *,
-        clients: Clients | None = None,
-        to_space: Callable[[bytes, str], None] | None = None,
-        remember: Callable[[Remember], str] | None = None,
-        images: Images | None = None,
-    ) -> None:
-        """Say what the shell works with; then `start`. `remember` returns what went wrong, empty if nothing did."""
-        if images is not None:
-            images.attach(links)
-            self._hands |= images.hands
-        self._machine = machine
-        self._links = links
-        self._clients = clients
-        self._to_space = to_space
-        self._remember = remember
 
     def now_ms(self) -> int:
         """The machine's time."""
@@ -107,10 +80,9 @@ class Shell:
 
     def start(self) -> None:
         """Let the machine begin."""
-        assert self._machine is not None
         self._busy = True
         try:
-            self._carry_out(self._machine.start(self.now_ms()))
+            self.carry_out(self._machine.start(self.now_ms()))
         finally:
             self._busy = False
         self._drain()
@@ -123,7 +95,6 @@ class Shell:
 
     def _drain(self) -> None:
         machine = self._machine
-        assert machine is not None
         events = self._events
         self._busy = True
         try:
@@ -136,24 +107,15 @@ class Shell:
                 except Exception as error:
                     self._refuse(event, error)
                     continue
-                self._carry_out(instructions)
+                self.carry_out(instructions)
         finally:
             self._busy = False
 
-    def _carry_out(self, instructions: list[Instruction]) -> None:
-        hands = self._hands
-        for instruction in instructions:
-            hands[type(instruction)](instruction)
-
     def _refuse(self, event: NodeEvent | HeadEvent, error: Exception) -> None:
-        if type(event) is Received and self._links is not None:
-            self._explain(error, f"{type(event.message).__name__} on link {event.link}")
-            self._links.fail_link(event.link, str(error) or type(error).__name__)
-        elif type(event) is FromClient and self._clients is not None:
-            self._explain(error, f"{type(event.message).__name__} of client {event.client}")
-            self._clients.fail_client(event.client, str(error) or type(error).__name__)
-        else:
+        if type(event) is not Received:
             raise error
+        self._explain(error, f"{type(event.message).__name__} on link {event.link}")
+        self._links.fail_link(event.link, str(error) or type(error).__name__)
 
     def _explain(self, error: Exception, what: str) -> None:
         if not isinstance(error, HeorotError):
@@ -161,48 +123,89 @@ class Shell:
 
     # ------------------------------------------------------------------ the instructions
 
-    def _send(self, instruction: Send) -> None:
-        assert self._links is not None
-        self._links.send(instruction.link, instruction.message, instruction.bulk, instruction.newest_of)
+    def send(self, item: Send) -> None:
+        """Queue it on the link."""
+        self._links.send(item.link, item.message, item.bulk, item.newest_of)
 
-    def _send_encoded(self, instruction: SendEncoded) -> None:
-        assert self._links is not None
-        self._links.send_encoded(instruction.link, instruction.payload)
+    def close_link(self, item: CloseLink) -> None:
+        """Let go of the link, which ends as soon as its queue is empty."""
+        self._links.close_link(item.link, item.reason)
 
-    def _close_link(self, instruction: CloseLink) -> None:
-        assert self._links is not None
-        self._links.close_link(instruction.link, instruction.reason)
+    def connect(self, item: Connect) -> None:
+        """Dial."""
+        self._links.connect(item.key, item.host, item.port, item.timeout_ms, item.passed_on)
 
-    def _connect(self, instruction: Connect) -> None:
-        assert self._links is not None
-        self._links.connect(
-            instruction.key, instruction.host, instruction.port, instruction.timeout_ms, instruction.passed_on
-        )
+    def set_timer(self, item: SetTimer) -> None:
+        """Set it in the loop."""
+        self._timers.set(item.key, item.at_ms)
 
-    def _set_timer(self, instruction: SetTimer) -> None:
-        self._timers.set(instruction.key, instruction.at_ms)
+    def log(self, item: Log) -> None:
+        """Write a line into the daemon's log."""
+        self._log(item.level, item.text)
 
-    def _space(self, instruction: ToSpace) -> None:
-        assert self._to_space is not None
-        self._to_space(instruction.payload, instruction.newest_of)
-
-    def _keep(self, instruction: Remember) -> None:
-        assert self._remember is not None
-        error = self._remember(instruction)
-        if instruction.durable:
-            self.feed(Kept(instruction.name, instruction.value, error))
-
-    def _client(self, instruction: ToClient) -> None:
-        assert self._clients is not None
-        self._clients.send(instruction.client, instruction.message)
-
-    def _close_client(self, instruction: CloseClient) -> None:
-        assert self._clients is not None
-        self._clients.close_client(instruction.client)
-
-    def _say(self, instruction: Log) -> None:
-        self._log(instruction.level, instruction.text)
-
-    def _stop(self, instruction: Stop) -> None:
-        self.stopped = instruction.reason
+    def stop(self, item: Stop) -> None:
+        """Leave the loop."""
+        self.stopped = item.reason
         self._loop.stop()
+
+
+class HeadDaemonShell(CacheByPart, DaemonShell[HeadInstruction], HeadShell):
+    """The hands of a head."""
+
+    def attach(self, machine: Machine[HeadInstruction], links: Links, clients: Clients, images: Images) -> None:
+        """Say what the shell works with; then `start`."""
+        images.attach(links)
+        self._machine = machine
+        self._links = links
+        self._clients = clients
+        self.cache = images
+
+    def _refuse(self, event: NodeEvent | HeadEvent, error: Exception) -> None:
+        if type(event) is not FromClient:
+            super()._refuse(event, error)
+            return
+        self._explain(error, f"{type(event.message).__name__} of client {event.client}")
+        self._clients.fail_client(event.client, str(error) or type(error).__name__)
+
+    def to_client(self, item: ToClient) -> None:
+        """Queue it for the client."""
+        self._clients.send(item.client, item.message)
+
+    def close_client(self, item: CloseClient) -> None:
+        """Let go of the client, whose connection ends as soon as its queue is empty."""
+        self._clients.close_client(item.client)
+
+
+class NodeDaemonShell(CacheByPart, DaemonShell[NodeInstruction], NodeShell):
+    """The hands of a node's agent."""
+
+    def attach(
+        self,
+        machine: Machine[NodeInstruction],
+        links: Links,
+        images: Images,
+        *,
+        to_space: Callable[[bytes, str], None],
+        remember: Callable[[Remember], str],
+    ) -> None:
+        """Say what the shell works with; then `start`. `remember` returns what went wrong, empty if nothing did."""
+        images.attach(links)
+        self._machine = machine
+        self._links = links
+        self.cache = images
+        self._to_space = to_space
+        self._remember = remember
+
+    def send_encoded(self, item: SendEncoded) -> None:
+        """Queue it on the link."""
+        self._links.send_encoded(item.link, item.payload)
+
+    def to_space(self, item: ToSpace) -> None:
+        """Queue it for bpinit."""
+        self._to_space(item.payload, item.newest_of)
+
+    def remember(self, item: Remember) -> None:
+        """Write it into a file; what must survive a power cut is there when this returns."""
+        error = self._remember(item)
+        if item.durable:
+            self.feed(Kept(item.name, item.value, error))

@@ -11,71 +11,53 @@ from heorot.core.machine import (
     ClientClosed,
     ClientOpened,
     CloseClient,
-    CloseLink,
-    Compare,
     Connect,
     ConnectFailed,
     FromClient,
     HeadEvent,
     HeadHeard,
     HeadsKnown,
-    Instruction,
     LinkClosed,
     LinkOpened,
-    Log,
-    MakeView,
     NodesRemoved,
     Received,
-    Remember,
     Send,
-    SendEncoded,
-    SetTimer,
     Stop,
     ToClient,
-    ToSpace,
 )
+from heorot.core.shells import HeadShell
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
-from heorot.sim.hosts import CLUSTER, LOCAL_DELAY_US, VirtualTimers, sign, verify
-from heorot.sim.images import VirtualCache
+from heorot.sim.hosts import CLUSTER, LOCAL_DELAY_US, sign, verify
 from heorot.sim.keeper import VirtualKeeper
 from heorot.sim.network import Attempt, Closed, End, Link
 from heorot.sim.network import Received as OnReceived
+from heorot.sim.shell import VirtualShell
 
 if TYPE_CHECKING:
     from heorot.sim.run import Run, SomeHead
 
 
-NODE_ONLY = (Remember, ToSpace, SendEncoded, Compare, MakeView)
-
-
-class HeadHost:
+class HeadHost(VirtualShell, HeadShell):
     """A host for heads: a keeper that holds the lease, and the head that serves while it does."""
 
     def __init__(self, cluster: Run, name: str) -> None:
-        self.cluster = cluster
-        self.world = cluster.world
-        self.name = name
+        super().__init__(cluster, name)
         self.up = False
         self.retired = False
         """It was removed from the cluster, and does not come back."""
-        self.clock = cluster.draw_clock()
         self.paused: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
         """What waits for a paused host to wake up; None: it is awake."""
         self.ambush: type | None = None
         """The kind of message that will be the death of this head, soon after it was taken."""
         self.machine: HeadMachine | None = None
         self.epoch = 0
-        self.ends: dict[int, End] = {}
-        self.peers: dict[int, int] = {}
         self.callers: dict[int, End] = {}
         """From other heads."""
         self.clients: dict[int, End] = {}
         self.registry: list[int] = []
         """The nodes that were removed, as far as this host has heard; it is on its disk."""
-        self.cache = VirtualCache(cluster, name)
-        self.timers = VirtualTimers(self.world, lambda: self.clock, self.feed)
         self.keeper = VirtualKeeper(self)
 
     # ------------------------------------------------------------------ life and death of the host
@@ -155,8 +137,8 @@ class HeadHost:
         self.world.tell(self.name, "starts, epoch %d", self.epoch)
         self.cluster.checks.elected(self)
         self.machine = self.cluster.mutate(HeadMachine(config, sign, verify))
-        self.cache.begin(self.feed, lambda link, message: self._perform([Send(link, message, True)]))
-        self._perform(self.machine.start(self.clock.now_ms))
+        self.cache.begin(self.feed, lambda link, message: self.send(Send(link, message, True)))
+        self.carry_out(self.machine.start(self.clock.now_ms))
         if self.registry:
             self.feed(NodesRemoved(tuple(self.registry)))
 
@@ -340,7 +322,7 @@ class HeadHost:
         except ProtocolError as error:
             self.world.violated("Peace", f"the head takes an honest message for a breach of the protocol: {error}")
         checks.after_head(self.machine, event)
-        self._perform(instructions)
+        self.carry_out(instructions)
         if self.ambush is not None and isinstance(_inner(event), self.ambush):
             self.ambush = None
             latest_us = self.world.random.choice((0, 500, 5_000, 100_000))
@@ -371,47 +353,36 @@ class HeadHost:
         if epoch == self.epoch:
             self.kill()
 
-    def _perform(self, instructions: list[Instruction]) -> None:
-        network = self.cluster.network
-        for item in instructions:
-            if isinstance(item, Send):
-                if isinstance(item.message, m.Unavailable) and self.machine is not None:
-                    self.cluster.checks.unavailable(self.machine, item.message)
-                end = self.ends.get(item.link)
-                if end is not None:
-                    network.send(end, m.encode(item.message), item.bulk)
-            elif isinstance(item, ToClient):
-                if self.machine is not None:
-                    self.cluster.checks.answers(self.machine, item.client, item.message)
-                end = self.clients.get(item.client)
-                if end is not None:
-                    network.send(end, m.encode(item.message))
-            elif isinstance(item, SetTimer):
-                self.timers.set(item.key, item.at_ms)
-            elif isinstance(item, Connect):
-                # To another head; one on standby accepts nothing.
-                attempt = Attempt(
-                    f"{self.epoch}|{item.key}", HEAD, 0, self._opened, self._failed, self._received, self._closed
-                )
-                attempt.source = self.name
-                network.connect(item.host, attempt, item.timeout_ms, True)
-            elif isinstance(item, Stop):
-                self.world.after(0, self.do, self._stop, self.epoch, item.reason)
-            elif isinstance(item, Log):
-                self.world.tell(self.name, f"[{item.level}] %s", item.text)
-            elif isinstance(item, CloseLink):
-                end = self.ends.pop(item.link, None)
-                if end is not None:
-                    self.world.tell(self.name, "closes link %d: %s", item.link, item.reason)
-                    self.peers.pop(item.link, None)
-                    network.close(end)
-            elif isinstance(item, CloseClient):
-                end = self.clients.pop(item.client, None)
-                if end is not None:
-                    network.close(end)
-            else:
-                assert not isinstance(item, NODE_ONLY), f"a head may not ask for {item}"
-                self.cache.perform(item)
+    def send(self, item: Send) -> None:
+        """As any host does, with a look at what is denied."""
+        if isinstance(item.message, m.Unavailable) and self.machine is not None:
+            self.cluster.checks.unavailable(self.machine, item.message)
+        super().send(item)
+
+    def to_client(self, item: ToClient) -> None:
+        """Let it travel to the client."""
+        if self.machine is not None:
+            self.cluster.checks.answers(self.machine, item.client, item.message)
+        end = self.clients.get(item.client)
+        if end is not None:
+            self.cluster.network.send(end, m.encode(item.message))
+
+    def close_client(self, item: CloseClient) -> None:
+        """Close our end."""
+        end = self.clients.pop(item.client, None)
+        if end is not None:
+            self.cluster.network.close(end)
+
+    def connect(self, item: Connect) -> None:
+        """Try to reach another head; one on standby accepts nothing."""
+        key = f"{self.epoch}|{item.key}"
+        attempt = Attempt(key, HEAD, 0, self._opened, self._failed, self._received, self._closed)
+        attempt.source = self.name
+        self.cluster.network.connect(item.host, attempt, item.timeout_ms, True)
+
+    def stop(self, item: Stop) -> None:
+        """End the head as soon as this turn is over."""
+        self.world.after(0, self.do, self._stop, self.epoch, item.reason)
 
 
 def _inner(event: HeadEvent) -> object:

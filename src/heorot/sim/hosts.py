@@ -4,49 +4,35 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from heorot.core.errors import ProtocolError
 from heorot.core.machine import (
-    CloseClient,
-    CloseLink,
     Connect,
     ConnectFailed,
     FromSpace,
-    Instruction,
     Kept,
     LinkClosed,
     LinkOpened,
-    Log,
     NodeEvent,
     Received,
     Remember,
     Send,
     SendEncoded,
-    SetTimer,
     SpaceClosed,
     SpaceConnected,
     Stop,
-    TimerFired,
-    ToClient,
     ToSpace,
 )
 from heorot.core.node.machine import NodeConfig, NodeMachine
+from heorot.core.shells import NodeShell
 from heorot.core.space import events as e
-from heorot.core.space.machine import Space
-from heorot.core.streams import Spool
-from heorot.core.timers import Due
-from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_TELL_HEADS
-from heorot.sim.clocks import Clock
-from heorot.sim.images import VirtualCache
 from heorot.sim.network import Attempt, End, Link
-from heorot.sim.processes import ProcessTable
-from heorot.sim.world import World
+from heorot.sim.shell import VirtualShell
+from heorot.sim.space import SpaceHost
 
 if TYPE_CHECKING:
     from heorot.sim.run import Run
@@ -66,77 +52,12 @@ def verify(data: bytes, signature: bytes) -> bool:
     return sign(data) == signature
 
 
-class VirtualTimers:
-    """The timers of one machine; all of them go with it."""
-
-    def __init__(self, world: World, clock: Callable[[], Clock], fire: Callable[[TimerFired], None]) -> None:
-        self._world = world
-        self._clock = clock
-        self._fire = fire
-        self._due: dict[Due, int] = {}
-        self._set = 0
-
-    def set(self, key: Due, at_ms: int) -> None:
-        """Set or move a timer."""
-        self._set += 1
-        self._due[key] = self._set
-        self._world.at(self._clock().true_us(at_ms), self._due_now, key, self._set)
-
-    def clear(self) -> None:
-        """The machine is gone."""
-        self._due.clear()
-
-    def _due_now(self, key: Due, which: int) -> None:
-        if self._due.get(key) == which:
-            del self._due[key]
-            self._fire(TimerFired(key))
-
-    def __len__(self) -> int:
-        return len(self._due)
-
-
-class MemorySpool(Spool):
-    """A spool without a disk; sometimes it is full."""
-
-    def __init__(self, cluster: Run) -> None:
-        self._cluster = cluster
-        self.files: dict[int, bytearray] = {}
-
-    def append(self, key: int, data: bytes) -> int:
-        """Store bytes, or only a part of them."""
-        if self._cluster.world.chance(0.05):
-            data = data[: self._cluster.world.between(0, len(data))]
-        self.files.setdefault(key, bytearray()).extend(data)
-        return len(data)
-
-    def read(self, key: int, position: int, size: int) -> bytes:
-        """Return stored bytes."""
-        return bytes(self.files[key][position : position + size])
-
-    def drop(self, key: int) -> None:
-        """Forget a stream."""
-        self.files.pop(key, None)
-
-
-@dataclass(slots=True)
-class SpaceHost:
-    """A bpinit: machine, processes, and the connection to the agent."""
-
-    machine: Space
-    table: ProcessTable
-    incarnation: int
-    agent: End | None = None
-    tick_at_ms: int = -1
-
-
-class NodeHost:
+class NodeHost(VirtualShell, NodeShell):
     """A compute host: its agent and its process space, each of which may die alone."""
 
     def __init__(self, cluster: Run, node: int) -> None:
-        self.cluster = cluster
-        self.world = cluster.world
+        super().__init__(cluster, f"n{node}")
         self.node = node
-        self.name = f"n{node}"
         self.agent: NodeMachine | None = None
         self.space: SpaceHost | None = None
         self.isolated = False
@@ -152,11 +73,6 @@ class NodeHost:
         """What an agent that is started reads: it outlives a crash of the agent."""
         self._on_disk: dict[str, bytes] = {}
         """What of it outlives a loss of power: at once what is durable, the rest some time later."""
-        self.ends: dict[int, End] = {}
-        self.peers: dict[int, int] = {}
-        self.cache = VirtualCache(cluster, self.name)
-        self.clock = cluster.draw_clock()
-        self.timers = VirtualTimers(self.world, lambda: self.clock, self.feed)
         self.overheard: deque[tuple[int, bytes]] = deque(maxlen=20)
         """The last commands that came by."""
         self.overheard_lists: deque[bytes] = deque(maxlen=20)
@@ -172,18 +88,8 @@ class NodeHost:
         assert self.space is None
         self._incarnations += 1
         incarnation = self._incarnations * 1_000 + self.node
-        settings = self.cluster.settings
-        config = e.SpaceConfig(
-            node=self.node,
-            incarnation=incarnation,
-            init_pid=self.node + 2,
-            spool_limit_bytes=settings.spool_limit_bytes,
-            stream_memory_bytes=settings.stream_memory_bytes,
-        )
-        machine = self.cluster.mutate(Space(config, MemorySpool(self.cluster)))
         killed = partial(self.cluster.checks.killed, self)
-        table = ProcessTable(self.world, self.cluster.truth, self.node, incarnation, self._tell_space, killed)
-        self.space = SpaceHost(machine, table, incarnation)
+        self.space = SpaceHost(self.cluster, self.node, incarnation, lambda: self.clock, killed)
         self.world.tell(self.name, "bpinit starts, incarnation %d", incarnation)
         self.start_agent()
 
@@ -214,8 +120,8 @@ class NodeHost:
         )
         self.world.tell(self.name, "agent starts")
         self.agent = self.cluster.mutate(NodeMachine(config, verify))
-        self.cache.begin(self.feed, lambda link, message: self._perform([Send(link, message, True)]))
-        self._perform(self.agent.start(self.clock.now_ms))
+        self.cache.begin(self.feed, lambda link, message: self.send(Send(link, message, True)))
+        self.carry_out(self.agent.start(self.clock.now_ms))
         local = self.cluster.network.pair(
             f"{self.name}-space",
             (self._from_space, self._space_closed),
@@ -225,10 +131,10 @@ class NodeHost:
         )
         if self.space.agent is not None:
             self.space.agent.open = False
-            self._tell_space(e.AgentLost())
+            self.space.tell(e.AgentLost())
         self._local = local.left
         self.space.agent = local.right
-        self._tell_space(e.AgentConnected())
+        self.space.tell(e.AgentConnected())
         self.feed(SpaceConnected())
 
     def kill_agent(self) -> None:
@@ -274,7 +180,7 @@ class NodeHost:
             return
         self.world.tell(self.name, "bpinit is killed")
         self.cluster.truth.deaths[self.node] = self.cluster.truth.deaths.get(self.node, 0) + 1
-        self.space.table.kill_all()
+        self.space.kill_all()
         if self.space.agent is not None:
             self.cluster.network.close(self.space.agent)
         self.space = None
@@ -301,7 +207,7 @@ class NodeHost:
     @property
     def table_alive(self) -> int:
         """How many virtual processes there are."""
-        return self.space.table.alive if self.space is not None else 0
+        return self.space.alive if self.space is not None else 0
 
     def kept_heads(self) -> list[str]:
         """Return the list of heads on its disk."""
@@ -351,7 +257,7 @@ class NodeHost:
 
     def _received(self, end: End, payload: bytes) -> None:
         message = m.decode_link(payload)
-        self.world.tell_message(self.name, f"<- {self._peer(end)} %s", message, payload)
+        self.world.tell_message(self.name, f"<- {self.peer_name(end)} %s", message, payload)
         if isinstance(message, m.Down):
             self.obeying_epoch = message.epoch
             self.overheard.append((message.epoch, message.payload))
@@ -367,14 +273,10 @@ class NodeHost:
             self._received(end, m.encode(down))
 
     def _closed(self, end: End, reason: str) -> None:
-        self.world.tell(self.name, f"link {end.number} to {self._peer(end)} closed: %s", reason)
+        self.world.tell(self.name, f"link {end.number} to {self.peer_name(end)} closed: %s", reason)
         self.ends.pop(end.number, None)
         self.peers.pop(end.number, None)
         self.feed(LinkClosed(end.number, reason))
-
-    def _peer(self, end: End) -> str:
-        peer = self.peers.get(end.number, HEAD)
-        return "head" if peer == HEAD else f"n{peer}"
 
     # ------------------------------------------------------------------ the agent
 
@@ -391,49 +293,34 @@ class NodeHost:
         except ProtocolError as error:
             self.world.violated("Peace", f"n{self.node} takes an honest message for a breach of the protocol: {error}")
         self.seen_epoch = max(self.seen_epoch, agent.epoch)
-        self._perform(instructions)
+        self.carry_out(instructions)
 
-    def _perform(self, instructions: list[Instruction]) -> None:
-        network = self.cluster.network
-        for item in instructions:
-            if isinstance(item, Send):
-                end = self.ends.get(item.link)
-                if end is not None:
-                    network.send(end, m.encode(item.message), item.bulk)
-            elif isinstance(item, SendEncoded):
-                end = self.ends.get(item.link)
-                if end is not None:
-                    network.send(end, item.payload)
-            elif isinstance(item, ToSpace):
-                if self._local is not None:
-                    self.cluster.checks.to_space(self, item.payload)
-                    network.send(self._local, item.payload)
-            elif isinstance(item, SetTimer):
-                self.timers.set(item.key, item.at_ms)
-            elif isinstance(item, CloseLink):
-                end = self.ends.pop(item.link, None)
-                if end is not None:
-                    self.world.tell(self.name, f"closes link {item.link} to {self._peer(end)}: %s", item.reason)
-                    self.peers.pop(item.link, None)
-                    network.close(end)
-            elif isinstance(item, Connect):
-                attempt = Attempt(
-                    f"{self._agents}|{item.key}", self.node, 0, self._opened, self._failed, self._received, self._closed
-                )
-                attempt.passed_on = item.passed_on
-                network.connect(item.host, attempt, item.timeout_ms, not self.isolated)
-            elif isinstance(item, Remember):
-                self._remember(item)
-            elif isinstance(item, Log):
-                self.world.tell(self.name, f"[{item.level}] %s", item.text)
-            elif isinstance(item, Stop):
-                self.world.tell(self.name, "agent stops: %s", item.reason)
-                self._end_agent()
-            else:
-                assert not isinstance(item, (ToClient, CloseClient)), item
-                self.cache.perform(item)
+    def send_encoded(self, item: SendEncoded) -> None:
+        """Let it travel as it is."""
+        end = self.ends.get(item.link)
+        if end is not None:
+            self.cluster.network.send(end, item.payload)
 
-    def _remember(self, item: Remember) -> None:
+    def to_space(self, item: ToSpace) -> None:
+        """Let it travel to bpinit."""
+        if self._local is not None:
+            self.cluster.checks.to_space(self, item.payload)
+            self.cluster.network.send(self._local, item.payload)
+
+    def connect(self, item: Connect) -> None:
+        """Try to reach the other host."""
+        key = f"{self._agents}|{item.key}"
+        attempt = Attempt(key, self.node, 0, self._opened, self._failed, self._received, self._closed)
+        attempt.passed_on = item.passed_on
+        self.cluster.network.connect(item.host, attempt, item.timeout_ms, not self.isolated)
+
+    def stop(self, item: Stop) -> None:
+        """End the agent."""
+        self.world.tell(self.name, "agent stops: %s", item.reason)
+        self._end_agent()
+
+    def remember(self, item: Remember) -> None:
+        """Write it to a disk that takes its time, and may be full."""
         world, settings = self.world, self.cluster.settings
         if item.durable:
             delay_us = world.between(FASTEST_DISK_US, settings.disk_ms * 1000)
@@ -462,7 +349,7 @@ class NodeHost:
             self.world.tell_message(self.name, "<- space %s", m.decode_space_answer(payload), payload)
             self.feed(FromSpace(payload))
         if self.space is not None and self.space.agent is end.other and payload[1] == 81:
-            self._tell_space(e.Backlog(end.in_flight_bytes))
+            self.space.tell(e.Backlog(end.in_flight_bytes))
 
     def _space_closed(self, end: End, reason: str) -> None:
         if end is self._local:
@@ -473,33 +360,9 @@ class NodeHost:
         if self.space is not None and end is self.space.agent:
             command = m.decode_space_command(payload)
             self.world.tell_message(f"space{self.node}", "<- agent %s", command, payload)
-            self._tell_space(e.FromAgent(command))
+            self.space.tell(e.FromAgent(command))
 
     def _agent_closed(self, end: End, reason: str) -> None:
         if self.space is not None and end is self.space.agent:
             self.space.agent = None
-            self._tell_space(e.AgentLost())
-
-    # ------------------------------------------------------------------ the space
-
-    def _tell_space(self, event: e.SpaceEvent) -> None:
-        space = self.space
-        if space is None:
-            return
-        for item in list(space.machine.handle(event, self.clock.now_ms)):
-            if isinstance(item, e.ToAgent):
-                if space.agent is not None:
-                    self.cluster.network.send(space.agent, m.encode(item.message), item.bulk)
-            elif isinstance(item, e.SpaceLog):
-                self.world.tell(f"space{self.node}", f"[{item.level}] %s", item.text)
-            else:
-                space.table.perform(item)
-        due_ms = space.machine.deadline_ms
-        if due_ms is not None and due_ms != space.tick_at_ms:
-            space.tick_at_ms = due_ms
-            self.world.at(self.clock.true_us(due_ms), self._tick, space, due_ms)
-
-    def _tick(self, space: SpaceHost, due_ms: int) -> None:
-        if space is self.space and space.tick_at_ms == due_ms:
-            space.tick_at_ms = -1
-            self._tell_space(e.Tick())
+            self.space.tell(e.AgentLost())

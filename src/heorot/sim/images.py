@@ -11,7 +11,6 @@ from heorot.core.images.chunks import CHUNK_BYTES, FILE
 from heorot.core.images.manifest import ChunkLayout, Entry, Manifest, encode_manifest, image_id, ranges_of
 from heorot.core.machine import (
     CacheFailed,
-    CacheInstruction,
     Compare,
     Compared,
     CopiesDropped,
@@ -27,6 +26,7 @@ from heorot.core.machine import (
     SendManifest,
     ViewMade,
 )
+from heorot.core.shells import NodeCacheShell
 from heorot.core.wire.images import ImageManifest, Piece
 from heorot.images.offer import Offer
 from heorot.sim.surroundings import Surroundings
@@ -77,7 +77,7 @@ class Travelled(Surroundings, Protocol):
     images: dict[bytes, VirtualImage]
 
 
-class VirtualCache:
+class VirtualCache(NodeCacheShell):
     """The cache of one host.
 
     Parameters
@@ -132,10 +132,57 @@ class VirtualCache:
         here = {*self._manifests, *(image for image, chunks in self._chunks.items() if chunks)}
         return sum(self._cluster.images[image].is_copy for image in here)
 
-    def _drop_copies(self, keep: list[bytes]) -> None:
+    # ------------------------------------------------------------------ instructions
+
+    def compare(self, item: Compare) -> None:
+        """Look at a file for a while."""
+        world = self._cluster.world
+        if world.chance(0.2):
+            self._later(Compared(item.job, None), 0)
+        self._later(Compared(item.job, self._has_program(item)), world.between(0, SLOWEST_LOOK_US))
+
+    def examine(self, item: Examine) -> None:
+        """Look at what is here."""
+        self.pinned.add(item.image)
+        self._later(self._examined(item.image))
+
+    def forget(self, item: Forget) -> None:
+        """Nobody needs it now."""
+        self.pinned.discard(item.image)
+
+    def keep_manifest(self, item: KeepManifest) -> None:
+        """Keep it, unless the disk is full."""
+        world = self._cluster.world
+        if not self._cluster.faults.healed and world.chance(self._cluster.settings.cache_full_rate):
+            self._later(CacheFailed(item.image, DISK_FULL))
+            return
+        if item.data != self._cluster.images[item.image].encoded:
+            world.violated("ImageExact", f"{self._name} keeps a wrong manifest")
+        self._manifests.add(item.image)
+        self._later(self._examined(item.image))
+
+    def keep_chunks(self, item: KeepChunks) -> None:
+        """Keep them, and see that they are right."""
+        for chunk, data in enumerate(item.chunks, item.first):
+            if data != self._cluster.images[item.image].chunk(chunk):
+                self._cluster.world.violated("ImageExact", f"{self._name} keeps wrong bytes as chunk {chunk}")
+            self._chunks.setdefault(item.image, {})[chunk] = bytes(data)
+
+    def send_manifest(self, item: SendManifest) -> None:
+        """Let it travel."""
+        self._send(item.link, ImageManifest(item.image, self._cluster.images[item.image].encoded))
+
+    def send_chunks(self, item: SendChunks) -> None:
+        """Let them travel."""
+        mine = self._chunks[item.image]
+        kept = [mine[number] for number in range(item.first, item.first + item.count)]
+        self._send(item.link, Piece(item.image, item.first, kept))
+
+    def drop_copies(self, item: DropCopies) -> None:
+        """Drop those that no process reads from; after this one look none does."""
         used = False
         for image in sorted({*self._manifests, *self._chunks}):
-            if not self._cluster.images[image].is_copy or image in self.pinned or image in keep:
+            if not self._cluster.images[image].is_copy or image in self.pinned or image in item.keep:
                 continue
             if image in self._read:
                 used = True
@@ -145,53 +192,17 @@ class VirtualCache:
                 self._chunks.pop(image, None)
         self._later(CopiesDropped(used))
 
-    def perform(self, item: CacheInstruction) -> None:
-        """Do what the daemon wants."""
+    def make_view(self, item: MakeView) -> None:
+        """See that all of it is here; a process may read from it for a while."""
         world = self._cluster.world
-        if isinstance(item, Compare):
-            if world.chance(0.2):
-                self._later(Compared(item.job, None), 0)
-            self._later(Compared(item.job, self._has_program(item)), world.between(0, SLOWEST_LOOK_US))
-        elif isinstance(item, Examine):
-            self.pinned.add(item.image)
-            self._later(self._examined(item.image))
-        elif isinstance(item, Forget):
-            self.pinned.discard(item.image)
-        elif isinstance(item, KeepManifest):
-            self._keep_manifest(item)
-        elif isinstance(item, KeepChunks):
-            for chunk, data in enumerate(item.chunks, item.first):
-                if data != self._cluster.images[item.image].chunk(chunk):
-                    world.violated("ImageExact", f"{self._name} keeps wrong bytes as chunk {chunk}")
-                self._chunks.setdefault(item.image, {})[chunk] = bytes(data)
-        elif isinstance(item, DropCopies):
-            self._drop_copies(item.keep)
-        elif isinstance(item, SendManifest):
-            self._send(item.link, ImageManifest(item.image, self._cluster.images[item.image].encoded))
-        elif isinstance(item, SendChunks):
-            mine = self._chunks[item.image]
-            kept = [mine[number] for number in range(item.first, item.first + item.count)]
-            self._send(item.link, Piece(item.image, item.first, kept))
-        else:
-            assert isinstance(item, MakeView)
-            if not self.whole(item.image):
-                world.violated("ImageExact", f"{self._name} lays out an image that is not complete")
-            if world.chance(0.3):
-                self._read.add(item.image)
-            self._later(ViewMade(item.image, b"/view/" + item.image.hex().encode(), ""))
+        if not self.whole(item.image):
+            world.violated("ImageExact", f"{self._name} lays out an image that is not complete")
+        if world.chance(0.3):
+            self._read.add(item.image)
+        self._later(ViewMade(item.image, b"/view/" + item.image.hex().encode(), ""))
 
     def _has_program(self, item: Compare) -> bool:
         return Random(f"{self._name} {item.file_id.hex()}").random() < self._cluster.settings.same_program_rate
-
-    def _keep_manifest(self, item: KeepManifest) -> None:
-        world = self._cluster.world
-        if not self._cluster.faults.healed and world.chance(self._cluster.settings.cache_full_rate):
-            self._later(CacheFailed(item.image, DISK_FULL))
-            return
-        if item.data != self._cluster.images[item.image].encoded:
-            world.violated("ImageExact", f"{self._name} keeps a wrong manifest")
-        self._manifests.add(item.image)
-        self._later(self._examined(item.image))
 
     def _examined(self, image: bytes) -> Examined:
         if image not in self._manifests:

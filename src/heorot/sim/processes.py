@@ -5,9 +5,11 @@ What a process does is in its script (`heorot.sim.scripts`).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 from heorot.core.space import events as e
+from heorot.core.space.shell import SpaceShell
 from heorot.core.wire import tree as m
 from heorot.sim.scripts import Action, script_of
 from heorot.sim.truth import JobTruth, RankTruth, Truth, content
@@ -59,20 +61,14 @@ class VirtualProcess:
         """How much more of the input the process waits for."""
 
 
-class ProcessTable:
-    """The virtual processes of one process space.
+class ProcessTable(SpaceShell):
+    """The virtual processes of one process space: the part of its shell that has to do with them.
 
-    `tell` takes an event for the space's machine; `killed` looks at each job, rank and signal that ends a process.
+    `killed` looks at each job, rank and signal that ends a process.
     """
 
     def __init__(
-        self,
-        world: World,
-        truth: Truth,
-        node: int,
-        incarnation: int,
-        tell: Callable[[e.SpaceEvent], None],
-        killed: Callable[[str, int, int], None],
+        self, world: World, truth: Truth, node: int, incarnation: int, killed: Callable[[str, int, int], None]
     ) -> None:
         self.world = world
         self.truth = truth
@@ -80,63 +76,87 @@ class ProcessTable:
         self.incarnation = incarnation
         self.processes: dict[int, VirtualProcess] = {}
         self.dead = False
-        self._tell = tell
         self._killed = killed
         self._queued: dict[int, str] = {}
         self._next_pid = (node + 1) * 1_000_000 + incarnation % 1000 * 1000
         self._name = f"procs{node}"
 
+    @abstractmethod
+    def tell(self, event: e.SpaceEvent) -> None:
+        """Give the machine an event."""
+
     # ------------------------------------------------------------------ instructions
 
-    def perform(self, instruction: e.SpaceInstruction) -> None:
-        """Carry out an instruction other than `ToAgent` and `SpaceLog`."""
-        if isinstance(instruction, e.StartRanks):
-            at_us = self.world.now_us
-            for slot, rank in instruction.slots:
-                at_us += self.world.between(300, 1_200)
-                self._queued[slot] = instruction.job
-                self.world.at(at_us, self._start, slot, rank, instruction.job, instruction.ticket)
-        elif isinstance(instruction, e.CancelStarts):
-            self._queued = {slot: job for slot, job in self._queued.items() if job != instruction.job}
-        elif isinstance(instruction, (e.Destroy, e.ForgetSlots)):
-            for slot in instruction.slots:
-                if isinstance(instruction, e.Destroy):
-                    self._destroy(slot)
-                else:
-                    self._forget(slot)
-        elif isinstance(instruction, e.Select):
-            self.world.after(self.world.between(50, 500), self._select, instruction)
-        elif isinstance(instruction, e.ResizeTerminals):
-            pass
-        else:
-            assert not isinstance(instruction, (e.ToAgent, e.SpaceLog))
-            process = self.processes.get(instruction.slot)
-            if process is not None:
-                self._perform_on(process, instruction)
+    def start_ranks(self, item: e.StartRanks) -> None:
+        """Start one after the other, each after a while."""
+        at_us = self.world.now_us
+        for slot, rank in item.slots:
+            at_us += self.world.between(300, 1_200)
+            self._queued[slot] = item.job
+            self.world.at(at_us, self._start, slot, rank, item.job, item.ticket)
 
-    def _perform_on(
-        self,
-        process: VirtualProcess,
-        instruction: e.Feed | e.FeedEnd | e.PauseReading | e.ResumeReading | e.SendSignal | e.Sweep | e.CloseOutputs,
-    ) -> None:
-        if isinstance(instruction, e.Feed):
+    def cancel_starts(self, item: e.CancelStarts) -> None:
+        """Forget which of the job's ranks were to be started."""
+        self._queued = {slot: job for slot, job in self._queued.items() if job != item.job}
+
+    def feed(self, item: e.Feed) -> None:
+        """Put it into the pipe, from where the process takes it when it reads."""
+        if (process := self.processes.get(item.slot)) is not None:
             assert process.fed is None, "two feeds at a time"
-            process.fed = instruction.data
+            process.fed = item.data
             self.world.after(self.world.between(10, 2_000), self._take_input, process)
-        elif isinstance(instruction, e.FeedEnd):
+
+    def feed_end(self, item: e.FeedEnd) -> None:
+        """Let the process find the end when it reads."""
+        if (process := self.processes.get(item.slot)) is not None:
             process.feed_end = True
             self.world.after(10, self._take_input, process)
-        elif isinstance(instruction, e.PauseReading):
-            process.paused[instruction.stream - 1] = True
-        elif isinstance(instruction, e.ResumeReading):
-            process.paused[instruction.stream - 1] = False
-            self._poll_soon(process, instruction.stream - 1)
-        elif isinstance(instruction, e.SendSignal):
-            self.world.after(20, self._signal, process, instruction.signal)
-        elif isinstance(instruction, e.Sweep):
-            self.world.after(self.world.between(10, 3_000), self._sweep, process, instruction.linger)
-        else:
+
+    def pause_reading(self, item: e.PauseReading) -> None:
+        """Leave the pipe alone from now on."""
+        if (process := self.processes.get(item.slot)) is not None:
+            process.paused[item.stream - 1] = True
+
+    def resume_reading(self, item: e.ResumeReading) -> None:
+        """Read what is in the pipe soon."""
+        if (process := self.processes.get(item.slot)) is not None:
+            process.paused[item.stream - 1] = False
+            self._poll_soon(process, item.stream - 1)
+
+    def send_signal(self, item: e.SendSignal) -> None:
+        """End the process, unless it ignores that."""
+        if (process := self.processes.get(item.slot)) is not None:
+            self.world.after(20, self._signal, process, item.signal)
+
+    def destroy(self, item: e.Destroy) -> None:
+        """End the processes and what they have left."""
+        for slot in item.slots:
+            if (process := self.processes.get(slot)) is not None:
+                self.world.after(20, self._destroyed, process)
+
+    def sweep(self, item: e.Sweep) -> None:
+        """Look after a while for what is left."""
+        if (process := self.processes.get(item.slot)) is not None:
+            self.world.after(self.world.between(10, 3_000), self._sweep, process, item.linger)
+
+    def close_outputs(self, item: e.CloseOutputs) -> None:
+        """Read what is in the pipes for the last time."""
+        if (process := self.processes.get(item.slot)) is not None:
             self.world.after(10, self._close_outputs, process)
+
+    def select(self, item: e.Select) -> None:
+        """Look at all processes after a while."""
+        self.world.after(self.world.between(50, 500), self._select, item)
+
+    def resize_terminals(self, item: e.ResizeTerminals) -> None:
+        """Virtual processes have no terminals."""
+
+    def forget_slots(self, item: e.ForgetSlots) -> None:
+        """Drop them, and see that nothing of them runs."""
+        for slot in item.slots:
+            process = self.processes.pop(slot, None)
+            if process is not None and (not process.ended or process.leftover):
+                self.world.violated("NoStray", f"n{self.node} forgets {process.job} r{process.rank}, which still runs")
 
     def kill_all(self) -> None:
         """The space is gone, and every process with it."""
@@ -162,7 +182,7 @@ class ProcessTable:
         if ticket.spec.argv[0] == b"missing":
             self.truth.failures.add((job, rank))
             self.world.tell(self._name, "%s r%d cannot be started", job, rank)
-            self._tell(e.StartFailed(slot, 2, "cannot execute missing"))
+            self.tell(e.StartFailed(slot, 2, "cannot execute missing"))
             return
         self._next_pid += 1
         pid = self._next_pid
@@ -184,7 +204,7 @@ class ProcessTable:
             process.closed_input = True
         self.processes[slot] = process
         self.world.tell(self._name, "%s r%d starts as %d", job, rank, pid)
-        self._tell(e.ProcessStarted(slot, pid))
+        self.tell(e.ProcessStarted(slot, pid))
         self._run(process)
 
     # ------------------------------------------------------------------ running
@@ -252,7 +272,7 @@ class ProcessTable:
 
     def _reap(self, process: VirtualProcess) -> None:
         if not self.dead:
-            self._tell(e.ProcessExited(process.slot, process.truth.status or 0, not process.leftover))
+            self.tell(e.ProcessExited(process.slot, process.truth.status or 0, not process.leftover))
 
     # ------------------------------------------------------------------ pipes
 
@@ -268,7 +288,7 @@ class ProcessTable:
         self._read_pipe(process, index)
         if process.ended and not process.holds_pipe:
             process.outputs_ended[index] = True
-            self._tell(e.WriteEnded(process.slot, index + 1))
+            self.tell(e.WriteEnded(process.slot, index + 1))
 
     def _read_pipe(self, process: VirtualProcess, index: int) -> None:
         size = process.piped[index]
@@ -276,7 +296,7 @@ class ProcessTable:
             process.piped[index] = 0
             offset = process.truth.written[index] - size
             data = content(process.job, process.rank, index + 1, offset, size)
-            self._tell(e.Wrote(process.slot, index + 1, data))
+            self.tell(e.Wrote(process.slot, index + 1, data))
         if process.blocked is not None and process.blocked[0] == index and self._write(process):
             self.world.after(0, self._resume, process, process.step)
 
@@ -285,7 +305,7 @@ class ProcessTable:
             if not self.dead and not process.outputs_ended[index]:
                 process.outputs_ended[index] = True
                 self._read_pipe(process, index)
-                self._tell(e.WriteEnded(process.slot, index + 1))
+                self.tell(e.WriteEnded(process.slot, index + 1))
 
     def _take_input(self, process: VirtualProcess) -> None:
         """Let a process that reads take what is fed to it."""
@@ -297,7 +317,7 @@ class ProcessTable:
             self.truth.check_input(self.world, process.job, process.rank, truth.read, data)
             truth.read += len(data)
             process.wanted -= len(data)
-            self._tell(e.Fed(process.slot))
+            self.tell(e.Fed(process.slot))
         elif process.fed is None and process.feed_end and not truth.read_end:
             self.truth.check_input_end(self.world, process.job, process.rank, truth.read)
             truth.read_end = True
@@ -309,7 +329,7 @@ class ProcessTable:
     def _close_input(self, process: VirtualProcess) -> None:
         process.closed_input = True
         process.fed = None
-        self._tell(e.InputClosed(process.slot))
+        self.tell(e.InputClosed(process.slot))
 
     # ------------------------------------------------------------------ signals and ends
 
@@ -318,11 +338,6 @@ class ProcessTable:
             return
         self._killed(process.job, process.rank, signal)
         self._end(process, signal)
-
-    def _destroy(self, slot: int) -> None:
-        process = self.processes.get(slot)
-        if process is not None:
-            self.world.after(20, self._destroyed, process)
 
     def _destroyed(self, process: VirtualProcess) -> None:
         self._kill_left(process, SIGKILL)
@@ -343,7 +358,7 @@ class ProcessTable:
         process.leftover = process.holds_pipe = process.truth.lingers = False
         if process.awaited:
             process.awaited = False
-            self._tell(e.Swept(process.slot))
+            self.tell(e.Swept(process.slot))
         self._poll_soon(process, 0)
         self._poll_soon(process, 1)
 
@@ -355,12 +370,7 @@ class ProcessTable:
             return
         killed = self._kill_left(process, SIGKILL)
         process.truth.left_killed += killed
-        self._tell(e.Swept(process.slot, int(killed)))
-
-    def _forget(self, slot: int) -> None:
-        process = self.processes.pop(slot, None)
-        if process is not None and (not process.ended or process.leftover):
-            self.world.violated("NoStray", f"n{self.node} forgets {process.job} r{process.rank}, which still runs")
+        self.tell(e.Swept(process.slot, int(killed)))
 
     def _select(self, select: e.Select) -> None:
         if self.dead:
@@ -383,4 +393,4 @@ class ProcessTable:
             if select.signal:
                 self._kill_left(process, select.signal)
                 self._signal(process, select.signal)
-        self._tell(e.Selected(select.query, matched, rows))
+        self.tell(e.Selected(select.query, matched, rows))

@@ -13,10 +13,10 @@ from heorot.core.machine import (
     CloseLink,
     Connect,
     FromSpace,
-    Instruction,
     Kept,
     LinkClosed,
     LinkOpened,
+    NodeInstruction,
     Received,
     Remember,
     Send,
@@ -83,7 +83,7 @@ class Node:
         self.out = self.machine.handle(FromSpace(m.encode(m.Inventory(7, []))), 0)
         self.links = 0
 
-    def connect(self, peer: int, now_ms: int, epoch: int = 1) -> list[Instruction]:
+    def connect(self, peer: int, now_ms: int, epoch: int = 1) -> list[NodeInstruction]:
         """The connection that it waits for stands, and whoever is there says hello."""
         [key] = [item.key for item in self.out if isinstance(item, Connect)]
         self.links += 1
@@ -99,7 +99,7 @@ def test_an_old_placement_changes_nothing() -> None:
     node = Node(placement(5, 2, 5, 1))
     node.connect(1, 0)
 
-    def place(epoch: int, serial: int) -> list[Instruction]:
+    def place(epoch: int, serial: int) -> list[NodeInstruction]:
         down = m.Down(2, [5, 5], m.encode(m.Place(placement(5, epoch, serial))))
         out = node.machine.handle(Received(1, down), 1)
         if out == [Remember("epoch", b"%d" % epoch, True)]:

@@ -8,8 +8,7 @@ from heorot.sim.timed import scale
 from heorot.sim.timed.broadcast import Broadcast
 from heorot.sim.timed.cluster import Launched, Premises, TimedCluster, one_machine, own_hosts
 from heorot.sim.timed.costs import MEASURED, as_json, load
-from heorot.sim.timed.hosts import Unexpected
-from heorot.sim.timed.timeline import Cores, Port, TimedNetwork, TimedProcess, Timeline
+from heorot.sim.timed.timeline import Cores, Port, TimedNetwork, TimedProcess, Timeline, Unexpected
 
 GIGABIT = 1e9
 

@@ -11,7 +11,7 @@ from heorot.core.head.receipts import Receipts
 from heorot.core.head.tenure import Tenure
 from heorot.core.head.timers import AwakeDue
 from heorot.core.images.swarms import GAIN_MS
-from heorot.core.machine import Instruction, Log, Send, SetTimer, ToClient
+from heorot.core.machine import HeadInstruction, Log, Send, SetTimer, ToClient
 from heorot.core.quota import MIB, Quota
 from heorot.core.tickets import Sign, Verify, seal_placement
 from heorot.core.timers import Due
@@ -109,7 +109,7 @@ class HeadContext:
         self.tenure = Tenure(bool(config.others))
         self.listed: tuple[m.HeadAddress, ...] = ()
         """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head.heads`."""
-        self.out: list[Instruction] = []
+        self.out: list[HeadInstruction] = []
         self.now_ms = 0
         self.wakefulness = Wakefulness(lambda tick_ms: self.set_timer(AwakeDue(), tick_ms))
         self.jobs_quota = self._quota("jobs that run or are read", "max_jobs")
@@ -135,7 +135,7 @@ class HeadContext:
         self._readings += 1
         return self._readings
 
-    def emit(self, instruction: Instruction) -> None:
+    def emit(self, instruction: HeadInstruction) -> None:
         """Give an instruction."""
         self.out.append(instruction)
 

@@ -38,8 +38,8 @@ from heorot.core.machine import (
     FromClient,
     HeadEvent,
     HeadHeard,
+    HeadInstruction,
     HeadsKnown,
-    Instruction,
     LinkClosed,
     LinkOpened,
     NodesJoined,
@@ -105,7 +105,7 @@ class HeadMachine:
             CopiesDropped: self.images.transfers.copies.dropped,
         }
 
-    def start(self, now_ms: int) -> list[Instruction]:
+    def start(self, now_ms: int) -> list[HeadInstruction]:
         """Begin the term of office; must be called once, before the first event."""
         self.context.now_ms = now_ms
         self._next_heartbeat()
@@ -114,7 +114,7 @@ class HeadMachine:
         self.rivals.announce()
         return self._take()
 
-    def handle(self, event: HeadEvent, now_ms: int) -> list[Instruction]:
+    def handle(self, event: HeadEvent, now_ms: int) -> list[HeadInstruction]:
         """Take one event; return what to do, in order.
 
         Raises
@@ -127,7 +127,7 @@ class HeadMachine:
         self._handlers[type(event)](event)
         return self._take()
 
-    def _take(self) -> list[Instruction]:
+    def _take(self) -> list[HeadInstruction]:
         out = self.context.out
         self.context.out = []
         return out

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from heorot.core.machine import CopiesDropped, CopiesFound, DropCopies, Instruction, SetTimer
+from heorot.core.machine import CopiesDropped, CopiesFound, DropCopies, SetTimer, SharedInstruction
 from heorot.core.timers import Due
 
 KEEP_MS = 10_000
@@ -46,7 +46,7 @@ class Copies:
     """
 
     def __init__(
-        self, emit: Callable[[Instruction], None], now_ms: Callable[[], int], may_drop: Callable[[], bool]
+        self, emit: Callable[[SharedInstruction], None], now_ms: Callable[[], int], may_drop: Callable[[], bool]
     ) -> None:
         self._emit = emit
         self._now_ms = now_ms

@@ -36,11 +36,11 @@ from heorot.core.machine import (
     Examine,
     Examined,
     Forget,
-    Instruction,
     KeepChunks,
     KeepManifest,
     Log,
     Send,
+    SharedInstruction,
 )
 from heorot.core.wire import images as i
 
@@ -81,7 +81,7 @@ class Transfers:
 
     def __init__(
         self,
-        emit: Callable[[Instruction], None],
+        emit: Callable[[SharedInstruction], None],
         ask: Ask,
         sources: Sources,
         complete: Callable[[bytes], None],

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from heorot.core.images.manifest import ChunkLayout
 from heorot.core.images.one_image import Requester, Transfer
 from heorot.core.images.swarms import Pace
-from heorot.core.machine import Instruction, SendChunks, SendManifest, SetTimer
+from heorot.core.machine import SendChunks, SendManifest, SetTimer, SharedInstruction
 from heorot.core.timers import Due
 
 WINDOW_BYTES = 1024 * 1024
@@ -42,7 +42,7 @@ class ImageSender:
 
     def __init__(
         self,
-        emit: Callable[[Instruction], None],
+        emit: Callable[[SharedInstruction], None],
         transfers: dict[bytes, Transfer],
         consider: Consider,
         pace: Pace,

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 from heorot.core.errors import ProtocolError
 from heorot.core.images.chunks import CHUNK_BYTES
 from heorot.core.images.two_trees import TREES, Order
-from heorot.core.machine import Instruction, Log, Send
+from heorot.core.machine import Log, Send, SharedInstruction
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import images as i
 
@@ -174,7 +174,7 @@ class Swarms:
 
     def __init__(
         self,
-        emit: Callable[[Instruction], None],
+        emit: Callable[[SharedInstruction], None],
         redirect: Callable[[bytes, int], None],
         address_of: AddressOf,
         below: Callable[[], dict[int, Below]],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heorot.core.machine import CloseLink, Instruction, Log, Send
+from heorot.core.machine import CloseLink, Log, NodeInstruction, Send
 from heorot.core.node.config import NodeConfig
 from heorot.core.node.uplink import Uplink
 from heorot.core.tickets import Verify
@@ -20,14 +20,14 @@ class NodeContext:
         """The highest that a head is obeyed in; see `heorot.core.node.epoch`."""
         self.headless = True
         """The word on the head that bpinit and the children were told last."""
-        self.out: list[Instruction] = []
+        self.out: list[NodeInstruction] = []
         self.now_ms = 0
 
-    def emit(self, instruction: Instruction) -> None:
+    def emit(self, instruction: NodeInstruction) -> None:
         """Give an instruction."""
         self.out.append(instruction)
 
-    def take(self) -> list[Instruction]:
+    def take(self) -> list[NodeInstruction]:
         """Return the instructions that were given since the last call, in order."""
         out, self.out = self.out, []
         return out

@@ -38,11 +38,11 @@ from heorot.core.machine import (
     CopiesFound,
     Examined,
     FromSpace,
-    Instruction,
     Kept,
     LinkClosed,
     LinkOpened,
     NodeEvent,
+    NodeInstruction,
     Received,
     Remember,
     Send,
@@ -146,12 +146,12 @@ class NodeMachine:
         """The highest epoch that a head is obeyed in."""
         return self.context.epoch
 
-    def start(self, now_ms: int) -> list[Instruction]:
+    def start(self, now_ms: int) -> list[NodeInstruction]:
         """Begin; must be called once, before the first event."""
         self.context.emit(SetTimer(HeartbeatDue(), self._beats.plan(now_ms, self.config.heartbeat_ms)))
         return self.context.take()
 
-    def handle(self, event: NodeEvent, now_ms: int) -> list[Instruction]:
+    def handle(self, event: NodeEvent, now_ms: int) -> list[NodeInstruction]:
         """Take one event; return what to do, in order.
 
         Raises

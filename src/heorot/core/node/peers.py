@@ -12,7 +12,7 @@ from typing import TypeAlias
 from heorot.core.images.fetcher import Source
 from heorot.core.images.hop import Transfers
 from heorot.core.images.two_trees import TREES
-from heorot.core.machine import CloseLink, Connect, ConnectFailed, Instruction, LinkOpened, Log, Send
+from heorot.core.machine import CloseLink, Connect, ConnectFailed, LinkOpened, Log, NodeInstruction, Send
 from heorot.core.node.config import NodeConfig
 from heorot.core.node.routes import FROM_PEERS
 from heorot.core.routes import Side
@@ -49,7 +49,7 @@ class Peers:
     def __init__(
         self,
         config: NodeConfig,
-        emit: Callable[[Instruction], None],
+        emit: Callable[[NodeInstruction], None],
         hello: Callable[[bool], m.Hello],
         transfers: Callable[[], Transfers],
     ) -> None:

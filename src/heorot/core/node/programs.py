@@ -14,7 +14,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from heorot.core.images.hop import Transfers
-from heorot.core.machine import Compare, Compared, Examined, Instruction, MakeView, ViewMade
+from heorot.core.machine import Compare, Compared, Examined, MakeView, NodeInstruction, ViewMade
 from heorot.core.wire import tree as m
 
 MAX_HELD_LAUNCHES = 4_096
@@ -33,7 +33,7 @@ class Programs:
 
     def __init__(
         self,
-        emit: Callable[[Instruction], None],
+        emit: Callable[[NodeInstruction], None],
         transfers: Transfers,
         hand_over: Callable[[m.Launch], None],
         fail: Callable[[m.Launch, str], None],

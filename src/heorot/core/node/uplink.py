@@ -14,7 +14,7 @@ After some rounds in vain it asks them to pass it on to the active head, which t
 
 from __future__ import annotations
 
-from heorot.core.machine import CloseLink, Connect, ConnectFailed, Instruction, LinkOpened, Log, SetTimer
+from heorot.core.machine import CloseLink, Connect, ConnectFailed, LinkOpened, Log, NodeInstruction, SetTimer
 from heorot.core.node.config import NodeConfig
 from heorot.core.node.timers import AnotherDue, PulseDue, RetryDue
 from heorot.core.tree.greeting import REMOVED
@@ -100,7 +100,7 @@ class Uplink:
         """Take a placement that an earlier agent remembered."""
         self._placement = placement
 
-    def connect(self, now_ms: int) -> list[Instruction]:
+    def connect(self, now_ms: int) -> list[NodeInstruction]:
         """Try every candidate once more, from the nearest."""
         if self.link is not None:
             return []
@@ -113,11 +113,11 @@ class Uplink:
         self._resting = False
         return self._try_next(now_ms)
 
-    def try_another(self, now_ms: int) -> list[Instruction]:
+    def try_another(self, now_ms: int) -> list[NodeInstruction]:
         """The timer for `AnotherDue` has fired: nobody has answered yet, try the next one, too."""
         return self._try_next(now_ms) if self.link is None else []
 
-    def _try_next(self, now_ms: int) -> list[Instruction]:
+    def _try_next(self, now_ms: int) -> list[NodeInstruction]:
         if self._resting:
             return []
         if self._next >= len(self._candidates):
@@ -140,7 +140,7 @@ class Uplink:
             SetTimer(AnotherDue(), now_ms + (NEXT_HEAD_MS if parent == HEAD else NEXT_ANCESTOR_MS)),
         ]
 
-    def _retry(self, now_ms: int, pause_ms: int) -> list[Instruction]:
+    def _retry(self, now_ms: int, pause_ms: int) -> list[NodeInstruction]:
         self._resting = True
         return [SetTimer(RetryDue(), now_ms + pause_ms + self._jitter(pause_ms))]
 
@@ -149,7 +149,7 @@ class Uplink:
         self._random = (self._random * 6364136223846793005 + 1442695040888963407) % (1 << 64)
         return (self._random >> 33) % max(limit_ms, 1)
 
-    def opened(self, event: LinkOpened, now_ms: int) -> list[Instruction]:
+    def opened(self, event: LinkOpened, now_ms: int) -> list[NodeInstruction]:
         """A connection stands; it is `link` from now on if it is the one that is waited for."""
         parent = self._connecting.pop(event.connected_for, (None,))[0]
         passed_on = event.connected_for in self._asked_to_pass
@@ -167,7 +167,7 @@ class Uplink:
         self.answered_at_ms = 0
         return []
 
-    def failed(self, event: ConnectFailed, now_ms: int) -> list[Instruction]:
+    def failed(self, event: ConnectFailed, now_ms: int) -> list[NodeInstruction]:
         """A connection could not be made: try the next candidate."""
         self._asked_to_pass.discard(event.key)
         if self._connecting.pop(event.key, None) is None or self.link is not None:
@@ -176,14 +176,14 @@ class Uplink:
         # An ancestor has its time, whoever else has failed: the timer says when the next one is tried.
         return [*self._explain(event.reason), *(self._try_next(now_ms) if newest == HEAD else [])]
 
-    def _explain(self, reason: str) -> list[Instruction]:
+    def _explain(self, reason: str) -> list[NodeInstruction]:
         # Each reason once until a parent greets: the log shall say why a node stays alone, and not every 2 s.
         if reason in self._told or len(self._told) >= MAX_REASONS:
             return []
         self._told.append(reason)
         return [Log("warning", f"no way up: {reason}")]
 
-    def greeted(self, now_ms: int, epoch: int, lease_ms: int) -> list[Instruction]:
+    def greeted(self, now_ms: int, epoch: int, lease_ms: int) -> list[NodeInstruction]:
         """The parent has greeted, with its epoch and, if it is a head, its lease: the way up is open."""
         if epoch != self._epoch:
             # Not the same one that had dropped us before.
@@ -196,14 +196,14 @@ class Uplink:
         self._lease_ms = lease_ms
         return self._next_pulse(now_ms)
 
-    def _next_pulse(self, now_ms: int) -> list[Instruction]:
+    def _next_pulse(self, now_ms: int) -> list[NodeInstruction]:
         return (
             [SetTimer(PulseDue(), self._pulses.plan(now_ms, self._lease_ms // PINGS_IN_LEASE))]
             if self._lease_ms
             else []
         )
 
-    def pulse(self, now_ms: int) -> tuple[bool, list[Instruction]]:
+    def pulse(self, now_ms: int) -> tuple[bool, list[NodeInstruction]]:
         """The timer for `PulseDue` has fired: return whether the head has been silent for its lease, and what follows.
 
         If it has not, the caller sends a `Ping`. When this process has slept, the head is asked again, as often.
@@ -218,7 +218,7 @@ class Uplink:
             return True, []
         return False, self._next_pulse(now_ms)
 
-    def lost(self, now_ms: int) -> list[Instruction]:
+    def lost(self, now_ms: int) -> list[NodeInstruction]:
         """The link has broken: begin with the nearest ancestor again."""
         was_attached = self.attached
         self.link = None
@@ -233,7 +233,7 @@ class Uplink:
         self._short_lives = min(self._short_lives + 1, 8)
         return self._retry(now_ms, pause_ms)
 
-    def go_direct(self, now_ms: int) -> list[Instruction]:
+    def go_direct(self, now_ms: int) -> list[NodeInstruction]:
         """The heads are known now: do without the one on standby that has passed us on."""
         if not self.attached or not self.passed_on:
             return []
@@ -241,7 +241,7 @@ class Uplink:
         link, self.link, self.attached = self.link, None, False
         return [CloseLink(link, "going to the head directly"), *self.connect(now_ms)]
 
-    def given_up(self, why: str, now_ms: int) -> list[Instruction]:
+    def given_up(self, why: str, now_ms: int) -> list[NodeInstruction]:
         """We cannot go on with this parent (the caller closes the link): try the next candidate, and this one later."""
         was_attached, self.link, self.attached = self.attached, None, False
         told = self._explain(why)
@@ -250,7 +250,7 @@ class Uplink:
         # It would come to the same at once.
         return [*told, *self._retry(now_ms, LONGEST_PAUSE_MS)]
 
-    def refused(self, code: str, now_ms: int) -> list[Instruction]:
+    def refused(self, code: str, now_ms: int) -> list[NodeInstruction]:
         """The parent will not have us (the caller closes the link): try the next candidate, not the same again."""
         self.link = None
         self.attached = False
@@ -262,7 +262,7 @@ class Uplink:
             self._placement, self._sealed = None, b""
         return self._try_next(now_ms)
 
-    def move(self, placement: Placement, sealed: bytes, now_ms: int) -> list[Instruction]:
+    def move(self, placement: Placement, sealed: bytes, now_ms: int) -> list[NodeInstruction]:
         """Take a placement that is news; change the parent if it names another one."""
         self._placement, self._sealed = placement, sealed
         nearest = placement.path[-1].node if placement.path else HEAD

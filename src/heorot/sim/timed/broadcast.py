@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from heorot.core.dispatch import Dispatch
 from heorot.core.images.chunks import CHUNK_BYTES, FILE
 from heorot.core.images.fetcher import Source
 from heorot.core.images.hop import Transfers
@@ -20,19 +21,19 @@ from heorot.core.machine import (
     ChunksGone,
     Examine,
     Examined,
-    Instruction,
     KeepChunks,
     KeepManifest,
     Send,
     SendChunks,
     SendManifest,
+    SharedInstruction,
 )
+from heorot.core.shells import CacheShell, LinkShell
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.tree.shape import parent_of
 from heorot.core.wire import images as i
 from heorot.sim.timed.costs import MEASURED, Costs
-from heorot.sim.timed.hosts import Unexpected
-from heorot.sim.timed.timeline import Cores, Port, TimedNetwork, TimedProcess, Timeline
+from heorot.sim.timed.timeline import Cores, Port, TimedNetwork, TimedProcess, Timeline, Unexpected
 
 DEADLINE_NS = 3_600_000_000_000
 PIECE_OVERHEAD_BYTES = 48
@@ -66,7 +67,7 @@ def ends_of(link: int) -> tuple[int, int]:
     return link >> LINK_BITS, (link & (1 << LINK_BITS) - 1) - 1
 
 
-class TimedHop:
+class TimedHop(LinkShell, CacheShell, Dispatch[SharedInstruction], instructions=SharedInstruction):
     """The head or a node: its transfers, its cache, its process."""
 
     __slots__ = (
@@ -94,8 +95,8 @@ class TimedHop:
         self.complete_ns = 0
         self.spent_ns = 0
         self.transfers = Transfers(
-            self.perform,
-            lambda link, message: self.perform(Send(link, message)),
+            lambda item: self.carry_out((item,)),
+            lambda link, message: self.send(Send(link, message)),
             lambda image: self.run.sources_of(node, parent),
             self._complete,
             self._failed,
@@ -132,27 +133,48 @@ class TimedHop:
             raise Unexpected(f"n{self.node} is sent {message}")
         return self.spent_ns
 
-    def perform(self, item: Instruction) -> None:
-        """Do what the machine says, in the present turn."""
-        costs = self.run.costs
-        if isinstance(item, Send):
-            self._send(item.link, item.message, 64, item.bulk)
-        elif isinstance(item, SendManifest):
-            self._send(item.link, i.ImageManifest(item.image, self.manifest), len(self.manifest), False)
-        elif isinstance(item, SendChunks):
-            size = item.count * CHUNK_BYTES
-            self.spent_ns += round(costs.chunk_out_us * 1000 * size / 1024)
-            piece = i.Piece(item.image, item.first, [CHUNK] * item.count)
-            if mask_of([item.first, item.count], self.run.chunks) & ~self.cache:
-                raise Unexpected(f"n{self.node} is to send what it does not have: {ChunksGone.__name__}")
-            self._send(item.link, piece, size + PIECE_OVERHEAD_BYTES, True)
-        elif isinstance(item, KeepChunks):
-            self.cache |= ((1 << len(item.chunks)) - 1) << item.first
-        elif isinstance(item, Examine):
-            self._examined()
-        elif isinstance(item, KeepManifest):
-            self.manifest = item.data
-            self._examined()
+    # ------------------------------------------------------------------ instructions, in the present turn
+
+    def send(self, item: Send) -> None:
+        """Let a short message leave."""
+        self._send(item.link, item.message, 64, item.bulk)
+
+    def send_manifest(self, item: SendManifest) -> None:
+        """Let it leave."""
+        self._send(item.link, i.ImageManifest(item.image, self.manifest), len(self.manifest), False)
+
+    def send_chunks(self, item: SendChunks) -> None:
+        """Let them leave, which takes as long as if there were bytes in them."""
+        size = item.count * CHUNK_BYTES
+        self.spent_ns += round(self.run.costs.chunk_out_us * 1000 * size / 1024)
+        piece = i.Piece(item.image, item.first, [CHUNK] * item.count)
+        if mask_of([item.first, item.count], self.run.chunks) & ~self.cache:
+            raise Unexpected(f"n{self.node} is to send what it does not have: {ChunksGone.__name__}")
+        self._send(item.link, piece, size + PIECE_OVERHEAD_BYTES, True)
+
+    def keep_chunks(self, item: KeepChunks) -> None:
+        """Note that they are here."""
+        self.cache |= ((1 << len(item.chunks)) - 1) << item.first
+
+    def examine(self, item: Examine) -> None:
+        """Say what is here."""
+        self._examined()
+
+    def keep_manifest(self, item: KeepManifest) -> None:
+        """Keep it for good."""
+        self.manifest = item.data
+        self._examined()
+
+    def unneeded(self, item: object) -> None:
+        """Nothing is idle, late or evicted before the broadcast is over, and nobody reads the log."""
+
+    set_timer = forget = drop_copies = log = unneeded
+
+    def unexpected(self, item: object) -> None:
+        """Raise `Unexpected`: all links are there from the start, and stay."""
+        raise Unexpected(f"n{self.node} is to {type(item).__name__}")
+
+    connect = close_link = stop = unexpected
 
     def _examined(self) -> None:
         """The cache answers in a turn of its own."""

@@ -19,8 +19,8 @@ from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.core.wire.launch import LaunchSpec
 from heorot.sim.timed.costs import MEASURED, Costs
-from heorot.sim.timed.hosts import TimedClient, TimedDaemon, TimedHead, TimedNode, Unexpected
-from heorot.sim.timed.timeline import Cores, Port, TimedNetwork, Timeline
+from heorot.sim.timed.hosts import TimedClient, TimedDaemon, TimedHead, TimedNode
+from heorot.sim.timed.timeline import Cores, Port, TimedNetwork, Timeline, Unexpected
 
 CLUSTER = "timed"
 RELEASE = "sim"
@@ -130,7 +130,7 @@ class TimedCluster:
             heartbeat_ms=NEVER_MS, link_timeout_ms=NEVER_MS,
         )  # fmt: skip
         self.head = TimedHead(self, self._cores(1), Port(self.network), HeadMachine(config, sign_long, verify_long))
-        self.head.perform(self.head.machine.start(0))
+        self.head.carry_out(self.head.machine.start(0))
         self.client_cores = self._cores(1)
         self.client: TimedClient
         self._spool = NoSpool()
@@ -208,9 +208,9 @@ class TimedCluster:
         number = self._clients
         head = self.head
         self.client = client = TimedClient(self, self.client_cores, spawn, number, bare=bare)
-        head.perform(head.machine.handle(ClientOpened(number, "root", 0, 0, (0,)), self.timeline.now_ms))
+        head.carry_out(head.machine.handle(ClientOpened(number, "root", 0, 0, (0,)), self.timeline.now_ms))
         hello = c.ClientHello(c.CLIENT_PROTOCOL_VERSION, RELEASE)
-        head.perform(head.machine.handle(FromClient(number, hello), self.timeline.now_ms))
+        head.carry_out(head.machine.handle(FromClient(number, hello), self.timeline.now_ms))
         self._clear()
         client.begin()
         self.timeline.run_until(self.timeline.now_ns + DEADLINE_NS, lambda: client.ended_ns is not None)
@@ -229,7 +229,8 @@ class TimedCluster:
 
     def _clear(self) -> None:
         self.stopwatch.spent_s = 0.0
-        for daemon in (self.head, *self.nodes):
+        daemons: list[TimedDaemon] = [self.head, *self.nodes]
+        for daemon in daemons:
             daemon.usage.clear()
             daemon.process.busy_ns = 0
         for node in self.nodes:

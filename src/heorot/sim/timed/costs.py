@@ -68,6 +68,23 @@ MEASURED = Costs(
 predicted is rather too long."""
 
 
+class TimedUsage:
+    """What a daemon did so far, and what that costs."""
+
+    __slots__ = ("launches", "messages", "ranks", "sent", "size_bytes")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.launches = self.messages = self.ranks = self.sent = self.size_bytes = 0
+
+    def row(self) -> list[float]:
+        """Return the quantities in the order of the fields of `DaemonCosts`."""
+        return [self.launches, self.messages, self.size_bytes / 1024, self.ranks]
+
+
 def load(path: Path) -> Costs:
     """Read the file that ``python -m bench.costs`` writes.
 

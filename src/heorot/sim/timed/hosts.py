@@ -7,11 +7,12 @@ passed, not at the end of the turn: a head with many children does not keep the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from heorot.core.head.machine import HeadMachine
 from heorot.core.machine import (
+    CloseClient,
     CloseLink,
     Compare,
     Compared,
@@ -23,6 +24,7 @@ from heorot.core.machine import (
     Kept,
     LinkClosed,
     LinkOpened,
+    Log,
     NodeEvent,
     Received,
     Remember,
@@ -30,29 +32,28 @@ from heorot.core.machine import (
     SendEncoded,
     SetTimer,
     SpaceConnected,
+    Stop,
     TimerFired,
     ToClient,
     ToSpace,
 )
 from heorot.core.node.machine import NodeMachine
+from heorot.core.shells import CacheShell, HeadShell, LinkShell, NodeShell
 from heorot.core.space import events as e
 from heorot.core.space.machine import Space
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_LAUNCH
-from heorot.sim.timed.costs import START_SHARE, DaemonCosts
-from heorot.sim.timed.timeline import Cores, Port, TimedProcess
+from heorot.sim.timed.costs import DaemonCosts, TimedUsage
+from heorot.sim.timed.space import TimedInit
+from heorot.sim.timed.timeline import Cores, Port, TimedProcess, Unexpected
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from heorot.sim.timed.costs import Costs
     from heorot.sim.timed.timeline import TimedNetwork, Timeline
-
-
-class Unexpected(Exception):
-    """Something happened that does not happen in a healthy cluster; the text says what."""
 
 
 class Surface(Protocol):
@@ -81,27 +82,10 @@ class Surface(Protocol):
         """A rank's process was started."""
 
 
-class TimedUsage:
-    """What a daemon did so far, and what that costs."""
-
-    __slots__ = ("launches", "messages", "ranks", "sent", "size_bytes")
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self.launches = self.messages = self.ranks = self.sent = self.size_bytes = 0
-
-    def row(self) -> list[float]:
-        """Return the quantities in the order of the fields of `DaemonCosts`."""
-        return [self.launches, self.messages, self.size_bytes / 1024, self.ranks]
-
-
-class TimedDaemon:
+class TimedDaemon(LinkShell):
     """One process with a machine: accounts for messages, and keeps the machine's timers."""
 
-    __slots__ = ("cluster", "costs", "links", "port", "process", "spent_ns", "timers", "usage")
+    __slots__ = ("answers", "cluster", "costs", "links", "port", "process", "spent_ns", "timers", "usage")
 
     def __init__(self, cluster: Surface, cores: Cores, port: Port, costs: DaemonCosts) -> None:
         self.cluster = cluster
@@ -114,6 +98,8 @@ class TimedDaemon:
         self.links: dict[int, tuple[TimedDaemon, int]] = {}
         """The daemon at the other end of each link, and the number of the link there."""
         self.timers: dict[Any, int] = {}
+        self.answers: list[Any] = []
+        """What came back of this turn's instructions at once: events for the same turn."""
 
     def message(self, size_bytes: int) -> None:
         """Account for a message that was taken or is to be sent."""
@@ -143,7 +129,7 @@ class TimedDaemon:
         return self.cluster.timeline.now_ns + self.spent_ns
 
     def send(self, item: Send) -> None:
-        """Carry out a `Send`."""
+        """Let it leave when what this turn has done so far is over."""
         end = self.links.get(item.link)
         if end is None:
             return
@@ -153,8 +139,8 @@ class TimedDaemon:
         self.usage.sent += 1
         self.port.send(self.sends_at_ns, peer.port, size, peer.arrived, (number, item.message, size), item.bulk)
 
-    def close(self, item: CloseLink) -> None:
-        """Carry out a `CloseLink`."""
+    def close_link(self, item: CloseLink) -> None:
+        """Let the peer know after what was sent."""
         end = self.links.pop(item.link, None)
         if end is not None:
             peer, number = end
@@ -170,10 +156,18 @@ class TimedDaemon:
         if number in self.links:
             self.process.give(self.turn, Received(number, message), size_bytes)
 
-    def set_timer(self, key: Any, at_ms: int) -> None:
-        """Carry out a `SetTimer`."""
-        self.timers[key] = at_ms
-        self.cluster.timeline.at(max(at_ms * 1_000_000, self.cluster.timeline.now_ns), self.timer_due, key, at_ms)
+    def set_timer(self, item: SetTimer) -> None:
+        """Plan a turn."""
+        self.timers[item.key] = item.at_ms
+        at_ns = max(item.at_ms * 1_000_000, self.cluster.timeline.now_ns)
+        self.cluster.timeline.at(at_ns, self.timer_due, item.key, item.at_ms)
+
+    def log(self, item: Log) -> None:
+        """Costs nothing, and nobody reads it."""
+
+    def stop(self, item: Stop) -> None:
+        """Nothing in a healthy cluster makes a daemon end."""
+        raise Unexpected(f"a daemon ends: {item.reason}")
 
     def timer_due(self, key: Any, at_ms: int) -> None:
         """A timer has fired, unless it was moved."""
@@ -189,12 +183,24 @@ class TimedDaemon:
         self.take(event)
         return self.spent_ns
 
+    @abstractmethod
     def take(self, event: Any) -> None:
         """Give the machine an event and do what it says."""
-        raise NotImplementedError
 
 
-class TimedHead(TimedDaemon):
+class NoImages(CacheShell):
+    """A cache that nobody asks: every node has every program."""
+
+    __slots__ = ()
+
+    def unexpected(self, item: object) -> None:
+        """Raise `Unexpected`."""
+        raise Unexpected(f"an image is to travel: {type(item).__name__}")
+
+    examine = forget = keep_manifest = keep_chunks = send_manifest = send_chunks = drop_copies = unexpected
+
+
+class TimedHead(TimedDaemon, NoImages, HeadShell):
     """The head."""
 
     __slots__ = ("machine",)
@@ -211,26 +217,25 @@ class TimedHead(TimedDaemon):
             self.launch()
         with self.cluster.stopwatch:
             instructions = self.machine.handle(event, self.cluster.timeline.now_ms)
-        self.perform(instructions)
+        self.carry_out(instructions)
 
-    def perform(self, instructions: Iterable[object]) -> None:
-        """Do what the machine says."""
-        for item in instructions:
-            if isinstance(item, Send):
-                self.send(item)
-            elif isinstance(item, ToClient):
-                size = len(m.encode(item.message))
-                self.message(size)
-                client = self.cluster.client
-                arrived_ns = self.sends_at_ns + self.cluster.hop_ns
-                self.cluster.timeline.at(arrived_ns, client.arrived, item.message)
-            elif isinstance(item, SetTimer):
-                self.set_timer(item.key, item.at_ms)
-            elif isinstance(item, CloseLink):
-                self.close(item)
+    def to_client(self, item: ToClient) -> None:
+        """Let it arrive a hop later."""
+        size = len(m.encode(item.message))
+        self.message(size)
+        client = self.cluster.client
+        self.cluster.timeline.at(self.sends_at_ns + self.cluster.hop_ns, client.arrived, item.message)
+
+    def close_client(self, item: CloseClient) -> None:
+        """The only client is welcome."""
+        raise Unexpected(f"the head closes client {item.client}")
+
+    def connect(self, item: Connect) -> None:
+        """There is no other head."""
+        raise Unexpected(f"the head looks for {item.host}")
 
 
-class TimedNode(TimedDaemon):
+class TimedNode(TimedDaemon, NoImages, NodeShell):
     """A node: its agent (the daemon itself), its bpinit, and the processes of ranks."""
 
     __slots__ = ("init", "machine", "node")
@@ -241,7 +246,7 @@ class TimedNode(TimedDaemon):
         super().__init__(cluster, cores, port, cluster.costs.agent)
         self.node = node
         self.machine = machine
-        self.init = TimedInit(self, cores, space)
+        self.init = TimedInit(cluster, self, cores, space)
 
     def take(self, event: NodeEvent) -> None:
         """Give the machine an event and do what it says."""
@@ -250,31 +255,32 @@ class TimedNode(TimedDaemon):
                 self.take_ranks(event.message)
             elif isinstance(event.message, m.Down) and m.tag_of(event.message.payload) == TAG_LAUNCH:
                 self.launch()
-        self.perform(self.machine.handle(event, self.cluster.timeline.now_ms))
+        now_ms = self.cluster.timeline.now_ms
+        self.carry_out(self.machine.handle(event, now_ms))
+        while self.answers:
+            self.carry_out(self.machine.handle(self.answers.pop(0), now_ms))
 
-    def perform(self, instructions: Iterable[object]) -> None:
-        """Do what the machine says."""
-        for item in instructions:
-            if isinstance(item, Send):
-                self.send(item)
-            elif isinstance(item, SendEncoded):
-                self.send(Send(item.link, m.decode_link(item.payload)))
-            elif isinstance(item, ToSpace):
-                self.message(len(item.payload))
-                command = m.decode_space_command(item.payload)
-                at_ns = self.sends_at_ns + self.cluster.hop_ns
-                self.cluster.timeline.at(at_ns, self.init.arrived, command, len(item.payload))
-            elif isinstance(item, SetTimer):
-                self.set_timer(item.key, item.at_ms)
-            elif isinstance(item, Compare):
-                self.take(Compared(item.job, True))
-            elif isinstance(item, Remember):
-                if item.durable:
-                    self.take(Kept(item.name, item.value, ""))
-            elif isinstance(item, CloseLink):
-                self.close(item)
-            elif isinstance(item, Connect):
-                self._connect(item)
+    def send_encoded(self, item: SendEncoded) -> None:
+        """As `send`."""
+        self.send(Send(item.link, m.decode_link(item.payload)))
+
+    def to_space(self, item: ToSpace) -> None:
+        """Let it arrive at bpinit a hop later."""
+        self.message(len(item.payload))
+        command = m.decode_space_command(item.payload)
+        at_ns = self.sends_at_ns + self.cluster.hop_ns
+        self.cluster.timeline.at(at_ns, self.init.arrived, command, len(item.payload))
+
+    def compare(self, item: Compare) -> None:
+        """Every node has the program."""
+        self.answers.append(Compared(item.job, True))
+
+    make_view = NoImages.unexpected
+
+    def remember(self, item: Remember) -> None:
+        """The disk costs nothing."""
+        if item.durable:
+            self.answers.append(Kept(item.name, item.value, ""))
 
     def from_space(self, payload: bytes) -> None:
         """The agent's socket has an answer of bpinit."""
@@ -283,14 +289,14 @@ class TimedNode(TimedDaemon):
     def start(self) -> None:
         """Begin as a daemon does that was just started."""
         timeline = self.cluster.timeline
-        self.perform(self.machine.start(timeline.now_ms))
+        self.carry_out(self.machine.start(timeline.now_ms))
         self.init.process.give(self.init.turn, e.AgentConnected(), 0)
         self.process.give(self.turn, SpaceConnected(), 0)
 
-    def _connect(self, item: Connect) -> None:
+    def connect(self, item: Connect) -> None:
+        """Let it take two round trips: that of TCP and that of TLS."""
         peer = self.cluster.daemon(item.host)
         network = self.cluster.network
-        # The round trip of TCP and that of TLS.
         network.timeline.at(network.timeline.now_ns + 4 * network.latency_ns, self._connected, peer, item)
 
     def _connected(self, peer: TimedDaemon | None, item: Connect) -> None:
@@ -303,100 +309,6 @@ class TimedNode(TimedDaemon):
         number = peer.node if isinstance(peer, TimedNode) else HEAD
         peer.process.give(peer.turn, LinkOpened(theirs, self.node), 0)
         self.process.give(self.turn, LinkOpened(mine, number, item.key), 0)
-
-
-class TimedInit:
-    """A bpinit, and processes that end as soon as they have run."""
-
-    __slots__ = ("agent", "costs", "deadline_ms", "next_pid", "process", "space", "spent_ns", "usage")
-
-    def __init__(self, agent: TimedNode, cores: Cores, space: Space) -> None:
-        self.agent = agent
-        self.space = space
-        self.process = TimedProcess(cores)
-        self.costs = agent.cluster.costs.init
-        self.usage = TimedUsage()
-        self.spent_ns = 0
-        self.deadline_ms: int | None = None
-        self.next_pid = 1
-
-    def arrived(self, command: m.SpaceCommand, size_bytes: int) -> None:
-        """A command is in the socket's buffer."""
-        self.process.give(self.turn, e.FromAgent(command), size_bytes)
-
-    def turn(self, event: e.SpaceEvent, size_bytes: int) -> int:
-        """Take one event; return what it costs."""
-        self.spent_ns = 0
-        if size_bytes:
-            self._message(size_bytes)
-        if isinstance(event, e.FromAgent) and isinstance(event.command, m.Launch):
-            self.usage.launches += 1
-            self.spent_ns += round(self.costs.launch_us * 1000)
-        self._take(event)
-        self._tick()
-        return self.spent_ns
-
-    def _message(self, size_bytes: int) -> None:
-        self.usage.messages += 1
-        self.usage.size_bytes += size_bytes
-        self.spent_ns += round((self.costs.message_us + self.costs.kib_us * size_bytes / 1024) * 1000)
-
-    def _take(self, event: e.SpaceEvent) -> None:
-        cluster = self.agent.cluster
-        for item in self.space.handle(event, cluster.timeline.now_ms):
-            if isinstance(item, e.ToAgent):
-                payload = m.encode(item.message)
-                self._message(len(payload))
-                at_ns = cluster.timeline.now_ns + self.spent_ns + cluster.hop_ns
-                cluster.timeline.at(at_ns, self.agent.from_space, payload)
-            elif isinstance(item, e.StartRanks):
-                for slot, rank in item.slots:
-                    self._start(item.job, slot, rank)
-
-    def _start(self, job: str, slot: int, rank: int) -> None:
-        cluster = self.agent.cluster
-        self.usage.ranks += 1
-        self.spent_ns += round(self.costs.rank_us * START_SHARE * 1000)
-        cluster.started(job, rank, self.agent.node)
-        pid = self.next_pid
-        self.next_pid += 1
-        self._take(e.ProcessStarted(slot, pid))
-        at_ns = cluster.timeline.now_ns + self.spent_ns
-        cluster.timeline.at(at_ns, self._runs, slot)
-
-    def _runs(self, slot: int) -> None:
-        TimedProcess(self.process.cores).give(self._run, slot)
-
-    def _run(self, slot: int) -> int:
-        cluster = self.agent.cluster
-        spent_ns = round(cluster.costs.process_us * 1000)
-        cluster.timeline.at(cluster.timeline.now_ns + spent_ns, self.process.give, self._ended, slot)
-        return spent_ns
-
-    def _ended(self, slot: int) -> int:
-        """The process has ended, and its pipes with it."""
-        self.spent_ns = round(self.costs.rank_us * (1 - START_SHARE) * 1000)
-        self._take(e.ProcessExited(slot, 0, True))
-        self._take(e.WriteEnded(slot, 1))
-        self._take(e.WriteEnded(slot, 2))
-        self._tick()
-        return self.spent_ns
-
-    def _tick(self) -> None:
-        """Give the machine its `Tick` in this turn, if it is due, or then."""
-        timeline = self.agent.cluster.timeline
-        deadline_ms = self.space.deadline_ms
-        if deadline_ms is not None and deadline_ms <= timeline.now_ms:
-            self._take(e.Tick())
-            deadline_ms = self.space.deadline_ms
-        if deadline_ms is not None and deadline_ms != self.deadline_ms:
-            self.deadline_ms = deadline_ms
-            timeline.at(max(deadline_ms * 1_000_000, timeline.now_ns + 1), self._tick_due, deadline_ms)
-
-    def _tick_due(self, deadline_ms: int) -> None:
-        if self.deadline_ms == deadline_ms:
-            self.deadline_ms = None
-            self.process.give(self.turn, e.Tick(), 0)
 
 
 class TimedClient:

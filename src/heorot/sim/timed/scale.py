@@ -20,7 +20,7 @@ from heorot.core.tree.shape import parent_of
 from heorot.sim.timed.broadcast import Broadcast
 from heorot.sim.timed.cluster import TimedCluster, one_machine, own_hosts
 from heorot.sim.timed.costs import MEASURED, Costs, load
-from heorot.sim.timed.hosts import Unexpected
+from heorot.sim.timed.timeline import Unexpected
 
 FLAT = "flat"
 PEERS = "peers"

@@ -21,6 +21,10 @@ FRAME_OVERHEAD_BYTES = 95
 """What a message costs on a link beside its payload: length, TLS record, TCP, IP and Ethernet headers."""
 
 
+class Unexpected(Exception):
+    """Something happened that does not happen in a healthy cluster; the text says what."""
+
+
 class Timeline:
     """The heap of what happens next; what is planned for the same time happens in the order in which it was planned."""
 
