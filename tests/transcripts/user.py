@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heorot.core.client.job import JobState, Request
+from heorot.core.client.conversation import Request
+from heorot.core.client.job import JobState
 from heorot.core.client.session import NewOutput, Session
 from heorot.core.wire.framing import HEADER_BYTES, encode_frame
 from heorot.sim.head_host import HeadHost

@@ -42,9 +42,10 @@ from heorot.client.job import (
 from heorot.client.put import Put
 from heorot.client.search import REACH_S, HeadSearch
 from heorot.core.client import messages
+from heorot.core.client.conversation import Request
 from heorot.core.client.end import Status
-from heorot.core.client.job import JobState, Request
-from heorot.core.client.session import RELEASE_TIMEOUT_S, NewOutput, Session
+from heorot.core.client.job import JobState
+from heorot.core.client.session import RELEASE_TIMEOUT_S, SIGKILL, NewOutput, Session
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.images.offer import Upload
 
@@ -56,7 +57,6 @@ messages.use_compiled()
 
 CLOSE_TIMEOUT_S = 10.0
 """How long `Job.close` waits for a killed job to be over."""
-SIGKILL = 9
 
 
 def connect(directory: str | os.PathLike[str] | None = None, *, reconnect_timeout_s: float | None = None) -> Connecting:

@@ -19,7 +19,8 @@ from typing import Any
 from heorot.client.endpoint import cluster_mark
 from heorot.client.search import HeadSearch, reach_head
 from heorot.core.client import messages
-from heorot.core.client.job import JobState, Request
+from heorot.core.client.conversation import Request
+from heorot.core.client.job import JobState
 from heorot.core.client.session import NewOutput, Session
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.linux.clock import now_ms

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from heorot.client import caller
 from heorot.core.client import messages
+from heorot.core.client.conversation import Request
 from heorot.core.client.end import Status
-from heorot.core.client.job import STDERR, STDOUT, JobState, ReadStream, Request
+from heorot.core.client.job import STDERR, STDOUT, JobState, ReadStream
 from heorot.core.client.session import NewOutput, Session
 from heorot.core.errors import RequestError
 from heorot.core.tree.nodeset import NodeSet

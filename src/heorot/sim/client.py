@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from heorot.core.client import messages
+from heorot.core.client.job import JobRequest
 from heorot.core.client.session import NewOutput, Session
 from heorot.core.errors import ProtocolError
 from heorot.core.wire import clients as c
@@ -24,7 +25,8 @@ from heorot.sim.processes import SIGKILL
 from heorot.sim.reading import Reading
 
 if TYPE_CHECKING:
-    from heorot.core.client.job import JobState, Request
+    from heorot.core.client.conversation import Request
+    from heorot.core.client.job import JobState
     from heorot.sim.plans import UserPlan
     from heorot.sim.run import Run
 
@@ -235,7 +237,7 @@ class VirtualUser:
 
     def _answered(self, request: Request, asked: c.ClientMessage, message: Any) -> None:
         if isinstance(message, c.Spawned):
-            assert request.job is not None
+            assert isinstance(request, JobRequest)
             self._spawned(request.job, asked, message)
         elif isinstance(message, c.Result):
             # What a command prints as JSON must be JSON, whatever the bytes in it.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from heorot.core.client import messages
-from heorot.core.client.job import Request
+from heorot.core.client.conversation import Request
 from heorot.sim.checks import Checks
 from heorot.sim.client import VirtualUser
 from heorot.sim.clocks import Clock, draw_clock

@@ -284,16 +284,6 @@ def test_a_job_that_the_next_head_does_not_know_is_lost(session: Session, job: J
     assert job.done_text == "there is no job 7.1"
 
 
-def test_questions_are_repeated_and_keep_their_numbers(session: Session) -> None:
-    status, table = session.ask(wire.status), session.ask(wire.list_processes, "", None)
-    hear(session, c.Rows(2, ["old"]))
-    said(session)
-    assert next_head(session) == [c.ShowStatus(1), c.ListProcesses(2, "", None)]
-    hear(session, c.Rows(2, ["new"]), c.Result(2, {"processes": [], "missing": []}), c.Result(1, {}))
-    assert table.value == [{"processes": ["new"], "missing": []}]
-    assert status.finished
-
-
 def test_a_signal_that_may_have_arrived_is_not_repeated(session: Session, job: JobState) -> None:
     interrupt = session.signal(job, 2)
     kill, probe = session.signal(job, 9), session.signal(job, 0)

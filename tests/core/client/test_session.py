@@ -147,16 +147,6 @@ def test_what_comes_of_a_lost_rank_after_all_is_too_late(session: Session, job: 
     assert hear(session, c.ClientOutput("7.1", 0, 1, 0, b"late")) == []
 
 
-def test_a_long_answer_comes_in_parts(session: Session) -> None:
-    table = session.ask(wire.list_processes, "", None)
-    jobs = session.ask(wire.list_jobs)
-    hear(session, c.Rows(1, [1, 2]), c.Rows(2, ["a"]), c.Rows(1, [3]))
-    assert not table.finished
-    hear(session, c.Result(1, {"processes": [4], "missing": [7]}), c.Result(2, ["b"]))
-    assert table.value == [{"processes": [1, 2, 3, 4], "missing": [7]}]
-    assert jobs.value == [["a", "b"]]
-
-
 def test_input_keeps_to_its_window(session: Session, job: JobState) -> None:
     stdin = job.stdin_stream()
     session.send_stdin(job, bytes(wire.STDIN_WINDOW_BYTES))

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from heorot.cli.foreground.forms import Form, Sink
     from heorot.cli.foreground.takeover import Takeover
-    from heorot.core.client.job import JobState, Request
+    from heorot.core.client.conversation import Request
+    from heorot.core.client.job import JobState
     from heorot.core.client.session import Event, Session
 
 RECEIVE_BYTES = 512 * 1024
@@ -293,7 +294,8 @@ class ForegroundLoop:
         now = monotonic()
         if self._news.due_at is not None and now >= self._news.due_at:
             self._say_news()
-        if self._stop_at is not None and (now >= self._stop_at or self._stop_answered()):
+        answered = self._stop_request is not None and self._stop_request.finished
+        if self._stop_at is not None and (now >= self._stop_at or answered):
             self._stop_self()
         self._check_progress(now)
         if self._takeover is not None:
@@ -562,9 +564,6 @@ class ForegroundLoop:
             return
         self._last_interrupt = now
         self._signal_job(signals.SIGINT)
-
-    def _stop_answered(self) -> bool:
-        return self._stop_request is not None and self._stop_request.finished
 
     def _stop_self(self) -> None:
         self._stop_at = self._stop_request = None

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable, Sequence
 
-    from heorot.core.client.job import JobState, Request
+    from heorot.core.client.conversation import Request
+    from heorot.core.client.job import JobState
     from heorot.core.client.session import Session
 
 PATIENCE_S = 5.0

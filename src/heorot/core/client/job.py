@@ -7,6 +7,7 @@ arrives twice is trimmed, what was not acknowledged is asked for again.
 from __future__ import annotations
 
 from heorot.core.client import messages
+from heorot.core.client.conversation import Request
 from heorot.core.client.end import Status
 from heorot.core.errors import ProtocolError, RequestError
 
@@ -108,25 +109,21 @@ class StdinStream:
         ]
 
 
-class Request:
-    """A question to the head and, later, its answer: `value` (the message without tag and request number) or
-    `error`.
-    """
+class JobRequest(Request):
+    """What is asked of a job: to start it, to read it, or to go on with it."""
 
-    __slots__ = ("asked_ms", "error", "finished", "job", "message", "repeatable", "rows", "value")
+    __slots__ = ("asked_ms", "job")
 
-    def __init__(self, job: JobState | None = None) -> None:
-        self.finished = False
+    def __init__(self, job: JobState) -> None:
+        super().__init__()
         self.asked_ms = 0
         """When a launch was asked for first, by the clock of who asks."""
-        self.message: list[Any] = []
-        self.repeatable = True
-        """Asking another head once more does no harm."""
-        self.value: list[Any] = []
-        self.rows: list[Any] = []
-        """The first rows of a long answer that is not complete yet."""
-        self.error: RequestError | None = None
         self.job = job
+
+    def fail(self, error: RequestError) -> None:
+        """There is no answer, and will be none."""
+        super().fail(error)
+        self.job.error = error
 
 
 class JobState:

@@ -23,24 +23,23 @@ not sent twice unless twice is as good as once.
 
 from __future__ import annotations
 
-from heorot import __version__
 from heorot.core.client import messages
+from heorot.core.client.conversation import Conversation
 from heorot.core.client.end import Status
-from heorot.core.client.job import TOLD_OF_A_JOB, JobState, ReadStream, Request
+from heorot.core.client.job import TOLD_OF_A_JOB, JobRequest, JobState, ReadStream
 from heorot.core.errors import ConnectionLost, ProtocolError, RequestError
 
 SIGKILL = 9
 RELEASE_TIMEOUT_S = 10.0
 """How long who ends waits for the next head, to tell it which jobs are collected."""
-MAX_NOTICES = 16
 MAX_UPLOADS = 128
 """Half of the images that a head lets one client offer."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, TypeAlias
 
+    from heorot.core.client.conversation import Request
     from heorot.core.client.messages import Upload
 
 
@@ -69,89 +68,36 @@ if TYPE_CHECKING:
     Event: TypeAlias = NewOutput | RanksEnded
 
 
-class Session:
-    """The state of one connection."""
+class Session(Conversation):
+    """The state of one connection, and of the jobs that it follows."""
 
     def __init__(self) -> None:
-        self.outgoing = bytearray(messages.encode(messages.client_hello(__version__)))
-        """Bytes for the head that the owner has not written yet."""
+        super().__init__()
         self.jobs: dict[str, JobState] = {}
-        self.head = ""
-        self.epoch = 0
-        self.connected = True
-        """Whether there is a connection to write to."""
-        self.greeted = False
-        """Whether the head at the other end of this connection has spoken."""
-        self._first = True
-        """No connection was lost yet."""
-        self.closed: RequestError | None = None
-        """Why the connection can not be used any more."""
-        self._reader = messages.MessageReader()
-        self.unanswered: dict[int, Request] = {}
-        """What was asked, by number."""
         self._uploads: dict[bytes, Upload] = {}
         """By image: what we offer with our launches."""
-        self.notices: list[str] = []
-        """Why the head lets us wait, for people; the owner takes them away."""
-        self._next_request = 1
-        self._now_ms = 0
-        self._handlers: dict[str, Callable[..., object]] = {
+        self._handlers |= {
             "output": self._output,
             "spawned": self._spawned,
-            "signalled": self._answered,
-            "result": self._result,
-            "rows": self._rows,
             "image-wanted": self._image_wanted,
             "image-took": self._image_took,
-            "notice": self._notice,
-            "error": self._error,
-            "welcome": self._welcome,
         }
-        """By tag: what the head may say that is not of one job alone (`TOLD_OF_A_JOB`)."""
 
     # -------------------------------------------------- what the owner wants
 
-    def _number(self, request: Request) -> int:
-        if self.closed is not None:
-            raise self.closed
-        number = self._next_request
-        self._next_request += 1
-        self.unanswered[number] = request
-        return number
-
-    def ask(self, build: Any, *fields: Any) -> Request:
-        """Queue the request that `build`, a function of `heorot.core.client.messages`, makes of a number and
-        `fields`.
-        """
-        request = Request()
-        self._send_request(request, build, *fields)
+    def _ask_for_job(self, build: Any, *fields: Any, **named_fields: Any) -> JobRequest:
+        request = JobRequest(JobState(0))
+        request.job.request = self._send_request(request, build, *fields, **named_fields)
         return request
-
-    def _send_request(self, request: Request, build: Any, *fields: Any, **named_fields: Any) -> int:
-        number = self._number(request)
-        try:
-            request.message = build(number, *fields, **named_fields)
-            frame = messages.encode(request.message)
-        except BaseException:
-            del self.unanswered[number]
-            raise
-        if self.connected:
-            self.outgoing += frame
-        return number
-
-    def _ask_for_job(self, build: Any, *fields: Any, **named_fields: Any) -> JobState:
-        job = JobState(0)
-        job.request = self._send_request(Request(job), build, *fields, **named_fields)
-        return job
 
     def spawn(self, now_ms: int, **fields: Any) -> JobState:
         """Queue a launch; the fields are those of `heorot.core.client.messages.spawn`. With a `key` it outlives the
         loss of a head.
         """
-        state = self._ask_for_job(messages.spawn, **fields)
-        self.unanswered[state.request].asked_ms = now_ms
-        state.detached = fields["detached"]
-        return state
+        request = self._ask_for_job(messages.spawn, **fields)
+        request.asked_ms = now_ms
+        request.job.detached = fields["detached"]
+        return request.job
 
     def offer(self, upload: Upload, image: bytes) -> None:
         """Send of this image what the head asks for, as long as the connection lasts; before the launch that needs it.
@@ -169,7 +115,7 @@ class Session:
 
     def attach(self, job: str, from_start: bool) -> JobState:
         """Queue the wish to read a detached or unattended job."""
-        state = self._ask_for_job(messages.attach_job, job, from_start)
+        state = self._ask_for_job(messages.attach_job, job, from_start).job
         state.from_attach = True
         return state
 
@@ -274,40 +220,28 @@ class Session:
         """Take no more notice of this job."""
         self.jobs.pop(job.id, None)
 
-    def disconnected(self, reason: str) -> None:
-        """There is no connection any more, and there will be none: every unanswered request fails."""
-        self.connected = False
-        self._fail(ConnectionLost(reason))
-
     # -------------------------------------------------- from one head to the next
 
     def connection_lost(self) -> list[Request]:
-        """The connection is gone, and `reconnected` will follow; return the requests that fail because they must not be
-        repeated: nobody knows whether they were obeyed.
-        """
-        from heorot.core.client import again
-
-        self.connected = self.greeted = self._first = False
-        self.outgoing.clear()
+        """See `Conversation.connection_lost`. Jobs are gone on with by `reconnected`, and not by asking once more."""
+        for number, request in list(self.unanswered.items()):
+            if isinstance(request, JobRequest) and request.job.id:
+                del self.unanswered[number]
         for upload in self._uploads.values():
             upload.reset()
-        self._reader = messages.MessageReader()
-        return again.lost(self.unanswered, self.jobs.values())
+        for job in self.jobs.values():
+            job.resuming = not job.detached
+        return super().connection_lost()
 
-    def reconnected(self) -> None:
-        """There is a new connection: queue the greeting and all that takes up again what was under way."""
-        assert not self.connected
-        self.connected = True
-        self.outgoing += messages.encode(messages.client_hello(__version__))
-        waiting = list(self.unanswered.items())
+    def _repeat(self, waiting: list[tuple[int, Request]]) -> None:
         for job in self.jobs.values():
             if job.resuming and job.launch is not None and not job.news:
                 self._hand_over(job)
             elif job.resuming:
                 # Whether a job that we only joined should end with us is not known here: it goes on.
-                self._send_request(Request(job), messages.resume_job, job.id, job.stdin_offsets, job.from_attach)
+                self._send_request(JobRequest(job), messages.resume_job, job.id, job.stdin_offsets, job.from_attach)
         for number, request in waiting:
-            if request.message[0] == "spawn":
+            if isinstance(request, JobRequest) and request.message[0] == "spawn":
                 self._launch_again(number, request)
             else:
                 self.outgoing += messages.encode(request.message)
@@ -315,13 +249,13 @@ class Session:
     def _hand_over(self, job: JobState) -> None:
         """Give this head the launch of a job that a former one has acknowledged."""
         assert job.launch is not None
-        request = Request(job)
+        request = JobRequest(job)
         number = self._number(request)
         request.message = job.launch
         job.launch[messages.SPAWN_REQUEST] = number
         self.outgoing += messages.encode(job.launch)
 
-    def _launch_again(self, number: int, launch: Request) -> None:
+    def _launch_again(self, number: int, launch: JobRequest) -> None:
         """Prepare a launch that no head has acknowledged to be asked for when this one has told the time."""
         fields, job = launch.message, launch.job
         if not fields[messages.SPAWN_KEY]:
@@ -329,7 +263,7 @@ class Session:
             return
         fields[messages.SPAWN_AGAIN] = True
         image = fields[messages.SPAWN_SPEC][messages.SPEC_IMAGE]
-        if job is None or not fields[messages.SPAWN_DETACHED] or image not in self._uploads:
+        if not fields[messages.SPAWN_DETACHED] or image not in self._uploads:
             return
         # A head was lost that had a detached job's program: the next one is to have it before we go.
         if job.staging is None or job.staging.finished:
@@ -346,38 +280,7 @@ class Session:
         for message in job.stdin_again():
             self.outgoing += messages.encode(message)
 
-    def _fail(self, error: RequestError) -> None:
-        if self.closed is None:
-            self.closed = error
-        for request in self.unanswered.values():
-            request.finished = True
-            request.error = error
-            if request.job is not None:
-                request.job.error = error
-        self.unanswered.clear()
-
     # -------------------------------------------------- what the head says
-
-    def receive(self, data: bytes, now_ms: int) -> list[Event]:
-        """Take bytes from the socket and return what happened.
-
-        Raises
-        ------
-        ProtocolError
-            If the head breaks the protocol. The session is closed then.
-        """
-        self._now_ms = now_ms
-        events: list[Event] = []
-        try:
-            for message in self._reader.feed(data):
-                self._handle(message, events)
-        except ProtocolError as error:
-            self._fail(RequestError("protocol", str(error)))
-            raise
-        except (IndexError, TypeError, ValueError, AttributeError, KeyError) as error:
-            self._fail(RequestError("protocol", f"the head sent a malformed message: {error}"))
-            raise ProtocolError(f"the head sent a malformed message: {error}") from error
-        return events
 
     def _handle(self, message: list[Any], events: list[Event]) -> None:
         tag = message[0]
@@ -388,10 +291,7 @@ class Session:
                 if ranks:
                     events.append(RanksEnded(job, ranks))
             return
-        # A tag that this release does not know comes from a newer head, which may say more than we understand.
-        handler = self._handlers.get(tag)
-        if handler is not None:
-            handler(message, events)
+        super()._handle(message, events)
 
     def _output(self, message: list[Any], events: list[Event]) -> None:
         job = self.jobs.get(message[1])
@@ -407,26 +307,11 @@ class Session:
         if data:
             events.append(NewOutput(job, stream, data))
 
-    def _answered(self, message: list[Any], events: list[Event]) -> Request:
-        request = self.unanswered.pop(message[1], None)
-        if request is None:
-            raise ProtocolError(f"the head answered request {message[1]}, which is not open")
-        request.finished = True
-        request.value = message[2:]
-        return request
-
-    def _result(self, message: list[Any], events: list[Event]) -> None:
-        request = self._answered(message, events)
-        request.value[0] = messages.with_rows(request.rows, request.value[0])
-
-    def _rows(self, message: list[Any], events: list[Event]) -> None:
-        self.unanswered[message[1]].rows += message[2]
-
     def _spawned(self, message: list[Any], events: list[Event]) -> None:
         request = self._answered(message, events)
-        job = request.job
-        if job is None:
+        if not isinstance(request, JobRequest):
             raise ProtocolError("the head answered a question with a job")
+        job = request.job
         job.spawned(message[2], message[3], message[4])
         if len(message) > 5 and message[5]:
             job.keep_launch(request.message, message[3], message[5])
@@ -451,15 +336,8 @@ class Session:
         for answer in upload.took(message[2]) if upload is not None else ():
             self.outgoing += messages.encode(answer)
 
-    def _notice(self, message: list[Any], events: list[Event]) -> None:
-        self.notices = [*self.notices[1 - MAX_NOTICES :], message[2]]
-
-    def _error(self, message: list[Any], events: list[Event]) -> None:
-        self._refused(message[1], RequestError(message[2], message[3]), events)
-
     def _welcome(self, message: list[Any], events: list[Event]) -> None:
-        self.head, self.epoch = message[3], message[4]
-        self.greeted = True
+        super()._welcome(message, events)
         if not self._first:
             self._ask_again(message[5] if len(message) > 5 else 0)
 
@@ -470,31 +348,22 @@ class Session:
         for message in again.unacknowledged_launches(self.unanswered.values(), head_ms, self._now_ms):
             self.outgoing += messages.encode(message)
 
-    def _refused(self, number: int, error: RequestError, events: list[Event]) -> None:
-        if number == 0:
-            if error.code != "busy" or self._first:
-                self._fail(error)
-            # Else it closes the connection, and what is under way is worth another attempt.
-            return
-        request = self.unanswered.pop(number, None)
-        if request is None:
+    def _not_granted(self, number: int, request: Request, error: RequestError, events: list[Event]) -> None:
+        if not isinstance(request, JobRequest):
+            super()._not_granted(number, request, error, events)
             return
         job = request.job
-        was_handed_over = request.message[:1] == ["spawn"]
-        if job is not None and job.may_be_handed_over and error.code == "no-such-job" and not was_handed_over:
+        if job.may_be_handed_over and error.code == "no-such-job" and request.message[0] != "spawn":
             # The nodes of which we had news are gone as well; what ran nowhere is still to run.
             self._hand_over(job)
             return
-        if job is not None and job.resuming and error.code == "in-doubt":
+        if job.resuming and error.code == "in-doubt":
             # It is of a newer head than this one, which is going to hear of that and end: the next one is asked.
             self._notice(["notice", number, error.message], events)
             return
-        request.finished = True
-        request.error = error
-        if job is not None:
-            job.error = error
-            if job.id:
-                self._job_gone(job, error, events)
+        request.fail(error)
+        if job.id:
+            self._job_gone(job, error, events)
 
     def _job_gone(self, job: JobState, error: RequestError, events: list[Event]) -> None:
         """The next head does not go on with this job."""
