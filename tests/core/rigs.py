@@ -232,9 +232,6 @@ class NodeRig:
         *,
         after: str = "0.0",
         heads: int = 1,
-        takes_refusals: bool = True,
-        shows_images: bool = False,
-        lingers: bool = True,
         **config: Any,
     ) -> None:
         addresses = tuple((f"head{number}", 1) for number in range(heads))
@@ -248,11 +245,7 @@ class NodeRig:
         """Or ``slow``: nothing is answered; or ``full``."""
         self.machine.start(0)
         self.give(SpaceConnected())
-        snapshot = m.Inventory(
-            7, [], after=after, hears_alone=True, takes_refusals=takes_refusals, shows_images=shows_images,
-            lingers=lingers,
-        )  # fmt: skip
-        self.give(FromSpace(m.encode(snapshot)))
+        self.give(FromSpace(m.encode(m.Inventory(7, [], after=after))))
 
     def give(self, event: NodeEvent) -> list[NodeInstruction]:
         """Hand over an event."""

@@ -133,13 +133,6 @@ def test_a_parent_without_a_head_says_so_in_its_greeting() -> None:
     assert node.to(LEFT) == [m.Pong(True)]
 
 
-def test_a_process_space_of_an_older_release_is_told_only_what_it_understands() -> None:
-    node = NodeRig(0)
-    node.machine.space._hears_alone = False
-    node.attach()
-    assert node.to_space(m.Alone) == []
-
-
 def test_no_head_may_speak_for_the_agent() -> None:
     node = relay()
     with pytest.raises(ProtocolError):
@@ -148,7 +141,7 @@ def test_no_head_may_speak_for_the_agent() -> None:
 
 def node_that_compares() -> NodeRig:
     """Return a node that was given a launch and looks whether it has the program; bpinit knows nothing of it yet."""
-    node = NodeRig(0, shows_images=True)
+    node = NodeRig(0)
     node.attach()
     node.launch("1.6", [0], image=b"i" * 32, program=b"/bin/program", program_id=b"p" * 32)
     assert node.to_space(m.Launch) == []

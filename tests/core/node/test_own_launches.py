@@ -50,16 +50,6 @@ def test_a_launch_at_a_wrong_time_is_left_to_the_space_which_remembers_that_it_w
     assert [report.job for report in node.to(node.uplink) if isinstance(report, m.Report)] == ["1.5"]
 
 
-def test_a_space_of_an_older_release_is_told_nothing_of_a_launch_at_a_wrong_time() -> None:
-    node = NodeRig(0, takes_refusals=False, wall_offset_ms=WRONG_CLOCK_MS)
-    node.attach()
-    node.looked()
-    node.launch("1.6", [0])
-    assert node.to_space(m.RefuseLaunch) == node.to_space(m.Launch) == []
-    (report,) = [item for item in node.to(node.uplink) if isinstance(item, m.Report)]
-    assert [(failure.node, failure.rank) for failure in report.failed] == [(0, 0)]
-
-
 def test_a_launch_without_the_heads_signature_is_reported_as_failed() -> None:
     node = NodeRig(0)
     node.attach()
@@ -76,7 +66,7 @@ PROGRAM = b"/bin/program"
 
 
 def test_a_launch_with_an_image_is_held_until_its_program_is_here() -> None:
-    node = NodeRig(0, shows_images=True)
+    node = NodeRig(0)
     node.attach()
     node.looked()
     node.launch("1.6", [0], image=IMAGE, program=PROGRAM)
@@ -87,7 +77,7 @@ def test_a_launch_with_an_image_is_held_until_its_program_is_here() -> None:
 
 
 def test_no_image_is_fetched_for_a_launch_of_others() -> None:
-    node = NodeRig(0, shows_images=True)
+    node = NodeRig(0)
     node.attach()
     node.looked()
     launch = seal_ticket(sign, ticket("1.6", [1, 2], image=IMAGE, program=PROGRAM))
@@ -95,28 +85,3 @@ def test_no_image_is_fetched_for_a_launch_of_others() -> None:
     assert [item for item in node.sent if isinstance(item, Examine)] == []
     assert node.machine.programs.held == {}
     assert node.to_space(m.Launch) == []
-
-
-def test_a_space_of_an_older_release_runs_what_its_node_has_or_says_that_it_cannot_be_sent_it() -> None:
-    node = NodeRig(0)
-    node.attach()
-    node.looked()
-    node.launch("1.6", [0], image=IMAGE, program=PROGRAM, program_id=b"p" * 32)
-    assert [launch.job for launch in node.to_space(m.Launch)] == ["1.6"]
-    node.looked()
-    node.launch("1.7", [0], image=IMAGE, program=PROGRAM)
-    assert node.to_space(m.Launch) == []
-    (refused,) = node.to_space(m.RefuseLaunch)
-    assert m.decode_ticket(refused.ticket).job == "1.7"
-    assert "cannot be sent programs" in refused.text
-    assert not node.machine.programs.held
-
-
-def test_a_space_of_an_older_release_is_not_given_what_is_to_linger() -> None:
-    node = NodeRig(0, lingers=False)
-    node.attach()
-    node.launch("1.6", [0], linger=True)
-    node.launch("1.7", [0])
-    (refused,) = node.to_space(m.RefuseLaunch)
-    assert "release that does not know --linger" in refused.text
-    assert [launch.job for launch in node.to_space(m.Launch)] == ["1.7"]

@@ -273,8 +273,7 @@ def test_a_new_agent_hears_the_inventory_first() -> None:
     out = driver.command(m.Inventorize())
     messages = [i.message for i in out if isinstance(i, e.ToAgent)]
     inventory = m.JobInventory("1.1", [1, 501], [0, 7, 3, 0], [], 0)
-    capabilities: Any = {"hears_alone": True, "takes_refusals": True, "shows_images": True, "lingers": True}
-    assert messages[0] == m.Inventory(77, [inventory], 5, age_ms=2000, **capabilities)
+    assert messages[0] == m.Inventory(77, [inventory], 5, age_ms=2000)
     assert [(o.rank, o.data) for o in sent(out, m.Output)] == [(0, b"abc"), (1, b"def")]
     assert not sent(driver.advance(1000), m.Report)
 

@@ -63,17 +63,12 @@ class OwnLaunches:
         if problem:
             context.log("error", f"launch {launch.job} refused: {problem}")
             self._fail(launch, self._refusal(problem))
-        elif ticket.spec.linger and not space.lingers:
-            # It would kill what is to stay.
-            self._fail(launch, f"the bpinit of n{context.config.node} is of a release that does not know --linger")
-        elif ticket.spec.image and space.shows_images:
+        elif ticket.spec.image:
             if m.ranks_on(ticket, context.config.node):
                 self.programs.hold(launch, ticket)
             else:
                 # Somebody repeats a launch of others: bpinit would say nothing of it, and the image would stay.
                 context.log("warning", f"the ticket of job {ticket.job} names no rank on node {context.config.node}")
-        elif ticket.spec.image and not ticket.spec.program_id:
-            self._fail(launch, f"the bpinit of n{context.config.node} is of a release that cannot be sent programs")
         else:
             space.give(payload)
 
@@ -82,11 +77,8 @@ class OwnLaunches:
 
     def _fail(self, launch: m.Launch, why: str) -> None:
         """Report the ranks of a launch whose ticket is in order as failed."""
-        if self._space.takes_refusals:
-            # It may hold the job, or have released it; else it remembers the refusal, for the next head, too.
-            self._space.give(m.encode(m.RefuseLaunch(launch.ticket, launch.signature, why)))
-        else:
-            self._report_failure(launch, why)
+        # The space may hold the job, or have released it; else it remembers the refusal, for the next head, too.
+        self._space.give(m.encode(m.RefuseLaunch(launch.ticket, launch.signature, why)))
 
     def _refusal(self, why: str) -> str:
         return f"n{self._context.config.node} refuses the launch: {why}"

@@ -8,7 +8,7 @@ from heorot.core.wire import tree as m
 
 
 class KnownSpace:
-    """Which incarnation of bpinit is here and what it understands; it is the only one for as long as the agent runs."""
+    """Which incarnation of bpinit is here; it is the only one for as long as the agent runs."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
@@ -16,19 +16,11 @@ class KnownSpace:
         """None: it has not said so yet."""
         self.admitted_after = ""
         """The last job before the head knew this incarnation; empty: it does not know it yet."""
-        self.takes_refusals = False
-        self.shows_images = False
-        self.lingers = False
-        self._hears_alone = False
 
     def introduced(self, inventory: m.Inventory) -> None:
         """The first inventory has come."""
         self.incarnation = inventory.incarnation
         self.admitted_after = inventory.after
-        self.takes_refusals = inventory.takes_refusals
-        self.shows_images = inventory.shows_images
-        self.lingers = inventory.lingers
-        self._hears_alone = inventory.hears_alone
 
     def give(self, payload: bytes, newest_of: str = "") -> None:
         """Hand over a command as it has come; `newest_of` as in `Send`."""
@@ -40,7 +32,7 @@ class KnownSpace:
 
     def tell_of_head(self) -> None:
         """Pass on whether there is a head, and its epoch."""
-        if self._hears_alone:
+        if self.incarnation is not None:
             self.give(m.encode(m.Alone(self._context.headless, self._context.epoch)))
 
     def admit(self, payload: bytes) -> None:

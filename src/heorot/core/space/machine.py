@@ -198,9 +198,7 @@ class Space:
         own = self.config
         assert self._began_ms is not None
         age_ms = self._turn.now - self._began_ms
-        self._turn.send(
-            m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, True, True, age_ms, True, True)
-        )
+        self._turn.send(m.Inventory(own.incarnation, listed, own.init_pid, self.admitted_after, age_ms))
         for job in self.jobs.values():
             job.muted = False
             self.output.set_sending(job)

@@ -397,16 +397,8 @@ class Inventory(Message, tag=80, frozen=True):
     init_pid: Count = 0
     after: LastJob = ""
     """As `Admit` said; empty: no head has admitted this incarnation yet."""
-    hears_alone: bool = False
-    """The space understands `Alone`."""
-    takes_refusals: bool = False
-    """The space understands `RefuseLaunch`."""
     age_ms: Count = 0
     """For how long this incarnation has existed."""
-    shows_images: bool = False
-    """The space understands `Launch.view` and `Launch.waits`."""
-    lingers: bool = False
-    """The space understands `LaunchSpec.linger`."""
 
 
 class JobInventory(Message, frozen=True):

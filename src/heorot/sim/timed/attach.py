@@ -73,7 +73,7 @@ def _know_parent(node: TimedNode, parent: int, link: int) -> None:
     space.handle(e.AgentConnected(), 0)
     space.handle(e.FromAgent(m.Inventorize(False, 1)), 0)
     space.handle(e.FromAgent(m.Admit(incarnation, BEFORE_ALL)), 0)
-    inventory = m.Inventory(incarnation, [], 1, BEFORE_ALL, True, True, 0, True)
+    inventory = m.Inventory(incarnation, [], 1, BEFORE_ALL)
     connect = next(item for item in machine.handle(FromSpace(m.encode(inventory)), 0) if isinstance(item, Connect))
     machine.handle(LinkOpened(link, parent, connect.key), 0)
     greeting = m.Hello(
