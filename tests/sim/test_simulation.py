@@ -19,6 +19,37 @@ from heorot.sim.world import Violation
 SEEDS = 30
 MUTANT_SEEDS = 60
 """Within so many seeds each mutant must be found out; most are within five."""
+FOUND_BY = {
+    "head-acknowledges-input-before-it-is-kept": 4,
+    "head-adopts-what-was-collected": 19,
+    "head-asks-no-child-for-programs": 52,
+    "head-drops-adoptions": 13,
+    "head-gives-no-receipts": 5,
+    "head-ignores-incarnations": 8,
+    "head-ignores-the-key": 6,
+    "head-knows-what-was-up": 18,
+    "head-leaves-nodes-out-unsaid": 4,
+    "head-releases-only-once": 5,
+    "head-takes-a-launch-twice": 13,
+    "head-tells-no-other-head": 7,
+    "head-tells-of-heads-only-who-attaches": 8,
+    "keeper-ignores-that-the-lease-is-gone": 5,
+    "node-asks-nobody-else": 7,
+    "node-keeps-what-waits-to-itself": 21,
+    "node-serves-those-who-went": 3,
+    "node-takes-any-list-of-heads": 20,
+    "node-waits-in-a-ring": 7,
+    "session-launches-as-if-for-the-first-time": 7,
+    "session-repeats-signals": 3,
+    "space-forgets-released-jobs": 10,
+    "space-forgets-what-it-killed": 19,
+    "space-sends-beyond-the-window": 9,
+    "space-takes-repeated-input-for-new": 4,
+}
+"""Which seed is tried first, because it was the first one that found the mutant out, or does so in far less time.
+
+Any change of the core may shift that: the others follow, and nothing depends on these but the time it takes.
+"""
 SOURCE = Path(__file__).parents[2] / "src"
 
 
@@ -54,7 +85,8 @@ def test_seeds_differ() -> None:
 
 def first_violation(name: str) -> Violation | None:
     """Return how the simulator finds a mutant out, None if it does not."""
-    for seed in range(1, MUTANT_SEEDS + 1):
+    first = FOUND_BY.get(name, 1)
+    for seed in (first, *(seed for seed in range(1, MUTANT_SEEDS + 1) if seed != first)):
         settings = draw(seed)
         for field, value in FOCUS.get(name, {}).items():
             setattr(settings, field, value)
@@ -73,6 +105,11 @@ def test_a_mutant_is_found_out(name: str) -> None:
     assert violation.invariant != "NoCrash"
     assert f"seed {violation.seed}" in str(violation)
     assert violation.story
+
+
+def test_the_seeds_that_are_tried_first_are_among_those_that_are_tried() -> None:
+    assert set(FOUND_BY) <= set(NAMES)
+    assert all(0 < seed <= MUTANT_SEEDS for seed in FOUND_BY.values())
 
 
 def test_the_story_of_a_seed_is_told_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:

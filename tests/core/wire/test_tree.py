@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from itertools import groupby
 
@@ -14,12 +15,13 @@ from heorot.core.errors import ProtocolError
 from heorot.core.wire import tree
 from heorot.core.wire.clients import HeadMessage
 from heorot.core.wire.tree import Message
-from tests.support.examples import CASES, DECODERS, Decode, encoded, example
+from tests.support.examples import CASES, DECODERS, Decode, by_chance, encoded, example
 
 case = pytest.mark.parametrize(
     ("decode", "kind"), [pytest.param(*case, id=f"{case[0].__name__}-{case[1].__name__}") for case in CASES]
 )
 chances = st.integers(0, (1 << 64) - 1).map(random.Random)
+fields_of = functools.cache(msgspec.structs.fields)
 head_message = msgspec.msgpack.Decoder(HeadMessage)
 
 
@@ -31,21 +33,21 @@ def tag(kind: type[Message]) -> int | str:
 
 
 @case
-@given(chance=chances)
+@by_chance
 def test_round_trip(decode: Decode, kind: type[Message], chance: random.Random) -> None:
     message = example(chance, kind)
     assert decode(encoded(message)) == message
 
 
 @pytest.mark.parametrize("kind", HeadMessage.__args__)
-@given(chance=chances)
+@by_chance
 def test_what_the_head_tells_a_client_round_trips(kind: type[Message], chance: random.Random) -> None:
     message = example(chance, kind)
     assert head_message.decode(encoded(message)) == message
 
 
 @case
-@given(chance=chances)
+@by_chance
 def test_a_field_that_a_newer_release_has_added_is_skipped(
     decode: Decode, kind: type[Message], chance: random.Random
 ) -> None:
@@ -55,7 +57,7 @@ def test_a_field_that_a_newer_release_has_added_is_skipped(
 
 
 @case
-@given(chance=chances)
+@by_chance
 def test_a_field_that_an_older_release_does_not_send_has_its_default(
     decode: Decode, kind: type[Message], chance: random.Random
 ) -> None:
@@ -63,7 +65,7 @@ def test_a_field_that_an_older_release_does_not_send_has_its_default(
     optional = len(kind.__struct_defaults__)
     fields = msgspec.msgpack.decode(encoded(message))
     decoded = decode(msgspec.msgpack.encode(fields[: len(fields) - optional]))
-    for field in msgspec.structs.fields(kind):
+    for field in fields_of(kind):
         expected = getattr(message, field.name) if field.required else field.default
         if field.default_factory is not msgspec.NODEFAULT:
             expected = field.default_factory()
