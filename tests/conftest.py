@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.surroundings", "tests.time_limit", "tests.leaks"]
+pytest_plugins = ["tests.surroundings", "tests.time_limit", "tests.leaks", "tests.order"]
 
 # No test fails because the machine was busy, or because nobody may write where the sources are.
 settings.register_profile("heorot", deadline=None, database=None)

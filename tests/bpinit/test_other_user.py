@@ -20,7 +20,7 @@ from tests.bpinit.space_rig import Agent, SpaceRig
 from tests.support import keys
 from tests.support.other_user import become, own_uid
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.getuid() != 0, reason="a second user needs root")]
 USER, THIRD = own_uid(), own_uid()
 """Nobody else's: one of them signals all that belongs to them, and one uses up a quota."""
 

@@ -14,6 +14,8 @@ import pytest
 
 from heorot.bpinit.patience import CROWDED, FREE_MS, LONGEST_MS, SLICE_MS, Patience, _stalled_us
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def child(act: Callable[[], None]) -> Iterator[int]:

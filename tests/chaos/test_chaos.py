@@ -10,6 +10,8 @@ from tests.chaos.launches import ShortLaunches, Way
 from tests.chaos.run import Chaos
 from tests.cluster.harness import cluster
 
+pytestmark = pytest.mark.slow
+
 
 def test_nothing_is_lost_when_heads_are_killed_under_load(tmp_path: Path) -> None:
     with cluster(8, "--heads", "2", "--fanout", "3") as made:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.deposed import PausedHeads
 from tests.chaos.faults import (
     AgentsKilled,
@@ -19,6 +21,8 @@ from tests.chaos.faults import (
 from tests.chaos.hosts_report import outlive_the_first_head
 from tests.chaos.network import hosts_cluster
 from tests.chaos.rounds import HostsChaos
+
+pytestmark = pytest.mark.slow
 
 
 def test_nothing_is_lost_when_hosts_are_cut_killed_and_paused_under_load(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from tests.cluster.test_takeover import await_epoch, head, roles
 from tests.cluster.witness import Witness
 from tests.support.etcd import Etcd, etcd, free_ports
 
+pytestmark = pytest.mark.slow
+
 LEASE_MS = 4_000
 TIMES = {"HEOROT_TIMES": f"heartbeat_ms=300,link_timeout_ms=5000,lease_ms={LEASE_MS}"}
 DAY_S = 86_400

@@ -17,6 +17,8 @@ from tests.cluster.witness import Witness
 from tests.support.etcd import Etcd, etcd
 from tests.support.liar import Liar, Lie, http
 
+pytestmark = pytest.mark.slow
+
 LEASE_S = 4
 TIMES = {"HEOROT_TIMES": f"heartbeat_ms=300,link_timeout_ms=5000,lease_ms={LEASE_S * 1000}"}
 
@@ -133,15 +135,26 @@ def test_garbage_from_the_store_is_said_and_the_head_goes_on(
 # ------------------------------------------------------------------ keys that somebody has changed
 
 
-@pytest.fixture
-def shared(tmp_path: Path) -> Iterator[tuple[Cluster, Etcd]]:
-    """Two heads and three nodes over etcd."""
+@pytest.fixture(scope="module")
+def over_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Etcd]]:
     with (
-        etcd(tmp_path, 1) as store,
+        etcd(tmp_path_factory.mktemp("store"), 1) as store,
         cluster(3, "--heads", "2", "--etcd", store.urls[0], environment=TIMES) as made,
     ):
-        await_that(lambda: set(roles(made).values()) == {"active", "standby"}, "both heads")
         yield made, store
+
+
+@pytest.fixture
+def shared(over_etcd: tuple[Cluster, Etcd]) -> tuple[Cluster, Etcd]:
+    """Two heads and three nodes over etcd, all well, as each test of it has to leave them."""
+    made, _ = over_etcd
+    await_that(lambda: set(roles(made).values()) == {"active", "standby"}, "both heads")
+    return over_etcd
+
+
+def standby(made: Cluster) -> str:
+    """Return the name of the head that does not lead."""
+    return str(head(made, "standby")["name"])
 
 
 def text64(text: str | bytes) -> str:
@@ -181,6 +194,7 @@ def test_a_damaged_key_is_named_and_the_head_goes_on(
 ) -> None:
     made, store = shared
     before = head(made)
+    logged = {name: len(log_of(made, name)) for name in ("h0", "h1")}
     with Witness(made, tmp_path) as witness:
         put(made, store, key, value)
         problem = await_trouble(made, says)
@@ -189,8 +203,8 @@ def test_a_damaged_key_is_named_and_the_head_goes_on(
             await_that(lambda: store_of(made)["since_s"] > 1.5 * LEASE_S, "longer than the lease")
         assert head(made)["pid"] == before["pid"]
         assert says in made.check("heorot", "status").decode()
-        for name in ("h0", "h1"):
-            assert says in log_of(made, name)
+        for name, said in logged.items():
+            await_that(lambda name=name, said=said: says in log_of(made, name)[said:], f"{name} logs it")  # type: ignore[misc]
         witness.check()
         # Who repairs it as the message says has a cluster again in which heads are elected.
         epoch = made.status()["epoch"]
@@ -210,30 +224,30 @@ def test_other_keys_with_garbage_are_no_trouble(shared: tuple[Cluster, Etcd], tm
     with Witness(made, tmp_path):
         put(made, store, key, b"[1,\xff" * 1000)
         epoch = made.status()["epoch"]
-        made.check("heorot", "head", "switch", "h1")
+        made.check("heorot", "head", "switch", standby(made))
         await_epoch(made, epoch + 1)
         assert made.check("bpsh", "-a", "echo", "here") == b"here\n" * 3
+    # For the next test; what says which head is to be the next one is gone already.
+    store.ask("/v3/kv/deleterange", {"key": text64(prefix(made) + key)})
 
 
-@pytest.mark.parametrize(
-    "deleted", ["epoch", "leader", "candidates/h1", ""], ids=["epoch", "leader", "candidate", "all"]
-)
+@pytest.mark.parametrize("deleted", ["epoch", "leader", "candidates/", ""], ids=["epoch", "leader", "candidate", "all"])
 def test_what_is_deleted_by_hand_harms_no_job_and_epochs_go_on(
     shared: tuple[Cluster, Etcd], tmp_path: Path, deleted: str
 ) -> None:
     made, store = shared
     # An epoch that is not the first one, so that one that begins anew is seen.
-    for epoch, name in ((2, "h1"), (3, "h0")):
-        made.check("heorot", "head", "switch", name)
-        await_epoch(made, epoch)
+    switch(made)
+    before = switch(made)
+    assert before >= 3
     with Witness(made, tmp_path) as witness:
-        delete(made, store, deleted)
+        delete(made, store, deleted + standby(made) if deleted == "candidates/" else deleted)
         if deleted in ("leader", ""):
-            await_that(lambda: store_of(made) and made.status()["epoch"] > 3, "another term")
+            await_that(lambda: store_of(made) and made.status()["epoch"] > before, "another term")
         await_mended(made)
         witness.check()
         epoch = made.status()["epoch"]
-        assert epoch >= 3
+        assert epoch >= before
         # The next takeovers work, in both directions.
         for _ in range(2):
             epoch = switch(made)
@@ -272,9 +286,10 @@ def test_two_clusters_share_one_etcd_and_do_not_notice(shared: tuple[Cluster, Et
         Witness(other, tmp_path, "n2"),
     ):
         before = head(other)
-        for epoch in (2, 3):
-            made.check("heorot", "head", "switch")
-            await_epoch(made, epoch)
+        for _ in range(2):
+            epoch = made.status()["epoch"]
+            made.check("heorot", "head", "switch", standby(made))
+            await_epoch(made, epoch + 1)
         assert (head(other)["pid"], other.status()["epoch"]) == (before["pid"], 1)
         # All that is of one is deleted: the other one does not mind.
         delete(made, store, "")

@@ -16,6 +16,8 @@ from tests.cluster.harness import Cluster, await_that
 from tests.support.disks import fill, free_bytes, small_disk
 from tests.support.etcd import free_ports
 
+pytestmark = pytest.mark.slow
+
 LINES = 3_000_000
 """What the talkative job says: more than the disk holds."""
 

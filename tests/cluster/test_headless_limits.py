@@ -15,6 +15,8 @@ from tests.cluster.harness import Cluster, await_that, cluster, host_pids, is_al
 from tests.cluster.test_headless import node_ps, start_head, stop_head
 from tests.cluster.witness import Witness
 
+pytestmark = pytest.mark.slow
+
 LIMIT_S = 4
 SCRIPTS = {
     "obeys": ("echo begun; sleep 600", 1),

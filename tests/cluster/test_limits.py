@@ -16,6 +16,8 @@ import heorot
 from heorot.config.layout import FAILED_START
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, host_pids, kill_hard
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_argument_of_128_kib_arrives_whole(shared: Cluster) -> None:
     # MAX_ARG_STRLEN of Linux counts the final zero byte.

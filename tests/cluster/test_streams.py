@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import heorot
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, private_bytes
+
+pytestmark = pytest.mark.slow
 
 MB = 1_000_000
 BYTES_PER_RANK = 2 * MB

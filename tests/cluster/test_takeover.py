@@ -22,6 +22,8 @@ from heorot.core.wire.tree import encode
 from tests.cluster.harness import Cluster, await_that, cluster, host_pids, is_alive, kill_hard
 from tests.support.etcd import Etcd, etcd
 
+pytestmark = pytest.mark.slow
+
 TIMES = {"HEOROT_TIMES": "heartbeat_ms=300,link_timeout_ms=5000"}
 LEASE_S = 6
 """Longer than a busy machine keeps a keeper or the store waiting: heads are counted by their epochs here."""

@@ -113,6 +113,10 @@ class Host:
         lines = "".join(f"{name} = {value}\n" for name, value in timers_ms.items())
         self.config.write_text(self.config.read_text().replace("[timers]\n", f"[timers]\n{lines}", 1))
 
+    def add_settings(self, text: str) -> None:
+        """Add a table to the configuration that a command wrote."""
+        self.config.write_text(self.config.read_text() + text)
+
     def logs(self) -> str:
         """Return all that the daemons here have said."""
         return "\n".join(

@@ -28,6 +28,8 @@ from tests.hosts.hosts import (
 from tests.hosts.test_many_hosts import add_nodes, join, make_token, states
 from tests.support.etcd import Etcd
 
+pytestmark = pytest.mark.slow
+
 UP = {"n0": "up", "n1": "up", "n2": "up"}
 
 

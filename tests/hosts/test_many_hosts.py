@@ -10,6 +10,8 @@ import pytest
 
 from tests.hosts.hosts import HEAD_TIMERS, NODE_TIMERS, Host, Network, eventually, status_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[Network]:
@@ -17,7 +19,8 @@ def network(tmp_path: Path) -> Iterator[Network]:
         yield network
 
 
-def make_head(network: Network) -> Host:
+def make_head(network: Network, settings: str = "", **timers_ms: int) -> Host:
+    """Make a host the head and start it; `settings` are added to its configuration."""
     head = network.host("head")
     socket = head.directory / "head.sock"
     done = head.run(
@@ -25,7 +28,8 @@ def make_head(network: Network) -> Host:
         "--socket", socket,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    head.set_timers(**HEAD_TIMERS)
+    head.set_timers(**HEAD_TIMERS | timers_ms)
+    head.add_settings(settings)
     head.start("bphead")
     eventually("the head serves", lambda: status_of(head))
     return head
@@ -45,15 +49,16 @@ def join(host: Host, head: Host, token: str, *options: object) -> tuple[int, str
     return done.returncode, done.stdout + done.stderr
 
 
-def add_nodes(network: Network, head: Host, *names: str) -> list[Host]:
-    """Add hosts, let them join in this order, and wait until they are up."""
+def add_nodes(network: Network, head: Host, *names: str, settings: str = "", **timers_ms: int) -> list[Host]:
+    """Add hosts, let them join in this order, and wait until they are up; `settings` are added to what each has."""
     hosts = [network.host(name) for name in names]
     token = make_token(head, "--uses", len(hosts))
     for host in hosts:
         status, text = join(host, head, token)
         assert status == 0, text
         assert token.strip() not in text
-        host.set_timers(**NODE_TIMERS)
+        host.set_timers(**NODE_TIMERS | timers_ms)
+        host.add_settings(settings)
         host.start("bpinit")
         host.start("bpnode")
     expected = {f"n{number}": "up" for number in range(len(hosts))}

@@ -22,6 +22,8 @@ import pytest
 from tests.hosts.hosts import DEADLINE_S, Host, Network, argv_of, environment, eventually, status_of
 from tests.hosts.test_many_hosts import join, make_token, states
 
+pytestmark = pytest.mark.slow
+
 Tree: TypeAlias = tuple[Network, Host, list[Host]]
 TIMERS = {"heartbeat_ms": 60_000, "link_timeout_ms": 180_000}
 """So that no link is ended because its other end says nothing."""

@@ -12,6 +12,8 @@ import pytest
 from tests.hosts.hosts import NODE_TIMERS, Host, Network, eventually, status_of
 from tests.hosts.test_many_hosts import add_nodes, join, make_head, make_token, states
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[Network]:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.hosts import HEAD_TIMERS, Host, Network, argv_of, environment, eventually
-from tests.hosts.test_many_hosts import add_nodes, make_head, states
+from tests.hosts.hosts import Host, Network, argv_of, environment, eventually
+from tests.hosts.test_many_hosts import add_nodes, make_head
+
+pytestmark = pytest.mark.slow
 
 NODES = 7
 SIZE = 3_000_000
@@ -24,16 +26,10 @@ class Slow:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.head = make_head(network)
-        self.nodes = add_nodes(network, self.head, *(f"h{number}" for number in range(NODES)))
-        for host, daemon in ((self.head, "bphead"), *((node, "bpnode") for node in self.nodes)):
-            text = host.config.read_text()
-            for name in ("link_timeout_ms", "node_grace_ms"):
-                text = text.replace(f"{name} = {HEAD_TIMERS[name]}\n", f"{name} = 60000\n")
-            host.config.write_text(text + "\n[images]\nswarm_gain_ms = 0\n")
-            host.end(daemon)
-            host.start(daemon)
-        eventually("all nodes are back", lambda: list(states(self.head).values()) == ["up"] * NODES)
+        settings = "\n[images]\nswarm_gain_ms = 0\n"
+        self.head = make_head(network, settings, link_timeout_ms=60_000, node_grace_ms=60_000)
+        names = [f"h{number}" for number in range(NODES)]
+        self.nodes = add_nodes(network, self.head, *names, settings=settings, link_timeout_ms=60_000)
         for host in network.hosts.values():
             command = f"tc -n {host.namespace} qdisc add dev eth0 root tbf {SLOW}"
             subprocess.run(command.split(), check=True, env=environment(sbin=True))

@@ -16,6 +16,8 @@ from heorot.sim.mutants.catalogue import FOCUS, NAMES, mutator
 from heorot.sim.settings import draw
 from heorot.sim.world import Violation
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 30
 MUTANT_SEEDS = 60
 """Within so many seeds each mutant must be found out; most are within five."""
