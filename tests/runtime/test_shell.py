@@ -20,6 +20,8 @@ from heorot.core.machine import (
     CloseClient,
     FromClient,
     HeadInstruction,
+    LinkClosed,
+    LinkOpened,
     Log,
     SetTimer,
     Stop,
@@ -29,15 +31,20 @@ from heorot.core.machine import (
 from heorot.core.timers import HeartbeatDue
 from heorot.core.wire.clients import ClientHello, ShowStatus, Welcome
 from heorot.core.wire.framing import FrameDecoder, encode_frame
+from heorot.core.wire.tree import LinkMessage, Pong
 from heorot.images.cache import Cache
 from heorot.runtime.clients import Clients
 from heorot.runtime.images import Images
 from heorot.runtime.links import Links
 from heorot.runtime.log import LogFile as LogFile
 from heorot.runtime.loop import EpollLoop
+from heorot.runtime.refusals import WINDOW_S
 from heorot.runtime.shell import HeadDaemonShell
+from heorot.runtime.sockets import bind_tcp
 from heorot.security import tls
 from tests.core.rigs import sign, verify
+from tests.runtime.conftest import Clock
+from tests.runtime.test_links import HELLO, Daemon
 
 Until = Callable[[Callable[[], object]], None]
 
@@ -268,3 +275,38 @@ def test_a_head_forgets_a_client_however_it_ends(
         until(lambda: stays.poll() or stays.received)
     finally:
         rig.close()
+
+
+@pytest.mark.parametrize("word", [HELLO, Pong()], ids=["of-another-cluster", "before-its-hello"])
+def test_a_node_that_is_refused_again_and_again_is_told_of_once(
+    loop: EpollLoop, tmp_path: Path, cluster: Path, until: Until, clock: Clock, word: LinkMessage
+) -> None:
+    head = HeadMachine(HeadConfig("another", "h0", "0", 1, "127.0.0.1", 1), sign, verify)
+    rig, node = Rig(loop, tmp_path, cluster, head), Daemon(loop, cluster / "n0")
+    listener = bind_tcp("127.0.0.1", 0)
+    rig.links.listen(listener)
+    try:
+        for times in range(1, 21):
+            come_once(node, listener.getsockname()[1], word, until)
+            assert len(node.of(LinkClosed)) == times
+        assert len(warnings_of(rig)) == 1, warnings_of(rig)
+        clock.skip(WINDOW_S + 1, loop)
+        assert "refused 19 more of n0 in 10 minutes" in warnings_of(rig)[1]
+    finally:
+        node.links.close()
+        node.listener.close()
+        rig.close()
+
+
+def come_once(node: Daemon, port: int, word: LinkMessage, until: Until) -> None:
+    """Connect, say this, and wait until the other side has closed the link."""
+    opened, closed = len(node.of(LinkOpened)), len(node.of(LinkClosed))
+    node.links.connect("up", "127.0.0.1", port, 60_000)
+    until(lambda: len(node.of(LinkOpened)) > opened)
+    node.links.send(node.of(LinkOpened)[-1].link, word, False)
+    until(lambda: len(node.of(LinkClosed)) > closed)
+
+
+def warnings_of(rig: Rig) -> list[str]:
+    """Return the lines of the log that people shall see."""
+    return [line for line in rig.log_path.read_text().splitlines() if " warning " in line or " error " in line]

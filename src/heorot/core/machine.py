@@ -285,6 +285,10 @@ class Log(Struct, frozen=True, gc=False):
     level: str
     """``debug``, ``info``, ``warning`` or ``error``."""
     text: str
+    link: int = 0
+    """A warning of what the neighbour at this link can bring about as often as it likes: told once in a while."""
+    why: str = ""
+    """What kind of thing that is, in words that are ours: one of few."""
 
 
 class Stop(Struct, frozen=True, gc=False):

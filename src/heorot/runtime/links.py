@@ -297,9 +297,14 @@ class Links:
         """Close a link because of what came over it."""
         target = self._links.get(link)
         if target is not None:
-            self._log("warning", f"closed the link to {target.name}: {reason}")
+            self.warn_of(link, "a broken protocol", f"closed the link to {target.name}: {reason}")
             target.abandon()
             self.closed(target, reason)
+
+    def warn_of(self, link: int, why: str, text: str) -> None:
+        """Tell once in a while what the neighbour at a link has done; `why` and `text` as for `Refusals.say`."""
+        target = self._links.get(link)
+        self._refusals.say(target.owner[0] if target is not None else "neighbours that are gone", why, text)
 
 
 def _host_of(name: str) -> str:

@@ -140,8 +140,11 @@ class DaemonShell(LinkShell, Dispatch[Item]):
         self._timers.set(item.key, item.at_ms)
 
     def log(self, item: Log) -> None:
-        """Write a line into the daemon's log."""
-        self._log(item.level, item.text)
+        """Write a line into the daemon's log; if a neighbour can bring it about again and again, once in a while."""
+        if item.link and item.level == "warning":
+            self._links.warn_of(item.link, item.why, item.text)
+        else:
+            self._log(item.level, item.text)
 
     def stop(self, item: Stop) -> None:
         """Leave the loop."""

@@ -42,6 +42,7 @@ from heorot.core.machine import (
     HeadsKnown,
     LinkClosed,
     LinkOpened,
+    Log,
     NodesJoined,
     NodesRemoved,
     Received,
@@ -51,7 +52,7 @@ from heorot.core.machine import (
 from heorot.core.routes import Side
 from heorot.core.tickets import Sign, Verify, shown_epoch
 from heorot.core.timers import HeartbeatDue
-from heorot.core.tree.greeting import REMOVED, differs, incompatibility, removal, replacement
+from heorot.core.tree.greeting import REFUSES_US, REMOVED, differs, incompatibility, removal, replacement
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.tree.shape import ancestors_of, living_path
 from heorot.core.wakefulness import Looks
@@ -168,7 +169,7 @@ class HeadMachine:
         self._drop_link(link, reason)
 
     def _refuse(self, link: NodeLink, code: str, text: str, level: str = "warning") -> None:
-        self.context.log(level, f"n{link.peer} is refused: {text}")
+        self.context.out.append(Log(level, f"n{link.peer} is refused: {text}", link.link, code))
         self.context.out.append(Send(link.link, m.Refused(code, text)))
         self._close_link(link, text)
 
@@ -193,7 +194,8 @@ class HeadMachine:
         self._detach(NodeSet.from_ranges(detached.nodes).mask & link.mask & ~(1 << link.peer))
 
     def _refused(self, link: NodeLink, refused: m.Refused) -> None:
-        self.context.log("warning", f"n{link.peer} refuses this head: {refused.text}")
+        text = f"n{link.peer} refuses this head: {refused.text}"
+        self.context.out.append(Log("warning", text, link.link, REFUSES_US))
         self._close_link(link, "refused")
 
     def _hello(self, link: NodeLink, hello: m.Hello) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from heorot.core.errors import ProtocolError, SecurityError
-from heorot.core.machine import CloseLink, LinkOpened, Send
+from heorot.core.machine import CloseLink, LinkOpened, Log, Send
 from heorot.core.node.children import Child, Children, speakable
 from heorot.core.node.context import NodeContext
 from heorot.core.node.images import NodeImages
 from heorot.core.node.reports import SubtreeReports
 from heorot.core.node.routes import FROM_BELOW
-from heorot.core.tree.greeting import REMOVED, differs, incompatibility, removal
+from heorot.core.tree.greeting import REFUSES_US, REMOVED, differs, incompatibility, removal
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import BULK_TAGS, TAG_ATTACH
@@ -154,7 +154,7 @@ class ChildLinks:
             context.emit(Send(child.link, m.Reattached(context.epoch)))
 
     def _refused(self, child: Child, refused: m.Refused) -> None:
-        self._context.log("warning", f"n{child.node} refuses this node: {refused.text}")
+        self._context.emit(Log("warning", f"n{child.node} refuses this node: {refused.text}", child.link, REFUSES_US))
         self._close(child.link, "refused")
 
     def _greeted(self, child: Child, hello: m.Hello) -> None:
@@ -197,7 +197,8 @@ class ChildLinks:
         try:
             admitted = self._children.admit(child, up.node, attach)
         except (SecurityError, ProtocolError) as error:
-            self._context.log("warning", f"n{up.node} may not attach here: {error}")
+            text = f"n{up.node} may not attach here: {error}"
+            self._context.emit(Log("warning", text, child.link, "not-placed-here"))
             if child.node == up.node:
                 self._context.refuse(child.link, "not-placed-here", str(error))
                 self.closed(child.link)

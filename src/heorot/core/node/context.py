@@ -44,7 +44,7 @@ class NodeContext:
 
     def refuse(self, link: int, code: str, text: str, level: str = "warning") -> None:
         """Tell a neighbour why it is not wanted, and close its link."""
-        self.log(level, text)
+        self.out.append(Log(level, text, link, code))
         self.out += (Send(link, m.Refused(code, text)), CloseLink(link, text))
 
     def give_up_parent(self, why: str) -> None:
