@@ -250,7 +250,7 @@ def test_a_link_says_which_key_the_nodes_certificate_is_for(
 def test_a_peer_without_certificate_may_only_ask_to_join(loop: EpollLoop, until: Until, cluster: Path) -> None:
     sessions: list[Session] = []
 
-    def join() -> Session:
+    def join(host: str) -> Session:
         sessions.append(Session())
         return sessions[-1]
 
@@ -283,7 +283,7 @@ def test_a_peer_without_certificate_may_only_ask_to_join(loop: EpollLoop, until:
 def test_hosts_that_ask_for_nothing_keep_no_other_from_joining(loop: EpollLoop, until: Until, cluster: Path) -> None:
     sessions: list[Session] = []
 
-    def join() -> Session | None:
+    def join(host: str) -> Session | None:
         if sum(not session.closed for session in sessions) >= 4:
             return None
         sessions.append(Session())

@@ -70,7 +70,7 @@ class HeadSettings:
     fanout: int = 32
     listener: socket.socket | None = None
     machine: dict[str, Any] = field(default_factory=dict)
-    join: Callable[[], JoinConversation | None] | None = None
+    join: Callable[[str], JoinConversation | None] | None = None
     registry: Registry | None = None
     """Says which nodes have joined and which were removed, from then on; None: that never changes."""
     hang_ms: int = 10_000

@@ -63,8 +63,8 @@ class Links:
     feed
         Takes the events.
     join
-        Gives the session that serves a peer without a certificate (the server context must allow that), or None if
-        there are too many; without it such peers are refused.
+        Gives the session that serves a peer without a certificate from this host (the server context must allow that),
+        or None if there are too many; without it such peers are refused.
     take_head
         Takes over the channel of a head that connects, given its name; None if there are too many. Without it a head
         is a neighbour like others.
@@ -80,7 +80,7 @@ class Links:
         make_server_context: Callable[[], ssl.SSLContext],
         feed: Callable[[LinkOpened | LinkClosed | ConnectFailed | Received], None],
         log: Callable[[str, str], None],
-        join: Callable[[], JoinConversation | None] | None = None,
+        join: Callable[[str], JoinConversation | None] | None = None,
         take_head: Callable[[Channel, str], Taker | None] | None = None,
         make_passing_context: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
@@ -220,7 +220,7 @@ class Links:
         if peer.kind == "anonymous":
             if self._join is None or link.key:
                 raise SecurityError("the peer showed no certificate")
-            session = self._join() or self._join_in_place(self._join)
+            session = self._join(link.host) or self._join_in_place(self._join, link.host)
             if session is None:
                 raise SecurityError("too many hosts ask to join at this moment")
             self._pending[link] = None
@@ -231,8 +231,7 @@ class Links:
             if link.taker is None:
                 raise SecurityError(f"the head {peer.name} has too many connections")
             return
-        self._number += 1
-        link.number = self._number
+        link.number = self._number = self._number + 1
         link.owner = peer.name if peer.kind == "node" else f"the head {peer.name}", peer.holder
         link.name = f"{peer.name} at {link.name}"
         self._links[link.number] = link
@@ -240,7 +239,7 @@ class Links:
             self._share(link)
         self._feed(LinkOpened(link.number, peer.number, link.key, peer.holder))
 
-    def _join_in_place(self, join: Callable[[], JoinConversation | None]) -> JoinConversation | None:
+    def _join_in_place(self, join: Callable[[str], JoinConversation | None], host: str) -> JoinConversation | None:
         """All sessions are taken: the oldest of the host that has most of them goes, as with handshakes."""
         joining = [link for link in self._pending if isinstance(link, _Link) and link.session is not None]
         if not joining:
@@ -249,7 +248,7 @@ class Links:
         self._say_refused(oldest.name, "it has not asked to join yet, and others want to")
         oldest.abandon()
         self.closed(oldest, "")
-        return join()
+        return join(host)
 
     def _share(self, link: _Link) -> None:
         """A neighbour has connected: it may have a few links, and some memory, and must say who it is."""
@@ -291,7 +290,7 @@ class Links:
             self._say_refused(link.name, reason)
 
     def _say_refused(self, name: str, reason: str) -> None:
-        self._refusals.say(f"the host {_host_of(name)}", reason, f"refused a connection from {name}: {reason}")
+        self._refusals.say(f"the host {name.partition(' ')[0]}", reason, f"refused a connection from {name}: {reason}")
 
     def fail_link(self, link: int, reason: str) -> None:
         """Close a link because of what came over it."""
@@ -305,10 +304,6 @@ class Links:
         """Tell once in a while what the neighbour at a link has done; `why` and `text` as for `Refusals.say`."""
         target = self._links.get(link)
         self._refusals.say(target.owner[0] if target is not None else "neighbours that are gone", why, text)
-
-
-def _host_of(name: str) -> str:
-    return name.partition(" ")[0]
 
 
 class _Attempt:
@@ -359,7 +354,7 @@ class _Link:
         self.taker: Taker | None = None
         """Whose connection this is; none of the links' any more."""
         self.sock = sock
-        self.host = _host_of(name)
+        self.host = name.partition(" ")[0]
         links._pending[self] = None
         loop = links._loop
         self.channel = Channel(

@@ -30,6 +30,7 @@ from heorot.core.wire.joining import (
 from heorot.core.wire.tree import encode
 from heorot.security.authority import Authority
 from heorot.security.registry import NodeRecord, Registry
+from heorot.security.request_rate import RequestRate
 from heorot.security.tokens import TokenRecord, TokenRefused, TokenStore
 
 MAX_ANONYMOUS_LINKS = 32
@@ -37,6 +38,7 @@ JOIN_DEADLINE_MS = 10_000
 """The head closes an anonymous link after this long, whatever state it is in."""
 REQUESTS_PER_SECOND = 100
 REQUESTS_AT_ONCE = 200
+"""Of all hosts; no host may make more of them than are left for others."""
 
 
 def _verifies(public_key: Ed25519PublicKey, signature: bytes, data: bytes) -> bool:
@@ -90,32 +92,24 @@ class JoinServer:
         self._monotonic = monotonic
         self._joined = joined
         self._sessions = 0
-        self._allowance = float(REQUESTS_AT_ONCE)
-        self._allowance_at = monotonic()
+        self._rate = RequestRate(REQUESTS_AT_ONCE, REQUESTS_PER_SECOND, monotonic())
 
-    def session(self) -> JoinSession | None:
-        """Return what serves one anonymous link, or None if there are `MAX_ANONYMOUS_LINKS` already: then close it."""
+    def session(self, host: str) -> JoinSession | None:
+        """Return what serves one anonymous link from this host, as the kernel calls it; or None if there are
+        `MAX_ANONYMOUS_LINKS` already: then close it.
+        """
         if self._sessions >= MAX_ANONYMOUS_LINKS:
             return None
         self._sessions += 1
-        return JoinSession(self)
+        return JoinSession(self, host)
 
     def _closed(self) -> None:
         self._sessions -= 1
 
-    def _take_allowance(self) -> bool:
-        now = self._monotonic()
-        earned = (now - self._allowance_at) * REQUESTS_PER_SECOND
-        self._allowance = min(float(REQUESTS_AT_ONCE), self._allowance + earned)
-        self._allowance_at = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
-
-    def _answer(self, request: JoinRequest | RenewalRequest, nonce: bytes) -> JoinAccepted | JoinRefused:
-        if not self._take_allowance():
-            return JoinRefused("busy", "too many hosts join at this moment; try again")
+    def _answer(self, request: JoinRequest | RenewalRequest, nonce: bytes, host: str) -> JoinAccepted | JoinRefused:
+        too_many = self._rate.refusal(host, self._monotonic())
+        if too_many:
+            return JoinRefused("busy", too_many)
         if request.version < OLDEST_JOIN_VERSION:
             return JoinRefused("version", f"this head enrols hosts of join version {OLDEST_JOIN_VERSION} or newer")
         if isinstance(request, RenewalRequest):
@@ -198,8 +192,9 @@ class JoinServer:
 class JoinSession:
     """One anonymous link at the head: one greeting, one request, one answer."""
 
-    def __init__(self, server: JoinServer) -> None:
+    def __init__(self, server: JoinServer, host: str) -> None:
         self._server = server
+        self._host = host
         self._nonce = secrets.token_bytes(32)
         self._open = True
         self._served = False
@@ -222,7 +217,7 @@ class JoinSession:
         request = decode_join(payload)
         if not isinstance(request, JoinRequest | RenewalRequest):
             raise ProtocolError(f"an anonymous peer sent {type(request).__name__} in place of a request")
-        return encode(self._server._answer(request, self._nonce)), True
+        return encode(self._server._answer(request, self._nonce, self._host)), True
 
     def close(self) -> None:
         """The link is closed; makes room for another. May be called twice."""
