@@ -144,6 +144,29 @@ def test_a_directory_that_no_configuration_is_about_is_for_heorot_up(host: Host)
     assert f"start one with 'heorot up --dir {directory} " in host.run("bpstat", at=directory).stderr
 
 
+@pytest.mark.parametrize(
+    ("at", "why"),
+    [
+        ("clients", "commands look there for the cluster c1, of which this host has the head h0"),
+        ("state", "it holds the keys and the state of the head h0 of the cluster c1"),
+        ("/run/heorot", "commands look there for the cluster c1, of which this host has the head h0"),
+    ],
+)
+def test_on_a_heads_host_heorot_up_makes_no_cluster_where_the_heads_is(host: Host, at: str, why: str) -> None:
+    directory = host.make_head().directory / at
+    before = sorted(directory.iterdir()) if directory.exists() else None
+    done = host.run("heorot", "up", "-n", "1", "--dir", str(directory))
+    advice = "name a directory of its own with --dir or HEOROT_DIR"
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == f"heorot up: no cluster is made in {directory}: {why}; {advice}\n"
+    assert (sorted(directory.iterdir()) if directory.exists() else None) == before
+
+
+def test_on_a_node_heorot_up_makes_no_cluster_where_commands_look(host: Host) -> None:
+    done = host.make_node().run("heorot", "up", "-n", "1")
+    assert "commands look there for the cluster c1, of which this host has the node n3" in done.stderr
+
+
 def test_a_configuration_that_cannot_be_used_is_named(host: Host) -> None:
     (host.configuration / "head.toml").write_text("[head]\nnam = 1\n")
     done = host.run("bpstat")

@@ -49,6 +49,45 @@ def without_head(directory: str) -> str:
     return ""
 
 
+def require_no_other(directory: str) -> None:
+    """See that `directory` belongs to no cluster of many machines, so that ``heorot up`` may make one there.
+
+    Commands would reach another cluster than the one that this host is for, or keys of that one would be in its way.
+
+    Raises
+    ------
+    HeorotError
+        If it does.
+    """
+    from heorot.core.errors import HeorotError
+
+    there = _occupant(directory)
+    if there:
+        advice = "name a directory of its own with --dir or HEOROT_DIR"
+        raise HeorotError(f"no cluster is made in {directory}: {there}; {advice}")
+
+
+def _occupant(directory: str) -> str:
+    from heorot.core.errors import HeorotError
+
+    try:
+        head, node = _head(), _node()
+    except HeorotError as error:
+        return str(error) if _same(directory, CLIENT_DIRECTORY, STATE_DIRECTORY) else ""
+    roles = []
+    if head is not None:
+        own = os.path.dirname(head.head.socket), head.cluster.directory
+        roles.append((f"the head {head.head.name}", head.cluster.id, own))
+    if node is not None:
+        roles.append((f"the node n{node.node.number}", node.cluster.id, ("", node.cluster.directory)))
+    for who, cluster, (sockets, state) in roles:
+        if _same(directory, state):
+            return f"it holds the keys and the state of {who} of the cluster {cluster}"
+        if _same(directory, CLIENT_DIRECTORY, *filter(None, [sockets])):
+            return f"commands look there for the cluster {cluster}, of which this host has {who}"
+    return ""
+
+
 def state_directory(directory: str) -> str:
     """Return where this host's head has its keys and state, if commands reach its cluster through `directory`.
 

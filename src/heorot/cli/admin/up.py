@@ -16,6 +16,7 @@ from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.cli.request import Head, run_command, show_help
 from heorot.client.endpoint import cluster_directory
 from heorot.config.files import StoreSection, TimersSection, check_store
+from heorot.config.host_role import require_no_other
 from heorot.config.layout import LOCK, Layout
 from heorot.config.mark import WARDEN_MODULE
 from heorot.core.errors import HeorotError, ProtocolError, RequestError
@@ -219,6 +220,7 @@ def _claim(layout: Layout) -> tuple[int, bool]:
 
     A cluster that is about to end there, or to come up, is waited for: it is gone then, or can be used.
     """
+    require_no_other(layout.root)
     until_s = time.monotonic() + OTHERS_TIMEOUT_S
     created = False
     try:
