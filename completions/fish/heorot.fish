@@ -181,7 +181,7 @@ complete -c heorot -n '__heorot_in up' -l image-cache -x -d 'MiB for sent files 
 complete -c heorot -n '__heorot_in up' -l debug -d 'Write debug lines to the logs'
 complete -c heorot -n '__heorot_in up down' -s q -l quiet -d 'Say nothing'
 complete -c heorot -n '__heorot_in status' -l tree -d 'Who is below whom'
-complete -c heorot -n "__heorot_in up status doctor 'token list' 'node list' 'node ps'" -l json -d 'Print JSON'
+complete -c heorot -n "__heorot_in up status doctor 'token list' 'token create' 'certificate show' 'node list' 'node ps'" -l json -d 'Print JSON'
 complete -c heorot -n "__heorot_in 'node join'" -l token -x -d 'The token'
 complete -c heorot -n "__heorot_in 'node join'" -l token-file -r -F -d 'Read the token from a file'
 complete -c heorot -n "__heorot_in 'node join'" -l number -x -d 'The number to ask for'

@@ -87,6 +87,13 @@ def test_token_create_prints_the_token_alone(den: Path) -> None:
     assert record.expires_at_ms - record.created_at_ms == 900_000
 
 
+def test_token_create_says_as_json_which_token_it_is(den: Path) -> None:
+    made = json.loads(command("token", "create", "--dir", den, "--node", 3, "--json").stdout)
+    (listed,) = json.loads(command("token", "list", "--dir", den, "--json").stdout)
+    assert {"token": made["token"], **listed} == made
+    assert (Token.from_text(made["token"]).id.hex(), made["node"]) == (listed["id"], 3)
+
+
 def test_tokens_are_listed_and_revoked(den: Path) -> None:
     command("token", "create", "--node", 4, HEOROT_DIR=str(den))
     listed = json.loads(command("token", "list", "--json", HEOROT_DIR=str(den)).stdout)
@@ -156,6 +163,10 @@ def test_a_head_renews_its_certificate_where_the_authority_is(den: Path, tmp_pat
     before = Identity.load(den / "heads" / "h0")
     shown = command("certificate", "show", *configs)
     assert shown.stdout.startswith("head:h0 of cluster den: valid until ")
+    (row,) = json.loads(command("certificate", "show", "--json", *configs).stdout)
+    assert (row["name"], row["cluster"], row["path"]) == ("head:h0", "den", f"{den}/heads/h0/cert.pem")
+    assert row["ends_at_ms"] == before.certificate.not_valid_after_utc.timestamp() * 1000
+    assert row["begins_at_ms"] == before.certificate.not_valid_before_utc.timestamp() * 1000
     done = command("certificate", "renew", *configs)
     assert done.returncode == 0, done.stderr
     assert "To use it: systemctl restart heorot-head.service" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ def main(argv: list[str]) -> int:
     for command in (show, renew):
         command.add_argument("--head-config", type=Path, default=DEFAULT_HEAD_PATH, metavar="PATH")
         command.add_argument("--node-config", type=Path, default=DEFAULT_NODE_PATH, metavar="PATH")
+    show.add_argument("--json", action="store_true", help="print a JSON list")
     renew.add_argument(
         "--within", type=duration_ms, metavar="DURATION", help="only those that end within this time, for example 90d"
     )
@@ -66,10 +68,24 @@ def _roles(arguments: argparse.Namespace) -> list[tuple[HeadFile | NodeFile, Pat
 def _show(arguments: argparse.Namespace) -> int:
     from heorot.security.authority import Identity
 
-    for _, directory in _roles(arguments):
-        identity = Identity.load(directory)
+    found = [(Identity.load(directory), directory) for _, directory in _roles(arguments)]
+    if arguments.json:
+        print(json.dumps([_row(identity, directory) for identity, directory in found]))
+        return 0
+    for identity, _ in found:
         print(f"{identity.name} of cluster {identity.cluster}: {_end(identity)}")
     return 0
+
+
+def _row(identity: Identity, directory: Path) -> dict[str, object]:
+    certificate = identity.certificate
+    return {
+        "name": identity.name,
+        "cluster": identity.cluster,
+        "begins_at_ms": int(certificate.not_valid_before_utc.timestamp() * 1000),
+        "ends_at_ms": int(certificate.not_valid_after_utc.timestamp() * 1000),
+        "path": str(directory / "cert.pem"),
+    }
 
 
 def _renew(arguments: argparse.Namespace) -> int:

@@ -6,9 +6,13 @@ import argparse
 import json
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from heorot.cli.admin.shared import add_directory, duration_ms, heads_directory, plural, run_reporting
 from heorot.core.errors import HeorotError
+
+if TYPE_CHECKING:
+    from heorot.security.tokens import TokenRecord
 
 
 def main(argv: list[str]) -> int:
@@ -36,6 +40,9 @@ def main(argv: list[str]) -> int:
         metavar="N",
         help="give this number, even if a node has it, which is replaced then",
     )
+    create.add_argument(
+        "--json", action="store_true", help="print an object: token, id, uses_left, expires_at_ms, node"
+    )
     create.set_defaults(command=_create)
     listing = commands.add_parser("list", help="list the tokens, without their secrets")
     add_directory(listing)
@@ -60,6 +67,9 @@ def _create(arguments: argparse.Namespace) -> int:
     token, record = TokenStore(directory).create(
         authority.fingerprint, _now_ms(), ttl_ms=arguments.ttl, uses=arguments.uses, node=arguments.node
     )
+    if arguments.json:
+        print(json.dumps({"token": token.to_text(), **_row(record)}))
+        return 0
     print(token.to_text())
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.expires_at_ms / 1000))
     which = f" as node {record.node}" if record.node >= 0 else ""
@@ -73,11 +83,7 @@ def _list(arguments: argparse.Namespace) -> int:
     now_ms = _now_ms()
     records = TokenStore(heads_directory(arguments.dir)).list()
     if arguments.json:
-        rows = [
-            {"id": record.id, "uses_left": record.uses_left, "expires_at_ms": record.expires_at_ms, "node": record.node}
-            for record in records
-        ]
-        print(json.dumps(rows))
+        print(json.dumps([_row(record) for record in records]))
         return 0
     print(f"{'ID':<16}  {'USES':>5}  {'NODE':>5}  EXPIRES")
     for record in records:
@@ -86,6 +92,15 @@ def _list(arguments: argparse.Namespace) -> int:
         state = f"in {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02}" if left_s >= 0 else "expired"
         print(f"{record.id:<16}  {record.uses_left:>5}  {node:>5}  {state if record.uses_left else 'used up'}")
     return 0
+
+
+def _row(record: TokenRecord) -> dict[str, object]:
+    return {
+        "id": record.id,
+        "uses_left": record.uses_left,
+        "expires_at_ms": record.expires_at_ms,
+        "node": record.node,
+    }
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
