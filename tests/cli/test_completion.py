@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from heorot.cli.heorot import COMMANDS
-from tests.cluster.harness import ROOT, Cluster, cluster, command
+from tests.cluster.harness import ROOT, Cluster, cluster, command, stopped
 
 SCRIPT = """
+# A second is for people; how long a busy machine takes is no mistake.
+timeout() { command timeout "${LIMIT_S:-$1}" "${@:2}"; }
 source "$1"
 shift
 compopt() { :; }
@@ -41,14 +43,15 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def complete(where: Cluster, commands: Path, *words: str) -> list[str]:
-    environment = {**where.environment, "PATH": f"{commands}:{os.environ['PATH']}"}
+def complete(where: Cluster, commands: Path, *words: str, limit_s: str = "60") -> list[str]:
+    """Return what is offered for the last of these words. `limit_s`: for each question; empty: as people have it."""
+    environment = {**where.environment, "PATH": f"{commands}:{os.environ['PATH']}", "LIMIT_S": limit_s}
     finished = subprocess.run(
         ["bash", "--norc", "-c", SCRIPT, "bash", str(ROOT / "completions/bash/heorot"), *words],
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert finished.stderr == ""
@@ -106,6 +109,12 @@ def test_the_command_after_the_nodes_is_completed_as_a_command(pair: Cluster, co
 def test_the_cluster_of_the_command_line_is_asked(pair: Cluster, commands: Path, tmp_path: Path) -> None:
     elsewhere = Cluster(tmp_path)
     assert complete(elsewhere, commands, "bpstat", "--dir", str(pair.directory), "n") == ["n0", "n1"]
+
+
+def test_a_head_that_does_not_answer_keeps_nobody_waiting(pair: Cluster, commands: Path) -> None:
+    with stopped(pair.head_pid()):
+        # Its keeper gives it ten seconds: were it waited for, the next head would give the nodes.
+        assert complete(pair, commands, "bpsh", "", limit_s="") == ["all", "up", "down", "master"]
 
 
 def test_without_a_cluster_only_fixed_words_are_offered(commands: Path, tmp_path: Path) -> None:
