@@ -90,7 +90,6 @@ TESTED_ELSEWHERE = {
     "node/timers": "core/test_timers.py",
     "safe_text": "cli/test_odd_bytes.py",
     "shells": "runtime/test_shell.py",
-    "space/endings": "core/space/test_machine.py",
     "space/events": "core/space/test_machine.py",
     "space/input": "core/space/test_machine.py",
     "space/jobs": "core/space/test_machine.py",

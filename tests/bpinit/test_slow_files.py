@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from heorot.bpinit import calls, errands
+from heorot.core.space.endings import UNSEEN
 from heorot.core.wire import tree as m
 from tests.bpinit.space_rig import Agent, SpaceRig
 from tests.bpinit.test_rooms import launch
@@ -96,6 +97,15 @@ def test_what_is_asked_after_a_failed_start_keeps_nobody_waiting(space: SpaceRig
         assert agent.run("3.1", b"sh", b"-c", b"sleep 1000 & echo left", uid=THIRD, gid=THIRD) == b"left\n"
     agent.until(lambda: not unreaped(space), "the end of what waited")
     assert agent.run("4.1", b"echo", b"again", uid=uid, gid=uid) == b"again\n"
+
+
+def test_a_start_that_nobody_saw_the_end_of_says_so(space: SpaceRig, silent: Path) -> None:
+    agent = space.agents[0]
+    with silent_files(space.pid, str(silent)):
+        agent.send(space.launch("1.1", os.fsencode(silent / "program"), uid=USER, gid=USER))
+        assert agent.run("2.1", b"echo", b"others", uid=THIRD, gid=THIRD) == b"others\n"
+    assert agent.wait_over("1.1") == {0: 127 << 8}
+    assert [note.text for report in agent.reports("1.1") for note in report.notes] == [UNSEEN]
 
 
 def start_until_no_more_wait(space: SpaceRig, launch: Callable[[str], m.Launch]) -> list[str]:

@@ -29,6 +29,8 @@ class Plan:
         self.failure: StartError | None = None
         self.caveat = ""
         """What the user should know of how they were started, should one exit with another status than 0."""
+        self.unseen: set[int] = set()
+        """Ranks that were started last, and were not waited for until they had come to their program."""
         self.directory = ticket.spec.directory or b"/"
         """Where they are started."""
         self.path: bytes | None = ticket.spec.program or None

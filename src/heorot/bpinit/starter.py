@@ -233,6 +233,7 @@ class Starter:
             if self._runner.late:
                 # It reads what we have prepared whenever it comes to that, and ends with 127 if there is no program.
                 plan.steps = None
+                plan.unseen.add(rank)
                 return started
             if plan.path is not None and self._runner.has_executed(steps.first):
                 return started

@@ -51,6 +51,7 @@ class Starting:
         """Start some of those that wait."""
         plan, batch, last = self.waiting.take(_STARTS_PER_TURN)
         self._pids.before_start()
+        plan.unseen.clear()
         results = self._starter.start(plan, [rank for _, rank in batch])
         ticket = plan.ticket
         if plan.caveat and not all(isinstance(result, StartError) for result in results):
@@ -67,7 +68,7 @@ class Starting:
             self._census.add(child)
             self._pipes.open(child)
             self._reaper.started(child, ticket.spec.max_processes)
-            self._emit(e.ProcessStarted(slot, pid))
+            self._emit(e.ProcessStarted(slot, pid, rank in plan.unseen))
             for index, fd in enumerate((stdout, stderr)):
                 if fd < 0:
                     self._emit(e.WriteEnded(slot, index + 1))

@@ -16,6 +16,13 @@ EXIT_DELAY_MS = 2
 STRAY_PIPE_MS = 2000
 """How long a pipe may stay open after everything that the rank started is gone (somebody outside holds it)."""
 
+NOT_EXECUTED = 127 << 8
+"""The status of a process that has found no program to become."""
+UNSEEN = (
+    "a start that took long was not waited for: a file system did not answer, or the process was stopped meanwhile; if"
+    " it ended with 127 because there was no program, nobody saw why"
+)
+
 
 class Endings:
     """Brings the ranks of a space to their end.
@@ -96,6 +103,8 @@ class Endings:
             # It has exited with something else than 0: now it matters.
             job.note(m.Failure(self._node, rank.number, 0, job.caveat))
             job.caveat = ""
+        if rank.unseen and rank.status == NOT_EXECUTED:
+            job.note(m.Failure(self._node, rank.number, 0, UNSEEN))
         job.exited += (self._node, rank.number, rank.status, rank.written(0), rank.written(1))
         if rank.killed:
             job.killed += (self._node, rank.number, rank.killed)

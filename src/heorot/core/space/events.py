@@ -80,6 +80,8 @@ class ProcessStarted(Struct, gc=False):
 
     slot: int
     pid: int
+    unseen: bool = False
+    """It took long to come to its program, and was not waited for: nobody will know whether it came to it."""
 
 
 class StartFailed(Struct, gc=False):

@@ -37,6 +37,7 @@ class Rank:
         "state",
         "status",
         "swept",
+        "unseen",
         "waiting",
     )
 
@@ -49,6 +50,8 @@ class Rank:
         self.pid = 0
         self.status = 0
         self.swept = False
+        self.unseen = False
+        """As in `ProcessStarted`."""
         self.killed = 0
         """How many processes that it had left running were killed."""
         self.failure: Failure | None = None

@@ -324,6 +324,7 @@ class Space:
             return
         job = rank.job
         rank.pid = event.pid
+        rank.unseen = event.unseen
         rank.state = RUNNING
         job.unstarted -= 1
         job.started += (self.config.node, rank.number, event.pid)
