@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import heorot
-from heorot.cli.bpcp import CopyEnd
+from heorot.bpinit.terminal import set_size
+from heorot.cli.bpcp import CopyEnd, progress_line
 from heorot.client.copies import Problem, folded_problems
 from heorot.client.get import Get
 from tests.support.local_cluster import LocalCluster
@@ -296,3 +299,44 @@ def test_a_destination_that_cannot_be_made_is_told_before_anything_comes(
         else:
             get.begin([0])
     get.close()
+
+
+@pytest.mark.parametrize(
+    ("done_bytes", "over", "nodes", "columns", "line"),
+    [
+        (12_300_000, 1, 4, 100, "[#######                       ] 1 of 4 nodes, 12.3 MB through this host"),
+        (0, 0, 1, 80, "[                              ] 0 of 1 node, 0.0 MB through this host"),
+        (12_345_678_901, 1000, 1000, 78, "[##############################] 1000 of 1000 nodes, 12.35 GB"),
+        (12_300_000, 2, 4, 40, "[#######        ] 2 of 4 nodes, 12.3 MB"),
+        (12_300_000, 1, 4, 30, "1 of 4 nodes, 12.3 MB"),
+        (12_300_000, 1, 4, 12, "1 of 4 node"),
+    ],
+)
+def test_the_progress_fits_into_one_line(done_bytes: int, over: int, nodes: int, columns: int, line: str) -> None:
+    assert progress_line(done_bytes, over, nodes, columns) == line
+    assert len(line) < columns
+
+
+SHOW = """
+from heorot.cli import bpcp
+bpcp.FIRST_SHOWN_S = bpcp.SHOWN_AGAIN_S = 0.0
+bar = bpcp.Bar()
+bar.show(0, 0, 2)
+bar.show(0, 0, 2)
+bar.show(1_000_000, 2, 2)
+bar.clear()
+bar.clear()
+"""
+
+
+def test_the_progress_is_one_line_of_the_terminal_that_is_gone_at_the_end() -> None:
+    ours, theirs = os.openpty()
+    try:
+        set_size(theirs, 24, 40)
+        subprocess.run([sys.executable, "-c", SHOW], stderr=theirs, timeout=60, check=True)
+        shown = os.read(ours, 10_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    first, second = progress_line(0, 0, 2, 40), progress_line(1_000_000, 2, 2, 40)
+    assert shown == f"\r{first}\x1b[K\r{second}\x1b[K\r\x1b[K"

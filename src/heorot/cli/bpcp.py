@@ -31,7 +31,9 @@ COMMAND = Command(
     "A path of this host with a colon before its first slash is written ./a:b. From several nodes each file gets its\n"
     "node's name: bpcp n[0-3]:/tmp/log . makes log.n0, log.n1, ... The exit status is 1 if anything was not copied.",
 )
-BAR_COLUMNS = 30
+BAR_COLUMNS, LEAST_BAR_COLUMNS = 30, 10
+FIRST_SHOWN_S, SHOWN_AGAIN_S = 0.3, 0.1
+"""A copy that is over so soon shows nothing; and so often the line changes."""
 
 
 class CopyEnd:
@@ -77,7 +79,8 @@ def _copy(parsed: Parsed, sources: Sequence[CopyEnd], destination: CopyEnd) -> i
     from heorot.client.blocking import connect
 
     _allow_many_files()
-    bar = Bar() if not (parsed.has("quiet") or parsed.has("json")) and os.isatty(2) else None
+    shown = not (parsed.has("quiet") or parsed.has("json")) and os.isatty(2) and os.environ.get("TERM") != "dumb"
+    bar = Bar() if shown else None
     nodes = sources[0].nodes
     paths = [source.path for source in sources]
     options = {"recursive": parsed.has("recursive"), "preserve": parsed.has("preserve")}
@@ -212,18 +215,22 @@ def _allow_many_files() -> None:
 
 
 class Bar:
-    """The progress, on a terminal that is our stderr."""
+    """The progress, on a terminal that is our stderr: one line, which is gone at the end."""
 
     def __init__(self) -> None:
+        from time import monotonic
+
+        self._now = monotonic
+        self._due_s = monotonic() + FIRST_SHOWN_S
         self._shown = ""
 
     def show(self, done_bytes: int, over: int, nodes: int) -> None:
-        """Show how far the copy is."""
-        filled = BAR_COLUMNS * over // max(1, nodes)
-        text = (
-            f"[{'#' * filled}{' ' * (BAR_COLUMNS - filled)}] {over} of {nodes} nodes, {done_bytes / 1e6:.1f} MB"
-            " through this host"
-        )
+        """Show how far the copy is, unless that was shown just now."""
+        now = self._now()
+        if now < self._due_s:
+            return
+        self._due_s = now + SHOWN_AGAIN_S
+        text = progress_line(done_bytes, over, nodes, _columns())
         if text != self._shown:
             self._shown = text
             self._write(f"\r{text}\x1b[K")
@@ -239,3 +246,25 @@ class Bar:
             os.write(2, text.encode())
         except OSError:
             pass
+
+
+def progress_line(done_bytes: int, over: int, nodes: int, columns: int) -> str:
+    """Return how far a copy is, in less than so many columns: one that wraps could not be taken back."""
+    size = f"{done_bytes / 1e9:.2f} GB" if done_bytes >= 1e9 else f"{done_bytes / 1e6:.1f} MB"
+    text = f"{over} of {nodes} {'node' if nodes == 1 else 'nodes'}, {size}"
+    room = columns - 1 - len(text) - len("[] ")
+    more = " through this host"
+    if room >= BAR_COLUMNS + len(more):
+        text += more
+    bar = min(BAR_COLUMNS, room)
+    if bar < LEAST_BAR_COLUMNS:
+        return text[: max(0, columns - 1)]
+    filled = bar * over // max(1, nodes)
+    return f"[{'#' * filled}{' ' * (bar - filled)}] {text}"
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80
