@@ -27,7 +27,6 @@ LONG = {
     "src/heorot/core/wire/tree.py": 721,
     "src/heorot/embedded/warden.py": 464,
     "src/heorot/images/cache.py": 435,
-    "src/heorot/images/placing.py": 469,
     "src/heorot/runtime/channel.py": 493,
     "src/heorot/runtime/links.py": 448,
     "src/heorot/sim/checks.py": 462,

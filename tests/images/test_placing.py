@@ -15,7 +15,8 @@ from heorot.core.errors import ProtocolError
 from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.images import copy_stream
 from heorot.images.copy_stream import MAX_COMPLAINTS, Receiver, Sender
-from heorot.images.placing import Item, Placer, PlacingError, copy_from, write_all
+from heorot.images.new_file import Item, PlacingError, copy_from, write_all
+from heorot.images.placing import Placer
 
 NEW = b"new content"
 

@@ -21,7 +21,9 @@ from heorot.core.images.manifest import Entry, decode_manifest
 from heorot.core.tree.nodeset import NodeSet
 from heorot.images.copy_stream import MAX_COMPLAINTS, Sender
 from heorot.images.identity import shown
-from heorot.images.placing import CONTENTS, Item, Placer, PlacingError, copy_from
+from heorot.images.new_file import Item, PlacingError, copy_from
+from heorot.images.placing import Placer
+from heorot.images.spot import CONTENTS
 from heorot.linux import system
 
 PUT = b"heorot:put"

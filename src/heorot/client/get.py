@@ -11,7 +11,9 @@ from heorot.core.client.job import STDERR
 from heorot.core.errors import ProtocolError
 from heorot.images.copy_stream import Receiver
 from heorot.images.identity import shown
-from heorot.images.placing import CONTENTS, Placer, PlacingError
+from heorot.images.new_file import PlacingError
+from heorot.images.placing import Placer
+from heorot.images.spot import CONTENTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

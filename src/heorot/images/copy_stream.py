@@ -18,7 +18,8 @@ from heorot.core.client import short_msgpack
 from heorot.core.errors import ProtocolError
 from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.images.identity import identity, shown
-from heorot.images.placing import Item, Placer, PlacingError, write_all
+from heorot.images.new_file import Item, PlacingError, write_all
+from heorot.images.placing import Placer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
