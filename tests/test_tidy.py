@@ -26,7 +26,6 @@ LONG = {
     "src/heorot/core/space/machine.py": 468,
     "src/heorot/core/wire/tree.py": 721,
     "src/heorot/embedded/warden.py": 464,
-    "src/heorot/images/cache.py": 435,
     "src/heorot/runtime/channel.py": 493,
     "src/heorot/runtime/links.py": 448,
     "src/heorot/sim/checks.py": 462,

@@ -23,15 +23,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 from collections.abc import Callable, Collection, Sequence
 from hashlib import sha256
 
 from heorot.core.errors import ProtocolError
-from heorot.core.images.chunks import FILE
 from heorot.core.images.manifest import ChunkLayout, decode_manifest, image_id, ranges_of
 from heorot.core.wire.base import Chunk
-from heorot.images.content import SEALED_NS, Content, content_names, kept_mode, whole_mask
+from heorot.images.content import Content, content_names, whole_mask
 from heorot.images.disk import (
     cache_failure,
     is_spoilt,
@@ -46,12 +44,11 @@ from heorot.images.files import read_exactly
 from heorot.images.identity import ImageError
 from heorot.images.reclaim import hold_image, release_image, undisturbed
 from heorot.images.room import CacheRoom
+from heorot.images.view import is_sealed, make_view
 from heorot.linux.slot_file import no_room, with_room
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024 * 1024
-_VIEW_MODE = 0o711
-"""A copy runs as its user, and opens the files through a descriptor of this directory."""
 _FOLDERS = ("manifests", "copies", "files", "partial", "views", "stage")
 
 
@@ -355,25 +352,13 @@ class Cache:
         pinned = self._pinned.get(image)
         if pinned is None or any(self._chunks[name] != pinned.whole[file] for file, name in enumerate(pinned.names)):
             raise ImageError("the image is not complete")
-        if _is_sealed(path):
+        if is_sealed(path):
             return path
-        temporary = f"{path}.{os.getpid()}"
-        for former in (path, temporary):
-            remove(former)
+        files = [
+            (self._content.path("files", pinned.names[file]), index) for file, index in enumerate(pinned.layout.files)
+        ]
         try:
-            os.mkdir(temporary, _VIEW_MODE)
-            os.chmod(temporary, _VIEW_MODE)
-            links = [(self._room.manifest_path(image.hex()), "manifest")]
-            for file, index in enumerate(pinned.layout.files):
-                links.append((self._content.path("files", pinned.names[file]), str(index)))
-            for source, name in links:
-                os.link(source, f"{temporary}/{name}")
-            for index, entry in enumerate(pinned.layout.manifest.entries):
-                if entry.kind == FILE and not entry.size:
-                    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-                    os.close(os.open(f"{temporary}/{index}", flags, kept_mode(entry.mode)))
-            os.rename(temporary, path)
-            os.utime(path, ns=(SEALED_NS, SEALED_NS))
+            make_view(path, self._room.manifest_path(image.hex()), files, pinned.layout.manifest.entries)
         except OSError as error:
             raise cache_failure(self.owner, error, path) from error
         return path
@@ -424,12 +409,3 @@ class Cache:
             remove(self._content.path("views", name))
         self._content.doubt_all()
         with_room(lambda: write_file(path, boot), self._reclaim)
-
-
-def _is_sealed(view: str) -> bool:
-    """Say whether a view is here, and as it was made."""
-    try:
-        status = os.lstat(view)
-    except OSError:
-        return False
-    return status.st_mode == stat.S_IFDIR | _VIEW_MODE and status.st_mtime_ns == SEALED_NS
