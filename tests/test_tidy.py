@@ -38,7 +38,7 @@ LONG = {
     "tests/core/images/test_hop.py": 509,
     "tests/core/space/test_machine.py": 463,
     "tests/images/test_cache.py": 523,
-    "tests/images/test_placing.py": 452,
+    "tests/images/test_placing.py": 453,
     "tests/runtime/test_links.py": 434,
     "tests/security/test_join.py": 406,
     "bench/costs.py": 431,

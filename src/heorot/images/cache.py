@@ -29,7 +29,7 @@ from hashlib import sha256
 from heorot.core.errors import ProtocolError
 from heorot.core.images.manifest import ChunkLayout, decode_manifest, image_id, ranges_of
 from heorot.core.wire.base import Chunk
-from heorot.images.content import Content, content_names, whole_mask
+from heorot.images.content import Content
 from heorot.images.disk import (
     cache_failure,
     is_spoilt,
@@ -42,27 +42,14 @@ from heorot.images.disk import (
 )
 from heorot.images.files import read_exactly
 from heorot.images.identity import ImageError
-from heorot.images.reclaim import hold_image, release_image, undisturbed
-from heorot.images.room import CacheRoom
+from heorot.images.reclaim import release_image, undisturbed
+from heorot.images.room import CacheRoom, Pinned
 from heorot.images.view import is_sealed, make_view
 from heorot.linux.slot_file import no_room, with_room
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024 * 1024
 _FOLDERS = ("manifests", "copies", "files", "partial", "views", "stage")
-
-
-class _Pinned:
-    """An image that is in use by a transfer."""
-
-    __slots__ = ("hold", "layout", "names", "whole")
-
-    def __init__(self, layout: ChunkLayout, manifest: str) -> None:
-        self.hold = hold_image(manifest)
-        self.layout = layout
-        self.names = content_names(layout)
-        self.whole = [whole_mask(layout.manifest.entries[index]) for index in layout.files]
-        """By file: the mask of all of its chunks."""
 
 
 class Cache:
@@ -99,7 +86,7 @@ class Cache:
         self.owner = owner
         self._seen: list[int] | None = None
         """What the directory looked like when all that belongs in it was there."""
-        self._pinned: dict[bytes, _Pinned] = {}
+        self._pinned: dict[bytes, Pinned] = {}
         self._too_large: set[bytes] = set()
         """Pinned images for which the disk had no room: what has come of them is of no use."""
         self._chunks: dict[str, int] = {}
@@ -170,10 +157,10 @@ class Cache:
             remove(self._content.path("views", image.hex()))
         return encoded, ranges_of(have)
 
-    def _pin(self, image: bytes, layout: ChunkLayout) -> _Pinned:
+    def _pin(self, image: bytes, layout: ChunkLayout) -> Pinned:
         self._room.check_size(layout.size)
         former = self._pinned.get(image)
-        pinned = self._pinned[image] = _Pinned(layout, self._room.manifest_path(image.hex()))
+        pinned = self._pinned[image] = Pinned(layout, self._room.manifest_path(image.hex()))
         if former is not None:
             release_image(former.hold)
         for file, name in enumerate(pinned.names):

@@ -116,7 +116,7 @@ class NewFile:
         if self._hidden:
             try:
                 with self._spot.parent() as parent:
-                    remove(self._hidden, parent)
+                    remove_name(self._hidden, parent)
             except OSError:
                 pass  # its directory is gone
             self._hidden = b""
@@ -182,7 +182,7 @@ def hidden_name(name: bytes) -> bytes:
     return b".%s.%s" % (name[:200], os.urandom(8).hex().encode())
 
 
-def remove(name: bytes, parent: int) -> None:
+def remove_name(name: bytes, parent: int) -> None:
     """Remove a name from a directory, if that can be done."""
     try:
         os.unlink(name, dir_fd=parent)

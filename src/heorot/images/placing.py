@@ -20,7 +20,7 @@ from errno import EEXIST, ENAMETOOLONG, ENOENT, ENOTDIR
 
 from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.images.identity import shown
-from heorot.images.new_file import Item, NewFile, PlacingError, failure, hidden_name, keep_attributes, remove
+from heorot.images.new_file import Item, NewFile, PlacingError, failure, hidden_name, keep_attributes, remove_name
 from heorot.images.spot import CONTENTS, Spot, split
 
 TYPE_CHECKING = False
@@ -189,5 +189,5 @@ class Placer:
                 try:
                     os.rename(hidden, spot.name, src_dir_fd=parent, dst_dir_fd=parent)
                 except OSError:
-                    remove(hidden, parent)
+                    remove_name(hidden, parent)
                     raise

@@ -15,9 +15,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from heorot.core.errors import ProtocolError
 from heorot.core.images.manifest import ChunkLayout, decode_manifest
-from heorot.images.content import Content, content_names
+from heorot.images.content import Content, content_names, whole_mask
 from heorot.images.disk import names_in, read_plain_file, remove
 from heorot.images.identity import ImageError
+from heorot.images.reclaim import hold_image
 
 SHARE = (3, 4)
 """Of the room on a disk that is free or a cache's own, so much is for the cache: the rest is for running jobs."""
@@ -32,6 +33,19 @@ def bound_bytes(directory: str, used_bytes: int, limit_bytes: int) -> int:
     except OSError:
         return limit_bytes
     return min(limit_bytes, (disk.f_bavail * disk.f_frsize + used_bytes) * SHARE[0] // SHARE[1])
+
+
+class Pinned:
+    """An image that is in use by a transfer."""
+
+    __slots__ = ("hold", "layout", "names", "whole")
+
+    def __init__(self, layout: ChunkLayout, manifest: str) -> None:
+        self.hold = hold_image(manifest)
+        self.layout = layout
+        self.names = content_names(layout)
+        self.whole = [whole_mask(layout.manifest.entries[index]) for index in layout.files]
+        """By file: the mask of all of its chunks."""
 
 
 class CacheRoom:
