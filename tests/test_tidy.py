@@ -61,7 +61,6 @@ TESTED_ELSEWHERE = {
     "errors": "core/tree/test_nodelist.py",
     "head/clients": "core/head/test_jobs.py",
     "head/context": "core/head/test_jobs.py",
-    "head/holders": "core/head/test_safekeeping.py",
     "head/input": "core/head/test_jobs.py",
     "head/machine": "core/head/test_placing.py",
     "head/membership": "core/head/test_placing.py",

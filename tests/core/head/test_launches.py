@@ -211,16 +211,6 @@ def test_a_detached_launch_asks_others_when_the_nodes_that_were_asked_are_gone()
     assert [type(message) for message in head.told()] == [c.Spawned]
 
 
-def test_a_detached_launch_without_any_node_left_is_acknowledged_as_lost() -> None:
-    head = HeadRig(1)
-    head.client()
-    head.attach(0)
-    head.ask(launch_up(detached=True))
-    head.up(0, m.SpaceGone(7))
-    assert [type(message) for message in head.told()] == [c.Spawned]
-    assert head.machine.jobs.jobs["1.1"].done
-
-
 def test_words_for_states_wait_for_a_new_head_to_settle_and_name_the_silent() -> None:
     head = new_head(2)
     head.attach(0)

@@ -8,10 +8,11 @@ from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.images import HeadImages
 from heorot.core.head.job import HeadJob, nodes_in
 from heorot.core.head.jobs import Jobs
+from heorot.core.head.launch_keys import LAUNCH_UNKNOWN
 from heorot.core.head.receipts import VALID_MS
 from heorot.core.head.requests import NOBODY, Requests
 from heorot.core.head.routes import FROM_CLIENTS
-from heorot.core.head.settling import IN_DOUBT, LAUNCH_UNKNOWN, NO_SUCH_JOB, OLD_RECEIPT, Settling, unheard
+from heorot.core.head.settling import IN_DOUBT, NO_SUCH_JOB, OLD_RECEIPT, Settling, unheard
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.routes import Side
 from heorot.core.tree.nodeset import HEAD, NodeSet

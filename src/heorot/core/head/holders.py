@@ -8,6 +8,9 @@ over from there, and completes it on the others.
 A job that has a program which may have to travel is acknowledged when, besides, another than the head has the whole of
 it (`heorot.core.head.safekeeping`), or all of its ranks are started or over, so that nobody needs it any more. Whatever
 becomes of the nodes, one of both comes: a rank whose node is not heard of ends, too.
+
+If all of its nodes are lost before one is known to have it, it is refused, because what this head alone knows goes with
+it: whether anything was started there is not known, and what comes back of it is ended.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from heorot.core.head.context import HeadContext
-from heorot.core.head.job import HeadJob
+from heorot.core.head.job import HeadJob, LostRank
+from heorot.core.head.launch_keys import LAUNCH_UNKNOWN
 from heorot.core.head.timers import HoldDue
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
@@ -51,14 +55,21 @@ class Holders:
         All jobs, by id.
     is_kept
         Says whether an image is kept by others than the head.
+    release
+        Has a job forgotten that was refused.
     """
 
     def __init__(
-        self, context: HeadContext, jobs: Callable[[], dict[str, HeadJob]], is_kept: Callable[[bytes], bool]
+        self,
+        context: HeadContext,
+        jobs: Callable[[], dict[str, HeadJob]],
+        is_kept: Callable[[bytes], bool],
+        release: Callable[[HeadJob], None],
     ) -> None:
         self._context = context
         self._jobs = jobs
         self._is_kept = is_kept
+        self._release = release
         self._unheld: dict[str, Unheld] = {}
 
     def acknowledge(self, job: HeadJob, client: int, request: int) -> None:
@@ -124,9 +135,12 @@ class Holders:
                 self._look(job, unheld)
 
     def _look(self, job: HeadJob, unheld: Unheld) -> None:
-        # Of one that is over nobody needs to have it.
-        is_held = unheld.held or unheld.heard or job.adopted or job.running or job.done
-        if is_held and (not job.ticket.spec.image or not job.lacks_starts or self._is_kept(job.ticket.spec.image)):
+        is_held = unheld.held or unheld.heard or job.adopted or job.running
+        if job.done and not is_held and all(isinstance(end, LostRank) for end in job.ends.values()):
+            self._refuse(job, unheld)
+        elif (is_held or job.done) and (
+            not job.ticket.spec.image or not job.lacks_starts or self._is_kept(job.ticket.spec.image)
+        ):
             self._acknowledge(job, unheld)
 
     def node_gone(self, job: HeadJob, node: int) -> None:
@@ -156,6 +170,15 @@ class Holders:
     def _acknowledge(self, job: HeadJob, unheld: Unheld) -> None:
         del self._unheld[job.id]
         self._tell(job, unheld.client, unheld.request)
+
+    def _refuse(self, job: HeadJob, unheld: Unheld) -> None:
+        del self._unheld[job.id]
+        nodes = job.node_set
+        text = (
+            f"{nodes} {'was' if len(nodes) == 1 else 'were'} lost before it was known whether the job was started there"
+        )
+        self._context.to_client(unheld.client, c.Error(unheld.request, LAUNCH_UNKNOWN, text))
+        self._release(job)
 
     def _tell(self, job: HeadJob, client: int, request: int) -> None:
         ticket = job.ticket

@@ -62,7 +62,7 @@ class Jobs:
         self._actions = context.config.epoch << 32
         self.adoptions = Adoptions(context, self)
         self.keepers = Safekeeping(context, lambda: self.jobs, lambda image: self.holders.program_kept(image))
-        self.holders = Holders(context, lambda: self.jobs, self.keepers.has)
+        self.holders = Holders(context, lambda: self.jobs, self.keepers.has, self.release)
 
     @property
     def latest(self) -> str:
@@ -364,9 +364,9 @@ class Jobs:
             unread = job.cut_off(node)
             if unread and job.client is not None:
                 self._context.to_client(job.client, c.Lost(job.id, [(rank, node, why) for rank in unread]))
+            self.holders.node_gone(job, node)
             if not job.done:
                 self._lose(job, node, why)
-            self.holders.node_gone(job, node)
         self.adoptions.node_gone(node)
 
     def _lose(self, job: HeadJob, node: int, why: str) -> None:
@@ -414,7 +414,6 @@ class Jobs:
             context.to_client(client, c.Result(request, job.to_json(full=True)))
             self.waits.add(uid, -1)
         job.waiting.clear()
-        self.holders.heard(job)
         if job.ending:
             self.release(job)
 

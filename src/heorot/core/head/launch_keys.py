@@ -5,6 +5,9 @@ from __future__ import annotations
 from heorot.core.head.job import HeadJob
 from heorot.core.head.releases import MAX_FORGOTTEN
 
+LAUNCH_UNKNOWN = "launch-unknown"
+"""The code of an error: whether a launch was started can no longer be known."""
+
 
 class LaunchKeys:
     """The jobs by the user and the key of their launch; a launch without a key leaves no trace."""

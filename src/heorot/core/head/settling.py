@@ -19,6 +19,7 @@ from collections.abc import Callable
 from heorot.core.errors import NotYetError, RequestError
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.jobs import Jobs
+from heorot.core.head.launch_keys import LAUNCH_UNKNOWN
 from heorot.core.head.timers import SettleDue
 from heorot.core.head.waiting_room import Waiting, WaitingRoom
 from heorot.core.tree.nodeset import NodeSet
@@ -31,7 +32,6 @@ PART_MS = 10
 SAY_MS = 2_000
 """Who has waited for so long is told why."""
 UNSETTLED = "unsettled"
-LAUNCH_UNKNOWN = "launch-unknown"
 IN_DOUBT = "in-doubt"
 NO_SUCH_JOB = "no-such-job"
 OLD_RECEIPT = "old-receipt"
