@@ -21,7 +21,7 @@ DEADLINE_S = 60.0
 
 def test_a_registry_that_cannot_be_read_is_said_once_and_read_as_soon_as_it_can(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
-    registry.replace(RegistryContent({5: NodeRecord(5, "five", "", "", 1)}, {3: 1}))
+    registry.take(RegistryContent({5: NodeRecord(5, "five", "", "", 1)}, {3: 1}))
     good = registry.path.read_bytes()
     before = registry.path.stat()
     registry.path.write_bytes(bytes(len(good)))
@@ -72,7 +72,7 @@ def test_what_is_removed_is_told_though_nobody_looks_again_and_again(
     assert (fed, log) == ([], [] if is_watched else ["info"])
     until_s = loop.time() + DEADLINE_S
     for number in range(3):
-        registry.replace(RegistryContent({}, dict.fromkeys(range(number + 1), 1)))
+        registry.take(RegistryContent({}, dict.fromkeys(range(number + 1), 1)))
         while len(fed) < 2 * number + 2:
             assert loop.time() < until_s, "it does not see the change"
             loop.run_once(0.05)

@@ -163,8 +163,8 @@ def test_tokens_and_the_registries_take_room_from_the_caches(give: Give, tmp_pat
         cache = give("heads/h0", disk)
         actions: list[Callable[[], object]] = [
             lambda: tokens.create(bytes(32), 0, ttl_ms=1000, uses=1, node=-1),
-            lambda: nodes.replace(RegistryContent({7: NodeRecord(7, "host", "00", "id", 1)}, {})),
-            lambda: heads.replace({"10.0.0.1:7733": HeadRecord("10.0.0.1:7733", "h0", 0)}),
+            lambda: nodes.take(RegistryContent({7: NodeRecord(7, "host", "00", "id", 1)}, {})),
+            lambda: heads.take({"10.0.0.1:7733": HeadRecord("10.0.0.1:7733", "h0", 0)}),
         ]
         for number, action in enumerate(actions, 1):
             keep(cache, sample(number), 100)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,8 +17,9 @@ from heorot.core.wire.heads import MAX_HEADS
 from heorot.security import registry as registry_module
 from heorot.security import shared
 from heorot.security.head_registry import MAX_REMOVED, HeadRecord, HeadRegistry, merged
+from heorot.security.records import Fields, RecordFile, RecordKind
 from heorot.security.registry import NodeRecord, Registry, RegistryContent
-from heorot.security.shared import Records, SharedRecords
+from heorot.security.shared import SharedRecords, kinds_in
 from heorot.security.signing import Signer
 from heorot.security.tokens import KEPT_AFTER_EXPIRY_MS, TokenRecord, TokenRefused, TokenStore
 
@@ -153,7 +156,7 @@ def test_a_cluster_keeps_one_head_and_has_no_more_than_nodes_can_be_told(tmp_pat
     for number in range(MAX_REMOVED + 5):
         heads.remove("a0", NOW_MS)
         heads.add("a0", Address("10.2.0.1", number + 1), NOW_MS)
-    assert len(heads.records()) == MAX_HEADS + MAX_REMOVED
+    assert len(heads.content()) == MAX_HEADS + MAX_REMOVED
     heads.path.write_text('{"version": 1, "heads": [{"address": "x"}]}')
     with pytest.raises(SecurityError, match="is damaged; restore it from another head's host"):
         heads.listed()
@@ -187,7 +190,7 @@ def test_nothing_is_read_again_that_has_not_changed(hosts: tuple[Host, Host], mo
     first, second = hosts
     first.join(0)
     data = exchange(first, second)
-    monkeypatch.setattr(Records, "decode", None)
+    monkeypatch.setattr(SharedRecords, "decode", None)
     assert first.shared.merge(data) is data
 
 
@@ -212,7 +215,7 @@ def test_what_no_head_has_signed_or_nobody_can_read_changes_nothing(
     theirs = second.shared.merge(bad)
     assert list(second.registry.nodes()) == [1]
     monkeypatch.undo()
-    assert Records.decode(theirs, SIGNER) is not None
+    assert first.shared.decode(theirs) is not None
 
 
 def test_records_that_are_too_long_are_refused_with_what_to_do(
@@ -226,7 +229,7 @@ def test_records_that_are_too_long_are_refused_with_what_to_do(
 
 def test_a_signed_record_cannot_name_a_file_of_another_directory(hosts: tuple[Host, Host]) -> None:
     evil = TokenRecord("../../evil", "00", NOW_MS, NOW_MS + 1000, 1)
-    data = Records(RegistryContent({}, {}), {evil.id: evil}).encode(SIGNER)
+    data = hosts[0].shared.encode((RegistryContent({}, {}), {evil.id: evil}, {}))
     with pytest.raises(SecurityError, match="is no token's id"):
         hosts[0].shared.merge(data)
 
@@ -248,14 +251,69 @@ heads = st.dictionaries(
     st.tuples(st.sampled_from(["", "h0", "h1"]), st.integers(0, 3), st.booleans(), st.integers(0, 3)),
     max_size=2,
 ).map(lambda found: {address: HeadRecord(address, *rest) for address, rest in found.items()})
-records = st.builds(Records, contents, tokens, heads.map(lambda found: merged(found, {})))
+KINDS = kinds_in(Path("/nonexistent"))
+CONTENTS = contents, tokens, heads.map(lambda found: merged(found, {}))
+EACH_KIND = pytest.mark.parametrize(
+    ("kind", "content"), list(zip(KINDS, CONTENTS, strict=True)), ids=[type(kind).__name__ for kind in KINDS]
+)
 
 
-@given(st.tuples(records, records, records))
-def test_the_order_does_not_matter(three: tuple[Records, Records, Records]) -> None:
-    results = [a.merged(b).merged(c) for a, b, c in itertools.permutations(three)]
+@EACH_KIND
+@given(data=st.data())
+def test_of_no_kind_does_the_order_matter(kind: RecordKind[Any], content: Any, data: st.DataObject) -> None:
+    a, b, c = three = data.draw(st.tuples(content, content, content))
+    results = [kind.merge(kind.merge(x, y), z) for x, y, z in itertools.permutations(three)]
     first = results[0]
     assert all(result == first for result in results)
-    a, b, c = three
-    assert a.merged(b.merged(c)) == first
-    assert first.merged(first) == first
+    assert kind.merge(a, kind.merge(b, c)) == first
+    assert kind.merge(first, first) == first
+
+
+@EACH_KIND
+@given(data=st.data())
+def test_of_each_kind_is_read_what_was_written_and_no_other_field(
+    kind: RecordKind[Any], content: Any, data: st.DataObject
+) -> None:
+    held = data.draw(content)
+    written = json.loads(json.dumps(kind.fields(held)))
+    assert kind.parse(written | {"later": [1]}) == held
+    others = [name for other in KINDS if other is not kind for name in other.fields(other.content())]
+    assert not written.keys() & set(others)
+
+
+class Notices(RecordFile[dict[str, int]]):
+    """What a further kind has to say: words to all administrators, the latest of each."""
+
+    name = "notices.json"
+    what = "the notices"
+    remedy = "remove it"
+
+    def empty(self) -> dict[str, int]:
+        return {}
+
+    def merge(self, ours: dict[str, int], theirs: dict[str, int]) -> dict[str, int]:
+        return {text: max(ours.get(text, 0), theirs.get(text, 0)) for text in sorted(ours.keys() | theirs.keys())}
+
+    def fields(self, content: dict[str, int]) -> dict[str, Any]:
+        return {"notices": content}
+
+    def parse(self, fields: Fields) -> dict[str, int]:
+        return {str(text): int(at_ms) for text, at_ms in fields.get("notices", {}).items()}
+
+
+def test_a_further_kind_is_shared_beside_heads_that_do_not_know_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = Host(tmp_path / "older")
+    monkeypatch.setattr(shared, "kinds_in", lambda directory: (*kinds_in(directory), Notices(directory)))
+    first, second = Host(tmp_path / "first"), Host(tmp_path / "second")
+    notices = [Notices(host.tokens.directory.parent) for host in (first, second)]
+    with first.tokens.lock():
+        notices[0].take({"reboot": 1})
+    older.join(0)
+    data = first.shared.merge(older.shared.merge(first.shared.merge(b"")))
+    # What is known to all but the older one's own kinds is not written again.
+    assert older.shared.merge(data) == data
+    assert second.shared.merge(data) == data
+    assert notices[1].content() == {"reboot": 1}
+    assert list(second.registry.nodes()) == [0]

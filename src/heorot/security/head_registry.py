@@ -1,23 +1,20 @@
 """The registry of heads: which heads a cluster of many machines is to have, and where nodes reach each.
 
-One JSON file on every head's host, ``DIR/heads.json``, replaced as a whole; changes happen under the lock of the token
-store. `heorot.security.shared` keeps it alike everywhere. It begins with the addresses in each head's configuration;
-``heorot head add`` and ``heorot head remove`` change it, while heads and nodes live.
+One JSON file on every head's host, ``DIR/heads.json``; see `heorot.security.records`. It begins with the addresses in
+each head's configuration; ``heorot head add`` and ``heorot head remove`` change it, while heads and nodes live.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from typing import Any
 
-from heorot.config.files import Address, ConfigError, parse_address
+from heorot.config.files import Address, parse_address
 from heorot.core.errors import SecurityError
 from heorot.core.wire.heads import MAX_HEADS, HeadAddress
-from heorot.security.files import write_with_room
+from heorot.security.records import Fields, RecordFile
 
 FILE_NAME = "heads.json"
-_VERSION = 1
 MAX_REMOVED = 64
 """Removed heads that are remembered."""
 
@@ -57,30 +54,42 @@ def merged(ours: HeadRecords, theirs: HeadRecords) -> HeadRecords:
     return {address: found[address] for address in sorted(found) if address not in forgotten}
 
 
-class HeadRegistry:
-    """Reads and changes the registry. `listed` and `removed` read the file again when it is another one."""
+class HeadRegistry(RecordFile[HeadRecords]):
+    """Reads and changes the registry."""
 
-    def __init__(self, directory: Path) -> None:
-        self.path = Path(directory) / FILE_NAME
-        self._seen: tuple[tuple[int, int], HeadRecords] = (0, 0), {}
+    name = FILE_NAME
+    what = "the registry of heads"
+    remedy = "restore it from another head's host"
 
-    def records(self) -> HeadRecords:
-        """Return all records. Raises SecurityError if the file is damaged."""
-        try:
-            status = self.path.stat()
-            seen = status.st_ino, status.st_mtime_ns
-            if self._seen[0] != seen:
-                self._seen = seen, _parse(self.path, self.path.read_bytes())
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise SecurityError(f"cannot read the registry of heads {self.path}: {error.strerror}") from error
-        return self._seen[1]
+    def empty(self) -> HeadRecords:
+        """See `heorot.security.records.RecordFile`."""
+        return {}
+
+    def merge(self, ours: HeadRecords, theirs: HeadRecords) -> HeadRecords:
+        """See `heorot.security.records.RecordKind`."""
+        return merged(ours, theirs)
+
+    def fields(self, content: HeadRecords) -> dict[str, Any]:
+        """See `heorot.security.records.RecordKind`."""
+        return {"heads": [asdict(content[address]) for address in sorted(content)]}
+
+    def parse(self, fields: Fields) -> HeadRecords:
+        """See `heorot.security.records.RecordKind`. An earlier release shares nothing of heads."""
+        found: HeadRecords = {}
+        for row in fields.get("heads", ()):
+            address, name, removed = row["address"], row["name"], row["removed"]
+            at_ms, named_at_ms = row["at_ms"], row["named_at_ms"]
+            if not (isinstance(address, str) and isinstance(name, str) and isinstance(removed, bool)):
+                raise TypeError("not a record of a head")
+            if not (isinstance(at_ms, int) and isinstance(named_at_ms, int) and str(parse_address(address)) == address):
+                raise TypeError("not a record of a head")
+            found[address] = HeadRecord(address, name, at_ms, removed, named_at_ms)
+        return found
 
     def listed(self) -> tuple[HeadAddress, ...]:
         """Return the heads that the cluster is to have, in order of their names. Raises SecurityError."""
         found = []
-        for record in self.records().values():
+        for record in self.content().values():
             if not record.removed:
                 address = parse_address(record.address)
                 found.append(HeadAddress(record.name, address.host, address.port))
@@ -93,23 +102,18 @@ class HeadRegistry:
 
     def removed(self) -> frozenset[str]:
         """Return the names of heads that were removed, and not added again. Raises SecurityError."""
-        records = self.records().values()
+        records = self.content().values()
         return frozenset(one.name for one in records if one.removed) - {one.name for one in records if not one.removed}
-
-    def replace(self, records: HeadRecords) -> None:
-        """Write all of it; the lock of the token store is held."""
-        value = {"version": _VERSION, "heads": [asdict(record) for record in records.values()]}
-        write_with_room(self.path.parent, self.path, json.dumps(value, indent=0).encode())
 
     def seed(self, addresses: tuple[Address, ...], own: Address | None, name: str) -> None:
         """Enter what the configuration of the head `name` says, unless more is known; the lock is held."""
-        known = self.records()
+        known = self.content()
         found = merged(
             known,
             {str(one): HeadRecord(str(one), name if one == own else "", 0) for one in addresses},
         )
         if found != known:
-            self.replace(found)
+            self.take(found)
 
     def add(self, name: str, address: Address, now_ms: int) -> None:
         """Enter a head, later than whatever was known of its address or name; the lock is held.
@@ -119,7 +123,7 @@ class HeadRegistry:
         SecurityError
             If another head has that name or address, or there are too many.
         """
-        known = self.records()
+        known = self.content()
         for record in known.values():
             if record.removed or (record.name in ("", name) and record.address == str(address)):
                 continue
@@ -130,7 +134,7 @@ class HeadRegistry:
         if len([record for record in known.values() if not record.removed]) >= MAX_HEADS:
             raise SecurityError(f"a cluster has {MAX_HEADS} heads at most; remove one first: heorot head remove")
         at_ms = self._later(known, now_ms)
-        self.replace(merged(known, {str(address): HeadRecord(str(address), name, at_ms, False, at_ms)}))
+        self.take(merged(known, {str(address): HeadRecord(str(address), name, at_ms, False, at_ms)}))
 
     def remove(self, name: str, now_ms: int) -> HeadRecord:
         """Take a head out, by its name or address, and return it; the lock is held.
@@ -140,7 +144,7 @@ class HeadRegistry:
         SecurityError
             If there is none, or it is the last one.
         """
-        known = self.records()
+        known = self.content()
         present = [record for record in known.values() if not record.removed]
         gone = [record for record in present if name in (record.name, record.address)]
         if not gone:
@@ -150,33 +154,9 @@ class HeadRegistry:
             raise SecurityError(f"{name} is the only head: add another one first (heorot head add)")
         at_ms = self._later(known, now_ms)
         record = replace(gone[0], at_ms=at_ms, removed=True)
-        self.replace(merged(known, {one.address: replace(one, at_ms=at_ms, removed=True) for one in gone}))
+        self.take(merged(known, {one.address: replace(one, at_ms=at_ms, removed=True) for one in gone}))
         return record
 
     def _later(self, known: HeadRecords, now_ms: int) -> int:
         # Later than what it replaces, whatever the clocks of the heads say.
         return max([now_ms, *(record.at_ms + 1 for record in known.values())])
-
-
-def _parse(path: Path, data: bytes) -> HeadRecords:
-    try:
-        value = json.loads(data)
-        if value["version"] != _VERSION:
-            raise SecurityError(f"{path} is of another release (version {value['version']})")
-        return parse_records(value["heads"])
-    except (ValueError, TypeError, KeyError, ConfigError) as error:
-        raise SecurityError(f"the registry of heads {path} is damaged; restore it from another head's host") from error
-
-
-def parse_records(rows: list[dict[str, object]]) -> HeadRecords:
-    """Return records by address. Raises ValueError, TypeError or ConfigError if they are none."""
-    found: HeadRecords = {}
-    for row in rows:
-        address, name, removed = row["address"], row["name"], row["removed"]
-        at_ms, named_at_ms = row["at_ms"], row["named_at_ms"]
-        if not (isinstance(address, str) and isinstance(name, str) and isinstance(removed, bool)):
-            raise TypeError("not a record of a head")
-        if not (isinstance(at_ms, int) and isinstance(named_at_ms, int) and str(parse_address(address)) == address):
-            raise TypeError("not a record of a head")
-        found[address] = HeadRecord(address, name, at_ms, removed, named_at_ms)
-    return found

@@ -1,21 +1,18 @@
 """The registry of nodes of a cluster of many machines: which numbers are given, to which key and host.
 
-One JSON file, ``DIR/registry.json``, replaced as a whole; changes happen under the lock of the token store.
+One JSON file, ``DIR/registry.json``; see `heorot.security.records`.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from heorot.core.errors import SecurityError
 from heorot.security.authority import MAX_NODE_NUMBER
-from heorot.security.files import write_with_room
+from heorot.security.records import Fields, RecordFile
 
 FILE_NAME = "registry.json"
-_VERSION = 1
 MAX_REMOVED = 4096
 """Removed nodes that are remembered."""
 MAX_FORMER = 4096
@@ -83,30 +80,43 @@ class RegistryContent:
         )
 
 
-class Registry:
-    """Reads and changes the registry; every call reads the file again."""
+class Registry(RecordFile[RegistryContent]):
+    """Reads and changes the registry."""
 
-    def __init__(self, directory: Path) -> None:
-        self.path = Path(directory) / FILE_NAME
+    name = FILE_NAME
+    what = "the registry of nodes"
+    remedy = "restore it from a copy"
 
     def nodes(self) -> dict[int, NodeRecord]:
         """Return all nodes by number, ascending. Raises SecurityError if the file is damaged."""
         return self.content().nodes
 
-    def content(self) -> RegistryContent:
-        """Return the nodes and the removed ones. Raises SecurityError if the file is damaged."""
-        try:
-            value = json.loads(self.path.read_bytes())
-            if value["version"] != _VERSION:
-                raise SecurityError(f"{self.path} is of another release (version {value['version']})")
-            records = [NodeRecord(**record) for record in value["nodes"]]
-            removed = {int(number): int(at_ms) for number, at_ms in value.get("removed", ())}
-            former = former_of(value)
-        except FileNotFoundError:
-            return RegistryContent({}, {})
-        except (ValueError, TypeError, KeyError) as error:
-            raise SecurityError(f"the registry of nodes {self.path} is damaged; restore it from a copy") from error
+    def empty(self) -> RegistryContent:
+        """See `RecordFile`."""
+        return RegistryContent({}, {})
+
+    def merge(self, ours: RegistryContent, theirs: RegistryContent) -> RegistryContent:
+        """See `heorot.security.records.RecordKind`."""
+        return ours.merged(theirs)
+
+    def fields(self, content: RegistryContent) -> dict[str, Any]:
+        """See `heorot.security.records.RecordKind`."""
+        return {
+            "nodes": [asdict(content.nodes[number]) for number in sorted(content.nodes)],
+            "removed": sorted(content.removed.items()),
+            "former": [(number, key, at_ms) for (number, key), at_ms in sorted(content.former.items())],
+        }
+
+    def parse(self, fields: Fields) -> RegistryContent:
+        """See `heorot.security.records.RecordKind`. An earlier release says nothing of who had a number before."""
+        records = [NodeRecord(**record) for record in fields["nodes"]]
+        removed = {int(number): int(at_ms) for number, at_ms in fields.get("removed", ())}
+        former = {(int(number), str(key)): int(at_ms) for number, key, at_ms in fields.get("former", ())}
         return RegistryContent({record.number: record for record in records}, removed, former).tidy()
+
+    def take(self, content: RegistryContent) -> None:
+        """See `heorot.security.records.RecordKind`."""
+        super().take(content.tidy())
 
     def next_free(self, capacity: int = MAX_NODE_NUMBER + 1) -> int:
         """Return the lowest number that no node has had, of `capacity`; if there is none, that of the node that was
@@ -140,7 +150,7 @@ class Registry:
         if record.joined_at_ms <= earlier_ms:
             record = replace(record, joined_at_ms=earlier_ms + 1)
         left = _left(content, former, record.joined_at_ms) if former is not None else content.former
-        self.replace(RegistryContent({**content.nodes, record.number: record}, content.removed, left))
+        self.take(RegistryContent({**content.nodes, record.number: record}, content.removed, left))
         return record
 
     def remove(self, number: int, now_ms: int) -> NodeRecord | None:
@@ -150,30 +160,8 @@ class Registry:
         if record is not None:
             at_ms = max(now_ms, record.joined_at_ms)
             left = _left(content, record, at_ms)
-            self.replace(RegistryContent(content.nodes, {**content.removed, number: at_ms}, left))
+            self.take(RegistryContent(content.nodes, {**content.removed, number: at_ms}, left))
         return record
-
-    def replace(self, content: RegistryContent) -> None:
-        """Write all of it; the lock of the token store is held."""
-        content = content.tidy()
-        records = [asdict(record) for record in content.nodes.values()]
-        value = {
-            "version": _VERSION,
-            "nodes": records,
-            "removed": list(content.removed.items()),
-            "former": former_rows(content),
-        }
-        write_with_room(self.path.parent, self.path, json.dumps(value, indent=0).encode())
-
-
-def former_rows(content: RegistryContent) -> list[tuple[int, str, int]]:
-    """Return who had which number until when, as it is written."""
-    return [(number, key, at_ms) for (number, key), at_ms in sorted(content.former.items())]
-
-
-def former_of(value: dict[str, Any]) -> dict[tuple[int, str], int]:
-    """Read what `former_rows` gave; an earlier release says nothing of it. Raises ValueError or TypeError."""
-    return {(int(number), str(key)): int(at_ms) for number, key, at_ms in value.get("former", ())}
 
 
 def _left(content: RegistryContent, record: NodeRecord, at_ms: int) -> dict[tuple[int, str], int]:

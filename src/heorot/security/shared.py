@@ -1,9 +1,10 @@
 """The records that all heads of a cluster share: nodes that have joined or were removed, heads, and join tokens.
 
-Every head's host has them in files, and changes them there. Two versions are brought together record by record, and it
+Every head's host has them in files, and changes them there. Two versions are brought together kind by kind, and it
 does not matter in which order: for a node or a head the later of joining and removal counts, a token has as many uses
-left as where it has fewest, and is revoked if it is so anywhere. What is exchanged is signed with the cluster's signing
-key, which only heads have; tokens go as the hashes of their secrets.
+left as where it has fewest, and is revoked if it is so anywhere. What is exchanged is one object with the fields of all
+kinds, signed with the cluster's signing key, which only heads have; tokens go as the hashes of their secrets. A kind
+that a head of an earlier release does not know, that one leaves out, and a later one puts in again.
 """
 
 from __future__ import annotations
@@ -12,17 +13,15 @@ import json
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from heorot.config.files import ConfigError
 from heorot.core.errors import SecurityError
-from heorot.security.head_registry import HeadRecords, HeadRegistry, parse_records
-from heorot.security.head_registry import merged as merged_heads
-from heorot.security.registry import NodeRecord, Registry, RegistryContent, former_of, former_rows
+from heorot.security.head_registry import HeadRegistry
+from heorot.security.records import NOT_RECORDS, RecordKind
+from heorot.security.registry import Registry
 from heorot.security.signing import SIGNATURE_BYTES, Signer
-from heorot.security.tokens import TokenRecord, TokenStore
+from heorot.security.tokens import TokenStore
 
 CONTEXT = b"heorot shared records 1\0"
 """In front of what is signed: no other signature of this key can be taken for one of these."""
@@ -31,60 +30,13 @@ MAX_BYTES = 1_000_000
 MAX_PLAIN_BYTES = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Records:
-    """All that is shared."""
+Contents = tuple[Any, ...]
+"""What is known of each kind, in the order of the kinds."""
 
-    nodes: RegistryContent
-    tokens: dict[str, TokenRecord]
-    heads: HeadRecords = field(default_factory=dict)
 
-    def merged(self, other: Records) -> Records:
-        """Return what is newest in either; commutative, associative and idempotent."""
-        tokens = dict(self.tokens)
-        for name, token in other.tokens.items():
-            tokens[name] = tokens[name].merged(token) if name in tokens else token
-        return Records(self.nodes.merged(other.nodes), tokens, merged_heads(self.heads, other.heads))
-
-    def encode(self, signer: Signer) -> bytes:
-        """Return the signed form. Raises SecurityError if it is too long to be exchanged."""
-        value = {
-            "nodes": [asdict(self.nodes.nodes[number]) for number in sorted(self.nodes.nodes)],
-            "removed": sorted(self.nodes.removed.items()),
-            "former": former_rows(self.nodes),
-            "tokens": [asdict(self.tokens[name]) for name in sorted(self.tokens)],
-            "heads": [asdict(self.heads[address]) for address in sorted(self.heads)],
-        }
-        data = zlib.compress(json.dumps(value).encode())
-        if len(data) > MAX_BYTES:
-            raise SecurityError(
-                f"the records of nodes and tokens have {len(data)} bytes, and heads can share {MAX_BYTES} at most: "
-                "remove nodes that are gone, and make fewer tokens"
-            )
-        return signer.sign(CONTEXT + data) + data
-
-    @classmethod
-    def decode(cls, data: bytes, signer: Signer) -> Records | None:
-        """Return what was signed; None if it was not signed by a head of this cluster, or cannot be read."""
-        signature, plain = data[:SIGNATURE_BYTES], data[SIGNATURE_BYTES:]
-        if len(data) > SIGNATURE_BYTES + MAX_BYTES or not signer.verifier().verify(CONTEXT + plain, signature):
-            return None
-        try:
-            value: dict[str, Any] = json.loads(zlib.decompressobj().decompress(plain, MAX_PLAIN_BYTES))
-            nodes = [NodeRecord(**record) for record in value["nodes"]]
-            removed = {int(number): int(at_ms) for number, at_ms in value["removed"]}
-            former = former_of(value)
-            tokens = [TokenRecord(**record) for record in value["tokens"]]
-            # An earlier release says nothing of heads.
-            heads = parse_records(value.get("heads", []))
-        except (ValueError, TypeError, KeyError, ConfigError, zlib.error):
-            # Of a head of a later release, perhaps.
-            return None
-        return cls(
-            RegistryContent({node.number: node for node in nodes}, removed, former),
-            {token.id: token for token in tokens},
-            heads,
-        )
+def kinds_in(directory: Path) -> tuple[RecordKind[Any], ...]:
+    """Return all kinds of records that the heads of a cluster share, as they are in this directory of it."""
+    return Registry(directory), TokenStore(directory), HeadRegistry(directory)
 
 
 class SharedRecords:
@@ -99,9 +51,8 @@ class SharedRecords:
     """
 
     def __init__(self, directory: Path, signer: Signer, wall_clock: Callable[[], float] = time.time) -> None:
-        self._registry = Registry(directory)
-        self._heads = HeadRegistry(directory)
-        self._store = TokenStore(directory)
+        self._kinds = kinds_in(directory)
+        self._lock = TokenStore(directory).lock
         self._signer = signer
         self._wall_clock = wall_clock
         self._agreed: tuple[bytes, object] = (b"", None)
@@ -117,38 +68,57 @@ class SharedRecords:
         """
         if theirs and self._agreed == (theirs, self._state()):
             return theirs
-        found = Records.decode(theirs, self._signer)
-        with self._store.lock():
-            ours = self._load()
-            merged = ours if found is None else self._without_old(ours.merged(found))
-            if merged.nodes != ours.nodes:
-                self._registry.replace(merged.nodes)
-            if merged.heads != ours.heads:
-                self._heads.replace(merged.heads)
-            for name, token in merged.tokens.items():
-                if token != ours.tokens.get(name):
-                    self._store.replace(token)
+        found = self.decode(theirs)
+        with self._lock():
+            ours = self._without_old(tuple(kind.content() for kind in self._kinds))
+            merged = ours
+            if found is not None:
+                pairs = zip(self._kinds, ours, found, strict=True)
+                merged = self._without_old(tuple(kind.merge(*both) for kind, *both in pairs))
+            for kind, before, after in zip(self._kinds, ours, merged, strict=True):
+                if after != before:
+                    kind.take(after)
             state = self._state()
-        data = theirs if merged == found else merged.encode(self._signer)
+        data = theirs if merged == found else self.encode(merged)
         self._agreed = data, state
         return data
 
-    def _load(self) -> Records:
-        tokens = {token.id: token for token in self._store.all()}
-        return self._without_old(Records(self._registry.content(), tokens, self._heads.records()))
+    def encode(self, contents: Contents) -> bytes:
+        """Return the signed form. Raises SecurityError if it is too long to be exchanged."""
+        value: dict[str, Any] = {}
+        for kind, content in zip(self._kinds, contents, strict=True):
+            value |= kind.fields(content)
+        data = zlib.compress(json.dumps(value).encode())
+        if len(data) > MAX_BYTES:
+            raise SecurityError(
+                f"the records of nodes and tokens have {len(data)} bytes, and heads can share {MAX_BYTES} at most: "
+                "remove nodes that are gone, and make fewer tokens"
+            )
+        return self._signer.sign(CONTEXT + data) + data
 
-    def _without_old(self, records: Records) -> Records:
+    def decode(self, data: bytes) -> Contents | None:
+        """Return what was signed; None if it was not signed by a head of this cluster, or cannot be read."""
+        signature, plain = data[:SIGNATURE_BYTES], data[SIGNATURE_BYTES:]
+        if len(data) > SIGNATURE_BYTES + MAX_BYTES or not self._signer.verifier().verify(CONTEXT + plain, signature):
+            return None
+        try:
+            value = json.loads(zlib.decompressobj().decompress(plain, MAX_PLAIN_BYTES))
+            return tuple(kind.parse(value) for kind in self._kinds)
+        except (*NOT_RECORDS, zlib.error):
+            # Of a head of a later release, perhaps.
+            return None
+
+    def _without_old(self, contents: Contents) -> Contents:
         now_ms = int(self._wall_clock() * 1000)
-        tokens = {name: token for name, token in records.tokens.items() if not token.is_forgotten(now_ms)}
-        return Records(records.nodes, tokens, records.heads)
+        return tuple(kind.without_old(content, now_ms) for kind, content in zip(self._kinds, contents, strict=True))
 
     def _state(self) -> object:
         # Files are replaced, never written into: each change gives the file another inode, and its directory another
         # time.
         found = []
-        for path in (self._registry.path, self._heads.path, self._store.directory):
+        for kind in self._kinds:
             try:
-                status = path.stat()
+                status = kind.path.stat()
                 found.append((status.st_ino, status.st_mtime_ns))
             except FileNotFoundError:
                 found.append((0, 0))

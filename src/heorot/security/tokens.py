@@ -19,9 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from heorot.core.errors import SecurityError
 from heorot.security.files import locked, make_private_directory, write_with_room
+from heorot.security.records import Fields, RecordKind
 
 PREFIX = "heorot1."
 FINGERPRINT_BYTES = 32
@@ -119,15 +121,19 @@ class TokenRefused(Exception):  # an outcome, not an error of the program
         self.text = text
 
 
-class TokenStore:
+TokenRecords = dict[str, TokenRecord]
+"""By id."""
+
+
+class TokenStore(RecordKind[TokenRecords]):
     """The tokens of one cluster, ``DIR/tokens/ID.json``. Changes happen under `lock`, one process at a time."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = Path(directory) / "tokens"
+        self.path = self.directory = Path(directory) / "tokens"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store, and with it the registry of nodes, for a change."""
+        """Hold the store, and with it all other records of the cluster, for a change."""
         make_private_directory(self.directory)
         with locked(self.directory / ".lock"):
             yield
@@ -172,6 +178,43 @@ class TokenStore:
             self._write(record)
         return token, record
 
+    # ------------------------------------------------------------------ as a kind of records
+
+    def content(self) -> TokenRecords:
+        """See `heorot.security.records.RecordKind`."""
+        return {record.id: record for record in self.all()}
+
+    def take(self, content: TokenRecords) -> None:
+        """See `heorot.security.records.RecordKind`. What is not in it stays until it is forgotten."""
+        ours = self.content()
+        for token_id, record in content.items():
+            if not _ID_PATTERN.fullmatch(token_id):
+                raise SecurityError(f"{token_id[:40]!r} is no token's id")
+            if record != ours.get(token_id):
+                self._write(record)
+
+    def merge(self, ours: TokenRecords, theirs: TokenRecords) -> TokenRecords:
+        """See `heorot.security.records.RecordKind`."""
+        found = dict(ours)
+        for token_id, record in theirs.items():
+            found[token_id] = found[token_id].merged(record) if token_id in found else record
+        return found
+
+    def fields(self, content: TokenRecords) -> dict[str, Any]:
+        """See `heorot.security.records.RecordKind`."""
+        return {"tokens": [asdict(content[token_id]) for token_id in sorted(content)]}
+
+    def parse(self, fields: Fields) -> TokenRecords:
+        """See `heorot.security.records.RecordKind`."""
+        records = [TokenRecord(**record) for record in fields["tokens"]]
+        return {record.id: record for record in records}
+
+    def without_old(self, content: TokenRecords, now_ms: int) -> TokenRecords:
+        """See `heorot.security.records.RecordKind`."""
+        return {token_id: record for token_id, record in content.items() if not record.is_forgotten(now_ms)}
+
+    # ------------------------------------------------------------------ for who makes, lists and uses them
+
     def list(self) -> list[TokenRecord]:
         """Return all that were not revoked, oldest first."""
         return [record for record in self.all() if not record.revoked]
@@ -194,12 +237,6 @@ class TokenStore:
                 return False
             self._write(replace(record, revoked=True))
             return True
-
-    def replace(self, record: TokenRecord) -> None:
-        """Write a record; `lock` is held. Raises SecurityError if its id is none."""
-        if not _ID_PATTERN.fullmatch(record.id):
-            raise SecurityError(f"{record.id[:40]!r} is no token's id")
-        self._write(record)
 
     def check(self, token_id: bytes, secret: bytes, now_ms: int) -> TokenRecord:
         """Return the record of a token whose secret was shown; `lock` is held.
