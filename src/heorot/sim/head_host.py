@@ -52,6 +52,8 @@ class HeadHost(VirtualShell, HeadShell):
         self.ambush: type | None = None
         """The kind of message that will be the death of this head, soon after it was taken."""
         self.machine: HeadMachine | None = None
+        self._stopped = False
+        """The machine wants to end, which it does as soon as this turn is over."""
         self.epoch = 0
         self.callers: dict[int, End] = {}
         """From other heads."""
@@ -113,6 +115,7 @@ class HeadHost(VirtualShell, HeadShell):
         """Begin the next term of office."""
         assert self.machine is None
         self.epoch = epoch
+        self._stopped = False
         settings = self.cluster.settings
         config = HeadConfig(
             cluster=CLUSTER,
@@ -310,7 +313,7 @@ class HeadHost(VirtualShell, HeadShell):
 
     def feed(self, event: HeadEvent) -> None:
         """Give the machine an event and do what it says."""
-        if self.machine is None:
+        if self.machine is None or self._stopped:
             return
         if self.paused is not None:
             self.paused.append((self.feed, (event,)))
@@ -382,6 +385,7 @@ class HeadHost(VirtualShell, HeadShell):
 
     def stop(self, item: Stop) -> None:
         """End the head as soon as this turn is over."""
+        self._stopped = True
         self.world.after(0, self.do, self._stop, self.epoch, item.reason)
 
 
