@@ -32,6 +32,7 @@ class Scripted:
         self.events: list[Any] = []
         self.times_ms: list[int] = []
         self.pokes: list[list[Any]] = []
+        self.poked = 0
         self._carried_out = True
 
     def start(self, now_ms: int) -> list[Any]:
@@ -41,8 +42,10 @@ class Scripted:
     def handle(self, event: Any, now_ms: int) -> Iterator[Any]:
         """Keep an event; if it is a poke, say what is wanted."""
         assert self._carried_out, f"told of {event} before all that it has said was carried out"
-        if type(event) is TimerFired and isinstance(event.key, Poke):
-            return self._say(self.pokes[event.key.number])
+        poke = event.key if type(event) is TimerFired else event
+        if isinstance(poke, Poke):
+            self.poked = poke.number + 1
+            return self._say(self.pokes[poke.number])
         self.events.append(event)
         self.times_ms.append(now_ms)
         return self._say(())

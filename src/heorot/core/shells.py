@@ -1,6 +1,6 @@
 """What a shell of a head and of a node must do: a method for each instruction, and what the machine is told of it.
 
-A shell runs one machine, in the same way whether it is real or simulated:
+A shell runs one machine, in the same way whether it is real or simulated; `tests/shells` asks this of each of them:
 
 - It hands over one event at a time, and carries all that the machine answers out, in order, before the next one.
   So what an instruction brings about is never told to the machine in the midst of it.
@@ -72,7 +72,7 @@ class LinkShell(ABC):
 
     @abstractmethod
     def stop(self, item: Stop) -> None:
-        """The machine gets no further event; what it has sent before still leaves."""
+        """The machine gets no further event. What it has sent on links that it has closed still leaves."""
 
 
 class CacheShell(ABC):

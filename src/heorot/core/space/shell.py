@@ -18,7 +18,9 @@ class SpaceShell(Dispatch[e.SpaceInstruction], instructions=e.SpaceInstruction):
 
     @abstractmethod
     def to_agent(self, item: e.ToAgent) -> None:
-        """Dropped if there is no agent. A `Backlog` follows, now and then, as long as there is one."""
+        """The agent gets them in order, except that all others may overtake those of `bulk`; dropped if there is none.
+        How much of it waits is told now and then by `Backlog`.
+        """
 
     @abstractmethod
     def start_ranks(self, item: e.StartRanks) -> None:
@@ -32,7 +34,9 @@ class SpaceShell(Dispatch[e.SpaceInstruction], instructions=e.SpaceInstruction):
 
     @abstractmethod
     def feed(self, item: e.Feed) -> None:
-        """Answered by `Fed` when the rank's pipe has taken all, or by `InputClosed`; by nothing if the process ends."""
+        """Answered by `Fed` when the rank's pipe has taken all, or by `InputClosed`; if the process ends meanwhile, by
+        nothing or by `InputClosed`.
+        """
 
     @abstractmethod
     def feed_end(self, item: e.FeedEnd) -> None:
