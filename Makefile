@@ -43,7 +43,7 @@ format: $(STAMP) ## Format the sources and repair what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(STAMP) ## Write the tables of docs/protocol.md anew from those of the machines
+docs: $(STAMP) ## Write the tables of docs/protocol.md and the pictures of docs/states.md anew from the machines' own
 	$(BIN)/python -m scripts.tables
 
 bench: $(STAMP) ## Measure against the floor of this machine; writes JSON and a picture

@@ -1,4 +1,5 @@
-"""Write what docs/protocol.md says of who may say what, from the tables of the machines.
+"""Write what docs/protocol.md says of who may say what, and draw the pictures of docs/states.md, from the tables of the
+machines.
 
 .venv/bin/python -m scripts.tables
 """
@@ -6,15 +7,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from heorot.core.head import routes as head
 from heorot.core.node import routes as node
+from heorot.core.node import states as node_states
 from heorot.core.routes import Routes
 from heorot.core.space import routes as space
+from heorot.core.states import StateTable, word
 from heorot.core.wire import clients as c
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = DOCS / "protocol.md"
 BEGIN, END = "<!-- who may say what: python -m scripts.tables -->\n", "<!-- end -->\n"
 ALL: tuple[Routes, ...] = (
     head.FROM_BELOW,
@@ -25,6 +29,9 @@ ALL: tuple[Routes, ...] = (
     node.FROM_PEERS,
     space.FROM_AGENT,
 )
+STATES_PAGE = DOCS / "states.md"
+ALL_STATES: dict[str, StateTable[Any, Any]] = {"uplink": node_states.UPLINK}
+"""By the word that marks the place of its picture in the page."""
 
 
 def table() -> str:
@@ -47,5 +54,26 @@ def rewritten(page: str) -> str:
     return f"{before}{BEGIN}{table()}{END}{rest.partition(END)[2]}"
 
 
+def picture(states: StateTable[Any, Any]) -> str:
+    """Return a table of states as a diagram; what follows the same way from one state to another is one arrow."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for state, change, then in states:
+        arrows.setdefault((state.name.lower(), then.name.lower()), []).append(word(change))
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {states.start.name.lower()}"]
+    lines += [f"    {state} --> {then}: {', '.join(changes)}" for (state, then), changes in arrows.items()]
+    return "\n".join([*lines, "```"]) + "\n"
+
+
+def redrawn(page: str) -> str:
+    """Return the page of states with its pictures as they are now."""
+    for name, states in ALL_STATES.items():
+        begin = f"<!-- {name}: python -m scripts.tables -->\n"
+        before, mark, rest = page.partition(begin)
+        assert mark, f"there is no place for the picture of {name}"
+        page = f"{before}{begin}{picture(states)}{END}{rest.partition(END)[2]}"
+    return page
+
+
 if __name__ == "__main__":
     PAGE.write_text(rewritten(PAGE.read_text("utf-8")), "utf-8")
+    STATES_PAGE.write_text(redrawn(STATES_PAGE.read_text("utf-8")), "utf-8")

@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from heorot.core.states import word
 from scripts import tables
 from scripts.screen import SCRIPT
 
@@ -44,6 +45,15 @@ def test_who_may_say_what_is_what_the_machines_obey() -> None:
     page = tables.PAGE.read_text("utf-8")
     assert tables.BEGIN in page
     assert page == tables.rewritten(page), "write it anew: make docs"
+
+
+def test_the_pictures_of_states_are_those_of_the_tables_and_the_page_says_what_each_state_means() -> None:
+    page = tables.STATES_PAGE.read_text("utf-8")
+    assert page == tables.redrawn(page), "draw them anew: make docs"
+    for name, states in tables.ALL_STATES.items():
+        _, _, section = page.partition(f"<!-- {name}: ")
+        said = section.partition("\n## ")[0]
+        assert [word(then) for _, _, then in states if f"**{word(then)}**" not in said] == []
 
 
 def test_every_command_is_in_the_readme_and_has_a_manual_page_if_people_type_it() -> None:

@@ -10,12 +10,8 @@ Downward, a message is for a set of nodes: deliver here, split the rest among th
 opaque bytes, except that reports of one job are merged. A child may speak only for itself, if its placement, signed by
 the head, names this node, and for nodes whose placement names an ancestor that is admitted through that child.
 
-Way up::
-
-    waiting ──Inventory──▶ connecting ──LinkOpened──▶ greeting ──Hello──▶ attached
-                 ▲           │      ▲                    │                   │
-                 │           │      └── next ancestor ───┴─── link lost ─────┘
-                 └─ pausing ◀┘ all ancestors and heads tried
+How an agent comes to a way up, and loses it, is in `heorot.core.node.uplink` and the table of
+`heorot.core.node.states`: when it is attached the way is open.
 
 The word on the head. The agent is *headless* from its start, and again `HEADLESS_AFTER_MS` after it has lost its way
 up, or as soon as its parent says that it is headless itself; until a head greets it, or a parent that is not. It passes

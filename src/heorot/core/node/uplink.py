@@ -10,12 +10,15 @@ parent, and is busy when many come to it at once.
 
 Heads on standby refuse: so the search is quick. A node that was away while heads were added may know none but these.
 After some rounds in vain it asks them to pass it on to the active head, which tells it of all heads.
+
+Where it stands is one of `heorot.core.node.states.UplinkState`; a link is had while it is greeting or attached.
 """
 
 from __future__ import annotations
 
 from heorot.core.machine import CloseLink, Connect, ConnectFailed, LinkOpened, Log, NodeInstruction, SetTimer
 from heorot.core.node.config import NodeConfig
+from heorot.core.node.states import UPLINK, UplinkChange, UplinkState
 from heorot.core.node.timers import AnotherDue, PulseDue, RetryDue
 from heorot.core.tree.greeting import REMOVED
 from heorot.core.tree.nodeset import HEAD
@@ -43,15 +46,16 @@ MAX_REASONS = 16
 
 
 class Uplink:
-    """State of the way up. Methods return instructions; see `heorot.core.node.machine` for the states."""
+    """See the module. Methods return instructions."""
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
+        self.state = UPLINK.start
+        self.story = 0
         self.heads = config.heads
         """Host and port of all heads to try, in this order; see `heorot.core.node.heads`."""
         self.link: int | None = None
         """The link upward while it is being greeted or attached."""
-        self.attached = False
         self.parent = HEAD
         self.heard_at_ms = 0
         self.answered_at_ms = 0
@@ -63,8 +67,6 @@ class Uplink:
         self._sealed = b""
         self._candidates: list[tuple[int, str, int]] = []
         self._next = 0
-        self._resting = False
-        """The round is over, and the timer for `RetryDue` begins the next one."""
         self._attempt = 0
         self._connecting: dict[str, tuple[int, str, int]] = {}
         """Connections on their way, by key."""
@@ -81,6 +83,16 @@ class Uplink:
         """Of that parent, if it is a head."""
         self._told: list[str] = []
         self._random = config.jitter_seed * 2654435761 + config.node * 40503 + 1
+
+    @property
+    def name(self) -> str:
+        """Whose it is, for people."""
+        return f"n{self._config.node}"
+
+    @property
+    def attached(self) -> bool:
+        """Whether the way up is open."""
+        return self.state is UplinkState.ATTACHED
 
     @property
     def parent_name(self) -> str:
@@ -101,32 +113,36 @@ class Uplink:
         self._placement = placement
 
     def connect(self, now_ms: int) -> list[NodeInstruction]:
-        """Try every candidate once more, from the nearest."""
+        """Try every candidate once more, from the nearest; nothing to do if there is a link by now."""
         if self.link is not None:
             return []
+        UPLINK.step(self, UplinkChange.SEARCH)
+        return self._from_the_nearest(now_ms)
+
+    def _from_the_nearest(self, now_ms: int) -> list[NodeInstruction]:
         ancestors = list(reversed(self._placement.path)) if self._placement else []
         self._candidates = [(hop.node, hop.host, hop.port) for hop in ancestors if hop.node != HEAD]
         self._candidates += [(HEAD, host, port) for host, port in self.heads]
         on_their_way = list(self._connecting.values())
         self._candidates = [candidate for candidate in self._candidates if candidate not in on_their_way]
         self._next = 0
-        self._resting = False
         return self._try_next(now_ms)
 
     def try_another(self, now_ms: int) -> list[NodeInstruction]:
         """The timer for `AnotherDue` has fired: nobody has answered yet, try the next one, too."""
-        return self._try_next(now_ms) if self.link is None else []
+        return self._try_next(now_ms)
 
     def _try_next(self, now_ms: int) -> list[NodeInstruction]:
-        if self._resting:
+        if self.state is not UplinkState.SEARCHING:
             return []
         if self._next >= len(self._candidates):
+            UPLINK.step(self, UplinkChange.ALL_TRIED)
             pause_ms = self._pause_ms
             self._rounds += 1
             self._pause_ms = min(
                 self._pause_ms * 2, EARLY_PAUSE_MS if self._rounds < EARLY_ROUNDS else LONGEST_PAUSE_MS
             )
-            return self._retry(now_ms, pause_ms)
+            return self._pause(now_ms, pause_ms)
         parent, host, port = self._candidates[self._next]
         self._next += 1
         self._attempt += 1
@@ -140,8 +156,7 @@ class Uplink:
             SetTimer(AnotherDue(), now_ms + (NEXT_HEAD_MS if parent == HEAD else NEXT_ANCESTOR_MS)),
         ]
 
-    def _retry(self, now_ms: int, pause_ms: int) -> list[NodeInstruction]:
-        self._resting = True
+    def _pause(self, now_ms: int, pause_ms: int) -> list[NodeInstruction]:
         return [SetTimer(RetryDue(), now_ms + pause_ms + self._jitter(pause_ms))]
 
     def _jitter(self, limit_ms: int) -> int:
@@ -159,10 +174,10 @@ class Uplink:
         if event.peer != parent:
             # The address was given to somebody else meanwhile.
             return [CloseLink(event.link, f"it is not {_name_of(parent)}"), *self._try_next(now_ms)]
+        UPLINK.step(self, UplinkChange.OPENED)
         self.parent = parent
         self.link = event.link
         self.passed_on = passed_on
-        self._resting = False
         self.heard_at_ms = now_ms
         self.answered_at_ms = 0
         return []
@@ -185,11 +200,11 @@ class Uplink:
 
     def greeted(self, now_ms: int, epoch: int, lease_ms: int) -> list[NodeInstruction]:
         """The parent has greeted, with its epoch and, if it is a head, its lease: the way up is open."""
+        UPLINK.step(self, UplinkChange.GREETED)
         if epoch != self._epoch:
             # Not the same one that had dropped us before.
             self._epoch, self._short_lives = epoch, 0
         self._rounds = 0
-        self.attached = True
         self._greeted_at_ms = now_ms
         self._told.clear()
         self._pause_ms = FIRST_PAUSE_MS
@@ -218,45 +233,52 @@ class Uplink:
             return True, []
         return False, self._next_pulse(now_ms)
 
+    def _leave(self, change: UplinkChange) -> UplinkState:
+        self.link = None
+        return UPLINK.step(self, change)
+
     def lost(self, now_ms: int) -> list[NodeInstruction]:
         """The link has broken: begin with the nearest ancestor again."""
-        was_attached = self.attached
-        self.link = None
-        self.attached = False
-        if not was_attached:
+        if not self.attached:
             # A link that broke before it was greeted counts as a failed attempt: go on to the next candidate.
+            self._leave(UplinkChange.LOST)
             return self._try_next(now_ms)
         if now_ms - self._greeted_at_ms >= SHORT_LIFE_MS:
             self._short_lives = 0
-            return self.connect(now_ms)
+            self._leave(UplinkChange.LOST)
+            return self._from_the_nearest(now_ms)
+        self._leave(UplinkChange.LOST_SOON)
         pause_ms = min(FIRST_PAUSE_MS << self._short_lives, LONGEST_PAUSE_MS)
         self._short_lives = min(self._short_lives + 1, 8)
-        return self._retry(now_ms, pause_ms)
+        return self._pause(now_ms, pause_ms)
 
     def go_direct(self, now_ms: int) -> list[NodeInstruction]:
         """The heads are known now: do without the one on standby that has passed us on."""
         if not self.attached or not self.passed_on:
             return []
+        return self._go_elsewhere("going to the head directly", now_ms)
+
+    def _go_elsewhere(self, why: str, now_ms: int) -> list[NodeInstruction]:
         assert self.link is not None
-        link, self.link, self.attached = self.link, None, False
-        return [CloseLink(link, "going to the head directly"), *self.connect(now_ms)]
+        close = CloseLink(self.link, why)
+        self._leave(UplinkChange.LEFT)
+        return [close, *self._from_the_nearest(now_ms)]
 
     def given_up(self, why: str, now_ms: int) -> list[NodeInstruction]:
         """We cannot go on with this parent (the caller closes the link): try the next candidate, and this one later."""
-        was_attached, self.link, self.attached = self.attached, None, False
         told = self._explain(why)
-        if not was_attached:
+        if self._leave(UplinkChange.USELESS) is UplinkState.SEARCHING:
             return [*told, *self._try_next(now_ms)]
         # It would come to the same at once.
-        return [*told, *self._retry(now_ms, LONGEST_PAUSE_MS)]
+        return [*told, *self._pause(now_ms, LONGEST_PAUSE_MS)]
 
     def refused(self, code: str, now_ms: int) -> list[NodeInstruction]:
         """The parent will not have us (the caller closes the link): try the next candidate, not the same again."""
-        self.link = None
-        self.attached = False
         if code == REMOVED and self.parent == HEAD:
             # This host is to join anew, and its agent is started again then.
-            return self._retry(now_ms, REMOVED_PAUSE_MS)
+            self._leave(UplinkChange.REMOVED)
+            return self._pause(now_ms, REMOVED_PAUSE_MS)
+        self._leave(UplinkChange.REFUSED)
         if code == "not-placed-here":
             # The placement is of no use any more: only the head can give a new one.
             self._placement, self._sealed = None, b""
@@ -268,11 +290,7 @@ class Uplink:
         nearest = placement.path[-1].node if placement.path else HEAD
         if nearest == self.parent or self.link is None:
             return []
-        link, self.link, self.attached = self.link, None, False
-        return [
-            CloseLink(link, f"moving below n{nearest}" if nearest != HEAD else "moving below the head"),
-            *self.connect(now_ms),
-        ]
+        return self._go_elsewhere(f"moving below {_name_of(nearest)}", now_ms)
 
 
 def _name_of(parent: int) -> str:
