@@ -14,6 +14,7 @@ from heorot.core.node import routes as node
 from heorot.core.node import states as node_states
 from heorot.core.routes import Routes
 from heorot.core.space import routes as space
+from heorot.core.space import states as space_states
 from heorot.core.states import StateTable, word
 from heorot.core.wire import clients as c
 
@@ -30,7 +31,7 @@ ALL: tuple[Routes, ...] = (
     space.FROM_AGENT,
 )
 STATES_PAGE = DOCS / "states.md"
-ALL_STATES: dict[str, StateTable[Any, Any]] = {"uplink": node_states.UPLINK}
+ALL_STATES: dict[str, StateTable[Any, Any]] = {"space-rank": space_states.SPACE_RANK, "uplink": node_states.UPLINK}
 """By the word that marks the place of its picture in the page."""
 
 

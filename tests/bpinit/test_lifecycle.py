@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from heorot.core.space import events as e
+from heorot.core.space.machine import Space
 from heorot.core.wire import tree as m
 from tests.bpinit.space_rig import BASE, NODE, SIZE, Agent, SpaceRig, launch, peer_closed
 
@@ -293,4 +295,24 @@ def test_another_users_ticket_is_refused_without_root() -> None:
     agent.send(launch("1.1", b"true", uid=space.uid + 1, gid=space.uid + 1))
     agent.until(lambda: agent.over("1.1"), "the failure")
     assert agent.failed("1.1")[0].error == errno.EPERM
+    space.end()
+
+
+def test_a_mistake_about_one_rank_is_told_and_costs_the_node_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Space.handle
+
+    def handle(space: Space, event: e.SpaceEvent, now_ms: int) -> list[e.SpaceInstruction]:
+        # In the daemon, which is forked from here: the end of the first process is taken for a second start of it.
+        if type(event) is e.ProcessExited and event.slot == 1:
+            event = e.ProcessStarted(1, 7)
+        return honest(space, event, now_ms)
+
+    monkeypatch.setattr(Space, "handle", handle)
+    space = SpaceRig("rootless")
+    agent = space.agent()
+    agent.send(space.launch("1.1", b"true"))
+    assert agent.run("1.2", b"echo", b"alive", uid=space.uid, gid=space.uid) == b"alive\n"
+    agent.until(lambda: "started cannot happen" in space.log_text(), "the word of the mistake")
+    assert "ProcessExited(slot=1, status=0, clean=True): a rank in its process space is running" in space.log_text()
+    assert not agent.over("1.1")
     space.end()

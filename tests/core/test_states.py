@@ -53,7 +53,6 @@ def test_a_thing_goes_from_state_to_state_as_the_table_says() -> None:
 
 def test_what_cannot_happen_raises_with_the_story_and_changes_nothing() -> None:
     door = Hinged()
-    assert not DOOR.has(Door.OPEN, Hand.PULLS)
     with pytest.raises(ImpossibleStep) as caught:
         DOOR.step(door, Hand.PULLS)
     assert str(caught.value) == ("a door: the front door is open, where pulls cannot happen; its last steps: open")
@@ -62,6 +61,37 @@ def test_what_cannot_happen_raises_with_the_story_and_changes_nothing() -> None:
     with pytest.raises(ImpossibleStep, match=r"is bricked up, .* open ─pushes▶ shut ─has bricks▶ bricked up$"):
         DOOR.step(door, Hand.PULLS)
     assert door.state is Door.BRICKED_UP
+
+
+class Egg(StrEnum):
+    WHOLE = auto()
+    OPEN = auto()
+    EATEN = auto()
+
+
+class Spoon(StrEnum):
+    TAPS = auto()
+    FALLS_ON_IT = auto()
+    SCOOPS = auto()
+
+
+EGG = StateTable(
+    "an egg",
+    Egg.WHOLE,
+    {(Egg.WHOLE, Spoon.TAPS): Egg.OPEN, (Egg.WHOLE, Spoon.FALLS_ON_IT): Egg.OPEN, (Egg.OPEN, Spoon.SCOOPS): Egg.EATEN},
+)
+
+
+def test_things_of_which_there_are_many_look_up_what_follows_and_their_state_says_what_was_before() -> None:
+    taps, scoops = EGG.on(Spoon.TAPS), EGG.on(Spoon.SCOOPS)
+    assert scoops[taps[EGG.start]] is Egg.EATEN
+    with pytest.raises(ImpossibleStep) as caught:
+        taps[Egg.OPEN]
+    assert str(caught.value) == (
+        "an egg is open, where taps cannot happen; its way: whole ─taps▶ open or whole ─falls on it▶ open"
+    )
+    with pytest.raises(ImpossibleStep, match=r"whole, where scoops .* its way: whole$"):
+        scoops[Egg.WHOLE]
 
 
 def test_only_the_last_steps_are_remembered_however_many_there_were() -> None:

@@ -21,6 +21,7 @@ from heorot.bpinit.census import Census, exterminate, send_signal
 from heorot.bpinit.errands import Errands
 from heorot.bpinit.guests import Guests
 from heorot.bpinit.link import AgentLink
+from heorot.bpinit.mistakes import handle_or_tell
 from heorot.bpinit.pids import PidRange
 from heorot.bpinit.rank_pipes import Pipes, Watcher, read
 from heorot.bpinit.reaper import Reaper
@@ -192,7 +193,7 @@ class SpaceDaemon(SpaceShell):
         self._busy = True
         try:
             while self._events:
-                self.carry_out(self._space.handle(self._events.popleft(), now_ms()))
+                self.carry_out(handle_or_tell(self._space, self._events.popleft(), now_ms()))
         finally:
             self._busy = False
 

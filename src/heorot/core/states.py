@@ -8,7 +8,7 @@ never of a peer: what others may say at any time is in the table at any time, or
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
@@ -34,6 +34,17 @@ class Stateful(Protocol[State]):
     @property
     def name(self) -> str:
         """Which one it is, for people: ``n7``."""
+
+
+class Following(dict[State, State]):
+    """What follows one change, by the state before it; `ImpossibleStep` for a state in which it cannot happen."""
+
+    def __init__(self, then: Mapping[State, State], complaint: Callable[[State], str]) -> None:
+        super().__init__(then)
+        self._complaint = complaint
+
+    def __missing__(self, state: State) -> State:
+        raise ImpossibleStep(self._complaint(state))
 
 
 class StateTable(Generic[State, Change]):
@@ -78,9 +89,26 @@ class StateTable(Generic[State, Change]):
         thing.story = (thing.story << 8 | number) & STORY
         return state
 
-    def has(self, state: State, change: Change) -> bool:
-        """Say whether this can happen in this state."""
-        return (state, change) in self._steps
+    def on(self, change: Change) -> Following[State]:
+        """Return what follows a change, by the state before it: for things of which there are too many for a story.
+
+        Their states must have no way back, so that a state says what was before.
+        """
+        then = {state: then for (state, its_change), (then, _) in self._steps.items() if its_change == change}
+        return Following(
+            then,
+            lambda state: (
+                f"{self.subject} is {word(state)}, where {word(change)} cannot happen;"
+                f" its way: {' or '.join(self.ways_to(state))}"
+            ),
+        )
+
+    def ways_to(self, state: State) -> list[str]:
+        """Return all ways on which a state is reached, if there is no way back in this table."""
+        if state is self.start:
+            return [word(state)]
+        last = [(before, change) for before, change, then in self if then is state]
+        return [f"{way} ─{word(change)}▶ {word(state)}" for before, change in last for way in self.ways_to(before)]
 
     def story_of(self, thing: Stateful[State]) -> str:
         """Return the last steps of a thing, the oldest first: ``down ─attached▶ boot ─listed▶ up``."""

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from heorot.core.space import events as e
 from heorot.core.space.input import InputSide
-from heorot.core.space.jobs import EXITED, OVER, Rank, SpaceJob
+from heorot.core.space.jobs import Rank, SpaceJob
+from heorot.core.space.states import ON_DRAINED, ON_EXITED, ON_SWEPT, OVER, SWEPT
 from heorot.core.space.turn import Turn
 from heorot.core.wire import tree as m
 
@@ -54,25 +55,29 @@ class Endings:
         """The process of a rank was reaped."""
         rank = self._slots.get(event.slot)
         if rank is not None:
-            rank.state = EXITED
+            rank.state = ON_EXITED[rank.state]
             rank.status = event.status
             self._input.leave(rank)
         if event.clean:
-            self.swept(e.Swept(event.slot))
+            self._is_swept(event.slot, rank, 0)
         else:
             self._turn.out.append(e.Sweep(event.slot, rank is not None and rank.job is not None and rank.job.linger))
 
     def swept(self, event: e.Swept) -> None:
         """Nothing is left of what a rank has started."""
-        rank = self._slots.get(event.slot)
+        self._is_swept(event.slot, self._slots.get(event.slot), event.killed)
+
+    def _is_swept(self, slot: int, rank: Rank | None, killed: int) -> None:
         if rank is None:
-            self._turn.out += (e.CloseOutputs(event.slot), e.ForgetSlots([event.slot]))
+            self._turn.out += (e.CloseOutputs(slot), e.ForgetSlots([slot]))
             return
-        rank.swept = True
-        rank.killed = event.killed
-        if rank.job is None:
-            self._turn.out.append(e.CloseOutputs(event.slot))
-        elif not all(rank.output_ended):
+        rank.state = ON_SWEPT[rank.state]
+        rank.killed = killed
+        if all(rank.output_ended):
+            self._is_drained(rank)
+        elif rank.job is None:
+            self._turn.out.append(e.CloseOutputs(slot))
+        else:
             # Nobody is left to write. A paused pipe is emptied, past its limit by what a pipe holds; the end of any
             # other follows at once, unless somebody outside the space holds it open: then it is cut off after a while.
             if any(rank.paused):
@@ -80,19 +85,17 @@ class Endings:
             else:
                 self._closing.append((self._turn.now + STRAY_PIPE_MS, rank))
                 self.due_ms = self._closing[0][0]
-        self._maybe_over(rank)
 
     def write_ended(self, event: e.WriteEnded) -> None:
         """A stream of a rank is at its end."""
         rank = self._slots.get(event.slot)
         if rank is not None:
             rank.output_ended[event.stream - 1] = True
-            self._maybe_over(rank)
+            if rank.state is SWEPT and all(rank.output_ended):
+                self._is_drained(rank)
 
-    def _maybe_over(self, rank: Rank) -> None:
-        if rank.state != EXITED or not rank.swept or not all(rank.output_ended):
-            return
-        rank.state = OVER
+    def _is_drained(self, rank: Rank) -> None:
+        rank.state = ON_DRAINED[rank.state]
         del self._slots[rank.slot]
         self._turn.out.append(e.ForgetSlots([rank.slot]))
         job = rank.job
@@ -112,8 +115,8 @@ class Endings:
 
     def tick(self) -> None:
         """Cut off what is due."""
-        while self._closing and (self._closing[0][0] <= self._turn.now or self._closing[0][1].state == OVER):
+        while self._closing and (self._closing[0][0] <= self._turn.now or self._closing[0][1].state is OVER):
             _, rank = self._closing.popleft()
-            if rank.state == EXITED:
+            if rank.state is SWEPT:
                 self._turn.out.append(e.CloseOutputs(rank.slot))
         self.due_ms = self._closing[0][0] if self._closing else None

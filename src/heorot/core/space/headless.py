@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from heorot.core.space import events as e
-from heorot.core.space.jobs import EXITED, QUEUED, RUNNING, SpaceJob
+from heorot.core.space.jobs import SpaceJob
+from heorot.core.space.states import EXITED, HELD, QUEUED, RUNNING
 from heorot.core.space.turn import Turn
 from heorot.core.wire.tree import Failure
 
@@ -88,7 +89,7 @@ class Solitude:
             self.reckon()
         while self._to_kill and self._to_kill[0][0] <= now:
             _, job = self._to_kill.pop(0)
-            slots = [rank.slot for rank in job.ranks.values() if rank.state in (RUNNING, EXITED)]
+            slots = [rank.slot for rank in job.ranks.values() if rank.state in HELD]
             if self._jobs.get(job.id) is job and slots:
                 self._turn.out.append(e.Destroy(slots))
         self._find_due()
@@ -97,12 +98,12 @@ class Solitude:
         job.hung_up = True
         text = f"it was ended on n{self._node}: no head for {job.headless_ms / 1000:g} s"
         self._turn.log("warning", f"job {job.id}: {text}")
-        first = next(rank for rank in job.ranks.values() if rank.state in (QUEUED, RUNNING, EXITED))
+        first = next(rank for rank in job.ranks.values() if rank.state is QUEUED or rank.state in HELD)
         job.note(Failure(self._node, first.number, 0, text))
         self._tell(job, self._turn.now)
         for rank in job.ranks.values():
-            if rank.state == RUNNING or (rank.state == EXITED and job.linger):
+            if rank.state is RUNNING or (rank.state is EXITED and job.linger):
                 self._turn.out.append(e.SendSignal(rank.slot, SIGHUP))
-            elif rank.state == QUEUED:
+            elif rank.state is QUEUED:
                 rank.pending_signals.append(SIGKILL)
         self._to_kill.append((self._turn.now + KILL_GRACE_MS, job))

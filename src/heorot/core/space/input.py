@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from heorot.core.space import events as e
-from heorot.core.space.jobs import QUEUED, RUNNING, Input, Rank, SpaceJob
+from heorot.core.space.jobs import Input, Rank, SpaceJob
+from heorot.core.space.states import QUEUED, RUNNING
 from heorot.core.space.turn import Turn
 from heorot.core.wire.tree import Stdin, StdinAck
 
@@ -33,7 +34,7 @@ class InputSide:
     def feed(self, rank: Rank) -> None:
         """Give a rank the next of its input, or the end of it."""
         source = rank.input
-        if source is None or rank.feeding or rank.state != RUNNING:
+        if source is None or rank.feeding or rank.state is not RUNNING:
             return
         stream = source.stream
         if rank.position < stream.end:
@@ -64,7 +65,7 @@ class InputSide:
             return
         source.leave(rank)
         # That a rank which is over reads no more goes without saying: its exit says it, and saves a message per node.
-        if (source.readers or rank.state == RUNNING) and source.untold():
+        if (source.readers or rank.state is RUNNING) and source.untold():
             self._tell(job, source)
 
     def _readers(self, job: SpaceJob, ranks: list[Rank]) -> list[Rank]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from heorot.core.space.states import FAILED, OVER, QUEUED, SpaceRankState
 from heorot.core.streams import CHUNK_BYTES, EVERYTHING, InputStream, OutputStream
 from heorot.core.wire.tree import Failure, JobInventory, Launch, Report, Ticket
-
-QUEUED, RUNNING, EXITED, OVER, FAILED = range(5)
-"""States of a rank. EXITED: the process is reaped, but descendants or bytes in its pipes may be left."""
 
 TOMBSTONE_MS = 25 * 60 * 1000
 """Longer than a client can have a launch started with a receipt (`heorot.core.head.receipts.VALID_MS`, on clocks that
@@ -36,7 +34,6 @@ class Rank:
         "slot",
         "state",
         "status",
-        "swept",
         "unseen",
         "waiting",
     )
@@ -46,10 +43,9 @@ class Rank:
         self.number = number
         self.job: SpaceJob | None = job
         """None: the job was released while the rank still ran."""
-        self.state = QUEUED
+        self.state: SpaceRankState = QUEUED
         self.pid = 0
         self.status = 0
-        self.swept = False
         self.unseen = False
         """As in `ProcessStarted`."""
         self.killed = 0
@@ -215,12 +211,12 @@ class SpaceJob:
         self.notes = list(self.all_notes)
         self.started_told = self.over_told = False
         for rank in self.ranks.values():
-            if rank.state == FAILED and rank.failure is not None:
+            if rank.state is FAILED and rank.failure is not None:
                 self.failed.append(rank.failure)
-            elif rank.state != QUEUED:
+            elif rank.state is not QUEUED:
                 if rank.pid:  # a signal may have ended it before its program came
                     self.started += (node, rank.number, rank.pid)
-                if rank.state == OVER:
+                if rank.state is OVER:
                     self.exited += (node, rank.number, rank.status, rank.written(0), rank.written(1))
                     if rank.killed:
                         self.killed += (node, rank.number, rank.killed)
@@ -247,13 +243,13 @@ class SpaceJob:
         failed: list[Failure] = []
         killed: list[int] = []
         for rank in self.ranks.values():
-            if rank.state == OVER:
+            if rank.state is OVER:
                 exited += (rank.number, rank.status, rank.written(0), rank.written(1))
                 if rank.killed:
                     killed += (rank.number, rank.killed)
-            elif rank.state == FAILED and rank.failure is not None:
+            elif rank.state is FAILED and rank.failure is not None:
                 failed.append(rank.failure)
-            elif rank.state != QUEUED:
+            elif rank.state is not QUEUED:
                 running += (rank.number, rank.pid)
         self.started, self.exited, self.failed, self.killed = [], [], [], []
         self.notes = list(self.all_notes)

@@ -5,7 +5,7 @@ in order; events and instructions are described in `heorot.core.space.events`. I
 `deadline_ms` says when the machine wants a `Tick` at the latest. A shell looks at it after each turn of its loop, and
 gives the `Tick` in the same turn if the deadline is now.
 
-The life of a rank, as seen by a shell or a simulator::
+A rank's states are in `heorot.core.space.states`. Its life, as seen by a shell or a simulator::
 
     StartRanks ─▶ Started ─▶ Wrote* WriteEnded(1) WriteEnded(2); Exited (Sweep ─▶ Swept) ─▶ ForgetSlots
                └▶ StartFailed ─▶ ForgetSlots
@@ -20,19 +20,21 @@ both are full the rank is left to wait in its write; while somebody reads slowly
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from heorot.core.routes import Side
 from heorot.core.space import events as e
+from heorot.core.space import states
 from heorot.core.space.endings import Endings
 from heorot.core.space.headless import Solitude
 from heorot.core.space.input import InputSide
-from heorot.core.space.jobs import EXITED, FAILED, OVER, QUEUED, RUNNING, Rank, SpaceJob, Tombstones
+from heorot.core.space.jobs import Rank, SpaceJob, Tombstones
 from heorot.core.space.output import OutputSide
 from heorot.core.space.queries import Queries
 from heorot.core.space.reports import ReportSide
 from heorot.core.space.routes import FROM_AGENT
+from heorot.core.space.states import HELD, QUEUED, RUNNING, SWEPT
 from heorot.core.space.turn import Turn
 from heorot.core.space.view import views
 from heorot.core.streams import Spool
@@ -221,7 +223,7 @@ class Space:
         known = self.jobs.get(ticket.job)
         if known is not None:
             if known.waiting and problem:
-                self._fail_queued(known, problem)
+                self._never_ran(known, self._give_up_queued(known, list(known.ranks.values())), problem)
             elif known.waiting and not command.waits:
                 self._start_queued(known, command, ticket)
             known.muted = False
@@ -262,15 +264,15 @@ class Space:
     def _start_queued(self, job: SpaceJob, command: m.Launch, ticket: m.Ticket) -> None:
         """The program of a job has come."""
         job.waiting = False
-        slots = [(rank.slot, rank.number) for rank in job.ranks.values() if rank.state == QUEUED]
+        slots = [(rank.slot, rank.number) for rank in job.ranks.values() if rank.state is QUEUED]
         if slots:
             size = sum(ticket.runs[1::2])
             self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots, command.view))
 
-    def _fail_queued(self, job: SpaceJob, problem: str) -> None:
-        """The program of a job that waits for it will not come."""
-        for rank in self._give_up_queued(job, list(job.ranks.values())):
-            rank.state = FAILED
+    def _never_ran(self, job: SpaceJob, ranks: Iterable[Rank], problem: str) -> None:
+        """The program of a job will not come, or its ranks may not be started."""
+        for rank in ranks:
+            rank.state = states.ON_GIVEN_UP[rank.state]
             rank.failure = m.Failure(self.config.node, rank.number, 0, problem[:MAX_FAILURE_CHARACTERS])
             job.failed.append(rank.failure)
         self._reports.tell(job, self._turn.now)
@@ -279,7 +281,7 @@ class Space:
         """A signal ends ranks whose program is on its way, as it would have ended their processes; return how many."""
         ended = self._give_up_queued(job, ranks)
         for rank in ended:
-            rank.state = OVER
+            rank.state = states.ON_SIGNALLED[rank.state]
             rank.status = signal
             job.exited += (self.config.node, rank.number, signal, 0, 0)
         self._reports.tell(job, self._turn.now)
@@ -287,7 +289,7 @@ class Space:
 
     def _give_up_queued(self, job: SpaceJob, ranks: list[Rank]) -> list[Rank]:
         """Start those of the ranks that wait for their program nevermore; return them, to be given an end."""
-        queued = [rank for rank in ranks if rank.state == QUEUED]
+        queued = [rank for rank in ranks if rank.state is QUEUED]
         for rank in queued:
             del self._slots[rank.slot]
             self._input.leave(rank)
@@ -299,11 +301,8 @@ class Space:
         self._turn.log("warning", f"job {job.id}: {problem}")
         for rank in job.ranks.values():
             del self._slots[rank.slot]
-            rank.state = FAILED
-            rank.failure = m.Failure(self.config.node, rank.number, 0, problem[:MAX_FAILURE_CHARACTERS])
-            job.failed.append(rank.failure)
         self.output.set_sending(job)
-        self._reports.tell(job, self._turn.now)
+        self._never_ran(job, job.ranks.values(), problem)
 
     def _refusal(self, ticket: m.Ticket) -> str:
         if self.tombstones.refuses(ticket.job, ticket.issued_at_ms):
@@ -319,13 +318,13 @@ class Space:
 
     def _started(self, event: e.ProcessStarted) -> None:
         rank = self._slots.get(event.slot)
-        if rank is None or rank.job is None or rank.state != QUEUED:
+        if rank is None or rank.job is None:
             self._turn.out.append(e.Destroy([event.slot]))
             return
         job = rank.job
+        rank.state = states.ON_STARTED[rank.state]
         rank.pid = event.pid
         rank.unseen = event.unseen
-        rank.state = RUNNING
         job.unstarted -= 1
         job.started += (self.config.node, rank.number, event.pid)
         self._reports.tell(job, self._turn.now + (REPORT_DELAY_MS if job.attended else UNATTENDED_REPORT_DELAY_MS))
@@ -336,12 +335,13 @@ class Space:
             self._input.feed(rank)
 
     def _start_failed(self, event: e.StartFailed) -> None:
-        rank = self._slots.pop(event.slot, None)
+        rank = self._slots.get(event.slot)
         self._turn.out.append(e.ForgetSlots([event.slot]))
         if rank is None or rank.job is None:
             return
         job = rank.job
-        rank.state = FAILED
+        rank.state = states.ON_START_FAILED[rank.state]
+        del self._slots[event.slot]
         rank.failure = m.Failure(self.config.node, rank.number, event.error, event.text[:MAX_FAILURE_CHARACTERS])
         job.unstarted -= 1
         job.live -= 1
@@ -363,11 +363,11 @@ class Space:
         for rank in job.ranks.values():
             rank.job = None
             rank.input = None
-            if rank.state == QUEUED:
+            if rank.state is QUEUED:
                 del self._slots[rank.slot]
-            elif rank.state in (RUNNING, EXITED):
+            elif rank.state in HELD:
                 destroyed.append(rank.slot)
-                if rank.swept:
+                if rank.state is SWEPT:
                     self._turn.out.append(e.CloseOutputs(rank.slot))
             self.output.drop(rank)
         if destroyed:
@@ -420,7 +420,7 @@ class Space:
     def _resize(self, command: m.Resize) -> None:
         job = self.jobs.get(command.job)
         if job is not None:
-            slots = [rank.slot for rank in job.ranks.values() if rank.state == RUNNING]
+            slots = [rank.slot for rank in job.ranks.values() if rank.state is RUNNING]
             self._turn.out.append(e.ResizeTerminals(slots, command.rows, command.columns))
 
     def _fetch_launch(self, command: m.FetchLaunch) -> None:
@@ -442,9 +442,9 @@ class Space:
         node = self.config.node
         text = f"it was ended on n{node}: {event.processes} processes exceed its limit of {job.max_processes}"
         self._turn.log("warning", f"job {job.id}: {text}")
-        live = [rank for rank in job.ranks.values() if rank.state in (RUNNING, EXITED)]
+        live = [rank for rank in job.ranks.values() if rank.state in HELD]
         for rank in job.ranks.values():
-            if rank.state == QUEUED:
+            if rank.state is QUEUED:
                 rank.pending_signals.append(9)
         first = next(iter(job.ranks.values()))
         job.note(m.Failure(self.config.node, first.number, 0, text))

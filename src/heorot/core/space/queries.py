@@ -6,7 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from heorot.core.space import events as e
-from heorot.core.space.jobs import QUEUED, Rank, SpaceJob
+from heorot.core.space.jobs import Rank, SpaceJob
+from heorot.core.space.states import QUEUED
 from heorot.core.space.turn import Turn
 from heorot.core.wire import tree as m
 
@@ -58,7 +59,7 @@ class Queries:
                 return
             if command.signal and command.pids is None:
                 for rank in wanted.values():
-                    if rank.state == QUEUED and len(rank.pending_signals) < MAX_PENDING_SIGNALS:
+                    if rank.state is QUEUED and len(rank.pending_signals) < MAX_PENDING_SIGNALS:
                         rank.pending_signals.append(command.signal)
         if command.signal:
             # Remembered before it is done: whatever happens, it is not done twice.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from heorot.core.space.jobs import FAILED, OVER, Rank, SpaceJob
+from heorot.core.space.jobs import Rank, SpaceJob
+from heorot.core.space.states import FAILED, OVER
 from heorot.core.wire.tree import JobView, Process, SpaceView
 
 ROWS_PER_VIEW = 1000
