@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from heorot.core.head import routes as head
+from heorot.core.head import states as head_states
 from heorot.core.node import routes as node
 from heorot.core.node import states as node_states
 from heorot.core.routes import Routes
@@ -31,7 +32,11 @@ ALL: tuple[Routes, ...] = (
     space.FROM_AGENT,
 )
 STATES_PAGE = DOCS / "states.md"
-ALL_STATES: dict[str, StateTable[Any, Any]] = {"space-rank": space_states.SPACE_RANK, "uplink": node_states.UPLINK}
+ALL_STATES: dict[str, StateTable[Any, Any]] = {
+    "node": head_states.NODE,
+    "space-rank": space_states.SPACE_RANK,
+    "uplink": node_states.UPLINK,
+}
 """By the word that marks the place of its picture in the page."""
 
 

@@ -131,7 +131,7 @@ class Checks:
         """Look before the head takes an event."""
         if isinstance(event, TimerFired) and isinstance(event.key, GraceDue | MissingDue):
             record = machine.members.records[event.key.node]
-            self._was_up = record.state == "up"
+            self._was_up = record.is_up
             self._in_doubt = [job for job in machine.jobs.jobs.values() if record.node in job.node_set]
         elif isinstance(event, ClientClosed):
             for job in machine.jobs.clients.get(event.client, ()):
@@ -150,7 +150,7 @@ class Checks:
         self._in_doubt = []
         if isinstance(event, TimerFired) and isinstance(event.key, GraceDue):
             record = machine.members.records[event.key.node]
-            if self._was_up and record.state == "down":
+            if self._was_up and not record.is_up:
                 away_ms = machine.context.now_ms - record.detached_at_ms
                 if record.link is not None or away_ms < machine.config.node_grace_ms:
                     self.world.violated("ExitOnce", f"n{record.node} is given up after {away_ms} ms already")
@@ -385,10 +385,10 @@ class Checks:
         for host in cluster.hosts:
             record = machine.members.records[host.node]
             if host.retired:
-                if record.state != "down":
+                if record.word != "down":
                     return "TableTrue", f"n{host.node} is dead and is said to be {record.state}"
                 continue
-            if record.state != "up" or record.link is None:
+            if record.word != "up" or record.link is None:
                 return "TableTrue", f"n{host.node} is there and is said to be {record.state}, link {record.link}"
             assert host.space is not None
             assert host.agent is not None

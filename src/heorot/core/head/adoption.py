@@ -324,7 +324,7 @@ class Adoptions:
                     self._jobs.resend_launch(job, NodeSet(1 << number))
             elif item is not None:
                 continue  # it says again what it holds when it is back, or is given up
-            elif record.state == "up":
+            elif record.is_up:
                 absent.append(record)
             else:
                 # It may still be on its way to this head; it is not waited for without end.

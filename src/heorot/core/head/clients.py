@@ -344,7 +344,7 @@ class HeadClients:
     def _untold(self, silent: NodeSet, contact: Contact) -> NodeSet:
         """Return the nodes whose state this head cannot tell: it is new, or may not lead any more."""
         records = self._members.records
-        return NodeSet.of(node for node in silent if records[node].state == "down") | contact.unknown
+        return NodeSet.of(node for node in silent if records[node].word == "down") | contact.unknown
 
     def _selected(self, nodes: str, unknown: NodeSet = NOBODY) -> list[int]:
         """Return the nodes that a question is about: none is an answer, too."""

@@ -52,7 +52,7 @@ def contact_of(context: HeadContext) -> Contact:
     for link in members.links.values():
         if now_ms - link.heard_at_ms <= patience_ms:
             heard |= link.mask
-    lost = NodeSet.of(node for node in members.known if not heard >> node & 1 and members.records[node].state != "down")
+    lost = NodeSet.of(node for node in members.known if not heard >> node & 1 and members.records[node].word != "down")
     since_ms = 0
     for node in lost:
         record = members.records[node]

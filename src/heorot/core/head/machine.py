@@ -24,6 +24,7 @@ from heorot.core.head.removals import Removals
 from heorot.core.head.requests import Requests
 from heorot.core.head.rivals import Rivals
 from heorot.core.head.routes import FROM_BELOW
+from heorot.core.head.states import NodeChange, NodeState
 from heorot.core.head.timers import WHEN_DUE, GraceDue, MissingDue, RebalanceDue
 from heorot.core.machine import (
     CacheFailed,
@@ -251,7 +252,7 @@ class HeadMachine:
             return
         record = self.members.records[node]
         if record.incarnation not in (None, attach.incarnation):
-            self._gone(record, f"n{node} was restarted: what ran on it is gone")
+            self._gone(record, NodeChange.RESTARTED, f"n{node} was restarted: what ran on it is gone")
         self.members.route(record, link)
         record.incarnation = attach.incarnation
         record.parent = attach.parent
@@ -261,8 +262,7 @@ class HeadMachine:
         self.listed.attached(record, attach)
         if self.members.removed or self.members.former:
             self.removals.tell(1 << node)
-        if record.state != "up":
-            self.members.set_state(record, "boot")
+        self.members.step(record, NodeChange.ATTACHED)
         if shown_epoch(attach.placement) != self.config.epoch:
             record.placed_under = None  # or the placement was lost on its way
         path = self.members.desired_path(node)
@@ -285,8 +285,7 @@ class HeadMachine:
     def _inventory(self, record: KnownNode, inventory: m.Inventory) -> None:
         if inventory.incarnation != record.incarnation:
             raise ProtocolError(f"n{record.node} attached with another incarnation than its inventory has")
-        if record.state != "up":
-            self.members.set_state(record, "up")
+        self.members.step(record, NodeChange.LISTED)
         self.members.spoken_mask |= 1 << record.node
         # Late news make it look younger, never older.
         record.began_ms = self.context.now_ms - inventory.age_ms
@@ -310,12 +309,12 @@ class HeadMachine:
 
     def _space_gone(self, record: KnownNode, gone: m.SpaceGone) -> None:
         if gone.incarnation == record.incarnation:
-            self._gone(record, f"n{record.node} went down")
+            self._gone(record, NodeChange.SPACE_GONE, f"n{record.node} went down")
 
-    def _gone(self, record: KnownNode, why: str) -> None:
+    def _gone(self, record: KnownNode, change: NodeChange, why: str) -> None:
         """The node's processes are gone for good, or must be taken for gone."""
         self.context.log("warning", why)
-        self.members.set_state(record, "down")
+        self.members.step(record, change)
         self.jobs.node_gone(record.node, why)
         self.requests.node_gone(record.node)
 
@@ -323,15 +322,13 @@ class HeadMachine:
         now_ms = self.context.now_ms
         for record in self.members.detach(mask, now_ms, now_ms if heard_at_ms is None else heard_at_ms):
             self.attachments.way_lost(record.node)
-            if record.state == "up":
+            if self.members.step(record, NodeChange.WAY_LOST) is NodeState.DETACHED:
                 self.context.await_somebody(GraceDue(record.node), self.config.node_grace_ms)
-            elif record.state == "boot":
-                self.members.set_state(record, "down")
         self.jobs.adoptions.detached(mask)
 
     def _grace_over(self, node: int) -> None:
         record = self.members.records[node]
-        if record.link is None and record.state == "up":
+        if record.state is NodeState.DETACHED:
             grace_ms = self.config.node_grace_ms
             if self.context.now_ms - record.detached_at_ms < grace_ms:
                 return  # it was back meanwhile; the newer timer is on its way
@@ -339,7 +336,8 @@ class HeadMachine:
             if wait_ms:
                 self.context.await_somebody(GraceDue(node), wait_ms)
                 return
-            self._gone(record, f"n{node} is lost: it was not heard of for {self.config.node_grace_ms / 1000:g} s")
+            why = f"n{node} is lost: it was not heard of for {self.config.node_grace_ms / 1000:g} s"
+            self._gone(record, NodeChange.GRACE_OVER, why)
             record.incarnation = None
 
     def _patience_ms(self, record: KnownNode, wait_ms: int) -> int:
@@ -368,7 +366,7 @@ class HeadMachine:
         usable = NodeSet(self.members.attached_mask & self.members.up_mask)
         launching: int | None = None
         for record in self.members.records.values():
-            if record.link is None or record.state != "up":
+            if record.state is not NodeState.UP:
                 record.misplaced_at_ms = None
                 continue
             path = living_path(record.node, self.config.fanout, usable)
@@ -416,9 +414,9 @@ class HeadMachine:
     def _missing_over(self, due: MissingDue) -> None:
         record = self.members.records[due.node]
         wait_ms = self._patience_ms(record, self.config.adoption_grace_ms)
-        if record.state != "up" and wait_ms:
+        if not record.is_up and wait_ms:
             self.context.await_somebody(due, wait_ms)
-        elif record.state != "up":
+        elif not record.is_up:
             self.jobs.node_gone(record.node, f"n{record.node} did not come back after the change of heads")
 
     def _doubt_over(self, node: int) -> None:

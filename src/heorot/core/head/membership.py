@@ -1,12 +1,5 @@
-"""Which nodes the head knows, how each is reached, and where each belongs in the tree.
-
-A node's state::
-
-    down ──Attach──▶ boot ──Inventory──▶ up
-      ▲                                   │ link lost: still up, `detached`, for `node_grace_ms`
-      └── grace over, or SpaceGone ───────┘
-
-Down and up again within the grace, with the same incarnation, is no event for anybody's job.
+"""Which nodes the head knows, how each is reached, and where each belongs in the tree; the states of a node are in
+`heorot.core.head.states`.
 """
 
 from __future__ import annotations
@@ -14,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from heorot.core.head.states import NODE, NodeChange, NodeState
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.tree.shape import is_ancestor, living_path
 from heorot.core.wire.heads import HeadAddress
@@ -24,9 +18,10 @@ class KnownNode:
     """What the head knows of one node."""
 
     node: int
-    state: str = "down"
+    state: NodeState = NODE.start
+    story: int = 0
     link: int | None = None
-    """The head's link through which it is reached; None: detached."""
+    """The head's link through which it is reached; None: it is down or detached."""
     parent: int = HEAD
     incarnation: int | None = None
     host: str = ""
@@ -69,6 +64,18 @@ class KnownNode:
     def name(self) -> str:
         """``n7``."""
         return f"n{self.node}"
+
+    @property
+    def is_up(self) -> bool:
+        """Its processes are taken to go on, though it may not be reached for the moment."""
+        return self.state is NodeState.UP or self.state is NodeState.DETACHED
+
+    @property
+    def word(self) -> str:
+        """The state that users are told: ``up``, ``boot`` or ``down``."""
+        if self.is_up:
+            return "up"
+        return "boot" if self.state is NodeState.BOOT else "down"
 
     @property
     def was_seen(self) -> bool:
@@ -121,7 +128,7 @@ class Membership:
         """Numbers that were given anew, and to whom they were given before."""
         self._events = 0
         self.up_mask = 0
-        """Nodes whose state is up (attached or within the grace)."""
+        """Nodes that are up: reached, or within the grace."""
         self.spoken_mask = 0
         """Nodes that have said in this term of office what they hold."""
 
@@ -150,7 +157,7 @@ class Membership:
 
     @property
     def up(self) -> NodeSet:
-        """Every node whose state is up."""
+        """Every node that is up."""
         return NodeSet(self.up_mask)
 
     @property
@@ -166,13 +173,14 @@ class Membership:
             mask |= link.mask
         return mask
 
-    def set_state(self, record: KnownNode, state: str) -> None:
-        """Change a node's state."""
-        record.state = state
-        if state == "up":
+    def step(self, record: KnownNode, change: NodeChange) -> NodeState:
+        """Let a node's state change; return the new one."""
+        state = NODE.step(record, change)
+        if record.is_up:
             self.up_mask |= 1 << record.node
         else:
             self.up_mask &= ~(1 << record.node)
+        return state
 
     def is_former(self, link: NodeLink) -> bool:
         """Say whether the number of this neighbour is another one's now."""

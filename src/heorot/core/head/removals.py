@@ -13,6 +13,7 @@ from heorot.core.head.context import HeadContext
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.membership import KnownNode, NodeLink
 from heorot.core.head.requests import Requests
+from heorot.core.head.states import NodeChange
 from heorot.core.machine import NodesRemoved
 from heorot.core.tree.greeting import REMOVED, removal, replacement
 from heorot.core.tree.nodeset import NodeSet
@@ -60,7 +61,7 @@ class Removals:
         self._told &= mask
         gone = [members.records[node] for node in NodeSet(new) if node in members.records]
         for record in gone:
-            members.set_state(record, "down")
+            members.step(record, NodeChange.REMOVED)
         for record in self._below(new):
             context.place(record, members.desired_path(record.node))
         for record in gone:

@@ -83,7 +83,7 @@ class Requests:
         if select == "up":
             return members.up.numbers(), True
         if select == "notdown":
-            return [node for node in members.known if members.records[node].state != "down"], True
+            return [node for node in members.known if members.records[node].word != "down"], True
         if select == "list":
             return self._parse(nodes, unknown)
         raise RequestError("bad-request", f"unknown selection {select!r}: list, up or notdown")
@@ -93,7 +93,7 @@ class Requests:
         records = members.records
         view = nodelist.NodeView(
             known=members.known,
-            states={node: records[node].state for node in members.known} | dict.fromkeys(unknown, UNKNOWN),
+            states={node: records[node].word for node in members.known} | dict.fromkeys(unknown, UNKNOWN),
             groups=self._context.config.groups,
         )
         try:
@@ -117,9 +117,9 @@ class Requests:
         records = self._context.members.records
         # There may be many ranks on a node.
         named = set(nodes)
-        down = NodeSet.of(node for node in named if records[node].state != "up") if ask.select != "up" else NodeSet()
+        down = NodeSet.of(node for node in named if not records[node].is_up) if ask.select != "up" else NodeSet()
         if down:
-            states = sorted({records[node].state for node in down})
+            states = sorted({records[node].word for node in down})
             raise NotYetError(
                 "node-down",
                 f"{down} {'is' if len(down) == 1 else 'are'} {'/'.join(states)}, not up",
@@ -157,7 +157,7 @@ class Requests:
                 {
                     "id": node,
                     "name": record.name,
-                    "state": UNKNOWN if node in unknown else record.state,
+                    "state": UNKNOWN if node in unknown else record.word,
                     "parent": record.parent if record.link is not None else None,
                     "agent_pid": record.agent_pid or None,
                     "init_pid": record.init_pid or None,

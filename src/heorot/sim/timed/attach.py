@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from heorot.core.head.membership import NodeLink
+from heorot.core.head.states import NodeState
 from heorot.core.machine import Connect, FromSpace, LinkOpened, Received
 from heorot.core.space import events as e
 from heorot.core.tree.nodeset import HEAD
@@ -54,7 +55,7 @@ def _attach(cluster: Surface, node: TimedNode, mask: int) -> None:
         child.greeted = True
         child.mask = mask
     record = cluster.head.machine.members.record(number)
-    record.state = "up"
+    record.state = NodeState.UP
     record.parent = record.placed_under = parent
     record.incarnation = record.admitted = node.init.space.config.incarnation
     record.admitted_after = BEFORE_ALL

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from heorot.core.head.machine import HeadConfig, HeadMachine
+from heorot.core.head.states import NodeState
 from heorot.core.machine import ClientOpened, FromClient
 from heorot.core.node.machine import NodeConfig, NodeMachine
 from heorot.core.space import events as e
@@ -187,7 +188,7 @@ class TimedCluster:
             node.start()
         self.timeline.run_until(JOINED_BY_NS)
         for record in self.head.machine.members.records.values():
-            if record.state != "up" or record.parent != parent_of(record.node, self.fanout):
+            if record.state is not NodeState.UP or record.parent != parent_of(record.node, self.fanout):
                 parent = "the head" if record.parent == HEAD else f"n{record.parent}"
                 raise Unexpected(f"n{record.node} is {record.state} below {parent} a minute after its start")
 

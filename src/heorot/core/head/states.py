@@ -1,0 +1,76 @@
+"""The states of a node and of a rank, as the head sees them."""
+
+from __future__ import annotations
+
+from enum import StrEnum, auto
+
+from heorot.core.states import StateTable
+
+
+class NodeState(StrEnum):
+    """What the head knows of a node's processes, and whether it is reached.
+
+    Users are told three words of it: `heorot.core.head.membership.KnownNode.word`.
+    """
+
+    DOWN = auto()
+    """It is not reached, and its processes are gone, or were never known."""
+    ENDED = auto()
+    """Its processes are gone, or it was removed from the cluster; there is a way to it still."""
+    BOOT = auto()
+    """It has attached, and has not said yet what it holds."""
+    UP = auto()
+    DETACHED = auto()
+    """It was up and is not reached. Back within the grace, under the same incarnation, it has not been away."""
+
+
+class NodeChange(StrEnum):
+    """What the head learns of a node."""
+
+    ATTACHED = auto()
+    RESTARTED = auto()
+    """It is about to attach, under another incarnation: all that ran on it is gone."""
+    LISTED = auto()
+    """Its inventory has come."""
+    WAY_LOST = auto()
+    GRACE_OVER = auto()
+    SPACE_GONE = auto()
+    """Its agent says that its process space has ended."""
+    REMOVED = auto()
+    """It was taken out of the cluster, or its number was given to another host."""
+
+
+_S, _C = NodeState, NodeChange
+
+NODE = StateTable(
+    "a node, as the head sees it",
+    _S.DOWN,
+    {
+        (_S.DOWN, _C.ATTACHED): _S.BOOT,
+        (_S.DOWN, _C.RESTARTED): _S.DOWN,
+        (_S.DOWN, _C.REMOVED): _S.DOWN,
+        (_S.BOOT, _C.LISTED): _S.UP,
+        (_S.BOOT, _C.ATTACHED): _S.BOOT,
+        (_S.BOOT, _C.WAY_LOST): _S.DOWN,
+        (_S.BOOT, _C.RESTARTED): _S.ENDED,
+        (_S.BOOT, _C.SPACE_GONE): _S.ENDED,
+        (_S.BOOT, _C.REMOVED): _S.ENDED,
+        (_S.UP, _C.ATTACHED): _S.UP,
+        (_S.UP, _C.LISTED): _S.UP,
+        (_S.UP, _C.WAY_LOST): _S.DETACHED,
+        (_S.UP, _C.RESTARTED): _S.ENDED,
+        (_S.UP, _C.SPACE_GONE): _S.ENDED,
+        (_S.UP, _C.REMOVED): _S.ENDED,
+        (_S.DETACHED, _C.ATTACHED): _S.UP,
+        (_S.DETACHED, _C.GRACE_OVER): _S.DOWN,
+        (_S.DETACHED, _C.RESTARTED): _S.DOWN,
+        (_S.DETACHED, _C.REMOVED): _S.DOWN,
+        (_S.ENDED, _C.ATTACHED): _S.BOOT,
+        (_S.ENDED, _C.WAY_LOST): _S.DOWN,
+        # What follows contradicts what it has said, and is believed all the same: it may say so at any time.
+        (_S.ENDED, _C.LISTED): _S.UP,
+        (_S.ENDED, _C.RESTARTED): _S.ENDED,
+        (_S.ENDED, _C.SPACE_GONE): _S.ENDED,
+        (_S.ENDED, _C.REMOVED): _S.ENDED,
+    },
+)
