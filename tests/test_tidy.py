@@ -17,7 +17,6 @@ LONG = {
     "src/heorot/cli/foreground/loop.py": 580,
     "src/heorot/client/aio.py": 553,
     "src/heorot/client/blocking.py": 553,
-    "src/heorot/core/head/job.py": 407,
     "src/heorot/core/head/jobs.py": 614,
     "src/heorot/core/head/machine.py": 474,
     "src/heorot/core/images/hop.py": 511,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from heorot.core.head.job import ExitedRank, HeadJob, LostRank
+from heorot.core.head.ends import ExitedRank, LostRank
+from heorot.core.head.job import HeadJob
 from heorot.core.head.machine import HeadMachine
 from heorot.core.head.timers import GraceDue, MissingDue
 from heorot.core.machine import ClientClosed, FromClient, HeadEvent, TimerFired
@@ -85,10 +86,9 @@ class Checks:
             launch = m.decode_space_command(payload)
             assert isinstance(launch, m.Launch)
             ticket = m.decode_ticket(launch.ticket)
-            epoch = ticket.epoch
             if launch.view and not host.cache.whole(ticket.spec.image):
                 self.world.violated("ImageExact", f"n{host.node} starts a job from an image that is not complete")
-            if epoch < seen:
+            if (epoch := ticket.epoch) < seen:
                 self.world.violated("OneHead", f"n{host.node} starts a job for epoch {epoch} and has seen {seen}")
 
     # ------------------------------------------------------------------ the head

@@ -8,6 +8,7 @@ from heorot.core.head.timers import GraceDue
 from heorot.core.machine import HeadsKnown, Received
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.rows import ContactRow
 from tests.core.rigs import HeadRig
 
 LEASE_MS = 3_000
@@ -23,12 +24,12 @@ def cut_off(nodes: int = 3, lease_until_ms: int | None = LEASE_MS, **config: Any
     return head
 
 
-def status(head: HeadRig) -> tuple[dict[str, str], dict[str, Any]]:
+def status(head: HeadRig) -> tuple[dict[str, str], ContactRow]:
     """Return what ``heorot status`` is told of states and of the contact."""
     head.looked()
     head.ask(c.ShowStatus(1))
     (answer,) = head.told()
-    return {row["name"]: row["state"] for row in answer.value["nodes"]}, answer.value["contact"]
+    return {row.name: row.state for row in answer.value.nodes}, answer.value.contact
 
 
 def listed(head: HeadRig, nodes: str = "") -> tuple[list[str], list[str]]:
@@ -37,7 +38,7 @@ def listed(head: HeadRig, nodes: str = "") -> tuple[list[str], list[str]]:
     head.ask(c.ListNodes(1, nodes))
     (rows,) = (message.value for message in head.told() if isinstance(message, c.Result))
     words = [message.text for message in head.told() if isinstance(message, c.Notice)]
-    return [f"{row['name']} {row['state']}" for row in rows], words
+    return [f"{row.name} {row.state}" for row in rows], words
 
 
 def heard(head: HeadRig, node: int) -> None:
@@ -50,7 +51,7 @@ def test_as_long_as_the_head_is_certain_to_lead_its_nodes_are_what_they_are() ->
     head.now += LEASE_MS - 1
     assert status(head) == (
         {"n0": "up", "n1": "up", "n2": "down"},
-        {"lost": [], "since_s": None, "text": ""},
+        ContactRow([], None, ""),
     )
     assert listed(head) == (["n0 up", "n1 up", "n2 down"], [])
 
@@ -63,7 +64,7 @@ def test_a_head_that_hears_nobody_any_more_says_for_how_long_and_claims_no_state
     )
     assert status(head) == (
         {"n0": "unknown", "n1": "unknown", "n2": "unknown"},
-        {"lost": [0, 1], "since_s": 40.0, "text": says},
+        ContactRow([0, 1], 40.0, says),
     )
     assert listed(head)[1] == [says]
     # Words for states mean what is shown.
@@ -81,7 +82,7 @@ def test_it_counts_from_when_they_were_heard_and_not_from_when_their_links_were_
     head.wait(10_000, GraceDue(0))
     states, contact = status(head)
     assert states == {"n0": "unknown", "n1": "unknown", "n2": "unknown"}
-    assert (contact["lost"], contact["since_s"]) == ([0, 1], 41.0)
+    assert (contact.lost, contact.since_s) == ([0, 1], 41.0)
 
 
 def test_nodes_that_are_heard_are_up_and_those_that_were_down_are_that() -> None:
@@ -90,8 +91,8 @@ def test_nodes_that_are_heard_are_up_and_those_that_were_down_are_that() -> None
     heard(head, 1)
     states, contact = status(head)
     assert states == {"n0": "unknown", "n1": "up", "n2": "down"}
-    assert contact["lost"] == [0]
-    assert contact["text"].startswith("this head has had no contact with n0 for 40 s, ")
+    assert contact.lost == [0]
+    assert contact.text.startswith("this head has had no contact with n0 for 40 s, ")
 
 
 def test_a_head_that_has_its_lease_again_says_so_of_nobody() -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from heorot.core.head.heads import head_list_json, heads_json
+from heorot.core.head.heads import head_list_row, head_rows
 from heorot.core.head.timers import AwakeDue, RivalsDue
 from heorot.core.machine import Connect, HeadsKnown, Kept, LinkClosed, Log, Received, SetTimer, TimerFired
 from heorot.core.node.heads import KEEP_AGAIN_MS, NAME
 from heorot.core.node.timers import AnotherDue, KeepHeadsDue
 from heorot.core.tickets import seal_heads
 from heorot.core.wire import tree as m
+from heorot.core.wire.rows import ForeignHeadList, HeadEntry, HeadListRow, HeadRow
 from tests.core.rigs import CLUSTER, HEAD, LEFT, RIGHT, HeadRig, NodeRig, placement, relay, sign
 
 OLD = m.HeadAddress("h0", "head0", 1)
@@ -90,12 +91,12 @@ def test_who_is_about_to_keep_a_list_that_was_taken_back_is_told_the_former_one_
     head.looked()
     head.give(listed(OLD))
     assert told(head) == [("n0", ["h0"], 3)]
-    assert len(head_list_json(head.machine.context)["others"]) == 1
+    assert len(head_list_row(head.machine.context).others) == 1
     # Its disk was full; it keeps the second list now, the third one is on its way.
     head.up(0, m.HeadsKept(1, 2))
-    assert len(head_list_json(head.machine.context)["others"]) == 1
+    assert len(head_list_row(head.machine.context).others) == 1
     head.up(0, m.HeadsKept(1, 3))
-    assert head_list_json(head.machine.context)["others"] == []
+    assert head_list_row(head.machine.context).others == []
 
 
 def test_a_node_that_is_about_to_keep_another_list_says_that_it_is_sure_of_none() -> None:
@@ -116,7 +117,7 @@ def test_a_node_of_an_older_release_is_told_nothing() -> None:
     offer(head, 0, None)
     head.give(listed(OLD))
     assert told(head) == []
-    assert head_list_json(head.machine.context)["others"] == [{"nodes": [0], "heads": None}]
+    assert head_list_row(head.machine.context).others == [ForeignHeadList([0], None)]
 
 
 def test_a_keeper_that_does_not_say_which_heads_there_are_changes_nothing() -> None:
@@ -126,7 +127,7 @@ def test_a_keeper_that_does_not_say_which_heads_there_are_changes_nothing() -> N
     assert len(told(head)) == 1
     head.give(listed())
     assert told(head) == []
-    assert [one["name"] for one in head_list_json(head.machine.context)["heads"]] == ["h0", "h1"]
+    assert [one.name for one in head_list_row(head.machine.context).heads] == ["h0", "h1"]
 
 
 def test_status_says_which_nodes_keep_other_heads_until_they_have_kept_these() -> None:
@@ -134,27 +135,27 @@ def test_status_says_which_nodes_keep_other_heads_until_they_have_kept_these() -
     head.give(listed(OLD))
     for node in range(3):
         offer(head, node, [OLD])
-    assert head_list_json(head.machine.context) == {"heads": [{"name": "h0", "address": "head0:1"}], "others": []}
+    assert head_list_row(head.machine.context) == HeadListRow([HeadEntry("h0", "head0:1")], [])
     head.give(listed(OLD, NEW))
-    old = [{"name": "h0", "address": "head0:1"}]
-    assert head_list_json(head.machine.context)["others"] == [{"nodes": [0, 1, 2], "heads": old}]
+    old = [HeadEntry("h0", "head0:1")]
+    assert head_list_row(head.machine.context).others == [ForeignHeadList([0, 1, 2], old)]
     head.up(1, m.HeadsKept(1, 2))
     head.up(2, m.HeadsKept(1, 1))
     head.up(0, m.HeadsKept(0, 2))
-    assert head_list_json(head.machine.context)["others"] == [{"nodes": [0, 2], "heads": old}]
+    assert head_list_row(head.machine.context).others == [ForeignHeadList([0, 2], old)]
     head.up(2, m.HeadsKept(1, 2))
     # One that is away counts, too: it will need a head.
     head.close(0)
-    assert head_list_json(head.machine.context)["others"] == [{"nodes": [0], "heads": old}]
+    assert head_list_row(head.machine.context).others == [ForeignHeadList([0], old)]
 
 
 def test_status_names_heads_that_are_listed_and_not_there() -> None:
     head = HeadRig(0, pid=5)
     head.give(listed(OLD, NEW, m.HeadAddress("", "nameless", 3), alive=("h0", "h7")))
-    assert heads_json(head.machine.context) == [
-        {"name": "h0", "role": "active", "pid": 5, "address": "head0:1"},
-        {"name": "h1", "role": "absent", "address": "fresh:2"},
-        {"name": "h7", "role": "standby"},
+    assert head_rows(head.machine.context) == [
+        HeadRow("h0", "active", 5, "head0:1"),
+        HeadRow("h1", "absent", address="fresh:2"),
+        HeadRow("h7", "standby"),
     ]
 
 

@@ -12,6 +12,7 @@ from heorot.core.machine import Received, Send
 from heorot.core.tickets import open_launch, seal_ticket
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.rows import RankStatus
 from tests.core.rigs import HeadRig, held, sign, ticket, verify
 
 
@@ -363,10 +364,8 @@ def test_waiting_for_a_job_that_is_over_is_answered_at_once() -> None:
     head.ask(c.ClientRelease(job))
     head.ask(c.Wait(3, job))
     answers = [message for message in head.told() if isinstance(message, c.Result)]
-    assert [(answer.request, answer.value["statuses"]) for answer in answers] == [
-        (2, {"0": {"code": 1}}),
-        (3, {"0": {"code": 1}}),
-    ]
+    ended = {"0": RankStatus(code=1)}
+    assert [(answer.request, answer.value.statuses) for answer in answers] == [(2, ended), (3, ended)]
 
 
 def test_a_signal_says_which_nodes_it_could_not_reach() -> None:

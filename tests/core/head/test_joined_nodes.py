@@ -16,7 +16,7 @@ def rows(head: HeadRig, nodes: str = "") -> dict[str, tuple[Any, ...]]:
     head.looked()
     head.ask(c.ListNodes(1, nodes))
     (answer,) = (message for message in head.told() if isinstance(message, c.Result))
-    return {row["name"]: (row["state"], row["address"], row["seen"]) for row in answer.value}
+    return {row.name: (row.state, row.address, row.seen) for row in answer.value}
 
 
 def test_a_node_that_joins_and_never_comes_up_is_down_and_was_not_seen() -> None:

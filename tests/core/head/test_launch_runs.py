@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from heorot.core.errors import ProtocolError
-from heorot.core.head.job import ExitedRank
+from heorot.core.head.ends import ExitedRank
 from heorot.core.head.timers import GraceDue
 from heorot.core.machine import Received
 from heorot.core.tree.runs import in_runs
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.rows import RankStatus
 from tests.core.rigs import HeadRig
 
 
@@ -65,8 +66,8 @@ def test_what_was_killed_is_told_once_at_the_end_and_folded(head: HeadRig) -> No
     say(head, job, exited=[7, 4, 9, 0, 0])
     told = [told for told in head.told() if isinstance(told, c.Done)]
     assert told == [c.Done(job, "what it left running was ended: 4 processes on n[0,4,6]")]
-    shown = head.machine.jobs.jobs[job].to_json(full=True)
-    assert (shown["left_running"], shown["left_running_by_rank"]) == (4, {"0": 2, "1": 1, "3": 1})
+    shown = head.machine.jobs.jobs[job].details()
+    assert (shown.left_running, shown.left_running_by_rank) == (4, {"0": 2, "1": 1, "3": 1})
 
 
 def test_of_a_rank_that_was_given_up_it_is_not_told_what_it_left_running(head: HeadRig) -> None:
@@ -81,8 +82,8 @@ def test_of_a_rank_that_was_given_up_it_is_not_told_what_it_left_running(head: H
     told = [told for told in head.told() if isinstance(told, (c.Lost, c.Exited, c.ExitedAlike, c.Done))]
     assert [type(message) for message in told] == [c.Lost, c.ExitedAlike, c.Done]
     assert told[-1] == c.Done(job, "what it left running was ended: 1 process on n4")
-    shown = head.machine.jobs.jobs[job].to_json(full=True)
-    assert (shown["left_running"], shown["left_running_by_rank"]) == (1, {"1": 1})
+    shown = head.machine.jobs.jobs[job].details()
+    assert (shown.left_running, shown.left_running_by_rank) == (1, {"1": 1})
 
 
 @pytest.mark.parametrize("killed", [[4, 0], [4, 9, 1], [3, 0, 1], [4, 0, -1]])
@@ -165,7 +166,7 @@ def test_a_node_merges_what_its_parent_takes_apart(head: HeadRig) -> None:
     head.give(Received(head.links[0], in_runs(report)))
     known = head.machine.jobs.jobs[job]
     assert known.done
-    assert [known.ends[rank].to_json() for rank in range(5)] == [{"code": 0}] * 5
+    assert [known.ends[rank].status() for rank in range(5)] == [RankStatus(code=0)] * 5
     assert [end.stdout_bytes for _, end in sorted(known.ends.items()) if isinstance(end, ExitedRank)] == [0, 0, 1, 0, 1]
     assert list(known.pids) == [50, 54, 55, 56, 57]
 

@@ -14,6 +14,7 @@ from heorot.core.space.jobs import Tombstones
 from heorot.core.tickets import CLOCK_TOLERANCE_MS, TICKET_VALIDITY_MS, seal_ticket
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.rows import ProcessList
 from tests.core.launches import changed, spawn_of
 from tests.core.rigs import HeadRig, held, sign, ticket
 from tests.core.successors import KEY, UNREADY, acknowledged, answers, hand_over, launch_up, new_head, refusals
@@ -220,18 +221,18 @@ def test_words_for_states_wait_for_a_new_head_to_settle_and_name_the_silent() ->
     assert head.told() == []
     head.wait(2_000, SettleDue())
     rows, resolved = (message for message in head.told() if isinstance(message, c.Result))
-    assert [(row["name"], row["state"], row["silent"]) for row in rows.value] == [
+    assert [(row.name, row.state, row.silent) for row in rows.value] == [
         ("n0", "up", False),
         ("n1", "unknown", True),
     ]
     assert resolved.value == [0]
     (query,) = [query for _, query in head.commands(m.Query)]
     head.up(0, m.Reply(query.id, 0, []))
-    assert head.told()[-1] == c.Result(3, {"processes": [], "missing": [1]})
+    assert head.told()[-1] == c.Result(3, ProcessList([], [1]))
     head.looked()
     head.wait(3_000, SettleDue())
     head.ask(c.ListNodes(1, ""))
-    assert [row["silent"] for row in head.told()[0].value] == [False, False]
+    assert [row.silent for row in head.told()[0].value] == [False, False]
 
 
 def test_an_old_receipt_starts_nothing_that_nodes_may_have_forgotten() -> None:

@@ -82,7 +82,7 @@ def test_it_is_named_to_nobody_any_more() -> None:
     remove(head, 1)
     head.ask(c.ListNodes(5, ""))
     rows = head.told()[-1].value
-    assert [row["id"] for row in rows] == [0, 2, 3, 4, 5, 6, 7]
+    assert [row.id for row in rows] == [0, 2, 3, 4, 5, 6, 7]
     head.ask(spawn_of(6, "n1", detached=True))
     assert head.told()[-1].code == "bad-nodes"
 

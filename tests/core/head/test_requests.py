@@ -125,7 +125,7 @@ def test_a_node_that_says_without_end_that_more_follows_is_missing_from_the_answ
     for _ in range(100):
         head.up(0, m.Reply(query.id, len(rows), rows, more=True))
     (result,) = [message for message in head.told(2) if isinstance(message, c.Result)]
-    assert result.value["missing"] == [0]
+    assert result.value.missing == [0]
     assert head.machine.requests._rows_bytes.held == {}
 
 

@@ -10,6 +10,7 @@ from heorot.core.head.timers import AdoptDue, KillDue, SettleDue
 from heorot.core.machine import Send
 from heorot.core.tickets import seal_ticket
 from heorot.core.wire import clients as c
+from heorot.core.wire import rows as r
 from heorot.core.wire import tree as m
 from tests.core.launches import spawn_of
 from tests.core.rigs import HeadRig, held, sign, ticket
@@ -222,8 +223,8 @@ def test_a_question_about_no_node_is_answered_with_nothing_when_the_nodes_are_kn
     assert head.told() == []
     head.attach(0)
     up, nodes, processes = head.told()
-    assert [row["name"] for row in up.value] == ["n0"]
-    assert (nodes.value, processes.value) == ([], {"processes": [], "missing": []})
+    assert [row.name for row in up.value] == ["n0"]
+    assert (nodes.value, processes.value) == ([], r.ProcessList([], []))
     head.ask(c.Resolve(4, "error", "list"))
     assert refusals(head) == ["no-nodes"]
 
@@ -356,8 +357,7 @@ def test_an_adoption_is_timed_from_its_offer() -> None:
     head.attach(0, [held("1.1", running=[0, 100])])
     hand_over(head, 0, seal_ticket(sign, ticket("1.1", [0, 1])))
     head.report(0, "1.1", exited=[0, 0x900, 0, 0])
-    (result,) = answers(head)
-    assert result.value["statuses"] == {"0": {"code": 9}}
+    assert [answer.value.statuses for answer in answers(head)] == [{"0": r.RankStatus(code=9)}]
 
 
 def test_an_adoption_ends_when_its_last_holder_is_gone() -> None:

@@ -290,7 +290,7 @@ class HeadClients:
         job = self._requests.owned_job(caller, ask.job)
         if job.client == caller.client:
             self._jobs.detach(job)
-        self._context.to_client(caller.client, c.Result(ask.request, None))
+        self._context.answer(caller.client, ask.request, None)
 
     def _attach_job(self, caller: Caller, ask: c.AttachJob) -> None:
         job = self._requests.owned_job(caller, ask.job)
@@ -309,7 +309,7 @@ class HeadClients:
     def _wait(self, caller: Caller, ask: c.Wait) -> None:
         job = self._requests.owned_job(caller, ask.job)
         if job.done:
-            self._context.to_client(caller.client, c.Result(ask.request, job.to_json(full=True)))
+            self._context.answer(caller.client, ask.request, job.details())
             return
         why = self._context.waits_quota.refusal(caller.uid, self._jobs.waits.held, name=caller.user)
         if why:
@@ -333,13 +333,13 @@ class HeadClients:
             self.settling.require()
             self.settling.tell_unknown(caller, ask.request)
         self._requests.require_some(nodes, ask.nodes, ask.select)
-        self._context.to_client(caller.client, c.Result(ask.request, nodes))
+        self._context.answer(caller.client, ask.request, nodes)
 
     def _status(self, caller: Caller, ask: c.ShowStatus) -> None:
         contact = contact_of(self._context)
         silent = self.settling.unknown
-        status = self._requests.status_json(silent, self._untold(silent, contact), contact)
-        self._context.to_client(caller.client, c.Result(ask.request, status))
+        status = self._requests.status(silent, self._untold(silent, contact), contact)
+        self._context.answer(caller.client, ask.request, status)
 
     def _untold(self, silent: NodeSet, contact: Contact) -> NodeSet:
         """Return the nodes whose state this head cannot tell: it is new, or may not lead any more."""
@@ -358,9 +358,9 @@ class HeadClients:
         self.settling.tell_unknown(caller, ask.request)
         if contact.lost:
             self._context.to_client(caller.client, c.Notice(ask.request, contact.text, contact.lost.ranges()))
-        rows = self._requests.nodes_json(nodes, silent, unknown)
+        rows = self._requests.node_rows(nodes, silent, unknown)
         rows = self._context.send_rows(caller.client, ask.request, rows)
-        self._context.to_client(caller.client, c.Result(ask.request, rows))
+        self._context.answer(caller.client, ask.request, rows)
 
     def _list_processes(self, caller: Caller, ask: c.ListProcesses) -> None:
         self.settling.require()
@@ -372,9 +372,9 @@ class HeadClients:
 
     def _list_jobs(self, caller: Caller, ask: c.ListJobs) -> None:
         self.settling.require()
-        rows = [job.to_json(full=False) for job in self._jobs.jobs.values()]
+        rows = [job.row() for job in self._jobs.jobs.values()]
         rows = self._context.send_rows(caller.client, ask.request, rows)
-        self._context.to_client(caller.client, c.Result(ask.request, rows))
+        self._context.answer(caller.client, ask.request, rows)
 
     def _show_job(self, caller: Caller, ask: c.ShowJob) -> None:
-        self._context.to_client(caller.client, c.Result(ask.request, self._requests.job(ask.job).to_json(full=True)))
+        self._context.answer(caller.client, ask.request, self._requests.job(ask.job).details())

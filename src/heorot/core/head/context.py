@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from heorot.core.head.membership import KnownNode, Membership
 from heorot.core.head.receipts import Receipts
@@ -19,6 +18,7 @@ from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wakefulness import Wakefulness
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.rows import Answer, AnyRow
 
 ROWS_AT_ONCE = 500
 """In one message to a client: a command line is cut at 4 KiB, so these rows stay below the limit of a frame."""
@@ -163,7 +163,11 @@ class HeadContext:
         """Send to a client."""
         self.out.append(ToClient(client, message))
 
-    def send_rows(self, client: int, request: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def answer(self, client: int, request: int, value: Answer) -> None:
+        """Answer a question."""
+        self.to_client(client, c.Result(request, value))
+
+    def send_rows(self, client: int, request: int, rows: list[AnyRow]) -> list[AnyRow]:
         """Send the first rows of a long answer; return those that fit into its `Result`."""
         start = 0
         while len(rows) - start > ROWS_AT_ONCE:

@@ -5,7 +5,7 @@ The list is one of addresses: who of them is alive, the store says. See `heorot.
 
 from __future__ import annotations
 
-from typing import Any
+from msgspec import UNSET
 
 from heorot.core.head.context import HeadContext
 from heorot.core.head.membership import KnownNode
@@ -13,6 +13,7 @@ from heorot.core.machine import HeadsKnown
 from heorot.core.tickets import seal_heads
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
+from heorot.core.wire.rows import ForeignHeadList, HeadEntry, HeadListRow, HeadRow
 
 
 class HeadListUpdates:
@@ -54,39 +55,36 @@ class HeadListUpdates:
             record.heads = self._context.listed
 
 
-def heads_json(context: HeadContext) -> list[dict[str, Any]]:
-    """Return the heads of ``heorot status --json``: those that are alive, and those of the list that are not."""
+def head_rows(context: HeadContext) -> list[HeadRow]:
+    """Return the heads: those that are alive, and those of the list that are not."""
     config, known = context.config, context.tenure.known
     addresses = {head.name: _address(head) for head in context.listed if head.name}
-    rows: dict[str, dict[str, Any]] = {config.name: {"name": config.name, "role": "active", "pid": config.pid}}
-    for name, role in known.heads:
-        rows.setdefault(name, {"name": name, "role": role})
-    for name in addresses:
-        rows.setdefault(name, {"name": name, "role": "absent"})
-    return [{**rows[name], **({"address": addresses[name]} if name in addresses else {})} for name in sorted(rows)]
+    roles = {**dict.fromkeys(addresses, "absent"), **dict(reversed(known.heads)), config.name: "active"}
+    return [
+        HeadRow(name, roles[name], config.pid if name == config.name else UNSET, addresses.get(name, UNSET))
+        for name in sorted(roles)
+    ]
 
 
-def head_list_json(context: HeadContext) -> dict[str, Any]:
+def head_list_row(context: HeadContext) -> HeadListRow:
     """Return which heads there are to be, and which nodes keep another list of them, folded by that list; of those that
     have attached to this head.
-
-    ``heads`` of such nodes is None if they cannot be told: they know what their configuration names.
     """
     others: dict[tuple[m.HeadAddress, ...] | None, list[int]] = {}
     for record in context.members.records.values():
         if context.listed and record.order and record.heads != context.listed:
             others.setdefault(record.heads, []).append(record.node)
-    return {
-        "heads": [_head_json(head) for head in context.listed],
-        "others": [
-            {"nodes": nodes, "heads": None if heads is None else [_head_json(head) for head in heads]}
+    return HeadListRow(
+        [_entry(head) for head in context.listed],
+        [
+            ForeignHeadList(nodes, None if heads is None else [_entry(head) for head in heads])
             for heads, nodes in others.items()
         ],
-    }
+    )
 
 
-def _head_json(head: m.HeadAddress) -> dict[str, str]:
-    return {"name": head.name, "address": _address(head)}
+def _entry(head: m.HeadAddress) -> HeadEntry:
+    return HeadEntry(head.name, _address(head))
 
 
 def _address(head: m.HeadAddress) -> str:

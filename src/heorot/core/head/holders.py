@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from heorot.core.head.context import HeadContext
-from heorot.core.head.job import HeadJob, LostRank
+from heorot.core.head.ends import LostRank
+from heorot.core.head.job import HeadJob
 from heorot.core.head.launch_keys import LAUNCH_UNKNOWN
 from heorot.core.head.timers import HoldDue
 from heorot.core.tree.nodeset import NodeSet

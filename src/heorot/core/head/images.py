@@ -135,7 +135,7 @@ class HeadImages:
 
     def _complete(self, image: bytes) -> None:
         for caller, request in self._staging.pop(image, ()):
-            self._context.to_client(caller.client, c.Result(request, None))
+            self._context.answer(caller.client, request, None)
         self.transfers.dismiss(image)
 
     def _failed(self, image: bytes, why: str) -> None:

@@ -16,13 +16,14 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
-from msgspec import Struct
+from msgspec.structs import asdict
 
+from heorot.core.head.ends import ExitedRank, LostRank, NeverRan, RankEnd
 from heorot.core.head.stdin_feed import StdinFeed
 from heorot.core.tree.nodeset import MAX_NODES, NodeSet
 from heorot.core.wire.clients import Exited, ExitedAlike
+from heorot.core.wire.rows import JobDetails, JobRow
 from heorot.core.wire.tree import Failure, Launch, Ticket, ranks_on
 
 PENDING, RUNNING, OVER = 0, 1, 2
@@ -35,44 +36,6 @@ MESSAGES_OF_ENDS = 4
 """Ranks of one report that ended in more different ways are told to the client in one long message."""
 MAX_NOTES = 4
 """So many different words of nodes on one job are kept."""
-
-
-class ExitedRank(Struct, frozen=True, gc=False):
-    """The rank's process has ended: the status of wait(2) and how much it wrote."""
-
-    wait_status: int
-    stdout_bytes: int
-    stderr_bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the form of ``bpjob show --json``."""
-        signal = self.wait_status & 0x7F
-        return {"signal": signal} if signal else {"code": self.wait_status >> 8 & 0xFF}
-
-
-class NeverRan(Struct, frozen=True, gc=False):
-    """The rank's process could not be started."""
-
-    error: int
-    text: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the form of ``bpjob show --json``: the code that a shell gives."""
-        return {"code": 127 if self.error == 2 else 126, "error": self.text}
-
-
-class LostRank(Struct, frozen=True, gc=False):
-    """The rank's node is gone, and its status with it."""
-
-    node: int
-    text: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the form of ``bpjob show --json``."""
-        return {"lost": self.text}
-
-
-RankEnd: TypeAlias = ExitedRank | NeverRan | LostRank
 
 
 def window_of(ranks: int) -> int:
@@ -315,33 +278,40 @@ class HeadJob:
             return self.node_set
         return NodeSet.of(node for node, state in zip(self.nodes, self.states, strict=True) if state != OVER)
 
-    def to_json(self, full: bool) -> dict[str, Any]:
-        """Return the object of ``bpjob list --json``, or with `full` of ``bpjob show --json``."""
+    def row(self) -> JobRow:
+        """Return what is shown of it in a list."""
+        return self._row(cut_short(self.ticket.spec.argv))
+
+    def details(self) -> JobDetails:
+        """Return all that is shown of it."""
+        return JobDetails(
+            **asdict(self._row(self.ticket.spec.argv)),
+            statuses={str(rank): self.ends[rank].status() for rank in sorted(self.ends)},
+            rank_nodes=list(self.nodes),
+            left_running_by_rank={str(rank): self.killed[rank] for rank in sorted(self.killed)},
+            pids={str(rank): pid for rank, pid in enumerate(self.pids) if pid},
+        )
+
+    def _row(self, argv: list[bytes]) -> JobRow:
         ends = self.ends.values()
-        value: dict[str, Any] = {
-            "job": self.id,
-            "state": self.state,
-            "user": self.ticket.user,
-            "uid": self.ticket.uid,
-            "ranks": len(self.nodes),
-            "running": self.running,
-            "exited": self.over,
-            "failed": sum(isinstance(end, NeverRan) for end in ends),
-            "lost": sum(isinstance(end, LostRank) for end in ends),
-            "attended": self.attended,
-            "detached": self.detached,
-            "nodes": str(self.node_set),
-            "argv": self.ticket.spec.argv if full else cut_short(self.ticket.spec.argv),
-            "started_at_ms": self.started_at_ms,
-            "text": self.text,
-            "left_running": sum(self.killed.values()),
-        }
-        if full:
-            value["statuses"] = {str(rank): self.ends[rank].to_json() for rank in sorted(self.ends)}
-            value["rank_nodes"] = list(self.nodes)
-            value["left_running_by_rank"] = {str(rank): self.killed[rank] for rank in sorted(self.killed)}
-            value["pids"] = {str(rank): pid for rank, pid in enumerate(self.pids) if pid}
-        return value
+        return JobRow(
+            job=self.id,
+            state=self.state,
+            user=self.ticket.user,
+            uid=self.ticket.uid,
+            ranks=len(self.nodes),
+            running=self.running,
+            exited=self.over,
+            failed=sum(isinstance(end, NeverRan) for end in ends),
+            lost=sum(isinstance(end, LostRank) for end in ends),
+            attended=self.attended,
+            detached=self.detached,
+            nodes=str(self.node_set),
+            argv=argv,
+            started_at_ms=self.started_at_ms,
+            text=self.text,
+            left_running=sum(self.killed.values()),
+        )
 
 
 def cut_short(argv: list[bytes]) -> list[bytes]:

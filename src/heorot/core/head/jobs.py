@@ -14,9 +14,10 @@ from msgspec.structs import replace
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head.adoption import Adoptions
 from heorot.core.head.context import Caller, HeadContext
+from heorot.core.head.ends import ExitedRank, LostRank
 from heorot.core.head.holders import Holders
 from heorot.core.head.input import JobInput
-from heorot.core.head.job import PENDING, ExitedRank, HeadJob, LostRank, exits_of, runs_of, window_of
+from heorot.core.head.job import PENDING, HeadJob, exits_of, runs_of, window_of
 from heorot.core.head.launch_keys import LaunchKeys
 from heorot.core.head.membership import KnownNode
 from heorot.core.head.releases import Releases
@@ -411,7 +412,7 @@ class Jobs:
         if job.client is not None:
             context.to_client(job.client, c.Done(job.id, job.text))
         for client, uid, request in job.waiting:
-            context.to_client(client, c.Result(request, job.to_json(full=True)))
+            context.answer(client, request, job.details())
             self.waits.add(uid, -1)
         job.waiting.clear()
         if job.ending:

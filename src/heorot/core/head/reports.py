@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from heorot.core.errors import ProtocolError
 from heorot.core.head.context import HeadContext
+from heorot.core.head.ends import ExitedRank, LostRank
 from heorot.core.head.input import JobInput
-from heorot.core.head.job import OVER, ExitedRank, HeadJob, LostRank, exits_alike, exits_of
+from heorot.core.head.job import OVER, HeadJob, exits_alike, exits_of
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.tree.runs import check_runs, flat
 from heorot.core.wire import clients as c

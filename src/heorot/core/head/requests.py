@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from heorot.core.errors import NodeListError, NotYetError, RequestError
 from heorot.core.head.contact import UNKNOWN, Contact
 from heorot.core.head.context import Caller, HeadContext
-from heorot.core.head.heads import head_list_json, heads_json
+from heorot.core.head.heads import head_list_row, head_rows
 from heorot.core.head.job import HeadJob
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.timers import QueryDue
@@ -22,6 +21,7 @@ from heorot.core.tree import nodelist
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.rows import ClusterStatus, ContactRow, NodeRow, ProcessList, ProcessRow, StoreRow
 
 NOBODY = NodeSet()
 MAX_PIDS = 16_384
@@ -44,7 +44,7 @@ class PendingQuery:
     """Mask of the nodes that have not answered."""
     matched: int = 0
     missing: list[int] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[ProcessRow] = field(default_factory=list)
     rows_bytes: dict[int, int] = field(default_factory=dict)
     """By node: what its rows take."""
 
@@ -138,8 +138,8 @@ class Requests:
             return bool(record.mode & 0o010)
         return bool(record.mode & 0o001)
 
-    def nodes_json(self, nodes: list[int], silent: NodeSet, unknown: NodeSet) -> list[dict[str, Any]]:
-        """Return the rows of ``bpstat --json``; of `silent` nodes this head, which is new, knows nothing yet.
+    def node_rows(self, nodes: list[int], silent: NodeSet, unknown: NodeSet) -> list[NodeRow]:
+        """Return what is known of these nodes; of `silent` ones this head, which is new, knows nothing yet.
 
         Of the `unknown` ones it cannot tell the state.
         """
@@ -148,58 +148,50 @@ class Requests:
             if not job.done:
                 for node in job.node_set:
                     busy[node] = busy.get(node, 0) + len(job.live_ranks_on(node))
-        rows: list[dict[str, Any]] = []
+        rows: list[NodeRow] = []
         for node in nodes:
             if node == HEAD:
                 continue
             record = self._context.members.records[node]
             rows.append(
-                {
-                    "id": node,
-                    "name": record.name,
-                    "state": UNKNOWN if node in unknown else record.word,
-                    "parent": record.parent if record.link is not None else None,
-                    "agent_pid": record.agent_pid or None,
-                    "init_pid": record.init_pid or None,
-                    "address": f"{record.host}:{record.port}" if record.host else "",
-                    "mode": record.mode,
-                    "uid": record.uid,
-                    "gid": record.gid,
-                    "user": "root" if record.uid == 0 else str(record.uid),
-                    "group": "root" if record.gid == 0 else str(record.gid),
-                    "release": record.release,
-                    "ranks": busy.get(node, 0),
-                    "silent": node in silent,
-                    "seen": record.was_seen,
-                }
+                NodeRow(
+                    id=node,
+                    name=record.name,
+                    state=UNKNOWN if node in unknown else record.word,
+                    parent=record.parent if record.link is not None else None,
+                    agent_pid=record.agent_pid or None,
+                    init_pid=record.init_pid or None,
+                    address=f"{record.host}:{record.port}" if record.host else "",
+                    mode=record.mode,
+                    uid=record.uid,
+                    gid=record.gid,
+                    user="root" if record.uid == 0 else str(record.uid),
+                    group="root" if record.gid == 0 else str(record.gid),
+                    release=record.release,
+                    ranks=busy.get(node, 0),
+                    silent=node in silent,
+                    seen=record.was_seen,
+                )
             )
         return rows
 
-    def status_json(self, silent: NodeSet, unknown: NodeSet, contact: Contact) -> dict[str, Any]:
-        """Return the object of ``heorot status --json``; `silent` and `unknown` as for `nodes_json`."""
+    def status(self, silent: NodeSet, unknown: NodeSet, contact: Contact) -> ClusterStatus:
+        """Return what is known of the cluster; `silent` and `unknown` as for `node_rows`."""
         config = self._context.config
         known = self._context.tenure.known
         since_s = max(0, self._context.now_ms - known.since_ms) / 1000
-        return {
-            "cluster": config.cluster,
-            "epoch": config.epoch,
-            "release": config.release,
-            "fanout": config.fanout,
-            "heads": heads_json(self._context),
-            "head_list": head_list_json(self._context),
-            "store": {
-                "kind": known.store,
-                "reachable": known.reachable,
-                "since_s": since_s,
-                "problem": known.problem,
-            },
-            "contact": {
-                "lost": contact.lost.numbers(),
-                "since_s": contact.since_ms / 1000 if contact.lost else None,
-                "text": contact.text,
-            },
-            "nodes": self.nodes_json(self._context.members.known.numbers(), silent, unknown),
-        }
+        lost_s = contact.since_ms / 1000 if contact.lost else None
+        return ClusterStatus(
+            cluster=config.cluster,
+            epoch=config.epoch,
+            release=config.release,
+            fanout=config.fanout,
+            heads=head_rows(self._context),
+            head_list=head_list_row(self._context),
+            store=StoreRow(known.store, known.reachable, since_s, known.problem),
+            contact=ContactRow(contact.lost.numbers(), lost_s, contact.text),
+            nodes=self.node_rows(self._context.members.known.numbers(), silent, unknown),
+        )
 
     # ------------------------------------------------------------------ jobs
 
@@ -327,21 +319,21 @@ class Requests:
         pending.matched += reply.matched
         for process in reply.processes:
             pending.rows.append(
-                {
-                    "pid": process.pid,
-                    "node": node,
-                    "job": process.job or None,
-                    "rank": process.rank if process.rank >= 0 else None,
-                    "uid": process.uid,
-                    "user": None,
-                    "state": process.state,
-                    "started_at_ms": process.started_at_ms,
-                    "argv": process.argv,
-                    "leader": process.leader,
-                    "parent_pid": process.parent_pid,
-                    "user_time_ms": process.user_time_ms,
-                    "memory_bytes": process.memory_bytes,
-                }
+                ProcessRow(
+                    pid=process.pid,
+                    node=node,
+                    job=process.job or None,
+                    rank=process.rank if process.rank >= 0 else None,
+                    uid=process.uid,
+                    user=None,
+                    state=process.state,
+                    started_at_ms=process.started_at_ms,
+                    argv=process.argv,
+                    leader=process.leader,
+                    parent_pid=process.parent_pid,
+                    user_time_ms=process.user_time_ms,
+                    memory_bytes=process.memory_bytes,
+                )
             )
         if not reply.more:
             pending.waiting &= ~(1 << node)
@@ -377,10 +369,9 @@ class Requests:
         self._forget(pending)
         pending.missing.sort()
         if pending.query.detail:
-            pending.rows.sort(key=lambda row: (row["node"], row["pid"]))
+            pending.rows.sort(key=lambda row: (row.node, row.pid))
             rows = self._context.send_rows(pending.client, pending.request, pending.rows)
-            value = {"processes": rows, "missing": pending.missing}
-            self._context.to_client(pending.client, c.Result(pending.request, value))
+            self._context.answer(pending.client, pending.request, ProcessList(rows, pending.missing))
         else:
             self._context.to_client(pending.client, c.Signalled(pending.request, pending.matched, pending.missing))
 

@@ -178,13 +178,13 @@ class Resolve(Message, tag="resolve", frozen=True):
 
 
 class ShowStatus(Message, tag="status", frozen=True):
-    """Answered by `Result` with the object of ``heorot status --json``."""
+    """Answered by `Result` with a `ClusterStatus` (`heorot.core.wire.rows`, as all that is shown)."""
 
     request: Count
 
 
 class ListNodes(Message, tag="nodes", frozen=True):
-    """Answered by `Result` with a list of objects: id, name, state, address, parent, mode, user, group, ..."""
+    """Answered by `Result` with a list of `NodeRow`."""
 
     request: Count
     nodes: str
@@ -192,7 +192,7 @@ class ListNodes(Message, tag="nodes", frozen=True):
 
 
 class ListProcesses(Message, tag="processes", frozen=True):
-    """Answered by `Result` with ``{"processes": [...], "missing": [node, ...]}``, rows as of ``bpps --json``."""
+    """Answered by `Result` with a `ProcessList`."""
 
     request: Count
     nodes: str
@@ -201,13 +201,13 @@ class ListProcesses(Message, tag="processes", frozen=True):
 
 
 class ListJobs(Message, tag="jobs", frozen=True):
-    """Answered by `Result` with a list of objects as of ``bpjob list --json``."""
+    """Answered by `Result` with a list of `JobRow`."""
 
     request: Count
 
 
 class ShowJob(Message, tag="job", frozen=True):
-    """Answered by `Result` with one object as of ``bpjob show --json``."""
+    """Answered by `Result` with a `JobDetails`."""
 
     request: Count
     job: JobId
@@ -362,7 +362,8 @@ class Notice(Message, tag="notice", frozen=True):
 
 
 class Result(Message, tag="result", frozen=True):
-    """The answer to a question: plain JSON types. `Rows` that came before go in front of its rows."""
+    """The answer to a question (`heorot.core.wire.rows.Answer`): decoded, plain maps and lists. `Rows` that came before
+    go in front of its rows."""
 
     request: Count
     value: Any
