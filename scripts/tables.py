@@ -13,10 +13,12 @@ from heorot.core.head import routes as head
 from heorot.core.head import states as head_states
 from heorot.core.node import routes as node
 from heorot.core.node import states as node_states
+from heorot.core.node.peers import FROM_PEERS
 from heorot.core.routes import Routes
 from heorot.core.space import routes as space
 from heorot.core.space import states as space_states
 from heorot.core.states import StateTable, word
+from heorot.core.tree import states as tree_states
 from heorot.core.wire import clients as c
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -27,12 +29,14 @@ ALL: tuple[Routes, ...] = (
     head.FROM_RIVALS,
     head.FROM_CLIENTS,
     node.FROM_ABOVE,
+    node.FROM_SPACE,
     node.FROM_BELOW,
-    node.FROM_PEERS,
+    FROM_PEERS,
     space.FROM_AGENT,
 )
 STATES_PAGE = DOCS / "states.md"
 ALL_STATES: dict[str, StateTable[Any, Any]] = {
+    "link-below": tree_states.LINK_BELOW,
     "node": head_states.NODE,
     "space-rank": space_states.SPACE_RANK,
     "uplink": node_states.UPLINK,

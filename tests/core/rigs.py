@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from heorot.core.head.machine import HeadConfig, HeadMachine
-from heorot.core.head.timers import AwakeDue
 from heorot.core.machine import (
     ClientClosed,
     ClientOpened,
@@ -34,7 +33,7 @@ from heorot.core.machine import (
 )
 from heorot.core.node.machine import NodeConfig, NodeMachine
 from heorot.core.tickets import seal_placement, seal_ticket
-from heorot.core.timers import Due
+from heorot.core.timers import AwakeDue, Due
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
@@ -64,10 +63,10 @@ def hash_of(data: bytes) -> int:
     return value
 
 
-def hello(node: int, epoch: int = 0, keeps_images: bool = False) -> m.Hello:
+def hello(node: int, epoch: int = 0, *, peer: bool = False) -> m.Hello:
     """Return a greeting."""
     version, oldest = m.PROTOCOL_VERSION, m.OLDEST_PROTOCOL_VERSION
-    return m.Hello(version, oldest, CLUSTER, node, epoch, "test", keeps_images=keeps_images)
+    return m.Hello(version, oldest, CLUSTER, node, epoch, "test", peer=peer)
 
 
 def placement(node: int, path: Sequence[int], epoch: int = 1, serial: int = 1) -> bytes:
@@ -90,8 +89,6 @@ class HeadRig:
         self.machine = HeadMachine(replace(base, **config), sign, verify)
         self.now = 0
         self.links: dict[int, int] = {}
-        self.keeps_images = True
-        """Nodes of this release can keep images; older ones cannot."""
         self.orders = 0
         self.sent: list[HeadInstruction] = []
         self._tick_ms: int | None = None
@@ -114,7 +111,7 @@ class HeadRig:
         link = 100 + node + 1000 * len(self.links)
         self.links[node] = link
         self.give(LinkOpened(link, node))
-        self.give(Received(link, hello(node, keeps_images=self.keeps_images)))
+        self.give(Received(link, hello(node)))
         return link
 
     def attach(

@@ -15,6 +15,7 @@ from heorot.core.errors import ProtocolError
 from heorot.core.head import routes as head_routes
 from heorot.core.machine import ClientOpened, Connect, FromClient, FromSpace, LinkClosed, LinkOpened, Received
 from heorot.core.node import routes as node_routes
+from heorot.core.node.peers import FROM_PEERS
 from heorot.core.routes import Routes, Side
 from heorot.core.space import events as e
 from heorot.core.space import routes as space_routes
@@ -23,7 +24,7 @@ from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from scripts.tables import ALL
 from tests.core.node.test_peers import Rig as PeerRig
-from tests.core.rigs import HEAD, LEFT, HeadRig, NodeRig, hello, relay
+from tests.core.rigs import HEAD, LEFT, HeadRig, NodeRig, hello, placement, relay
 from tests.core.test_streams import MemorySpool
 from tests.fuzz.test_machines import Speaker
 
@@ -78,7 +79,7 @@ def to_head_as_rival() -> Say:
     rig = HeadRig(1, others=(("other", 1),))
     machine = rig.machine
     machine.rivals.announce()
-    (connect,) = [item for item in machine._take() if isinstance(item, Connect)]
+    (connect,) = [item for item in machine.context.take() if isinstance(item, Connect)]
     rig.give(LinkOpened(7, HEAD, connect.key))
     return lambda message: rig.give(Received(7, message))
 
@@ -104,6 +105,12 @@ def to_node_as_newcomer_above() -> Say:
 def to_node_as_head() -> Say:
     rig = NodeRig(0)
     link = rig.attach()
+    return lambda message: rig.give(Received(link, message))
+
+
+def to_node_as_parent() -> Say:
+    rig = NodeRig(5, placement=placement(5, [2]))
+    link = rig.attach(2)
     return lambda message: rig.give(Received(link, message))
 
 
@@ -133,13 +140,14 @@ def to_node_as_child() -> Say:
 def to_node_as_visitor() -> Say:
     rig = relay()
     rig.give(LinkOpened(60, 5))
-    greeting = hello(5)
-    rig.give(
-        Received(
-            60, m.Hello(**{**{name: getattr(greeting, name) for name in greeting.__struct_fields__}, "peer": True})
-        )
-    )
+    rig.give(Received(60, hello(5, peer=True)))
     return lambda message: rig.give(Received(60, message))
+
+
+def to_node_as_new_peer() -> Say:
+    rig = PeerRig()
+    rig.connect(1, 2, greets=False)
+    return lambda message: rig.peers.received(1, message, 0)
 
 
 def to_node_as_peer() -> Say:
@@ -163,14 +171,21 @@ SIDES: list[tuple[Routes, Side, Callable[[], Say]]] = [
     (head_routes.FROM_CLIENTS, Side.NEWCOMER, to_head_as_new_client),
     (node_routes.FROM_ABOVE, Side.NEWCOMER, to_node_as_newcomer_above),
     (node_routes.FROM_ABOVE, Side.HEAD, to_node_as_head),
+    (node_routes.FROM_ABOVE, Side.PARENT, to_node_as_parent),
     (node_routes.FROM_ABOVE, Side.ORDER, to_node_as_order),
-    (node_routes.FROM_ABOVE, Side.SPACE, to_node_as_space),
+    (node_routes.FROM_SPACE, Side.SPACE, to_node_as_space),
     (node_routes.FROM_BELOW, Side.NEWCOMER, to_node_as_newcomer_below),
     (node_routes.FROM_BELOW, Side.CHILD, to_node_as_child),
     (node_routes.FROM_BELOW, Side.VISITOR, to_node_as_visitor),
-    (node_routes.FROM_PEERS, Side.PEER, to_node_as_peer),
+    (FROM_PEERS, Side.NEWCOMER, to_node_as_new_peer),
+    (FROM_PEERS, Side.PEER, to_node_as_peer),
     (space_routes.FROM_AGENT, Side.AGENT, to_space_as_agent),
 ]
+
+
+def test_every_side_of_every_table_is_tried() -> None:
+    tried = {(routes, side) for routes, side, _ in SIDES}
+    assert tried == {(routes, side) for routes in ALL for side in routes.sides()}
 
 
 @pytest.mark.parametrize(("routes", "side", "speaker"), SIDES, ids=lambda value: getattr(value, "__name__", None))
@@ -213,7 +228,7 @@ def test_no_message_of_a_node_ends_a_head(kind: type[m.Message]) -> None:
                 rig.give(Received(link, message))
         except ProtocolError:
             rig.give(LinkClosed(link, "broken"))
-        if link not in rig.machine.members.links:
+        if link not in rig.machine.context.below.by_link:
             rig.links.pop(0)
     # The others are served as before.
     rig.attach(1)

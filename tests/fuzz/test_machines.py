@@ -247,7 +247,7 @@ def head_under_fire(chance: random.Random, count: int, epoch: int) -> tuple[int,
             broken += 1
         timers.note(head.sent)
         for node in range(3):
-            if head.links[node] not in head.machine.members.links:
+            if head.links[node] not in head.machine.context.below.by_link:
                 head.attach(node)
         for item in head.sent:
             if isinstance(item, ToClient) and isinstance(item.message, c.Spawned):

@@ -202,7 +202,7 @@ class Stage:
             node.start_space()
         self._advance("5s")
         head = self.cluster.heads[0]
-        if head.machine is None or head.machine.members.attached_mask.bit_count() != settings.nodes:
+        if head.machine is None or head.machine.context.below.mask.bit_count() != settings.nodes:
             raise Unexpected("the cluster does not come up")
         self.answer.clear()
         others = " ".join(host.name for host in self.cluster.heads[1:])

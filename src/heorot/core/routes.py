@@ -50,6 +50,17 @@ class Routes:
     def __init__(self, listener: str, handlers: Mapping[tuple[Side, type], Handler]) -> None:
         self.listener = listener
         self._handlers = dict(handlers)
+        self._said_by: dict[Side, dict[type, Handler]] = {}
+        for (side, kind), handler in self._handlers.items():
+            self._said_by.setdefault(side, {})[kind] = handler
+
+    def said_by(self, side: Side) -> Mapping[type, Handler]:
+        """Return what is done with each message of this side; kept at a link, it is one lookup for each message."""
+        return self._said_by.get(side, {})
+
+    def breach(self, side: Side, message: Any) -> ProtocolError:
+        """Return the error that this side may not say that."""
+        return ProtocolError(f"{side} may not say {type(message).__name__} to {self.listener}")
 
     def find(self, side: Side, message: Any) -> Handler:
         """Return what is to be done with a message.
@@ -61,7 +72,7 @@ class Routes:
         """
         handler = self._handlers.get((side, type(message)))
         if handler is None:
-            raise ProtocolError(f"{side} may not say {type(message).__name__} to {self.listener}")
+            raise self.breach(side, message)
         return handler
 
     def sides(self) -> list[Side]:

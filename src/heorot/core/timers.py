@@ -19,6 +19,10 @@ class HeartbeatDue(Due, frozen=True, gc=False):
     """It is time to look who was silent, and to be heard."""
 
 
+class AwakeDue(Due, frozen=True, gc=False):
+    """It is time to see whether this process has slept."""
+
+
 WhenDue: TypeAlias = Callable[..., None]
 """Takes the machine and what is due."""
 

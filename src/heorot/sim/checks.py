@@ -157,7 +157,7 @@ class Checks:
                 self.truth.given_up[record.node] = self.truth.given_up.get(record.node, 0) + 1
                 if self.cluster.calm and not self.cluster.hosts[record.node].retired:
                     self.world.violated("TableTrue", f"n{record.node} is given up in a network without faults")
-        if machine.members.removed:
+        if machine.members.outcasts.removed:
             self._stays_out(machine)
         latest = m.job_order(machine.jobs.latest)
         for sequence in range(self._launched.get(latest[0], 0) + 1, latest[1] + 1):
@@ -166,9 +166,9 @@ class Checks:
 
     def _stays_out(self, machine: HeadMachine) -> None:
         """StaysOut: no way to a removed node, and nobody waits for what runs there."""
-        removed = machine.members.removed
-        if machine.members.attached_mask & removed:
-            self.world.violated("StaysOut", f"{NodeSet(machine.members.attached_mask & removed)} is attached again")
+        removed = machine.members.outcasts.removed
+        if machine.context.below.mask & removed:
+            self.world.violated("StaysOut", f"{NodeSet(machine.context.below.mask & removed)} is attached again")
         for job in machine.jobs.jobs.values():
             for node in NodeSet(job.node_set.mask & removed):
                 if job.live_ranks_on(node):
@@ -236,7 +236,7 @@ class Checks:
     def _having(self, machine: HeadMachine, image: bytes) -> list[int]:
         """Return the nodes right below a head that have spoken to it and have all of an image."""
         spoken = machine.members.spoken_mask
-        below = [link.peer for link in machine.members.links.values() if link.mask & spoken & 1 << link.peer]
+        below = [link.peer for link in machine.context.below.by_link.values() if link.mask & spoken & 1 << link.peer]
         return [node for node in below if self.cluster.hosts[node].cache.whole(image)]
 
     def unavailable(self, machine: HeadMachine, message: m.Unavailable) -> None:
@@ -420,9 +420,9 @@ class Checks:
                 return "Bounded", f"n{host.node} has {images.peers.links} peers without an image"
             if host.agent.reports.accumulators:
                 return "Bounded", f"n{host.node} has accumulators left: {list(host.agent.reports.accumulators)}"
-            for child in host.agent.children.by_link.values():
+            for child in host.agent.context.below.by_link.values():
                 if child.mask & ~living.mask:
-                    return "TableTrue", f"n{host.node} believes to reach {NodeSet(child.mask)} through n{child.node}"
+                    return "TableTrue", f"n{host.node} believes to reach {NodeSet(child.mask)} through n{child.peer}"
         return self._unsettled_head(machine) or self._unsettled_clients()
 
     def _unsettled_head(self, machine: HeadMachine) -> tuple[str, str] | None:

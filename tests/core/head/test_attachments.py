@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from heorot.core.errors import ProtocolError
-from heorot.core.head.timers import DoubtDue
 from heorot.core.machine import CloseLink, LinkClosed, Log, Received, Send, TimerFired
+from heorot.core.tree.below_attachments import DoubtDue
 from heorot.core.wire import tree as m
 from tests.core.rigs import HeadRig, placement
 

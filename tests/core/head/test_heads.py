@@ -7,11 +7,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from heorot.core.head.heads import head_list_row, head_rows
-from heorot.core.head.timers import AwakeDue, RivalsDue
+from heorot.core.head.timers import RivalsDue
 from heorot.core.machine import Connect, HeadsKnown, Kept, LinkClosed, Log, Received, SetTimer, TimerFired
 from heorot.core.node.heads import KEEP_AGAIN_MS, NAME
 from heorot.core.node.timers import AnotherDue, KeepHeadsDue
 from heorot.core.tickets import seal_heads
+from heorot.core.timers import AwakeDue
 from heorot.core.wire import tree as m
 from heorot.core.wire.rows import ForeignHeadList, HeadEntry, HeadListRow, HeadRow
 from tests.core.rigs import CLUSTER, HEAD, LEFT, RIGHT, HeadRig, NodeRig, placement, relay, sign

@@ -114,10 +114,10 @@ def test_through_a_relay_it_is_refused_too_and_the_relay_is_told_again() -> None
     remove(head, 3)
     head.looked()
     attached(head, 3, [0])
-    assert not head.machine.members.attached_mask >> 3 & 1
+    assert not head.machine.context.below.mask >> 3 & 1
     assert ("n[0,2,6]", m.Barred([3, 3])) in head.commands(m.Barred)
     # The relay itself has done nothing wrong.
-    assert head.links[0] in head.machine.members.links
+    assert head.links[0] in head.machine.context.below.by_link
 
 
 def test_what_stands_below_it_is_placed_elsewhere_while_the_way_is_there() -> None:
@@ -196,7 +196,7 @@ def test_a_node_is_told_whom_not_to_let_in_by_nobody_below() -> None:
     rig = NodeRig(0)
     rig.attach()
     rig.down([0], m.Barred([4, 5]))
-    assert rig.machine.children.barred == NodeSet.of([4, 5]).mask
+    assert rig.machine.context.outcasts.removed == NodeSet.of([4, 5]).mask
 
 
 K1, K2 = b"1" * 16, b"2" * 16
@@ -253,7 +253,7 @@ def test_a_relay_that_knows_nothing_lets_no_former_holder_in_for_the_head() -> N
         placed = seal_placement(sign, m.Placement(CLUSTER, 3, hops, 1, 1, holder))
         head.orders += 1
         head.up(3, m.Attach(3, 7, "host3", 1, placed, parent=0, order=head.orders, heads=[]), head.links[0])
-        return bool(head.machine.members.attached_mask >> 3 & 1)
+        return bool(head.machine.context.below.mask >> 3 & 1)
 
     # The place of the former holder, or one that an earlier release has signed.
     assert not offer(K1)

@@ -46,10 +46,9 @@ def spawn(request: int, nodes: int, program_id: bytes) -> c.Spawn:
     return spawn_of(request, listed, detached=True, **names)
 
 
-def launched(nodes: int = 3, *, keeps_images: bool = True, always_sent: bool = False) -> HeadRig:
+def launched(nodes: int = 3, *, always_sent: bool = False) -> HeadRig:
     """Return a head that was asked for a detached job of a sent program on all nodes, of which the last has it."""
     rig = HeadRig(nodes)
-    rig.keeps_images = keeps_images
     for node in range(nodes):
         rig.attach(node)
     rig.client()
@@ -132,15 +131,6 @@ def test_a_node_that_has_gone_proves_nothing() -> None:
     rig.give(Received(rig.links[0], i.ImageKept(IMAGE)))
     assert not acknowledged(rig), "the only node that had the launch is gone"
     rig.up(0, m.LaunchCopy("1.1", b"ticket", b"signature"))
-    assert acknowledged(rig)
-
-
-def test_nodes_of_an_older_release_are_asked_for_nothing() -> None:
-    rig = launched(2, keeps_images=False)
-    rig.wait(PATIENCE_MS, KeepersDue())
-    assert to(rig, i.KeepImage) == []
-    rig.report(0, "1.1", started=[0, 10])
-    rig.report(1, "1.1", failed=[m.Failure(1, 1, 13, "permission denied")])
     assert acknowledged(rig)
 
 

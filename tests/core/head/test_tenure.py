@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from heorot.core.head.timers import AwakeDue, GraceDue, MissingDue, QueryDue, SettleDue
+from heorot.core.head.timers import GraceDue, MissingDue, QueryDue, SettleDue
 from heorot.core.machine import CloseLink, HeadsKnown, Log, Received, Send, TimerFired
 from heorot.core.tickets import seal_ticket
-from heorot.core.timers import HeartbeatDue
+from heorot.core.timers import AwakeDue, HeartbeatDue
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from tests.core.launches import spawn_of

@@ -45,10 +45,11 @@ class Rig:
         self.keys = [item.key for item in self.out if isinstance(item, Connect)]
         self.out.clear()
 
-    def connect(self, *links: int) -> None:
+    def connect(self, *links: int, greets: bool = True) -> None:
         for key, link, node in zip(self.keys, links, (5, 6), strict=True):
             self.peers.opened(LinkOpened(link, node, key), 0)
-            self.peers.received(link, HELLO, 0)
+            if greets:
+                self.peers.received(link, HELLO, 0)
 
     def asked(self) -> dict[tuple[int, bool], int]:
         """What was asked of each link, directly or not, since the last time: a mask of chunks."""

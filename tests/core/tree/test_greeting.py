@@ -68,6 +68,7 @@ def test_a_node_cannot_invent_others(node: int) -> None:
         with pytest.raises(ProtocolError):
             head.handle(attach(node, sealed), 1)
     assert list(head.members.records) == [0, 1]
+    head.handle(attach(0), 1)
     head.handle(attach(2, placement(2, 1, 1, 0)), 1)
     assert list(head.members.records) == [0, 1, 2]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heorot.core.head.membership import Membership, NodeLink
+from heorot.core.head.membership import Membership
+from heorot.core.machine import Instruction
+from heorot.core.tree.below import NodesBelow
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.tree.shape import ancestors_of, is_ancestor, living_path, parent_of
 
@@ -47,20 +49,7 @@ def test_the_living_path_leaves_out_who_is_away(node: int, fanout: int, away: se
     assert living_path(node, fanout, usable) == [hop for hop in ancestors_of(node, fanout) if hop not in away]
 
 
-def test_a_node_is_reached_by_one_way_only() -> None:
-    members = Membership(2, (0, 1, 2))
-    left, right = NodeLink(10, 0, 0), NodeLink(11, 1, 0)
-    members.links = {10: left, 11: right}
-    record = members.record(2)
-    members.route(record, left)
-    members.route(record, right)
-    assert (left.mask, right.mask, record.link) == (0, 0b100, 11)
-    assert members.attached_mask == 0b100
-    assert members.detach(0b100, 5, 3) == [record]
-    assert (right.mask, record.link, record.detached_at_ms, record.heard_at_ms) == (0, None, 5, 3)
-
-
 def test_an_unknown_node_with_a_valid_certificate_gets_a_record_in_its_place() -> None:
-    members = Membership(2, (5, 1))
+    members = Membership(2, (5, 1), NodesBelow(list[Instruction]().append))
     members.record(3)
     assert list(members.records) == [1, 3, 5]

@@ -215,7 +215,7 @@ class Adoptions:
         if self.refused and len(self.waiting) < self._limit // 4 and self._jobs.has_much_room:
             # There is room again for what they hold besides: have them say it once more.
             refused, self.refused = self.refused, 0
-            for link in self._context.members.links.values():
+            for link in self._context.below.by_link.values():
                 if link.mask & refused:
                     self._context.emit(Send(link.link, m.Reattached(self._context.config.epoch)))
         self._arm()
@@ -311,7 +311,7 @@ class Adoptions:
     def _put_right(self, job: HeadJob, adoption: Adoption) -> None:
         context = self._context
         absent: list[KnownNode] = []
-        removed = NodeSet(job.node_set.mask & context.members.removed)
+        removed = NodeSet(job.node_set.mask & context.members.outcasts.removed)
         for number in removed:
             # Its ranks are over, whoever has brought the job: a node, or its client.
             self._jobs.node_gone(number, removal(number))

@@ -238,7 +238,7 @@ class HeadClients:
         # silent for five sixths of its lease.
         fresh_ms = (config.lease_ms or config.link_timeout_ms) * 3 // 4
         present = 0
-        for link in self._members.links.values():
+        for link in self._context.below.by_link.values():
             if link.present_at_ms is not None and now_ms - link.present_at_ms <= fresh_ms:
                 present |= link.mask
         return nodes - NodeSet(present)

@@ -49,13 +49,13 @@ def contact_of(context: HeadContext) -> Contact:
     # By then a node that is there has asked several times whether this head is.
     patience_ms = context.config.lease_ms or context.config.link_timeout_ms
     heard = 0
-    for link in members.links.values():
+    for link in context.below.by_link.values():
         if now_ms - link.heard_at_ms <= patience_ms:
             heard |= link.mask
     lost = NodeSet.of(node for node in members.known if not heard >> node & 1 and members.records[node].word != "down")
     since_ms = 0
     for node in lost:
         record = members.records[node]
-        last_ms = record.heard_at_ms if record.link is None else members.links[record.link].heard_at_ms
+        last_ms = record.heard_at_ms if record.link is None else context.below.by_link[record.link].heard_at_ms
         since_ms = max(since_ms, now_ms - last_ms)
     return Contact(lost, lost if heard else members.known, not heard, since_ms)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from heorot.core.context import MachineContext
 from heorot.core.head.membership import KnownNode, Membership
 from heorot.core.head.receipts import Receipts
 from heorot.core.head.tenure import Tenure
-from heorot.core.head.timers import AwakeDue
 from heorot.core.images.swarms import GAIN_MS
-from heorot.core.machine import HeadInstruction, Log, Send, SetTimer, ToClient
+from heorot.core.machine import HeadInstruction, ToClient
 from heorot.core.quota import MIB, Quota
 from heorot.core.tickets import Sign, Verify, seal_placement
-from heorot.core.timers import Due
+from heorot.core.tree.below import NodesBelow
 from heorot.core.tree.nodeset import HEAD, NodeSet
-from heorot.core.wakefulness import Wakefulness
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.core.wire.rows import Answer, AnyRow
@@ -97,21 +96,20 @@ class Caller:
     groups: tuple[int, ...]
 
 
-class HeadContext:
+class HeadContext(MachineContext[HeadInstruction]):
     """Shared by the parts of one `heorot.core.head.machine.HeadMachine`."""
 
     def __init__(self, config: HeadConfig, sign: Sign, verify: Verify) -> None:
+        super().__init__()
         self.config = config
         self.sign = sign
         self.verify = verify
         self.receipts = Receipts(sign)
-        self.members = Membership(config.fanout, config.nodes)
+        self.below = NodesBelow(self.emit)
+        self.members = Membership(config.fanout, config.nodes, self.below)
         self.tenure = Tenure(bool(config.others))
         self.listed: tuple[m.HeadAddress, ...] = ()
         """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head.heads`."""
-        self.out: list[HeadInstruction] = []
-        self.now_ms = 0
-        self.wakefulness = Wakefulness(lambda tick_ms: self.set_timer(AwakeDue(), tick_ms))
         self.jobs_quota = self._quota("jobs that run or are read", "max_jobs")
         self.launches_quota = self._quota("MiB of commands and environments of jobs", "max_launch_bytes", MIB)
         self.questions_quota = self._quota("questions that are on their way to nodes", "max_questions")
@@ -134,30 +132,6 @@ class HeadContext:
         """Return a number for a new reader of a job: no two heads use the same."""
         self._readings += 1
         return self._readings
-
-    def emit(self, instruction: HeadInstruction) -> None:
-        """Give an instruction."""
-        self.out.append(instruction)
-
-    def log(self, level: str, text: str) -> None:
-        """Say something in the daemon's log."""
-        self.out.append(Log(level, text))
-
-    def set_timer(self, key: Due, in_ms: int) -> None:
-        """Set a timer, relative to now."""
-        self.out.append(SetTimer(key, self.now_ms + in_ms))
-
-    def await_somebody(self, key: Due, in_ms: int) -> None:
-        """Set the timer of a wait; when it fires, `missed_ms` says whether this head has slept in it."""
-        self.set_timer(key, in_ms)
-        self.wakefulness.watch(self.now_ms, in_ms)
-
-    def goes_on_waiting(self, key: Due, in_ms: int) -> bool:
-        """The timer of a wait has fired: if this head has slept in it, set it again, and say so."""
-        missed_ms = self.wakefulness.missed_ms(self.now_ms, self.now_ms - in_ms, in_ms)
-        if missed_ms:
-            self.await_somebody(key, missed_ms)
-        return missed_ms > 0
 
     def to_client(self, client: int, message: c.HeadMessage) -> None:
         """Send to a client."""
@@ -184,17 +158,7 @@ class HeadContext:
 
         `newest_of` as in `Send`.
         """
-        payload = m.encode(command)
-        rest = nodes.mask
-        for link in self.members.links.values():
-            part = rest & link.mask
-            if part:
-                rest &= ~part
-                down = m.Down(self.config.epoch, NodeSet(part).ranges(), payload)
-                self.out.append(Send(link.link, down, bulk, newest_of))
-                if not rest:
-                    break
-        return NodeSet(rest)
+        return NodeSet(self.below.send_down(self.config.epoch, nodes.mask, m.encode(command), bulk, newest_of))
 
     def place(self, record: KnownNode, path: list[KnownNode]) -> None:
         """Tell an attached node where it belongs."""
@@ -202,6 +166,6 @@ class HeadContext:
         record.placed_under = path[-1].node if path else HEAD
         record.placed_serial = self._placements
         hops = [m.Hop(hop.node, hop.host, hop.port) for hop in path]
-        holder = self.members.holders.get(record.node, b"")
+        holder = self.members.outcasts.holders.get(record.node, b"")
         placement = m.Placement(self.config.cluster, record.node, hops, self.config.epoch, self._placements, holder)
         self.send_down(NodeSet(1 << record.node), m.Place(seal_placement(self.sign, placement)))

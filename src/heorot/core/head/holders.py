@@ -85,7 +85,7 @@ class Holders:
             self._ask(job, unheld, job.node_set)
 
     def _ask(self, job: HeadJob, unheld: Unheld, nodes: NodeSet) -> None:
-        reached = NodeSet(nodes.mask & self._context.members.attached_mask).numbers()
+        reached = NodeSet(nodes.mask & self._context.below.mask).numbers()
         # Three of them, far from each other in the tree: one that does not answer just now shall not hold this up.
         chosen = NodeSet.of(reached[at] for at in (0, len(reached) // 2, -1) if reached)
         unheld.asked |= chosen.mask

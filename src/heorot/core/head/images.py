@@ -12,7 +12,6 @@ from collections import Counter
 from heorot.core.errors import RequestError
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.jobs import Jobs
-from heorot.core.head.membership import NodeLink
 from heorot.core.head.offers import Offers
 from heorot.core.head.safekeeping import LOOK_MS
 from heorot.core.head.timers import SeekDue
@@ -21,6 +20,7 @@ from heorot.core.images.hop import Transfers
 from heorot.core.images.shares import origin_of
 from heorot.core.images.swarms import Below, Swarms
 from heorot.core.machine import Send
+from heorot.core.tree.below_link import LinkBelow
 from heorot.core.wire import clients as c
 from heorot.core.wire import images as i
 from heorot.core.wire import tree as m
@@ -49,7 +49,7 @@ class HeadImages:
             context.emit,
             lambda image, link: self.transfers.redirect(image, link),
             self._address_of,
-            lambda: {link.link: Below(link.peer, link.mask) for link in context.members.links.values()},
+            lambda: {link.link: Below(link.peer, link.mask) for link in context.below.by_link.values()},
             self._wanted,
             context.config.swarm_gain_ms,
         )
@@ -210,8 +210,8 @@ class HeadImages:
     def _child_with(self, image: bytes) -> int | None:
         """Return the link of a child that may have an image, the same one until it refuses."""
         without = self._without.setdefault(image, set())
-        for link in self._context.members.links.values():
-            if link.keeps_images and link.mask >> link.peer & 1 and link.link not in without:
+        for link in self._context.below.by_link.values():
+            if link.is_attached and link.link not in without:
                 if self._sought.get(image, (-1, 0))[0] != link.link:
                     self._sought[image] = link.link, 0
                 return link.link
@@ -259,7 +259,7 @@ class HeadImages:
             self._without[image].add(link)
             self.transfers.unasked(image, ~link)
 
-    def from_child(self, link: NodeLink, message: i.ImageManifest | i.Piece | i.Unavailable | i.ImageKept) -> None:
+    def from_child(self, link: LinkBelow, message: i.ImageManifest | i.Piece | i.Unavailable | i.ImageKept) -> None:
         """A child says something about an image that it was asked for, or that it keeps. Raises ProtocolError."""
         image = message.image
         is_sought = self._sought.get(image, (-1, 0))[0] == link.link
@@ -297,13 +297,13 @@ class HeadImages:
         for job in self._jobs.jobs.values():
             if job.ticket.spec.image == image and not job.done:
                 mask |= m.nodes_of(job.ticket)
-        return mask & self._context.members.attached_mask
+        return mask & self._context.below.mask
 
-    def received(self, link: NodeLink, message: i.Want | i.Took) -> None:
+    def received(self, link: LinkBelow, message: i.Want | i.Took) -> None:
         """A node lacks something, or has taken it. Raises ProtocolError."""
         if isinstance(message, i.Took):
             self.transfers.took(link.link, message)
-        elif link.mask >> link.peer & 1:
+        elif link.is_attached:
             self.keepers.lacking(message.image)
             self._leave(self._offers.prefer(message.image), message.image)
             self.transfers.want(link.link, message, origin=origin_of(message.origin, link.peer, link.mask))

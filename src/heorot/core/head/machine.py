@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from heorot.core.errors import ProtocolError
-from heorot.core.head import attachments
 from heorot.core.head.clients import HeadClients
 from heorot.core.head.context import HeadConfig, HeadContext
 from heorot.core.head.heads import HeadListUpdates
 from heorot.core.head.images import HeadImages
 from heorot.core.head.jobs import Jobs
-from heorot.core.head.membership import KnownNode, NodeLink
+from heorot.core.head.membership import KnownNode
 from heorot.core.head.removals import Removals
 from heorot.core.head.requests import Requests
 from heorot.core.head.rivals import Rivals
@@ -31,7 +30,6 @@ from heorot.core.machine import (
     ChunksGone,
     ClientClosed,
     ClientOpened,
-    CloseLink,
     ConnectFailed,
     CopiesDropped,
     CopiesFound,
@@ -43,17 +41,17 @@ from heorot.core.machine import (
     HeadsKnown,
     LinkClosed,
     LinkOpened,
-    Log,
     NodesJoined,
     NodesRemoved,
     Received,
-    Send,
     TimerFired,
 )
 from heorot.core.routes import Side
 from heorot.core.tickets import Sign, Verify, shown_epoch
 from heorot.core.timers import HeartbeatDue
-from heorot.core.tree.greeting import REFUSES_US, REMOVED, differs, incompatibility, removal, replacement
+from heorot.core.tree.below_attachments import Attachments, NodeBelow
+from heorot.core.tree.below_link import LinkBelow
+from heorot.core.tree.below_links import LinksBelow, Objection
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.tree.shape import ancestors_of, living_path
 from heorot.core.wakefulness import Looks
@@ -81,10 +79,13 @@ class HeadMachine:
         self._rebalance_armed = False
         self._doubt_was_told = False
         self._beats = Looks()
-        self.attachments = attachments.Attachments(self.context)
+        context, below, cluster = self.context, self.context.below, config.cluster
+        attachments = Attachments(context, below, self, verify, cluster, HEAD, self.members.outcasts)
+        self._attachments = attachments
+        self.links_below = LinksBelow(context, below, attachments, self, FROM_BELOW, self, cluster, "this head")
         self.rivals = Rivals(self.context)
         self.listed = HeadListUpdates(self.context)
-        self.removals = Removals(self.context, self.jobs, self.requests, self._refuse, self._detach)
+        self.removals = Removals(self.context, self.jobs, self.requests, self.links_below)
         self.clients = HeadClients(self.context, self.jobs, self.requests, self.images)
         self.settling = self.clients.settling
         self._handlers: dict[type, Callable[..., None]] = {
@@ -114,7 +115,7 @@ class HeadMachine:
         self.settling.start()
         self.images.start()
         self.rivals.announce()
-        return self._take()
+        return self.context.take()
 
     def handle(self, event: HeadEvent, now_ms: int) -> list[HeadInstruction]:
         """Take one event; return what to do, in order.
@@ -127,12 +128,7 @@ class HeadMachine:
         """
         self.context.now_ms = now_ms
         self._handlers[type(event)](event)
-        return self._take()
-
-    def _take(self) -> list[HeadInstruction]:
-        out = self.context.out
-        self.context.out = []
-        return out
+        return self.context.take()
 
     # ------------------------------------------------------------------ links
 
@@ -140,15 +136,11 @@ class HeadMachine:
         if event.connected_for:
             self.rivals.opened(event)
             return
-        self.members.links[event.link] = NodeLink(
-            event.link, event.peer, self.context.now_ms, self.members.next_event(), event.holder
-        )
+        self.links_below.opened(event)
 
     def _link_closed(self, event: LinkClosed) -> None:
         self.rivals.closed(event.link)
-        link = self.members.links.get(event.link)
-        if link is not None:
-            self._drop_link(link, event.reason)
+        self.links_below.closed(event.link, event.reason)
 
     def _connect_failed(self, event: ConnectFailed) -> None:
         """Another head does not answer: it is on standby, or its host is gone."""
@@ -157,79 +149,63 @@ class HeadMachine:
     def _head_heard(self, event: HeadHeard) -> None:
         self.rivals.heard(event.epoch)
 
-    def _drop_link(self, link: NodeLink, reason: str) -> None:
-        gone = link.mask
-        del self.members.links[link.link]
-        self.images.link_lost(link.link)
-        if gone:
-            self.context.log("info", f"the link to n{link.peer} is gone ({reason}): {NodeSet(gone)} detached")
-            self._detach(gone, link.heard_at_ms)
-
-    def _close_link(self, link: NodeLink, reason: str) -> None:
-        self.context.out.append(CloseLink(link.link, reason))
-        self._drop_link(link, reason)
-
-    def _refuse(self, link: NodeLink, code: str, text: str, level: str = "warning") -> None:
-        self.context.out.append(Log(level, f"n{link.peer} is refused: {text}", link.link, code))
-        self.context.out.append(Send(link.link, m.Refused(code, text)))
-        self._close_link(link, text)
-
     def _received(self, event: Received) -> None:
-        link = self.members.links.get(event.link)
+        link = self.context.below.by_link.get(event.link)
         if link is None:
             self.rivals.answered(event.link, event.message)
             return
-        link.heard_at_ms = self.context.now_ms
-        handler = FROM_BELOW.find(Side.CHILD if link.greeted else Side.NEWCOMER, event.message)
-        handler(self, link, event.message)
+        self.links_below.received(link, event.message)
 
-    def _ping(self, link: NodeLink, ping: m.Ping) -> None:
-        self.context.out.append(Send(link.link, m.Pong(at_ms=self.context.now_ms)))
-        if ping.answered_at_ms:
-            link.present_at_ms = ping.answered_at_ms
-        link.doubted, again = differs(link.mask, ping.nodes, link.doubted)
-        if again:
-            self.context.out.append(Send(link.link, m.Reattached(self.config.epoch)))
+    # ------------------------------------------------------------------ for the links from below
 
-    def _detached(self, link: NodeLink, detached: m.Detached) -> None:
-        self._detach(NodeSet.from_ranges(detached.nodes).mask & link.mask & ~(1 << link.peer))
+    def hello(self) -> m.Hello:
+        """Return the greeting of this head."""
+        version, oldest, config = m.PROTOCOL_VERSION, m.OLDEST_PROTOCOL_VERSION, self.config
+        return m.Hello(version, oldest, config.cluster, HEAD, config.epoch, config.release, lease_ms=config.lease_ms)
 
-    def _refused(self, link: NodeLink, refused: m.Refused) -> None:
-        text = f"n{link.peer} refuses this head: {refused.text}"
-        self.context.out.append(Log("warning", text, link.link, REFUSES_US))
-        self._close_link(link, "refused")
+    def objection(self, link: LinkBelow, hello: m.Hello) -> Objection | None:
+        """See `heorot.core.tree.below_links.UpperEnd`."""
+        if hello.epoch > self.config.epoch:
+            why = f"n{link.peer} has seen epoch {hello.epoch}; this head's is {self.config.epoch}"
+            return "old-epoch", why, "warning"
+        if hello.peer:
+            return "no-visitors", "no node has an image from a head as from a peer", "warning"
+        return self.removals.objection(link)
 
-    def _hello(self, link: NodeLink, hello: m.Hello) -> None:
-        problem = incompatibility(hello, self.config.cluster)
-        if problem is None and hello.node != link.peer:
-            problem = "wrong-node", f"the certificate says n{link.peer}, the greeting n{hello.node}"
-        if problem is None and hello.epoch > self.config.epoch:
-            problem = "old-epoch", f"n{link.peer} has seen epoch {hello.epoch}; this head's is {self.config.epoch}"
-        if problem is None and (self.removals.has(link.peer) or self.members.is_former(link)):
-            # It comes again and again: that is news once.
-            why = removal(link.peer) if self.removals.has(link.peer) else replacement(link.peer)
-            self._refuse(link, REMOVED, why, self.removals.news(link.peer))
-            return
-        if problem:
-            self._refuse(link, *problem)
-            return
-        for other in list(self.members.links.values()):
-            if other is not link and other.peer == link.peer:
-                self._close_link(other, "replaced by a newer link")
-        link.greeted = True
-        link.keeps_images = hello.keeps_images
-        answer = m.Hello(
-            m.PROTOCOL_VERSION,
-            m.OLDEST_PROTOCOL_VERSION,
-            self.config.cluster,
-            HEAD,
-            self.config.epoch,
-            self.config.release,
-            lease_ms=self.config.lease_ms,
-        )
-        self.context.out.append(Send(link.link, answer))
+    def pong(self) -> m.Pong:
+        """Return the answer to a heartbeat."""
+        return m.Pong(at_ms=self.context.now_ms)
 
-    def _up(self, link: NodeLink, up: m.Up) -> None:
+    def reattached(self) -> m.Reattached:
+        """Return the word with which somebody below is asked to attach again."""
+        return m.Reattached(self.config.epoch)
+
+    def known(self, node: int) -> KnownNode | None:
+        """Return what is known of a node."""
+        return self.members.records.get(node)
+
+    def record(self, node: int) -> KnownNode:
+        """Return what is known of a node; one that comes for the first time is known from now on."""
+        return self.members.record(node)
+
+    def was_sent_there(self, record: NodeBelow, placed: tuple[int, int]) -> bool:
+        """Say whether a placement is the one that this head has sent a node last."""
+        return placed == (self.config.epoch, self.members.records[record.node].placed_serial)
+
+    def link_lost(self, link: int) -> None:
+        """A child is gone."""
+        self.images.link_lost(link)
+
+    def detached(self, mask: int, heard_at_ms: int) -> None:
+        """These nodes are out of reach, for now."""
+        for record in self.members.detached(mask, self.context.now_ms, heard_at_ms):
+            if self.members.step(record, NodeChange.WAY_LOST) is NodeState.DETACHED:
+                self.context.await_somebody(GraceDue(record.node), self.config.node_grace_ms)
+        self.jobs.adoptions.detached(mask)
+
+    # ------------------------------------------------------------------ what nodes say
+
+    def _up(self, link: LinkBelow, up: m.Up) -> None:
         payload = m.decode_node_payload(up.payload)
         handler = FROM_BELOW.find(Side.NODE, payload)
         # One that has moved elsewhere meanwhile: its inventory says it again on the new way.
@@ -240,27 +216,23 @@ class HeadMachine:
         self.jobs.take_copy(node, copy)
         self.settling.heard()
 
-    # ------------------------------------------------------------------ nodes
-
-    def _attach(self, link: NodeLink, node: int, attach: m.Attach) -> None:
-        if attach.node != node or not self.members.may_speak_for(link, node):
-            raise ProtocolError(f"n{link.peer} may not speak for n{attach.node}")
+    def _attach(self, link: LinkBelow, node: int, attach: m.Attach) -> None:
+        if attach.node != node:
+            raise ProtocolError(f"n{node} attaches as n{attach.node}")
         if self.removals.has(node):
             self.removals.refused(link, node)
             return
-        if not self.attachments.take(link, attach):
+        if self._attachments.take(link, attach) is None:
             return
         record = self.members.records[node]
         if record.incarnation not in (None, attach.incarnation):
             self._gone(record, NodeChange.RESTARTED, f"n{node} was restarted: what ran on it is gone")
-        self.members.route(record, link)
         record.incarnation = attach.incarnation
         record.parent = attach.parent
-        record.host, record.port = attach.host, attach.port
         record.release = attach.release
         record.agent_pid, record.init_pid = attach.agent_pid, attach.init_pid
         self.listed.attached(record, attach)
-        if self.members.removed or self.members.former:
+        if self.members.outcasts.removed or self.members.outcasts.former:
             self.removals.tell(1 << node)
         self.members.step(record, NodeChange.ATTACHED)
         if shown_epoch(attach.placement) != self.config.epoch:
@@ -318,14 +290,6 @@ class HeadMachine:
         self.jobs.node_gone(record.node, why)
         self.requests.node_gone(record.node)
 
-    def _detach(self, mask: int, heard_at_ms: int | None = None) -> None:
-        now_ms = self.context.now_ms
-        for record in self.members.detach(mask, now_ms, now_ms if heard_at_ms is None else heard_at_ms):
-            self.attachments.way_lost(record.node)
-            if self.members.step(record, NodeChange.WAY_LOST) is NodeState.DETACHED:
-                self.context.await_somebody(GraceDue(record.node), self.config.node_grace_ms)
-        self.jobs.adoptions.detached(mask)
-
     def _grace_over(self, node: int) -> None:
         record = self.members.records[node]
         if record.state is NodeState.DETACHED:
@@ -363,7 +327,7 @@ class HeadMachine:
         self._rebalance_armed = False
         now_ms = self.context.now_ms
         moves = waiting = 0
-        usable = NodeSet(self.members.attached_mask & self.members.up_mask)
+        usable = NodeSet(self.context.below.mask & self.members.up_mask)
         launching: int | None = None
         for record in self.members.records.values():
             if record.state is not NodeState.UP:
@@ -419,11 +383,6 @@ class HeadMachine:
         elif not record.is_up:
             self.jobs.node_gone(record.node, f"n{record.node} did not come back after the change of heads")
 
-    def _doubt_over(self, node: int) -> None:
-        silent = self.attachments.silent(node)
-        if silent is not None:
-            self._close_link(silent, f"n{node} has come another way, and nothing comes over its own link")
-
     def _next_heartbeat(self) -> None:
         now_ms = self.context.now_ms
         self.context.set_timer(HeartbeatDue(), self._beats.plan(now_ms, self.config.heartbeat_ms) - now_ms)
@@ -432,12 +391,8 @@ class HeadMachine:
         now_ms = self.context.now_ms
         if self._beats.were_slept_through(now_ms):
             self.context.wakefulness.woke(self._beats.due_ms, now_ms)
-            for link in self.members.links.values():
-                link.heard_at_ms = now_ms
+            self.links_below.woke()
         self._next_heartbeat()
         # A client that was waited for may not come back.
         self.images.transfers.source_found()
-        deadline_ms = now_ms - self.config.link_timeout_ms
-        for link in list(self.members.links.values()):
-            if link.heard_at_ms < deadline_ms:
-                self._close_link(link, "silent for too long")
+        self.links_below.close_silent(now_ms - self.config.link_timeout_ms)

@@ -8,24 +8,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from heorot.core.head.states import NODE, NodeChange, NodeState
+from heorot.core.tree.below import NodesBelow
+from heorot.core.tree.below_attachments import NodeBelow
 from heorot.core.tree.nodeset import HEAD, NodeSet
-from heorot.core.tree.shape import is_ancestor, living_path
+from heorot.core.tree.outcasts import Outcasts
+from heorot.core.tree.shape import living_path
 from heorot.core.wire.heads import HeadAddress
 
 
 @dataclass(slots=True)
-class KnownNode:
+class KnownNode(NodeBelow):
     """What the head knows of one node."""
 
-    node: int
     state: NodeState = NODE.start
     story: int = 0
-    link: int | None = None
-    """The head's link through which it is reached; None: it is down or detached."""
     parent: int = HEAD
-    incarnation: int | None = None
-    host: str = ""
-    port: int = 0
     release: str = ""
     agent_pid: int = 0
     init_pid: int = 0
@@ -36,15 +33,8 @@ class KnownNode:
     next_move_ms: int = 0
     misplaced_at_ms: int | None = None
     """Since when it is known to belong elsewhere; None: it is where it belongs."""
-    order: int = 0
-    """Of its newest `Attach`."""
-    shown: tuple[int, int] = (0, 0)
-    """Epoch and serial of the newest placement that it has shown; zeros: of none."""
     placed_serial: int = 0
     """Of the newest placement of this head; 0: it has not placed it."""
-    attached_at_ms: int = 0
-    taken: int = 0
-    """When, in the sequence of events, its newest `Attach` was taken."""
     detached_at_ms: int = 0
     heard_at_ms: int = 0
     """When something has come over its last way, as far as that is known; of a node that is detached."""
@@ -91,51 +81,21 @@ class KnownNode:
         return self.parent != HEAD and self.placed_under is None
 
 
-@dataclass(slots=True)
-class NodeLink:
-    """A direct child of the head and the nodes reached through it."""
-
-    link: int
-    peer: int
-    heard_at_ms: int
-    opened: int = 0
-    """When, in the sequence of events."""
-    holder: bytes = b""
-    """Which key its certificate is for; empty: it cannot be told."""
-    present_at_ms: int | None = None
-    """The child is known to have been there at this time of our clock, or later."""
-    greeted: bool = False
-    keeps_images: bool = False
-    """It can be asked to keep images, and for what it has of them."""
-    mask: int = 0
-    doubted: bool = False
-    """It said at its last heartbeat that it reaches another number of nodes than are known."""
-
-
 class Membership:
-    """All nodes and all links. Iteration is always in the order of node or link numbers."""
+    """All nodes. Iteration is always in the order of their numbers."""
 
-    def __init__(self, fanout: int, nodes: tuple[int, ...]) -> None:
+    def __init__(self, fanout: int, nodes: tuple[int, ...], below: NodesBelow) -> None:
         self.fanout = fanout
+        self.below = below
+        """Which nodes are reached, and through which links."""
         self.records: dict[int, KnownNode] = {node: KnownNode(node) for node in sorted(nodes)}
-        self.links: dict[int, NodeLink] = {}
         self.known_mask = NodeSet.of(self.records).mask
-        self.removed = 0
-        """Mask of the nodes that were removed from the cluster; see `heorot.core.head.removals`."""
-        self.holders: dict[int, bytes] = {}
-        """Which key each number was given to, as far as a registry says; see `heorot.core.head.removals`."""
-        self.former: frozenset[tuple[int, bytes]] = frozenset()
-        """Numbers that were given anew, and to whom they were given before."""
-        self._events = 0
+        self.outcasts = Outcasts()
+        """See `heorot.core.head.removals`."""
         self.up_mask = 0
         """Nodes that are up: reached, or within the grace."""
         self.spoken_mask = 0
         """Nodes that have said in this term of office what they hold."""
-
-    def next_event(self) -> int:
-        """Return a number that says what comes after what."""
-        self._events += 1
-        return self._events
 
     def record(self, node: int) -> KnownNode:
         """Return the record of a node; a node with a valid certificate that attaches for the first time gets one."""
@@ -153,7 +113,7 @@ class Membership:
     @property
     def known(self) -> NodeSet:
         """Every registered node."""
-        return NodeSet(self.known_mask & ~self.removed)
+        return NodeSet(self.known_mask & ~self.outcasts.removed)
 
     @property
     def up(self) -> NodeSet:
@@ -163,15 +123,7 @@ class Membership:
     @property
     def silent(self) -> NodeSet:
         """Every registered node that has not said in this term of office what it holds."""
-        return NodeSet(self.known_mask & ~self.spoken_mask & ~self.removed)
-
-    @property
-    def attached_mask(self) -> int:
-        """Every node that can be reached now."""
-        mask = 0
-        for link in self.links.values():
-            mask |= link.mask
-        return mask
+        return NodeSet(self.known_mask & ~self.spoken_mask & ~self.outcasts.removed)
 
     def step(self, record: KnownNode, change: NodeChange) -> NodeState:
         """Let a node's state change; return the new one."""
@@ -182,43 +134,14 @@ class Membership:
             self.up_mask &= ~(1 << record.node)
         return state
 
-    def is_former(self, link: NodeLink) -> bool:
-        """Say whether the number of this neighbour is another one's now."""
-        holder = self.holders.get(link.peer)
-        return bool(holder and link.holder) and link.holder != holder
-
-    def was_placed_before(self, node: int, holder: bytes) -> bool:
-        """Say whether a placement for this holder of the number is no longer good; empty: it does not say for whom."""
-        known = self.holders.get(node)
-        if known is None or holder == known:
-            return False
-        return bool(holder) or any(number == node for number, _ in self.former)
-
-    def may_speak_for(self, link: NodeLink, node: int) -> bool:
-        """Say whether the tree allows this child to stand above that node."""
-        return is_ancestor(link.peer, node, self.fanout)
-
-    def route(self, record: KnownNode, link: NodeLink) -> None:
-        """Reach a node through this link from now on."""
-        bit = 1 << record.node
-        for other in self.links.values():
-            other.mask &= ~bit
-        link.mask |= bit
-        record.link = link.link
-
-    def detach(self, mask: int, now_ms: int, heard_at_ms: int) -> list[KnownNode]:
-        """Note that these nodes cannot be reached, and were heard of last at that time; return their records."""
-        gone: list[KnownNode] = []
-        for node in NodeSet(mask):
-            record = self.records[node]
-            record.link = None
+    def detached(self, mask: int, now_ms: int, heard_at_ms: int) -> list[KnownNode]:
+        """Note since when these nodes cannot be reached, and when they were heard of last; return their records."""
+        gone = [self.records[node] for node in NodeSet(mask)]
+        for record in gone:
             record.detached_at_ms = now_ms
             record.heard_at_ms = heard_at_ms
-            gone.append(record)
-        for link in self.links.values():
-            link.mask &= ~mask
         return gone
 
     def desired_path(self, node: int) -> list[KnownNode]:
         """Return the ancestors that a node should have now, the topmost first."""
-        return [self.records[a] for a in living_path(node, self.fanout, NodeSet(self.attached_mask & self.up_mask))]
+        return [self.records[a] for a in living_path(node, self.fanout, NodeSet(self.below.mask & self.up_mask))]

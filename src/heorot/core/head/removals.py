@@ -7,44 +7,47 @@ below it is placed elsewhere first, while the way over it still serves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from heorot.core.head.context import HeadContext
 from heorot.core.head.jobs import Jobs
-from heorot.core.head.membership import KnownNode, NodeLink
+from heorot.core.head.membership import KnownNode
 from heorot.core.head.requests import Requests
 from heorot.core.head.states import NodeChange
 from heorot.core.machine import NodesRemoved
+from heorot.core.tree.below_link import LinkBelow
+from heorot.core.tree.below_links import LinksBelow, Objection
 from heorot.core.tree.greeting import REMOVED, removal, replacement
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 
-Refuse = Callable[[NodeLink, str, str], None]
-
 
 class Removals:
-    """Keeps removed nodes out. `refuse` closes a link with a reason; `detach` notes that nodes are out of reach."""
+    """Keeps removed nodes out."""
 
-    def __init__(
-        self, context: HeadContext, jobs: Jobs, requests: Requests, refuse: Refuse, detach: Callable[[int], None]
-    ) -> None:
+    def __init__(self, context: HeadContext, jobs: Jobs, requests: Requests, links_below: LinksBelow) -> None:
         self._context = context
         self._jobs = jobs
         self._requests = requests
-        self._refuse = refuse
-        self._detach = detach
+        self._links_below = links_below
         self._told = 0
         """Mask of the nodes of whose refusal the log tells."""
 
     def has(self, node: int) -> bool:
         """Say whether a node was removed."""
-        return bool(self._context.members.removed >> node & 1)
+        return self._context.members.outcasts.is_removed(node)
 
-    def news(self, node: int) -> str:
-        """Return the level at which the log is told that a node is refused."""
-        known = self._told >> node & 1
-        self._told |= 1 << node
-        return "debug" if known else "warning"
+    def objection(self, link: LinkBelow) -> Objection | None:
+        """Return why a neighbour is refused that is none of the cluster's any more; None: it is one.
+
+        It comes again and again: for the log that is news once.
+        """
+        if not self._context.members.outcasts.keeps_out(link.peer, link.holder):
+            return None
+        known = self._told >> link.peer & 1
+        self._told |= 1 << link.peer
+        return REMOVED, self._why(link.peer), "debug" if known else "warning"
+
+    def _why(self, node: int) -> str:
+        return removal(node) if self.has(node) else replacement(node)
 
     def know(self, event: NodesRemoved) -> None:
         """These nodes, and no others, are removed now: one whose number was given anew is no longer among them.
@@ -52,12 +55,13 @@ class Removals:
         Who had that number before is: whatever was attached under it is taken out first.
         """
         context, members = self._context, self._context.members
+        outcasts = members.outcasts
         mask, former = NodeSet.of(event.nodes).mask, frozenset(event.former)
         replaced = self._replace(dict(event.holders))
-        if mask == members.removed and former == members.former and not replaced:
+        if mask == outcasts.removed and former == outcasts.former and not replaced:
             return
-        new = mask & ~members.removed | replaced
-        members.removed, members.former = mask, former
+        new = mask & ~outcasts.removed | replaced
+        outcasts.removed, outcasts.former = mask, former
         self._told &= mask
         gone = [members.records[node] for node in NodeSet(new) if node in members.records]
         for record in gone:
@@ -69,16 +73,16 @@ class Removals:
             for job in self._jobs.jobs.values():
                 if not job.released and record.node in job.node_set:
                     context.send_down(NodeSet(1 << record.node), m.Release(job.id))
-        self.tell(members.attached_mask & ~mask)
+        self.tell(context.below.mask & ~mask)
         for record in gone:
             self._end(record)
 
     def _replace(self, holders: dict[int, bytes]) -> int:
         """Take note of who has which number; return those under which another one is known here."""
-        members = self._context.members
-        known, members.holders = members.holders, holders
+        outcasts, links = self._context.members.outcasts, self._context.below.by_link.values()
+        known, outcasts.holders = outcasts.holders, holders
         replaced = {node for node, holder in holders.items() if known.get(node, holder) != holder}
-        replaced.update(link.peer for link in members.links.values() if members.is_former(link))
+        replaced.update(link.peer for link in links if outcasts.is_former(link.peer, link.holder))
         return NodeSet.of(replaced).mask
 
     def _below(self, mask: int) -> list[KnownNode]:
@@ -99,26 +103,27 @@ class Removals:
         return [record for record in found if not self.has(record.node)]
 
     def _end(self, record: KnownNode) -> None:
-        context, members = self._context, self._context.members
-        why = removal(record.node) if self.has(record.node) else replacement(record.node)
+        context = self._context
+        why = self._why(record.node)
         context.log("warning", why)
         self._jobs.node_gone(record.node, why)
         self._requests.node_gone(record.node)
         record.incarnation = None
-        for link in list(members.links.values()):
-            if link.peer == record.node and (self.has(record.node) or members.is_former(link)):
-                self._refuse(link, REMOVED, why)
-        if record.link is not None:
-            self._detach(1 << record.node)
+        for link in list(context.below.by_link.values()):
+            if link.peer == record.node and context.members.outcasts.keeps_out(link.peer, link.holder):
+                self._links_below.refuse(link, REMOVED, why)
+        self._links_below.detach(1 << record.node)
 
     def tell(self, mask: int) -> None:
         """Tell these nodes whom they must not let in, those of them that understand it."""
         members = self._context.members
         able = NodeSet.of(node for node in NodeSet(mask) if members.records[node].heads is not None)
         if able:
-            self._context.send_down(able, m.Barred(NodeSet(members.removed).ranges(), sorted(members.former)))
+            self._context.send_down(
+                able, m.Barred(NodeSet(members.outcasts.removed).ranges(), sorted(members.outcasts.former))
+            )
 
-    def refused(self, link: NodeLink, node: int) -> None:
+    def refused(self, link: LinkBelow, node: int) -> None:
         """A node that was removed has come through a relay: the relay does not know."""
         self._context.log("debug", f"n{link.peer} brings n{node}, which was removed")
         if link.mask:

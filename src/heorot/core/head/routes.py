@@ -6,18 +6,16 @@ What is done stands in the part that is named first in each row.
 from __future__ import annotations
 
 from heorot.core.routes import Routes, Side
+from heorot.core.tree.below_links import HEARD_BY_BOTH
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 
 FROM_BELOW = Routes(
     "a head",
     {
-        (Side.NEWCOMER, m.Hello): lambda head, link, hello: head._hello(link, hello),
+        **HEARD_BY_BOTH,
         (Side.CHILD, m.Report): lambda head, link, report: head.jobs.report(link.mask, report),
         (Side.CHILD, m.Up): lambda head, link, up: head._up(link, up),
-        (Side.CHILD, m.Ping): lambda head, link, ping: head._ping(link, ping),
-        (Side.CHILD, m.Detached): lambda head, link, detached: head._detached(link, detached),
-        (Side.CHILD, m.Refused): lambda head, link, refused: head._refused(link, refused),
         (Side.CHILD, m.Want): lambda head, link, want: head.images.received(link, want),
         (Side.CHILD, m.Took): lambda head, link, took: head.images.received(link, took),
         (Side.CHILD, m.ImageManifest): lambda head, link, manifest: head.images.from_child(link, manifest),

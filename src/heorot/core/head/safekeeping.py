@@ -79,7 +79,7 @@ class Safekeeping:
     def nodes(self, image: bytes) -> int:
         """Return the nodes that were asked to keep an image, as a mask."""
         kept = self._by_image.get(image)
-        links = self._context.members.links
+        links = self._context.below.by_link
         mask = 0
         for link in kept.links if kept is not None else ():
             mask |= 1 << links[link].peer
@@ -120,9 +120,7 @@ class Safekeeping:
         for job in jobs:
             mask |= job.node_set.mask
         able = [
-            link
-            for link in self._context.members.links.values()
-            if link.keeps_images and link.mask >> link.peer & 1 and link.link not in kept.refused
+            link for link in self._context.below.by_link.values() if link.is_attached and link.link not in kept.refused
         ]
         # Those that have nodes of the job below them have to pass it on anyhow.
         chosen = [link for link in able if link.mask & mask][:WANTED] or able[:1]

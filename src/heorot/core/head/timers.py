@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from heorot.core.images.copies import CopiesDue
 from heorot.core.images.sender import PaceDue
-from heorot.core.timers import Due, DueTable, HeartbeatDue
+from heorot.core.timers import AwakeDue, Due, DueTable, HeartbeatDue
+from heorot.core.tree.below_attachments import DoubtDue
 
 
 class GraceDue(Due, frozen=True, gc=False):
@@ -17,10 +18,6 @@ class MissingDue(Due, frozen=True, gc=False):
     """A node of a job that this head has taken over may have stayed away for too long."""
 
     node: int
-
-
-class AwakeDue(Due, frozen=True, gc=False):
-    """It is time to see whether this head has slept."""
 
 
 class RebalanceDue(Due, frozen=True, gc=False):
@@ -61,12 +58,6 @@ class RivalsDue(Due, frozen=True, gc=False):
     """The other heads are to be told of this one again."""
 
 
-class DoubtDue(Due, frozen=True, gc=False):
-    """A node that has come another way may have a link of its own that is dead."""
-
-    node: int
-
-
 class SettleDue(Due, frozen=True, gc=False):
     """A new head is to look again at what waits for nodes."""
 
@@ -98,7 +89,7 @@ WHEN_DUE = DueTable(
         RivalsDue: lambda head, _: head.rivals.announce(),
         PaceDue: lambda head, _: head.images.transfers.waited(),
         CopiesDue: lambda head, _: head.images.transfers.copies.look(),
-        DoubtDue: lambda head, due: head._doubt_over(due.node),
+        DoubtDue: lambda head, due: head.links_below.doubt_due(due),
         SettleDue: lambda head, _: head.settling.due(),
         HoldDue: lambda head, due: head.jobs.holders.due(due.job),
         AdoptDue: lambda head, _: head.jobs.adoptions.due(),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from heorot.core.context import MachineContext
 from heorot.core.machine import CloseLink, Log, NodeInstruction, Send
 from heorot.core.node.config import NodeConfig
 from heorot.core.node.uplink import Uplink
 from heorot.core.tickets import Verify
+from heorot.core.tree.below import NodesBelow
+from heorot.core.tree.below_attachments import NodeBelow
+from heorot.core.tree.outcasts import Outcasts
 from heorot.core.wire import tree as m
 
 
-class NodeContext:
+class NodeContext(MachineContext[NodeInstruction]):
     """Shared by the parts of one `heorot.core.node.machine.NodeMachine`."""
 
     def __init__(self, config: NodeConfig, verify: Verify) -> None:
+        super().__init__()
         self.config = config
         self.verify = verify
         self.uplink = Uplink(config)
@@ -20,21 +25,11 @@ class NodeContext:
         """The highest that a head is obeyed in; see `heorot.core.node.epoch`."""
         self.headless = True
         """The word on the head that bpinit and the children were told last."""
-        self.out: list[NodeInstruction] = []
-        self.now_ms = 0
-
-    def emit(self, instruction: NodeInstruction) -> None:
-        """Give an instruction."""
-        self.out.append(instruction)
-
-    def take(self) -> list[NodeInstruction]:
-        """Return the instructions that were given since the last call, in order."""
-        out, self.out = self.out, []
-        return out
-
-    def log(self, level: str, text: str) -> None:
-        """Say something in the daemon's log."""
-        self.out.append(Log(level, text))
+        self.below = NodesBelow(self.emit)
+        self.records: dict[int, NodeBelow] = {}
+        """What is known of the ways to the nodes below: of each that has attached here, whether it is here or not."""
+        self.outcasts = Outcasts()
+        """Whom the head has told this node not to let in."""
 
     def send_up(self, message: m.LinkMessage, bulk: bool = False) -> None:
         """Send to the parent, if there is a way up; what is dropped without one is said again over the next."""
@@ -64,5 +59,4 @@ class NodeContext:
             self.config.release,
             self.headless,
             peer=peer,
-            keeps_images=True,
         )

@@ -15,10 +15,11 @@ from heorot.core.images.hop import Transfers
 from heorot.core.images.shares import origin_of, origin_to_tell, peer_origin
 from heorot.core.images.swarms import Below, SwarmHere, Swarms
 from heorot.core.machine import Log, Send, SetTimer
-from heorot.core.node.children import Child, Children
 from heorot.core.node.context import NodeContext
 from heorot.core.node.peers import Peers, Way
 from heorot.core.node.timers import ClaimsDue, PeersDue
+from heorot.core.routes import Side
+from heorot.core.tree.below_link import LinkBelow
 from heorot.core.wire import tree as m
 
 KEEP_MS = 30_000
@@ -40,21 +41,19 @@ class NodeImages:
     def __init__(
         self,
         context: NodeContext,
-        children: Children,
         wanted: Callable[[bytes], int],
         complete: Callable[[bytes], None],
         failed: Callable[[bytes, str], None],
     ) -> None:
-        config = context.config
+        config, below = context.config, context.below
         self._context = context
         self._uplink = context.uplink
-        self._children = children
         self.swarms = Swarms(
             context.emit,
             lambda image, link: self.transfers.redirect(image, link),
             self._address_of,
-            lambda: {child.link: Below(child.node, child.mask) for child in children.by_link.values()},
-            lambda image: wanted(image) & children.mask,
+            lambda: {link.link: Below(link.peer, link.mask) for link in below.by_link.values()},
+            lambda image: wanted(image) & below.mask,
             config.swarm_gain_ms,
         )
         self.peers = Peers(config, context.emit, context.hello, lambda: self.transfers)
@@ -84,7 +83,8 @@ class NodeImages:
     def _address_of(self, node: int) -> tuple[str, int] | None:
         if node == self._context.config.node:
             return self._context.config.host, self._context.config.port
-        return self._children.addresses.get(node)
+        record = self._context.records.get(node)
+        return (record.host, record.port) if record is not None else None
 
     def _sources(self, image: bytes) -> list[Source]:
         swarm = self.swarms.use(image, self._context.now_ms) if not self.peers.plan_of(image) else None
@@ -99,16 +99,16 @@ class NodeImages:
 
     # ------------------------------------------------------------------ neighbours
 
-    def asked(self, child: Child, message: m.Want | m.Took) -> None:
+    def asked(self, link: LinkBelow, message: m.Want | m.Took) -> None:
         """A neighbour lacks something, or has taken it. Raises ProtocolError."""
         if isinstance(message, m.Took):
-            self.transfers.took(child.link, message)
-        elif child.is_peer:
-            self.transfers.want(child.link, replace(message, swarms=False), origin=peer_origin(child.node))
-        elif child.mask >> child.node & 1:
-            self.transfers.want(child.link, message, origin=origin_of(message.origin, child.node, child.mask))
+            self.transfers.took(link.link, message)
+        elif link.side is Side.VISITOR:
+            self.transfers.want(link.link, replace(message, swarms=False), origin=peer_origin(link.peer))
+        elif link.is_attached:
+            self.transfers.want(link.link, message, origin=origin_of(message.origin, link.peer, link.mask))
         else:
-            self._context.emit(Send(child.link, m.Unavailable(message.image, f"n{child.node} is not attached here")))
+            self._context.emit(Send(link.link, m.Unavailable(message.image, f"n{link.peer} is not attached here")))
 
     def from_parent(
         self,

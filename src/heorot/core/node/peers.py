@@ -14,8 +14,7 @@ from heorot.core.images.hop import Transfers
 from heorot.core.images.two_trees import TREES
 from heorot.core.machine import CloseLink, Connect, ConnectFailed, LinkOpened, Log, NodeInstruction, Send
 from heorot.core.node.config import NodeConfig
-from heorot.core.node.routes import FROM_PEERS
-from heorot.core.routes import Side
+from heorot.core.routes import Routes, Side
 from heorot.core.tree.greeting import incompatibility
 from heorot.core.wakefulness import Looks
 from heorot.core.wire import tree as m
@@ -246,3 +245,17 @@ class Peers:
             else:
                 self._emit(CloseLink(peer.link, "silent for too long"))
                 self._lose(peer, "it has been silent for too long")
+
+
+FROM_PEERS = Routes(
+    "a node",
+    {
+        (Side.NEWCOMER, m.Hello): Peers._greeted,
+        (Side.NEWCOMER, m.Refused): Peers._refused,
+        (Side.PEER, m.Piece): Peers._piece,
+        (Side.PEER, m.Unavailable): Peers._unavailable,
+        (Side.PEER, m.Refused): Peers._refused,
+        (Side.PEER, m.Pong): Peers._is_there,
+    },
+)
+"""Who may say what: `heorot.core.routes` tells how to read this."""

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from heorot.core.machine import SetTimer
-from heorot.core.node.children import Children
 from heorot.core.node.context import NodeContext
 from heorot.core.node.timers import MergeDue
 from heorot.core.tree.accumulator import Accumulator
@@ -20,18 +19,17 @@ MAX_ACCUMULATORS = 16_384
 class SubtreeReports:
     """What this node waits for of each job, and what it has not passed on yet."""
 
-    def __init__(self, context: NodeContext, children: Children) -> None:
+    def __init__(self, context: NodeContext) -> None:
         self._context = context
-        self._children = children
         self.accumulators: dict[str, Accumulator] = {}
 
     def expect(self, nodes: NodeSet, payload: bytes) -> None:
         """A launch for these nodes goes by: wait for the reports of those that are here or below."""
-        if not self._children.by_link and not self.accumulators:
+        if not self._context.below.by_link and not self.accumulators:
             return
         launch = m.decode_head_command(payload)
         assert isinstance(launch, m.Launch)
-        subtree = 1 << self._context.config.node | self._children.mask
+        subtree = 1 << self._context.config.node | self._context.below.mask
         expected = nodes.mask & subtree
         known = self.accumulators.get(launch.job)
         if known is not None:

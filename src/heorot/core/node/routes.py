@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from heorot.core.node.above import Above
+from heorot.core.node.answers import Answers
+from heorot.core.node.child_links import ChildLinks
 from heorot.core.routes import Routes, Side, from_each
+from heorot.core.tree.below_links import HEARD_BY_BOTH
 from heorot.core.wire import tree as m
 
 
@@ -19,72 +23,58 @@ def _decoded(payload: bytes) -> Any:
 FROM_ABOVE = Routes(
     "a node",
     {
-        (Side.NEWCOMER, m.Hello): lambda node, hello: node._greeted(hello),
-        (Side.NEWCOMER, m.Refused): lambda node, refused: node._refused(refused),
+        (Side.NEWCOMER, m.Hello): Above.greeted,
+        (Side.NEWCOMER, m.Refused): Above.refused,
         **from_each(
             (Side.HEAD, Side.PARENT),
             {
-                m.Down: lambda node, down: node._down(down),
-                m.Reattached: lambda node, _: node._attach(),
-                m.Refused: lambda node, refused: node._refused(refused),
-                m.Pong: lambda node, pong: node._pong(pong),
-                m.Piece: lambda node, piece: node.images.from_parent(node.uplink.link, piece),
-                m.ImageManifest: lambda node, manifest: node.images.from_parent(node.uplink.link, manifest),
-                m.Unavailable: lambda node, word: node.images.from_parent(node.uplink.link, word),
-                m.Swarm: lambda node, swarm: node.images.from_parent(node.uplink.link, swarm),
+                m.Down: Above.down,
+                m.Reattached: lambda above, _: above.attach(),
+                m.Refused: Above.refused,
+                m.Pong: Above.ponged,
+                m.Piece: lambda above, piece: above.images.from_parent(above.uplink.link, piece),
+                m.ImageManifest: lambda above, manifest: above.images.from_parent(above.uplink.link, manifest),
+                m.Unavailable: lambda above, word: above.images.from_parent(above.uplink.link, word),
+                m.Swarm: lambda above, swarm: above.images.from_parent(above.uplink.link, swarm),
             },
         ),
-        (Side.HEAD, m.Want): lambda node, want: node.images.from_parent(node.uplink.link, want),
-        (Side.HEAD, m.Took): lambda node, took: node.images.from_parent(node.uplink.link, took),
-        (Side.HEAD, m.KeepImage): lambda node, keep: node.images.from_parent(node.uplink.link, keep),
-        (Side.ORDER, m.Launch): lambda node, payload, _: node.launches.launch(payload),
-        (Side.ORDER, m.Place): lambda node, payload, _: node._place(_decoded(payload).placement),
-        (Side.ORDER, m.TellHeads): lambda node, payload, _: node.heads.told(_decoded(payload)),
-        (Side.ORDER, m.Barred): lambda node, payload, _: node._child_links.bar(_decoded(payload)),
-        (Side.ORDER, m.Admit): lambda node, payload, _: node.space.admit(payload),
-        (Side.ORDER, m.Release): lambda node, payload, newest_of: node._give_release(payload, newest_of),
-        **dict.fromkeys(
-            [(Side.ORDER, kind) for kind in (m.Stdin, m.Ack, m.Attend, m.Resize, m.Query, m.FetchLaunch)],
-            lambda node, payload, newest_of: node._give(payload, newest_of),
-        ),
-        (Side.SPACE, m.Report): lambda node, payload: node._own_report(payload),
-        (Side.SPACE, m.Inventory): lambda node, payload: node._own_inventory(payload),
-        **dict.fromkeys(
-            [(Side.SPACE, kind) for kind in (m.Output, m.StdinAck, m.Reply, m.LaunchCopy)],
-            lambda node, payload: node._pass_up(payload),
+        (Side.HEAD, m.Want): lambda above, want: above.images.from_parent(above.uplink.link, want),
+        (Side.HEAD, m.Took): lambda above, took: above.images.from_parent(above.uplink.link, took),
+        (Side.HEAD, m.KeepImage): lambda above, keep: above.images.from_parent(above.uplink.link, keep),
+        (Side.ORDER, m.Launch): lambda above, payload, _: above.launches.launch(payload),
+        (Side.ORDER, m.Place): lambda above, payload, _: above.place(_decoded(payload).placement),
+        (Side.ORDER, m.TellHeads): lambda above, payload, _: above.heads.told(_decoded(payload)),
+        (Side.ORDER, m.Barred): lambda above, payload, _: above.child_links.bar(_decoded(payload)),
+        (Side.ORDER, m.Admit): lambda above, payload, _: above.space.admit(payload),
+        (Side.ORDER, m.Release): Above.give_release,
+        **from_each(
+            (Side.ORDER,), dict.fromkeys((m.Stdin, m.Ack, m.Attend, m.Resize, m.Query, m.FetchLaunch), Above.give)
         ),
     },
 )
 
-ORDERS = FROM_ABOVE.by_tag(Side.ORDER)
-ANSWERS = FROM_ABOVE.by_tag(Side.SPACE)
-"""What passes through as bytes is told apart by its tag."""
+FROM_SPACE = Routes(
+    "a node",
+    {
+        (Side.SPACE, m.Report): Answers.reported,
+        (Side.SPACE, m.Inventory): Answers.listed,
+        **from_each((Side.SPACE,), dict.fromkeys((m.Output, m.StdinAck, m.Reply, m.LaunchCopy), Answers.pass_up)),
+    },
+)
 
 FROM_BELOW = Routes(
     "a node",
     {
-        (Side.NEWCOMER, m.Hello): lambda links, child, message: links._greeted(child, message),
-        (Side.CHILD, m.Up): lambda links, child, message: links._up(child, message),
-        (Side.CHILD, m.Report): lambda links, child, message: links._reported(child, message),
-        (Side.CHILD, m.Detached): lambda links, child, message: links._detached(child, message),
-        (Side.CHILD, m.Ping): lambda links, child, message: links._ping(child, message),
-        (Side.CHILD, m.Refused): lambda links, child, message: links._refused(child, message),
-        (Side.CHILD, m.Want): lambda links, child, message: links._asked(child, message),
-        (Side.CHILD, m.Took): lambda links, child, message: links._asked(child, message),
-        (Side.VISITOR, m.Want): lambda links, child, message: links._asked(child, message),
-        (Side.VISITOR, m.Took): lambda links, child, message: links._asked(child, message),
-        (Side.VISITOR, m.Ping): lambda links, child, message: links._visitor_ping(child, message),
-    },
-)
-
-FROM_PEERS = Routes(
-    "a node",
-    {
-        (Side.NEWCOMER, m.Hello): lambda peers, peer, link, message: peers._greeted(peer, link, message),
-        (Side.NEWCOMER, m.Refused): lambda peers, peer, link, message: peers._refused(peer, link, message),
-        (Side.PEER, m.Piece): lambda peers, peer, link, message: peers._piece(peer, link, message),
-        (Side.PEER, m.Unavailable): lambda peers, peer, link, message: peers._unavailable(peer, link, message),
-        (Side.PEER, m.Refused): lambda peers, peer, link, message: peers._refused(peer, link, message),
-        (Side.PEER, m.Pong): lambda peers, peer, link, message: peers._is_there(peer, link, message),
+        **HEARD_BY_BOTH,
+        (Side.CHILD, m.Up): ChildLinks.up,
+        (Side.CHILD, m.Report): ChildLinks.reported,
+        **from_each(
+            (Side.CHILD, Side.VISITOR),
+            {
+                m.Want: lambda links, link, want: links.images.asked(link, want),
+                m.Took: lambda links, link, took: links.images.asked(link, took),
+            },
+        ),
+        (Side.VISITOR, m.Ping): lambda links, link, ping: links.links_below.visited(link, ping),
     },
 )

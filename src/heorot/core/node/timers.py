@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from heorot.core.images.copies import CopiesDue
 from heorot.core.images.sender import PaceDue
-from heorot.core.timers import Due, DueTable, HeartbeatDue
+from heorot.core.timers import AwakeDue, Due, DueTable, HeartbeatDue
+from heorot.core.tree.below_attachments import DoubtDue
 
 
 class MergeDue(Due, frozen=True, gc=False):
@@ -46,6 +47,8 @@ WHEN_DUE = DueTable(
     {
         MergeDue: lambda node, due: node.reports.waited(due.job),
         HeartbeatDue: lambda node, _: node._heartbeat(),
+        AwakeDue: lambda node, _: node.context.wakefulness.due(node.context.now_ms),
+        DoubtDue: lambda node, due: node.child_links.links_below.doubt_due(due),
         HeadlessDue: lambda node, _: node._headless_due(),
         KeepHeadsDue: lambda node, _: node.heads.keep(),
         PeersDue: lambda node, _: node.images.look(),

@@ -52,6 +52,8 @@ class Uplink:
         self._config = config
         self.state = UPLINK.start
         self.story = 0
+        self.attached = False
+        """Whether the way up is open: what `state` says, which is asked for with each message."""
         self.heads = config.heads
         """Host and port of all heads to try, in this order; see `heorot.core.node.heads`."""
         self.link: int | None = None
@@ -90,11 +92,6 @@ class Uplink:
         return f"n{self._config.node}"
 
     @property
-    def attached(self) -> bool:
-        """Whether the way up is open."""
-        return self.state is UplinkState.ATTACHED
-
-    @property
     def parent_name(self) -> str:
         """The parent's name for people."""
         return _name_of(self.parent)
@@ -112,11 +109,16 @@ class Uplink:
         """Take a placement that an earlier agent remembered."""
         self._placement = placement
 
+    def _step(self, change: UplinkChange) -> UplinkState:
+        state = UPLINK.step(self, change)
+        self.attached = state is UplinkState.ATTACHED
+        return state
+
     def connect(self, now_ms: int) -> list[NodeInstruction]:
         """Try every candidate once more, from the nearest; nothing to do if there is a link by now."""
         if self.link is not None:
             return []
-        UPLINK.step(self, UplinkChange.SEARCH)
+        self._step(UplinkChange.SEARCH)
         return self._from_the_nearest(now_ms)
 
     def _from_the_nearest(self, now_ms: int) -> list[NodeInstruction]:
@@ -136,7 +138,7 @@ class Uplink:
         if self.state is not UplinkState.SEARCHING:
             return []
         if self._next >= len(self._candidates):
-            UPLINK.step(self, UplinkChange.ALL_TRIED)
+            self._step(UplinkChange.ALL_TRIED)
             pause_ms = self._pause_ms
             self._rounds += 1
             self._pause_ms = min(
@@ -174,7 +176,7 @@ class Uplink:
         if event.peer != parent:
             # The address was given to somebody else meanwhile.
             return [CloseLink(event.link, f"it is not {_name_of(parent)}"), *self._try_next(now_ms)]
-        UPLINK.step(self, UplinkChange.OPENED)
+        self._step(UplinkChange.OPENED)
         self.parent = parent
         self.link = event.link
         self.passed_on = passed_on
@@ -200,7 +202,7 @@ class Uplink:
 
     def greeted(self, now_ms: int, epoch: int, lease_ms: int) -> list[NodeInstruction]:
         """The parent has greeted, with its epoch and, if it is a head, its lease: the way up is open."""
-        UPLINK.step(self, UplinkChange.GREETED)
+        self._step(UplinkChange.GREETED)
         if epoch != self._epoch:
             # Not the same one that had dropped us before.
             self._epoch, self._short_lives = epoch, 0
@@ -235,7 +237,7 @@ class Uplink:
 
     def _leave(self, change: UplinkChange) -> UplinkState:
         self.link = None
-        return UPLINK.step(self, change)
+        return self._step(change)
 
     def lost(self, now_ms: int) -> list[NodeInstruction]:
         """The link has broken: begin with the nearest ancestor again."""

@@ -7,6 +7,7 @@ all of them are started, or all of them are over; otherwise a short while after 
 from __future__ import annotations
 
 from heorot.core.tree.nodeset import MAX_NODES
+from heorot.core.tree.runs import flat
 from heorot.core.wire.framing import MAX_FRAME_BYTES
 from heorot.core.wire.tree import Failure, Report
 
@@ -137,7 +138,7 @@ def _size_bytes(report: Report) -> int:
 def report_for(mask: int, report: Report) -> Report | None:
     """Return the part of a report that concerns these nodes, None if there is none; the hints are left out."""
 
-    def flat(values: list[int], size: int) -> list[int]:
+    def of_these(values: list[int], size: int) -> list[int]:
         kept: list[int] = []
         for index in range(0, len(values), size):
             if values[index] >= 0 and mask >> values[index] & 1:
@@ -146,10 +147,24 @@ def report_for(mask: int, report: Report) -> Report | None:
 
     part = Report(
         report.job,
-        flat(report.started, 3),
-        flat(report.exited, 5),
+        of_these(report.started, 3),
+        of_these(report.exited, 5),
         [failure for failure in report.failed if mask >> failure.node & 1],
         notes=[note for note in report.notes if mask >> note.node & 1],
-        killed=flat(report.killed, 3),
+        killed=of_these(report.killed, 3),
     )
     return part if part.started or part.exited or part.failed or part.notes or part.killed else None
+
+
+def speakable(mask: int, report: Report) -> Report | None:
+    """Return what of a report somebody may say who speaks for these nodes; None if that is nothing.
+
+    A node that has just moved may still be spoken of on its former way. That is no breach of the protocol, and
+    nothing is lost by leaving it out: its inventory says it again on the new way.
+    """
+    report = flat(report, mask)
+    nodes = report.started[0::3] + report.exited[0::5]
+    nodes += [failure.node for failure in report.failed] + [note.node for note in report.notes]
+    if all(node >= 0 and mask >> node & 1 for node in nodes):
+        return report
+    return report_for(mask, report)

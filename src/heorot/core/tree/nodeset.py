@@ -17,6 +17,20 @@ MAX_NODES = 1 << 20
 """No node number reaches this; hostile ranges would otherwise allocate without bound."""
 
 
+def ranges_in(mask: int) -> list[int]:
+    """Return the bits of a mask as flat inclusive ranges ``[first, last, ...]``, ascending."""
+    result: list[int] = []
+    base = 0
+    while mask:
+        gap = (mask & -mask).bit_length() - 1
+        mask >>= gap
+        run = (~mask & (mask + 1)).bit_length() - 1
+        result += (base + gap, base + gap + run - 1)
+        mask >>= run
+        base += gap + run
+    return result
+
+
 class NodeSet:
     """An immutable set of node numbers, 0 <= number < `MAX_NODES`."""
 
@@ -63,16 +77,7 @@ class NodeSet:
 
     def ranges(self) -> list[int]:
         """Return flat inclusive ranges ``[first, last, ...]``, ascending."""
-        result: list[int] = []
-        mask, base = self.mask, 0
-        while mask:
-            gap = (mask & -mask).bit_length() - 1
-            mask >>= gap
-            run = (~mask & (mask + 1)).bit_length() - 1
-            result += (base + gap, base + gap + run - 1)
-            mask >>= run
-            base += gap + run
-        return result
+        return ranges_in(self.mask)
 
     def numbers(self) -> list[int]:
         """Return the members, ascending."""

@@ -64,8 +64,6 @@ class Hello(Message, tag=1, frozen=True):
     happens."""
     peer: bool = False
     """The sender comes for an image only, not to be a child."""
-    keeps_images: bool = False
-    """Of a child: it takes `KeepImage`, and `Want` from its parent."""
 
 
 class Refused(Message, tag=2, frozen=True):

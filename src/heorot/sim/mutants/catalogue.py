@@ -9,7 +9,9 @@ from msgspec.structs import replace
 
 from heorot.core.client.session import Session
 from heorot.core.head.machine import HeadMachine
+from heorot.core.head.states import NodeChange, NodeState
 from heorot.core.keeper.machine import KeeperMachine
+from heorot.core.machine import Received
 from heorot.core.node.machine import NodeMachine
 from heorot.core.space import events as e
 from heorot.core.space.machine import Space
@@ -57,8 +59,15 @@ def _sends_beyond_the_window(space: Any) -> None:
 
 def _obeys_any_epoch(node: Any) -> None:
     """Commands of a head that was deposed are carried out."""
-    honest = node._down
-    node._down = lambda down: honest(replace(down, epoch=max(down.epoch, node.epoch)))
+    honest = node._handlers[Received]
+
+    def received(event: Received) -> None:
+        message = event.message
+        if isinstance(message, m.Down):
+            message = replace(message, epoch=max(message.epoch, node.epoch))
+        honest(Received(event.link, message))
+
+    node._handlers[Received] = received
 
 
 def _waits_for_reports_forever(node: Any) -> None:
@@ -68,14 +77,14 @@ def _waits_for_reports_forever(node: Any) -> None:
 
 def _asks_no_inventory(node: Any) -> None:
     """A new way to the head is no reason to hand over the snapshot again."""
-    honest = node._attach
+    honest = node.above.attach
 
     def attach() -> None:
         honest()
         out = node.context.out
         out[:] = [item for item in out if m.tag_of(getattr(item, "payload", b"")) != TAG_INVENTORIZE]
 
-    node._attach = attach
+    node.above.attach = attach
 
 
 def _ignores_incarnations(head: Any) -> None:
@@ -99,11 +108,12 @@ def _launches_only_once(head: Any) -> None:
 def _gives_up_at_once(head: Any) -> None:
     """A node whose link is gone is given up without any grace."""
 
-    def detach(mask: int, *_: object) -> None:
-        for record in head.members.detach(mask, head.context.now_ms, head.context.now_ms):
-            head._gone(record, "gone")
+    def detached(mask: int, heard_at_ms: int) -> None:
+        for record in head.members.detached(mask, head.context.now_ms, heard_at_ms):
+            if head.members.step(record, NodeChange.WAY_LOST) is NodeState.DETACHED:
+                head._gone(record, NodeChange.GRACE_OVER, "gone")
 
-    head._detach = detach
+    head.detached = detached
 
 
 def _lets_the_lost_live(head: Any) -> None:
@@ -148,11 +158,12 @@ def _reuses_question_numbers(head: Any) -> None:
 def _lets_removed_nodes_in(head: Any) -> None:
     """A removed node is refused once, and not when it comes again."""
     head.removals.has = lambda node: False
+    head.removals.objection = lambda link: None
 
 
 def _bars_nobody(node: Any) -> None:
     """A relay goes on letting in whom the head has removed."""
-    node._child_links.bar = lambda barred: None
+    node.child_links.bar = lambda barred: None
 
 
 def _never_rebalances(head: Any) -> None:

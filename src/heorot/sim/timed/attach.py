@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heorot.core.head.membership import NodeLink
 from heorot.core.head.states import NodeState
 from heorot.core.machine import Connect, FromSpace, LinkOpened, Received
+from heorot.core.routes import Side
 from heorot.core.space import events as e
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.tree.shape import parent_of
@@ -46,14 +46,15 @@ def _attach(cluster: Surface, node: TimedNode, mask: int) -> None:
     above.links[theirs] = node, mine
     _know_parent(node, parent, mine)
     if parent == HEAD:
-        members = cluster.head.machine.members
-        members.links[theirs] = NodeLink(theirs, number, 0, greeted=True, mask=mask)
+        cluster.head.machine.handle(LinkOpened(theirs, number), 0)
+        below = cluster.head.machine.context.below
     else:
-        upper = cluster.nodes[parent].machine
-        upper.handle(LinkOpened(theirs, number), 0)
-        child = upper.children.by_link[theirs]
-        child.greeted = True
-        child.mask = mask
+        cluster.nodes[parent].machine.handle(LinkOpened(theirs, number), 0)
+        below = cluster.nodes[parent].machine.context.below
+    link = below.by_link[theirs]
+    link.greet(Side.CHILD)
+    link.reach(mask)
+    below.mask |= mask
     record = cluster.head.machine.members.record(number)
     record.state = NodeState.UP
     record.parent = record.placed_under = parent
