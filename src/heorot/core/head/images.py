@@ -259,22 +259,29 @@ class HeadImages:
             self._without[image].add(link)
             self.transfers.unasked(image, ~link)
 
-    def from_child(self, link: LinkBelow, message: i.ImageManifest | i.Piece | i.Unavailable | i.ImageKept) -> None:
-        """A child says something about an image that it was asked for, or that it keeps. Raises ProtocolError."""
-        image = message.image
-        is_sought = self._sought.get(image, (-1, 0))[0] == link.link
-        if is_sought:
+    def _is_asked(self, link: LinkBelow, image: bytes) -> bool:
+        """Say whether this child is asked for an image; if so, it is not silent."""
+        is_asked = self._sought.get(image, (-1, 0))[0] == link.link
+        if is_asked:
             self._sought[image] = link.link, 0
-        if isinstance(message, i.ImageKept):
-            self.keepers.answered(link.link, message)
-        elif isinstance(message, i.Unavailable):
-            self._does_not_have(link.link, image)
-        elif isinstance(message, i.ImageManifest):
-            self.transfers.manifest(~link.link, message)
-        elif not is_sought:
+        return is_asked
+
+    def child_has_not(self, link: LinkBelow, word: i.Unavailable) -> None:
+        """A child does not have what it was asked for."""
+        self._does_not_have(link.link, word.image)
+
+    def child_lists(self, link: LinkBelow, manifest: i.ImageManifest) -> None:
+        """A child says what an image consists of. Raises ProtocolError."""
+        self._is_asked(link, manifest.image)
+        self.transfers.manifest(~link.link, manifest)
+
+    def child_sends(self, link: LinkBelow, piece: i.Piece) -> None:
+        """A child sends chunks. Raises ProtocolError."""
+        image = piece.image
+        if not self._is_asked(link, image):
             # It was asked once, perhaps, and is not any more: what it has sent is not kept, but taken.
-            self._context.emit(Send(link.link, i.Took(image, sum(map(len, message.chunks)))))
-        elif not self.transfers.piece(~link.link, message):
+            self._context.emit(Send(link.link, i.Took(image, sum(map(len, piece.chunks)))))
+        elif not self.transfers.piece(~link.link, piece):
             self._does_not_have(link.link, image)
 
     # ------------------------------------------------------------------ nodes
@@ -299,13 +306,11 @@ class HeadImages:
                 mask |= m.nodes_of(job.ticket)
         return mask & self._context.below.mask
 
-    def received(self, link: LinkBelow, message: i.Want | i.Took) -> None:
-        """A node lacks something, or has taken it. Raises ProtocolError."""
-        if isinstance(message, i.Took):
-            self.transfers.took(link.link, message)
-        elif link.is_attached:
-            self.keepers.lacking(message.image)
-            self._leave(self._offers.prefer(message.image), message.image)
-            self.transfers.want(link.link, message, origin=origin_of(message.origin, link.peer, link.mask))
+    def child_wants(self, link: LinkBelow, want: i.Want) -> None:
+        """A node lacks something. Raises ProtocolError."""
+        if link.is_attached:
+            self.keepers.lacking(want.image)
+            self._leave(self._offers.prefer(want.image), want.image)
+            self.transfers.want(link.link, want, origin=origin_of(want.origin, link.peer, link.mask))
         else:
-            self._context.emit(Send(link.link, i.Unavailable(message.image, f"n{link.peer} is not attached here")))
+            self._context.emit(Send(link.link, i.Unavailable(want.image, f"n{link.peer} is not attached here")))

@@ -18,7 +18,6 @@ from heorot.core.machine import Log, Send, SetTimer
 from heorot.core.node.context import NodeContext
 from heorot.core.node.peers import Peers, Way
 from heorot.core.node.timers import ClaimsDue, PeersDue
-from heorot.core.routes import Side
 from heorot.core.tree.below_link import LinkBelow
 from heorot.core.wire import tree as m
 
@@ -99,37 +98,20 @@ class NodeImages:
 
     # ------------------------------------------------------------------ neighbours
 
-    def asked(self, link: LinkBelow, message: m.Want | m.Took) -> None:
-        """A neighbour lacks something, or has taken it. Raises ProtocolError."""
-        if isinstance(message, m.Took):
-            self.transfers.took(link.link, message)
-        elif link.side is Side.VISITOR:
-            self.transfers.want(link.link, replace(message, swarms=False), origin=peer_origin(link.peer))
-        elif link.is_attached:
-            self.transfers.want(link.link, message, origin=origin_of(message.origin, link.peer, link.mask))
+    def child_wants(self, link: LinkBelow, want: m.Want) -> None:
+        """A child lacks something. Raises ProtocolError."""
+        if link.is_attached:
+            self.transfers.want(link.link, want, origin=origin_of(want.origin, link.peer, link.mask))
         else:
-            self._context.emit(Send(link.link, m.Unavailable(message.image, f"n{link.peer} is not attached here")))
+            self._context.emit(Send(link.link, m.Unavailable(want.image, f"n{link.peer} is not attached here")))
 
-    def from_parent(
-        self,
-        link: int,
-        message: m.Piece | m.ImageManifest | m.Unavailable | m.Swarm | m.Want | m.Took | m.KeepImage,
-    ) -> None:
-        """The parent says something about an image. Raises ProtocolError."""
-        if isinstance(message, m.Piece):
-            self.transfers.piece(link, message)
-        elif isinstance(message, m.ImageManifest):
-            self.transfers.manifest(link, message)
-        elif isinstance(message, m.Unavailable):
-            self.transfers.unavailable(link, message)
-        elif isinstance(message, m.Want):
-            self.transfers.want(link, replace(message, swarms=False), above=True)
-        elif isinstance(message, m.Took):
-            self.transfers.took(link, message)
-        elif isinstance(message, m.KeepImage):
-            self._keep(link, message)
-        else:
-            self._join(message)
+    def visitor_wants(self, link: LinkBelow, want: m.Want) -> None:
+        """A visitor lacks something. Raises ProtocolError."""
+        self.transfers.want(link.link, replace(want, swarms=False), origin=peer_origin(link.peer))
+
+    def head_wants(self, link: int, want: m.Want) -> None:
+        """A head lacks something that nobody has but its nodes. Raises ProtocolError."""
+        self.transfers.want(link, replace(want, swarms=False), above=True)
 
     def link_lost(self, link: int) -> None:
         """A neighbour below is gone."""
@@ -148,7 +130,8 @@ class NodeImages:
 
     # ------------------------------------------------------------------ what is kept for the head
 
-    def _keep(self, link: int, message: m.KeepImage) -> None:
+    def keep(self, link: int, message: m.KeepImage) -> None:
+        """A head has an image kept, or lets it go."""
         image = message.image
         if not message.keep:
             self._kept.pop(image, None)
@@ -196,7 +179,8 @@ class NodeImages:
         # As long as nothing comes, the hop above may begin one for all.
         self.swarms.consider(image, size, links, self._context.now_ms, can_begin=self.transfers.is_flowing(image))
 
-    def _join(self, message: m.Swarm) -> None:
+    def join(self, message: m.Swarm) -> None:
+        """The parent says that an image comes from peers."""
         swarm = self.swarms.take(message, self._context.now_ms)
         if message.image not in self.transfers.transfers:
             # It came here meanwhile, or nobody needs it any more: others may ask all the same.
