@@ -14,9 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src"
 LONGEST = 400
 LONG = {
-    "src/heorot/cli/foreground/loop.py": 580,
-    "src/heorot/client/aio.py": 553,
-    "src/heorot/client/blocking.py": 553,
+    "src/heorot/cli/foreground/loop.py": 535,
     "src/heorot/core/head/jobs.py": 614,
     "src/heorot/core/images/hop.py": 511,
     "src/heorot/core/keeper/machine.py": 430,

@@ -14,7 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from heorot.client.blocking import Cluster, Job, connect
     from heorot.client.copies import Copied, CopyError
-    from heorot.client.job import DEVNULL, PIPE, Chunk, Completed, JobFailed
+    from heorot.client.job import Chunk, Completed, JobFailed
+    from heorot.client.launch import DEVNULL, PIPE
     from heorot.core.client.end import Status
     from heorot.core.errors import ConnectionLost, HeorotError, NodeListError, ProtocolError, RequestError
 
@@ -28,12 +29,12 @@ _HOMES = {
     "ConnectionLost": "heorot.core.errors",
     "Copied": "heorot.client.copies",
     "CopyError": "heorot.client.copies",
-    "DEVNULL": "heorot.client.job",
+    "DEVNULL": "heorot.client.launch",
     "HeorotError": "heorot.core.errors",
     "Job": "heorot.client.blocking",
     "JobFailed": "heorot.client.job",
     "NodeListError": "heorot.core.errors",
-    "PIPE": "heorot.client.job",
+    "PIPE": "heorot.client.launch",
     "ProtocolError": "heorot.core.errors",
     "RequestError": "heorot.core.errors",
     "Status": "heorot.core.client.end",

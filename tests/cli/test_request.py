@@ -96,7 +96,7 @@ def test_a_silent_head_is_not_waited_for_for_ever(answering: Head) -> None:
 def test_a_lost_head_is_an_error(answering: Head) -> None:
     with pytest.raises(RequestError) as raised:
         answering.ask("status")
-    assert raised.value.code == "head-lost"
+    assert raised.value.code == "connection-lost"
 
 
 @pytest.mark.parametrize("answering", [lambda message: ["error", 0, "version", "too old"]], indirect=True)

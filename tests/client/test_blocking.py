@@ -1,9 +1,8 @@
-"""The blocking library on a cluster of real daemons."""
+"""What is of the blocking form of the library alone: threads, interrupts, and that it is loaded when it is used."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import heorot
-from tests.support.local_cluster import LocalCluster, eventually
+from tests.support.local_cluster import LocalCluster
 
 
 @pytest.fixture
@@ -21,149 +20,6 @@ def library(cluster: LocalCluster) -> Iterator[heorot.Cluster]:
     with heorot.connect(cluster.directory) as library:
         yield library
     cluster.await_idle()
-
-
-def test_spawn_and_wait(library: heorot.Cluster) -> None:
-    with library.spawn(["sh", "-c", "exit $((0$BPROC_RANK + 3))"], "n[0-2]") as job:
-        assert [status.code for status in job.wait()] == [3, 4, 5]
-        assert job.nodes == [0, 1, 2]
-        assert job.statuses[1] == heorot.Status(4)
-
-
-def test_a_connection_runs_many_jobs(library: heorot.Cluster) -> None:
-    for number in range(20):
-        assert library.run(["sh", "-c", f"exit {number}"], number % 3).exit_status == number
-
-
-def test_run_gives_everything_by_rank(library: heorot.Cluster) -> None:
-    data = os.urandom(2_500_000)
-    completed = library.run(["sh", "-c", "cat; echo $BPROC_RANK >&2"], [2, 0, 2], input=data)
-    assert completed.stdout == [data] * 3
-    assert completed.stderr == [b"0000000\n", b"0000001\n", b"0000002\n"]
-    assert completed.check() is completed
-
-
-def test_a_failed_rank_can_be_an_exception(library: heorot.Cluster) -> None:
-    with pytest.raises(heorot.JobFailed, match=r"1 of 2 ranks failed; rank 1: Status\(code=7\)") as caught:
-        library.run(["sh", "-c", "exit $((0$BPROC_RANK * 7))"], "0-1").check()
-    assert caught.value.completed.statuses[0].success
-
-
-def test_output_comes_as_it_is_written(library: heorot.Cluster, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    job = library.spawn(["sh", "-c", f"echo one; while [ ! -e {gate} ]; do sleep 0.01; done; echo two >&2"], 1)
-    assert job.read() == heorot.Chunk(0, 1, b"one\n")
-    assert job.poll() is None
-    gate.touch()
-    assert list(job.output) == [heorot.Chunk(0, 2, b"two\n")]
-    assert job.wait() == [heorot.Status(0)]
-
-
-def test_lines_are_put_together(library: heorot.Cluster) -> None:
-    job = library.spawn(["sh", "-c", "printf 'a\\nb'; sleep 0.1; printf 'c\\n\\nend'"], "0")
-    assert [line.data for line in job.lines] == [b"a", b"bc", b"", b"end"]
-
-
-def test_input_in_pieces(library: heorot.Cluster) -> None:
-    with library.spawn(["wc", "-c"], "up", stdin=heorot.PIPE) as job:
-        for _ in range(40):
-            job.write(bytes(100_000))
-        job.close_stdin()
-        job.close_stdin()
-        assert [chunk.data for chunk in job.output] == [b"4000000\n"] * 3
-        with pytest.raises(ValueError, match="closed already"):
-            job.write(b"more")
-
-
-def test_input_for_one_rank(library: heorot.Cluster) -> None:
-    with library.spawn(["cat"], "n[0-1]", stdin=heorot.PIPE) as job:
-        job.write(b"zero", rank=0)
-        job.write(b"one", rank=1)
-        job.close_stdin(0)
-        job.close_stdin(1)
-        output: dict[int, bytes] = {}
-        for chunk in job.output:
-            output[chunk.rank] = output.get(chunk.rank, b"") + chunk.data
-        assert output == {0: b"zero", 1: b"one"}
-
-
-def test_nobody_takes_input_any_more(library: heorot.Cluster) -> None:
-    with library.spawn(["true"], 0, stdin=heorot.PIPE) as job:
-        job.wait()
-        with pytest.raises(BrokenPipeError):
-            job.write(b"x")
-
-
-def test_signals(library: heorot.Cluster) -> None:
-    with library.spawn(["sleep", "1000"], [0, 1, 2]) as job:
-        assert set(job.wait_started()) == {0, 1, 2}
-        assert job.signal(signal.SIGUSR1, ranks=[1]) == 1
-        eventually(lambda: job.poll() or job.statuses, "rank 1 to end")
-        assert job.statuses == {1: heorot.Status(signal=signal.SIGUSR1)}
-        assert job.kill() == 2
-        assert [status.exit_status for status in job.wait()] == [137, 138, 137]
-        assert job.kill() == 0
-
-
-def test_waiting_has_a_limit(library: heorot.Cluster) -> None:
-    with library.spawn(["sleep", "1000"], 0) as job:
-        with pytest.raises(TimeoutError, match=r"not over after 0\.05 s"):
-            job.wait(0.05)
-        with pytest.raises(TimeoutError):
-            job.read(0.01)
-
-
-def test_leaving_a_job_ends_it(library: heorot.Cluster) -> None:
-    with library.spawn(["sleep", "1000"], "up") as job:
-        job.wait_started()
-        assert len(job.processes()) == 3
-    assert job.processes() == []
-
-
-def test_output_that_nobody_reads_does_not_hold_up_others(library: heorot.Cluster) -> None:
-    with library.spawn(["yes"], "up") as stalled:
-        stalled.wait_started()
-        assert library.run(["echo", "on"], "up").stdout == [b"on\n"] * 3
-        assert stalled.poll() is None
-
-
-def test_closing_the_connection_ends_its_jobs(cluster: LocalCluster) -> None:
-    with heorot.connect(cluster.directory) as library:
-        job = library.spawn(["sleep", "1000"], "up")
-        job.wait_started()
-    cluster.await_idle()
-    with pytest.raises(heorot.ConnectionLost):
-        job.wait()
-
-
-def test_a_detached_job_outlives_its_connection(cluster: LocalCluster) -> None:
-    with heorot.connect(cluster.directory) as library:
-        started = library.spawn(["sh", "-c", "sleep 0.2; echo result; exit 3"], 2, detached=True)
-        with pytest.raises(heorot.RequestError, match="attach to it"):
-            started.read()
-    with heorot.connect(cluster.directory) as library:
-        assert library.wait(started.id)["statuses"] == {"0": {"code": 3}}
-        job = library.attach(started.id)
-        assert list(job.output) == [heorot.Chunk(0, 1, b"result\n")]
-        assert job.wait() == [heorot.Status(3)]
-
-
-def test_waiting_for_a_detached_job(library: heorot.Cluster) -> None:
-    job = library.spawn(["sh", "-c", "sleep 0.1; exit 4"], "0-1", detached=True)
-    with pytest.raises(TimeoutError):
-        job.wait(0.01)
-    assert job.wait() == [heorot.Status(4)] * 2
-
-
-def test_a_job_can_be_left_and_taken_up_again(library: heorot.Cluster, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    job = library.spawn(["sh", "-c", f"echo one; while [ ! -e {gate} ]; do sleep 0.01; done; echo two"], 0)
-    assert job.read() == heorot.Chunk(0, 1, b"one\n")
-    job.detach()
-    assert job.detached
-    gate.touch()
-    again = library.attach(job.id, from_start=False)
-    assert b"".join(chunk.data for chunk in again.output) == b"two\n"
 
 
 def test_several_threads_share_a_connection(library: heorot.Cluster) -> None:
@@ -204,71 +60,11 @@ def test_closing_wakes_who_waits(cluster: LocalCluster) -> None:
     cluster.await_idle()
 
 
-def test_questions(library: heorot.Cluster) -> None:
-    assert [row["name"] for row in library.nodes()] == ["n0", "n1", "n2"]
-    assert [row["id"] for row in library.nodes("n[1-2]")] == [1, 2]
-    assert library.nodes("down") == []
-    assert library.resolve("2,0-1,2") == [2, 0, 1, 2]
-    assert library.status()["heads"][0]["role"] == "active"
-    with library.spawn(["sleep", "1000"], 1) as job:
-        job.wait_started()
-        assert [row["pid"] for row in library.processes(1)] == list(job.pids.values())
-        assert [row["state"] for row in library.jobs() if row["job"] == job.id] == ["running"]
-        assert library.signal(list(job.pids.values()), signal.SIGTERM) == 1
-        assert job.wait() == [heorot.Status(signal=signal.SIGTERM)]
-    assert library.job(job.id)["statuses"] == {"0": {"signal": 15}}
-
-
-def test_surroundings_can_be_chosen(library: heorot.Cluster, tmp_path: Path) -> None:
-    completed = library.run(
-        ["/bin/sh", "-c", "pwd; umask; ulimit -Sn; echo $WHAT"],
-        0, environment={"WHAT": "this"}, directory=tmp_path, umask=0o27, limits={7: (50, 60)},
-    )  # fmt: skip
-    assert completed.stdout[0].decode() == f"{tmp_path}\n0027\n50\nthis\n"
-
-
-def test_streams_may_be_files_on_the_node(library: heorot.Cluster, tmp_path: Path) -> None:
-    with library.spawn(["cat", "/etc/hostname"], 0, stdout=tmp_path / "out", stderr=heorot.DEVNULL) as job:
-        assert job.wait() == [heorot.Status(0)]
-    assert (tmp_path / "out").read_bytes() == Path("/etc/hostname").read_bytes()
-
-
-def test_a_terminal_for_the_rank(library: heorot.Cluster) -> None:
-    with library.spawn(["sh", "-c", "stty size; tty -s"], 0, stdin=heorot.PIPE, terminal=(12, 34)) as job:
-        assert b"".join(chunk.data for chunk in job.output) == b"12 34\r\n"
-        assert job.wait() == [heorot.Status(0)]
-
-
-def test_a_command_that_does_not_exist(library: heorot.Cluster) -> None:
-    (status,) = library.run(["/no/such"], 0).statuses
-    assert (status.code, status.success) == (127, False)
-    assert "/no/such" in status.text
-
-
-def test_refusals_are_typed(library: heorot.Cluster) -> None:
-    with pytest.raises(heorot.RequestError, match="no node n99"):
-        library.spawn(["true"], "n99")
-    with pytest.raises(heorot.RequestError) as caught:
-        library.attach("1.999999")
-    assert caught.value.code == "no-such-job"
-    with pytest.raises(ValueError, match="argv"):
-        library.spawn("true", 0)
-    with pytest.raises(ValueError, match="stdout"):
-        library.spawn(["true"], 0, stdout=7)
-    assert library.run(["true"], 0).exit_status == 0
-
-
-def test_no_cluster_is_said(tmp_path: Path) -> None:
-    with pytest.raises(heorot.RequestError, match="start one with 'heorot up") as caught:
-        heorot.connect(tmp_path)
-    assert caught.value.code == "no-cluster"
-
-
-def test_a_long_path_to_the_cluster(cluster: LocalCluster, tmp_path: Path) -> None:
-    directory = tmp_path / ("d" * 120)
-    directory.symlink_to(cluster.directory)
-    with heorot.connect(directory) as library:
-        assert len(library.nodes()) == 3
+def test_who_is_told_how_far_a_copy_is_may_use_the_connection(library: heorot.Cluster, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"data")
+    asked: list[list[dict[str, object]]] = []
+    library.copy_to(tmp_path / "data", 0, tmp_path / "there", progress=lambda *far: asked.append(library.nodes(0)))
+    assert [row["id"] for row in asked[-1]] == [0]
 
 
 def test_importing_is_light() -> None:

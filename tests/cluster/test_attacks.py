@@ -44,7 +44,7 @@ def home() -> Iterator[Path]:
 
 CLIENT = """
 import os, sys
-import heorot, heorot.client.job
+import heorot, heorot.client.launch
 from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.core.images.manifest import Entry, Manifest, encode_manifest, image_id
 from heorot.images.collecting import digest_file
@@ -62,7 +62,7 @@ encoded = encode_manifest(Manifest([
     Entry(zone + b"/f", FILE, 0o755),
     Entry(zone + b"/d/sub", DIRECTORY, 0o755),
 ], program.encode()))
-heorot.client.job.offer_command = lambda *a, **k: Offer(image_id(encoded), program.encode(), b"", encoded)
+heorot.client.launch.offer_command = lambda *a, **k: Offer(image_id(encoded), program.encode(), b"", encoded)
 with heorot.connect(directory) as connection:
     try:
         print(connection.run([program], nodes="n0", directory="/").statuses)

@@ -187,7 +187,7 @@ def test_a_file_that_is_larger_than_the_cache_is_refused(bare: Cluster, place: P
 def test_a_file_that_changes_while_it_is_copied_is_not_copied(bare: Cluster, place: Path, there: str) -> None:
     (place / "data").write_bytes(os.urandom(1_000_000))
     with heorot.connect(bare.directory) as connection:
-        handlers = connection._connection.session._handlers
+        handlers = connection._session._handlers
         send = handlers["image-wanted"]
 
         def change_first(*heard: object) -> None:

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 import heorot
-from heorot.client import aio, blocking
+from heorot import aio
+from heorot.client import cluster as library
+from heorot.client.flow import Flow, Until
+from heorot.core.client.session import Session
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, kill_hard
 
 KILLS = 3
@@ -216,8 +219,12 @@ def is_collected(made: Cluster, job: str) -> bool:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that wait for a next head to tell it what they have, however long it takes to come."""
-    for library in (blocking, aio):
-        monkeypatch.setattr(library, "RELEASE_TIMEOUT_S", DEADLINE_S)
+    monkeypatch.setattr(library, "RELEASE_TIMEOUT_S", DEADLINE_S)
+
+
+def without_a_head(session: Session) -> Flow[None]:
+    """Wait until the head is lost. Not `connected`: the next head may take the connection at once."""
+    assert (yield Until(lambda: not session.greeted, DEADLINE_S))
 
 
 @pytest.mark.usefixtures("patient")
@@ -226,9 +233,7 @@ def test_what_was_collected_without_a_head_is_released_at_the_next(two_heads: Cl
         job = connection.spawn(["/bin/sh", "-c", "echo done"], "n0")
         job.wait()
         kill_hard(two_heads.head_pid())
-        with connection._connection.lock:
-            # Not `connected`: the next head may take the connection at once.
-            assert connection._connection.wait_until(lambda: not connection._connection.session.greeted, DEADLINE_S)
+        connection._run(without_a_head(connection._session))
         assert job.communicate().stdout == [b"done\n"]
     assert is_collected(two_heads, job.id)
 
@@ -240,7 +245,7 @@ def test_the_asyncio_library_releases_at_the_next_head_too(two_heads: Cluster) -
             job = await connection.spawn(["/bin/sh", "-c", "echo done"], "n0")
             await job.wait()
             await asyncio.to_thread(kill_hard, two_heads.head_pid())
-            await connection._link.until(lambda: not connection._link.session.greeted)
+            await connection._run(without_a_head(connection._session))
             assert (await job.communicate()).stdout == [b"done\n"]
             return job.id
 

@@ -204,7 +204,7 @@ def test_a_directory_of_a_cache_may_be_removed_while_the_daemons_run(bare: Clust
 def test_a_file_that_changes_after_it_was_digested_is_said(bare: Cluster, place: Path) -> None:
     program = large(place / "program", 1_000_000)
     with heorot.connect(bare.directory) as connection:
-        handlers = connection._connection.session._handlers
+        handlers = connection._session._handlers
         send = handlers["image-wanted"]
 
         def change_first(*heard: object) -> None:
@@ -311,7 +311,7 @@ if "{bob}" == "refuses":
 def test_a_launch_that_waits_for_its_program_can_be_killed(bare: Cluster, place: Path) -> None:
     program = large(place / "program", 2_000_000)
     with heorot.connect(bare.directory) as connection:
-        connection._connection.session._handlers["image-wanted"] = lambda *heard: None
+        connection._session._handlers["image-wanted"] = lambda *heard: None
         job = connection.spawn([str(program)], nodes="n1,n7", directory="/")
         bare.check("bpkill", job.id)
         statuses = job.wait(timeout_s=DEADLINE_S)

@@ -203,7 +203,8 @@ def test_a_head_that_sleeps_beyond_its_lease_steps_down_and_nobody_obeys_it(over
         os.kill(pid, signal.SIGSTOP)
     try:
         # A launch lies in its socket when it wakes up.
-        client._socket.sendall(spawn(marker))
+        client._conversation.outgoing += spawn(marker)
+        client._connection.flush()
         # Until the other one has made its own socket there, a question would reach the sleeper, and wait.
         path = made.directory / "head.sock"
         await_that(lambda: path.exists() and path.stat().st_ino != socket_of_the_first, "the other one elected")

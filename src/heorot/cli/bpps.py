@@ -6,7 +6,6 @@ import sys
 
 from heorot.cli import request, table
 from heorot.cli.arguments import Command, Option, Parsed, UsageError, parse
-from heorot.cli.bpkill import require_job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ def _body(arguments: list[str]) -> int:
             f"'{parsed.operands[0]}' is not an option; nodes are selected with -n, users with -u, jobs with -j"
         )
     if job := parsed.get("job"):
+        from heorot.cli.bpkill import require_job
+
         require_job(job, job)
     sort_keys(parsed.get("sort"))
     chosen_states(parsed.get("state"))

@@ -1,7 +1,5 @@
 """`bpsh`: run a command on nodes, as if it were here."""
 
-# ruff: noqa: SIM105 - contextlib would cost a short command a millisecond
-
 from __future__ import annotations
 
 import os
@@ -12,11 +10,11 @@ from heorot.start import EXIT_OUTPUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Callable
 
     from heorot.cli.foreground.forms import Form, Sink
     from heorot.cli.foreground.options import BpshOptions
+    from heorot.client.connection import Connection
     from heorot.core.client.job import JobState, ReadStream
     from heorot.core.client.session import Session
     from heorot.images.offer import Offer
@@ -68,33 +66,28 @@ def _is_null_device(fd: int) -> bool:
 
 def _run_job(options: BpshOptions) -> int:
     from heorot.client import caller
-    from heorot.client.endpoint import cluster_directory, connect_head
+    from heorot.client.connection import Connection
+    from heorot.client.endpoint import cluster_directory
     from heorot.core.client.messages import KEY_BYTES
     from heorot.core.client.session import Session
-    from heorot.core.errors import HeorotError, RequestError
+    from heorot.core.errors import HeorotError
 
     if options.stdin == b"" and not options.pty and _is_null_device(0):
         # Our /dev/null may as well be theirs: that saves a message to every node which says that there is no input.
         options.stdin = None
     session = Session()
     directory = cluster_directory(options.directory)
+    connection = Connection(directory, session)
     environment = caller.environment_at_start()
     try:
-        try:
-            connection = connect_head(directory)
-        except RequestError as error:
-            if error.code != "no-head":
-                raise
-            from heorot.client.search import reach_next_head
-
-            connection = reach_next_head(directory)
+        connection.reach()
         _see_that_files_can_be_opened()
         offer = _offer(options, session, environment)
         if offer is not None and options.detach:
             from heorot.cli.foreground.staging import stage_program
 
             # We shall be gone when a node asks for the program.
-            connection = stage_program(session, connection, directory, offer.image, _say)
+            stage_program(session, connection, offer.image, _say)
         job = session.spawn(
             monotonic_ns() // 1_000_000,
             nodes=options.nodes,
@@ -128,13 +121,9 @@ def _run_job(options: BpshOptions) -> int:
         if error.exit_status == EXIT_NO_COMMAND:
             _hint(options, directory, _say)
         return error.exit_status
-    connection.setblocking(False)
-    try:
-        # The cluster works while we load the rest.
-        del session.outgoing[: connection.send(session.outgoing)]
-    except OSError:
-        pass  # the relay will see what became of the connection
-    return _follow(options, directory, session, connection, job)
+    # The cluster works while we load the rest.
+    connection.flush()
+    return _follow(options, session, connection, job)
 
 
 def _see_that_files_can_be_opened() -> None:
@@ -169,7 +158,7 @@ def _terminal_size() -> list[int]:
     return list(terminal.size(0, 1, 2))
 
 
-def _follow(options: BpshOptions, directory: str, session: Session, connection: _socket.socket, job: JobState) -> int:
+def _follow(options: BpshOptions, session: Session, connection: Connection, job: JobState) -> int:
     from heorot.cli.foreground import terminal
     from heorot.cli.foreground.forms import Sink
     from heorot.cli.foreground.loop import ForegroundLoop
@@ -180,7 +169,7 @@ def _follow(options: BpshOptions, directory: str, session: Session, connection: 
     sinks = {number: Sink(number, consumed) for number in (1, 2)}
     raw_mode = terminal.RawMode(0) if options.pty and options.stdin == b"" and os.isatty(0) else None
     relay = ForegroundLoop(
-        "bpsh", directory, session, connection, job, sinks, lambda: _form(options, session, job, sinks),
+        "bpsh", session, connection, job, sinks, lambda: _form(options, session, job, sinks),
         read_stdin=options.stdin == b"", raw_mode=raw_mode, forward_size=options.pty,
     )  # fmt: skip
     relay.says_failures = not options.json
@@ -197,7 +186,7 @@ def _follow(options: BpshOptions, directory: str, session: Session, connection: 
 
             failed = any(end.error is not None for end in job.statuses.values())
             if status == EXIT_NO_COMMAND and failed and not options.json:
-                _hint(options, directory, relay.say)
+                _hint(options, connection.directory, relay.say)
         if relay.interrupted:
             raise KeyboardInterrupt
         return status

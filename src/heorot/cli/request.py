@@ -1,33 +1,33 @@
-"""Questions to the head: connect to its socket, say hello, ask, and get plain values back.
+"""Questions to the head: ask, wait, and get plain values back.
 
-Blocking and sequential, because a short command has nothing else to do; every wait has a limit. A head that is lost
-before it has answered is looked for again, and what does no harm when it is asked twice is asked again.
+Blocking, because a short command has nothing else to do; every wait has a limit. What a short command says when it
+fails, and how it shows users and groups, is here, too.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from time import monotonic
 
 from heorot import __version__
-from heorot.client.endpoint import cluster_directory, cluster_mark, connect_head
-from heorot.core.client import messages
-from heorot.core.errors import HeorotError, ProtocolError, RequestError
+from heorot.client.connection import REACH_S, Connection
+from heorot.client.endpoint import cluster_directory
+from heorot.core.client.conversation import Conversation
+from heorot.core.errors import HeorotError, RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any, TypeVar
 
     from heorot.cli.arguments import Command, Parsed
-    from heorot.client.search import HeadSearch
+    from heorot.core.client.conversation import Request
 
     Answer = TypeVar("Answer")
 
 ANSWER_TIMEOUT_S = 60.0
 """The head bounds its own waits for nodes far below this: a head that is silent for so long is stuck."""
-RECEIVE_BYTES = 256 * 1024
 SAY_S = 2.0
 """A head that is replaced sooner than this is not worth a word."""
 PIPELINE_REQUESTS = 64
@@ -36,15 +36,8 @@ PIPELINE_REQUESTS = 64
 REFUSED_STATUS = 125
 
 
-class HeadLost(RequestError):
-    """The connection ended before the answer was here."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("head-lost", message)
-
-
 class Head:
-    """A connection to the head.
+    """A connection to the head, for questions.
 
     Parameters
     ----------
@@ -74,26 +67,12 @@ class Head:
         self._timeout_s = timeout_s
         self._patient = patient
         self._notice = notice
+        self._lost_at: float | None = None
+        """Since when the questions that are asked now have been without a head for the first time."""
         self._noticed = False
-        self._request = 0
-        try:
-            connection = connect_head(self.directory)
-        except RequestError as error:
-            if not patient or error.code != "no-head":
-                raise
-            from heorot.client.search import reach_next_head
-
-            connection = reach_next_head(self.directory)
-        self._use(connection)
-        self._cluster_mark = cluster_mark(self.directory)
-
-    def _use(self, connection: _socket.socket) -> None:
-        self._reader = messages.MessageReader()
-        self._messages: list[list[Any]] = []
-        self._socket = connection
-        self._socket.settimeout(self._timeout_s)
-        # The first request goes along with the greeting; a head that does not like it refuses the connection.
-        self._outgoing = messages.encode(messages.client_hello(__version__))
+        self._conversation = Conversation()
+        self._connection = Connection(self.directory, self._conversation, None if timeout_s is None else REACH_S)
+        self._connection.reach(patient)
 
     def ask(self, tag: str, *fields: object) -> Any:
         """Send one request and return its answer: the value of a ``result``, or the fields of any other message.
@@ -112,129 +91,81 @@ class Head:
         """
         answers: list[Any] = []
         for start in range(0, len(requests), PIPELINE_REQUESTS):
-            for answer in self._ask_batch(requests[start : start + PIPELINE_REQUESTS]):
-                if isinstance(answer, RequestError) and not refusals:
-                    raise answer
-                answers.append(answer)
+            for request in self._ask_batch(requests[start : start + PIPELINE_REQUESTS]):
+                if request.error is not None and not refusals:
+                    raise request.error
+                many = request.message[0] == "signal"
+                answers.append(request.error or (request.value if many else request.value[0]))
         return answers
 
-    def _ask_batch(self, batch: Sequence[tuple[object, ...]]) -> list[Any]:
-        """Return the answers, RequestError for what was refused, in the order of the requests."""
-        open_requests: dict[int, tuple[object, ...]] = {}
-        for request in batch:
-            self._request += 1
-            open_requests[self._request] = request
-        answers = dict.fromkeys(open_requests)
-        search: HeadSearch | None = None
-        while True:
-            try:
-                self._converse(open_requests, answers)
-                return list(answers.values())
-            except HeadLost as lost:
-                if not self._patient or not all(_may_be_repeated(request) for request in open_requests.values()):
-                    raise
-                # One search for all of this batch: its limit holds for however many heads are lost meanwhile.
-                search = search or self._search()
-                try:
-                    self._await_head(search)
-                except RequestError as error:
-                    if error.code != "no-head":
-                        raise
-                    raise lost from error
+    def _ask_batch(self, batch: Sequence[tuple[object, ...]]) -> list[Request]:
+        """Return the questions when each has its answer, or was refused."""
+        conversation = self._conversation
+        asked = [self._ask(tag, *fields) for tag, *fields in batch]
+        self._lost_at = None
+        asked_at = monotonic()
+        # Only so long: nobody closes a `Head` that has answered, which goes with the last reference to it.
+        self._connection.on_lost = self._lost
+        try:
+            while conversation.unanswered:
+                self._connection.wait(self._patience_s(asked_at))
+                self._say_news()
+        finally:
+            self._connection.on_lost = None
+        if conversation.closed is not None:
+            raise conversation.closed
+        return asked
 
-    def _converse(self, open_requests: dict[int, tuple[object, ...]], answers: dict[int, Any]) -> None:
-        """Send the open requests; move those that are answered from one to the other until none is left."""
-        for number, (tag, *fields) in open_requests.items():
-            self._outgoing += messages.encode([tag, number, *fields])
-        self._flush()
-        rows: dict[int, list[Any]] = {}
-        while open_requests:
-            message = self._receive()
-            tag, number = message[0], message[1]
-            if tag == "error" and number == 0:
-                raise RequestError(message[2], message[3])
-            if tag == "welcome" and self._noticed and self._notice is not None:
-                self._notice(f"head {message[3]} (epoch {message[4]}) has taken over")
-                self._noticed = False
-            if tag == "notice":
-                (self._notice or _say)(message[2])
-            elif tag == "rows":
-                rows.setdefault(number, []).extend(message[2])
-            elif tag in ("result", "error", "signalled", "spawned") and number in open_requests:
-                if tag == "error":
-                    answers[number] = RequestError(message[2], message[3])
-                else:
-                    answers[number] = (
-                        messages.with_rows(rows.get(number, []), message[2]) if tag == "result" else message[2:]
-                    )
-                del open_requests[number]
+    def _ask(self, tag: object, *fields: Any) -> Request:
+        request = self._conversation.ask(lambda number, *rest: [tag, number, *rest], *fields)
+        # A signal that may have arrived is sent once.
+        request.repeatable = tag != "signal" or fields[3] == 0
+        return request
 
-    def _search(self) -> HeadSearch:
-        from heorot.client.search import REACH_S, HeadSearch
+    def _patience_s(self, asked_at: float) -> float | None:
+        """Return how long to wait for the head now. Raises RequestError if it has been silent for too long."""
+        now = monotonic()
+        if not self._conversation.connected:
+            may_say = self._notice is not None and not self._noticed and self._lost_at is not None
+            return max(0.0, (self._lost_at or now) + SAY_S - now) if may_say else None
+        if self._timeout_s is None:
+            return None
+        left_s = max(asked_at, self._connection.heard_at) + self._timeout_s - now
+        if left_s <= 0:
+            raise RequestError(
+                "timeout",
+                f"the head of {self.directory} does not answer; 'heorot status --dir {self.directory}' may say more",
+            )
+        return left_s
 
-        return HeadSearch(self.directory, self._cluster_mark, None if self._timeout_s is None else REACH_S)
+    def _lost(self, _failed: object) -> None:
+        # However many heads are lost while these questions are asked, there is one limit.
+        if self._lost_at is None:
+            self._lost_at = monotonic()
+        if not self._patient or (self._timeout_s is not None and monotonic() - self._lost_at >= REACH_S):
+            self._conversation.disconnected(f"the head of {self.directory} is gone; try again when one is active")
 
-    def _await_head(self, search: HeadSearch) -> None:
-        from time import monotonic, sleep
-
-        self.close()
-        lost_at = monotonic()
-        while True:
-            sleep(max(0.0, search.next_at - monotonic()))
-            connection = search.attempt()
-            if connection is not None:
-                self._use(connection)
-                return
-            if self._notice is not None and not self._noticed and monotonic() >= lost_at + SAY_S:
-                self._notice("the head is gone; waiting for the next one")
-                self._noticed = True
+    def _say_news(self) -> None:
+        conversation, say = self._conversation, self._notice
+        for text in conversation.notices:
+            (say or _say)(text)
+        conversation.notices = []
+        if say is None or self._lost_at is None or conversation.closed is not None:
+            return
+        if self._noticed and conversation.greeted:
+            say(f"head {conversation.head} (epoch {conversation.epoch}) has taken over")
+            self._noticed = False
+        elif not self._noticed and not conversation.connected and monotonic() >= self._lost_at + SAY_S:
+            say("the head is gone; waiting for the next one")
+            self._noticed = True
 
     def close(self) -> None:
         """Close the connection."""
-        self._socket.close()
-
-    def _flush(self) -> None:
-        try:
-            self._socket.sendall(self._outgoing)
-            self._outgoing = b""
-        except TimeoutError as error:
-            raise self._silent() from error
-        except OSError as error:
-            raise self._lost(error.strerror or str(error)) from error
-
-    def _receive(self) -> list[Any]:
-        while not self._messages:
-            try:
-                data = self._socket.recv(RECEIVE_BYTES)
-            except TimeoutError as error:
-                raise self._silent() from error
-            except OSError as error:
-                raise self._lost(error.strerror or str(error)) from error
-            if not data:
-                raise self._lost("the connection was closed")
-            self._messages = self._reader.feed(data)
-            self._messages.reverse()
-        message = self._messages.pop()
-        if len(message) < 4 - (message[0] in ("result", "rows", "done")):
-            raise ProtocolError(f"the head sent a message of kind {message[0]!r} that is too short")
-        return message
-
-    def _silent(self) -> RequestError:
-        return RequestError(
-            "timeout",
-            f"the head of {self.directory} does not answer; 'heorot status --dir {self.directory}' may say more",
-        )
-
-    def _lost(self, why: str) -> HeadLost:
-        return HeadLost(f"the head of {self.directory} is gone ({why}); try again when one is active")
+        self._connection.close()
 
 
 def _say(text: str) -> None:
     print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr)
-
-
-def _may_be_repeated(request: tuple[object, ...]) -> bool:
-    return request[0] != "signal" or request[4] == 0
 
 
 def run_command(command: str, body: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> int:

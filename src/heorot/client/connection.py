@@ -1,222 +1,242 @@
-"""A blocking connection to the head that several threads may share, without a thread of its own.
+"""The connection to whichever head leads: every command and both forms of the library speak over this one.
 
-Whoever waits for something reads from the socket meanwhile, for all: one thread at a time pumps, the others wait for it
-to tell them that something has changed, and one of them takes over when the pump has what it wanted. When the head is
-lost, the pump looks for the next one, and the session goes on with it.
+Theory of operation
+-------------------
+A session says what to tell heads, and what they have said; here are its socket, and the search for the next head when
+one is lost. The owner waits as it likes: until `fileno` is ready for `events`, or it is `due_at`. Then it calls
+`serve`. An owner that waits for nothing else lets `wait` do both. Neither raises because a head is lost or breaks the
+protocol: the next one is looked for, or the session is closed and says why.
+
+Short commands load this: it imports next to nothing, and the search only when there is one.
 """
+
+# ruff: noqa: SIM105 - contextlib would cost a short command a millisecond
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from contextlib import suppress
-from math import ceil
-from select import POLLIN, POLLOUT, poll
-from threading import Condition, Lock
-from time import monotonic
-from typing import Any
+from time import monotonic, monotonic_ns, sleep
 
-from heorot.client.endpoint import cluster_mark
-from heorot.client.search import HeadSearch, reach_head
-from heorot.core.client import messages
-from heorot.core.client.conversation import Request
-from heorot.core.client.job import JobState
-from heorot.core.client.session import NewOutput, Session
+from heorot.client.endpoint import cluster_mark, connect_head
 from heorot.core.errors import ProtocolError, RequestError
-from heorot.linux.clock import now_ms
 
-RECEIVE_BYTES = 256 * 1024
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+    from typing import Any
 
-# A program that uses the library runs longer than a command: the import is worth it.
-messages.use_compiled()
+    from heorot.client.search import HeadSearch
+    from heorot.core.client.conversation import Conversation, Request
+
+RECEIVE_BYTES = 512 * 1024
+REACH_S = 5.0
+"""How long a head is looked for where one was, by who has nothing under way there."""
+READABLE = 1
+WRITABLE = 4
+"""POLLIN and POLLOUT; a short command that waits for one thing only does without the module."""
 
 
 class Connection:
-    """The socket, the session that speaks over it, and the lock that guards both.
-
-    Hold `lock` while using `session`; call `flush` before giving it up.
+    """What connects a session to one head after the other.
 
     Parameters
     ----------
-    reconnect_timeout_s:
-        How long to look for another head when one is lost; None: as long as the cluster is there.
+    directory:
+        The cluster's, where heads are looked for.
+    limit_s:
+        How long to look for another head when one is lost; None: as long as the cluster is there; 0: one attempt.
+
+    Attributes
+    ----------
+    on_lost:
+        Called when a head is lost, with the requests that fail by that.
+    before_close:
+        Called with a descriptor that is going to be closed, so that nobody waits for it any more.
+    heard_at:
+        When a head has said something last, or was found, on the clock of `time.monotonic`.
     """
 
-    def __init__(
-        self, directory: str, on_output: Callable[[NewOutput], None], reconnect_timeout_s: float | None = None
-    ) -> None:
-        self.session = Session()
-        self._directory = directory
-        self._reconnect_timeout_s = reconnect_timeout_s
+    def __init__(self, directory: str, session: Conversation, limit_s: float | None = None) -> None:
+        self.directory = directory
+        self.on_lost: Callable[[list[Request]], object] | None = None
+        self.before_close: Callable[[int], object] | None = None
+        self.heard_at = 0.0
+        self._session = session
+        self._limit_s = limit_s
+        self._mark: tuple[int, int] | None = None
+        self._socket: _socket.socket | None = None
         self._search: HeadSearch | None = None
-        """Since the head was lost, until the next one has greeted us."""
-        self.lock = Lock()
-        self._changed = Condition(self.lock)
-        self._on_output = on_output
-        self._pumping = False
-        self._socket = reach_head(directory)
-        self._socket.setblocking(False)
-        self._cluster_mark = cluster_mark(directory)
-        # Wakes the pump when another thread has more to write than the socket takes.
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        """Since there is no head, until one has greeted us."""
 
-    def close(self) -> None:
-        """Close the connection; whoever waits gets an error."""
-        with self.lock:
-            self.session.disconnected("the connection was closed")
-            if self._pumping:
-                # The pump closes when it is out of poll: a descriptor in use must not be given to somebody else.
-                os.eventfd_write(self._wake_fd, 1)
+    # -------------------------------------------------- the first head
+
+    def open(self, patient: bool = True) -> bool:
+        """Connect for the first time; return False if that is to be tried again when it is `due_at`.
+
+        Raises
+        ------
+        RequestError
+            As `connect_head`; ``no-head`` only if none is there after `REACH_S`, or at once if not `patient`.
+        """
+        try:
+            if self._search is None:
+                connection: _socket.socket | None = connect_head(self.directory)
             else:
-                self._close()
-            self._changed.notify_all()
+                connection = self._search.attempt()
+        except RequestError as error:
+            if self._search is not None or not patient or error.code != "no-head":
+                raise
+            from heorot.client.search import HeadSearch
 
-    def _close(self) -> None:
-        self._socket.close()
-        if self._wake_fd >= 0:
-            os.close(self._wake_fd)
-            self._wake_fd = -1
+            # Where a head was, another may follow.
+            self._search = HeadSearch(self.directory, cluster_mark(self.directory), REACH_S)
+            return False
+        if connection is None:
+            return False
+        self._search = None
+        self._use(connection)
+        self._mark = cluster_mark(self.directory)
+        return True
+
+    def reach(self, patient: bool = True) -> None:
+        """Connect for the first time, and wait for that. Raises RequestError as `open`."""
+        while not self.open(patient):
+            sleep(max(0.0, (self.due_at or 0.0) - monotonic()))
+
+    # -------------------------------------------------- what the owner waits for
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for; -1: there is no connection now."""
+        return -1 if self._socket is None else self._socket.fileno()
 
     @property
-    def closed(self) -> bool:
-        """Whether it cannot be used any more."""
-        return self.session.closed is not None
+    def events(self) -> int:
+        """What to wait for on it: `READABLE`, and `WRITABLE` if there is more to send than it took."""
+        return READABLE | WRITABLE if self._session.outgoing else READABLE
+
+    @property
+    def due_at(self) -> float | None:
+        """When to call `serve` whatever happens, on the clock of `time.monotonic`; None: there is no need."""
+        if self._search is None or self._socket is not None or self._session.closed is not None:
+            return None
+        return self._search.next_at
+
+    # -------------------------------------------------- what the owner calls
+
+    def serve(self, ready: int) -> list[Any]:
+        """Do what there is to do, the descriptor being `ready` for these events; return what happened to jobs."""
+        happened = self._receive() if ready & ~WRITABLE else []
+        self._look()
+        self.flush()
+        return happened
+
+    def wait(self, timeout_s: float | None = None) -> list[Any]:
+        """Wait for so long at most until something comes, or can be sent; return what happened to jobs."""
+        self.flush()
+        due_at = self.due_at
+        if due_at is not None:
+            due_s = max(0.0, due_at - monotonic())
+            timeout_s = due_s if timeout_s is None else min(due_s, timeout_s)
+        if self._socket is None:
+            sleep(timeout_s or 0.0)
+            return self.serve(0)
+        if self._session.outgoing:
+            from select import poll
+
+            poller = poll()
+            poller.register(self._socket, self.events)
+            ready = poller.poll(None if timeout_s is None else int(timeout_s * 1000) + 1)
+            return self.serve(ready[0][1] if ready else 0)
+        self._socket.settimeout(timeout_s)
+        try:
+            happened = self._receive()
+        finally:
+            if self._socket is not None:
+                self._socket.setblocking(False)
+        self._look()
+        self.flush()
+        return happened
 
     def flush(self) -> None:
-        """Write what the socket takes; the rest goes when somebody waits. The caller holds the lock."""
-        outgoing = self.session.outgoing
-        if self.session.closed is not None:
+        """Send what the socket takes."""
+        outgoing = self._session.outgoing
+        if self._session.closed is not None:
             outgoing.clear()
-            return
-        while outgoing and self.session.connected:
+        while outgoing and self._socket is not None:
             try:
                 sent = self._socket.send(outgoing)
-            except BlockingIOError:
-                if self._pumping:
-                    os.eventfd_write(self._wake_fd, 1)
+            except (BlockingIOError, TimeoutError):
                 return
             except OSError:
-                # The head's last words may still be there to be read: the pump finds out that it is gone.
+                # The head's last words may still be there to be read, and say more than this error.
                 outgoing.clear()
                 return
             del outgoing[:sent]
 
-    def wait_until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Pump until `condition` holds; return False if time ran out. The caller holds the lock, and has it afterwards.
-
-        Raises
-        ------
-        RequestError
-            If the connection ends before.
-        """
-        deadline = None if timeout_s is None else monotonic() + timeout_s
+    def close(self) -> None:
+        """Send what the socket takes, and close it; whoever waits for an answer gets an error."""
         self.flush()
-        expired = False
-        while not condition():
-            if self.session.closed is not None:
-                raise self.session.closed
-            if expired:
-                return False
-            # Even with no time at all, what has arrived already is looked at once.
-            remaining_s = None if deadline is None else max(0.0, deadline - monotonic())
-            expired = remaining_s == 0
-            if self._pumping:
-                self._changed.wait(remaining_s)
-            else:
-                self._pump(remaining_s)
-        return True
+        self._session.disconnected("the connection was closed")
+        self._drop()
 
-    def _pump(self, timeout_s: float | None) -> None:
-        poller = poll()
-        if self.session.connected:
-            poller.register(self._socket, POLLIN | (POLLOUT if self.session.outgoing else 0))
-        elif self._search is not None:
-            search_s = max(0.0, self._search.next_at - monotonic())
-            timeout_s = search_s if timeout_s is None else min(search_s, timeout_s)
-        poller.register(self._wake_fd, POLLIN)
-        self._pumping = True
-        self.lock.release()
-        ready: list[tuple[int, int]] = []
-        try:
-            ready = poller.poll(None if timeout_s is None else ceil(timeout_s * 1000))
-        finally:
-            self.lock.acquire()
-            self._pumping = False
-            # Whatever came, and even if we were interrupted: another one must pump, or look again.
-            self._changed.notify_all()
-            if self.session.closed is not None:
-                self._close()
-        if self.session.closed is not None:
-            return
-        if any(fd == self._wake_fd for fd, _ in ready):
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._wake_fd)
-        if any(fd == self._socket.fileno() and events & ~POLLOUT for fd, events in ready):
-            self._receive()
-        if self._search is not None:
-            self._look_for_head(self._search)
-        self.flush()
+    # -------------------------------------------------- from one head to the next
 
-    def _look_for_head(self, search: HeadSearch) -> None:
-        if self.session.connected:
-            if self.session.greeted:
-                self._search = None
-        elif monotonic() >= search.next_at and self.session.closed is None:
-            try:
-                connection = search.attempt()
-            except RequestError as error:
-                self.session.disconnected(f"the connection to the head is gone: {error.message}")
-                self._close()
-                return
-            if connection is not None:
-                connection.setblocking(False)
-                self._socket = connection
-                self.session.reconnected()
+    def _use(self, connection: _socket.socket) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self.heard_at = monotonic()
 
-    def spawn(self, fields: dict[str, Any]) -> JobState:
-        """Queue a launch. The caller holds the lock."""
-        return self.session.spawn(now_ms(), **fields)
+    def _drop(self) -> None:
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            if self.before_close is not None:
+                self.before_close(connection.fileno())
+            connection.close()
 
-    def notice(self) -> None:
-        """Take in what has arrived already, the end of the connection above all. The caller holds the lock."""
-        self.wait_until(lambda: False, 0)
-
-    def _receive(self) -> None:
+    def _receive(self) -> list[Any]:
+        if self._socket is None:
+            return []
         try:
             data = self._socket.recv(RECEIVE_BYTES)
-        except BlockingIOError:
-            return
+        except (BlockingIOError, TimeoutError):
+            return []
         except OSError:
             data = b""
         if not data:
-            self._socket.close()
-            self.session.connection_lost()
-            if self._search is None:
-                self._search = HeadSearch(self._directory, self._cluster_mark, self._reconnect_timeout_s)
+            self._lose()
+            return []
+        self.heard_at = monotonic()
+        happened: list[Any] = []
+        try:
+            happened = self._session.receive(data, monotonic_ns() // 1_000_000)
+        except ProtocolError:
+            pass  # the session is closed, and tells everybody
+        if self._session.closed is not None:
+            self._drop()
+        elif self._session.greeted:
+            self._search = None
+        return happened
+
+    def _lose(self) -> None:
+        self._drop()
+        failed = self._session.connection_lost()
+        if self._search is None:
+            from heorot.client.search import HeadSearch
+
+            self._search = HeadSearch(self.directory, self._mark, self._limit_s)
+        if self.on_lost is not None:
+            self.on_lost(failed)
+
+    def _look(self) -> None:
+        """Look for the next head, if it is time to."""
+        due_at = self.due_at
+        if self._search is None or due_at is None or monotonic() < due_at:
             return
         try:
-            events = self.session.receive(data, now_ms())
-        except ProtocolError:
-            self._close()
-            raise
-        for event in events:
-            if isinstance(event, NewOutput):
-                self._on_output(event)
-        if self.session.closed is not None:
-            self._close()
-
-    def answer(self, request: Request, timeout_s: float | None = None) -> Request:
-        """Wait for the answer to a request. The caller holds the lock.
-
-        Raises
-        ------
-        RequestError
-            What the head refused it with.
-        TimeoutError
-            If the head says nothing for so long.
-        """
-        if not self.wait_until(lambda: request.finished, timeout_s):
-            raise TimeoutError("the head did not answer in time")
-        if request.error is not None:
-            raise request.error
-        return request
+            connection = self._search.attempt()
+        except RequestError as error:
+            self._session.disconnected(error.message)
+            return
+        if connection is not None:
+            self._use(connection)
+            self._session.reconnected()

@@ -1,38 +1,29 @@
-"""What the blocking and the asyncio form of the library have in common: a job's arguments, state and collected
-output.
+"""A job as both forms of the library have it: what a program sees of it, and what each method does, but the waiting.
+
+`_name` is the flow of the method `name` (`heorot.client.flow`).
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any, NamedTuple
 
-from heorot.client import caller
+from heorot.client.flow import NOTICE, Flow, Until, answer
 from heorot.core.client import messages
 from heorot.core.client.conversation import Request
 from heorot.core.client.end import Status
 from heorot.core.client.job import STDERR, STDOUT, JobState, ReadStream
-from heorot.core.client.session import NewOutput, Session
+from heorot.core.client.session import SIGKILL, NewOutput, Session
 from heorot.core.errors import RequestError
-from heorot.core.tree.nodeset import NodeSet
-from heorot.images.offer import Offer, offer_command
 
-PIPE = -1
-"""The bytes come to, or from, this program."""
-DEVNULL = -3
-"""No bytes: /dev/null on the node."""
-
-BROADCAST = messages.BROADCAST
 STDIN_PIECE_BYTES = 256 * 1024
 """Input is sent in pieces of at most this."""
 
-Argument: TypeAlias = str | bytes | os.PathLike[str]
-Where: TypeAlias = int | str | bytes | os.PathLike[str]
-"""`PIPE`, `DEVNULL`, or a path on the node."""
-Nodes: TypeAlias = str | int | Iterable[int]
-"""A node list, a node's number, or several; a repeated number gets a rank each time."""
+CLOSE_TIMEOUT_S = 10.0
+"""How long `Job.close` waits for a killed job to be over."""
 
 
 class Chunk(NamedTuple):
@@ -80,106 +71,6 @@ class JobFailed(Exception):
         self.completed = completed
 
 
-def node_list(nodes: Nodes) -> str:
-    """Return the text form of a node selection."""
-    if isinstance(nodes, str):
-        return nodes
-    if isinstance(nodes, int):
-        return str(nodes) if nodes >= 0 else "master"
-    if isinstance(nodes, NodeSet):
-        return str(nodes)
-    return ",".join(str(node) if node >= 0 else "master" for node in nodes)
-
-
-def path_list(paths: Argument | Sequence[Argument]) -> list[bytes]:
-    """Return one path or several as they go over the wire."""
-    if isinstance(paths, str | bytes | os.PathLike):
-        paths = [paths]
-    return [os.fsencode(path) for path in paths]
-
-
-def _where(value: Where, what: str) -> bytes | None:
-    if isinstance(value, int):
-        if value == PIPE:
-            return b""
-        if value == DEVNULL:
-            return None
-        raise ValueError(f"{what} must be PIPE, DEVNULL or a path on the node, not {value}")
-    path = os.fsencode(value)
-    if not path:
-        raise ValueError(f"the path for {what} is empty")
-    return path
-
-
-def spawn_fields(
-    argv: Sequence[Argument],
-    nodes: Nodes,
-    *,
-    stdin: Where,
-    stdout: Where,
-    stderr: Where,
-    environment: Mapping[str, str] | Mapping[bytes, bytes] | None,
-    directory: Argument | None,
-    umask: int | None,
-    limits: Mapping[int, tuple[int, int]] | None,
-    terminal: tuple[int, int] | None,
-    detached: bool,
-    max_processes: int,
-    headless_s: float,
-    linger: bool,
-    image: str,
-    extra_files: Sequence[Argument],
-) -> tuple[dict[str, Any], Offer | None]:
-    """Return the fields of `heorot.core.client.messages.spawn` for what a program asked for, and the image that goes
-    with it.
-
-    What it left out is taken from this process.
-    """
-    if not 0 <= headless_s <= messages.MAX_HEADLESS_S:
-        raise ValueError(f"headless_s must be between 0 and {messages.MAX_HEADLESS_S}, not {headless_s}")
-    if isinstance(argv, str | bytes) or not argv:
-        raise ValueError("argv must be a sequence with the command and its arguments")
-    if environment is None:
-        variables = caller.environment()
-    else:
-        variables = [os.fsencode(name) + b"=" + os.fsencode(value) for name, value in environment.items()]
-    where = caller.directory() if directory is None else os.fsencode(directory)
-    words = [os.fsencode(argument) for argument in argv]
-    offer = None
-    if image != "path":
-        if image not in ("auto", "send"):
-            raise ValueError(f'image must be "auto", "send" or "path", not {image!r}')
-        extra = [os.fsencode(name) for name in extra_files]
-        offer = offer_command(
-            words[0], variables, where, extra=extra, always_send=image == "send", terminal=terminal is not None
-        )
-    elif extra_files:
-        raise ValueError('with image="path" nothing is sent, but there are extra_files')
-    fields = {
-        "nodes": node_list(nodes),
-        "select": "list",
-        "argv": words,
-        "environment": variables,
-        "directory": where,
-        "umask": caller.umask() if umask is None else umask,
-        "limits": caller.limits()
-        if limits is None
-        else [number for limit, (soft, hard) in limits.items() for number in (limit, soft, hard)],
-        "stdin": _where(stdin, "stdin"),
-        "stdout": _where(stdout, "stdout"),
-        "stderr": _where(stderr, "stderr"),
-        "terminal": list(terminal) if terminal else [],
-        "detached": detached,
-        "max_processes": max_processes,
-        "key": os.urandom(messages.KEY_BYTES),
-        "headless_ms": round(headless_s * 1000),
-        "linger": linger,
-    }
-    if offer is not None:
-        fields |= {"image": offer.image, "program": offer.program, "program_id": offer.program_id}
-    return fields, offer
-
-
 class LineSplitter:
     """Puts the lines of each stream together again."""
 
@@ -204,11 +95,12 @@ class LineSplitter:
         self._rests.clear()
 
 
-class JobBase:
-    """A job as a program sees it. All of this may be read at any time; only waiting moves it on."""
+class JobFlows:
+    """See the module. The properties may be read at any time; only waiting moves them on."""
 
-    def __init__(self, session: Session, state: JobState, detached: bool) -> None:
+    def __init__(self, session: Session, state: JobState, detached: bool, forget: Callable[[JobState], object]) -> None:
         self._session = session
+        self._forget = forget
         self._state = state
         self._chunks: deque[tuple[ReadStream, bytes]] = deque()
         self._detached = detached
@@ -249,7 +141,135 @@ class JobBase:
         state = self._state
         return f"<Job {state.id}: {len(state.statuses)} of {len(state.nodes)} ranks over>"
 
-    # -------------------------------------------------- for the two forms
+    # -------------------------------------------------- waiting
+
+    def _poll(self) -> Flow[list[Status] | None]:
+        return self._status_list() if (yield from self._is_over(0.0)) else None
+
+    def _wait(self, timeout_s: float | None) -> Flow[list[Status]]:
+        if not (yield from self._is_over(timeout_s)):
+            raise TimeoutError(f"job {self.id} is not over after {timeout_s} s")
+        return self._status_list()
+
+    def _is_over(self, timeout_s: float | None) -> Flow[bool]:
+        if self._detached and self._wait_request is None and not self._state.done:
+            self._wait_request = self._session.ask(messages.wait, self.id)
+        request = self._wait_request
+        if not (yield Until(lambda: self._state.done or (request is not None and request.finished), timeout_s)):
+            return False
+        self._take_wait_answer()
+        if not self._detached:
+            self._release_if_collected()
+        return True
+
+    def _wait_started(self, timeout_s: float | None) -> Flow[dict[int, int]]:
+        self._readable()
+        state = self._state
+
+        def started() -> bool:
+            return state.done or len(state.pids.keys() | state.statuses.keys()) == len(state.nodes)
+
+        if not (yield Until(started, timeout_s)):
+            raise TimeoutError(f"not every rank of job {self.id} is started after {timeout_s} s")
+        self._release_if_collected()
+        return self.pids
+
+    # -------------------------------------------------- output
+
+    def _read(self, timeout_s: float | None) -> Flow[Chunk | None]:
+        self._readable()
+        if not (yield Until(lambda: bool(self._chunks) or self._state.complete, timeout_s)):
+            raise TimeoutError(f"no output of job {self.id} within {timeout_s} s")
+        chunk = self._take() if self._chunks else None
+        self._release_if_collected()
+        return chunk
+
+    def _communicate(self, input: bytes, timeout_s: float | None) -> Flow[Completed]:
+        self._readable()
+        deadline = None if timeout_s is None else monotonic() + timeout_s
+        stdin = self._state.stdin_stream()
+        rest = memoryview(input)
+        chunks: list[Chunk] = []
+
+        def ready() -> bool:
+            writable = bool(rest) and not stdin.closed and stdin.room_bytes > 0
+            return bool(self._chunks) or self._state.complete or writable
+
+        if not input and not stdin.ended:
+            self._session.send_stdin(self._state, b"", end=True)
+        while True:
+            if not (yield Until(ready, None if deadline is None else max(0.0, deadline - monotonic()))):
+                raise TimeoutError(f"job {self.id} is not over after {timeout_s} s")
+            if rest and not stdin.closed and (size := min(stdin.room_bytes, STDIN_PIECE_BYTES)) > 0:
+                piece, rest = bytes(rest[:size]), rest[size:]
+                self._session.send_stdin(self._state, piece, end=not rest)
+            while self._chunks:
+                chunks.append(self._take())
+            if self._state.complete:
+                self._release_if_collected()
+                return self._completed(chunks)
+
+    # -------------------------------------------------- input and control
+
+    def _write(self, data: bytes, rank: int | None, timeout_s: float | None) -> Flow[None]:
+        self._readable()
+        target = messages.BROADCAST if rank is None else rank
+        rest = memoryview(data)
+        while rest:
+            if not (yield Until(lambda: self._stdin_room(target) > 0, timeout_s)):
+                raise TimeoutError(f"job {self.id} takes no input for {timeout_s} s")
+            size = min(self._stdin_room(target), STDIN_PIECE_BYTES)
+            self._session.send_stdin(self._state, bytes(rest[:size]), rank=target)
+            rest = rest[size:]
+        yield Until(lambda: not self._session.outgoing, timeout_s)
+
+    def _close_stdin(self, rank: int | None) -> Flow[None]:
+        self._readable()
+        target = messages.BROADCAST if rank is None else rank
+        if not self._state.stdin_stream(target).ended and not self._state.done:
+            self._session.send_stdin(self._state, b"", end=True, rank=target)
+            yield Until(lambda: not self._session.outgoing)
+
+    def _signal(self, number: int, ranks: Sequence[int] | None) -> Flow[int]:
+        yield NOTICE
+        if self._state.done:
+            return 0
+        request = self._session.signal(self._state, int(number), None if ranks is None else list(ranks))
+        return int((yield from answer(request))[0])
+
+    def _resize(self, rows: int, columns: int) -> Flow[None]:
+        self._session.resize(self._state, rows, columns)
+        yield Until(lambda: True)
+
+    def _processes(self) -> Flow[list[dict[str, Any]]]:
+        return list((yield from answer(self._session.ask(messages.list_processes, "", self.id)))[0]["processes"])
+
+    def _detach(self) -> Flow[None]:
+        self._session.acknowledge_all(self._state)
+        yield from answer(self._session.ask(messages.detach, self.id))
+        self._detached = True
+        self._session.forget(self._state)
+        self._forget(self._state)
+
+    def _close(self) -> Flow[None]:
+        try:
+            if not self._detached and self._session.closed is None:
+                yield from self._end()
+        finally:
+            self._forget(self._state)
+
+    def _end(self) -> Flow[None]:
+        try:
+            self._drop_output()
+            if not self._state.done:
+                self._session.signal(self._state, SIGKILL)
+                # The end of the connection would end the job, too.
+                with suppress(RequestError):
+                    yield Until(lambda: self._state.done, CLOSE_TIMEOUT_S)
+        finally:
+            self._session.release(self._state)
+
+    # -------------------------------------------------- what these have in common
 
     def _received(self, event: NewOutput) -> None:
         if self._reader_gone:
@@ -276,13 +296,6 @@ class JobBase:
     def _status_list(self) -> list[Status]:
         statuses = self._state.statuses
         return [statuses[rank] for rank in range(len(self._state.nodes))]
-
-    def _is_over(self) -> bool:
-        return self._state.done or (self._wait_request is not None and self._wait_request.finished)
-
-    def _is_started(self) -> bool:
-        state = self._state
-        return state.done or len(state.pids.keys() | state.statuses.keys()) == len(state.nodes)
 
     def _take_wait_answer(self) -> None:
         """Learn from the answer to ``wait`` how the ranks of a job ended that we do not follow."""

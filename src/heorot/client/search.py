@@ -1,9 +1,9 @@
-"""Looking for the next head when the one that a client was connected to is gone. Imported only then."""
+"""Looking for a head that is to come. Imported by `heorot.client.connection` when there is none."""
 
 from __future__ import annotations
 
 import os
-from time import monotonic, sleep
+from time import monotonic
 
 from heorot.client.endpoint import cluster_mark, connect_head, no_head
 from heorot.core.errors import RequestError
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
 GROWTH = 1.4
-REACH_S = 5.0
-"""How long a command that only asks something looks for a head where one was."""
 GONE_S = 30.0
 """How long the directory of a head's socket may be missing: a service manager makes it anew at a restart."""
 
@@ -98,27 +96,3 @@ class HeadSearch:
         if self._missing_since is None:
             self._missing_since = now
         return now - self._missing_since >= GONE_S
-
-
-def reach_next_head(directory: str) -> _socket.socket:
-    """Return a connection to a head that may need a moment to be there. Raises RequestError as `HeadSearch.attempt`."""
-    search = HeadSearch(directory, cluster_mark(directory), REACH_S)
-    while (connection := search.attempt()) is None:
-        sleep(max(0.0, search.next_at - monotonic()))
-    return connection
-
-
-def reach_head(directory: str) -> _socket.socket:
-    """Return a connection as `connect_head` does; where a head was and another may follow, look for it for a while.
-
-    Raises
-    ------
-    RequestError
-        As `connect_head`.
-    """
-    try:
-        return connect_head(directory)
-    except RequestError as error:
-        if error.code != "no-head":
-            raise
-    return reach_next_head(directory)

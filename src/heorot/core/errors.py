@@ -47,6 +47,13 @@ class ConnectionLost(RequestError):
         super().__init__("connection-lost", message)
 
 
+class ProtocolBroken(RequestError, ProtocolError):
+    """The head has broken the protocol: this is what becomes of every question to it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("protocol", message)
+
+
 class NotYetError(RequestError):
     """A refusal of which it can be told when it may be one no longer: `is_over` costs next to nothing."""
 

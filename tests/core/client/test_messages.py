@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from heorot.core.client import messages as wire
 from heorot.core.errors import ProtocolError
 from heorot.core.wire import clients as c
-from heorot.core.wire.framing import MAX_FRAME_BYTES, FrameDecoder, encode_frame
+from heorot.core.wire.framing import HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder, encode_frame
 from heorot.core.wire.launch import LaunchSpec
 from heorot.core.wire.tree import Message, encode
 
@@ -106,8 +106,9 @@ def test_the_fields_that_are_changed_later_are_where_the_typed_message_has_them(
     assert LaunchSpec.__struct_fields__.index("image") == wire.SPEC_IMAGE
 
 
-def test_the_versions_agree() -> None:
+def test_version_and_frames_agree() -> None:
     assert wire.CLIENT_PROTOCOL_VERSION == c.CLIENT_PROTOCOL_VERSION
+    assert (wire.HEADER_BYTES, wire.MAX_FRAME_BYTES) == (HEADER_BYTES, MAX_FRAME_BYTES)
 
 
 @given(st.lists(st.binary(max_size=2000), max_size=20), st.lists(st.integers(1, 3000), min_size=1))

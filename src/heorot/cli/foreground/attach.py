@@ -6,9 +6,8 @@ from heorot.cli import table
 from heorot.cli.foreground.forms import LineForm, PlainForm, Sink
 from heorot.cli.foreground.loop import ForegroundLoop
 from heorot.cli.foreground.options import DEFAULT_LINE_BYTES
-from heorot.client.endpoint import connect_head
+from heorot.client.connection import Connection
 from heorot.core.client.session import Session
-from heorot.core.errors import RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,15 +35,8 @@ def attach(directory: str, job_id: str, from_start: bool, style: str) -> int:
         If there is no cluster or no such job.
     """
     session = Session()
-    try:
-        connection = connect_head(directory)
-    except RequestError as error:
-        if error.code != "no-head":
-            raise
-        from heorot.client.search import reach_next_head
-
-        connection = reach_next_head(directory)
-    connection.setblocking(False)
+    connection = Connection(directory, session)
+    connection.reach()
     job = session.attach(job_id, from_start)
 
     def consumed(stream: ReadStream, count: int) -> None:
@@ -64,9 +56,7 @@ def attach(directory: str, job_id: str, from_start: bool, style: str) -> int:
         keep_held = job.acknowledge_bytes > DEFAULT_LINE_BYTES
         return LineForm(sinks, consumed, prefixes, DEFAULT_LINE_BYTES, keep_held=keep_held)
 
-    relay = ForegroundLoop(
-        "bpjob", directory, session, connection, job, sinks, make_form, read_stdin=False, joined=True
-    )
+    relay = ForegroundLoop("bpjob", session, connection, job, sinks, make_form, read_stdin=False, joined=True)
     refused = relay.run_until_acknowledged()
     # Its first output may come with the acknowledgement, and find nobody who takes it.
     if refused is not None and not job.id:

@@ -10,28 +10,25 @@ from __future__ import annotations
 import os
 from errno import EIO
 from select import POLLIN, POLLOUT, poll
-from time import monotonic, monotonic_ns
+from time import monotonic
 
 from heorot.cli.foreground import signals, terminal, words
 from heorot.cli.foreground.news import News
-from heorot.client.endpoint import cluster_mark
 from heorot.core.client import messages as wire
 from heorot.core.client.session import RELEASE_TIMEOUT_S, NewOutput, RanksEnded
-from heorot.core.errors import HeorotError, ProtocolError
 from heorot.start import EXIT_OUTPUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Callable
 
     from heorot.cli.foreground.forms import Form, Sink
     from heorot.cli.foreground.takeover import Takeover
+    from heorot.client.connection import Connection
     from heorot.core.client.conversation import Request
     from heorot.core.client.job import JobState
     from heorot.core.client.session import Event, Session
 
-RECEIVE_BYTES = 512 * 1024
 READ_BYTES = 64 * 1024
 SECOND_INTERRUPT_S = 1.0
 """A second Ctrl-C within this time ends the job hard."""
@@ -57,8 +54,6 @@ class ForegroundLoop:
 
     Parameters
     ----------
-    directory:
-        The cluster's, where the next head is looked for.
     make_form:
         Called once the job exists: where its output goes.
     read_stdin:
@@ -75,9 +70,8 @@ class ForegroundLoop:
     def __init__(
         self,
         name: str,
-        directory: str,
         session: Session,
-        connection: _socket.socket,
+        connection: Connection,
         job: JobState,
         sinks: dict[int, Sink],
         make_form: Callable[[], Form],
@@ -88,12 +82,11 @@ class ForegroundLoop:
         joined: bool = False,
     ) -> None:
         self._name = name
-        self._directory = directory
-        self._cluster_mark = cluster_mark(directory)
         self._takeover: Takeover | None = None
         """Since the head was lost."""
         self._session = session
         self._connection = connection
+        connection.on_lost, connection.before_close = self._head_lost, self._forget_fd
         self._job = job
         self._sinks = sinks
         for sink in sinks.values():
@@ -186,23 +179,19 @@ class ForegroundLoop:
         """Say that we have all that we want of the job; if the head is lost, to the next one. If none comes for long,
         it stays in the list of jobs for a while.
         """
-        poller = poll()
-        if self._session.connected:
-            poller.register(self._connection.fileno(), POLLIN)
-            if poller.poll(0):
-                self._receive()  # perhaps the end of the connection: a head that is gone hears nothing
+        self._serve_head(POLLIN)  # perhaps the end of the connection: a head that is gone hears nothing
         if self._session.closed is not None:
             return
         self._session.release(self._job)
         self._release_until = monotonic() + RELEASE_TIMEOUT_S
         while self._session.owes_releases and not self._abandoned and monotonic() < self._release_until:
             self._turn()
-        if self._session.connected and self._session.closed is None:
-            self._connection.setblocking(True)
-            try:
-                self._connection.sendall(self._session.outgoing)
-            except OSError:
-                pass
+        self._connection.flush()
+        while self._session.outgoing and self._connection.fileno() >= 0:
+            poller = poll()
+            poller.register(self._connection.fileno(), POLLOUT)
+            poller.poll()
+            self._connection.flush()
 
     @property
     def all_written(self) -> bool:
@@ -215,7 +204,7 @@ class ForegroundLoop:
             return self._leave_kept()
         # A hang-up, or nobody answers: the end of the connection says the rest.
         self._acknowledge_written()
-        self._flush_connection()
+        self._connection.flush()
         return EXIT_UNKNOWN if self._leave is None else self._leave
 
     def _acknowledge_written(self) -> None:
@@ -270,18 +259,19 @@ class ForegroundLoop:
         poller.poll()
         for number in self._signals.read():
             self._on_signal(number)
-        self._flush_connection()
+        self._connection.flush()
 
     # -------------------------------------------------- one turn of the loop
 
     def _turn(self) -> None:
-        self._flush_connection()
+        self._connection.flush()
         timeout_s = self._interests()
-        for fd, _events in self._poll.poll(None if timeout_s is None else max(0, int(timeout_s * 1000) + 1)):
+        head_fd = self._connection.fileno()
+        for fd, events in self._poll.poll(None if timeout_s is None else max(0, int(timeout_s * 1000) + 1)):
             if self._abandoned:
                 return
-            if fd == self._connection.fileno():
-                self._receive()
+            if fd == head_fd:
+                self._serve_head(events)
             elif fd == self._signals.fd:
                 for number in self._signals.read():
                     self._on_signal(number)
@@ -299,19 +289,20 @@ class ForegroundLoop:
             self._stop_self()
         self._check_progress(now)
         if self._takeover is not None:
-            self._look_for_head(self._takeover)
+            self._between_heads(self._takeover)
 
     def _interests(self) -> float | None:
         """Register what to wait for; return for how long."""
         # We read even while our own output is stuck: its windows bound what can come, and control goes on.
-        events = POLLIN | (POLLOUT if self._session.outgoing else 0)
-        if self._session.connected:
-            self._register(self._connection.fileno(), events if self._session.closed is None else 0)
+        head_fd = self._connection.fileno()
+        if head_fd >= 0:
+            self._register(head_fd, self._connection.events)
         self._register(self._signals.fd, POLLIN)
         for sink in self._sinks.values():
             self._register(sink.fd, POLLOUT if sink.pending_bytes else 0)
-        head_at = self._takeover.due_at(self._session.connected) if self._takeover is not None else None
-        times = (self._news.due_at, self._stop_at, self._give_up_at, self._release_until, head_at)
+        said_at = self._takeover.due_at if self._takeover is not None else None
+        waits = (self._stop_at, self._give_up_at, self._release_until)
+        times = (self._news.due_at, *waits, said_at, self._connection.due_at)
         deadlines = [at for at in times if at is not None]
         timeout_s = max(0.0, min(deadlines) - monotonic()) if deadlines else None
         if self._read_stdin or self.leaves_at_end:
@@ -342,43 +333,17 @@ class ForegroundLoop:
 
     # -------------------------------------------------- the head
 
-    def _flush_connection(self) -> None:
-        outgoing = self._session.outgoing
-        while outgoing:
-            try:
-                sent = self._connection.send(outgoing)
-            except BlockingIOError:
-                return
-            except OSError:
-                # What the head said before it closed is still to be read, and says more than this error.
-                outgoing.clear()
-                return
-            del outgoing[:sent]
-
-    def _receive(self) -> None:
-        try:
-            data = self._connection.recv(RECEIVE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            if self._session.closed is None:
-                self._head_lost()
-            return
-        try:
-            events = self._session.receive(data, monotonic_ns() // 1_000_000)
-        except ProtocolError:
-            self._refused()
-            return
+    def _serve_head(self, ready: int) -> None:
+        before = self._job.error, self._session.closed
+        events = self._connection.serve(ready)
         if self._session.notices:
             for text in self._session.notices:
                 self.say(text)
             self._session.notices = []
-        if self._job.error is not None or self._session.closed is not None:
+        if (self._job.error, self._session.closed) != before:
             self._refused()
-            if self._job.error is not None:
-                return
+        if self._job.error is not None:
+            return
         if self._form is None and self._job.id:
             self._form = self._make_form()
             if self._raw_mode is not None:
@@ -391,17 +356,17 @@ class ForegroundLoop:
         except OSError as error:
             self._output_failed(error)
 
-    def _head_lost(self) -> None:
-        self._register(self._connection.fileno(), 0)
-        self._connection.close()
-        unanswered = self._session.connection_lost()
+    def _forget_fd(self, fd: int) -> None:
+        self._register(fd, 0)
+
+    def _head_lost(self, unanswered: list[Request]) -> None:
         if self._takeover is None:
             from heorot.cli.foreground.takeover import Takeover
 
-            self._takeover = Takeover(self._directory, self._cluster_mark, self._job, self.say)
+            self._takeover = Takeover(self._job, self.say)
         self._takeover.lost(unanswered)
 
-    def _look_for_head(self, takeover: Takeover) -> None:
+    def _between_heads(self, takeover: Takeover) -> None:
         takeover.check()
         number = takeover.leaves_for()
         if number:
@@ -413,16 +378,7 @@ class ForegroundLoop:
             takeover.over(self._session)
             self._takeover = None
         elif not self._session.connected:
-            try:
-                connection = takeover.attempt()
-            except HeorotError as error:
-                self._session.disconnected(str(error))
-                self._refused()
-                return
-            if connection is not None:
-                connection.setblocking(False)
-                self._connection = connection
-                self._session.reconnected()
+            self._serve_head(0)
 
     def _on_events(self, events: list[Event]) -> None:
         for event in events:
@@ -503,7 +459,7 @@ class ForegroundLoop:
             self.left = self.left or error.errno != EIO
             return
         self._signal_job(signals.SIGPIPE)
-        self._flush_connection()
+        self._connection.flush()
 
     def _abandon(self) -> None:
         self._abandoned = True
@@ -569,7 +525,7 @@ class ForegroundLoop:
         self._stop_at = self._stop_request = None
         # A process group without a parent in its session is not stopped by SIGTSTP: SIGSTOP makes sure.
         self._signal_job(signals.SIGSTOP)
-        self._flush_connection()
+        self._connection.flush()
         if self._raw_mode is not None:
             self._raw_mode.leave()
         for number in self._signals.stop_self():

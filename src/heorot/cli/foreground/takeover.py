@@ -5,11 +5,9 @@ from __future__ import annotations
 from time import monotonic
 
 from heorot.cli.foreground import signals, words
-from heorot.client.search import HeadSearch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Callable, Sequence
 
     from heorot.core.client.conversation import Request
@@ -32,14 +30,9 @@ class Takeover:
     """
 
     def __init__(
-        self,
-        directory: str,
-        mark: tuple[int, int] | None,
-        job: JobState,
-        say: Callable[[str], None],
-        unlaunched: str = "the launch was not acknowledged yet",
+        self, job: JobState, say: Callable[[str], None], unlaunched: str = "the launch was not acknowledged yet"
     ) -> None:
-        self._search = HeadSearch(directory, mark)
+        self._say_at = monotonic() + SAY_S
         self._job = job
         self._say = say
         self._unlaunched = unlaunched
@@ -54,22 +47,17 @@ class Takeover:
             name = words.signal_name(request.message[5])
             self._say(f"the head was lost before it said whether {name} has arrived: send it again if it is needed")
 
-    def attempt(self) -> _socket.socket | None:
-        """Look for a head if it is time to. Raises RequestError if the cluster is gone."""
-        return self._search.attempt() if monotonic() >= self._search.next_at else None
-
-    def due_at(self, connected: bool) -> float | None:
-        """Return when `attempt` or `check` has something to do."""
-        times = [] if connected else [self._search.next_at]
-        if not self._said:
-            times.append(self._search.since + SAY_S)
+    @property
+    def due_at(self) -> float | None:
+        """When `check` or `leaves_for` has something to do."""
+        times = [] if self._said else [self._say_at]
         if self._leave_at is not None:
             times.append(self._leave_at)
         return min(times, default=None)
 
     def check(self) -> None:
         """Say that there is no head, once, if that takes long."""
-        if not self._said and monotonic() >= self._search.since + SAY_S:
+        if not self._said and monotonic() >= self._say_at:
             self._said = True
             runs_on = f"job {self._job.id} runs on" if self._job.id else self._unlaunched
             if self._job.done:

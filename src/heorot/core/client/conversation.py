@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from heorot import __version__
 from heorot.core.client import messages
-from heorot.core.errors import ConnectionLost, ProtocolError, RequestError
+from heorot.core.errors import ConnectionLost, ProtocolBroken, ProtocolError, RequestError
 
 MAX_NOTICES = 16
 
@@ -162,12 +162,15 @@ class Conversation:
             for message in self._reader.feed(data):
                 self._handle(message, events)
         except ProtocolError as error:
-            self._fail(RequestError("protocol", str(error)))
-            raise
+            raise self._broken(str(error)) from error
         except (IndexError, TypeError, ValueError, AttributeError, KeyError) as error:
-            self._fail(RequestError("protocol", f"the head sent a malformed message: {error}"))
-            raise ProtocolError(f"the head sent a malformed message: {error}") from error
+            raise self._broken(f"the head sent a malformed message: {error}") from error
         return events
+
+    def _broken(self, what: str) -> ProtocolBroken:
+        error = ProtocolBroken(what)
+        self._fail(error)
+        return error
 
     def _handle(self, message: list[Any], events: list[Any]) -> None:
         # A tag that this release does not know comes from a newer head, which may say more than we understand.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from heorot.core.client import short_msgpack
 from heorot.core.errors import ProtocolError, RequestError
-from heorot.core.wire.framing import HEADER_BYTES, MAX_FRAME_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 
 
 CLIENT_PROTOCOL_VERSION = 2
+HEADER_BYTES = 4
+MAX_FRAME_BYTES = 8 * 1024 * 1024
+"""As in `heorot.core.wire`, which costs more to load than these three lines."""
 STDIN_WINDOW_BYTES = 1024 * 1024
 """How much input of one stream may be unacknowledged."""
 BROADCAST = -1

@@ -1,0 +1,142 @@
+"""What a program asks for when it starts a job with the library, as it goes over the wire."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict
+
+from heorot.client import caller
+from heorot.core.client import messages
+from heorot.core.tree.nodeset import NodeSet
+from heorot.images.offer import Offer, offer_command
+
+PIPE = -1
+"""The bytes come to, or from, this program."""
+DEVNULL = -3
+"""No bytes: /dev/null on the node."""
+
+Argument: TypeAlias = str | bytes | os.PathLike[str]
+Where: TypeAlias = int | str | bytes | os.PathLike[str]
+"""`PIPE`, `DEVNULL`, or a path on the node."""
+Nodes: TypeAlias = str | int | Iterable[int]
+"""A node list, a node's number, or several; a repeated number gets a rank each time."""
+
+
+class SpawnOptions(TypedDict, total=False):
+    """What a launch may be told; `heorot.client.blocking.Cluster.spawn` says what it means."""
+
+    stdin: Where
+    stdout: Where
+    stderr: Where
+    environment: Mapping[str, str] | Mapping[bytes, bytes] | None
+    directory: Argument | None
+    umask: int | None
+    limits: Mapping[int, tuple[int, int]] | None
+    terminal: tuple[int, int] | None
+    detached: bool
+    max_processes: int
+    headless_s: float
+    linger: bool
+    image: str
+    extra_files: Sequence[Argument]
+
+
+def node_list(nodes: Nodes) -> str:
+    """Return the text form of a node selection."""
+    if isinstance(nodes, str):
+        return nodes
+    if isinstance(nodes, int):
+        return str(nodes) if nodes >= 0 else "master"
+    if isinstance(nodes, NodeSet):
+        return str(nodes)
+    return ",".join(str(node) if node >= 0 else "master" for node in nodes)
+
+
+def path_list(paths: Argument | Sequence[Argument]) -> list[bytes]:
+    """Return one path or several as they go over the wire."""
+    if isinstance(paths, str | bytes | os.PathLike):
+        paths = [paths]
+    return [os.fsencode(path) for path in paths]
+
+
+def _where(value: Where, what: str) -> bytes | None:
+    if isinstance(value, int):
+        if value == PIPE:
+            return b""
+        if value == DEVNULL:
+            return None
+        raise ValueError(f"{what} must be PIPE, DEVNULL or a path on the node, not {value}")
+    path = os.fsencode(value)
+    if not path:
+        raise ValueError(f"the path for {what} is empty")
+    return path
+
+
+def spawn_fields(
+    argv: Sequence[Argument],
+    nodes: Nodes,
+    *,
+    stdin: Where = DEVNULL,
+    stdout: Where = PIPE,
+    stderr: Where = PIPE,
+    environment: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
+    directory: Argument | None = None,
+    umask: int | None = None,
+    limits: Mapping[int, tuple[int, int]] | None = None,
+    terminal: tuple[int, int] | None = None,
+    detached: bool = False,
+    max_processes: int = 0,
+    headless_s: float = 0,
+    linger: bool = False,
+    image: str = "auto",
+    extra_files: Sequence[Argument] = (),
+) -> tuple[dict[str, Any], Offer | None]:
+    """Return the fields of `heorot.core.client.messages.spawn` for what a program asked for, and the image that goes
+    with it.
+
+    What it left out is taken from this process.
+    """
+    if not 0 <= headless_s <= messages.MAX_HEADLESS_S:
+        raise ValueError(f"headless_s must be between 0 and {messages.MAX_HEADLESS_S}, not {headless_s}")
+    if isinstance(argv, str | bytes) or not argv:
+        raise ValueError("argv must be a sequence with the command and its arguments")
+    if environment is None:
+        variables = caller.environment()
+    else:
+        variables = [os.fsencode(name) + b"=" + os.fsencode(value) for name, value in environment.items()]
+    where = caller.directory() if directory is None else os.fsencode(directory)
+    words = [os.fsencode(argument) for argument in argv]
+    offer = None
+    if image != "path":
+        if image not in ("auto", "send"):
+            raise ValueError(f'image must be "auto", "send" or "path", not {image!r}')
+        extra = [os.fsencode(name) for name in extra_files]
+        offer = offer_command(
+            words[0], variables, where, extra=extra, always_send=image == "send", terminal=terminal is not None
+        )
+    elif extra_files:
+        raise ValueError('with image="path" nothing is sent, but there are extra_files')
+    fields = {
+        "nodes": node_list(nodes),
+        "select": "list",
+        "argv": words,
+        "environment": variables,
+        "directory": where,
+        "umask": caller.umask() if umask is None else umask,
+        "limits": caller.limits()
+        if limits is None
+        else [number for limit, (soft, hard) in limits.items() for number in (limit, soft, hard)],
+        "stdin": _where(stdin, "stdin"),
+        "stdout": _where(stdout, "stdout"),
+        "stderr": _where(stderr, "stderr"),
+        "terminal": list(terminal) if terminal else [],
+        "detached": detached,
+        "max_processes": max_processes,
+        "key": os.urandom(messages.KEY_BYTES),
+        "headless_ms": round(headless_s * 1000),
+        "linger": linger,
+    }
+    if offer is not None:
+        fields |= {"image": offer.image, "program": offer.program, "program_id": offer.program_id}
+    return fields, offer
