@@ -30,7 +30,6 @@ LONG = {
     "tests/cluster/test_images.py": 403,
     "tests/core/head/test_jobs.py": 541,
     "tests/core/head/test_settling.py": 486,
-    "tests/core/images/test_hop.py": 509,
     "tests/core/space/test_machine.py": 463,
     "tests/images/test_cache.py": 523,
     "tests/images/test_placing.py": 453,

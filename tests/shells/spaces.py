@@ -177,7 +177,7 @@ class RealSpaceRig(SpaceRig):
 
     words = {  # noqa: RUF012
         WRITES[0]: [b"printf", b"0123456789"],
-        WRITES_ON[0]: [b"sh", b"-c", b"while :; do printf 0123456789; sleep 0.01; done"],
+        WRITES_ON[0]: [b"cat", b"/dev/zero"],
         READS[0]: [b"sh", b"-c", b"cat > /dev/null"],
         LEAVES[0]: [b"sh", b"-c", b"sleep 1000 & exit 0"],
     }

@@ -35,6 +35,7 @@ from heorot.core.machine import (
     SendEncoded,
     SendManifest,
     SetTimer,
+    SharedInstruction,
     Stop,
     ToClient,
     ToSpace,
@@ -109,6 +110,12 @@ class CacheShell(ABC):
     @abstractmethod
     def drop_copies(self, item: DropCopies) -> None:
         """Answered by `CopiesDropped`."""
+
+
+class HopShell(LinkShell, CacheShell, Dispatch[SharedInstruction], instructions=SharedInstruction):
+    """Runs what heads and nodes have in common: a hop of images (`heorot.core.images.hop`) and nothing else."""
+
+    __slots__ = ()
 
 
 class NodeCacheShell(CacheShell):

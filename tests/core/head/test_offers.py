@@ -14,7 +14,7 @@ from heorot.core.machine import Examined, KeepChunks, Received, Send
 from heorot.core.wire import clients as c
 from heorot.core.wire import images as i
 from tests.core.head.test_quotas import enter
-from tests.core.images.test_hop import Sample
+from tests.core.images.hops import Sample
 from tests.core.launches import spawn_of
 from tests.core.rigs import HeadRig
 

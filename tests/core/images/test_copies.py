@@ -9,7 +9,7 @@ import pytest
 from heorot.core.images.copies import KEEP_MS, LOOK_MS, MAX_KEPT, Copies
 from heorot.core.machine import CopiesDropped, CopiesFound, DropCopies, Instruction, SetTimer
 from heorot.core.wire import images as i
-from tests.core.images.test_hop import Hop, Sample, Tree, make
+from tests.core.images.hops import Hop, Sample, Tree, make
 
 ONE, TWO = b"1" * 32, b"2" * 32
 

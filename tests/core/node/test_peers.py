@@ -11,7 +11,7 @@ from heorot.core.machine import CloseLink, Connect, ConnectFailed, Examined, Ins
 from heorot.core.node.config import NodeConfig
 from heorot.core.node.peers import PING_AFTER_MS, SILENCE_MS, Peers
 from heorot.core.wire import tree as m
-from tests.core.images.test_hop import Sample
+from tests.core.images.hops import Sample
 
 UP, PARENT = 7, 0
 CHUNKS = 6

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from heorot.core.dispatch import Dispatch
 from heorot.core.images.chunks import CHUNK_BYTES, FILE
 from heorot.core.images.fetcher import Source
 from heorot.core.images.hop import Transfers
@@ -26,9 +25,8 @@ from heorot.core.machine import (
     Send,
     SendChunks,
     SendManifest,
-    SharedInstruction,
 )
-from heorot.core.shells import CacheShell, LinkShell
+from heorot.core.shells import HopShell
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.tree.shape import parent_of
 from heorot.core.wire import images as i
@@ -67,7 +65,7 @@ def ends_of(link: int) -> tuple[int, int]:
     return link >> LINK_BITS, (link & (1 << LINK_BITS) - 1) - 1
 
 
-class TimedHop(LinkShell, CacheShell, Dispatch[SharedInstruction], instructions=SharedInstruction):
+class TimedHop(HopShell):
     """The head or a node: its transfers, its cache, its process."""
 
     __slots__ = (
