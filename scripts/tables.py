@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from heorot.core.head import routes as head
 from heorot.core.head import states as head_states
+from heorot.core.images import states as image_states
 from heorot.core.node import routes as node
 from heorot.core.node import states as node_states
 from heorot.core.node.peers import FROM_PEERS
@@ -39,6 +40,7 @@ ALL_STATES: dict[str, StateTable[Any, Any]] = {
     "link-below": tree_states.LINK_BELOW,
     "node": head_states.NODE,
     "space-rank": space_states.SPACE_RANK,
+    "image": image_states.IMAGE,
     "uplink": node_states.UPLINK,
 }
 """By the word that marks the place of its picture in the page."""

@@ -10,11 +10,8 @@ There is nothing to mend when a neighbour is lost. The one above is replaced by 
 still lacking; the one below asks somebody else.
 
 What is asked of whom is in `heorot.core.images.fetcher`, what is sent when in `heorot.core.images.sender`, and who may
-have how many images under way in `heorot.core.images.shares`.
-
-One image on one hop::
-
-    examining ──Examined──▶ without manifest ──ImageManifest──▶ examining ──Examined──▶ complete, or fetching chunks
+have how many images under way in `heorot.core.images.shares`. What is here of an image is one of the states of
+`heorot.core.images.states`.
 """
 
 from __future__ import annotations
@@ -155,7 +152,7 @@ class Transfers:
     def has_to_come(self, image: bytes) -> bool:
         """Say whether an image is on its way: the cache has been looked at, and does not have all of it."""
         transfer = self.transfers.get(image)
-        return transfer is not None and not transfer.examining and not transfer.is_whole
+        return transfer is not None and not transfer.is_being_examined and not transfer.is_whole
 
     def requesters(self, image: bytes) -> list[int]:
         """Return the links that ask for an image and understand `Swarm`."""
@@ -277,11 +274,11 @@ class Transfers:
         transfer = self.transfers.get(event.image)
         if transfer is None:
             return
-        transfer.examining = False
-        if event.manifest and transfer.layout is None:
-            transfer.layout = ChunkLayout(decode_manifest(event.manifest))
-        if transfer.layout is not None:
-            transfer.have |= mask_of(event.chunks, transfer.layout.chunks)
+        if not event.manifest:
+            transfer.found_nothing()
+        else:
+            layout = transfer.layout or ChunkLayout(decode_manifest(event.manifest))
+            transfer.found(layout, mask_of(event.chunks, layout.chunks))
             for link in transfer.asks_for_too_much():
                 self._emit(Log("warning", "a neighbour asks for chunks that an image does not have"))
                 self._emit(Send(link, i.Unavailable(event.image, "it does not have these chunks")))
@@ -294,7 +291,7 @@ class Transfers:
         transfer = self.transfers.get(event.image)
         if transfer is None or transfer.layout is None:
             return
-        transfer.have &= ~mask_of(event.chunks, transfer.layout.chunks)
+        transfer.chunks_gone(mask_of(event.chunks, transfer.layout.chunks))
         requester = transfer.requesters.get(event.link)
         if requester is not None:
             self.sender.not_sent(transfer.layout, requester, event.first, event.count)
@@ -323,7 +320,7 @@ class Transfers:
         if image_id(message.data) != message.image:
             raise ProtocolError("a manifest that is not the image's")
         decode_manifest(message.data)
-        transfer.examining = True
+        transfer.manifest_came()
         self._emit(KeepManifest(message.image, message.data))
 
     def expects(self, image: bytes, source: int) -> bool:
@@ -350,6 +347,7 @@ class Transfers:
             raise ProtocolError(f"the chunks from {message.first} of an image that has {layout.chunks}")
         asked = transfer.asked.get(source, 0)
         bad = False
+        came = 0
         kept: list[KeepChunks] = []
         transfer.flows = True
         # What was called off meanwhile, because somebody else was asked for it, is welcome all the same.
@@ -363,13 +361,14 @@ class Transfers:
             if sha256(data).digest() != layout.digest(chunk):
                 self._emit(Log("error", f"chunk {chunk} of the image {message.image.hex()[:12]} came damaged"))
                 bad = True
-            elif not transfer.have & bit:
-                transfer.have |= bit
+            elif not (transfer.have | came) & bit:
+                came |= bit
                 if not kept or kept[-1].first + len(kept[-1].chunks) != chunk:
                     kept.append(KeepChunks(message.image, chunk, []))
                 kept[-1].chunks.append(data)
         for run in kept:
             self._emit(run)
+        transfer.chunks_came(came)
         transfer.asked[source] = asked
         if not bad:
             self._pursue(transfer)
@@ -428,7 +427,7 @@ class Transfers:
 
     def _pursue(self, transfer: Transfer, *, doubt: bool = False) -> None:
         """Do all that can be done now for an image: serve those who ask, ask for what lacks, end."""
-        if transfer.examining:
+        if transfer.is_being_examined:
             return
         if transfer.above is not None and not transfer.is_whole:
             self._refuse_above(transfer, transfer.above)
@@ -485,7 +484,7 @@ class Transfers:
 
     def _end_if_idle(self, transfer: Transfer) -> None:
         """Forget an image for which there is nothing left to do."""
-        if transfer.everything or transfer.keeps or transfer.examining:
+        if transfer.everything or transfer.keeps or transfer.is_being_examined:
             return
         for link, requester in list(transfer.requesters.items()):
             if not requester.pending and not requester.manifest and not requester.unacknowledged_bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heorot.core.images.manifest import MAX_CHUNKS, ChunkLayout, mask_of
+from heorot.core.images.states import IMAGE, ImageChange, ImageState
 from heorot.core.wire import images as i
 
 NOBODY = -1
@@ -32,10 +33,11 @@ class Transfer:
 
     def __init__(self, image: bytes) -> None:
         self.image = image
-        self.examining = True
+        self.state = IMAGE.start
+        self.story = 0
         self.layout: ChunkLayout | None = None
         self.have = 0
-        """Mask of the chunks that are in the cache."""
+        """Mask of the chunks that are in the cache; it changes with the state."""
         self.everything = False
         """This host itself needs the image."""
         self.keeps = False
@@ -62,8 +64,51 @@ class Transfer:
         self.considered_at_ms = 0
 
     @property
+    def name(self) -> str:
+        """The image, for people."""
+        return self.image.hex()[:12]
+
+    @property
     def is_whole(self) -> bool:
         """Whether all of it is in the cache."""
+        return self.state is ImageState.WHOLE
+
+    @property
+    def is_being_examined(self) -> bool:
+        """Whether the cache is still to say what it has."""
+        return self.state is ImageState.EXAMINING or self.state is ImageState.LISTING
+
+    # ------------------------------------------------------------------ what is here
+
+    def found_nothing(self) -> None:
+        """The cache has been looked at, and does not have even the manifest."""
+        IMAGE.step(self, ImageChange.NOTHING_FOUND)
+
+    def found(self, layout: ChunkLayout, chunks: int) -> None:
+        """The cache has the manifest, and a mask of the chunks."""
+        self.layout = layout
+        self.manifest_asked_of = None
+        self.have |= chunks
+        IMAGE.step(self, ImageChange.ALL_FOUND if self._lacks_none else ImageChange.SOME_FOUND)
+
+    def manifest_came(self) -> None:
+        """The manifest goes into the cache, which says then what else is there."""
+        IMAGE.step(self, ImageChange.MANIFEST_CAME)
+
+    def chunks_came(self, chunks: int) -> None:
+        """These chunks, a mask, that lacked are in the cache now."""
+        self.have |= chunks
+        if chunks and self._lacks_none:
+            IMAGE.step(self, ImageChange.COMPLETED)
+
+    def chunks_gone(self, chunks: int) -> None:
+        """The cache does not have these chunks, a mask, any more."""
+        self.have &= ~chunks
+        if not self._lacks_none:
+            IMAGE.step(self, ImageChange.SPOILT)
+
+    @property
+    def _lacks_none(self) -> bool:
         return self.layout is not None and self.have == (1 << self.layout.chunks) - 1
 
     # ------------------------------------------------------------------ who asks

@@ -65,7 +65,7 @@ class ImageSender:
     def _serve_all(self) -> None:
         """Nobody is held up any more by what others have not taken, or less so."""
         for transfer in list(self._transfers.values()):
-            if transfer.layout is not None and not transfer.examining:
+            if transfer.layout is not None:
                 self.serve(transfer)
 
     def _consider_others(self, transfer: Transfer) -> None:
