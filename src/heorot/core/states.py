@@ -107,7 +107,7 @@ class StateTable(Generic[State, Change]):
         """Return all ways on which a state is reached, if there is no way back in this table."""
         if state is self.start:
             return [word(state)]
-        last = [(before, change) for before, change, then in self if then is state]
+        last = [(before, change) for before, change, then in self if then is state and before is not state]
         return [f"{way} ─{word(change)}▶ {word(state)}" for before, change in last for way in self.ways_to(before)]
 
     def story_of(self, thing: Stateful[State]) -> str:

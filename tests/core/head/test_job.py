@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heorot.core.head.ends import ExitedRank, LostRank
-from heorot.core.head.job import PENDING, HeadJob, cut_short, exits_of, nodes_in
+from heorot.core.head.job import HeadJob, cut_short, exits_of, nodes_in
+from heorot.core.head.states import PENDING
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire.clients import Exited, ExitedAlike
 from heorot.core.wire.tree import encode

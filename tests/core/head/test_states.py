@@ -1,16 +1,20 @@
-"""The states of a node, as the head sees it: what leads to each, and the words that users are told."""
+"""The states of a node and of a rank, as the head sees them: what leads to each, and the words that users are told."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from heorot.core.head.ends import ExitedRank, LostRank
+from heorot.core.head.job import HeadJob
 from heorot.core.head.membership import KnownNode
-from heorot.core.head.states import NODE, NodeChange, NodeState
+from heorot.core.head.states import NODE, RANK, NodeChange, NodeState, RankChange, RankState
 from heorot.core.head.timers import GraceDue
 from heorot.core.machine import NodesRemoved, Received
 from heorot.core.states import ImpossibleStep
 from heorot.core.wire import tree as m
-from tests.core.rigs import HeadRig
+from tests.core.rigs import HeadRig, ticket
 
 
 def record_of(rig: HeadRig, node: int = 0) -> KnownNode:
@@ -84,3 +88,42 @@ def test_a_grace_that_ends_for_a_node_that_is_reached_is_a_mistake_that_names_it
         ImpossibleStep, match=r"n0 is up, where grace over cannot happen; .* down ─attached▶ boot ─listed▶ up"
     ):
         rig.machine.members.step(record_of(rig), NodeChange.GRACE_OVER)
+
+
+def job_with_rank(state: RankState) -> HeadJob:
+    """Return a job whose second rank of three is in this state."""
+    job = HeadJob(ticket("1.1", [0, 3]), [0, 1, 2], False, 0)
+    if state is not RankState.PENDING:
+        job.start(1, 500)
+    if state is RankState.OVER:
+        job.end(1, LostRank(1, "it is gone"))
+    return job
+
+
+END = ExitedRank(0, 0, 0)
+TAKES: list[tuple[RankChange, Callable[[HeadJob], bool]]] = [
+    (RankChange.STARTED, lambda job: job.start(1, 600)),
+    (RankChange.ENDED, lambda job: job.end(1, END)),
+    (RankChange.ENDED, lambda job: job.fail(m.Failure(1, 1, 2, "no such file"))),
+]
+TAKES_MANY: list[tuple[RankChange, Callable[[HeadJob], bool]]] = [
+    (RankChange.STARTED, lambda job: job.start_run(1, [600])),
+    (RankChange.STARTED, lambda job: job.start_all([1], [600])),
+    (RankChange.ENDED, lambda job: job.end_run(1, 1, END)),
+    (RankChange.ENDED, lambda job: job.end_all([1], [1, 1, 0, 0, 0])),
+]
+
+
+@pytest.mark.parametrize("state", RankState)
+def test_a_job_takes_news_of_a_rank_as_the_table_says(state: RankState) -> None:
+    after = {(before, change): then for before, change, then in RANK}
+    for change, take in TAKES:
+        job = job_with_rank(state)
+        assert take(job) == (after[state, change] is not state)
+        assert job.states[1] == after[state, change]
+    for change, take in TAKES_MANY:
+        job = job_with_rank(state)
+        taken = take(job)
+        # Or it leaves them to the former, one by one.
+        assert job.states[1] == (after[state, change] if taken else state)
+        assert (job.running, job.over) == (job.states.count(RankState.RUNNING), job.states.count(RankState.OVER))

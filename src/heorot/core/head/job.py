@@ -1,13 +1,7 @@
 """One job as the head sees it: a cache of what its nodes have reported.
 
 Ranks are kept in flat lists, so that a launch on a thousand nodes costs a thousand list entries and not a thousand
-objects. A rank goes through::
-
-    pending ──Report.started──▶ running ──Report.exited──▶ over
-       │                          └──── node is gone ────▶ over (lost)
-       └── Report.failed, Report.exited, node is gone ───▶ over
-
-and never back: what arrives twice, or late, changes nothing.
+objects. Their states are in `heorot.core.head.states`; none goes back, and what comes twice, or late, changes nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +14,12 @@ from dataclasses import dataclass, field
 from msgspec.structs import asdict
 
 from heorot.core.head.ends import ExitedRank, LostRank, NeverRan, RankEnd
+from heorot.core.head.states import OVER, PENDING, RUNNING
 from heorot.core.head.stdin_feed import StdinFeed
 from heorot.core.tree.nodeset import MAX_NODES, NodeSet
 from heorot.core.wire.clients import Exited, ExitedAlike
 from heorot.core.wire.rows import JobDetails, JobRow
 from heorot.core.wire.tree import Failure, Launch, Ticket, ranks_on
-
-PENDING, RUNNING, OVER = 0, 1, 2
 
 LARGEST_WINDOW_BYTES = 256 * 1024
 SMALLEST_WINDOW_BYTES = 4 * 1024

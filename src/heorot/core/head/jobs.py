@@ -17,12 +17,13 @@ from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.ends import ExitedRank, LostRank
 from heorot.core.head.holders import Holders
 from heorot.core.head.input import JobInput
-from heorot.core.head.job import PENDING, HeadJob, exits_of, runs_of, window_of
+from heorot.core.head.job import HeadJob, exits_of, runs_of, window_of
 from heorot.core.head.launch_keys import LaunchKeys
 from heorot.core.head.membership import KnownNode
 from heorot.core.head.releases import Releases
 from heorot.core.head.reports import JobReports
 from heorot.core.head.safekeeping import Safekeeping
+from heorot.core.head.states import PENDING
 from heorot.core.head.stdin_feed import StdinFeed
 from heorot.core.head.timers import KillDue, ReturnDue
 from heorot.core.quota import ITEM_BYTES, Ledger

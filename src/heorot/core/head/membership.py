@@ -127,11 +127,12 @@ class Membership:
 
     def step(self, record: KnownNode, change: NodeChange) -> NodeState:
         """Let a node's state change; return the new one."""
-        state = NODE.step(record, change)
-        if record.is_up:
-            self.up_mask |= 1 << record.node
-        else:
-            self.up_mask &= ~(1 << record.node)
+        former, state = record.state, NODE.step(record, change)
+        if state is not former:
+            if record.is_up:
+                self.up_mask |= 1 << record.node
+            else:
+                self.up_mask &= ~(1 << record.node)
         return state
 
     def detached(self, mask: int, now_ms: int, heard_at_ms: int) -> list[KnownNode]:

@@ -14,7 +14,8 @@ from heorot.core.errors import ProtocolError
 from heorot.core.head.context import HeadContext
 from heorot.core.head.ends import ExitedRank, LostRank
 from heorot.core.head.input import JobInput
-from heorot.core.head.job import OVER, HeadJob, exits_alike, exits_of
+from heorot.core.head.job import HeadJob, exits_alike, exits_of
+from heorot.core.head.states import OVER
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.tree.runs import check_runs, flat
 from heorot.core.wire import clients as c

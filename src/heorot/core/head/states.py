@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum, auto
+from enum import IntEnum, StrEnum, auto
 
 from heorot.core.states import StateTable
 
@@ -74,3 +74,38 @@ NODE = StateTable(
         (_S.ENDED, _C.REMOVED): _S.ENDED,
     },
 )
+
+
+class RankState(IntEnum):
+    """What the head knows of a rank. A byte for each: a job may have many."""
+
+    PENDING = 0
+    """Nothing was heard of it yet."""
+    RUNNING = 1
+    OVER = 2
+    """It has ended, never ran, or is lost with its node: how it was is beside it."""
+
+
+class RankChange(IntEnum):
+    """What the head hears of a rank."""
+
+    STARTED = auto()
+    ENDED = auto()
+
+
+PENDING, RUNNING, OVER = RankState
+
+RANK = StateTable(
+    "a rank, as the head sees it",
+    PENDING,
+    {
+        (PENDING, RankChange.STARTED): RUNNING,
+        (PENDING, RankChange.ENDED): OVER,
+        (RUNNING, RankChange.ENDED): OVER,
+        # What arrives twice, or late, changes nothing.
+        (RUNNING, RankChange.STARTED): RUNNING,
+        (OVER, RankChange.STARTED): OVER,
+        (OVER, RankChange.ENDED): OVER,
+    },
+)
+"""Of which `heorot.core.head.job` takes hundreds at once, without asking here for each; a test compares both."""
