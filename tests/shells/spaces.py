@@ -67,19 +67,21 @@ class SpaceRig(ABC):
         self.machine.pokes.append(list(items))
         self.poke(Poke(len(self.machine.pokes) - 1))
 
-    def starting(self, argv: list[bytes], ranks: int = 1, *, reads: bool = False) -> tuple[e.StartRanks, list[int]]:
-        """Return what starts some ranks, and their slots."""
+    def starting(
+        self, argv: list[bytes], ranks: int = 1, *, reads: bool = False, silent: bool = False
+    ) -> tuple[e.StartRanks, list[int]]:
+        """Return what starts some ranks, and their slots; of `silent` ones nobody reads what they write."""
         slots = [self._slots + 1 + rank for rank in range(ranks)]
         self._slots += ranks
-        argv = self.words.get(argv[0], argv)
-        spec = LaunchSpec(argv, ENVIRONMENT, b"/", 0o22, [], b"" if reads else None, b"", b"", [])
+        argv, out = self.words.get(argv[0], argv), None if silent else b""
+        spec = LaunchSpec(argv, ENVIRONMENT, b"/", 0o22, [], b"" if reads else None, out, out, [])
         own = os.getuid(), os.getgid()
         ticket = m.Ticket("test", 1, JOB, 1_000, 2**50, "someone", *own, [], spec, [0, ranks], 4096, True)
         return e.StartRanks(JOB, ticket, RANKS, [(slot, slot - 1) for slot in slots]), slots
 
-    def start(self, argv: list[bytes], ranks: int = 1, *, reads: bool = False) -> list[int]:
+    def start(self, argv: list[bytes], ranks: int = 1, *, reads: bool = False, silent: bool = False) -> list[int]:
         """Start some ranks, and wait until they run; return their slots."""
-        item, slots = self.starting(argv, ranks, reads=reads)
+        item, slots = self.starting(argv, ranks, reads=reads, silent=silent)
         self.do(item)
         self.until(lambda: len(self.machine.of(e.ProcessStarted)) >= self._slots)
         return slots

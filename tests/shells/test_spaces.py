@@ -61,8 +61,9 @@ def written(rig: SpaceRig) -> int:
     return len(rig.machine.of(e.Wrote))
 
 
-def test_ranks_start_in_order_and_each_of_their_ends_is_told_once(rig: SpaceRig) -> None:
-    slots = rig.start(ENDS, 3)
+@pytest.mark.parametrize("silent", [False, True])
+def test_ranks_start_in_order_and_each_of_their_ends_is_told_once(rig: SpaceRig, silent: bool) -> None:
+    slots = rig.start(ENDS, 3, silent=silent)
     for slot in slots:
         first, *rest = end_of(rig, slot)
         assert type(first) is e.ProcessStarted
