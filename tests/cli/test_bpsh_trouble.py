@@ -204,7 +204,7 @@ def test_a_rank_that_was_lost_with_its_node(cluster: LocalCluster, tmp_path: Pat
     with FakeHead(tmp_path, {"spawn": lost}) as head:
         result = bpsh(cluster, head, "3", "true")
     assert result.returncode == 255
-    assert result.stderr == b"bpsh: n3 (rank 0): the node was lost; rank 0 has no exit status (n3 does not answer)\n"
+    assert result.stderr == b"bpsh: n3 (rank 0): the node was lost (n3 does not answer); rank 0 has no exit status\n"
 
 
 def test_why_a_job_was_ended_is_said(cluster: LocalCluster, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from heorot.core.client.end import Status
+
     Job = dict[str, Any]
 
 STATES = ("launching", "running", "done")
@@ -84,7 +86,6 @@ Look at, join, await and end jobs. A job is what one bpsh started; its id is EPO
 
 'bpjob COMMAND --help' says more.
 """
-LOST_STATUS = 255
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -204,6 +205,8 @@ def description(job: Job, columns: int) -> str:
     """Return everything about one job as text."""
     import time
 
+    from heorot.client.endings import in_words
+
     started = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(job["started_at_ms"] / 1000))
     facts = [
         ("Job", job["job"]),
@@ -217,10 +220,19 @@ def description(job: Job, columns: int) -> str:
     ]
     text = "".join(f"{name + ':':<10}{table.printable(str(value))}\n" for name, value in facts)
     rows = []
+    statuses = statuses_of(job)
     for rank, node in enumerate(job["rank_nodes"]):
         pid = job["pids"].get(str(rank), "-")
-        rows.append((rank, table.node_name(node), pid, status_text(job["statuses"].get(str(rank)), pid != "-")))
+        alive = "starting" if pid == "-" else "running"
+        rows.append((rank, table.node_name(node), pid, in_words(statuses[rank]) if rank in statuses else alive))
     return text + "\n" + table.render(("RANK", "NODE", "PID", "STATUS"), rows, right="RANK PID", width=columns)
+
+
+def statuses_of(job: Job) -> dict[int, Status]:
+    """Return how the ranks ended that are over."""
+    from heorot.core.client.end import Status
+
+    return {int(rank): Status.of_json(status) for rank, status in job["statuses"].items()}
 
 
 def counts(job: Job) -> str:
@@ -228,40 +240,18 @@ def counts(job: Job) -> str:
     fates = dict.fromkeys(
         ("never ran", "exited with 0", "exited with another status than 0", "killed by a signal", "lost with a node"), 0
     )
-    for status in job["statuses"].values():
-        if "lost" in status:
+    for status in statuses_of(job).values():
+        if status.lost:
             fates["lost with a node"] += 1
-        elif "signal" in status:
+        elif status.signal is not None:
             fates["killed by a signal"] += 1
-        elif status.get("error"):
+        elif status.error is not None:
             fates["never ran"] += 1
         else:
-            fates["exited with another status than 0" if status["code"] else "exited with 0"] += 1
+            fates["exited with another status than 0" if status.code else "exited with 0"] += 1
     starting = job["ranks"] - job["running"] - len(job["statuses"])
     alive = {"starting": starting, "running": job["running"]}
     return ", ".join(f"{count} {state}" for state, count in {**alive, **fates}.items() if count)
-
-
-def status_text(status: dict[str, Any] | None, started: bool) -> str:
-    """Return what became of a rank, in words."""
-    if not status:
-        return "running" if started else "starting"
-    if "lost" in status:
-        return f"lost: {status['lost']}"
-    if "signal" in status:
-        from heorot.cli.foreground import words
-
-        return f"killed by {words.signal_name(status['signal'])}"
-    return f"exit status {status['code']}" + (f": {status['error']}" if status.get("error") else "")
-
-
-def exit_status(statuses: dict[str, dict[str, Any]]) -> int:
-    """Return the largest of the ranks' statuses, as bpsh does."""
-    largest = 0
-    for status in statuses.values():
-        value = LOST_STATUS if "lost" in status else 128 + status["signal"] if "signal" in status else status["code"]
-        largest = max(largest, min(value, LOST_STATUS))
-    return largest
 
 
 def _wait(parsed: Parsed) -> int:
@@ -270,7 +260,7 @@ def _wait(parsed: Parsed) -> int:
     for job in head.ask_all([("wait", operand) for operand in parsed.operands]):
         if not parsed.has("quiet"):
             sys.stderr.write("".join(f"bpjob: {line}\n" for line in troubles(job)))
-        largest = max(largest, exit_status(job["statuses"]))
+        largest = max(largest, *(status.exit_status for status in statuses_of(job).values()), 0)
     return largest
 
 
@@ -279,12 +269,15 @@ def troubles(job: Job) -> list[str]:
 
     Not for those that exited with 0, nor if all exited with the same status.
     """
-    plain = {status["code"] for status in job["statuses"].values() if "code" in status and not status.get("error")}
-    alike = len(plain) == 1 and all("code" in status and not status.get("error") for status in job["statuses"].values())
+    from heorot.client.endings import in_words
+
+    statuses = statuses_of(job)
+    plain = {status.code for status in statuses.values() if status.code is not None and status.error is None}
+    alike = len(plain) == 1 and all(status.code is not None and status.error is None for status in statuses.values())
     fates: dict[str, list[int]] = {}
-    for rank, status in job["statuses"].items():
-        if "code" not in status or status.get("error") or (status["code"] and not alike):
-            fates.setdefault(status_text(status, True), []).append(int(rank))
+    for rank, status in statuses.items():
+        if status.code is None or status.error is not None or (status.code and not alike):
+            fates.setdefault(in_words(status), []).append(rank)
     lines = [f"job {job['job']}: {job['text']}"] if job.get("left_running") else []
     for fate, ranks in fates.items():
         nodes = table.fold_nodes(job["rank_nodes"][rank] for rank in ranks)

@@ -185,14 +185,10 @@ def signal_number(text: str) -> int:
 
 def short_signal_name(number: int) -> str:
     """Return a signal's name without SIG, or its number."""
-    import signal
+    from heorot.linux.signal_names import signal_name
 
-    try:
-        return signal.Signals(number).name.removeprefix("SIG")
-    except ValueError:
-        if signal.SIGRTMIN < number < signal.SIGRTMAX:
-            return f"RTMIN+{number - signal.SIGRTMIN}"
-        return str(number)
+    name = signal_name(number)
+    return name.removeprefix("SIG") if name.startswith("SIG") else str(number)
 
 
 def _list_signals(operands: list[str]) -> int:

@@ -13,7 +13,7 @@ import resource
 from heorot.client import caller
 from heorot.core.client import messages
 from heorot.core.errors import HeorotError
-from heorot.core.tree.nodeset import NodeSet
+from heorot.core.tree.nodeset import names_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ def folded_problems(problems: Sequence[Problem]) -> list[str]:
             lines.append(problem.text)
         else:
             groups.setdefault(problem.text, []).append(problem.node)
-    for text, nodes in groups.items():
-        names = ["master"] if min(nodes) < 0 else []
-        listed = str(NodeSet.of(node for node in nodes if node >= 0))
-        lines.append(",".join([*names, listed] if listed else names) + f": {text}")
+    lines += [f"{names_of(nodes)}: {text}" for text, nodes in groups.items()]
     return lines
 
 
@@ -101,13 +98,9 @@ class CopyJob:
         self.problems += [Problem(node, line) for line in said]
         if status.success or (said and status.code is not None and status.error is None):
             return
-        if status.lost:
-            text = f"the node was lost: {status.text}" if status.text else "the node was lost"
-        elif status.error is not None:
-            text = status.text or f"the copy could not be started, error {status.error}"
-        else:
-            text = f"the copy ended with status {status.exit_status}"
-        self.problems.append(Problem(node, text))
+        from heorot.client.endings import in_words
+
+        self.problems.append(Problem(node, in_words(status)))
 
     def _fields(self, nodes: str, argv: list[bytes], paths: Sequence[bytes]) -> dict[str, Any]:
         # A relative path is relative to the directory of the same name there; an absolute one needs no such directory.

@@ -11,6 +11,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple
 
+from heorot.client.endings import in_words
 from heorot.client.flow import NOTICE, Flow, Until, answer
 from heorot.core.client import messages
 from heorot.core.client.conversation import Request
@@ -66,8 +67,7 @@ class JobFailed(Exception):
     def __init__(self, completed: Completed) -> None:
         bad = [rank for rank, status in enumerate(completed.statuses) if not status.success]
         example = completed.statuses[bad[0]]
-        text = f": {example.text}" if example.text else ""
-        super().__init__(f"{len(bad)} of {len(completed.statuses)} ranks failed; rank {bad[0]}: {example!r}{text}")
+        super().__init__(f"{len(bad)} of {len(completed.statuses)} ranks failed; rank {bad[0]}: {in_words(example)}")
         self.completed = completed
 
 

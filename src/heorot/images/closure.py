@@ -229,8 +229,10 @@ def _listed(text: bytes) -> list[tuple[bytes, bytes]]:
 def _failure(path: bytes, loader: bytes, variables: dict[bytes, bytes], status: int, text: bytes) -> ImageError:
     """Return why the loader cannot list the libraries."""
     if status < 0:
+        from heorot.linux.signal_names import signal_name
+
         return ImageError(
-            f"{shown(path)} cannot be loaded here: {_signal_name(-status)} ended its loader {shown(loader)};"
+            f"{shown(path)} cannot be loaded here: {signal_name(-status)} ended its loader {shown(loader)};"
             " the program or one of its libraries is damaged"
         )
     missing = _missing(path, loader, variables, text)
@@ -246,15 +248,6 @@ def _require_complete(path: bytes, segments: list[_Segment]) -> None:
     wanted = max((segment.end for segment in segments), default=0)
     if wanted > size:
         raise ImageError(f"{shown(path)} is incomplete: it has {size} of {wanted} bytes; build or copy it again")
-
-
-def _signal_name(number: int) -> str:
-    from signal import Signals  # 2 ms that only a failure needs
-
-    try:
-        return Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _missing(path: bytes, loader: bytes, variables: dict[bytes, bytes], text: bytes) -> list[bytes]:

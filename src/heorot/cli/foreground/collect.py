@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heorot.cli.foreground.words import node_name
 from heorot.core.client.job import STDERR, STDOUT
-from heorot.core.tree.nodeset import NodeSet
+from heorot.core.tree.nodeset import names_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,10 +39,7 @@ class GatherForm:
                     groups.setdefault(self._held.digest(rank, number), []).append(rank)
             sink = self._sinks[number]
             for ranks in groups.values():
-                nodes = [self._job.nodes[rank] for rank in ranks]
-                names = ["master"] if min(nodes) < 0 else []
-                listed = str(NodeSet.of(node for node in nodes if node >= 0))
-                sink.write(_RULE + ",".join([*names, listed] if listed else names).encode() + b"\n" + _RULE)
+                sink.write(_RULE + names_of(self._job.nodes[rank] for rank in ranks).encode() + b"\n" + _RULE)
                 last = b""
                 for data in self._held.read(ranks[0], number):
                     sink.write(data)

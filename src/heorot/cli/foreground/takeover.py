@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from time import monotonic
 
-from heorot.cli.foreground import signals, words
+from heorot.cli.foreground import signals
+from heorot.linux.signal_names import signal_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Takeover:
     def lost(self, unanswered: Sequence[Request]) -> None:
         """A connection is gone, and with it the answers to these requests: signals that must not come twice."""
         for request in unanswered:
-            name = words.signal_name(request.message[5])
+            name = signal_name(request.message[5])
             self._say(f"the head was lost before it said whether {name} has arrived: send it again if it is needed")
 
     @property
@@ -79,7 +80,7 @@ class Takeover:
             self._say_farewell()
             return True
         self._told_to_end = self._said = True
-        name = words.signal_name(number)
+        name = signal_name(number)
         if number == signals.SIGINT:
             way_out = "once more leaves"
         else:

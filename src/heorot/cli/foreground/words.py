@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from heorot.core.tree.nodeset import NodeSet
+from heorot.core.tree.nodeset import names_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,27 +20,13 @@ def node_name(node: int) -> str:
     return "master" if node < 0 else f"n{node}"
 
 
-def signal_name(number: int) -> str:
-    """Return ``SIGKILL`` for 9."""
-    from signal import Signals  # 2 ms that only a death by signal needs
-
-    try:
-        return Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def reason_of_end(status: Status) -> str:
-    """Return what is worth saying about a rank's end; empty: nothing."""
-    if status.lost:
-        return "the node was lost"
-    if status.signal is not None:
-        if status.signal in QUIET_SIGNALS:
-            return ""
-        return f"killed by {signal_name(status.signal)}" + (" (core dumped)" if status.core_dumped else "")
-    if status.error is None:
+    """Return what is worth saying about a rank's end before the job is over; empty: nothing."""
+    if status.signal in QUIET_SIGNALS or (status.code is not None and status.error is None):
         return ""
-    return _without_own_path(status.text) or f"could not be started, error {status.error}"
+    from heorot.client.endings import in_words
+
+    return _without_own_path(in_words(status))
 
 
 def _without_own_path(text: str) -> str:
@@ -52,21 +38,18 @@ def _without_own_path(text: str) -> str:
 
 def folded(job: JobState, ranks: list[int]) -> list[str]:
     """Return one line for each reason among these ranks, in the order of their first rank."""
-    groups: dict[tuple[str, str], list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for rank in sorted(ranks):
-        status = job.statuses[rank]
-        text = reason_of_end(status)
+        text = reason_of_end(job.statuses[rank])
         if text:
-            detail = status.text if status.lost and status.text != text else ""
-            groups.setdefault((text, detail), []).append(rank)
+            groups.setdefault(text, []).append(rank)
     lines = []
-    for (text, detail), members in groups.items():
+    for text, members in groups.items():
         after = ""
         if job.statuses[members[0]].lost:
             ranks_have = f"rank {members[0]} has" if len(members) == 1 else f"{len(members)} ranks have"
             after = f"; {ranks_have} no exit status"
-        # The head's own words about a lost node, where it has any, say more than ours.
-        lines.append(f"{_who(job, members)}: {text}{after}" + (f" ({detail})" if detail else ""))
+        lines.append(f"{_who(job, members)}: {text}{after}")
     return lines
 
 
@@ -81,13 +64,15 @@ def failures(job: JobState) -> list[str]:
             groups.setdefault(status.code, []).append(rank)
     if any(len(members) == len(job.nodes) for members in groups.values()):
         return []
-    return [f"{_who(job, members)}: exit status {code}" for code, members in sorted(groups.items())]
+    if not groups:
+        return []
+    from heorot.client.endings import in_words
+
+    return [f"{_who(job, members)}: {in_words(job.statuses[members[0]])}" for _code, members in sorted(groups.items())]
 
 
 def _who(job: JobState, ranks: list[int]) -> str:
     nodes = [job.nodes[rank] for rank in ranks]
     if len(ranks) == 1:
         return f"{node_name(nodes[0])} (rank {ranks[0]})"
-    names = ["master"] if min(nodes) < 0 else []
-    listed = str(NodeSet.of(node for node in nodes if node >= 0))
-    return ",".join([*names, listed] if listed else names)
+    return names_of(nodes)

@@ -31,6 +31,14 @@ def ranges_in(mask: int) -> list[int]:
     return result
 
 
+def names_of(nodes: Iterable[int]) -> str:
+    """Return a list of nodes, of which the head may be one: ``n3``, ``master,n[0-7]``."""
+    numbers = set(nodes)
+    names = ["master"] if min(numbers, default=0) < 0 else []
+    listed = NodeSet.of(sorted(number for number in numbers if number >= 0))
+    return ",".join([*names, str(listed)] if listed else names)
+
+
 class NodeSet:
     """An immutable set of node numbers, 0 <= number < `MAX_NODES`."""
 
