@@ -1,4 +1,4 @@
-"""The option parser of the short commands."""
+"""The parser of options, as commands with operands use it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_command_line_is_read(line: str, values: dict[str, str], operands: lis
     ("line", "message"),
     [
         ("-z", "unknown option -z"),
-        ("-az", "unknown option -z"),
+        ("-az", "unknown option -z in -az"),
         ("--zebra", "unknown option --zebra"),
         ("--no", "ambiguous: --no-header, --nodes"),
         ("-n", "option -n needs a value: LIST"),
@@ -68,7 +68,7 @@ def test_what_cannot_be_read_is_named(line: str, message: str) -> None:
 
 
 def test_the_order_of_options_is_kept() -> None:
-    assert parse(COMMAND, ["-a", "-w", "-a"]).order == ["all", "watch", "all"]
+    assert parse(COMMAND, ["-a", "-w3", "-a"]).given == [("all", ""), ("watch", "3"), ("all", "")]
 
 
 def test_the_help_shows_every_option_and_its_value() -> None:

@@ -1,9 +1,12 @@
-"""The command line of bpsh."""
+"""The command line of bpsh, and what every command says of options."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from heorot.cli import bpjob, bpsh, heorot
 from heorot.cli.foreground.options import BpshOptions
 from heorot.cli.options import UsageError
 
@@ -81,8 +84,8 @@ def test_a_detached_job_has_no_input() -> None:
         (["-nx", "0", "ls"], "unknown option -x in -nx"),
         (["--nope", "0", "ls"], "unknown option --nope"),
         (["--std", "f", "0", "ls"], "ambiguous: --stderr, --stdin, --stdout"),
-        (["--pty=yes", "0", "ls"], "takes no argument"),
-        (["-b"], "needs an argument"),
+        (["--pty=yes", "0", "ls"], "takes no value"),
+        (["-b"], "needs a value"),
         (["-b", "0", "0", "ls"], "a number from 1 to"),
         (["-b", "many", "0", "ls"], "not 'many'"),
         (["--max-processes=-1", "0", "ls"], "a number from 1 to"),
@@ -98,3 +101,50 @@ def test_a_detached_job_has_no_input() -> None:
 def test_what_cannot_be_understood_is_said(words: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         BpshOptions(words)
+
+
+FORMS = [("bpsh",), *(("bpjob", name) for name in bpjob.COMMANDS), *(("heorot", *words) for words in heorot.COMMANDS)]
+MAINS: dict[str, Callable[[list[str]], int]] = {"bpsh": bpsh.run_bpsh, "bpjob": bpjob.main, "heorot": heorot.main}
+
+
+@pytest.mark.parametrize("words", FORMS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--zebra", "unknown option --zebra"),
+        ("-hZ", "unknown option -Z in -hZ"),
+        ("--help=much", "option --help takes no value"),
+    ],
+)
+def test_every_command_says_the_same_of_options(
+    words: tuple[str, ...], option: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert MAINS[words[0]]([*words[1:], option]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"{words[0]}")
+    assert f": {says}" in said.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            "token create --uses many",
+            "heorot token create: option --uses needs a number from 0 to ",
+        ),
+        ("token create more", "heorot token create: unexpected operand 'more'"),
+        ("token revoke", "heorot token revoke: ID is missing"),
+        ("head add h2", "heorot head add: --address is missing: say how nodes reach the new head"),
+        ("head add --address", "heorot head add: option --address needs a value: HOST[:PORT]"),
+        ("node remove x", "heorot node remove: 'x' is no node: give its number or name, such as 7 or n7"),
+        ("certificate renew --within soon", "'soon' is not a duration: write 30s, 15m, 1h or 2d"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said_with_where_there_is_help(
+    words: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert heorot.main(words.split()) == 2
+    name = " ".join(words.split()[:2])
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.endswith(f"; try 'heorot {name} --help'\n")

@@ -32,7 +32,7 @@ def main() -> int:
 
 def run_bpsh(words: list[str]) -> int:
     """Run the command with these arguments; return the status to exit with."""
-    from heorot.cli.foreground.options import HELP, USAGE, BpshOptions
+    from heorot.cli.foreground.options import USAGE, BpshOptions, help_text
     from heorot.cli.options import UsageError
 
     try:
@@ -41,7 +41,7 @@ def run_bpsh(words: list[str]) -> int:
         sys.stderr.write(f"bpsh: {error}\n{USAGE}\nTry 'bpsh --help'.\n")
         return EXIT_USAGE
     if options.help:
-        sys.stdout.write(HELP)
+        sys.stdout.write(help_text())
         return 0
     if options.version:
         from heorot import __version__

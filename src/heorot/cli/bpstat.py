@@ -92,7 +92,7 @@ def form_of(parsed: Parsed) -> str:
 
 
 def _last_of(keys: tuple[str, ...], parsed: Parsed) -> str:
-    given = [key for key in parsed.order if key in keys]
+    given = [key for key, _value in parsed.given if key in keys]
     return given[-1] if given else ""
 
 

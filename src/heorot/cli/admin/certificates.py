@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import subprocess
@@ -10,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heorot.cli.admin.shared import duration_ms, run_reporting
+from heorot.cli.admin.shared import JSON_LIST, Subcommand, duration_ms, run_group
+from heorot.cli.arguments import NO_DIRECTORY, Command, Option, Parsed
 from heorot.config.files import DEFAULT_HEAD_PATH, DEFAULT_NODE_PATH, HeadFile, NodeFile, load_head, load_node
 from heorot.core.errors import HeorotError, SecurityError
 from heorot.linux.trusted_path import check_directory
@@ -23,53 +23,33 @@ RESTART_TIMEOUT_SECONDS = 120
 
 def main(argv: list[str]) -> int:
     """Run ``heorot certificate ARGUMENTS`` and return its exit status."""
-    parser = argparse.ArgumentParser(prog="heorot certificate", description="The certificates of this host.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    show = commands.add_parser("show", help="list this host's certificates and when they end")
-    renew = commands.add_parser(
-        "renew",
-        help="renew this host's certificates, for the same keys",
-        description="Renew this host's certificates, for the same keys. A node asks a head, and may do so even after "
-        "its certificate has ended, unless it was removed from the cluster; a head renews where the authority is.",
-    )
-    for command in (show, renew):
-        command.add_argument("--head-config", type=Path, default=DEFAULT_HEAD_PATH, metavar="PATH")
-        command.add_argument("--node-config", type=Path, default=DEFAULT_NODE_PATH, metavar="PATH")
-    show.add_argument("--json", action="store_true", help="print a JSON list")
-    renew.add_argument(
-        "--within", type=duration_ms, metavar="DURATION", help="only those that end within this time, for example 90d"
-    )
-    renew.add_argument(
-        "--restart", action="store_true", help="then restart the services that use them; running jobs do not notice"
-    )
-    show.set_defaults(command=_show)
-    renew.set_defaults(command=_renew)
-    arguments = parser.parse_args(argv)
-    return run_reporting(arguments.command, arguments)
+    return run_group("certificate", SUBCOMMANDS, argv)
 
 
-def _roles(arguments: argparse.Namespace) -> list[tuple[HeadFile | NodeFile, Path]]:
+def _roles(parsed: Parsed) -> list[tuple[HeadFile | NodeFile, Path]]:
     """Return this host's configurations, and where the identity of each is."""
     roles: list[tuple[HeadFile | NodeFile, Path]] = []
-    if arguments.head_config.exists():
-        head = load_head(arguments.head_config)
+    head_config = Path(parsed.get("head-config") or DEFAULT_HEAD_PATH)
+    node_config = Path(parsed.get("node-config") or DEFAULT_NODE_PATH)
+    if head_config.exists():
+        head = load_head(head_config)
         roles.append((head, Path(head.cluster.directory) / "heads" / head.head.name))
-    if arguments.node_config.exists():
-        node = load_node(arguments.node_config)
+    if node_config.exists():
+        node = load_node(node_config)
         roles.append((node, Path(node.cluster.directory) / "nodes" / f"n{node.node.number}"))
     for config, _ in roles:
         check_directory(config.cluster.directory)
     if not roles:
-        missing = f"there is no {arguments.head_config} and no {arguments.node_config}"
+        missing = f"there is no {head_config} and no {node_config}"
         raise HeorotError(f"this host is neither a head nor a node: {missing}")
     return roles
 
 
-def _show(arguments: argparse.Namespace) -> int:
+def _show(parsed: Parsed) -> int:
     from heorot.security.authority import Identity
 
-    found = [(Identity.load(directory), directory) for _, directory in _roles(arguments)]
-    if arguments.json:
+    found = [(Identity.load(directory), directory) for _, directory in _roles(parsed)]
+    if parsed.has("json"):
         print(json.dumps([_row(identity, directory) for identity, directory in found]))
         return 0
     for identity, _ in found:
@@ -88,15 +68,16 @@ def _row(identity: Identity, directory: Path) -> dict[str, object]:
     }
 
 
-def _renew(arguments: argparse.Namespace) -> int:
+def _renew(parsed: Parsed) -> int:
     from heorot.security.authority import Identity
     from heorot.security.files import write_atomically
 
+    within_ms = duration_ms(parsed.get("within")) if parsed.has("within") else None
     units: list[str] = []
-    for config, directory in _roles(arguments):
+    for config, directory in _roles(parsed):
         identity = Identity.load(directory)
         left = identity.certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-        if arguments.within is not None and left > datetime.timedelta(milliseconds=arguments.within):
+        if within_ms is not None and left > datetime.timedelta(milliseconds=within_ms):
             print(f"{identity.name}: {_end(identity)}; nothing to do")
             continue
         renewed = _renew_head(config, identity) if isinstance(config, HeadFile) else _renew_node(config, identity)
@@ -104,7 +85,7 @@ def _renew(arguments: argparse.Namespace) -> int:
         write_atomically(directory / "cert.pem", renewed.certificate_pem, durable=True)
         units.append("heorot-head.service" if isinstance(config, HeadFile) else "heorot-node.service")
         print(f"{renewed.name}: renewed, {_end(renewed)}")
-    if units and arguments.restart:
+    if units and parsed.has("restart"):
         done = subprocess.run(["systemctl", "try-restart", *units], check=False, timeout=RESTART_TIMEOUT_SECONDS)
         return done.returncode
     if units:
@@ -139,6 +120,39 @@ def _end(identity: Identity) -> str:
     end = identity.certificate.not_valid_after_utc
     days = (end - datetime.datetime.now(datetime.UTC)).days
     return f"valid until {end:%Y-%m-%d} ({days} days)" if days >= 0 else f"ended on {end:%Y-%m-%d}"
+
+
+_CONFIGURATIONS = (
+    Option("--head-config", f"the configuration of the head on this host (default: {DEFAULT_HEAD_PATH})", "PATH"),
+    Option("--node-config", f"the configuration of the node on this host (default: {DEFAULT_NODE_PATH})", "PATH"),
+)
+SUBCOMMANDS = {
+    "show": Subcommand(
+        Command(
+            "heorot certificate show",
+            "[OPTION]...",
+            "List this host's certificates and when they end.",
+            [*_CONFIGURATIONS, JSON_LIST],
+            common=NO_DIRECTORY,
+        ),
+        _show,
+    ),
+    "renew": Subcommand(
+        Command(
+            "heorot certificate renew",
+            "[OPTION]...",
+            "Renew this host's certificates, for the same keys. A node asks a head, and may do so even after its\n"
+            "certificate has ended, unless it was removed from the cluster; a head renews where the authority is.",
+            [
+                *_CONFIGURATIONS,
+                Option("--within", "only those that end within this time, for example 90d", "DURATION"),
+                Option("--restart", "then restart the services that use them; running jobs do not notice"),
+            ],
+            common=NO_DIRECTORY,
+        ),
+        _renew,
+    ),
+}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import socket
@@ -11,10 +10,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from heorot.cli.admin.shared import add_directory, heads_directory, make_places, run_reporting
+from heorot.cli.admin.shared import (
+    CLUSTER,
+    MAX_NUMBER,
+    PLACE,
+    SOCKET,
+    Subcommand,
+    configuration,
+    heads_directory,
+    make_places,
+    place,
+    run_group,
+)
+from heorot.cli.arguments import Command, Option, Parsed
 from heorot.config.files import (
     DEFAULT_CAPACITY,
-    DEFAULT_DIRECTORY,
     DEFAULT_HEAD_PATH,
     DEFAULT_HEAD_PORT,
     DEFAULT_SOCKET,
@@ -35,87 +45,36 @@ SWITCH_POLL_S = 0.005
 
 def main(argv: list[str]) -> int:
     """Run ``heorot head ARGUMENTS`` and return its exit status."""
-    parser = argparse.ArgumentParser(prog="heorot head", description="Set up the heads of a cluster of many machines.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    init = commands.add_parser(
-        "init",
-        help="make a new cluster with its first head on this host",
-        description="Make a new cluster: its certificate authority, its first head's identity, and a configuration.",
-    )
-    init.add_argument(
-        "--dir",
-        type=Path,
-        default=Path(os.environ.get("HEOROT_DIR") or DEFAULT_DIRECTORY),
-        metavar="DIR",
-        help=f"where keys and state go (default: $HEOROT_DIR, else {DEFAULT_DIRECTORY})",
-    )
-    init.add_argument("--name", default="h0", help="the head's name (default: h0)")
-    init.add_argument(
-        "--listen",
-        default=f"0.0.0.0:{DEFAULT_HEAD_PORT}",
-        metavar="HOST:PORT",
-        help=f"where to accept nodes (default: 0.0.0.0:{DEFAULT_HEAD_PORT})",
-    )
-    init.add_argument(
-        "--address",
-        action="append",
-        metavar="HOST[:PORT]",
-        help="how nodes reach a head; repeat it for several heads (default: the address of this host)",
-    )
-    init.add_argument(
-        "--capacity",
-        type=int,
-        default=DEFAULT_CAPACITY,
-        metavar="N",
-        help=f"how many nodes there may be; the PIDs of Linux are divided among them (default: {DEFAULT_CAPACITY})",
-    )
-    init.add_argument("--cluster", metavar="ID", help="the cluster's id (default: 16 random hex digits)")
-    init.add_argument("--socket", default=DEFAULT_SOCKET, help=f"where commands connect to (default: {DEFAULT_SOCKET})")
-    init.add_argument(
-        "--config",
-        type=Path,
-        default=DEFAULT_HEAD_PATH,
-        metavar="PATH",
-        help=f"the configuration to write (default: {DEFAULT_HEAD_PATH})",
-    )
-    init.set_defaults(command=_init)
-    switch = commands.add_parser(
-        "switch",
-        help="hand over from the active head, which runs on this host, to a standby head",
-        description="Hand over on purpose, to the standby head NAME or to any. Running jobs do not notice.",
-    )
-    add_directory(switch)
-    switch.add_argument("name", metavar="NAME", nargs="?", default="", help="the head that shall be the active one")
-    switch.set_defaults(command=_switch)
-    arguments = parser.parse_args(argv)
-    return run_reporting(arguments.command, arguments)
+    return run_group("head", SUBCOMMANDS, argv)
 
 
-def _init(arguments: argparse.Namespace) -> int:
+def _init(parsed: Parsed) -> int:
     from heorot.security.authority import Authority, check_head_name
 
-    directory: Path = arguments.dir.absolute()
-    config: Path = arguments.config.absolute()
-    listen = parse_address(arguments.listen, DEFAULT_HEAD_PORT)
-    check_head_name(arguments.name)
-    if not 1 <= arguments.capacity <= MAX_CAPACITY:
-        raise ConfigError(f"--capacity {arguments.capacity} is out of range: use 1 to {MAX_CAPACITY}")
-    addresses = [parse_address(text, listen.port) for text in arguments.address or []] or [_own_address(listen)]
+    directory = place(parsed)
+    config = Path(parsed.get("config") or DEFAULT_HEAD_PATH).absolute()
+    listen = parse_address(parsed.get("listen", f"0.0.0.0:{DEFAULT_HEAD_PORT}"), DEFAULT_HEAD_PORT)
+    name = parsed.get("name", "h0")
+    check_head_name(name)
+    capacity = parsed.integer("capacity", DEFAULT_CAPACITY, 0, MAX_NUMBER)
+    if not 1 <= capacity <= MAX_CAPACITY:
+        raise ConfigError(f"--capacity {capacity} is out of range: use 1 to {MAX_CAPACITY}")
+    addresses = [parse_address(text, listen.port) for text in parsed.all("address")] or [_own_address(listen)]
     if config.exists():
         raise ConfigError(f"{config} exists already; remove it, or name another with --config")
     make_places(config, directory)
-    authority = Authority.create(directory / "ca", arguments.cluster)
-    authority.issue_head(arguments.name).write(directory / "heads" / arguments.name, durable=True)
+    authority = Authority.create(directory / "ca", parsed.values.get("cluster"))
+    authority.issue_head(name).write(directory / "heads" / name, durable=True)
     _write_config(
         config,
         render_head(
             cluster=authority.cluster,
             directory=str(directory),
-            name=arguments.name,
+            name=name,
             listen=listen,
             addresses=addresses,
-            socket=arguments.socket,
-            capacity=arguments.capacity,
+            socket=parsed.get("socket", DEFAULT_SOCKET),
+            capacity=capacity,
         ),
     )
     load_head(config)
@@ -129,16 +88,17 @@ def _init(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _switch(arguments: argparse.Namespace) -> int:
+def _switch(parsed: Parsed) -> int:
     began_s = time.monotonic()
-    directory = heads_directory(arguments.dir)
+    directory = heads_directory(parsed)
     keepers = _keepers(directory)
     active = [name for name, status in keepers.items() if status["role"] == "active"]
     if not active:
         others = [head["name"] for head in next(iter(keepers.values()))["heads"] if head["role"] == "active"]
         where = f"the active head is {others[0]}: run this command on its host" if others else "no head is active now"
         raise HeorotError(f"no head on this host is active; {where}")
-    answer = control.ask_keeper(str(directory / "heads" / active[0]), {"do": "switch", "name": arguments.name})
+    wish = {"do": "switch", "name": "".join(parsed.operands)}
+    answer = control.ask_keeper(str(directory / "heads" / active[0]), wish)
     while time.monotonic() < began_s + SWITCH_TIMEOUT_S:
         for status in _keepers(directory).values():
             now = [head["name"] for head in status["heads"] if head["role"] == "active"]
@@ -191,6 +151,49 @@ def _own_address(listen: Address) -> Address:
         except OSError:
             continue
     raise ConfigError("this host has no route from which to tell its address; say it with --address HOST")
+
+
+SUBCOMMANDS = {
+    "init": Subcommand(
+        Command(
+            "heorot head init",
+            "[OPTION]...",
+            "Make a new cluster: its certificate authority, its first head's identity, and a configuration.",
+            [
+                PLACE,
+                Option("--name", "the head's name (default: h0)", "NAME"),
+                Option("--listen", f"where to accept nodes (default: 0.0.0.0:{DEFAULT_HEAD_PORT})", "HOST:PORT"),
+                Option(
+                    "--address",
+                    "how nodes reach a head; repeat it for several heads (default: the address of this host)",
+                    "HOST[:PORT]",
+                ),
+                Option(
+                    "--capacity",
+                    "how many nodes there may be; the PIDs of Linux are divided among them"
+                    f" (default: {DEFAULT_CAPACITY})",
+                    "N",
+                ),
+                Option("--cluster", "the cluster's id (default: 16 random hex digits)", "ID"),
+                SOCKET,
+                configuration("to write", DEFAULT_HEAD_PATH),
+            ],
+        ),
+        _init,
+    ),
+    "switch": Subcommand(
+        Command(
+            "heorot head switch",
+            "[OPTION]... [NAME]",
+            "Hand over on purpose from the active head, which runs on this host, to the standby head NAME or to any.\n"
+            "Running jobs do not notice.",
+            [CLUSTER],
+        ),
+        _switch,
+        ("NAME",),
+        optional=True,
+    ),
+}
 
 
 if __name__ == "__main__":

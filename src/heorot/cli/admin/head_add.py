@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heorot.cli.admin.shared import CLUSTER_DIRECTORY_MODE, run_reporting
+from heorot.cli.admin.shared import CLUSTER_DIRECTORY_MODE, PLACE, SOCKET, Subcommand, configuration, place, run_group
+from heorot.cli.arguments import NO_DIRECTORY, Command, Option, Parsed, UsageError
 from heorot.config.files import (
-    DEFAULT_DIRECTORY,
     DEFAULT_HEAD_PATH,
     DEFAULT_HEAD_PORT,
     DEFAULT_SOCKET,
@@ -34,102 +32,58 @@ CONFIG_MODE = 0o644
 
 def main(argv: list[str]) -> int:
     """Run ``heorot head ARGUMENTS`` (it begins with ``add`` or ``join``) and return its exit status."""
-    parser = argparse.ArgumentParser(prog="heorot head", description="Further heads of a cluster of many machines.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add = commands.add_parser(
-        "add",
-        help="write the bundle that makes another host a head",
-        description="Write a bundle that makes another host a head of this cluster, and tell all nodes its address. "
-        "Whoever has the bundle is the cluster: move it safely, and delete it when the host has joined.",
-    )
-    add.add_argument("name", metavar="NAME", help="the new head's name, which no other head has")
-    add.add_argument("--address", required=True, metavar="HOST[:PORT]", help="how nodes reach the new head")
-    add.add_argument("--output", type=Path, metavar="PATH", help="the file to write (default: NAME.heorot-head)")
-    add.add_argument(
-        "--config",
-        type=Path,
-        default=DEFAULT_HEAD_PATH,
-        metavar="PATH",
-        help=f"the configuration of the head on this host (default: {DEFAULT_HEAD_PATH})",
-    )
-    add.set_defaults(command=_add)
-    join = commands.add_parser(
-        "join",
-        help="make this host a further head",
-        description="Make this host a further head, from the bundle that `heorot head add` wrote: the head gets a key "
-        "of its own, made here. Nothing is overwritten.",
-    )
-    join.add_argument("bundle", type=Path, metavar="BUNDLE")
-    join.add_argument(
-        "--listen", metavar="HOST:PORT", help="where to accept nodes (default: 0.0.0.0 and the port of its address)"
-    )
-    join.add_argument(
-        "--dir",
-        type=Path,
-        default=Path(os.environ.get("HEOROT_DIR") or DEFAULT_DIRECTORY),
-        metavar="DIR",
-        help=f"where keys and state go (default: $HEOROT_DIR, else {DEFAULT_DIRECTORY})",
-    )
-    join.add_argument("--socket", default=DEFAULT_SOCKET, help=f"where commands connect to (default: {DEFAULT_SOCKET})")
-    join.add_argument(
-        "--config",
-        type=Path,
-        default=DEFAULT_HEAD_PATH,
-        metavar="PATH",
-        help=f"the configuration to write (default: {DEFAULT_HEAD_PATH})",
-    )
-    join.set_defaults(command=_join)
-    arguments = parser.parse_args(argv)
-    return run_reporting(arguments.command, arguments)
+    return run_group("head", SUBCOMMANDS, argv)
 
 
 # ---------------------------------------------------------------------- add
 
 
-def _add(arguments: argparse.Namespace) -> int:
+def _add(parsed: Parsed) -> int:
     from heorot.daemons.listed_heads import open_registry
     from heorot.security.authority import Authority, check_head_name
     from heorot.security.bundle import HeadBundle
     from heorot.security.registry import FILE_NAME
     from heorot.security.tokens import TokenStore
 
-    config = load_head(arguments.config)
+    name, address_text = parsed.operands[0], parsed.get("address")
+    if not address_text:
+        raise UsageError("--address is missing: say how nodes reach the new head")
+    path = Path(parsed.get("config") or DEFAULT_HEAD_PATH)
+    config = load_head(path)
     check_directory(config.cluster.directory)
-    check_head_name(arguments.name)
-    address = parse_address(arguments.address, DEFAULT_HEAD_PORT)
+    check_head_name(name)
+    address = parse_address(address_text, DEFAULT_HEAD_PORT)
     if config.store.kind != "etcd":
-        raise HeorotError(
-            f"heads on several hosts need etcd to agree who leads: fill in [store] of {arguments.config} first"
-        )
+        raise HeorotError(f"heads on several hosts need etcd to agree who leads: fill in [store] of {path} first")
     directory = Path(config.cluster.directory)
-    if arguments.name == config.head.name or (directory / "heads" / arguments.name).exists():
-        raise HeorotError(f"the head on this host is called {arguments.name} itself; give the new one another name")
+    if name == config.head.name or (directory / "heads" / name).exists():
+        raise HeorotError(f"the head on this host is called {name} itself; give the new one another name")
     heads = open_registry(config)
     addresses = [str(Address(host, port)) for host, port in heads.addresses()]
     registry = directory / FILE_NAME
     bundle = HeadBundle(
         authority=Authority.load(directory / "ca"),
-        name=arguments.name,
+        name=name,
         address=str(address),
         addresses=list(dict.fromkeys([*addresses, str(address)])),
         capacity=config.cluster.capacity,
         settings=shared_settings(config),
         registry=registry.read_text() if registry.exists() else "",
     )
-    output: Path = arguments.output or Path(f"{arguments.name}.heorot-head")
+    output = Path(parsed.get("output") or f"{name}.heorot-head")
     try:
         bundle.write(output)
     except FileExistsError:
         raise HeorotError(f"{output} exists already; remove it, or name another file with --output") from None
     try:
         with TokenStore(directory).lock():
-            heads.add(arguments.name, address, int(time.time() * 1000))
+            heads.add(name, address, int(time.time() * 1000))
     except BaseException:
         output.unlink(missing_ok=True)
         raise
-    print(f"{output} makes a host the head {arguments.name} of cluster {config.cluster.id}.")
+    print(f"{output} makes a host the head {name} of cluster {config.cluster.id}.")
     print("Whoever has it is the cluster: move it safely, and delete it when the host has joined.")
-    _say_who_is_told(config, arguments.config, address)
+    _say_who_is_told(config, path, address)
     print("Next:")
     print(f"  heorot head join {output.name}      # on the new host")
     print(f"  rm {output}      # here and there")
@@ -153,25 +107,26 @@ def _say_who_is_told(config: HeadFile, path: Path, address: Address) -> None:
 # ---------------------------------------------------------------------- join
 
 
-def _join(arguments: argparse.Namespace) -> int:
+def _join(parsed: Parsed) -> int:
     from heorot.security.bundle import read_bundle
     from heorot.security.files import write_atomically
     from heorot.security.head_registry import HeadRegistry
     from heorot.security.registry import FILE_NAME
     from heorot.security.tokens import TokenStore
 
-    directory: Path = arguments.dir.absolute()
-    path: Path = arguments.config.absolute()
-    bundle = read_bundle(arguments.bundle)
+    directory = place(parsed)
+    path = Path(parsed.get("config") or DEFAULT_HEAD_PATH).absolute()
+    bundle_path = Path(parsed.operands[0])
+    bundle = read_bundle(bundle_path)
     address = parse_address(bundle.address)
-    listen = parse_address(arguments.listen or f"0.0.0.0:{address.port}", DEFAULT_HEAD_PORT)
+    listen = parse_address(parsed.get("listen") or f"0.0.0.0:{address.port}", DEFAULT_HEAD_PORT)
     text = render_head(
         cluster=bundle.authority.cluster,
         directory=str(directory),
         name=bundle.name,
         listen=listen,
         addresses=[parse_address(one) for one in bundle.addresses],
-        socket=arguments.socket,
+        socket=parsed.get("socket", DEFAULT_SOCKET),
         capacity=bundle.capacity,
         settings=bundle.settings,
     )
@@ -204,7 +159,7 @@ def _join(arguments: argparse.Namespace) -> int:
     print("Next:")
     if missing:
         print(f"  copy from the first head's host, for etcd: {', '.join(missing)}")
-    print(f"  rm {arguments.bundle}      # it holds the cluster's keys; also where it was made")
+    print(f"  rm {bundle_path}      # it holds the cluster's keys; also where it was made")
     print("  systemctl enable --now heorot-head heorot-renew.timer")
     return 0
 
@@ -218,6 +173,42 @@ def _foreign(directory: Path, bundle: HeadBundle) -> list[Path]:
     present = [path for path, data in own.items() if path.exists() and path.read_bytes() != data]
     heads = directory / "heads"
     return present + [path for path in sorted(heads.glob("*")) if path.name != bundle.name]
+
+
+SUBCOMMANDS = {
+    "add": Subcommand(
+        Command(
+            "heorot head add",
+            "[OPTION]... --address HOST[:PORT] NAME",
+            "Write a bundle that makes another host a head of this cluster, NAME, and tell all nodes its address.\n"
+            "Whoever has the bundle is the cluster: move it safely, and delete it when the host has joined.",
+            [
+                Option("--address", "how nodes reach the new head", "HOST[:PORT]"),
+                Option("--output", "the file to write (default: NAME.heorot-head)", "PATH"),
+                configuration("of the head on this host", DEFAULT_HEAD_PATH),
+            ],
+            common=NO_DIRECTORY,
+        ),
+        _add,
+        ("NAME",),
+    ),
+    "join": Subcommand(
+        Command(
+            "heorot head join",
+            "[OPTION]... BUNDLE",
+            "Make this host a further head, from the bundle that `heorot head add` wrote: the head gets a key of its\n"
+            "own, made here. Nothing is overwritten.",
+            [
+                Option("--listen", "where to accept nodes (default: 0.0.0.0 and the port of its address)", "HOST:PORT"),
+                PLACE,
+                SOCKET,
+                configuration("to write", DEFAULT_HEAD_PATH),
+            ],
+        ),
+        _join,
+        ("BUNDLE",),
+    ),
+}
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from heorot.cli.admin.shared import run_reporting
+from heorot.cli.admin.shared import Subcommand, configuration, run_group
+from heorot.cli.arguments import NO_DIRECTORY, Command, Option, Parsed
 from heorot.cli.request import Head
 from heorot.cli.table import fold_nodes
 from heorot.config.files import DEFAULT_HEAD_PATH, Address, HeadFile, load_head
@@ -20,40 +20,22 @@ TIMEOUT_S = 10.0
 
 def main(argv: list[str]) -> int:
     """Run ``heorot head ARGUMENTS`` (it begins with ``remove``) and return its exit status."""
-    parser = argparse.ArgumentParser(prog="heorot head", description="Heads of a cluster of many machines.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    remove = commands.add_parser(
-        "remove",
-        help="take a head out of the cluster, on the host of any head",
-        description="Take a head out of the cluster: it does not stand for head any more, and all nodes are told. Its "
-        "certificate, and the cluster's keys on its host, stay valid.",
-    )
-    remove.add_argument("name", metavar="NAME", help="its name, or its address (HOST:PORT)")
-    remove.add_argument("--force", action="store_true", help="even if nodes know no other head, or nobody can say")
-    remove.add_argument(
-        "--config",
-        type=Path,
-        default=DEFAULT_HEAD_PATH,
-        metavar="PATH",
-        help=f"the configuration of the head on this host (default: {DEFAULT_HEAD_PATH})",
-    )
-    remove.set_defaults(command=_remove)
-    arguments = parser.parse_args(argv)
-    return run_reporting(arguments.command, arguments)
+    return run_group("head", SUBCOMMANDS, argv)
 
 
-def _remove(arguments: argparse.Namespace) -> int:
+def _remove(parsed: Parsed) -> int:
     from heorot.daemons.listed_heads import open_registry
     from heorot.security.tokens import TokenStore
 
-    config = load_head(arguments.config)
+    called = parsed.operands[0]
+    config = load_head(Path(parsed.get("config") or DEFAULT_HEAD_PATH))
     check_directory(config.cluster.directory)
     heads = open_registry(config)
     by_address = {str(Address(head.host, head.port)): head.name for head in heads.listed()}
-    named = {address: name for address, name in by_address.items() if arguments.name in (name, address)}
-    notes = [] if arguments.force or not named else check_rest(_ask(config, arguments.name), named, arguments.name)
+    named = {address: name for address, name in by_address.items() if called in (name, address)}
+    notes = [] if parsed.has("force") or not named else check_rest(_ask(config, called), named, called)
     with TokenStore(Path(config.cluster.directory)).lock():
-        gone = heads.remove(arguments.name, int(time.time() * 1000))
+        gone = heads.remove(called, int(time.time() * 1000))
     print(f"{gone.name or 'the head'} at {gone.address} is removed: it does not stand for head any more.")
     print("The active head tells the nodes; 'heorot status' names those that have not heard it yet.")
     for note in notes:
@@ -115,6 +97,26 @@ def check_rest(status: dict[str, Any], named: dict[str, str], name: str) -> list
         f"{fold_nodes(down)} cannot be told now. Who knows no other head than {name} needs one in heads of node.toml "
         "when it comes back."
     ]
+
+
+SUBCOMMANDS = {
+    "remove": Subcommand(
+        Command(
+            "heorot head remove",
+            "[OPTION]... NAME",
+            "Take a head out of the cluster, on the host of any head, by its name or its address (HOST:PORT): it does\n"
+            "not stand for head any more, and all nodes are told. Its certificate, and the cluster's keys on its\n"
+            "host, stay valid.",
+            [
+                Option("--force", "even if nodes know no other head, or nobody can say"),
+                configuration("of the head on this host", DEFAULT_HEAD_PATH),
+            ],
+            common=NO_DIRECTORY,
+        ),
+        _remove,
+        ("NAME",),
+    ),
+}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import json
 import os
@@ -11,9 +10,20 @@ import sys
 import time
 from pathlib import Path
 
-from heorot.cli.admin.shared import add_directory, heads_directory, make_places, run_reporting
+from heorot.cli.admin.shared import (
+    CLUSTER,
+    JSON_LIST,
+    MAX_NUMBER,
+    PLACE,
+    Subcommand,
+    configuration,
+    heads_directory,
+    make_places,
+    place,
+    run_group,
+)
+from heorot.cli.arguments import Command, Option, Parsed, UsageError
 from heorot.config.files import (
-    DEFAULT_DIRECTORY,
     DEFAULT_HEAD_PORT,
     DEFAULT_NODE_PATH,
     DEFAULT_NODE_PORT,
@@ -31,82 +41,29 @@ TOKEN_VARIABLE = "HEOROT_TOKEN"
 
 def main(argv: list[str]) -> int:
     """Run ``heorot node ARGUMENTS`` (it begins with ``join``, ``list`` or ``remove``), return its exit status."""
-    parser = argparse.ArgumentParser(prog="heorot node", description="The nodes of a cluster of many machines.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    join = commands.add_parser(
-        "join",
-        help="make this host a node of a cluster",
-        description="Make this host a node: get a number and a certificate from a head, and write a configuration. The "
-        "private key is made here and stays here. Without --token and --token-file, the token is taken from "
-        f"${TOKEN_VARIABLE} or asked for: other users of this host can read arguments, but neither of these.",
-    )
-    join.add_argument(
-        "head", metavar="HEAD[:PORT]", help=f"any head of the cluster (default port: {DEFAULT_HEAD_PORT})"
-    )
-    join.add_argument("--token", help="the token that `heorot token create` printed")
-    join.add_argument("--token-file", type=Path, metavar="PATH", help="read the token from a file; - is standard input")
-    join.add_argument(
-        "--number", type=int, default=-1, metavar="N", help="the number to ask for (default: the next free one)"
-    )
-    join.add_argument(
-        "--listen",
-        metavar="[HOST]:PORT",
-        help="where other nodes reach this one (default: the address from which it reaches the head, "
-        f"port {DEFAULT_NODE_PORT})",
-    )
-    join.add_argument(
-        "--dir",
-        type=Path,
-        default=Path(os.environ.get("HEOROT_DIR") or DEFAULT_DIRECTORY),
-        metavar="DIR",
-        help=f"where keys and state go (default: $HEOROT_DIR, else {DEFAULT_DIRECTORY})",
-    )
-    join.add_argument(
-        "--config",
-        type=Path,
-        default=DEFAULT_NODE_PATH,
-        metavar="PATH",
-        help=f"the configuration to write (default: {DEFAULT_NODE_PATH})",
-    )
-    join.add_argument("--force", action="store_true", help="replace a configuration that exists")
-    join.set_defaults(command=_join)
-    listing = commands.add_parser("list", help="list the nodes that have joined, on the host of any head")
-    add_directory(listing)
-    listing.add_argument("--json", action="store_true", help="print a JSON list")
-    listing.set_defaults(command=_list)
-    remove = commands.add_parser(
-        "remove",
-        help="take a node out of the cluster, on the host of any head",
-        description="Take a node out of the cluster, at once: its ranks end as lost, its link is closed, and heads and "
-        "nodes refuse it from then on, for good: it can join again under another certificate only. Its number is given "
-        "anew when no other one is left, or by a token that was made for it.",
-    )
-    add_directory(remove)
-    remove.add_argument("number", type=_node_number, metavar="NODE", help="its number or name: 7 or n7")
-    remove.set_defaults(command=_remove)
-    arguments = parser.parse_args(argv)
-    return run_reporting(arguments.command, arguments)
+    return run_group("node", SUBCOMMANDS, argv)
 
 
-def _join(arguments: argparse.Namespace) -> int:
+def _join(parsed: Parsed) -> int:
     from heorot.security.files import make_private_directory, write_atomically
     from heorot.security.join_client import join
     from heorot.security.tokens import Token
 
-    directory: Path = arguments.dir.absolute()
-    config: Path = arguments.config.absolute()
-    head = parse_address(arguments.head, DEFAULT_HEAD_PORT)
-    listen = _listen_address(arguments.listen)
-    if config.exists() and not arguments.force:
+    directory = place(parsed)
+    config = Path(parsed.get("config") or DEFAULT_NODE_PATH).absolute()
+    number = parsed.integer("number", -1, 0, MAX_NUMBER)
+    head = parse_address(parsed.operands[0], DEFAULT_HEAD_PORT)
+    listen = _listen_address(parsed.values.get("listen"))
+    if config.exists() and not parsed.has("force"):
         raise ConfigError(f"this host is a node already: {config} exists; use --force to join anew")
     # All that can fail for a local reason fails before the token is spent.
     make_places(config, directory)
     make_private_directory(directory / "nodes")
-    for place in (config.parent, directory / "nodes"):
-        if not os.access(place, os.W_OK):
-            raise HeorotError(f"cannot write into {place}; joining needs root")
-    token = Token.from_text(_token_text(arguments))
-    identity, accepted, address = join(head.host, head.port, token, node=arguments.number, name=socket.gethostname())
+    for needed in (config.parent, directory / "nodes"):
+        if not os.access(needed, os.W_OK):
+            raise HeorotError(f"cannot write into {needed}; joining needs root")
+    token = Token.from_text(_token_text(parsed))
+    identity, accepted, address = join(head.host, head.port, token, node=number, name=socket.gethostname())
     home = directory / "nodes" / f"n{accepted.node}"
     identity.write(home, durable=True)
     # A place that this host had under its former certificate is none for this one.
@@ -130,11 +87,11 @@ def _join(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _list(arguments: argparse.Namespace) -> int:
+def _list(parsed: Parsed) -> int:
     from heorot.security.registry import Registry
 
-    records = Registry(heads_directory(arguments.dir)).nodes().values()
-    if arguments.json:
+    records = Registry(heads_directory(parsed)).nodes().values()
+    if parsed.has("json"):
         print(json.dumps([{"id": r.number, "host": r.host, "joined_at_ms": r.joined_at_ms} for r in records]))
         return 0
     print(f"{'NODE':<7}{'JOINED':<21}HOST")
@@ -146,17 +103,18 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _remove(arguments: argparse.Namespace) -> int:
+def _remove(parsed: Parsed) -> int:
     from heorot.security.registry import Registry
     from heorot.security.tokens import TokenStore
 
-    directory = heads_directory(arguments.dir)
+    number = _node_number(parsed.operands[0])
+    directory = heads_directory(parsed)
     if not Registry(directory).nodes():
         raise HeorotError(f"no node has joined the cluster in {directory}")
     with TokenStore(directory).lock():
-        record = Registry(directory).remove(arguments.number, int(time.time() * 1000))
+        record = Registry(directory).remove(number, int(time.time() * 1000))
     if record is None:
-        raise HeorotError(f"there is no node n{arguments.number}; see: heorot node list")
+        raise HeorotError(f"there is no node n{number}; see: heorot node list")
     print(
         f"node n{record.number} ({record.host!a}) is removed: the active head ends its ranks and refuses it from now on"
     )
@@ -166,7 +124,7 @@ def _remove(arguments: argparse.Namespace) -> int:
 def _node_number(text: str) -> int:
     number = text.removeprefix("n")
     if not number.isascii() or not number.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no node: give its number or name, such as 7 or n7")
+        raise UsageError(f"{text!r} is no node: give its number or name, such as 7 or n7")
     return int(number)
 
 
@@ -179,15 +137,14 @@ def _listen_address(text: str | None) -> Address:
     return parse_address(text, DEFAULT_NODE_PORT)
 
 
-def _token_text(arguments: argparse.Namespace) -> str:
-    if arguments.token is not None and arguments.token_file is not None:
+def _token_text(parsed: Parsed) -> str:
+    file = parsed.values.get("token-file")
+    if parsed.has("token") and file is not None:
         raise HeorotError("give --token or --token-file, not both")
-    if arguments.token is not None:
-        return str(arguments.token)
-    if arguments.token_file is not None:
-        if str(arguments.token_file) == "-":
-            return sys.stdin.readline(1024)
-        return str(arguments.token_file.read_text(errors="replace")[:1024])
+    if parsed.has("token"):
+        return parsed.get("token")
+    if file is not None:
+        return sys.stdin.readline(1024) if file == "-" else Path(file).read_text(errors="replace")[:1024]
     if TOKEN_VARIABLE in os.environ:
         # Not for any child of ours.
         return os.environ.pop(TOKEN_VARIABLE)
@@ -195,6 +152,57 @@ def _token_text(arguments: argparse.Namespace) -> str:
     if not token.strip():
         raise HeorotError(f"no token: give one with --token-file, {TOKEN_VARIABLE} or standard input")
     return token
+
+
+SUBCOMMANDS = {
+    "join": Subcommand(
+        Command(
+            "heorot node join",
+            "[OPTION]... HEAD[:PORT]",
+            "Make this host a node: get a number and a certificate from a head, and write a configuration. The\n"
+            "private key is made here and stays here. Without --token and --token-file, the token is taken from\n"
+            f"{TOKEN_VARIABLE} or asked for: other users of this host can read arguments, but neither of these.\n"
+            f"HEAD is any head of the cluster (default port: {DEFAULT_HEAD_PORT}).",
+            [
+                Option("--token", "the token that `heorot token create` printed", "TOKEN"),
+                Option("--token-file", "read the token from a file; - is standard input", "PATH"),
+                Option("--number", "the number to ask for (default: the next free one)", "N"),
+                Option(
+                    "--listen",
+                    "where other nodes reach this one (default: the address from which it reaches the head, port"
+                    f" {DEFAULT_NODE_PORT})",
+                    "[HOST]:PORT",
+                ),
+                PLACE,
+                configuration("to write", DEFAULT_NODE_PATH),
+                Option("--force", "replace a configuration that exists"),
+            ],
+        ),
+        _join,
+        ("HEAD",),
+    ),
+    "list": Subcommand(
+        Command(
+            "heorot node list",
+            "[OPTION]...",
+            "List the nodes that have joined, on the host of any head.",
+            [CLUSTER, JSON_LIST],
+        ),
+        _list,
+    ),
+    "remove": Subcommand(
+        Command(
+            "heorot node remove",
+            "[OPTION]... NODE",
+            "Take a node out of the cluster, 7 or n7, on the host of any head, at once: its ranks end as lost, its\n"
+            "link is closed, and heads and nodes refuse it from then on, for good: it can join again under another\n"
+            "certificate only. Its number is given anew when no other one is left, or by a token that was made for it.",
+            [CLUSTER],
+        ),
+        _remove,
+        ("NODE",),
+    ),
+}
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from heorot.config.files import DEFAULT_DIRECTORY, DEFAULT_HEAD_PATH, load_head
+from heorot.cli.arguments import USAGE_STATUS, Command, Option, Parsed, UsageError, parse
+from heorot.cli.request import show_help
+from heorot.config.files import DEFAULT_DIRECTORY, DEFAULT_HEAD_PATH, DEFAULT_SOCKET, load_head
 from heorot.config.host_role import require_head_host
 from heorot.core.errors import HeorotError, no_directory
 from heorot.linux.trusted_path import check_directory, make_directory
@@ -18,26 +20,72 @@ UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def duration_ms(text: str) -> int:
-    """Read ``30s``, ``15m``, ``1h`` or ``2d`` as milliseconds, for argparse."""
+    """Read ``30s``, ``15m``, ``1h`` or ``2d`` as milliseconds. Raises UsageError."""
     number, unit = text[:-1], text[-1:]
     if unit not in UNITS_MS or not (number.isascii() and number.isdigit()) or len(number) > 9 or int(number) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write 30s, 15m, 1h or 2d")
+        raise UsageError(f"{text!r} is not a duration: write 30s, 15m, 1h or 2d")
     return int(number) * UNITS_MS[unit]
 
 
-def add_directory(parser: argparse.ArgumentParser) -> None:
-    """Add ``--dir``."""
-    parser.add_argument(
-        "--dir",
-        type=Path,
-        metavar="DIR",
-        help=f"the cluster directory (default: $HEOROT_DIR, else the one named in {DEFAULT_HEAD_PATH}, "
-        f"else {DEFAULT_DIRECTORY})",
-    )
+CLUSTER = Option(
+    "--dir",
+    f"the cluster directory (default: HEOROT_DIR, else the one named in {DEFAULT_HEAD_PATH}, else {DEFAULT_DIRECTORY})",
+    "DIR",
+)
+PLACE = Option("--dir", f"where keys and state go (default: HEOROT_DIR, else {DEFAULT_DIRECTORY})", "DIR")
+SOCKET = Option("--socket", f"where commands connect to (default: {DEFAULT_SOCKET})", "PATH")
+JSON_LIST = Option("--json", "print a JSON list")
+MAX_NUMBER = 2**31 - 1
+"""No option of these commands is a number above this; what is too much for it is for the command to say."""
 
 
-def heads_directory(given: Path | None) -> Path:
-    """Return the cluster directory that a command on the head's host is about.
+def configuration(does: str, default: Path) -> Option:
+    """Return ``--config``, which `does` something with a file."""
+    return Option("--config", f"the configuration {does} (default: {default})", "PATH")
+
+
+def place(parsed: Parsed) -> Path:
+    """Return the directory that `PLACE` names."""
+    return Path(parsed.get("dir") or os.environ.get("HEOROT_DIR") or DEFAULT_DIRECTORY).absolute()
+
+
+class Subcommand(NamedTuple):
+    """One command of a group."""
+
+    command: Command
+    run: Callable[[Parsed], int]
+    operands: tuple[str, ...] = ()
+    """What it takes, one word each."""
+    optional: bool = False
+    """They may be left out."""
+
+
+def run_group(group: str, subcommands: dict[str, Subcommand], words: list[str]) -> int:
+    """Run the command of a group that the first word names; return the exit status."""
+    name = words[0] if words else ""
+    if name not in subcommands:
+        lines = [f"  {name:<8}  {each.command.summary.splitlines()[0]}" for name, each in subcommands.items()]
+        text = f"usage: heorot {group} COMMAND [OPTION]...\n\n" + "\n".join(lines) + "\n"
+        asked = name in ("-h", "--help")
+        (sys.stdout if asked else sys.stderr).write(text)
+        return 0 if asked else USAGE_STATUS
+    command, run, operands, optional = subcommands[name]
+    try:
+        parsed = parse(command, words[1:])
+        if parsed.has("help") or parsed.has("version"):
+            return show_help(command, parsed)
+        if len(parsed.operands) > len(operands):
+            raise UsageError(f"unexpected operand {parsed.operands[len(operands)]!r}")
+        if len(parsed.operands) < len(operands) and not optional:
+            raise UsageError(f"{operands[len(parsed.operands)]} is missing")
+        return run_reporting(run, parsed)
+    except UsageError as error:
+        print(f"{command.name}: {error}; try '{command.name} --help'", file=sys.stderr)
+        return USAGE_STATUS
+
+
+def heads_directory(parsed: Parsed) -> Path:
+    """Return the cluster directory that a command on the head's host is about; `CLUSTER` names it.
 
     Raises
     ------
@@ -45,15 +93,15 @@ def heads_directory(given: Path | None) -> Path:
         If somebody else could change what is in it, or the configuration that names it cannot be read, or if this host
         is a node alone.
     """
-    directory = _named(given)
+    directory = _named(parsed.get("dir"))
     if directory.exists():
         check_directory(directory)
     return directory
 
 
-def _named(given: Path | None) -> Path:
-    if given is not None:
-        return given.absolute()
+def _named(given: str) -> Path:
+    if given:
+        return Path(given).absolute()
     if os.environ.get("HEOROT_DIR"):
         return Path(os.environ["HEOROT_DIR"]).absolute()
     if DEFAULT_HEAD_PATH.exists():
@@ -78,10 +126,10 @@ def make_places(config: Path, directory: Path) -> None:
         directory.chmod(CLUSTER_DIRECTORY_MODE)
 
 
-def run_reporting(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+def run_reporting(command: Callable[[Parsed], int], parsed: Parsed) -> int:
     """Run a command; print an error as one line, and return the exit status."""
     try:
-        return command(arguments)
+        return command(parsed)
     except HeorotError as error:
         print(f"heorot: {error}", file=sys.stderr)
     except OSError as error:

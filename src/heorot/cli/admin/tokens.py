@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from heorot.cli.admin.shared import add_directory, duration_ms, heads_directory, plural, run_reporting
+from heorot.cli.admin.shared import (
+    CLUSTER,
+    JSON_LIST,
+    MAX_NUMBER,
+    Subcommand,
+    duration_ms,
+    heads_directory,
+    plural,
+    run_group,
+)
+from heorot.cli.arguments import Command, Option, Parsed
 from heorot.core.errors import HeorotError
 
 if TYPE_CHECKING:
@@ -17,57 +26,24 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Run ``heorot token ARGUMENTS`` and return its exit status."""
-    parser = argparse.ArgumentParser(prog="heorot token", description="Tokens with which hosts join the cluster.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    create = commands.add_parser(
-        "create",
-        help="make a token and print it",
-        description="Make a join token and print it alone on standard output. It is a secret: it is shown only once.",
-    )
-    add_directory(create)
-    create.add_argument(
-        "--ttl",
-        type=duration_ms,
-        default="1h",
-        metavar="DURATION",
-        help="how long it can be used: 30s, 15m, 1h, 2d (default: 1h)",
-    )
-    create.add_argument("--uses", type=int, default=1, metavar="N", help="how many hosts may join with it (default: 1)")
-    create.add_argument(
-        "--node",
-        type=int,
-        default=-1,
-        metavar="N",
-        help="give this number, even if a node has it, which is replaced then",
-    )
-    create.add_argument(
-        "--json", action="store_true", help="print an object: token, id, uses_left, expires_at_ms, node"
-    )
-    create.set_defaults(command=_create)
-    listing = commands.add_parser("list", help="list the tokens, without their secrets")
-    add_directory(listing)
-    listing.add_argument("--json", action="store_true", help="print a JSON list")
-    listing.set_defaults(command=_list)
-    revoke = commands.add_parser("revoke", help="make a token useless at once")
-    add_directory(revoke)
-    revoke.add_argument("id", help="the id that `heorot token list` shows")
-    revoke.set_defaults(command=_revoke)
-    arguments = parser.parse_args(argv)
-    return run_reporting(arguments.command, arguments)
+    return run_group("token", SUBCOMMANDS, argv)
 
 
-def _create(arguments: argparse.Namespace) -> int:
+def _create(parsed: Parsed) -> int:
     from heorot.security.authority import Authority, check_node_number
     from heorot.security.tokens import TokenStore
 
-    directory = heads_directory(arguments.dir)
+    ttl_ms = duration_ms(parsed.get("ttl", "1h"))
+    uses = parsed.integer("uses", 1, 0, MAX_NUMBER)
+    number = parsed.integer("node", -1, 0, MAX_NUMBER)
+    directory = heads_directory(parsed)
     authority = Authority.load(directory / "ca")
-    if arguments.node != -1:
-        check_node_number(arguments.node)
+    if number != -1:
+        check_node_number(number)
     token, record = TokenStore(directory).create(
-        authority.fingerprint, _now_ms(), ttl_ms=arguments.ttl, uses=arguments.uses, node=arguments.node
+        authority.fingerprint, _now_ms(), ttl_ms=ttl_ms, uses=uses, node=number
     )
-    if arguments.json:
+    if parsed.has("json"):
         print(json.dumps({"token": token.to_text(), **_row(record)}))
         return 0
     print(token.to_text())
@@ -77,12 +53,12 @@ def _create(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _list(arguments: argparse.Namespace) -> int:
+def _list(parsed: Parsed) -> int:
     from heorot.security.tokens import TokenStore
 
     now_ms = _now_ms()
-    records = TokenStore(heads_directory(arguments.dir)).list()
-    if arguments.json:
+    records = TokenStore(heads_directory(parsed)).list()
+    if parsed.has("json"):
         print(json.dumps([_row(record) for record in records]))
         return 0
     print(f"{'ID':<16}  {'USES':>5}  {'NODE':>5}  EXPIRES")
@@ -103,16 +79,49 @@ def _row(record: TokenRecord) -> dict[str, object]:
     }
 
 
-def _revoke(arguments: argparse.Namespace) -> int:
+def _revoke(parsed: Parsed) -> int:
     from heorot.security.tokens import TokenStore
 
-    if not TokenStore(heads_directory(arguments.dir)).revoke(arguments.id):
-        raise HeorotError(f"there is no token {arguments.id!r}; see: heorot token list")
+    if not TokenStore(heads_directory(parsed)).revoke(parsed.operands[0]):
+        raise HeorotError(f"there is no token {parsed.operands[0]!r}; see: heorot token list")
     return 0
 
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
+
+
+SUBCOMMANDS = {
+    "create": Subcommand(
+        Command(
+            "heorot token create",
+            "[OPTION]...",
+            "Make a join token and print it alone on standard output. It is a secret: it is shown only once.",
+            [
+                CLUSTER,
+                Option("--ttl", "how long it can be used: 30s, 15m, 1h, 2d (default: 1h)", "DURATION"),
+                Option("--uses", "how many hosts may join with it (default: 1)", "N"),
+                Option("--node", "give this number, even if a node has it, which is replaced then", "N"),
+                Option("--json", "print an object: token, id, uses_left, expires_at_ms, node"),
+            ],
+        ),
+        _create,
+    ),
+    "list": Subcommand(
+        Command("heorot token list", "[OPTION]...", "List the tokens, without their secrets.", [CLUSTER, JSON_LIST]),
+        _list,
+    ),
+    "revoke": Subcommand(
+        Command(
+            "heorot token revoke",
+            "[OPTION]... ID",
+            "Make a token useless at once. `heorot token list` shows its id.",
+            [CLUSTER],
+        ),
+        _revoke,
+        ("ID",),
+    ),
+}
 
 
 if __name__ == "__main__":

@@ -4,50 +4,15 @@ from __future__ import annotations
 
 import os
 
-from heorot.cli.options import OptionSyntax, OptionTable, UsageError, integer
+from heorot.cli.options import Option, OptionTable, Parsed, UsageError
 
 USAGE = "usage: bpsh [options] NODES COMMAND [ARG...]"
-HELP = """\
-usage: bpsh [options] NODES COMMAND [ARG...]
+ABOUT = """\
        bpsh [options] -a|-A COMMAND [ARG...]
 
 Run a command on nodes. NODES is a list such as 3, n3, 0-7, n[0-63,70], up, master; options may also follow it.
-
-Which nodes:
-  -a                    all nodes that are up
-  -A                    all nodes that are not down
-Input and output:
-  -n                    stdin from /dev/null
-  -N                    no input and output at all (/dev/null on the nodes)
-  -I, --stdin FILE      stdin from a file on the node
-  -O, --stdout FILE     stdout into a file on the node
-  -E, --stderr FILE     stderr into a file on the node
-  --pty                 give each process a terminal
-The program:
-  --image auto          run the node's own file if it is the same as here, else send this one (the default)
-  --image send          send the program with its interpreter and libraries, whatever the node has
-  --image path          run what the node itself has under this name
-  --with PATH           send this file or directory, too; may be repeated
-How output is shown:
-  -L                    whole lines, never mixed
-  -b N                  longest line kept together by -L, in bytes (4096)
-  -p                    each line with the number of its node in front (implies -L)
-  --label               each line with the name of its node in front (implies -L)
-  -s                    one node after the other, in order
-  -d                    a divider line before each node's output (implies -s)
-  --gather              at the end, equal output of several nodes shown once
-  --json                at the end, one JSON document with statuses and output
-The job:
-  --detach              leave the job running, print its id and end
-  --linger              what a process leaves running stays part of the job until it ends, and is not killed
-  --headless SECONDS    end the job on a node that has been without any head for so long
-  --max-processes N     end the job if it has more than N processes on a node
-  -t, --time            print the wall time to stderr
-  --dir DIR             the cluster's directory (HEOROT_DIR, /run/heorot)
-  -l USER               ignored, for callers that expect rsh
-  -h, --help            this text
-  -v, -V, --version     the version
-
+"""
+NOTES = """
 The exit status is the largest of the processes': 128+N for death by signal N, 127 no such command, 126 not executable,
 255 node lost, 125 refused, 74 output not written, 2 wrong usage.
 """
@@ -57,35 +22,62 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_PROCESSES = 4 * 1024 * 1024
 MAX_HEADLESS_S = 10 * 365 * 86400
 
-_TABLE = OptionTable((
-    OptionSyntax("up", "-a"),
-    OptionSyntax("not_down", "-A"),
-    OptionSyntax("no_stdin", "-n"),
-    OptionSyntax("no_io", "-N"),
-    OptionSyntax("lines", "-L"),
-    OptionSyntax("prefix", "-p"),
-    OptionSyntax("sequential", "-s"),
-    OptionSyntax("divide", "-d"),
-    OptionSyntax("line_bytes", "-b", argument="BYTES"),
-    OptionSyntax("stdin", "-I", "--stdin", argument="FILE"),
-    OptionSyntax("stdout", "-O", "--stdout", argument="FILE"),
-    OptionSyntax("stderr", "-E", "--stderr", argument="FILE"),
-    OptionSyntax("time", "-t", "--time"),
-    OptionSyntax("user", "-l", argument="USER"),
-    OptionSyntax("help", "-h", "--help"),
-    OptionSyntax("version", "-v", "-V", "--version"),
-    OptionSyntax("pty", "--pty"),
-    OptionSyntax("gather", "--gather"),
-    OptionSyntax("json", "--json"),
-    OptionSyntax("detach", "--detach"),
-    OptionSyntax("label", "--label"),
-    OptionSyntax("max_processes", "--max-processes", argument="N"),
-    OptionSyntax("headless", "--headless", argument="SECONDS"),
-    OptionSyntax("linger", "--linger"),
-    OptionSyntax("image", "--image", argument="auto|send|path"),
-    OptionSyntax("extra", "--with", argument="PATH", repeated=True),
-    OptionSyntax("directory", "--dir", argument="DIR"),
-))  # fmt: skip
+SECTIONS = (
+    ("Which nodes", (
+        Option("-a", "all nodes that are up", key="up"),
+        Option("-A", "all nodes that are not down", key="not_down"),
+    )),
+    ("Input and output", (
+        Option("-n", "stdin from /dev/null", key="no_stdin"),
+        Option("-N", "no input and output at all (/dev/null on the nodes)", key="no_io"),
+        Option("-I --stdin", "stdin from a file on the node", "FILE"),
+        Option("-O --stdout", "stdout into a file on the node", "FILE"),
+        Option("-E --stderr", "stderr into a file on the node", "FILE"),
+        Option("--pty", "give each process a terminal"),
+    )),
+    ("The program", (
+        Option(
+            "--image",
+            "auto (the default): run the node's own file if it is the same as here, else send this one;\n"
+            "send: the program with its interpreter and libraries, whatever the node has;\n"
+            "path: run what the node itself has under this name",
+            "auto|send|path",
+        ),
+        Option("--with", "send this file or directory, too; may be repeated", "PATH"),
+    )),
+    ("How output is shown", (
+        Option("-L", "whole lines, never mixed", key="lines"),
+        Option("-b", "longest line kept together by -L, in bytes (4096)", "N", key="line_bytes"),
+        Option("-p", "each line with the number of its node in front (implies -L)", key="prefix"),
+        Option("--label", "each line with the name of its node in front (implies -L)"),
+        Option("-s", "one node after the other, in order", key="sequential"),
+        Option("-d", "a divider line before each node's output (implies -s)", key="divide"),
+        Option("--gather", "at the end, equal output of several nodes shown once"),
+        Option("--json", "at the end, one JSON document with statuses and output"),
+    )),
+    ("The job", (
+        Option("--detach", "leave the job running, print its id and end"),
+        Option("--linger", "what a process leaves running stays part of the job until it ends, and is not killed"),
+        Option("--headless", "end the job on a node that has been without any head for so long", "SECONDS"),
+        Option("--max-processes", "end the job if it has more than N processes on a node", "N"),
+        Option("-t --time", "print the wall time to stderr"),
+        Option("--dir", "the cluster's directory (HEOROT_DIR, /run/heorot)", "DIR"),
+        Option("-l", "ignored, for callers that expect rsh", "USER"),
+        Option("-h --help", "this text"),
+        Option("-v -V --version", "the version"),
+    )),
+)  # fmt: skip
+_TABLE = OptionTable(option for _, options in SECTIONS for option in options)
+
+
+def help_text() -> str:
+    """Return what ``--help`` prints."""
+    from heorot.cli.arguments import option_lines
+
+    lines = [USAGE, ABOUT]
+    for title, options in SECTIONS:
+        lines += [f"{title}:", *option_lines(options, 22)]
+    return "\n".join(lines) + "\n" + NOTES
 
 
 _LINES = ("lines", "prefix", "label")
@@ -100,10 +92,10 @@ _CONFLICTS = (
 _SPELLINGS = {"lines": "-L", "prefix": "-p", "sequential": "-s", "divide": "-d", "no_io": "-N"}
 
 
-def _refuse_conflicts(values: dict[str, str]) -> None:
+def _refuse_conflicts(parsed: Parsed) -> None:
     for option, others in _CONFLICTS:
         for other in others:
-            if option in values and other in values:
+            if parsed.has(option) and parsed.has(other):
                 spelled = (_SPELLINGS.get(name, f"--{name}") for name in (option, other))
                 raise UsageError(f"{' and '.join(spelled)} exclude each other")
 
@@ -118,69 +110,69 @@ class BpshOptions:
     )  # fmt: skip
 
     def __init__(self, words: list[str]) -> None:
-        values: dict[str, str] = {}
-        index = _TABLE.parse(words, 0, values)
-        self.help = "help" in values
-        self.version = "version" in values
+        parsed = Parsed()
+        index = _TABLE.take(words, 0, parsed)
+        self.help = parsed.has("help")
+        self.version = parsed.has("version")
         self.argv: list[bytes] = []
         if self.help or self.version:
             return
-        everything = "up" in values or "not_down" in values
+        everything = parsed.has("up") or parsed.has("not_down")
         self.nodes = ""
         if not everything:
             if index >= len(words):
                 raise UsageError("no nodes given; say which, or -a for all that are up")
             self.nodes = words[index]
             # Options may follow the nodes, and one more "--" may end those.
-            index = _TABLE.parse(words, index + 1, values)
-            if "up" in values or "not_down" in values:
+            index = _TABLE.take(words, index + 1, parsed)
+            if parsed.has("up") or parsed.has("not_down"):
                 raise UsageError(f"-a and -A replace the node list, but {self.nodes!r} is given as well")
-            self.help = "help" in values
-            self.version = "version" in values
+            self.help = parsed.has("help")
+            self.version = parsed.has("version")
             if self.help or self.version:
                 return
-        if "up" in values and "not_down" in values:
+        if parsed.has("up") and parsed.has("not_down"):
             raise UsageError("-a and -A exclude each other")
-        self.select = "up" if "up" in values else "notdown" if "not_down" in values else "list"
+        self.select = "up" if parsed.has("up") else "notdown" if parsed.has("not_down") else "list"
         if index >= len(words):
             raise UsageError("no command given" + (_after(self.nodes) if self.nodes else ""))
         self.argv = [os.fsencode(word) for word in words[index:]]
         if not self.argv[0]:
             raise UsageError("the command is empty")
-        self._set(values)
-        _refuse_conflicts(values)
+        self._set(parsed)
+        _refuse_conflicts(parsed)
 
-    def _set(self, values: dict[str, str]) -> None:
-        self.directory = values.get("directory")
-        self.line_bytes = integer(values, "line_bytes", "-b", DEFAULT_LINE_BYTES, 1, MAX_LINE_BYTES)
-        self.max_processes = integer(values, "max_processes", "--max-processes", 0, 1, MAX_PROCESSES)
-        self.headless_ms = 1000 * integer(values, "headless", "--headless", 0, 1, MAX_HEADLESS_S)
-        self.image = values.get("image", "auto")
+    def _set(self, parsed: Parsed) -> None:
+        self.directory = parsed.values.get("dir")
+        self.line_bytes = parsed.integer("line_bytes", DEFAULT_LINE_BYTES, 1, MAX_LINE_BYTES)
+        self.max_processes = parsed.integer("max-processes", 0, 1, MAX_PROCESSES)
+        self.headless_ms = 1000 * parsed.integer("headless", 0, 1, MAX_HEADLESS_S)
+        self.image = parsed.get("image", "auto")
         if self.image not in ("auto", "send", "path"):
             raise UsageError(f"--image is auto, send or path, not {self.image!r}")
-        self.extra = [_path(name, "--with") for name in values["extra"].split("\0")] if "extra" in values else []
+        self.extra = [_path(name, "--with") for name in parsed.all("with")]
         if self.extra and self.image == "path":
             raise UsageError("--with and --image path exclude each other: nothing is sent")
-        self.pty = "pty" in values
-        self.gather = "gather" in values
-        self.json = "json" in values
-        self.detach = "detach" in values
-        self.label = "label" in values
-        self.linger = "linger" in values
-        self.prefix = "prefix" in values
-        self.lines = "lines" in values or self.prefix or self.label
-        self.divide = "divide" in values
-        self.sequential = "sequential" in values or self.divide
-        self.time = "time" in values
-        default: bytes | None = None if "no_io" in values else b""
+        self.pty = parsed.has("pty")
+        self.gather = parsed.has("gather")
+        self.json = parsed.has("json")
+        self.detach = parsed.has("detach")
+        self.label = parsed.has("label")
+        self.linger = parsed.has("linger")
+        self.prefix = parsed.has("prefix")
+        self.lines = parsed.has("lines") or self.prefix or self.label
+        self.divide = parsed.has("divide")
+        self.sequential = parsed.has("sequential") or self.divide
+        self.time = parsed.has("time")
+        default: bytes | None = None if parsed.has("no_io") else b""
         self.stdin = default
-        if "stdin" in values:
-            self.stdin = _path(values["stdin"], "-I")
-        elif "no_stdin" in values or self.detach:
+        if parsed.has("stdin"):
+            self.stdin = _path(parsed.get("stdin"), "-I")
+        elif parsed.has("no_stdin") or self.detach:
             # Nobody would feed a detached job.
             self.stdin = None
-        self.stdout = _path(values["stdout"], "-O") if "stdout" in values else default
-        self.stderr = _path(values["stderr"], "-E") if "stderr" in values else default
+        self.stdout = _path(parsed.get("stdout"), "-O") if parsed.has("stdout") else default
+        self.stderr = _path(parsed.get("stderr"), "-E") if parsed.has("stderr") else default
 
 
 def _after(nodes: str) -> str:
