@@ -62,7 +62,7 @@ def test_what_is_missing_is_said_and_nothing_is_touched(script: str | None, says
         env={**os.environ, "PYTHON": str(python)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
     )
     assert done.returncode == 1
     assert done.stdout == ""
@@ -88,7 +88,7 @@ def test_the_clones_virtual_environment_has_manual_pages_and_completions(tmp_pat
     for _ in range(2):
         stale.parent.mkdir(parents=True, exist_ok=True)
         stale.symlink_to(tmp_path / "gone")
-        subprocess.run([sys.executable, ROOT / "scripts" / "share.py", tmp_path], check=True, timeout=60)
+        subprocess.run([sys.executable, ROOT / "scripts" / "share.py", tmp_path], check=True, timeout=150)
         found = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         wanted = {
             f"{folder}/{file.name}": file.read_bytes()
@@ -122,7 +122,7 @@ def set_up(directory: Path, purpose: str, *wrapper: str) -> subprocess.Completed
     """Run the set-up as somebody whose PATH has these programs alone."""
     command = [*wrapper, "/bin/sh", str(directory / "scripts" / "setup.sh"), purpose]
     environment = {"PATH": str(directory / "bin"), "HEOROT_SETUP_SBIN": str(directory / "sbin")}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
 
 
 PYTHON_WITHOUT_VENV = """

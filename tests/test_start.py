@@ -87,7 +87,7 @@ def by_shell(prefix: Path) -> bool:
 def run(*command: str | Path, where: Path | None = None, path: str = "/usr/bin:/bin") -> tuple[int, str]:
     """Return the status and what the command prints, both streams together."""
     done = subprocess.run(
-        command, cwd=where, env={"PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
+        command, cwd=where, env={"PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=150
     )
     return done.returncode, done.stdout
 
@@ -166,7 +166,7 @@ ODD_ENVIRONMENT = {
 
 def test_the_environment_reaches_python_as_it_is(prefix: Path) -> None:
     environment = {b"PWD": b"/"} if by_shell(prefix) else ODD_ENVIRONMENT
-    done = subprocess.run([prefix / "bin" / "environment"], cwd="/", env=environment, capture_output=True, timeout=60)
+    done = subprocess.run([prefix / "bin" / "environment"], cwd="/", env=environment, capture_output=True, timeout=150)
     assert done.stdout == b"".join(b"%s=%s\0" % item for item in environment.items())
 
 
@@ -195,7 +195,7 @@ def test_a_command_as_pip_leaves_it_works_without_what_pythonpath_names(tmp_path
     shutil.copytree(package, tmp_path / "other" / "heorot")
     (tmp_path / "other" / "heorot" / "start.py").write_text("raise SystemExit('of PYTHONPATH')\n")
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}:{tmp_path}/other"}
-    done = subprocess.run([script, "a"], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([script, "a"], env=environment, capture_output=True, text=True, timeout=150)
     assert (done.returncode, done.stdout) == (7, "hello a 0 0\n"), done.stderr
 
 
@@ -225,7 +225,7 @@ def test_pip_writes_the_interpreter_into_the_commands_of_a_wheel(tmp_path: Path)
     (tmp_path / "src" / "heorot").mkdir(parents=True)
     shutil.copy(ROOT / "src" / "heorot" / "__init__.py", tmp_path / "src" / "heorot")
     build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
-    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True, timeout=150)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         scripts = [name for name in archive.namelist() if ".data/scripts/" in name]
@@ -245,7 +245,7 @@ def test_a_short_command_loads_nothing_heavy(name: str, arguments: list[str], tm
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
     )
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     loaded = {line.rpartition("|")[2].strip() for line in lines}

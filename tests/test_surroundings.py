@@ -99,7 +99,7 @@ def test_what_others_make_meanwhile_is_not_blamed_on_a_test(directory: str, tmp_
             foreign.mkdir()
             with open(made, "w"):
                 pass
-            output, _ = inner.communicate(timeout=60)
+            output, _ = inner.communicate(timeout=150)
         finally:
             inner.kill()
             with suppress(FileNotFoundError):

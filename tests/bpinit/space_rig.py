@@ -23,11 +23,11 @@ from heorot.core.wire.framing import FrameDecoder, encode_frame
 from heorot.core.wire.launch import LaunchSpec
 from tests.core.launches import changed
 from tests.support.other_user import NOBODY, become, open_temporary_directory
+from tests.support.waiting import DEADLINE_S as DEADLINE_S
 
 NODE = 3
 CAPACITY = 63
 BASE, SIZE = pid_range(NODE, CAPACITY)
-DEADLINE_S = 60.0
 
 
 class Agent:

@@ -333,7 +333,7 @@ def test_the_progress_is_one_line_of_the_terminal_that_is_gone_at_the_end() -> N
     ours, theirs = os.openpty()
     try:
         set_size(theirs, 24, 40)
-        subprocess.run([sys.executable, "-c", SHOW], stderr=theirs, timeout=60, check=True)
+        subprocess.run([sys.executable, "-c", SHOW], stderr=theirs, timeout=150, check=True)
         shown = os.read(ours, 10_000).decode()
     finally:
         os.close(ours)

@@ -180,7 +180,7 @@ def test_two_interrupts_leave_a_job_without_a_head(cluster: LocalCluster, tmp_pa
                 assert b"SIGINT goes to the job when the next one is there" in process.stderr.readline()
                 process.send_signal(signal.SIGINT)
                 assert b"bpjob attach 7.1" in process.stderr.readline()
-                assert process.wait(60) == -signal.SIGINT
+                assert process.wait(150) == -signal.SIGINT
             finally:
                 process.kill()
 
@@ -244,7 +244,7 @@ def test_a_stuck_reader_does_not_keep_a_job_from_ending(cluster: LocalCluster, o
         assert os.read(reader, 1)
         process.terminate()
         # Nobody reads, and it ends all the same.
-        assert process.wait(60) == 143
+        assert process.wait(150) == 143
     finally:
         os.close(reader)
         os.close(writer)

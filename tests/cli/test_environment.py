@@ -84,7 +84,7 @@ def test_the_library_sends_what_the_program_has_set_and_not_what_python_has(
     program = LIBRARY.format(before=before, after=after)
     given = {"HEOROT_DIR": str(cluster.directory), "a.b": "1"}
     start = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r})\n"
-    done = subprocess.run([sys.executable, "-c", start + program], env=given, capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", start + program], env=given, capture_output=True, timeout=150)
     assert variables(done.stdout) == expected, done.stderr
 
 
@@ -102,5 +102,5 @@ def test_a_program_that_writes_a_title_over_its_environment_sends_it_all_the_sam
     program = LIBRARY.format(before=before, after="")
     given = {"HEOROT_DIR": str(cluster.directory), "a.b": "1", "LANG": "C.UTF-8"}
     start = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r})\n"
-    done = subprocess.run([sys.executable, "-c", start + program], env=given, capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", start + program], env=given, capture_output=True, timeout=150)
     assert variables(done.stdout) == [b"LANG=C.UTF-8", b"a.b=1"], done.stderr

@@ -140,7 +140,7 @@ def test_a_page_is_rendered_without_a_warning(page: Path) -> None:
     # Where no formatter is installed the structure of the pages, above, is all that can be examined.
     for checker in (["groff", "-mdoc", "-ww", "-Tutf8", "-z"], ["mandoc", "-Tlint", "-Wwarning"]):
         if shutil.which(checker[0]) is not None:
-            finished = subprocess.run([*checker, str(page)], capture_output=True, text=True, timeout=60, check=False)
+            finished = subprocess.run([*checker, str(page)], capture_output=True, text=True, timeout=150, check=False)
             said = [line for line in (finished.stdout + finished.stderr).splitlines() if "mandoc.db" not in line]
             assert said == []
 

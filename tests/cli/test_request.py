@@ -209,7 +209,7 @@ def test_the_start_of_a_short_command_imports_nothing_heavy(tmp_path: Path) -> N
             [sys.executable, "-S", "-c", script, str(tmp_path)],
             env=environment,
             capture_output=True,
-            timeout=30,
+            timeout=150,
             check=True,
         )
     assert finished.stdout.decode().splitlines()[-1] == ""

@@ -76,7 +76,7 @@ def test_no_name_of_an_image_leads_root_elsewhere(made: Cluster, victim: Path, h
     program.write_text("#!/bin/sh\necho ran\n")
     program.chmod(0o755)
     command = [sys.executable, "-c", BECOME + CLIENT, str(made.directory), str(program), str(victim), "/usr/zz-heorot"]
-    done = subprocess.run(command, env=made.environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env=made.environment, capture_output=True, text=True, timeout=150, check=True)
     assert "which is no directory" in done.stdout, done
     assert list(victim.iterdir()) == []
     assert not os.path.lexists("/usr/zz-heorot")
@@ -112,7 +112,7 @@ def test_a_user_writes_and_reads_nothing_of_the_cluster_s_directory(made: Cluste
 def test_a_user_s_process_opens_its_own_streams(made: Cluster, image: str) -> None:
     script = "cat /dev/stdin; echo out > /dev/stdout; echo err | tee /dev/stderr >/dev/null"
     command = [sys.executable, "-c", BECOME + STREAMS, str(made.directory), image, script]
-    done = subprocess.run(command, env=made.environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env=made.environment, capture_output=True, text=True, timeout=150, check=True)
     assert done.stdout == "[b'in\\nout\\n'] [b'err\\n'] [0]\n", done
 
 

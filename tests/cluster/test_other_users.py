@@ -86,7 +86,7 @@ def heorot_command(*words: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", f"from heorot.start import run; run({name!r})", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},

@@ -35,7 +35,7 @@ become(uid)
 class Client:
     def __init__(self):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(60)
+        self.socket.settimeout(150)
         self.socket.connect(f"/proc/self/fd/{directory}/head.sock")
         self.file = self.socket.makefile("rb")
 

@@ -98,7 +98,7 @@ def test_a_killed_agent_comes_back_and_the_job_does_not_notice(make_cluster: Mak
         wait_for(lambda: cluster.node(1).get("agent_pid") not in (None, before[1]["agent_pid"]))
         wait_for(lambda: cluster.states() == ["up"] * 3)
         go.touch()
-        output, errors = job.communicate(timeout=30)
+        output, errors = job.communicate(timeout=150)
     assert (output, job.returncode) == ("one\ntwo\n", 3), errors
     assert cluster.node(1)["init_pid"] == before[1]["init_pid"]
     # The port is the same, so that the nodes below find their parent where it was.
@@ -252,7 +252,7 @@ def test_an_interrupted_start_leaves_nothing(make_cluster: MakeCluster, number: 
     with cluster.start("heorot", "up", "--nodes", "200") as starting:
         wait_for(lambda: len(cluster.daemons()) > 10)
         starting.send_signal(number)
-        starting.communicate(timeout=60)
+        starting.communicate(timeout=150)
     assert starting.returncode not in (0, None)
     assert not cluster.daemons()
     assert not cluster.directory.exists()

@@ -210,8 +210,19 @@ def answer(connection: ssl.SSLSocket) -> LinkMessage:
     return decode_link(frames[0])
 
 
-@pytest.mark.parametrize("peer", [False, True], ids=["child", "peer"])
-@pytest.mark.parametrize("target", ["head", "agent"])
+def test_a_head_has_no_visitors(cluster: Embedded) -> None:
+    with link(targets(cluster)["head"], cluster.directory / "nodes/n2") as connection:
+        connection.sendall(encode_frame(encode(hello(cluster, peer=True))))
+        refusal = answer(connection)
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "no-visitors"
+
+
+@pytest.mark.parametrize(
+    ("target", "peer"),
+    [("head", False), ("agent", False), ("agent", True)],
+    ids=["child of the head", "child of a node", "peer of a node"],
+)
 def test_a_node_whose_former_links_linger_is_let_in_and_keeps_no_other_out(
     cluster: Embedded, target: str, peer: bool
 ) -> None:

@@ -15,8 +15,7 @@ from heorot.daemons.registered_nodes import RegisteredNodes
 from heorot.runtime.loop import EpollLoop
 from heorot.security.registry import NodeRecord, Registry, RegistryContent
 from heorot.security.tls import holder_of
-
-DEADLINE_S = 60.0
+from tests.support.waiting import DEADLINE_S
 
 
 def test_a_registry_that_cannot_be_read_is_said_once_and_read_as_soon_as_it_can(tmp_path: Path) -> None:

@@ -22,8 +22,7 @@ from tests.bpinit.space_rig import Agent, launch
 from tests.support.embedded import Embedded, alive, enter_user_namespace, make_user_namespace, wait_for
 from tests.support.etcd import free_ports
 from tests.support.other_user import NOBODY
-
-DEADLINE_S = 60.0
+from tests.support.waiting import DEADLINE_S
 
 
 @contextmanager

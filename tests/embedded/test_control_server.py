@@ -56,7 +56,7 @@ class Served:
     def connected(self) -> socket.socket:
         """Return a new connection, which has not said anything."""
         sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(60)
+        sock.settimeout(150)
         sock.connect(self.path)
         return sock
 

@@ -67,7 +67,7 @@ def sent_bytes(host: Host) -> int:
 
 
 def assert_all_ran(process: subprocess.Popen[str]) -> None:
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=150)
     assert (output, errors, process.returncode) == ("here\n" * NODES, "", 0)
 
 

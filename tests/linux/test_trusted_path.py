@@ -125,7 +125,7 @@ def test_a_directory_is_made_with_its_parents_and_its_mode_whatever_the_umask(tm
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=150,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")},
     )
     assert done.stdout == "True False\n"

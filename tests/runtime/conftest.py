@@ -10,8 +10,7 @@ import pytest
 from heorot.runtime import loop as loops
 from heorot.runtime.loop import EpollLoop
 from heorot.security.authority import Authority
-
-DEADLINE_S = 60.0
+from tests.support.waiting import DEADLINE_S
 
 
 @pytest.fixture

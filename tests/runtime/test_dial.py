@@ -58,7 +58,7 @@ class Rig:
         attempt.begin()
         return attempt
 
-    def until(self, condition: Callable[[], bool], limit_s: float = 60.0) -> None:
+    def until(self, condition: Callable[[], bool], limit_s: float = 150.0) -> None:
         """Run the loop until something is so."""
         end = self.loop.time() + limit_s
         while not condition():

@@ -28,8 +28,7 @@ from heorot.runtime.sockets import bind_tcp
 from heorot.security import tls
 from tests.core.test_streams import MemorySpool
 from tests.shells.rigs import Client, Neighbour, Rig
-
-DEADLINE_S = 60.0
+from tests.support.waiting import DEADLINE_S
 
 
 class RealNeighbour(Neighbour):

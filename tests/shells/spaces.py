@@ -30,10 +30,10 @@ from heorot.sim.truth import JobTruth, content
 from tests.shells.rigs import Poke, Scripted
 from tests.shells.timed import QUIET_NS
 from tests.shells.virtual import QUIET_US, Stage
+from tests.support.waiting import DEADLINE_S
 
 JOB = "1.1"
 RANKS = 8
-DEADLINE_S = 60.0
 INPUT = content(JOB, -1, 0, 0, 1 << 20)
 """What may be fed: a virtual process knows what it has to read."""
 ENVIRONMENT = [b"PATH=/usr/bin:/bin", b"LANG=C"]

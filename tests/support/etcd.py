@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-DEADLINE_S = 60.0
+from tests.support.waiting import DEADLINE_S
+
 ELECTION_MS = 500
 """Short, so that leases of a second are granted: etcd's least lease is one and a half elections."""
 

@@ -42,7 +42,7 @@ OTHER = own_uid()
 """The user's number and group."""
 NOBODY = 65534
 """The user and group that have nothing, for what leaves no process behind: others may be running as it."""
-DEADLINE_S = 60.0
+DEADLINE_S = 150.0
 BECOME = """
 def become(uid):
     import os

@@ -14,7 +14,8 @@ import termios
 import time
 from types import TracebackType
 
-DEADLINE_S = 60.0
+from tests.support.waiting import DEADLINE_S
+
 PROMPT = "ready> "
 
 

@@ -25,7 +25,7 @@ def command(name: str, *arguments: object, **environment: str) -> subprocess.Com
         [sys.executable, "-m", f"heorot.cli.admin.{MODULES.get(name, name)}", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
         stdin=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **environment},

@@ -62,7 +62,7 @@ def test_whatever_answers_in_place_of_bpinit_is_a_clear_error(
             with connection:
                 connection.recv(100)
                 if says is None:
-                    over.wait(60)
+                    over.wait(150)
                 else:
                     connection.sendall(says)
 
