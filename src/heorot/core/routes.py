@@ -36,6 +36,23 @@ class Side(StrEnum):
     SPACE = "the process space"
 
 
+class Said(dict[type, Handler]):
+    """What one side may say, and what is done then. To look up anything else is a `ProtocolError`.
+
+    Kept where this side is known, it is one lookup for each message.
+    """
+
+    __slots__ = ("_listener", "_side")
+
+    def __init__(self, side: Side, listener: str) -> None:
+        super().__init__()
+        self._side = side
+        self._listener = listener
+
+    def __missing__(self, kind: type) -> Handler:
+        raise ProtocolError(f"{self._side} may not say {kind.__name__} to {self._listener}")
+
+
 class Routes:
     """What each side may say to one part of a machine.
 
@@ -49,18 +66,13 @@ class Routes:
 
     def __init__(self, listener: str, handlers: Mapping[tuple[Side, type], Handler]) -> None:
         self.listener = listener
-        self._handlers = dict(handlers)
-        self._said_by: dict[Side, dict[type, Handler]] = {}
-        for (side, kind), handler in self._handlers.items():
-            self._said_by.setdefault(side, {})[kind] = handler
+        self._said_by: dict[Side, Said] = {}
+        for (side, kind), handler in handlers.items():
+            self._said_by.setdefault(side, Said(side, listener))[kind] = handler
 
-    def said_by(self, side: Side) -> Mapping[type, Handler]:
-        """Return what is done with each message of this side; kept at a link, it is one lookup for each message."""
-        return self._said_by.get(side, {})
-
-    def breach(self, side: Side, message: Any) -> ProtocolError:
-        """Return the error that this side may not say that."""
-        return ProtocolError(f"{side} may not say {type(message).__name__} to {self.listener}")
+    def said_by(self, side: Side) -> Said:
+        """Return what is done with each message of this side."""
+        return self._said_by.get(side) or Said(side, self.listener)
 
     def find(self, side: Side, message: Any) -> Handler:
         """Return what is to be done with a message.
@@ -70,27 +82,23 @@ class Routes:
         ProtocolError
             If this side may not say that.
         """
-        handler = self._handlers.get((side, type(message)))
-        if handler is None:
-            raise self.breach(side, message)
-        return handler
+        return self.said_by(side)[type(message)]
 
     def sides(self) -> list[Side]:
         """Return those who may say anything."""
-        return list(dict.fromkeys(side for side, _ in self._handlers))
+        return list(self._said_by)
 
     def heard_from(self, side: Side) -> list[type]:
         """Return what this side may say, in the order of the table."""
-        return [kind for speaker, kind in self._handlers if speaker is side]
+        return list(self.said_by(side))
 
     def by_tag(self, side: Side) -> dict[int, Handler]:
         """Return the handlers for messages of this side that are told apart without decoding them."""
         found = {}
-        for (speaker, kind), handler in self._handlers.items():
-            if speaker is side:
-                tag = kind.__struct_config__.tag  # type: ignore[attr-defined]
-                assert isinstance(tag, int), kind
-                found[tag] = handler
+        for kind, handler in self.said_by(side).items():
+            tag = kind.__struct_config__.tag  # type: ignore[attr-defined]
+            assert isinstance(tag, int), kind
+            found[tag] = handler
         return found
 
 

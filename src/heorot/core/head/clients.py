@@ -11,7 +11,7 @@ from heorot.core.head.jobs import Jobs
 from heorot.core.head.launch_keys import LAUNCH_UNKNOWN
 from heorot.core.head.receipts import VALID_MS
 from heorot.core.head.requests import NOBODY, Requests
-from heorot.core.head.routes import FROM_CLIENTS
+from heorot.core.head.routes import FROM_CLIENTS, SAID_BY_CLIENTS
 from heorot.core.head.settling import IN_DOUBT, NO_SUCH_JOB, OLD_RECEIPT, Settling, unheard
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.routes import Side
@@ -59,6 +59,7 @@ class HeadClients:
             return
         message = event.message
         is_greeted = event.client in self._greeted
+        # What breaks the protocol is told at once, and does not wait.
         handler = FROM_CLIENTS.find(Side.CLIENT if is_greeted else Side.NEWCOMER, message)
         if is_greeted:
             self.obey(caller, message)
@@ -79,7 +80,7 @@ class HeadClients:
     def _try(self, caller: Caller, message: c.ClientMessage) -> RequestError | None:
         """Do what a client asks for or refuse it; return the refusal if it is premature. Raises ProtocolError."""
         try:
-            FROM_CLIENTS.find(Side.CLIENT, message)(self, caller, message)
+            SAID_BY_CLIENTS[type(message)](self, caller, message)
         except RequestError as error:
             if self.settling.premature(message, error):
                 return error

@@ -22,7 +22,7 @@ from heorot.core.head.membership import KnownNode
 from heorot.core.head.removals import Removals
 from heorot.core.head.requests import Requests
 from heorot.core.head.rivals import Rivals
-from heorot.core.head.routes import FROM_BELOW
+from heorot.core.head.routes import FROM_BELOW, SAID_BY_NODES
 from heorot.core.head.states import NodeChange, NodeState
 from heorot.core.head.timers import WHEN_DUE, GraceDue, MissingDue, RebalanceDue
 from heorot.core.machine import (
@@ -46,7 +46,6 @@ from heorot.core.machine import (
     Received,
     TimerFired,
 )
-from heorot.core.routes import Side
 from heorot.core.tickets import Sign, Verify, shown_epoch
 from heorot.core.timers import HeartbeatDue
 from heorot.core.tree.below_attachments import Attachments, NodeBelow
@@ -207,7 +206,7 @@ class HeadMachine:
 
     def _up(self, link: LinkBelow, up: m.Up) -> None:
         payload = m.decode_node_payload(up.payload)
-        handler = FROM_BELOW.find(Side.NODE, payload)
+        handler = SAID_BY_NODES[type(payload)]
         # One that has moved elsewhere meanwhile: its inventory says it again on the new way.
         if link.mask >> up.node & 1 or type(payload) is m.Attach:
             handler(self, link, up.node, payload)

@@ -33,6 +33,8 @@ FROM_BELOW = Routes(
     },
 )
 
+SAID_BY_NODES = FROM_BELOW.said_by(Side.NODE)
+
 FROM_RIVALS = Routes(
     "a head",
     {
@@ -68,3 +70,5 @@ FROM_CLIENTS = Routes(
         (Side.CLIENT, c.NotOffered): lambda clients, caller, word: clients._images.not_offered(caller.client, word),
     },
 )
+
+SAID_BY_CLIENTS = FROM_CLIENTS.said_by(Side.CLIENT)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.machine import CloseLink, Remember, Send
 from heorot.core.node.child_links import ChildLinks
@@ -14,7 +12,7 @@ from heorot.core.node.images import NodeImages
 from heorot.core.node.own_launches import OwnLaunches
 from heorot.core.node.reports import SubtreeReports
 from heorot.core.node.space import KnownSpace
-from heorot.core.routes import Handler, Routes, Side
+from heorot.core.routes import Routes, Side
 from heorot.core.tickets import open_placement
 from heorot.core.tree.greeting import REMOVED, incompatibility
 from heorot.core.tree.nodeset import HEAD, NodeSet
@@ -63,13 +61,12 @@ class Above:
         self._programs = launches.programs
         self._routes = routes
         self._orders = routes.by_tag(Side.ORDER)
-        self._side = Side.NEWCOMER
-        self._says: Mapping[type, Handler] = {}
+        self._says = routes.said_by(Side.NEWCOMER)
         """What the parent may say now, and what is done then."""
         self._attach_order = 0
 
     def _speaks_as(self, side: Side) -> None:
-        self._side, self._says = side, self._routes.said_by(side)
+        self._says = self._routes.said_by(side)
 
     def opened(self, link: int) -> None:
         """There is a link to somebody who may become the parent."""
@@ -88,10 +85,7 @@ class Above:
         if self._epochs.pending:
             self._epochs.hold(lambda: self.received(message))
             return
-        handler = self._says.get(type(message))
-        if handler is None:
-            raise self._routes.breach(self._side, message)
-        handler(self, message)
+        self._says[type(message)](self, message)
 
     # ------------------------------------------------------------------ the way up
 

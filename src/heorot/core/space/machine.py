@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from heorot.core.routes import Side
 from heorot.core.space import events as e
 from heorot.core.space import states
 from heorot.core.space.endings import Endings
@@ -33,7 +32,7 @@ from heorot.core.space.jobs import Rank, SpaceJob, Tombstones
 from heorot.core.space.output import OutputSide
 from heorot.core.space.queries import Queries
 from heorot.core.space.reports import ReportSide
-from heorot.core.space.routes import FROM_AGENT
+from heorot.core.space.routes import SAID_BY_AGENT
 from heorot.core.space.states import HELD, QUEUED, RUNNING, SWEPT
 from heorot.core.space.turn import Turn
 from heorot.core.space.view import views
@@ -170,7 +169,7 @@ class Space:
             self.output.set_sending(job)
 
     def _from_agent(self, event: e.FromAgent) -> None:
-        FROM_AGENT.find(Side.AGENT, event.command)(self, event.command)
+        SAID_BY_AGENT[type(event.command)](self, event.command)
 
     def _alone(self, command: m.Alone) -> None:
         self.epoch = max(self.epoch, command.epoch)

@@ -25,3 +25,5 @@ FROM_AGENT = Routes(
         (Side.AGENT, m.Alone): lambda space, command: space._alone(command),
     },
 )
+
+SAID_BY_AGENT = FROM_AGENT.said_by(Side.AGENT)

@@ -5,9 +5,7 @@ Its states are in `heorot.core.tree.states`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from heorot.core.routes import Handler, Routes, Side
+from heorot.core.routes import Routes, Side
 from heorot.core.tree.states import LINK_BELOW, LinkChange
 
 
@@ -38,7 +36,7 @@ class LinkBelow:
         """It said at its last heartbeat that it reaches another number of nodes than are known."""
         self._routes = routes
         self.side = Side.NEWCOMER
-        self.says: Mapping[type, Handler] = routes.said_by(Side.NEWCOMER)
+        self.says = routes.said_by(Side.NEWCOMER)
         """What it may say now, and what is done then."""
 
     @property
@@ -75,5 +73,5 @@ class LinkBelow:
     def end(self) -> int:
         """It is gone; return the nodes that were reached through it."""
         LINK_BELOW.step(self, LinkChange.ENDED)
-        gone, self.mask, self.says = self.mask, 0, {}
+        gone, self.mask = self.mask, 0
         return gone

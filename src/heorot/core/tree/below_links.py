@@ -157,10 +157,7 @@ class LinksBelow:
             If it may not say that.
         """
         link.heard_at_ms = self._context.now_ms
-        handler = link.says.get(type(message))
-        if handler is None:
-            raise self._routes.breach(link.side, message)
-        handler(self._listener, link, message)
+        link.says[type(message)](self._listener, link, message)
 
     def pinged(self, link: LinkBelow, ping: m.Ping) -> None:
         """A neighbour is there, and says how many nodes it reaches."""
