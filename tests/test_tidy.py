@@ -68,6 +68,7 @@ TESTED_ELSEWHERE = {
     "images/one_image": "core/images/test_hop.py",
     "images/sender": "core/images/test_hop.py",
     "keeper/election": "coord/test_local.py",
+    "keeper/shell": "daemons/test_keeper.py",
     "keeper/steps": "core/keeper/test_machine.py",
     "keeper/watchdog": "daemons/test_watchdog.py",
     "machine": "runtime/test_shell.py",

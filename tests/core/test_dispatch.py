@@ -8,6 +8,8 @@ from typing import Any, get_args
 import pytest
 
 from heorot.core.dispatch import Dispatch
+from heorot.core.keeper.shell import KeeperShell
+from heorot.core.keeper.steps import Step
 from heorot.core.machine import CloseClient, HeadInstruction, Log, NodeInstruction, Stop, ToSpace
 from heorot.core.shells import HeadShell, NodeShell
 from heorot.core.space import events as e
@@ -91,7 +93,7 @@ def test_a_contract_that_differs_from_its_machine_cannot_be_defined(instructions
 
 @pytest.mark.parametrize(
     ("contract", "instructions"),
-    [(HeadShell, HeadInstruction), (NodeShell, NodeInstruction), (SpaceShell, e.SpaceInstruction)],
+    [(HeadShell, HeadInstruction), (NodeShell, NodeInstruction), (SpaceShell, e.SpaceInstruction), (KeeperShell, Step)],
 )
 def test_the_contracts_are_those_of_the_machines(contract: type[Dispatch[Any]], instructions: Any) -> None:
     assert set(contract.instructions()) == set(get_args(instructions))

@@ -24,7 +24,7 @@ class Dispatch(ABC, Generic[Instruction_contra]):
 
     __slots__ = ()
     _names: ClassVar[dict[type, str]] = {}
-    _methods: ClassVar[dict[type, Callable[[Any, Any], None]]] = {}
+    _methods: ClassVar[dict[type, Callable[[Any, Any], Any]]] = {}
 
     def __init_subclass__(cls, *, instructions: object = None, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -43,8 +43,18 @@ class Dispatch(ABC, Generic[Instruction_contra]):
             try:
                 method = methods[type(instruction)]
             except KeyError:
-                raise AssertionError(f"{type(self).__name__} cannot carry out {instruction!r}") from None
+                raise self._unknown(instruction) from None
             method(self, instruction)
+
+    def carry_out_one(self, instruction: Instruction_contra) -> Any:
+        """Do this alone, and return what its method returns."""
+        method = self._methods.get(type(instruction))
+        if method is None:
+            raise self._unknown(instruction)
+        return method(self, instruction)
+
+    def _unknown(self, instruction: object) -> AssertionError:
+        return AssertionError(f"{type(self).__name__} cannot carry out {instruction!r}")
 
     @classmethod
     def instructions(cls) -> list[type]:

@@ -19,9 +19,10 @@ from typing import Any
 from heorot.coord.port import Store
 from heorot.core.errors import HeorotError
 from heorot.core.keeper import steps as s
-from heorot.core.keeper.election import StoreRefused, Term
+from heorot.core.keeper.election import Leadership, StoreRefused, Term
 from heorot.core.keeper.machine import KeeperConfig, KeeperMachine, Listing
-from heorot.core.machine import HeadsKnown, Log
+from heorot.core.keeper.shell import KeeperShell
+from heorot.core.machine import Log
 from heorot.daemons.keeper_control import KeeperControl
 from heorot.daemons.listed_heads import ListedHeads
 from heorot.daemons.stand_in import StandIn, StartPassing
@@ -41,7 +42,7 @@ StartHead = Callable[[Term, int, int], int]
 it lives (see `heorot.daemons.watchdog`); returns its pid."""
 
 
-class Keeper:
+class Keeper(KeeperShell):
     """Keeps one head. `directory` is the head's own, next to its identity. `start_passing` serves the clients of this
     host while the head is on standby. `hang_ms` is how long the head may be silent. `make_room` is asked for room when
     the disk has none. `listed` knows which heads the cluster is to have; None: that never changes. `publish` takes what
@@ -84,26 +85,7 @@ class Keeper:
         """The rest of what the head was told in part."""
         self._wake = -1
         self._control: KeeperControl | None = None
-        # Most steps are a call.
-        self._acts: dict[type[s.Step], Callable[[Any], Any]] = {
-            s.LookAtStore: lambda step: store.look(),
-            s.Campaign: lambda step: store.campaign(max(step.floor, self._kept_epoch())),
-            s.HandOver: lambda step: store.handed_over(self._pid),
-            s.Renew: lambda step: store.renew(),
-            s.Resign: lambda step: self._resign(),
-            s.Prefer: lambda step: store.prefer(step.name),
-            s.KeepEpoch: lambda step: self._keep_epoch(step.epoch),
-            s.StartHead: lambda step: self._start_head(step.term),
-            s.EndHead: lambda step: self._end_head(step.force),
-            s.LastWords: lambda step: last_words(),
-            s.PassClientsOn: lambda step: self._passing.keep(step.leader),
-            s.StopPassing: lambda step: self._passing.end(signal.SIGKILL),
-            s.TellHead: lambda step: self._tell_head(step.news),
-            s.Publish: lambda step: self._publish({**asdict(step.known), "pid": os.getpid()}),
-            s.ControlAnswer: lambda step: self._answer(step.value),
-            s.WaitForNews: lambda step: self._wait(step),
-            Log: lambda step: self._log(step.level, step.text),
-        }
+        self._last_words = last_words
 
     def run(self) -> None:
         """Serve until SIGTERM; the head is dead when this returns. Raises HeorotError if it cannot begin."""
@@ -137,12 +119,58 @@ class Keeper:
                 return
             answer, error = None, None
             try:
-                answer = self._acts[type(step)](step)
+                answer = self.carry_out_one(step)
             except HeorotError as failure:
                 error = failure
             machine.now_s = boot_time()
             if self._listed is not None and isinstance(step, (s.LookAtStore, s.Renew, s.WaitForNews)):
                 machine.listing = Listing(self._listed.read(), self._listed.removed())
+
+    # ------------------------------------------------------------------ the steps
+
+    def look_at_store(self, step: s.LookAtStore) -> Leadership:
+        """Ask the store."""
+        return self._store.look()
+
+    def campaign(self, step: s.Campaign) -> Term | None:
+        """Ask the store, above each epoch that was kept here."""
+        return self._store.campaign(max(step.floor, self._kept_epoch()))
+
+    def hand_over(self, step: s.HandOver) -> None:
+        """Tell the store the pid."""
+        self._store.handed_over(self._pid)
+
+    def renew(self, step: s.Renew) -> Leadership:
+        """Ask the store."""
+        return self._store.renew()
+
+    def resign(self, step: s.Resign) -> None:
+        """Close what leads to the head, and tell the store."""
+        self._resign()
+
+    def prefer(self, step: s.Prefer) -> None:
+        """Tell the store."""
+        self._store.prefer(step.name)
+
+    def last_words(self, step: s.LastWords) -> str:
+        """Ask whoever has started the process."""
+        return self._last_words()
+
+    def pass_clients_on(self, step: s.PassClientsOn) -> None:
+        """See that a process does."""
+        self._passing.keep(step.leader)
+
+    def stop_passing(self, step: s.StopPassing) -> None:
+        """End the process that did."""
+        self._passing.end(signal.SIGKILL)
+
+    def publish(self, step: s.Publish) -> None:
+        """Hand it to whoever has started this keeper, or write it down."""
+        self._publish({**asdict(step.known), "pid": os.getpid()})
+
+    def log(self, step: Log) -> None:
+        """Write a line into the log."""
+        self._log(step.level, step.text)
 
     # ------------------------------------------------------------------ the epoch on this host's disk
 
@@ -152,8 +180,9 @@ class Keeper:
         except HeorotError as error:
             raise StoreRefused(str(error)) from error
 
-    def _keep_epoch(self, epoch: int) -> None:
-        epoch = max(epoch, self._kept_epoch())
+    def keep_epoch(self, step: s.KeepEpoch) -> None:
+        """Write it into a file, unless a higher one is there."""
+        epoch = max(step.epoch, self._kept_epoch())
         try:
             state.remember_durably(self._directory, EPOCH_NAME, str(epoch).encode(), self._make_room)
         except OSError as error:
@@ -161,11 +190,12 @@ class Keeper:
 
     # ------------------------------------------------------------------ the head's process
 
-    def _start_head(self, term: Term) -> int:
+    def start_head(self, step: s.StartHead) -> int:
+        """Start it, with a pipe in each direction."""
         read, self._news = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pulse, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            self._pid = self._start(term, read, write)
+            self._pid = self._start(step.term, read, write)
         except OSError as error:
             raise HeorotError(str(error)) from error
         finally:
@@ -173,6 +203,10 @@ class Keeper:
             os.close(write)
         self._process = os.pidfd_open(self._pid)
         return self._pid
+
+    def end_head(self, step: s.EndHead) -> str:
+        """Send it a signal."""
+        return self._end_head(step.force)
 
     def _end_head(self, force: bool) -> str:
         """End the head, by force if it takes too long; it is reaped when this returns."""
@@ -200,7 +234,9 @@ class Keeper:
         self._told = self._untold = b""
         self._store.resign()
 
-    def _tell_head(self, news: HeadsKnown) -> None:
+    def tell_head(self, step: s.TellHead) -> None:
+        """Write a line of JSON into the pipe."""
+        news = step.news
         value = {
             "listed": [[head.name, head.host, head.port] for head in news.listed],
             "lease_until_ms": news.lease_until_ms,
@@ -226,7 +262,7 @@ class Keeper:
 
     # ------------------------------------------------------------------ waiting, and who speaks to us
 
-    def _wait(self, step: s.WaitForNews) -> s.Woken:
+    def wait_for_news(self, step: s.WaitForNews) -> s.Woken:
         """Wait until one of the descriptors is readable, a signal comes or somebody speaks to us."""
         assert self._control is not None
         hints = [*self._store.hints(), *self._passing.descriptors()] if step.hints else []
@@ -247,9 +283,10 @@ class Keeper:
             request=self._control.request() if self._control.fileno() in ready else None,
         )
 
-    def _answer(self, value: dict[str, Any]) -> None:
+    def control_answer(self, step: s.ControlAnswer) -> None:
+        """Answer on the socket."""
         assert self._control is not None
-        self._control.answer(value)
+        self._control.answer(step.value)
 
     def _write_down(self, known: dict[str, Any]) -> None:
         state.remember(self._directory, STATE_NAME, json.dumps(known).encode(), self._log, self._make_room)

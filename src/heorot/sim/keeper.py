@@ -14,6 +14,7 @@ from heorot.core.errors import HeorotError
 from heorot.core.keeper import steps as s
 from heorot.core.keeper.election import StoreUnavailable
 from heorot.core.keeper.machine import KeeperConfig, KeeperMachine, Listing
+from heorot.core.keeper.shell import LATER, KeeperShell, Later
 from heorot.core.machine import Log
 from heorot.core.wire.heads import HeadAddress
 from heorot.sim.run import SomeHead
@@ -51,7 +52,7 @@ class Host(SomeHead, Protocol):
         """Hand the keeper's word to the head, if it is there."""
 
 
-class VirtualKeeper:
+class VirtualKeeper(KeeperShell):
     """Of one head host; lives from its start to its loss."""
 
     def __init__(self, host: Host) -> None:
@@ -133,38 +134,51 @@ class VirtualKeeper:
         while self._steps is not None:
             self._set_clock()
             step = self._steps.send(answer) if error is None else self._steps.throw(error)
-            answer = error = None
-            if isinstance(step, (s.LookAtStore, s.Campaign, s.Renew, s.Resign, s.Prefer)):
-                self._ask(step)
+            error = None
+            answer = self.carry_out_one(step)
+            if answer is LATER:
                 return
-            if isinstance(step, s.WaitForNews):
-                self._wait(step)
-                return
-            answer = self._perform(step)
 
-    def _perform(self, step: s.Step) -> Any:
-        host = self.host
-        if isinstance(step, s.KeepEpoch):
-            self.kept_epoch = max(self.kept_epoch, step.epoch)
-        elif isinstance(step, s.StartHead):
-            self._ended = None
-            host.start_head(step.term.epoch)
-            return 1
-        elif isinstance(step, s.EndHead):
-            host.end_head()
-            self._ended = None
-            return "was killed by signal 9" if step.force else "ended with status 0"
-        elif isinstance(step, s.LastWords):
-            return ""
-        elif isinstance(step, s.TellHead):
-            host.tell_head(step.news)
-        elif isinstance(step, Log):
-            self.world.tell(host.name, f"[{step.level}] %s", step.text)
-        return None
+    # ------------------------------------------------------------------ steps that are answered at once
+
+    def keep_epoch(self, step: s.KeepEpoch) -> None:
+        """Keep it on a disk that is never full."""
+        self.kept_epoch = max(self.kept_epoch, step.epoch)
+
+    def start_head(self, step: s.StartHead) -> int:
+        """Start the machine of a head."""
+        self._ended = None
+        self.host.start_head(step.term.epoch)
+        return 1
+
+    def end_head(self, step: s.EndHead) -> str:
+        """End that machine."""
+        self.host.end_head()
+        self._ended = None
+        return "was killed by signal 9" if step.force else "ended with status 0"
+
+    def last_words(self, step: s.LastWords) -> str:
+        """It never says why."""
+        return ""
+
+    def tell_head(self, step: s.TellHead) -> None:
+        """Tell it at once."""
+        self.host.tell_head(step.news)
+
+    def log(self, step: Log) -> None:
+        """Add it to the story."""
+        self.world.tell(self.host.name, f"[{step.level}] %s", step.text)
+
+    def not_simulated(self, step: object) -> None:
+        """Clients find the active head by themselves, the store needs no pid, and nobody looks at a keeper."""
+
+    hand_over = pass_clients_on = stop_passing = publish = control_answer = not_simulated
 
     # ------------------------------------------------------------------ the store
 
-    def _ask(self, wish: Wish) -> None:
+    def ask_store(self, step: Wish) -> Later:
+        """Send a request; what comes back is the answer to the step."""
+        wish = step
         if isinstance(wish, s.Campaign):
             # Of the same number in each repetition of this request, and of a later one never.
             self._lease = self.host.cluster.network.number()
@@ -175,6 +189,9 @@ class VirtualKeeper:
         self._pending = self.host.cluster.network.number()
         request = StoreRequest(self.host.name, self._pending, self._lease, wish)
         self._send(request, self.host.clock.now_ms + budget_ms)
+        return LATER
+
+    look_at_store = campaign = renew = resign = prefer = ask_store
 
     def _send(self, request: StoreRequest, until_ms: int) -> None:
         if request.number != self._pending:
@@ -200,7 +217,8 @@ class VirtualKeeper:
 
     # ------------------------------------------------------------------ waiting
 
-    def _wait(self, step: s.WaitForNews) -> None:
+    def wait_for_news(self, step: s.WaitForNews) -> Later:
+        """Let the time pass, or less."""
         self._waiting = step
         self._pending = self.host.cluster.network.number()
         timeout_us = 0
@@ -208,6 +226,7 @@ class VirtualKeeper:
             # A host's clock counts milliseconds: a shorter wait would find the same time again, for ever.
             timeout_us = max(1_000, math.ceil(step.timeout_s * 1_000_000))
         self.world.after(timeout_us, self._in_life, self._life, self._time_is_over, self._pending)
+        return LATER
 
     def _has_news(self) -> bool:
         waiting = self._waiting
