@@ -66,7 +66,9 @@ def test_a_cluster_that_cannot_be_ended_keeps_its_directory(
 def test_the_demonstration_shows_what_it_promises() -> None:
     with start() as running:
         output, errors = running.communicate(timeout=DEADLINE_S)
-    assert errors == "", output[-2000:]
+    # Of a change of heads that takes longer than usual, as it may on a busy machine, bpsh has a word.
+    news = ("bpsh: the head is gone; waiting for the next one", "bpsh: head h1 (epoch 2) has taken over")
+    assert [line for line in errors.splitlines() if not line.startswith(news)] == [], output[-2000:]
     assert running.returncode == 0
     lines = output.splitlines()
     assert "up        64  n[0-63]" in lines
