@@ -23,7 +23,7 @@ LONG = {
     "src/heorot/embedded/warden.py": 464,
     "src/heorot/runtime/channel.py": 493,
     "src/heorot/runtime/links.py": 448,
-    "src/heorot/sim/checks.py": 462,
+    "src/heorot/sim/checks.py": 461,
     "tests/bpinit/test_rooms.py": 535,
     "tests/cli/test_commands.py": 420,
     "tests/cluster/test_bpcp.py": 419,

@@ -260,12 +260,11 @@ class Checks:
         """NoLostJob: a launch on the nodes that are up leaves none out, unsaid, of which the head has not heard yet."""
         machine = self._serving(m.job_order(job_id)[0])
         job = machine.jobs.jobs.get(job_id) if machine is not None else None
-        if machine is None or job is None:
-            return
-        if ask.select == "list" and not ask.nodes.startswith(("up", "!down")):
+        if machine is None or job is None or (ask.select == "list" and not ask.nodes.startswith(("up", "!down"))):
             return
         found = re.search(r"left out (n\S+), which", job.text)
-        named = nodelist.parse(found[1], nodelist.NodeView(machine.members.known)) if found else []
+        view = nodelist.NodeView(NodeSet(machine.members.known_mask))  # one that is named may be removed by now
+        named = nodelist.parse(found[1], view) if found else []
         silent = machine.members.silent - NodeSet.of([*nodes, *named])
         unseen = [node for node in silent if not self.cluster.hosts[node].retired]
         if unseen and not machine.settling.given_up:
