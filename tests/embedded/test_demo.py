@@ -74,7 +74,7 @@ def test_the_demonstration_shows_what_it_promises() -> None:
     assert "up        64  n[0-63]" in lines
     assert any(line.startswith("$ kill -9 ") for line in lines)
     assert "up        63  n[0-5,7-63]" in lines
-    assert any("rank 6 on n6: lost" in line for line in lines)
+    assert any("rank 6 on n6: the node was lost" in line for line in lines)
     assert "0-63     up      ---x--x--x  root  root" in lines
     # The head died in the middle of this, and each rank wrote all of its lines all the same.
     for node in ("n3", "n4"):
