@@ -19,7 +19,7 @@ LONG = {
     "src/heorot/core/images/hop.py": 511,
     "src/heorot/core/keeper/machine.py": 430,
     "src/heorot/core/space/machine.py": 468,
-    "src/heorot/core/wire/tree.py": 687,
+    "src/heorot/core/wire/tree.py": 684,
     "src/heorot/embedded/warden.py": 464,
     "src/heorot/runtime/channel.py": 493,
     "src/heorot/runtime/links.py": 448,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from heorot.client.copies import Copied, CopyError
     from heorot.client.job import Chunk, Completed, JobFailed
     from heorot.client.launch import DEVNULL, PIPE
-    from heorot.core.client.end import Status
+    from heorot.core.client.end import RankUsage, Status
     from heorot.core.errors import ConnectionLost, HeorotError, NodeListError, ProtocolError, RequestError
 
 LC_CTYPE_AT_IMPORT = _environ.get(b"LC_CTYPE")
@@ -38,6 +38,7 @@ _HOMES = {
     "ProtocolError": "heorot.core.errors",
     "RequestError": "heorot.core.errors",
     "Status": "heorot.core.client.end",
+    "RankUsage": "heorot.core.client.end",
     "connect": "heorot.client.blocking",
 }
 
@@ -70,6 +71,7 @@ __all__ = [
     "JobFailed",
     "NodeListError",
     "ProtocolError",
+    "RankUsage",
     "RequestError",
     "Status",
     "__version__",

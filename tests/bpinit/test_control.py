@@ -148,6 +148,24 @@ def test_nobody_can_pass_a_process_off_as_another_users(rig: SpaceRig, agent: Ag
     assert found == ("1.1" if other == rig.uid else "",)
 
 
+HOLD = b"head -c 209715200 /dev/zero | tail -n 1 | cksum"
+"""Holds its input, 200 MiB without an end of a line, in the memory of one process, and computes of it."""
+
+
+def test_what_a_rank_has_used_is_measured_as_it_is_reaped(rig: SpaceRig, agent: Agent) -> None:
+    agent.send(rig.launch("1.1", b"sh", b"-c", HOLD), rig.launch("1.2", b"true"))
+    agent.wait_over("1.1")
+    agent.wait_over("1.2")
+    (large,) = [report for report in agent.reports("1.1") if report.used]
+    assert large.used_runs == [NODE, 0, 1]
+    user_time_ms, system_time_ms, peak_kib = large.used
+    assert user_time_ms + system_time_ms > 0
+    assert 200 << 10 <= peak_kib < 800 << 10
+    # It has begun in our own memory, and took less: how much, nobody knows.
+    (small,) = [report for report in agent.reports("1.2") if report.used]
+    assert small.used[2] == 0
+
+
 def test_a_signal_is_not_lost_on_ranks_that_are_still_to_start(rig: SpaceRig, agent: Agent) -> None:
     agent.send(rig.launch("1.1", b"sleep", b"1000", ranks=100), m.Query(1, "1.1", None, None, signal.SIGTERM, False))
     assert agent.wait_over("1.1") == dict.fromkeys(range(100), signal.SIGTERM)

@@ -298,11 +298,10 @@ def test_bpjob_shows_statuses_of_all_kinds(trio: Cluster) -> None:
     shown = trio.await_job(job, lambda job: bool(job["state"] == "done"), "the job done")
     assert shown["statuses"] == {"0": {"code": 0}, "1": {"code": 5}, "2": {"signal": 9}}
     text = trio.check("bpjob", "show", job).decode()
-    assert [line.split(None, 3)[3] for line in text.splitlines()[-3:]] == [
-        "exit status 0",
-        "exit status 5",
-        "killed by SIGKILL",
-    ]
+    rows = [line.split(None, 5) for line in text.splitlines()[-4:]]
+    assert [row[5] for row in rows] == ["STATUS", "exit status 0", "exit status 5", "killed by SIGKILL"]
+    assert [row[4] for row in rows] == ["PEAK", "-", "-", "-"]
+    assert shown["used"]["2"]["peak_memory_bytes"] is None
     assert "Ranks:    3: 1 exited with 0, 1 exited with another status than 0, 1 killed by a signal\n" in text
     waited = trio.run("bpjob", "wait", job)
     assert waited.returncode == 137

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heorot.cli import table
-from heorot.cli.bpps import memory, processor_time, sortable
+from heorot.cli.bpps import sortable
 from heorot.cli.bpstat import mode_text, wrapped
 
 
@@ -77,14 +77,14 @@ def test_a_long_node_list_goes_on_in_further_lines() -> None:
     ("milliseconds", "text"), [(0, "0:00.0"), (62_340, "1:02.3"), (3_600_000, "1:00:00"), (90_061_000, "25:01:01")]
 )
 def test_processor_time(milliseconds: int, text: str) -> None:
-    assert processor_time(milliseconds) == text
+    assert table.processor_time(milliseconds) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0"), (9_999, "9999"), (10_240, "10K"), (5_000_000, "4882K"), (1 << 40, "1024G")]
 )
 def test_memory(count: int, text: str) -> None:
-    assert memory(count) == text
+    assert table.memory(count) == text
 
 
 def test_missing_values_sort_last_and_jobs_by_number() -> None:

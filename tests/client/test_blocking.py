@@ -22,6 +22,24 @@ def library(cluster: LocalCluster) -> Iterator[heorot.Cluster]:
     cluster.await_idle()
 
 
+def test_a_job_says_what_its_ranks_have_used(library: heorot.Cluster) -> None:
+    script = "[ $BPROC_RANK -eq 1 ] || exit 0; head -c 209715200 /dev/zero | tail -n 1 | cksum"
+    completed = library.run(["sh", "-c", script], "n[0-1]")
+    small, large = completed.used
+    assert small is not None
+    assert small.peak_memory_bytes is None
+    assert large is not None
+    assert large.peak_memory_bytes is not None
+    assert large.peak_memory_bytes >= 200 << 20
+    assert large.cpu_time_ms > 0
+    detached = library.spawn(["sh", "-c", script], "n[0-1]", detached=True)
+    detached.wait()
+    assert [detached.used[rank].peak_memory_bytes is None for rank in (0, 1)] == [True, False]
+    with library.attach(detached.id) as job:
+        job.wait()
+        assert job.used == detached.used
+
+
 def test_several_threads_share_a_connection(library: heorot.Cluster) -> None:
     results: dict[int, list[bytes]] = {}
 

@@ -166,10 +166,10 @@ class HeadRig:
             self.give(TimerFired(AwakeDue()))
         self.now = until_ms
 
-    def client(self, number: int = 1) -> None:
+    def client(self, number: int = 1, hears_used: bool = False) -> None:
         """Let root connect."""
         self.give(ClientOpened(number, "root", 0, 0, ()))
-        self.give(FromClient(number, c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "test")))
+        self.give(FromClient(number, c.ClientHello(c.CLIENT_PROTOCOL_VERSION, "test", hears_used)))
         self.looked()
 
     def ask(self, message: Any, client: int = 1) -> None:

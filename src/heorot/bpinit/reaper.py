@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import Callable
 
@@ -36,6 +37,8 @@ _DOUBT_MS = 200
 """How long an orphan is looked at again and again before it is taken for nobody's."""
 _KILLING_ROUNDS = 3
 """So often what ended ranks have left is simply killed; then it is stopped first."""
+_PEAK_DOUBT_KIB = 1024
+"""The kernel counts the pages of a process that exactly."""
 _PATIENT_ROUNDS = 8
 """After so many rounds all of the space is stopped for a moment, if it has a namespace of its own."""
 
@@ -106,12 +109,12 @@ class Reaper:
 
     def reap(self) -> None:
         """Collect all processes that have ended."""
-        ended: list[tuple[ChildProcess, int]] = []
+        ended: list[tuple[ChildProcess, int, resource.struct_rusage]] = []
         alone = False
         by_pid = self._census.by_pid
         for _ in range(_REAPED_PER_TURN):
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 alone = True
                 break
@@ -127,7 +130,7 @@ class Reaper:
                 self._sweep_at = min(self._sweep_at, due_ms)
                 continue
             self._census.reaped(child)
-            ended.append((child, status))
+            ended.append((child, status, usage))
         else:
             # More are waiting: come back in the next turn.
             signal.raise_signal(signal.SIGCHLD)
@@ -135,12 +138,13 @@ class Reaper:
             return
         # What a process has left is a child of ours before it can be reaped.
         clean = alone or self._pids.nobody_forked() or not self._census.orphans()
-        for child, status in ended:
+        floor_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + _PEAK_DOUBT_KIB
+        for child, status, usage in ended:
             if child.doomed and not clean:
                 # Normally all of what is left; the rest is found by sweeping.
                 send_signal(-child.pid, signal.SIGKILL)
             self._finish(child)
-            self._emit(e.ProcessExited(child.slot, status, clean))
+            self._emit(e.ProcessExited(child.slot, status, clean, _used(usage, floor_kib)))
         if not by_pid:
             self._pids.all_gone()
             if clean and not self._sweeping:
@@ -327,6 +331,16 @@ class Reaper:
         policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK if on else os.SCHED_OTHER
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, policy, os.sched_param(1 if on else 0))
+
+
+def _used(usage: resource.struct_rusage, floor_kib: int) -> tuple[int, int, int]:
+    """Return CPU time as a user and in the kernel in ms, and the peak of memory in KiB, or 0 if that is not known.
+
+    A child begins in our own memory, and the kernel counts that as its peak: of one that has never taken more than we
+    do, nobody can tell how much it took.
+    """
+    peak_kib = usage.ru_maxrss if usage.ru_maxrss > floor_kib else 0
+    return int(usage.ru_utime * 1000), int(usage.ru_stime * 1000), peak_kib
 
 
 def _in_group(pid: int, leader: int) -> bool:

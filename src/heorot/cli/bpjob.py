@@ -223,9 +223,14 @@ def description(job: Job, columns: int) -> str:
     statuses = statuses_of(job)
     for rank, node in enumerate(job["rank_nodes"]):
         pid = job["pids"].get(str(rank), "-")
+        used = job.get("used", {}).get(str(rank))
+        cpu_time = table.processor_time(used["user_time_ms"] + used["system_time_ms"]) if used else "-"
+        peak = table.memory(used["peak_memory_bytes"]) if used and used["peak_memory_bytes"] else "-"
         alive = "starting" if pid == "-" else "running"
-        rows.append((rank, table.node_name(node), pid, in_words(statuses[rank]) if rank in statuses else alive))
-    return text + "\n" + table.render(("RANK", "NODE", "PID", "STATUS"), rows, right="RANK PID", width=columns)
+        status = in_words(statuses[rank]) if rank in statuses else alive
+        rows.append((rank, table.node_name(node), pid, cpu_time, peak, status))
+    header = ("RANK", "NODE", "PID", "TIME", "PEAK", "STATUS")
+    return text + "\n" + table.render(header, rows, right="RANK PID TIME PEAK", width=columns)
 
 
 def statuses_of(job: Job) -> dict[int, Status]:

@@ -162,7 +162,8 @@ def process_listing(processes: list[dict[str, Any]], parsed: Parsed, columns: in
             table.clock_time(process["started_at_ms"], now_s),
         ]
         if parsed.has("long"):
-            row += [process["parent_pid"], processor_time(process["user_time_ms"]), memory(process["memory_bytes"])]
+            row += [process["parent_pid"], table.processor_time(process["user_time_ms"])]
+            row += [table.memory(process["memory_bytes"])]
         rows.append([*row, command_line(process["argv"])])
     text = table.render(header, rows, right="PID RANK PPID TIME MEMORY", width=columns)
     return text.partition("\n")[2] if parsed.has("no-header") else text
@@ -171,24 +172,6 @@ def process_listing(processes: list[dict[str, Any]], parsed: Parsed, columns: in
 def command_line(argv: list[bytes]) -> str:
     """Return the arguments as one line; a process without any (a kernel thread, a zombie) is ``[]``."""
     return table.command_of(argv) or "[]"
-
-
-def processor_time(milliseconds: int) -> str:
-    """Return ``1:02.3``: minutes, seconds, tenths; hours in front where there are any."""
-    tenths = milliseconds // 100
-    hours, rest = divmod(tenths, 36_000)
-    minutes, tenths = divmod(rest, 600)
-    seconds, tenth = divmod(tenths, 10)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}.{tenth}"
-
-
-def memory(count_bytes: int) -> str:
-    """Return the bytes in the largest unit that leaves a number of at most four digits, ``12M``."""
-    for unit in "BKMGT":
-        if count_bytes < 10_000 or unit == "T":
-            return f"{count_bytes}{unit}" if unit != "B" else str(count_bytes)
-        count_bytes //= 1024
-    raise AssertionError("unreachable: the last unit returns")
 
 
 def processes_json(processes: list[dict[str, Any]]) -> str:

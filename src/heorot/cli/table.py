@@ -99,6 +99,24 @@ def terminal_size(descriptor: int) -> tuple[int, int]:
     return (int(columns) if columns.isdecimal() and int(columns) > 0 else size.columns or 80), size.lines or 24
 
 
+def processor_time(milliseconds: int) -> str:
+    """Return ``1:02.3``: minutes, seconds, tenths; hours in front where there are any."""
+    tenths = milliseconds // 100
+    hours, rest = divmod(tenths, 36_000)
+    minutes, tenths = divmod(rest, 600)
+    seconds, tenth = divmod(tenths, 10)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}.{tenth}"
+
+
+def memory(count_bytes: int) -> str:
+    """Return the bytes in the largest unit that leaves a number of at most four digits, ``12M``."""
+    for unit in "BKMGT":
+        if count_bytes < 10_000 or unit == "T":
+            return f"{count_bytes}{unit}" if unit != "B" else str(count_bytes)
+        count_bytes //= 1024
+    raise AssertionError("unreachable: the last unit returns")
+
+
 def clock_time(milliseconds: int, now_s: float) -> str:
     """Return when something started, as ps(1) does: ``14:05`` in the last day, ``Nov23`` before, ``2025`` long ago."""
     import time

@@ -69,7 +69,7 @@ class Cluster(ClusterFlows["Job"]):
     """
 
     def __init__(self, directory: str, reconnect_timeout_s: float | None = None) -> None:
-        super().__init__(directory, Session())
+        super().__init__(directory, Session(hears_used=True))
         self._runner = AioRunner(directory, self._session, self._received, reconnect_timeout_s)
         self._run = self._runner.run
 

@@ -15,7 +15,7 @@ from heorot.client.endings import in_words
 from heorot.client.flow import NOTICE, Flow, Until, answer
 from heorot.core.client import messages
 from heorot.core.client.conversation import Request
-from heorot.core.client.end import Status
+from heorot.core.client.end import RankUsage, Status
 from heorot.core.client.job import STDERR, STDOUT, JobState, ReadStream
 from heorot.core.client.session import SIGKILL, NewOutput, Session
 from heorot.core.errors import RequestError
@@ -42,6 +42,8 @@ class Completed(NamedTuple):
     statuses: list[Status]
     stdout: list[bytes]
     stderr: list[bytes]
+    used: Sequence[RankUsage | None] = ()
+    """None: the rank never ran or was lost, or its node is of an older release."""
 
     @property
     def exit_status(self) -> int:
@@ -126,6 +128,11 @@ class JobFlows:
     def statuses(self) -> dict[int, Status]:
         """How each rank ended that is known to be over."""
         return dict(self._state.statuses)
+
+    @property
+    def used(self) -> dict[int, RankUsage]:
+        """What each rank has used, CPU time and memory, that is known to be over."""
+        return dict(self._state.used)
 
     @property
     def reason(self) -> str:
@@ -308,6 +315,8 @@ class JobFlows:
         shown = request.value[0]
         for rank, status in shown["statuses"].items():
             self._state.ended(int(rank), Status.of_json(status), 0, 0)
+        for rank, used in shown.get("used", {}).items():
+            self._state.used[int(rank)] = RankUsage.of_json(used)
         self._state.done = True
         self._state.done_text = shown.get("text", "")
 
@@ -332,4 +341,5 @@ class JobFlows:
             self._status_list(),
             [b"".join(pieces.get((rank, STDOUT), ())) for rank in ranks],
             [b"".join(pieces.get((rank, STDERR), ())) for rank in ranks],
+            [self._state.used.get(rank) for rank in ranks],
         )

@@ -432,14 +432,13 @@ class Checks:
                 return "NoLostJob", f"{job.id} is over and not released"
             for rank, end in job.ends.items():
                 truth = self.truth.ranks.get((job.id, rank))
-                true_end = isinstance(end, ExitedRank) and (
-                    truth.status == end.wait_status if truth else self._came_first(job.id, rank, end.wait_status)
-                )
-                if isinstance(end, ExitedRank) and not true_end:
-                    return "TableTrue", f"{job.id} r{rank} is listed with {end}, in truth {truth}"
                 # A node whose clock is wrong refuses to look whether it has released a job that is taken over.
                 excused = any(word in getattr(end, "text", "") for word in ("released", CLOCKS))
-                if not isinstance(end, (ExitedRank, LostRank)) and truth is not None and not excused:
+                if isinstance(end, ExitedRank):
+                    true = truth.fits(end, job.used(rank)) if truth else self._came_first(job.id, rank, end.wait_status)
+                    if not true:
+                        return "TableTrue", f"{job.id} r{rank} is listed with {end} {job.used(rank)}, in truth {truth}"
+                elif not isinstance(end, LostRank) and truth is not None and not excused:
                     return "TableTrue", f"{job.id} r{rank} is listed as {end}, in truth {truth}"
         if machine.images.transfers.transfers:
             return "Bounded", f"{len(machine.images.transfers)} images are under way at the head"

@@ -46,7 +46,7 @@ class VirtualUser:
         self.home = cluster.heads[self.world.between(0, len(cluster.heads) - 1)]
         """The head host that it works on: active, or on standby and passing it on."""
         self.plan = plan
-        self.session = cluster.mutate(Session())
+        self.session = cluster.mutate(Session(hears_used=True))
         self.end: End | None = None
         self.state: JobState | None = None
         """The job that it has asked for, as its session knows it; None: it follows none."""
@@ -232,7 +232,7 @@ class VirtualUser:
             reading.ended(message, self.session.epoch)
         elif isinstance(message, c.ClientStdinAck):
             self._feeding.told(message)
-        else:
+        elif isinstance(message, c.Done):
             reading.all_told(message.text)
 
     def _answered(self, request: Request, asked: c.ClientMessage, message: Any) -> None:

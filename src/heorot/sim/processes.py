@@ -263,6 +263,8 @@ class ProcessTable(SpaceShell):
         process.ended = True
         process.blocked = None
         process.truth.status = status
+        # Of every rank another amount, and of some no peak is known.
+        process.truth.used = 10 * process.rank + 1, process.truth.pid % 7, 4096 * (process.rank % 3)
         self.world.tell(self._name, "%s r%d ends with %d", process.job, process.rank, status)
         if not process.closed_input and process.fed is not None:
             self._close_input(process)
@@ -272,7 +274,8 @@ class ProcessTable(SpaceShell):
 
     def _reap(self, process: VirtualProcess) -> None:
         if not self.dead:
-            self.tell(e.ProcessExited(process.slot, process.truth.status or 0, not process.leftover))
+            truth = process.truth
+            self.tell(e.ProcessExited(process.slot, truth.status or 0, not process.leftover, truth.used))
 
     # ------------------------------------------------------------------ pipes
 

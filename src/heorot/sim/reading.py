@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from heorot.core.client.end import Status
+from heorot.core.client.end import RankUsage, Status
 from heorot.core.wire import clients as c
 from heorot.sim.truth import CLOCKS, content
 
@@ -149,12 +149,21 @@ class Reading:
                 agree = status is not None and status.lost
             elif end.startswith("status "):
                 agree = status == Status.of_wait_status(int(end.removeprefix("status ")))
+                self._compare_used(rank, state.used.get(rank))
             else:
                 agree = status is not None and not status.success
             if not agree:
                 self.cluster.world.violated(
                     "ExitOnce", f"{self.job} r{rank} was told as {end}, the session has {status}"
                 )
+
+    def _compare_used(self, rank: int, told: RankUsage | None) -> None:
+        truth = self.cluster.truth.ranks.get((self.job, rank))
+        if truth is None or truth.used is None:
+            return
+        user_time_ms, system_time_ms, peak_kib = truth.used
+        if told != RankUsage(user_time_ms, system_time_ms, 1024 * peak_kib or None):
+            self.cluster.world.violated("ExitOnce", f"{self.job} r{rank} has used {truth.used}, the session has {told}")
 
     # ------------------------------------------------------------------ output
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from zlib import crc32
 
+from heorot.core.head.ends import ExitedRank
 from heorot.sim.world import World
 
 _BLOCK_BYTES = 65_521
@@ -40,8 +41,14 @@ class RankTruth:
     """Its node died under it."""
     lingers: bool = False
     """Something that it started lives, and may go on when its own process has ended."""
+    used: tuple[int, int, int] | None = None
+    """What its process has used, once that has ended."""
     left_killed: int = 0
     """How many processes its node has killed that it had left running."""
+
+    def fits(self, end: ExitedRank, used: tuple[int, ...] | None) -> bool:
+        """Say whether this is how it ended, and what it has used."""
+        return (self.status, self.used) == (end.wait_status, used)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from heorot.core.machine import Received
 from heorot.core.tree.runs import in_runs
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
-from heorot.core.wire.rows import RankStatus
+from heorot.core.wire.rows import RankStatus, RankUsed
 from tests.core.rigs import HeadRig
 
 
@@ -92,6 +92,57 @@ def test_a_count_that_cannot_be_true_is_a_breach_of_the_protocol(head: HeadRig, 
     with pytest.raises(ProtocolError):
         say(head, job, started_runs=[4, 0, 4], pids=[20, 21, 22, 23], killed=killed)
     assert not head.machine.jobs.jobs[job].killed
+
+
+def used_told(head: HeadRig, client: int = 1) -> list[int]:
+    """Return what a client was told that ranks have used."""
+    return [number for told in head.told(client) if isinstance(told, c.Used) for number in told.ranks]
+
+
+def test_what_ranks_have_used_is_kept_and_told_before_their_ends_to_those_who_want_to_hear_it(head: HeadRig) -> None:
+    head.client(2, hears_used=True)
+    quiet, told = head.spawn("n0,n[4-7]"), head.spawn("n0,n[4-7]", client=2)
+    used = [5, 1, 0, 20, 2, 90_000, 21, 2, 90_000, 22, 2, 90_000, 23, 2, 90_000]
+    for job in (quiet, told):
+        say(head, job, exited_runs=[0, 0, 1, 0, 0, 0, 4, 1, 4, 0, 0, 0], used_runs=[0, 0, 1, 4, 1, 4], used=used)
+        shown = head.machine.jobs.jobs[job].details().used
+        assert shown["0"] == RankUsed(5, 1, None)
+        assert shown["4"] == RankUsed(23, 2, 90_000 * 1024)
+    assert used_told(head, 1) == []
+    assert used_told(head, 2) == [0, 5, 1, 0, *(n for rank in range(1, 5) for n in (rank, 19 + rank, 2, 90_000))]
+    kinds = head.kinds(2)
+    assert kinds.index(c.Used) < kinds.index(c.ExitedAlike) < kinds.index(c.Done)
+
+
+def test_who_attaches_is_told_what_ranks_have_used_that_are_over(head: HeadRig) -> None:
+    job = head.spawn("n0,n[4-7]", detached=True)
+    head.attach(0, [m.JobInventory(job, [], [0, 0, 0, 0], [], 0, used=[0, 5, 1, 70_000])])
+    head.client(2, hears_used=True)
+    head.ask(c.AttachJob(9, job, True), 2)
+    assert used_told(head, 2) == [0, 5, 1, 70_000]
+
+
+def test_of_a_rank_that_was_given_up_it_is_not_told_what_it_has_used(head: HeadRig) -> None:
+    head.client(2, hears_used=True)
+    job = head.spawn("n3,n[4-7]", client=2)
+    say(head, job, 3, started=[3, 0, 9])
+    head.close(3)
+    head.wait(5_000, GraceDue(3))
+    head.attach(3, [m.JobInventory(job, [], [0, 0, 0, 0], [], 0, used=[0, 5, 1, 0])])
+    assert used_told(head, 2) == []
+    assert head.machine.jobs.jobs[job].details().used == {}
+
+
+@pytest.mark.parametrize(
+    ("used_runs", "used"), [([4, 1, 1], [1, 2, 3]), ([4, 0, 5], [1, 2, 3] * 5), ([4, 0, 1], [1, 2, 1 << 60])]
+)
+def test_a_measure_that_cannot_be_true_is_a_breach_of_the_protocol(
+    head: HeadRig, used_runs: list[int], used: list[int]
+) -> None:
+    job = head.spawn("n[4-7]")
+    with pytest.raises(ProtocolError):
+        say(head, job, used_runs=used_runs, used=used)
+    assert head.machine.jobs.jobs[job].used(0) is None
 
 
 def test_runs_that_ended_alike_are_told_together(head: HeadRig) -> None:

@@ -135,25 +135,6 @@ def test_a_rank_is_over_only_when_all_of_it_is() -> None:
     assert sent(driver.advance(0), m.Report)[0].exited == [NODE, 0, 0, 0, 4]
 
 
-def test_what_was_killed_of_a_rank_goes_with_its_end_and_into_each_snapshot() -> None:
-    driver = Driver()
-    first, second = driver.launch(ranks=2)
-    for slot in (first, second):
-        driver.give(e.ProcessStarted(slot, 500 + slot))
-        driver.give(e.WriteEnded(slot, 1))
-        driver.give(e.WriteEnded(slot, 2))
-        driver.give(e.ProcessExited(slot, 0, False))
-    driver.give(e.Swept(first, 3))
-    driver.give(e.Swept(second))
-    (report,) = sent(driver.advance(100), m.Report)
-    assert (report.exited[1::5], report.killed) == ([0, 1], [NODE, 0, 3])
-    (inventory,) = sent(driver.command(m.Inventorize()), m.Inventory)
-    assert inventory.jobs[0].killed == [0, 3]
-    assert not sent(driver.advance(1000), m.Report)[1:]
-    driver.command(launch("1.1", ranks=2))
-    assert sent(driver.advance(0), m.Report)[-1].killed == [NODE, 0, 3]
-
-
 def test_what_lingers_is_waited_for_and_hears_a_hang_up() -> None:
     driver = Driver()
     (slot,) = driver.launch(linger=True, headless_ms=1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from heorot.core.errors import ProtocolError
 from heorot.core.tree.runs import flat, in_runs
@@ -43,6 +44,22 @@ def test_a_subtree_that_did_the_same_takes_a_few_numbers() -> None:
     assert len(encode(short)) < len(encode(report)) / 3
 
 
+def test_what_ranks_have_used_is_carried_beside_their_ends_and_does_not_part_them() -> None:
+    nodes = range(64)
+    ended = Report("1.1", [], [v for n in nodes for v in (n, n, 0, 0, 0)], [])
+    used_runs = [v for n in reversed(nodes) for v in (n, n, 1)]
+    used = [v for n in reversed(nodes) for v in (n, 1, 40_000 + n)]
+    short = in_runs(replace(ended, used_runs=used_runs, used=used))
+    assert short.exited_runs == [0, 0, 64, 0, 0, 0]
+    assert short.used_runs == [0, 0, 64]
+    assert short.used == [v for n in nodes for v in (n, 1, 40_000 + n)]
+    # Two small numbers and one of three bytes for each rank, and a few bytes for all of them.
+    assert len(encode(short)) - len(encode(in_runs(ended))) == 5 * len(nodes) + 5
+    assert flat(short).used == short.used
+    part = flat(short, 1 << 3 | 1 << 9)
+    assert (part.used_runs, part.used) == ([3, 3, 1, 9, 9, 1], [3, 1, 40_003, 9, 1, 40_009])
+
+
 def test_ranks_that_have_nothing_in_common_stay_as_they_are() -> None:
     report = Report("1.1", [0, 5, 100, 9, 1, 101], [0, 5, 0, 1, 0, 1, 6, 0, 2, 0], [])
     assert in_runs(report) is report
@@ -61,6 +78,12 @@ def test_ranks_that_have_nothing_in_common_stay_as_they_are() -> None:
         Report("1.1", [], [], [], exited_runs=[0, 0, MAX_RANKS, 0, 0, 0, 0, 0, 1, 0, 0, 0]),
         Report("1.1", [1], [], []),
         Report("1.1", [], [1], []),
+        Report("1.1", [], [], [], used_runs=[0, 0], used=[]),
+        Report("1.1", [], [], [], used_runs=[0, 0, 1], used=[1, 2]),
+        Report("1.1", [], [], [], used_runs=[0, 0, 0], used=[]),
+        Report("1.1", [], [], [], used_runs=[0, 0, MAX_RANKS, 0, 0, -MAX_RANKS], used=[]),
+        Report("1.1", [], [], [], used_runs=[0, 0, 1], used=[1, 2, -1]),
+        Report("1.1", [], [], [], used_runs=[0, -1, 1], used=[1, 2, 3]),
     ],
 )
 def test_a_hostile_report_is_refused_before_it_takes_memory(hostile: Report) -> None:

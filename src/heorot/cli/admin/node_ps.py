@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from heorot.cli import request, table
 from heorot.cli.arguments import Command, Option, UsageError, parse
-from heorot.cli.bpps import command_line, json_row, memory
+from heorot.cli.bpps import command_line, json_row
 from heorot.client.endpoint import cluster_directory
 from heorot.config.layout import Layout
 from heorot.core.errors import HeorotError, NodeListError, RequestError
@@ -206,7 +206,7 @@ def _text(nodes: Sequence[dict[str, Any]]) -> str:
             node["epoch"],
             len(node["jobs"]),
             len(node["processes"]),
-            memory(sum(job["kept_bytes"] for job in node["jobs"])),
+            table.memory(sum(job["kept_bytes"] for job in node["jobs"])),
         )
         for node in nodes
     ]
@@ -221,7 +221,7 @@ def _text(nodes: Sequence[dict[str, Any]]) -> str:
             job["running"],
             job["exited"],
             job["failed"],
-            memory(job["kept_bytes"]),
+            table.memory(job["kept_bytes"]),
         )
         for node in nodes
         for job in node["jobs"]
@@ -237,7 +237,7 @@ def _text(nodes: Sequence[dict[str, Any]]) -> str:
             process["user"],
             process["state"],
             table.clock_time(process["started_at_ms"], now_s),
-            memory(process["kept_bytes"]) if process["leader"] else "-",
+            table.memory(process["kept_bytes"]) if process["leader"] else "-",
             command_line(process["argv"]),
         )
         for node in nodes

@@ -41,10 +41,11 @@ class Request:
 
 
 class Conversation:
-    """The state of one connection, and of what was asked."""
+    """The state of one connection, and of what was asked. `hears_used` as in `heorot.core.wire.clients.ClientHello`."""
 
-    def __init__(self) -> None:
-        self.outgoing = bytearray(messages.encode(messages.client_hello(__version__)))
+    def __init__(self, hears_used: bool = False) -> None:
+        self._greeting = messages.encode(messages.client_hello(__version__, hears_used))
+        self.outgoing = bytearray(self._greeting)
         """Bytes for the head that the owner has not written yet."""
         self.head = ""
         self.epoch = 0
@@ -139,7 +140,7 @@ class Conversation:
         """There is a new connection: queue the greeting and all that takes up again what was under way."""
         assert not self.connected
         self.connected = True
-        self.outgoing += messages.encode(messages.client_hello(__version__))
+        self.outgoing += self._greeting
         self._repeat(list(self.unanswered.items()))
 
     def _repeat(self, waiting: list[tuple[int, Request]]) -> None:

@@ -14,6 +14,51 @@ EXIT_SIGNAL_BASE = 128
 EXIT_LOST = 255
 
 
+class RankUsage:
+    """What a rank has used, its own process and those of its descendants that it has waited for.
+
+    Attributes
+    ----------
+    user_time_ms:
+        CPU time of its program.
+    system_time_ms:
+        CPU time in the kernel.
+    peak_memory_bytes:
+        The most memory that one of these processes has held at a time; None: no more than bpinit takes itself, some
+        30 MB. How much less cannot be told.
+    """
+
+    __slots__ = ("peak_memory_bytes", "system_time_ms", "user_time_ms")
+
+    def __init__(self, user_time_ms: int, system_time_ms: int, peak_memory_bytes: int | None) -> None:
+        self.user_time_ms = user_time_ms
+        self.system_time_ms = system_time_ms
+        self.peak_memory_bytes = peak_memory_bytes
+
+    @classmethod
+    def of_json(cls, value: dict[str, Any]) -> RankUsage:
+        """Return what ``bpjob show --json`` says of a rank."""
+        return cls(value["user_time_ms"], value["system_time_ms"], value["peak_memory_bytes"])
+
+    @property
+    def cpu_time_ms(self) -> int:
+        """CPU time, of the program and in the kernel."""
+        return self.user_time_ms + self.system_time_ms
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RankUsage) and self._fields == other._fields
+
+    def __hash__(self) -> int:
+        return hash(self._fields)
+
+    @property
+    def _fields(self) -> tuple[int, int, int | None]:
+        return self.user_time_ms, self.system_time_ms, self.peak_memory_bytes
+
+    def __repr__(self) -> str:
+        return "RankUsage(user_time_ms={}, system_time_ms={}, peak_memory_bytes={})".format(*self._fields)
+
+
 class Status:
     """The end of one rank: exactly one of `code`, `signal` and `lost` is set.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from heorot.core.client import messages
 from heorot.core.client.conversation import Request
-from heorot.core.client.end import Status
+from heorot.core.client.end import RankUsage, Status
 from heorot.core.errors import ProtocolError, RequestError
 
 TYPE_CHECKING = False
@@ -142,7 +142,7 @@ class JobState:
     __slots__ = (
         "acknowledge_bytes", "cut_off", "detached", "done", "done_text", "error", "from_attach", "id", "launch",
         "leaving", "missing_streams", "nodes", "pids", "released", "request", "resuming", "staging", "statuses",
-        "stdin", "streams", "unwanted",
+        "stdin", "streams", "unwanted", "used",
     )  # fmt: skip
 
     def __init__(self, request: int) -> None:
@@ -152,6 +152,8 @@ class JobState:
         self.nodes: list[int] = []
         self.pids: dict[int, int] = {}
         self.statuses: dict[int, Status] = {}
+        self.used: dict[int, RankUsage] = {}
+        """What ranks have used that are over; only if the session hears of it."""
         self.streams: dict[tuple[int, int], ReadStream] = {}
         self.stdin: dict[int, StdinStream] = {}
         self.acknowledge_bytes = 1
@@ -323,6 +325,14 @@ def _started(job: JobState, message: list[Any]) -> list[int]:
     return []
 
 
+def _used(job: JobState, message: list[Any]) -> list[int]:
+    flat = message[2]
+    for i in range(0, len(flat), 4):
+        user_time_ms, system_time_ms, peak_kib = flat[i + 1 : i + 4]
+        job.used[flat[i]] = RankUsage(user_time_ms, system_time_ms, 1024 * peak_kib or None)
+    return []
+
+
 def _exited(job: JobState, message: list[Any]) -> list[int]:
     flat = message[2]
     return [
@@ -369,6 +379,7 @@ def _done(job: JobState, message: list[Any]) -> list[int]:
 
 TOLD_OF_A_JOB = {
     "started": _started,
+    "used": _used,
     "exited": _exited,
     "exited-alike": _exited_alike,
     "failed": _failed,

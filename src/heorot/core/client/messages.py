@@ -170,9 +170,9 @@ def with_rows(rows: list[Any], value: Any) -> Any:
 # ---------------------------------------------------- client to head, in the order of core.wire.clients
 
 
-def client_hello(release: str) -> list[object]:
+def client_hello(release: str, hears_used: bool = False) -> list[object]:
     """First message; answered by ``welcome``."""
-    return ["hello", CLIENT_PROTOCOL_VERSION, release]
+    return ["hello", CLIENT_PROTOCOL_VERSION, release, hears_used]
 
 
 def launch_spec(

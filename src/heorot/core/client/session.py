@@ -69,10 +69,12 @@ if TYPE_CHECKING:
 
 
 class Session(Conversation):
-    """The state of one connection, and of the jobs that it follows."""
+    """The state of one connection, and of the jobs that it follows. With `hears_used` the head says what their ranks
+    have used.
+    """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, hears_used: bool = False) -> None:
+        super().__init__(hears_used)
         self.jobs: dict[str, JobState] = {}
         self._uploads: dict[bytes, Upload] = {}
         """By image: what we offer with our launches."""

@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from heorot.core.errors import ProtocolError, SecurityError
-from heorot.core.head.job import HeadJob, nodes_by_rank
+from heorot.core.head.job import HeadJob
 from heorot.core.head.stdin_feed import TAKES_NO_MORE
 from heorot.core.head.timers import AdoptDue, MissingDue
 from heorot.core.machine import Send
 from heorot.core.quota import MIB, Ledger
 from heorot.core.tickets import open_launch
 from heorot.core.tree.greeting import removal
+from heorot.core.tree.node_runs import nodes_in
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 
@@ -155,7 +156,9 @@ class Adoptions:
 
     def offer(self, record: KnownNode, item: m.JobInventory) -> None:
         """A node holds a job that this head does not know. Raises ProtocolError if it cannot hold so many ranks."""
-        ranks = max(len(item.running) // 2, len(item.exited) // 4, len(item.killed) // 2, len(item.failed))
+        ranks = max(
+            len(item.running) // 2, len(item.exited) // 4, len(item.killed) // 2, len(item.used) // 4, len(item.failed)
+        )  # fmt: skip
         if ranks > m.MAX_RANKS:
             raise ProtocolError(f"an inventory of job {item.job} with more than {m.MAX_RANKS} ranks")
         size_bytes = _size_bytes(item)
@@ -294,7 +297,7 @@ class Adoptions:
             self._jobs.releases.disown(ticket.job)
             context.send_down(holders, m.Release(ticket.job))
             return None
-        job = HeadJob(ticket, nodes_by_rank(ticket), not ticket.attended, ticket.issued_at_ms)
+        job = HeadJob(ticket, nodes_in(ticket.runs), not ticket.attended, ticket.issued_at_ms)
         job.adopted = True
         if ticket.key:
             job.awaited_until_ms = context.now_ms + context.config.adoption_grace_ms
@@ -334,5 +337,5 @@ class Adoptions:
 
 def _size_bytes(item: m.JobInventory) -> int:
     """Return about how much memory takes what a node has said of a job."""
-    numbers = len(item.running) + len(item.exited) + len(item.killed)
+    numbers = len(item.running) + len(item.exited) + len(item.killed) + len(item.used)
     return NUMBER_BYTES * (numbers + 8 * (1 + len(item.failed))) + sum(len(failure.text) for failure in item.failed)

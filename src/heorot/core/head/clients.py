@@ -6,7 +6,7 @@ from heorot.core.errors import NotYetError, ProtocolError, RequestError
 from heorot.core.head.contact import Contact, contact_of
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.images import HeadImages
-from heorot.core.head.job import HeadJob, nodes_in
+from heorot.core.head.job import HeadJob
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.launch_keys import LAUNCH_UNKNOWN
 from heorot.core.head.receipts import VALID_MS
@@ -15,6 +15,7 @@ from heorot.core.head.routes import FROM_CLIENTS, SAID_BY_CLIENTS
 from heorot.core.head.settling import IN_DOUBT, NO_SUCH_JOB, OLD_RECEIPT, Settling, unheard
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.routes import Side
+from heorot.core.tree.node_runs import nodes_in
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
@@ -47,6 +48,7 @@ class HeadClients:
         """A client is gone."""
         self._callers.pop(event.client, None)
         self._greeted.discard(event.client)
+        self._context.hear_used.discard(event.client)
         self.settling.client_gone(event.client)
         self._requests.client_gone(event.client)
         self._jobs.client_gone(event.client, event.lost)
@@ -112,6 +114,8 @@ class HeadClients:
             self._close(caller.client)
             return
         self._greeted.add(caller.client)
+        if message.hears_used:
+            self._context.hear_used.add(caller.client)
         welcome = c.Welcome(c.CLIENT_PROTOCOL_VERSION, config.release, config.name, config.epoch, self._context.now_ms)
         self._context.to_client(caller.client, welcome)
 

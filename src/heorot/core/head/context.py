@@ -117,6 +117,8 @@ class HeadContext(MachineContext[HeadInstruction]):
         self.early_quota = self._quota("requests that wait for the head to know its nodes", "max_waits")
         self.stages_quota = self._quota("programs that are being handed over", "max_stages")
         self.programs_quota = Quota("programs that are on their way to nodes", config.max_programs, "", config.owner)
+        self.hear_used: set[int] = set()
+        """The clients that want to know what the ranks of their jobs have used."""
         self._placements = 0
         self._readings = config.epoch << 32
 

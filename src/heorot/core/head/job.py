@@ -13,20 +13,17 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import asdict
 
-from heorot.core.head.ends import ExitedRank, LostRank, NeverRan, RankEnd
+from heorot.core.head.ends import ExitedRank, LostRank, NeverRan, RankEnd, all_alike
 from heorot.core.head.states import OVER, PENDING, RUNNING
 from heorot.core.head.stdin_feed import StdinFeed
 from heorot.core.tree.nodeset import MAX_NODES, NodeSet
-from heorot.core.wire.clients import Exited, ExitedAlike
-from heorot.core.wire.rows import JobDetails, JobRow
+from heorot.core.wire.rows import JobDetails, JobRow, RankUsed
 from heorot.core.wire.tree import Failure, Launch, Ticket, ranks_on
 
 LARGEST_WINDOW_BYTES = 256 * 1024
 SMALLEST_WINDOW_BYTES = 4 * 1024
 JOB_WINDOW_BYTES = 8 * 1024 * 1024
 LISTED_ARGV_BYTES = 4096
-MESSAGES_OF_ENDS = 4
-"""Ranks of one report that ended in more different ways are told to the client in one long message."""
 MAX_NOTES = 4
 """So many different words of nodes on one job are kept."""
 
@@ -86,6 +83,8 @@ class HeadJob:
     """Ranks that have ended and whose node is gone, with the output of theirs that was not read."""
     killed: dict[int, int] = field(default_factory=dict)
     """By rank that has ended: how many processes that it had left running its node has killed."""
+    _used: array[int] | None = field(init=False, default=None)
+    """Three numbers of each rank, as in `heorot.core.wire.tree.Report`; -1: not known."""
 
     def __post_init__(self) -> None:
         if not self.states:
@@ -211,7 +210,7 @@ class HeadJob:
         if set(map(states.__getitem__, ranks)) != {RUNNING} or len(set(ranks)) != len(ranks):
             return False
         endings = exited[2::5], exited[3::5], exited[4::5]
-        if _all_alike(*endings):
+        if all_alike(*endings):
             # One record for all of them: most ranks of most jobs end in the same way.
             ends.update(dict.fromkeys(ranks, ExitedRank(*exited[2:5])))
         else:
@@ -239,8 +238,25 @@ class HeadJob:
         """Note what a rank that has ended, or is about to, had left running. Of one that was given up nothing more is
         told: its end is told already, and was another one.
         """
-        if self.states[rank] != OVER or isinstance(self.ends[rank], ExitedRank):
+        if not self.given_up(rank):
             self.killed[rank] = killed
+
+    def given_up(self, rank: int) -> bool:
+        """Say whether a rank is over without an end of its own."""
+        return self.states[rank] == OVER and not isinstance(self.ends[rank], ExitedRank)
+
+    def use(self, first: int, numbers: list[int]) -> None:
+        """Note what consecutive ranks have used that have ended, or are about to: three numbers of each."""
+        if self._used is None:
+            self._used = array("q", [-1]) * (3 * len(self.nodes))
+        self._used[3 * first : 3 * first + len(numbers)] = array("q", numbers)
+
+    def used(self, rank: int) -> tuple[int, int, int] | None:
+        """Return what a rank has used whose end is known, None if nobody has said."""
+        if self._used is None or self._used[3 * rank] < 0 or not isinstance(self.ends.get(rank), ExitedRank):
+            return None
+        user_time_ms, system_time_ms, peak_kib = self._used[3 * rank : 3 * rank + 3]
+        return user_time_ms, system_time_ms, peak_kib
 
     def fail(self, failure: Failure) -> bool:
         """Note that a rank never ran."""
@@ -283,6 +299,7 @@ class HeadJob:
             rank_nodes=list(self.nodes),
             left_running_by_rank={str(rank): self.killed[rank] for rank in sorted(self.killed)},
             pids={str(rank): pid for rank, pid in enumerate(self.pids) if pid},
+            used={str(rank): RankUsed.of(*used) for rank in sorted(self.ends) if (used := self.used(rank))},
         )
 
     def _row(self, argv: list[bytes]) -> JobRow:
@@ -315,56 +332,3 @@ def cut_short(argv: list[bytes]) -> list[bytes]:
         if room < 0:
             return [*argv[:index], argument[:room], b"..."]
     return argv
-
-
-def nodes_by_rank(ticket: Ticket) -> list[int]:
-    """Return the node of each rank of a ticket."""
-    return nodes_in(ticket.runs)
-
-
-def nodes_in(runs: Sequence[int]) -> list[int]:
-    """Return the node of each rank of flat runs: first node, count."""
-    nodes: list[int] = []
-    for first, count in zip(runs[0::2], runs[1::2], strict=True):
-        nodes += range(first, first + count)
-    return nodes
-
-
-def _all_alike(*columns: list[int]) -> bool:
-    """Say whether each column holds one value only; none is empty."""
-    return all(column.count(column[0]) == len(column) for column in columns)
-
-
-def exits_of(job: str, exited: list[int]) -> Exited | ExitedAlike:
-    """Return the message that tells a client how ranks ended, given as in `Exited`.
-
-    Most ranks of most jobs end in the same way, and what the head sends should not grow with their number.
-    """
-    if len(exited) > 4 and _all_alike(exited[1::4], exited[2::4], exited[3::4]):
-        return ExitedAlike(job, runs_of(sorted(exited[0::4])), exited[1], exited[2], exited[3])
-    return Exited(job, exited)
-
-
-def exits_alike(job: str, alike: dict[tuple[int, int, int], list[int]]) -> list[Exited | ExitedAlike]:
-    """Return the messages that tell a client how runs of ranks (first, count) ended, given by how they did."""
-    if len(alike) <= MESSAGES_OF_ENDS:
-        return [ExitedAlike(job, runs, *how) for how, runs in alike.items()]
-    exited: list[int] = []
-    for how, runs in alike.items():
-        for index in range(0, len(runs), 2):
-            for rank in range(runs[index], runs[index] + runs[index + 1]):
-                exited += (rank, *how)
-    return [Exited(job, exited)]
-
-
-def runs_of(nodes: list[int]) -> list[int]:
-    """Return the flat runs (first node, count) of ranks on these nodes, in order."""
-    if nodes and nodes == list(range(nodes[0], nodes[0] + len(nodes))):
-        return [nodes[0], len(nodes)]
-    runs: list[int] = []
-    for node in nodes:
-        if runs and node == runs[-2] + runs[-1]:
-            runs[-1] += 1
-        else:
-            runs += (node, 1)
-    return runs

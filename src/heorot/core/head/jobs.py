@@ -14,10 +14,10 @@ from msgspec.structs import replace
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head.adoption import Adoptions
 from heorot.core.head.context import Caller, HeadContext
-from heorot.core.head.ends import ExitedRank, LostRank
+from heorot.core.head.ends import ExitedRank, LostRank, exits_of
 from heorot.core.head.holders import Holders
 from heorot.core.head.input import JobInput
-from heorot.core.head.job import HeadJob, exits_of, runs_of, window_of
+from heorot.core.head.job import HeadJob, window_of
 from heorot.core.head.launch_keys import LaunchKeys
 from heorot.core.head.membership import KnownNode
 from heorot.core.head.releases import Releases
@@ -28,6 +28,7 @@ from heorot.core.head.stdin_feed import StdinFeed
 from heorot.core.head.timers import KillDue, ReturnDue
 from heorot.core.quota import ITEM_BYTES, Ledger
 from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
+from heorot.core.tree.node_runs import runs_of
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.tree.runs import flat
 from heorot.core.wire import clients as c
@@ -325,13 +326,16 @@ class Jobs:
         if job.released:
             self._context.send_down(here, m.Release(job.id))
             return
-        if len(item.running) % 2 or len(item.exited) % 4 or len(item.killed) % 2:
+        if len(item.running) % 2 or len(item.exited) % 4 or len(item.killed) % 2 or len(item.used) % 4:
             raise ProtocolError("an inventory with an incomplete record")
         started = [value for i in range(0, len(item.running), 2) for value in (node, *item.running[i : i + 2])]
         exited = [value for i in range(0, len(item.exited), 4) for value in (node, *item.exited[i : i + 4])]
         known = set(item.running[0::2]) | set(item.exited[0::4]) | {failure.rank for failure in item.failed}
         killed = [value for i in range(0, len(item.killed), 2) for value in (node, *item.killed[i : i + 2])]
-        self.report(1 << node, m.Report(job.id, started, exited, item.failed, killed=killed))
+        used_runs = [value for rank in item.used[0::4] for value in (node, rank, 1)]
+        used = [value for i in range(0, len(item.used), 4) for value in item.used[i + 1 : i + 4]]
+        report = m.Report(job.id, started, exited, item.failed, killed=killed, used_runs=used_runs, used=used)
+        self.report(1 << node, report)
         if job.released:
             return
         if any(rank not in known and job.states[rank] == PENDING for rank in m.ranks_on(job.ticket, node)):
@@ -470,6 +474,9 @@ class Jobs:
         if lost:
             context.to_client(client, c.Lost(job.id, lost))
         if exited:
+            if client in context.hear_used:
+                used = [value for rank in exited[0::4] if (it := job.used(rank)) for value in (rank, *it)]
+                context.to_client(client, c.Used(job.id, used))
             context.to_client(client, exits_of(job.id, exited))
         if job.stdin.sent:
             self._input.tell(job, -1, job.stdin)

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from heorot.core.errors import ProtocolError
 from heorot.core.head.context import HeadContext
-from heorot.core.head.ends import ExitedRank, LostRank
+from heorot.core.head.ends import ExitedRank, LostRank, exits_alike, exits_of
 from heorot.core.head.input import JobInput
-from heorot.core.head.job import HeadJob, exits_alike, exits_of
+from heorot.core.head.job import HeadJob
 from heorot.core.head.states import OVER
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.tree.runs import check_runs, flat
@@ -73,6 +73,8 @@ class JobReports:
             if _may_tell(mask, node, 1):
                 # Said again, it is the same number again.
                 job.left(rank, count)
+        if report.used_runs:
+            self._take_used(job, mask, report)
         if report.started_runs or report.exited_runs:
             report = self._take_runs(job, mask, report)
         failed_news: list[tuple[int, int, str]] = []
@@ -88,6 +90,27 @@ class JobReports:
                 failed_news.append((failure.rank, failure.error, failure.text))
                 self._input.read_no_more(job, [failure.node], [failure.rank])
         self._tell(job, started_news, exited_news, failed_news)
+
+    def _take_used(self, job: HeadJob, mask: int, report: m.Report) -> None:
+        """Note what ranks have used, and tell it before their ends: then all is told of them."""
+        tell = job.client in self._context.hear_used
+        news: list[int] = []
+        position = 0
+        for index in range(0, len(report.used_runs), 3):
+            node, rank, count = report.used_runs[index : index + 3]
+            numbers = report.used[3 * position : 3 * (position + count)]
+            position += count
+            if not tell and _may_tell(mask, node, count):
+                job.use(rank, numbers)
+                continue
+            for step in range(count):
+                if _may_tell(mask, node + step, 1):
+                    used = numbers[3 * step : 3 * step + 3]
+                    job.use(rank + step, used)
+                    if tell and not job.given_up(rank + step):
+                        news += (rank + step, *used)
+        if news and job.client is not None:
+            self._context.to_client(job.client, c.Used(job.id, news))
 
     def _take_runs(self, job: HeadJob, mask: int, report: m.Report) -> m.Report:
         """Take the runs of a merged report, each as a whole; return what is left of it, without runs.
@@ -134,7 +157,7 @@ class JobReports:
         nodes += [failure.node for failure in report.failed]
         ranks += [failure.rank for failure in report.failed]
         runs = [(node, rank, 1) for node, rank in zip(nodes, ranks, strict=True)]
-        for size, flat_runs in ((3, report.started_runs), (6, report.exited_runs)):
+        for size, flat_runs in ((3, report.started_runs), (6, report.exited_runs), (3, report.used_runs)):
             runs += zip(flat_runs[0::size], flat_runs[1::size], flat_runs[2::size], strict=True)
         for node, rank, count in runs:
             if not job.valid_run(node, rank, count):

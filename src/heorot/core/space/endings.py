@@ -57,6 +57,7 @@ class Endings:
         if rank is not None:
             rank.state = ON_EXITED[rank.state]
             rank.status = event.status
+            rank.used = event.used
             self._input.leave(rank)
         if event.clean:
             self._is_swept(event.slot, rank, 0)
@@ -108,9 +109,7 @@ class Endings:
             job.caveat = ""
         if rank.unseen and rank.status == NOT_EXECUTED:
             job.note(m.Failure(self._node, rank.number, 0, UNSEEN))
-        job.exited += (self._node, rank.number, rank.status, rank.written(0), rank.written(1))
-        if rank.killed:
-            job.killed += (self._node, rank.number, rank.killed)
+        job.ended(self._node, rank)
         self._tell(job, self._turn.now if job.live == 0 else self._turn.now + EXIT_DELAY_MS)
 
     def tick(self) -> None:

@@ -114,6 +114,8 @@ class ProcessExited(Struct, gc=False):
     slot: int
     status: int
     clean: bool
+    used: tuple[int, int, int] | None = None
+    """What it and those of its descendants that it has waited for have used, as in `heorot.core.wire.tree.Report`."""
 
 
 class Swept(Struct, gc=False):

@@ -35,6 +35,7 @@ class Rank:
         "state",
         "status",
         "unseen",
+        "used",
         "waiting",
     )
 
@@ -48,6 +49,8 @@ class Rank:
         self.status = 0
         self.unseen = False
         """As in `ProcessStarted`."""
+        self.used: tuple[int, int, int] | None = None
+        """As `ProcessExited` said; None: its process never ran, or runs."""
         self.killed = 0
         """How many processes that it had left running were killed."""
         self.failure: Failure | None = None
@@ -155,6 +158,7 @@ class SpaceJob:
         "takes_input",
         "uid",
         "unstarted",
+        "used",
         "waiting",
         "window_bytes",
     )
@@ -193,6 +197,8 @@ class SpaceJob:
         self.failed: list[Failure] = []
         self.notes: list[Failure] = []
         self.killed: list[int] = []
+        self.used: list[tuple[int, int, tuple[int, int, int]]] = []
+        """Node, rank, and what it has used."""
         self.started_told = False
         self.over_told = False
         self.all_notes: list[Failure] = []
@@ -205,9 +211,17 @@ class SpaceJob:
         self.all_notes.append(note)
         self.notes.append(note)
 
+    def ended(self, node: int, rank: Rank) -> None:
+        """Let the next report say how a rank came to its end."""
+        self.exited += (node, rank.number, rank.status, rank.written(0), rank.written(1))
+        if rank.killed:
+            self.killed += (node, rank.number, rank.killed)
+        if rank.used is not None:
+            self.used.append((node, rank.number, rank.used))
+
     def repeat_everything(self, node: int) -> None:
         """Let the next report say everything again."""
-        self.started, self.exited, self.failed, self.killed = [], [], [], []
+        self.started, self.exited, self.failed, self.killed, self.used = [], [], [], [], []
         self.notes = list(self.all_notes)
         self.started_told = self.over_told = False
         for rank in self.ranks.values():
@@ -217,9 +231,7 @@ class SpaceJob:
                 if rank.pid:  # a signal may have ended it before its program came
                     self.started += (node, rank.number, rank.pid)
                 if rank.state is OVER:
-                    self.exited += (node, rank.number, rank.status, rank.written(0), rank.written(1))
-                    if rank.killed:
-                        self.killed += (node, rank.number, rank.killed)
+                    self.ended(node, rank)
 
     def take_report(self) -> Report | None:
         """Return what there is to report, once."""
@@ -231,9 +243,11 @@ class SpaceJob:
         if not (self.started or self.exited or self.failed or self.notes or nodes_started or nodes_over):
             return None
         report = Report(
-            self.id, self.started, self.exited, self.failed, nodes_started, nodes_over, self.notes, killed=self.killed
-        )
-        self.started, self.exited, self.failed, self.notes, self.killed = [], [], [], [], []
+            self.id, self.started, self.exited, self.failed, nodes_started, nodes_over, self.notes, killed=self.killed,
+            used_runs=[value for node, rank, _ in self.used for value in (node, rank, 1)],
+            used=[value for _, _, used in self.used for value in used],
+        )  # fmt: skip
+        self.started, self.exited, self.failed, self.notes, self.killed, self.used = [], [], [], [], [], []
         return report
 
     def inventory(self) -> JobInventory:
@@ -242,18 +256,21 @@ class SpaceJob:
         exited: list[int] = []
         failed: list[Failure] = []
         killed: list[int] = []
+        used: list[int] = []
         for rank in self.ranks.values():
             if rank.state is OVER:
                 exited += (rank.number, rank.status, rank.written(0), rank.written(1))
                 if rank.killed:
                     killed += (rank.number, rank.killed)
+                if rank.used is not None:
+                    used += (rank.number, *rank.used)
             elif rank.state is FAILED and rank.failure is not None:
                 failed.append(rank.failure)
             elif rank.state is not QUEUED:
                 running += (rank.number, rank.pid)
-        self.started, self.exited, self.failed, self.killed = [], [], [], []
+        self.started, self.exited, self.failed, self.killed, self.used = [], [], [], [], []
         self.notes = list(self.all_notes)
-        return JobInventory(self.id, running, exited, failed, self.stdin_offset(), killed)
+        return JobInventory(self.id, running, exited, failed, self.stdin_offset(), killed, used)
 
     def stdin_offset(self) -> int:
         """Up to here every rank has taken the broadcast input."""

@@ -7,7 +7,7 @@ all of them are started, or all of them are over; otherwise a short while after 
 from __future__ import annotations
 
 from heorot.core.tree.nodeset import MAX_NODES
-from heorot.core.tree.runs import flat
+from heorot.core.tree.runs import flat, used_of
 from heorot.core.wire.framing import MAX_FRAME_BYTES
 from heorot.core.wire.tree import Failure, Report
 
@@ -42,6 +42,8 @@ class Accumulator:
         "pending_started",
         "size_bytes",
         "started",
+        "used",
+        "used_runs",
         "wait_ms",
     )
 
@@ -61,6 +63,8 @@ class Accumulator:
         self.failed: list[Failure] = []
         self.notes: list[Failure] = []
         self.killed: list[int] = []
+        self.used_runs: list[int] = []
+        self.used: list[int] = []
         self.size_bytes = 0
         """How much it takes in a frame at most."""
         self.pending_started = 0
@@ -73,6 +77,8 @@ class Accumulator:
         self.failed += report.failed
         self.notes += report.notes
         self.killed += report.killed
+        self.used_runs += report.used_runs
+        self.used += report.used
         self.size_bytes += _size_bytes(report)
         self.pending_started = min(self.pending_started + report.nodes_started, MAX_NODES)
         self.pending_over = min(self.pending_over + report.nodes_over, MAX_NODES)
@@ -96,9 +102,10 @@ class Accumulator:
         """Return what was merged since the last call, and forget it."""
         report = Report(
             self.job, self.started, self.exited, self.failed, self.pending_started, self.pending_over, self.notes,
-            killed=self.killed,
+            killed=self.killed, used_runs=self.used_runs, used=self.used,
         )  # fmt: skip
         self.started, self.exited, self.failed, self.notes, self.killed = [], [], [], [], []
+        self.used_runs, self.used = [], []
         self.pending_started = self.pending_over = self.size_bytes = 0
         return report
 
@@ -121,7 +128,7 @@ class Accumulator:
     @property
     def empty(self) -> bool:
         """True if nothing waits to be forwarded."""
-        news = self.started or self.exited or self.failed or self.notes or self.killed
+        news = self.started or self.exited or self.failed or self.notes or self.killed or self.used_runs
         return not (news or self.pending_started or self.pending_over)
 
     @property
@@ -131,7 +138,7 @@ class Accumulator:
 
 
 def _size_bytes(report: Report) -> int:
-    numbers = len(report.started) + len(report.exited) + len(report.killed)
+    numbers = len(report.started) + len(report.exited) + len(report.killed) + len(report.used_runs) + len(report.used)
     return 9 * numbers + sum(32 + 4 * len(item.text) for item in (*report.failed, *report.notes))
 
 
@@ -145,6 +152,7 @@ def report_for(mask: int, report: Report) -> Report | None:
                 kept += values[index : index + size]
         return kept
 
+    used_runs, used = used_of(report, mask)
     part = Report(
         report.job,
         of_these(report.started, 3),
@@ -152,8 +160,11 @@ def report_for(mask: int, report: Report) -> Report | None:
         [failure for failure in report.failed if mask >> failure.node & 1],
         notes=[note for note in report.notes if mask >> note.node & 1],
         killed=of_these(report.killed, 3),
+        used_runs=used_runs,
+        used=used,
     )
-    return part if part.started or part.exited or part.failed or part.notes or part.killed else None
+    news = part.started or part.exited or part.failed or part.notes or part.killed or part.used_runs
+    return part if news else None
 
 
 def speakable(mask: int, report: Report) -> Report | None:

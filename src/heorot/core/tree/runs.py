@@ -6,7 +6,7 @@ of a launch grows with the number of its children, not with that of the ranks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -19,6 +19,8 @@ RANKS_IN_A_RUN = 2
 MAX_PID = (1 << 31) - 1
 MAX_WAIT_STATUS = 0xFFFF
 MAX_OUTPUT_BYTES = 1 << 62
+MAX_USED = 1 << 53
+"""Milliseconds or KiB: beyond it a number is no measure of a process."""
 
 _Record = tuple[int, ...]
 """Rank, node, and what else is said of the rank."""
@@ -45,11 +47,39 @@ def in_runs(report: Report) -> Report:
             exited_runs += (node, rank, count, *records[position][2:])
             position += count
         exited = []
-    if not started_runs and not exited_runs:
+    used_runs, used = report.used_runs, report.used
+    if len(used_runs) > 3:
+        # What ranks have used is seldom alike: only where they are is said once.
+        records = sorted((rank, node, *numbers) for node, rank, numbers in _used_by_rank(report, None))
+        used_runs = [value for rank, node, count in _runs(records, 2) for value in (node, rank, count)]
+        used = [value for record in records for value in record[2:]]
+    elif not started_runs and not exited_runs:
         return report
     return replace(
-        report, started=started, exited=exited, started_runs=started_runs, pids=pids, exited_runs=exited_runs
-    )
+        report, started=started, exited=exited, started_runs=started_runs, pids=pids, exited_runs=exited_runs,
+        used_runs=used_runs, used=used,
+    )  # fmt: skip
+
+
+def used_of(report: Report, mask: int) -> tuple[list[int], list[int]]:
+    """Return `used_runs` and `used` of a report, checked before, as far as the nodes of a mask are concerned."""
+    runs: list[int] = []
+    used: list[int] = []
+    for node, rank, numbers in _used_by_rank(report, mask):
+        runs += (node, rank, 1)
+        used += numbers
+    return runs, used
+
+
+def _used_by_rank(report: Report, mask: int | None) -> Iterator[tuple[int, int, list[int]]]:
+    """Yield node, rank and what it has used."""
+    position = 0
+    for index in range(0, len(report.used_runs), 3):
+        node, rank, count = report.used_runs[index : index + 3]
+        for step in _steps(node, count, mask):
+            at = 3 * (position + step)
+            yield node + step, rank + step, report.used[at : at + 3]
+        position += count
 
 
 def _runs(records: Sequence[_Record], alike: int) -> list[tuple[int, int, int]]:
@@ -75,7 +105,7 @@ def _runs(records: Sequence[_Record], alike: int) -> list[tuple[int, int, int]]:
 
 
 def flat(report: Report, mask: int | None = None) -> Report:
-    """Return the same report without runs; of runs, only what is said of the nodes of `mask`, if that is given.
+    """Return the same report without runs of starts and ends; of runs, only what is said of the nodes of `mask`.
 
     Then a run takes no more time and memory than there are such nodes, however long it says that it is.
 
@@ -85,6 +115,9 @@ def flat(report: Report, mask: int | None = None) -> Report:
         If a record is incomplete, or the report is of more ranks than a job can have.
     """
     check_runs(report)
+    if mask is not None and report.used_runs:
+        used_runs, used = used_of(report, mask)
+        report = replace(report, used_runs=used_runs, used=used)
     if not report.started_runs and not report.exited_runs:
         return report
     started, exited = report.started[:], report.exited[:]
@@ -120,15 +153,24 @@ def check_runs(report: Report) -> None:
         If a record is incomplete, a number cannot be what it says, or there are more ranks than a job can have.
     """
     started, exited, started_runs, exited_runs = report.started, report.exited, report.started_runs, report.exited_runs
-    if len(started) % 3 or len(exited) % 5 or len(started_runs) % 3 or len(exited_runs) % 6 or len(report.killed) % 3:
+    used_runs = report.used_runs
+    if (
+        len(started) % 3 or len(exited) % 5 or len(started_runs) % 3 or len(exited_runs) % 6 or len(report.killed) % 3
+        or len(used_runs) % 3
+    ):  # fmt: skip
         raise ProtocolError("a report with an incomplete record")
-    counts = started_runs[2::3], exited_runs[2::6]
+    counts = started_runs[2::3], exited_runs[2::6], used_runs[2::3]
     if min(map(min, filter(None, counts)), default=1) < 1:
         raise ProtocolError("a report with a run of no ranks")
     if sum(counts[0]) != len(report.pids):
         raise ProtocolError(f"a report with {len(report.pids)} PIDs for {sum(counts[0])} ranks")
     if sum(counts[1]) > MAX_RANKS:
         raise ProtocolError(f"a report of {sum(counts[1])} ranks; no job has more than {MAX_RANKS}")
+    if 3 * sum(counts[2]) != len(report.used):
+        raise ProtocolError(f"a report with {len(report.used)} numbers of what {sum(counts[2])} ranks have used")
+    if used_runs:
+        _require("rank", MAX_RANKS - 1, used_runs[1::3])
+        _require("measure of a process", MAX_USED, report.used)
     if report.killed:
         _require("rank", MAX_RANKS - 1, report.killed[1::3])
         _require("number of processes", MAX_PID, report.killed[2::3])

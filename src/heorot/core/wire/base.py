@@ -27,3 +27,14 @@ else:
 
 class Message(Struct, array_like=True, frozen=True, gc=False):
     """Base of everything on the wire."""
+
+
+class Failure(Message, frozen=True):
+    """A rank that could not be started."""
+
+    node: Count
+    rank: Count
+    error: Count
+    """errno; 0 if `text` says it all."""
+    text: str
+    """What failed, for people: ``cannot execute /bin/nosuch``."""

@@ -31,6 +31,8 @@ class ClientHello(Message, tag="hello", frozen=True):
 
     version: Count
     release: str
+    hears_used: bool = False
+    """Send `Used` of the jobs that this client reads: it grows with their ranks, and most clients do not care."""
 
 
 class Spawn(Message, tag="spawn", frozen=True):
@@ -274,6 +276,14 @@ class ExitedAlike(Message, tag="exited-alike", frozen=True):
     stderr_bytes: Count
 
 
+class Used(Message, tag="used", frozen=True):
+    """What ranks have used whose ends follow. Flat: rank, CPU time as a user and in the kernel in ms, and the peak of
+    memory in KiB (0: not known)."""
+
+    job: JobId
+    ranks: list[int]
+
+
 class Failed(Message, tag="failed", frozen=True):
     """Ranks that never ran: lists of rank, errno, text."""
 
@@ -376,7 +386,7 @@ ClientMessage: TypeAlias = (
 )  # fmt: skip
 HeadMessage: TypeAlias = (
     Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done
-    | Signalled | Rows | Result | ImageWanted | ImageTook | Notice
+    | Used | Signalled | Rows | Result | ImageWanted | ImageTook | Notice
 )  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)

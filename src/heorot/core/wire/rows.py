@@ -51,6 +51,20 @@ class RankStatus(Struct, frozen=True, gc=False):
     """What became of its node."""
 
 
+class RankUsed(Struct, frozen=True, gc=False):
+    """What a rank has used, its own process and those of its descendants that it has waited for."""
+
+    user_time_ms: int
+    system_time_ms: int
+    peak_memory_bytes: int | None
+    """None: no more than bpinit takes itself."""
+
+    @classmethod
+    def of(cls, user_time_ms: int, system_time_ms: int, peak_kib: int) -> RankUsed:
+        """Return it for the numbers of a report."""
+        return cls(user_time_ms, system_time_ms, 1024 * peak_kib or None)
+
+
 class JobRow(Struct, frozen=True):
     """A job, of ``bpjob list --json``."""
 
@@ -85,6 +99,8 @@ class JobDetails(JobRow, frozen=True):
     rank_nodes: list[int]
     left_running_by_rank: dict[str, int]
     pids: dict[str, int]
+    used: dict[str, RankUsed]
+    """Of those that ran and are over."""
 
 
 class ProcessRow(Struct, frozen=True):

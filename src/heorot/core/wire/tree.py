@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
 from heorot.core.wire.base import Count as Count
+from heorot.core.wire.base import Failure as Failure
 from heorot.core.wire.base import JobId as JobId
 from heorot.core.wire.base import LastJob as LastJob
 from heorot.core.wire.base import Message as Message
@@ -132,17 +133,11 @@ class Report(Message, tag=7, frozen=True):
     """Flat: first node, first rank, count, and as in `exited` how all of these ended."""
     killed: list[int] = msgspec.field(default_factory=list)
     """Flat: node, rank, count: so many processes that this rank had left running were killed. With its end."""
-
-
-class Failure(Message, frozen=True):
-    """A rank that could not be started."""
-
-    node: Count
-    rank: Count
-    error: Count
-    """errno; 0 if `text` says it all."""
-    text: str
-    """What failed, for people: ``cannot execute /bin/nosuch``."""
+    used_runs: list[int] = msgspec.field(default_factory=list)
+    """Flat: first node, first rank, count: ranks of which `used` says what they have used. With their ends."""
+    used: list[int] = msgspec.field(default_factory=list)
+    """Of the ranks of `used_runs`, in order: CPU time as a user and in the kernel in ms, and the peak of memory in KiB
+    (0: no more than bpinit takes itself)."""
 
 
 class Detached(Message, tag=8, frozen=True):
@@ -412,6 +407,8 @@ class JobInventory(Message, frozen=True):
     """Up to here all ranks of this node have taken the broadcast input."""
     killed: list[int] = msgspec.field(default_factory=list)
     """Flat: rank, count, of ranks in `exited`; as in `Report`."""
+    used: list[int] = msgspec.field(default_factory=list)
+    """Flat: rank, and of it what `Report.used` says; of ranks in `exited`."""
 
 
 class Output(Message, tag=81, frozen=True):
