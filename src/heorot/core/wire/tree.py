@@ -39,9 +39,9 @@ from heorot.core.wire.images import Unavailable as Unavailable
 from heorot.core.wire.images import Want as Want
 from heorot.core.wire.launch import LaunchSpec as LaunchSpec
 
-PROTOCOL_VERSION = 3
-"""Before 3, a ticket said one by one what is `LaunchSpec` now."""
-OLDEST_PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
+"""Before 3, a ticket named one by one what is `LaunchSpec`; before 4, an inventory said what its space understands."""
+OLDEST_PROTOCOL_VERSION = 4
 MAX_RANKS = 131_072
 """Of one job."""
 
