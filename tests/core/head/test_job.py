@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from heorot.core.head.ends import ExitedRank, LostRank
 from heorot.core.head.job import HeadJob, cut_short
+from heorot.core.head.rank_places import RankPlaces
 from heorot.core.head.states import PENDING
-from heorot.core.tree.node_runs import nodes_in
 from heorot.core.tree.nodeset import NodeSet
 from tests.core.rigs import ticket
 
@@ -35,7 +35,7 @@ def test_a_node_is_pending_until_something_was_heard_of_each_of_its_ranks(
     flat: list[tuple[int, int]], data: st.DataObject
 ) -> None:
     runs = [value for run in flat for value in run]
-    job = HeadJob(ticket("1.1", runs), nodes_in(runs), False, 0)
+    job = HeadJob(ticket("1.1", runs), RankPlaces(runs), False, 0)
     ranks = len(job.nodes)
     # Each step is taken or refused as a whole: what arrives twice, or late, changes nothing.
     for _ in range(data.draw(st.integers(0, 12))):

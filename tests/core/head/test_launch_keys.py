@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heorot.core.head.job import HeadJob
 from heorot.core.head.launch_keys import LaunchKeys
+from heorot.core.head.rank_places import RankPlaces
 from heorot.core.head.releases import MAX_FORGOTTEN
 from tests.core.rigs import ticket
 
@@ -12,7 +13,7 @@ ALICE, BOB = 1000, 1001
 
 def drop(keys: LaunchKeys, uid: int, number: int) -> None:
     """Let a job that nobody has collected leave the list."""
-    job = HeadJob(ticket(f"1.{number}", [0, 1], uid=uid, key=b"%d" % number), [0], True, 0)
+    job = HeadJob(ticket(f"1.{number}", [0, 1], uid=uid, key=b"%d" % number), RankPlaces([0, 1]), True, 0)
     keys.remember(job)
     keys.drop(job)
 

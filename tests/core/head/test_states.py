@@ -9,6 +9,7 @@ import pytest
 from heorot.core.head.ends import ExitedRank, LostRank
 from heorot.core.head.job import HeadJob
 from heorot.core.head.membership import KnownNode
+from heorot.core.head.rank_places import RankPlaces
 from heorot.core.head.states import NODE, RANK, NodeChange, NodeState, RankChange, RankState
 from heorot.core.head.timers import GraceDue
 from heorot.core.machine import NodesRemoved, Received
@@ -92,7 +93,7 @@ def test_a_grace_that_ends_for_a_node_that_is_reached_is_a_mistake_that_names_it
 
 def job_with_rank(state: RankState) -> HeadJob:
     """Return a job whose second rank of three is in this state."""
-    job = HeadJob(ticket("1.1", [0, 3]), [0, 1, 2], False, 0)
+    job = HeadJob(ticket("1.1", [0, 3]), RankPlaces([0, 3]), False, 0)
     if state is not RankState.PENDING:
         job.start(1, 500)
     if state is RankState.OVER:

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.head.job import HeadJob
+from heorot.core.head.rank_places import RankPlaces
 from heorot.core.head.stdin_feed import TAKES_NO_MORE
 from heorot.core.head.timers import AdoptDue, MissingDue
 from heorot.core.machine import Send
 from heorot.core.quota import MIB, Ledger
 from heorot.core.tickets import open_launch
 from heorot.core.tree.greeting import removal
-from heorot.core.tree.node_runs import nodes_in
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 
@@ -297,7 +297,7 @@ class Adoptions:
             self._jobs.releases.disown(ticket.job)
             context.send_down(holders, m.Release(ticket.job))
             return None
-        job = HeadJob(ticket, nodes_in(ticket.runs), not ticket.attended, ticket.issued_at_ms)
+        job = HeadJob(ticket, RankPlaces(ticket.runs), not ticket.attended, ticket.issued_at_ms)
         job.adopted = True
         if ticket.key:
             job.awaited_until_ms = context.now_ms + context.config.adoption_grace_ms

@@ -15,11 +15,11 @@ from heorot.core.head.routes import FROM_CLIENTS, SAID_BY_CLIENTS
 from heorot.core.head.settling import IN_DOUBT, NO_SUCH_JOB, OLD_RECEIPT, Settling, unheard
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.routes import Side
-from heorot.core.tree.node_runs import nodes_in
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.core.wire.launch import check_spec
+from heorot.core.wire.node_runs import nodes_in
 
 
 class HeadClients:

@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from heorot.core.tree.node_runs import runs_of
 from heorot.core.wire.clients import Exited, ExitedAlike
+from heorot.core.wire.node_runs import runs_of
 from heorot.core.wire.rows import RankStatus
 
 MESSAGES_OF_ENDS = 4

@@ -89,7 +89,7 @@ class JobInput:
             return
         moved = False
         for node in nodes:
-            if job.one_rank_a_node or not job.live_ranks_on(node):
+            if job.places.one_on_each or not job.live_ranks_on(node):
                 moved = job.stdin.drop(node) or moved
         if moved:
             self.tell(job, -1, job.stdin)

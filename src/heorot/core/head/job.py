@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from msgspec.structs import asdict
 
 from heorot.core.head.ends import ExitedRank, LostRank, NeverRan, RankEnd, all_alike
+from heorot.core.head.rank_places import RankPlaces
 from heorot.core.head.states import OVER, PENDING, RUNNING
 from heorot.core.head.stdin_feed import StdinFeed
-from heorot.core.tree.nodeset import MAX_NODES, NodeSet
+from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire.rows import JobDetails, JobRow, RankUsed
-from heorot.core.wire.tree import Failure, Launch, Ticket, ranks_on
+from heorot.core.wire.tree import Failure, Launch, Ticket
 
 LARGEST_WINDOW_BYTES = 256 * 1024
 SMALLEST_WINDOW_BYTES = 4 * 1024
@@ -38,8 +39,7 @@ class HeadJob:
     """A launch and what became of it. Change it only through its methods: they keep the counts true."""
 
     ticket: Ticket
-    nodes: Sequence[int]
-    """The node of each rank."""
+    places: RankPlaces
     detached: bool
     started_at_ms: int
     """Wall clock."""
@@ -65,8 +65,6 @@ class HeadJob:
     """Client, its uid and the request: who waits for the end."""
     launch_bytes: int = 0
     """What its command and environment take."""
-    node_set: NodeSet = field(default_factory=NodeSet)
-    one_rank_a_node: bool = True
     pending_mask: int = field(init=False, default=0)
     """The nodes with ranks of which nothing was heard yet."""
     _pending_on: dict[int, int] = field(init=False, default_factory=dict)
@@ -90,18 +88,24 @@ class HeadJob:
         if not self.states:
             self.states = bytearray([PENDING]) * len(self.nodes)
             self.pids = [0] * len(self.nodes)
-        self.node_set = NodeSet.of(self.nodes)
-        # Plain numbers: a list would point to as many objects, and a large launch finds none of them in the cache.
-        self.nodes = array("i", self.nodes)
-        self.one_rank_a_node = len(self.node_set) == len(self.nodes)
         self.pending_mask = self.node_set.mask
-        if not self.one_rank_a_node:
+        if not self.places.one_on_each:
             self._pending_on = Counter(self.nodes)
 
     @property
     def id(self) -> str:
         """``EPOCH.SEQUENCE``."""
         return self.ticket.job
+
+    @property
+    def nodes(self) -> array[int]:
+        """The node of each rank."""
+        return self.places.nodes
+
+    @property
+    def node_set(self) -> NodeSet:
+        """The nodes that have ranks of it."""
+        return self.places.node_set
 
     @property
     def text(self) -> str:
@@ -141,18 +145,9 @@ class HeadJob:
             return "done"
         return "running" if self.running + self.over == len(self.nodes) else "launching"
 
-    def valid_run(self, node: int, rank: int, count: int) -> bool:
-        """Say whether these consecutive ranks live on consecutive nodes, the first on this one."""
-        exists = 0 <= node < MAX_NODES and 0 <= rank <= len(self.nodes) - count
-        return exists and self.nodes[rank : rank + count] == array("i", range(node, node + count))
-
-    def valid(self, node: int, rank: int) -> bool:
-        """Say whether this rank exists and lives on this node."""
-        return 0 <= rank < len(self.nodes) and self.nodes[rank] == node
-
     def _heard_from(self, nodes: Sequence[int]) -> None:
         """One rank more of each of these nodes, for each time that it is named, is pending no longer."""
-        if not self.one_rank_a_node:
+        if not self.places.one_on_each:
             pending_on = self._pending_on
             for node in nodes:
                 pending_on[node] -= 1
@@ -265,7 +260,7 @@ class HeadJob:
     def cut_off(self, node: int) -> list[int]:
         """Note that this node's output is gone; return its ranks that have ended and wrote something."""
         unread: list[int] = []
-        for rank in ranks_on(self.ticket, node):
+        for rank in self.places.ranks_on(node):
             end = self.ends.get(rank)
             if isinstance(end, ExitedRank) and end.stdout_bytes + end.stderr_bytes and rank not in self.unread:
                 unread.append(rank)
@@ -274,7 +269,7 @@ class HeadJob:
 
     def live_ranks_on(self, node: int) -> list[int]:
         """Return this node's ranks that are not over."""
-        return [rank for rank in ranks_on(self.ticket, node) if self.states[rank] != OVER]
+        return [rank for rank in self.places.ranks_on(node) if self.states[rank] != OVER]
 
     @property
     def lacks_starts(self) -> bool:

@@ -20,6 +20,7 @@ from heorot.core.head.input import JobInput
 from heorot.core.head.job import HeadJob, window_of
 from heorot.core.head.launch_keys import LaunchKeys
 from heorot.core.head.membership import KnownNode
+from heorot.core.head.rank_places import RankPlaces
 from heorot.core.head.releases import Releases
 from heorot.core.head.reports import JobReports
 from heorot.core.head.safekeeping import Safekeeping
@@ -28,12 +29,12 @@ from heorot.core.head.stdin_feed import StdinFeed
 from heorot.core.head.timers import KillDue, ReturnDue
 from heorot.core.quota import ITEM_BYTES, Ledger
 from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
-from heorot.core.tree.node_runs import runs_of
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.tree.runs import flat
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.core.wire.launch import LaunchSpec
+from heorot.core.wire.node_runs import runs_of
 
 SIGHUP, SIGKILL = 1, 9
 HUNG_UP = "hung up: its client went away"
@@ -98,7 +99,9 @@ class Jobs:
         self._require_room(caller, size_bytes)
         self._sequence += 1
         ticket = self._ticket(f"{config.epoch}.{self._sequence}", caller, ask, runs_of(nodes))
-        job = HeadJob(ticket, nodes, ask.detached, context.wall_ms, None if ask.detached else client)
+        job = HeadJob(
+            ticket, RankPlaces(ticket.runs, nodes), ask.detached, context.wall_ms, None if ask.detached else client
+        )
         job.tell_started = ask.tell_started
         job.launch = seal_ticket(context.sign, ticket)
         if note:
@@ -293,7 +296,7 @@ class Jobs:
         job = self.jobs.get(output.job)
         if job is None or job.client is None:
             return
-        if not job.valid(node, output.rank):
+        if not job.places.has(node, output.rank):
             raise ProtocolError(f"output of rank {output.rank} of job {job.id} from n{node}")
         if output.reading != job.reading:
             return  # it was on its way to a former reader
@@ -338,7 +341,7 @@ class Jobs:
         self.report(1 << node, report)
         if job.released:
             return
-        if any(rank not in known and job.states[rank] == PENDING for rank in m.ranks_on(job.ticket, node)):
+        if any(rank not in known and job.states[rank] == PENDING for rank in job.places.ranks_on(node)):
             self.resend_launch(job, here)
             return
         self.holders.copied(job, node, True)
@@ -455,7 +458,7 @@ class Jobs:
         job.tell_started = True
         job.reading = context.next_reading()
         self.clients.setdefault(client, set()).add(job.id)
-        context.to_client(client, c.Spawned(request, job.id, job.ticket.runs, job.ticket.window_bytes))
+        context.to_client(client, c.Spawned(request, job.id, job.places.runs, job.ticket.window_bytes))
         started = [value for rank, pid in enumerate(job.pids) if pid for value in (rank, pid)]
         exited: list[int] = []
         failed: list[tuple[int, int, str]] = []

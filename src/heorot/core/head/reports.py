@@ -160,7 +160,7 @@ class JobReports:
         for size, flat_runs in ((3, report.started_runs), (6, report.exited_runs), (3, report.used_runs)):
             runs += zip(flat_runs[0::size], flat_runs[1::size], flat_runs[2::size], strict=True)
         for node, rank, count in runs:
-            if not job.valid_run(node, rank, count):
+            if not job.places.has_run(node, rank, count):
                 raise ProtocolError(f"a report of rank {rank} of job {job.id} on n{node}, where it does not belong")
 
     def _started(self, job: HeadJob, mask: int, started: list[int]) -> list[int]:

@@ -15,6 +15,7 @@ from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.heads import head_list_row, head_rows
 from heorot.core.head.job import HeadJob
 from heorot.core.head.jobs import Jobs
+from heorot.core.head.locating import Locator
 from heorot.core.head.timers import QueryDue
 from heorot.core.quota import MIB, Ledger
 from heorot.core.tree import nodelist
@@ -55,6 +56,7 @@ class Requests:
     def __init__(self, context: HeadContext, jobs: Jobs) -> None:
         self._context = context
         self._jobs = jobs
+        self.locator = Locator(context)
         self.queries: dict[int, PendingQuery] = {}
         self._next_query = (context.config.epoch << 32) + 1
         self._rows_bytes = Ledger[int]()
@@ -260,15 +262,7 @@ class Requests:
             found = self._parse(ask.nodes)[0]
             self.require_some(found, ask.nodes, "list")
             return NodeSet.of(node for node in found if node != HEAD)
-        return self._nodes_of_pids(ask.pids)
-
-    def _nodes_of_pids(self, pids: list[int]) -> NodeSet:
-        members, size = self._context.members, self._context.config.pid_range
-        owners = {abs(pid) // size - 1 for pid in pids} if size else {HEAD}
-        known = owners & members.records.keys()
-        nodes = NodeSet.of(known)
-        # A silent node may have what belongs to none: its head waits for it.
-        return nodes if known == owners else nodes | members.up | members.silent
+        return self.locator.nodes_of(ask.pids)
 
     def _ask(
         self,

@@ -38,6 +38,7 @@ from heorot.core.wire.images import Took as Took
 from heorot.core.wire.images import Unavailable as Unavailable
 from heorot.core.wire.images import Want as Want
 from heorot.core.wire.launch import LaunchSpec as LaunchSpec
+from heorot.core.wire.node_runs import ranks_in
 
 PROTOCOL_VERSION = 4
 """Before 3, a ticket named one by one what is `LaunchSpec`; before 4, an inventory said what its space understands."""
@@ -659,15 +660,7 @@ def decode_tell_heads(payload: bytes) -> TellHeads:
 
 def ranks_on(ticket: Ticket, node: int) -> list[int]:
     """Return the ranks that a ticket gives to a node, ascending."""
-    ranks: list[int] = []
-    rank = 0
-    runs = ticket.runs
-    for index in range(0, len(runs) - 1, 2):
-        first, count = runs[index], runs[index + 1]
-        if first <= node < first + count:
-            ranks.append(rank + node - first)
-        rank += count
-    return ranks
+    return ranks_in(ticket.runs, node)
 
 
 def nodes_of(ticket: Ticket) -> int:

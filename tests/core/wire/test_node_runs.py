@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heorot.core.tree.node_runs import nodes_in, runs_of
+from heorot.core.wire.node_runs import nodes_in, runs_of
 
 
 @given(st.lists(st.integers(0, 9)))

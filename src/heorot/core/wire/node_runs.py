@@ -13,6 +13,18 @@ def nodes_in(runs: Sequence[int]) -> list[int]:
     return nodes
 
 
+def ranks_in(runs: Sequence[int], node: int) -> list[int]:
+    """Return the ranks that flat runs give to a node, ascending."""
+    ranks: list[int] = []
+    rank = 0
+    for index in range(0, len(runs) - 1, 2):
+        first, count = runs[index], runs[index + 1]
+        if first <= node < first + count:
+            ranks.append(rank + node - first)
+        rank += count
+    return ranks
+
+
 def runs_of(nodes: list[int]) -> list[int]:
     """Return the flat runs (first node, count) of ranks on these nodes, in order."""
     if nodes and nodes == list(range(nodes[0], nodes[0] + len(nodes))):
