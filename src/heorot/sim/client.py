@@ -52,6 +52,8 @@ class VirtualUser:
         """The job that it has asked for, as its session knows it; None: it follows none."""
         self.reading: Reading | None = None
         self.job = ""
+        self._leaving: Request | None = None
+        """What it has asked for to leave its job running, until that is answered."""
         self.finished = False
         """It has nothing more to do."""
         self.resumed = 0
@@ -149,6 +151,8 @@ class VirtualUser:
             self.finished = True
         elif not self.connect():
             self.world.after(300_000, self.come_back)
+        elif self._leaving is not None:
+            pass  # its session says so again
         elif self.state is None:
             self.attach(self.job)
         elif not self.state.id and not self.state.from_attach:
@@ -236,7 +240,10 @@ class VirtualUser:
             reading.all_told(message.text)
 
     def _answered(self, request: Request, asked: c.ClientMessage, message: Any) -> None:
-        if isinstance(message, c.Spawned):
+        if request is self._leaving:
+            self._leaving = None
+            self._detached_now()
+        elif isinstance(message, c.Spawned):
             assert isinstance(request, JobRequest)
             self._spawned(request.job, asked, message)
         elif isinstance(message, c.Result):
@@ -321,7 +328,6 @@ class VirtualUser:
         if state.detached:
             if state.launched:
                 self.state = None
-                self.session.forget(state)
                 self._detached_now()
         elif reading is not None and state.complete and state.all_consumed:
             reading.compare(state)
@@ -351,11 +357,11 @@ class VirtualUser:
         self.cluster.truth.jobs[self.job].detached = True
         self.state = self.reading = None
         self._feeding.rest()
-        self.session.forget(state)
-        self.ask(messages.detach, self.job)
-        self._detached_now()
+        self._leaving = self.ask(messages.detach, self.job)
 
     def _detached_now(self) -> None:
+        """The head's word is there: until now the session goes on with the job from head to head."""
+        self.session.jobs.pop(self.job, None)
         plan = self.plan
         if plan is not None and plan.detached and plan.image is not None:
             # It has printed the job's number and ends: nobody has its program from it any more.

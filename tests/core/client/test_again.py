@@ -211,6 +211,34 @@ def test_a_job_of_which_something_was_heard_is_asked_for_and_handed_over_if_it_i
     assert ended.ranks == [0, 1]
 
 
+def test_who_has_no_answer_to_his_wish_to_leave_hands_the_job_over_first(session: Session, receipted: JobState) -> None:
+    leave = session.ask(wire.detach, "7.1")
+    launch, detach = next_head(session)
+    assert isinstance(launch, c.Spawn)
+    assert detach == c.Detach(2, "7.1")
+    hear(session, c.Spawned(launch.request, "7.1", [4, 2], WINDOW_BYTES), c.Result(2, None))
+    assert (leave.finished, leave.error) == (True, None)
+
+
+def test_what_a_head_cannot_answer_of_a_job_that_it_is_given_is_asked_behind_that(
+    session: Session, receipted: JobState
+) -> None:
+    hear(session, c.Started("7.1", [0, 100]))
+    leave, other = session.ask(wire.detach, "7.1"), session.ask(wire.wait, "7.2")
+    resume = next_head(session)[0]
+    assert isinstance(resume, c.AttachJob)
+    unknown = [c.Error(number, "no-such-job", "there is no such job") for number in (resume.request, 2, 3)]
+    hear(session, *unknown)
+    launch, detach = said(session)
+    assert isinstance(launch, c.Spawn)
+    assert detach == c.Detach(2, "7.1")
+    assert (leave.finished, other.finished) == (False, True)
+    # A head that refuses the launch as well is believed.
+    hear(session, c.Error(launch.request, "collected", "job 7.1 is over"), c.Error(2, "no-such-job", "there is no job"))
+    assert leave.error is not None
+    assert said(session) == []
+
+
 @pytest.mark.parametrize("code", ["no-such-job", "old-receipt"])
 def test_a_job_is_handed_to_each_head_once(session: Session, receipted: JobState, code: str) -> None:
     hear(session, c.Started("7.1", [0, 100]))

@@ -352,7 +352,13 @@ class Session(Conversation):
 
     def _not_granted(self, number: int, request: Request, error: RequestError, events: list[Event]) -> None:
         if not isinstance(request, JobRequest):
-            super()._not_granted(number, request, error, events)
+            job = self.jobs.get(request.message[2]) if error.code == "no-such-job" else None
+            if job is None or not job.resuming:
+                super()._not_granted(number, request, error, events)
+                return
+            # The head has just been given the job.
+            self.unanswered[number] = request
+            self.outgoing += messages.encode(request.message)
             return
         job = request.job
         if job.may_be_handed_over and error.code == "no-such-job" and request.message[0] != "spawn":

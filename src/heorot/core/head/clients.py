@@ -295,7 +295,10 @@ class HeadClients:
         job = self._requests.owned_job(caller, ask.job)
         if job.client == caller.client:
             self._jobs.detach(job)
-        self._context.answer(caller.client, ask.request, None)
+            self._jobs.keepers.launched(job)
+            self._jobs.holders.leave(job, caller.client, ask.request)
+        else:
+            self._context.answer(caller.client, ask.request, None)
 
     def _attach_job(self, caller: Caller, ask: c.AttachJob) -> None:
         job = self._requests.owned_job(caller, ask.job)

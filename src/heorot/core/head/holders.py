@@ -1,4 +1,4 @@
-"""Detached launches that nobody but the head has yet: they are acknowledged when a node has them.
+"""Jobs without a client that nobody but the head has yet: no client is told that it may go before a node has them.
 
 Whoever launches a detached job goes away once it is acknowledged. If the head were lost then, before a node has the
 launch, nobody would know of it. So a few of its nodes are asked for their copy right behind the launch, and the first
@@ -9,15 +9,20 @@ A job that has a program which may have to travel is acknowledged when, besides,
 it (`heorot.core.head.safekeeping`), or all of its ranks are started or over, so that nobody needs it any more. Whatever
 becomes of the nodes, one of both comes: a rank whose node is not heard of ends, too.
 
+An attended launch is acknowledged at once, because its client keeps it. When that client leaves the job running, it is
+told so by the same rule: until then it hands the launch to the next head.
+
 If all of its nodes are lost before one is known to have it, it is refused, because what this head alone knows goes with
-it: whether anything was started there is not known, and what comes back of it is ended.
+it: whether anything was started there is not known, and what comes back of it is ended. An attended one that was left
+is over then, like any other whose nodes are lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from heorot.core.errors import RequestError
 from heorot.core.head.context import HeadContext
 from heorot.core.head.ends import LostRank
 from heorot.core.head.job import HeadJob
@@ -35,9 +40,11 @@ ASK_AGAIN_MS = 1_000
 class Unheld:
     """A job that no node is known to have, or whose program the head alone has, and who waits for that."""
 
-    client: int
-    request: int
-    asked: int
+    launch: tuple[int, int] | None = None
+    """Client and request that asked for it."""
+    leaving: dict[int, int] = field(default_factory=dict)
+    """By client that leaves it running: its request."""
+    asked: int = 0
     """Mask of the nodes that were asked and have not said that they have no copy."""
     held: int = 0
     """Mask of those that have given one."""
@@ -48,7 +55,7 @@ class Unheld:
 
 
 class Holders:
-    """Acknowledges detached jobs.
+    """Acknowledges detached jobs, and lets clients leave theirs.
 
     Parameters
     ----------
@@ -77,11 +84,30 @@ class Holders:
         """Acknowledge a job to this client, as soon as it is safe; if somebody waits for that already, instead."""
         unheld = self._unheld.get(job.id)
         if unheld is not None:
-            unheld.client, unheld.request = client, request
-            return
-        unheld = self._unheld[job.id] = Unheld(client, request, 0)
+            unheld.launch = client, request
+        else:
+            self._begin(job, Unheld(launch=(client, request)))
+
+    def leave(self, job: HeadJob, client: int, request: int) -> None:
+        """Answer this client, which leaves a job running, as soon as it is safe.
+
+        Raises
+        ------
+        RequestError
+            ``busy``, if it waits for that already.
+        """
+        unheld = self._unheld.get(job.id)
+        if unheld is None:
+            self._begin(job, Unheld(leaving={client: request}))
+        elif client in unheld.leaving:
+            raise RequestError("busy", f"you are leaving job {job.id} already, and no node is known to have it yet")
+        else:
+            unheld.leaving[client] = request
+
+    def _begin(self, job: HeadJob, unheld: Unheld) -> None:
+        self._unheld[job.id] = unheld
         self._look(job, unheld)
-        if job.id in self._unheld and not job.adopted:
+        if job.id in self._unheld and not job.is_of_a_node:
             self._ask(job, unheld, job.node_set)
 
     def _ask(self, job: HeadJob, unheld: Unheld, nodes: NodeSet) -> None:
@@ -136,8 +162,9 @@ class Holders:
                 self._look(job, unheld)
 
     def _look(self, job: HeadJob, unheld: Unheld) -> None:
-        is_held = unheld.held or unheld.heard or job.adopted or job.running
-        if job.done and not is_held and all(isinstance(end, LostRank) for end in job.ends.values()):
+        is_held = unheld.held or unheld.heard or job.is_of_a_node or job.running
+        is_lost = job.done and not is_held and all(isinstance(end, LostRank) for end in job.ends.values())
+        if is_lost and unheld.launch is not None:
             self._refuse(job, unheld)
         elif (is_held or job.done) and (
             not job.ticket.spec.image or not job.lacks_starts or self._is_kept(job.ticket.spec.image)
@@ -154,7 +181,7 @@ class Holders:
     def _leave_out(self, job: HeadJob, unheld: Unheld, node: int) -> None:
         unheld.asked &= ~(1 << node)
         unheld.held &= ~(1 << node)
-        if unheld.asked or job.adopted:
+        if unheld.asked or job.is_of_a_node:
             return
         others = job.node_set - NodeSet(1 << node | unheld.without)
         if others:
@@ -164,13 +191,20 @@ class Holders:
             self._context.set_timer(HoldDue(job.id), ASK_AGAIN_MS)
 
     def client_gone(self, client: int) -> None:
-        """Nobody waits for these acknowledgements any more; a client that comes back asks with its key."""
-        for job in [job for job, unheld in self._unheld.items() if unheld.client == client]:
-            del self._unheld[job]
+        """Nobody waits for these acknowledgements any more; a client that comes back asks again."""
+        for job, unheld in list(self._unheld.items()):
+            unheld.leaving.pop(client, None)
+            if unheld.launch is not None and unheld.launch[0] == client:
+                unheld.launch = None
+            if unheld.launch is None and not unheld.leaving:
+                del self._unheld[job]
 
     def _acknowledge(self, job: HeadJob, unheld: Unheld) -> None:
         del self._unheld[job.id]
-        self._tell(job, unheld.client, unheld.request)
+        if unheld.launch is not None:
+            self._tell(job, *unheld.launch)
+        for client, request in unheld.leaving.items():
+            self._context.answer(client, request, None)
 
     def _refuse(self, job: HeadJob, unheld: Unheld) -> None:
         del self._unheld[job.id]
@@ -178,7 +212,9 @@ class Holders:
         text = (
             f"{nodes} {'was' if len(nodes) == 1 else 'were'} lost before it was known whether the job was started there"
         )
-        self._context.to_client(unheld.client, c.Error(unheld.request, LAUNCH_UNKNOWN, text))
+        launch = [unheld.launch] if unheld.launch is not None else []
+        for client, request in (*launch, *unheld.leaving.items()):
+            self._context.refuse(client, request, LAUNCH_UNKNOWN, text)
         self._release(job)
 
     def _tell(self, job: HeadJob, client: int, request: int) -> None:

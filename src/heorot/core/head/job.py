@@ -73,6 +73,8 @@ class HeadJob:
     """Its client, which has lost its head or its way, may come back until then."""
     adopted: bool = False
     """An earlier head launched it."""
+    handed_over: bool = False
+    """That launch was given to this head by its client: perhaps no node has it."""
     reading: int = 0
     """The number of the present reader, or of the last one; 0 for the first."""
     tell_started: bool = True
@@ -137,6 +139,11 @@ class HeadJob:
     def attended(self) -> bool:
         """True if somebody reads the output."""
         return self.client is not None
+
+    @property
+    def is_of_a_node(self) -> bool:
+        """True if an earlier head launched it, and a node has given it to this one."""
+        return self.adopted and not self.handed_over
 
     @property
     def state(self) -> str:

@@ -172,7 +172,7 @@ class Jobs:
         job = self.adoptions.understood(ticket, seal_ticket(self._context.sign, ticket))
         if job is None:
             raise RequestError("bad-request", f"the key of job {ask.job} is that of another job of yours")
-        job.tell_started = ask.tell_started
+        job.handed_over, job.tell_started = True, ask.tell_started
         return job
 
     def has_room_for(self, ticket: m.Ticket) -> bool:

@@ -86,7 +86,7 @@ class Safekeeping:
         return mask
 
     def launched(self, job: HeadJob) -> None:
-        """A detached job with an image was launched, or taken over."""
+        """A job was launched, taken over or left by its client: if it is detached and has an image, see to that."""
         if self._needs(job):
             image = job.ticket.spec.image
             if image not in self._by_image and (not job.ticket.spec.program_id or image in self._travelled):
