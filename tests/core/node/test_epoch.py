@@ -6,6 +6,7 @@ from heorot.core.machine import (
     Kept,
     LinkClosed,
     Log,
+    Received,
     SetTimer,
     TimerFired,
 )
@@ -112,6 +113,42 @@ def test_a_higher_epoch_that_a_relay_hands_on_and_that_cannot_be_kept_costs_the_
     assert node.to_space(m.Launch) == []
     (retry,) = [item for item in node.sent if isinstance(item, SetTimer) and item.key == RetryDue()]
     assert retry.at_ms >= node.now + 1_000
+
+
+def waiting_for_its_disk() -> NodeRig:
+    """Return node 2 below node 0, which has a child, and whose slow disk writes the epoch of a placement."""
+    node = NodeRig(2, placement=placement(2, [0]), epoch=1)
+    node.attach(parent=0)
+    node.child(6, LEFT)
+    node.admit(LEFT, 6, [0, 2])
+    node.disk = "slow"
+    node.down([2], m.Place(placement(2, [1], epoch=2)), epoch=2)
+    node.looked()
+    return node
+
+
+def test_a_slow_disk_keeps_nobody_from_attaching_again_when_the_way_of_its_parent_is_new() -> None:
+    node = waiting_for_its_disk()
+    node.give(Received(node.uplink, m.Pong(True)))
+    node.give(Received(node.uplink, m.Pong(False)))
+    node.give(Received(node.uplink, m.Reattached(1)))
+    assert node.to(LEFT) == [m.Pong(True), m.Pong(False), m.Reattached(1)]
+    (up,) = node.to(node.uplink)
+    assert isinstance(m.decode_node_payload(up.payload), m.Attach)
+    assert len(node.to_space(m.Inventorize)) == 1
+
+
+def test_commands_from_before_a_node_has_attached_again_are_not_carried_out_behind_that() -> None:
+    node = waiting_for_its_disk()
+    node.launch("2.1", [2, 6], epoch=2)
+    node.give(Received(node.uplink, m.Reattached(1)))
+    node.down([2], m.Release("1.1"), epoch=2)
+    node.give(Kept("epoch", b"2", ""))
+    # Its inventory did not show them: so the head says again what is still true of them.
+    assert node.to_space(m.Launch) == []
+    assert not node.closed(node.uplink)
+    assert not any(isinstance(message, m.Down) for message in node.to(LEFT))
+    assert [release.job for release in node.to_space(m.Release)] == ["1.1"]
 
 
 def test_what_a_former_parent_said_is_forgotten_when_the_disk_answers() -> None:

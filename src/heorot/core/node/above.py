@@ -82,8 +82,9 @@ class Above:
             If it may not say that.
         """
         self.uplink.heard_at_ms = self.context.now_ms
-        if self._epochs.pending:
-            self._epochs.hold(lambda: self.received(message))
+        is_of_its_way = self.uplink.attached and isinstance(message, m.Pong | m.Reattached)
+        if self._epochs.pending and not is_of_its_way:
+            self._epochs.hold(lambda: self.received(message), isinstance(message, m.Down))
             return
         self._says[type(message)](self, message)
 
@@ -136,6 +137,11 @@ class Above:
         context.out += uplink.greeted(context.now_ms, hello.epoch, lease_ms)
         self._speaks_as(Side.HEAD if uplink.parent == HEAD else Side.PARENT)
         self.set_headless(hello.headless and uplink.parent != HEAD)
+        self.attach()
+
+    def reattach(self) -> None:
+        """The parent's way up is new, or somebody above wants to hear again who is here."""
+        self._epochs.forget_commands()
         self.attach()
 
     def attach(self) -> None:

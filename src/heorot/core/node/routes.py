@@ -29,7 +29,7 @@ FROM_ABOVE = Routes(
             (Side.HEAD, Side.PARENT),
             {
                 m.Down: Above.down,
-                m.Reattached: lambda above, _: above.attach(),
+                m.Reattached: lambda above, _: above.reattach(),
                 m.Refused: Above.refused,
                 m.Pong: Above.ponged,
                 m.Piece: lambda above, piece: above.images.transfers.piece(above.uplink.link, piece),
