@@ -37,7 +37,7 @@ FOUND_BY = {
     "head-tells-of-heads-only-who-attaches": 8,
     "keeper-ignores-that-the-lease-is-gone": 5,
     "node-asks-nobody-else": 7,
-    "node-keeps-what-waits-to-itself": 21,
+    "node-keeps-what-waits-to-itself": 12,
     "node-serves-those-who-went": 3,
     "node-takes-any-list-of-heads": 20,
     "node-waits-in-a-ring": 7,

@@ -69,9 +69,9 @@ FOCUS: dict[str, dict[str, Any]] = {
 # It does harm only if a source is lost while much of an image still lacks: slow links, and many faults.
 FOCUS["node-asks-nobody-else"] |= {"faults": 80, "us_per_kib": 1_200}
 FOCUS["node-keeps-what-waits-to-itself"] |= {
-    "head_weight": 10,
+    "head_weight": 20,
     "faults": 80,
-    "us_per_kib": 2_500,
+    "us_per_kib": 4_000,
     "heads": 3,
     # A detached job is acknowledged when bpinit has it, and a client that has all of its input hands the job over.
     "detached_rate": 0.1,
