@@ -129,15 +129,17 @@ class Cluster:
         status: dict[str, Any] = json.loads(self.check("heorot", "status", "--json"))
         return status
 
+    def files_in(self, pattern: str) -> list[os.stat_result]:
+        """Return the status of the files with such names in its directory; daemons rename and remove some meanwhile."""
+        found = []
+        for item in self.directory.glob(pattern):
+            with suppress(FileNotFoundError):
+                found.append(item.stat())
+        return found
+
     def fetched_blocks(self, number: int) -> int:
         """How much an embedded node has of the largest file that is on its way, in blocks of 512 bytes."""
-        found = [0]
-        # Before the first one there is no directory, and what is complete by now is elsewhere.
-        with suppress(FileNotFoundError):
-            for item in (self.directory / "nodes" / f"n{number}" / "images" / "partial").iterdir():
-                with suppress(FileNotFoundError):
-                    found.append(item.stat().st_blocks)
-        return max(found)
+        return max((file.st_blocks for file in self.files_in(f"nodes/n{number}/images/partial/*")), default=0)
 
     def node(self, number: int) -> dict[str, Any]:
         """What ``heorot status`` says about a node."""

@@ -70,7 +70,7 @@ def send_programs(cluster: Cluster, place: Path, count: int) -> None:
 
 
 def cached_bytes(cluster: Cluster) -> int:
-    return sum(path.stat().st_size for path in cluster.directory.glob("*/*/images/files/*"))
+    return sum(file.st_size for file in cluster.files_in("*/*/images/files/*"))
 
 
 def test_a_disk_that_caches_and_a_spool_have_filled_costs_no_head_and_no_byte(small: Cluster, tmp_path: Path) -> None:

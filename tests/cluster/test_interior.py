@@ -156,8 +156,7 @@ def make_program(place: Path, name: str) -> Path:
 
 def cached_blocks(tree: Tree, number: int) -> int:
     """How much of the disk a node's cache takes."""
-    images = tree.cluster.directory / "nodes" / f"n{number}" / "images"
-    return sum(item.stat().st_blocks for item in images.glob("*/*"))
+    return sum(file.st_blocks for file in tree.cluster.files_in(f"nodes/n{number}/images/*/*"))
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="a program that is sent is shown in a mount namespace, which needs root")
