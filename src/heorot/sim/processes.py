@@ -211,12 +211,15 @@ class ProcessTable(SpaceShell):
 
     def _check_launch(self, known: JobTruth, rank: int) -> None:
         """AtMostOnceLaunch: a launch that is asked for again may leave out nodes that were given up, and only those may
-        have started it under another id.
+        have started it under its older id, then or later: what they start is killed when they are heard again.
         """
         started = self.truth.started_by_key.setdefault(known.key, {})
         started.setdefault(self.node, known.job)
         for node, other in started.items():
-            if other != known.job and (node in known.nodes or self.node in self.truth.jobs[other].nodes):
+            if other == known.job:
+                continue
+            known_is_newer = m.job_order(other) < m.job_order(known.job)
+            if node in known.nodes if known_is_newer else self.node in self.truth.jobs[other].nodes:
                 text = f"{known.job} r{rank} is started; it was launched before as {other}, and n{node} started that"
                 self.world.violated("AtMostOnceLaunch", text)
 

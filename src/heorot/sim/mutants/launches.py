@@ -101,7 +101,15 @@ FOCUS: dict[str, dict[str, Any]] = {
     "head-asks-no-child-for-programs": _STAGED,
     "head-leaves-nodes-out-unsaid": _DOZE,
     "head-denies-early": _DOZE,
-    "head-drops-adoptions": {**_DOZE, "detached_rate": 0.8},
+    "head-drops-adoptions": {
+        **_DOZE,
+        "detached_rate": 0.8,
+        "delay_us": (100, 80_000),
+        "isolate_weight": 20,
+        "head_weight": 8,
+        "faults": 80,
+        "fault_span_ms": 10_000,
+    },
     "head-gives-no-receipts": _RUSH,
     "head-knows-what-was-up": {**_DOZE, "node_grace_ms": 5_000},
     "head-acknowledges-detached-launches-at-once": {
