@@ -147,7 +147,7 @@ def test_a_script_brings_its_interpreter_and_the_files_that_are_named(bare: Clus
     (place / "data" / "link").symlink_to("file")
     (place / "data" / "empty").mkdir()
     program = script(place / "program", f"cd {place}/data; read line < link; echo $line; echo *\n")
-    output = bare.check("bpsh", "n0,n8", "--with", str(place / "data"), program)
+    output = bare.check("bpsh", "-s", "n0,n8", "--with", str(place / "data"), program)
     assert output == b"content\nempty file link\n" * 2
 
 

@@ -57,8 +57,11 @@ def output(text: str) -> bytes:
 
 
 def attach_behind(shell: Shell, job: str) -> int:
-    """Attach at a terminal that shows bytes as they come, and stop reading it soon; return where its screen begins."""
-    shell.type("stty -echo -opost\n")
+    """Attach at a terminal that shows bytes as they come, and stop reading it soon; return where its screen begins.
+
+    An end of input that is typed when the command has just ended is the shell's: it shall not end for that.
+    """
+    shell.type("set -o ignoreeof; stty -echo -opost\n")
     shell.expect("opost\r\n")
     shell.expect(PROMPT)
     start = len(shell.screen)
