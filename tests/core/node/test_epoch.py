@@ -12,6 +12,7 @@ from heorot.core.machine import (
 )
 from heorot.core.node.epoch import MAX_HELD
 from heorot.core.node.timers import RetryDue
+from heorot.core.timers import HeartbeatDue
 from heorot.core.wire import tree as m
 from tests.core.rigs import LEFT, NodeRig, placement, relay
 
@@ -149,6 +150,18 @@ def test_commands_from_before_a_node_has_attached_again_are_not_carried_out_behi
     assert not node.closed(node.uplink)
     assert not any(isinstance(message, m.Down) for message in node.to(LEFT))
     assert [release.job for release in node.to_space(m.Release)] == ["1.1"]
+
+
+def test_the_time_that_a_disk_takes_for_the_epoch_is_not_the_silence_of_the_head() -> None:
+    node = NodeRig(0, heartbeat_ms=1_000, link_timeout_ms=1_000)
+    node.disk = "slow"
+    link = node.attach(epoch=5)
+    node.now = 999
+    node.give(Kept("epoch", b"5", ""))
+    node.now = 1_001
+    node.give(TimerFired(HeartbeatDue()))
+    assert not node.closed(link)
+    assert node.machine.uplink.attached
 
 
 def test_what_a_former_parent_said_is_forgotten_when_the_disk_answers() -> None:

@@ -207,7 +207,8 @@ class Uplink:
             # Not the same one that had dropped us before.
             self._epoch, self._short_lives = epoch, 0
         self._rounds = 0
-        self._greeted_at_ms = now_ms
+        # What this host's own disk took to write the epoch is not the head's silence.
+        self._greeted_at_ms = self.heard_at_ms = now_ms
         self._told.clear()
         self._pause_ms = FIRST_PAUSE_MS
         self._lease_ms = lease_ms
