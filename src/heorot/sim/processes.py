@@ -210,17 +210,14 @@ class ProcessTable(SpaceShell):
     # ------------------------------------------------------------------ running
 
     def _check_launch(self, known: JobTruth, rank: int) -> None:
-        """AtMostOnceLaunch: a launch that is asked for again may leave out nodes that were given up, and only those may
-        have started it under its older id, then or later: what they start is killed when they are heard again.
-        """
+        """AtMostOnceLaunch: only nodes that a repeated launch leaves out may start it under its older id, or later."""
         started = self.truth.started_by_key.setdefault(known.key, {})
         started.setdefault(self.node, known.job)
         for node, other in started.items():
-            if other == known.job:
-                continue
-            known_is_newer = m.job_order(other) < m.job_order(known.job)
-            if node in known.nodes if known_is_newer else self.node in self.truth.jobs[other].nodes:
-                text = f"{known.job} r{rank} is started; it was launched before as {other}, and n{node} started that"
+            # Who has started the older of the two must not be among the nodes of the newer one.
+            of_older, newer = (node, known.job) if m.job_order(other) < m.job_order(known.job) else (self.node, other)
+            if other != known.job and of_older in self.truth.jobs[newer].nodes:
+                text = f"{known.job} r{rank} is started; it was launched as {other}, too, and n{node} started that"
                 self.world.violated("AtMostOnceLaunch", text)
 
     def _run(self, process: VirtualProcess) -> None:
