@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +16,14 @@ from heorot.cli.admin import head_control
 from tests.support.fake_head import Answer, FakeHead, result
 
 
-@pytest.fixture
-def _warden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Obey one command, and say that h1 stands by as long as that is asked."""
-    monkeypatch.chdir(tmp_path)  # a short path
+def head(name: str, leader: str, problem: str = "") -> dict[str, Any]:
+    """Return what the warden says of a head that stands by."""
+    return {"name": name, "role": "standby", "keeper_pid": 7, "leader": leader, "problem": problem}
+
+
+@contextlib.contextmanager
+def warden(*told: list[dict[str, Any]]) -> Iterator[None]:
+    """Obey one command; when it asks how the heads are, say these one after the other, and the last again."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("warden.sock")
         listener.listen()
@@ -25,18 +31,27 @@ def _warden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         def obey() -> None:
             connection, _ = listener.accept()
-            known = {"heads": [{"name": "h1", "role": "standby", "keeper_pid": 7, "leader": "h0", "problem": ""}]}
+            left = list(told)
             with connection, connection.makefile("rb") as asked:
                 while length := asked.read(4):
                     request = json.loads(asked.read(int.from_bytes(length, "big")))
-                    answer = json.dumps(known if request["do"] == "status" else {}).encode()
+                    known = {"heads": left.pop(0) if len(left) > 1 else left[0]} if request["do"] == "status" else {}
+                    answer = json.dumps(known).encode()
                     connection.sendall(len(answer).to_bytes(4, "big") + answer)
 
         thread = threading.Thread(target=obey)
         thread.start()
         yield
         thread.join()
-        (tmp_path / "warden.sock").unlink()
+        Path("warden.sock").unlink()
+
+
+@pytest.fixture
+def _warden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Obey one command, and say that h1 stands by as long as that is asked."""
+    monkeypatch.chdir(tmp_path)  # a short path
+    with warden([head("h1", "h0")]):
+        yield
 
 
 def lists(*names: str) -> Answer:
@@ -76,12 +91,26 @@ def test_it_returns_when_the_change_is_listed(
         lambda message: b"",
         lists(*after),
     ]  # one that dies says nothing of the next
-    with FakeHead(tmp_path, {"status": lambda message: answers.pop(0)(message)}) as head:
+    with FakeHead(tmp_path, {"status": lambda message: answers.pop(0)(message)}) as active:
         assert said(capsys, tmp_path, what) == ""
     assert answers == []
-    assert len([request for request in head.requests if request[0] == "status"]) == 3
+    assert len([request for request in active.requests if request[0] == "status"]) == 3
 
 
 @pytest.mark.usefixtures("_warden")
 def test_without_a_head_nobody_lists_one_that_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, tmp_path, "stop") == ""
+
+
+def test_behind_one_that_was_only_elected_nobody_stands_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(head_control, "PROBLEM_S", 0.0)
+    elected = [head("h0", "h0"), head("h1", "h0")]
+    with warden(
+        elected, [head("h0", "", "no epoch"), head("h1", "h1")], [head("h0", "h1"), head("h1", "", "no epoch")]
+    ):
+        assert head_control.main(["start", "h0", "h1", "--dir", str(tmp_path)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"heorot head start: {name} cannot lead: no epoch" for name in ("h0", "h1")]

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import sys
 import time
+from typing import Any
 
 from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.cli.request import Head, run_command, show_help
@@ -96,7 +97,7 @@ def _await_start(warden: socket.socket, names: list[str]) -> list[str]:
                     failed[name] = f"{name} cannot lead: {problem}"
             else:
                 since_s.pop(name, None)
-                if head.get("role") == "active" or (head.get("keeper_pid") and head.get("leader")):
+                if head.get("role") == "active" or (head.get("keeper_pid") and _leads(known, head.get("leader", ""))):
                     waiting.discard(name)
                 elif now_s - began_s >= START_TIMEOUT_S:
                     why = "it neither leads nor stands by"
@@ -105,6 +106,11 @@ def _await_start(warden: socket.socket, names: list[str]) -> list[str]:
         if waiting:
             time.sleep(POLL_S)
     return [failed[name] for name in names if name in failed]
+
+
+def _leads(known: dict[str, dict[str, Any]], leader: str) -> bool:
+    """Say whether this head leads, if it is one of these: one that was only elected may find that it cannot."""
+    return bool(leader) and known.get(leader, {"role": "active"}).get("role") == "active"
 
 
 def _await_listing(directory: str, names: set[str], wanted: bool) -> bool:
