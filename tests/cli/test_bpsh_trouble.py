@@ -132,7 +132,12 @@ def test_a_head_that_does_not_take_a_program_is_said(cluster: LocalCluster, tmp_
 
 
 def test_a_head_that_stays_away_while_a_program_is_handed_over_is_said(cluster: LocalCluster, tmp_path: Path) -> None:
-    answers: dict[str, Answer] = {"stage": lambda message: b""}
+    def go_away(message: list[Any]) -> bytes:
+        # From now on it takes connections and is silent.
+        answers["hello"] = answers["stage"] = lambda message: None
+        return b""
+
+    answers: dict[str, Answer] = {"stage": go_away}
     with FakeHead(tmp_path, answers) as head:
         words = ("--dir", str(tmp_path), "--detach", "--image", "send", "3", "/bin/true")
         process = cluster.start("bpsh", *words, stderr=subprocess.PIPE)
@@ -140,8 +145,6 @@ def test_a_head_that_stays_away_while_a_program_is_handed_over_is_said(cluster: 
         with process:
             try:
                 eventually(lambda: any(request[0] == "stage" for request in head.requests), "the program to be offered")
-                # From now on it takes connections and is silent.
-                answers["hello"] = answers["stage"] = lambda message: None
                 said = process.stderr.readline()
                 assert said == b"bpsh: the head is gone; waiting for the next one (nothing was started yet)\n"
             finally:

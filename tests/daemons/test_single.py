@@ -170,7 +170,7 @@ def test_no_second_daemon_is_let_into_a_clusters_directory(cluster: Embedded, tm
     cluster.run("bpjob", "kill", "-KILL", job)
 
 
-def test_each_lock_is_held_by_its_daemon_alone_and_by_no_rank(cluster: Embedded) -> None:
+def test_each_lock_is_held_by_its_daemon_and_what_that_forks_and_by_no_rank(cluster: Embedded) -> None:
     status = cluster.status()
     job = cluster.run("bpsh", "--detach", "-a", "/bin/sleep", "1000").stdout.strip()
     wait_for(lambda: '"running": 2' in cluster.run("bpjob", "show", job, "--json").stdout)
@@ -180,7 +180,9 @@ def test_each_lock_is_held_by_its_daemon_alone_and_by_no_rank(cluster: Embedded)
         place = root / "nodes" / node["name"]
         wanted |= {place / "bpinit.lock": {node["init_pid"]}, place / "bpnode.lock": {node["agent_pid"]}}
     for head in status["heads"]:
-        wanted[root / "heads" / head["name"] / "keeper.lock"] = {head["keeper_pid"]}
+        # The head's process has the port, which the next keeper needs.
+        wanted[root / "heads" / head["name"] / "keeper.lock"] = {head["keeper_pid"], head["pid"]}
+    assert len({head["pid"] for head in status["heads"]} - {head["keeper_pid"] for head in status["heads"]}) == 1
     assert {path: held_by(path) for path in wanted} == wanted
     cluster.run("bpjob", "kill", "-KILL", job)
 

@@ -196,9 +196,11 @@ class Network:
         ip("-n", source.namespace, "-batch", "-", stdin="".join(lines))
 
     def end_daemons(self) -> None:
-        """End all that was started on the hosts."""
+        """End all that was started on the hosts; of what has ended before, say how."""
         for host in self.hosts.values():
-            for daemon in list(host.daemons):
+            for daemon, process in list(host.daemons.items()):
+                if process.poll() is not None:
+                    print(f"{host.namespace}: {daemon} had ended with {process.returncode}:\n{host.logs()[-2000:]}")
                 with suppress(subprocess.TimeoutExpired):
                     host.end(daemon)
 

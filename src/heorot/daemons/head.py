@@ -101,10 +101,11 @@ def run_head(settings: HeadSettings, open_store: Callable[[Callable[[], bool]], 
     leave_session_keyring(log)
     try:
         check_head_identity(settings.directory, settings.cluster, settings.name)
-        # Held until this process ends, by it alone: a second keeper would take the first one's socket and its clients.
-        hold(settings.directory, "keeper", f"the head {settings.name}")
-        start_passing = _passing_starter(settings, log) if settings.passes_on else None
-        start = _Starter(settings, log)
+        # A second keeper would take the first one's socket and its clients. What it forks has the lock, too: when a
+        # keeper is killed, the next one waits until they have ended, and the port is free.
+        lock = hold(settings.directory, "keeper", f"the head {settings.name}")
+        start_passing = _passing_starter(settings, log, lock) if settings.passes_on else None
+        start = _Starter(settings, log, lock)
         make_room = _reclaimer(settings, log)
         store = open_store(make_room)
         name, directory, hang_ms = settings.name, settings.directory, settings.hang_ms
@@ -148,9 +149,10 @@ def _remove_left(path: Path) -> None:
 class _Starter:
     """Starts the head's process. The keeper must not hold the listening socket: it would outlive the process."""
 
-    def __init__(self, settings: HeadSettings, log: LogFile) -> None:
+    def __init__(self, settings: HeadSettings, log: LogFile, lock: int) -> None:
         self._settings = settings
         self._log = log
+        self._lock = lock
         # Bound but not listening while on standby: nodes that try this head are refused at once and try the next. Where
         # other hosts have heads, `heorot.runtime.standby_port` listens here meanwhile, and refuses them as quickly.
         self._listener: socket.socket | None = settings.listener or bind_tcp(settings.host, settings.port)
@@ -163,7 +165,7 @@ class _Starter:
         listener, self._listener = self._listener, None
         self._page.say("")
         with listener or bind_tcp(*self._address) as listener:
-            keep = {listener.fileno(), news, pulse, term.lock} - {-1}
+            keep = {listener.fileno(), news, pulse, term.lock, self._lock} - {-1}
             return fork_daemon(
                 f"bphead {self._settings.name}",
                 keep,
@@ -257,8 +259,8 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
     return reason
 
 
-def _passing_starter(settings: HeadSettings, log: LogFile) -> Callable[[str], int]:
-    return lambda leader: fork_daemon(f"bphead-pass {settings.name}", set(), lambda: _pass_on(settings, log, leader))
+def _passing_starter(settings: HeadSettings, log: LogFile, lock: int) -> Callable[[str], int]:
+    return lambda leader: fork_daemon(f"bphead-pass {settings.name}", {lock}, lambda: _pass_on(settings, log, leader))
 
 
 def _pass_on(settings: HeadSettings, log: LogFile, leader: str) -> None:
