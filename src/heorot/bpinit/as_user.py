@@ -15,11 +15,13 @@ import select
 import signal
 import socket
 import sys
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, NoReturn
 
 import msgspec
 
+from heorot.bpinit.calls import Calls
 from heorot.bpinit.patience import LONGEST_MS, Patience
 from heorot.core.wire.tree import Ticket
 
@@ -28,6 +30,7 @@ _MAX_RESULT_BYTES = 64 * 1024 * 1024
 _MAX_DESCRIPTOR = (1 << 31) - 1
 _MAX_ID = 0xFFFF_FFFE
 """The next one means 'as it is' to setresuid(2)."""
+_PR_SET_DUMPABLE = 4
 
 
 class UserIds(NamedTuple):
@@ -132,6 +135,18 @@ def take_on(identity: UserIds) -> None:
     os.setgroups(groups)
     os.setresgid(-1, gid, -1)
     os.setresuid(-1, uid, -1)
+
+
+def add_identity(calls: Calls, identity: UserIds, for_good: bool) -> None:
+    """Add what makes a child the user, whom execve(2) leaves no way back; else its effective ids alone."""
+    uid, gid, groups = identity
+    calls.add("setgroups", len(groups), calls.keep(array("I", groups)))
+    if uid or gid:
+        # A saved uid of 0 keeps others from tracing the child while it shares our memory.
+        calls.add("setresgid", gid if for_good else -1, gid, 0 if for_good else -1)
+        calls.add("setresuid", uid if for_good else -1, uid, 0 if for_good else -1)
+        # Nobody's signal shall write a core file of it, either.
+        calls.add("prctl", _PR_SET_DUMPABLE, 0)
 
 
 @contextlib.contextmanager

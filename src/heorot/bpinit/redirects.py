@@ -9,18 +9,16 @@ from array import array
 from collections.abc import Callable
 from functools import partial
 
-from heorot.bpinit.as_user import UserIds
+from heorot.bpinit.as_user import UserIds, add_identity
 from heorot.bpinit.calls import CLONE_FILES, Calls, ChildError, Runner
 from heorot.bpinit.ends import Ends
 from heorot.bpinit.errands import ERRAND_MS, Errands
 from heorot.bpinit.plan import Plan
-from heorot.bpinit.start_words import StartError, shown_name
-from heorot.core.wire.tree import Ticket
+from heorot.bpinit.start_words import StartError, not_that_user, shown_name
 from heorot.linux import system
 
 _AT_FDCWD = -100
 _HOW_BYTES = 24
-_PR_SET_DUMPABLE = 4
 _PLAIN_DEVICES = (1, 4, 5, *range(136, 144))
 """/dev/null and its like, and terminals: their major numbers."""
 # Opening a FIFO would wait for its other end, and the whole node with it.
@@ -103,7 +101,7 @@ def open_streams(runner: Runner, plan: Plan, ends: list[Ends], identity: UserIds
     if last == enters:
         return number
     if last < enters:
-        raise not_that_user(ticket, number)
+        raise not_that_user(ticket.user, number)
     file = files[last - enters - 1]
     raise _refused(file, os.strerror(number), number)
 
@@ -159,20 +157,3 @@ def _open_elsewhere(file: _Wanted, plan: Plan, identity: UserIds, errands: Erran
     except OSError as error:
         raise _refused(file, error.strerror or str(error), error.errno or 0) from error
     return fd
-
-
-def add_identity(calls: Calls, identity: UserIds, for_good: bool) -> None:
-    """Add what makes a child the user, whom execve(2) leaves no way back; else its effective ids alone."""
-    uid, gid, groups = identity
-    calls.add("setgroups", len(groups), calls.keep(array("I", groups)))
-    if uid or gid:
-        # A saved uid of 0 keeps others from tracing the child while it shares our memory.
-        calls.add("setresgid", gid if for_good else -1, gid, 0 if for_good else -1)
-        calls.add("setresuid", uid if for_good else -1, uid, 0 if for_good else -1)
-        # Nobody's signal shall write a core file of it, either.
-        calls.add("prctl", _PR_SET_DUMPABLE, 0)
-
-
-def not_that_user(ticket: Ticket, number: int) -> StartError:
-    """Return why a child could not become the user."""
-    return StartError(errno.EPERM, f"cannot become user {ticket.user}: {os.strerror(number)}")

@@ -37,6 +37,11 @@ def reason_not_started(error: Exception) -> str:
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
 
 
+def not_that_user(user: str, number: int) -> StartError:
+    """Return why a child could not become the user."""
+    return StartError(errno.EPERM, f"cannot become user {user}: {os.strerror(number)}")
+
+
 def is_binary(path: bytes) -> bool:
     """Say whether this is an ELF file: then it is for another architecture, and nothing for a shell."""
     return _head(path).startswith(b"\x7fELF")

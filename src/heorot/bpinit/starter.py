@@ -18,13 +18,13 @@ from functools import partial
 from typing import TypeVar
 
 from heorot.bpinit import own_commands
-from heorot.bpinit.as_user import UserIds, user_ids_of
+from heorot.bpinit.as_user import UserIds, add_identity, user_ids_of
 from heorot.bpinit.calls import MAX_CALLS, Calls, ChildError, Runner
 from heorot.bpinit.ends import Ends, open_ends
 from heorot.bpinit.errands import START_MS, Errands
 from heorot.bpinit.limits import LimitRules
 from heorot.bpinit.plan import Plan, Steps, rank_numbers
-from heorot.bpinit.redirects import add_identity, not_that_user, open_streams
+from heorot.bpinit.redirects import open_streams
 from heorot.bpinit.rooms import RoomError, Rooms, lost_view
 from heorot.bpinit.start_words import (
     LateError,
@@ -32,6 +32,7 @@ from heorot.bpinit.start_words import (
     is_binary,
     not_executed,
     not_found,
+    not_that_user,
     reason_not_started,
     shown_name,
     unanswered,
@@ -39,8 +40,6 @@ from heorot.bpinit.start_words import (
 from heorot.core.space.events import SpaceConfig
 from heorot.core.wire.tree import Ticket
 from heorot.linux import system
-
-__all__ = ["Plan", "Spawned", "StartError", "Starter"]
 
 _SHELL = b"/bin/sh"
 _CAP_SYS_RESOURCE = 24
@@ -256,7 +255,7 @@ class Starter:
             self._cannot_enter(plan, number)
             return
         if last < steps.first:
-            raise not_that_user(plan.ticket, number)
+            raise not_that_user(plan.ticket.user, number)
         tried = [(path, -result) for path, result in zip(steps.candidates, results[steps.first :], strict=False)]
         path = tried[-1][0]
         if number == errno.ENOEXEC and not plan.through_shell:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from heorot.bpinit.census import Census, ChildProcess
 from heorot.bpinit.pids import PidRange
+from heorot.bpinit.plan import Plan
 from heorot.bpinit.rank_pipes import Pipes
 from heorot.bpinit.reaper import Reaper
 from heorot.bpinit.start_queue import StartQueue
-from heorot.bpinit.starter import Plan, Starter, StartError
+from heorot.bpinit.start_words import StartError
+from heorot.bpinit.starter import Starter
 from heorot.core.space import events as e
 
 _STARTS_PER_TURN = 8
