@@ -17,6 +17,7 @@ OUTPUT_FAILURES = (5, 9, 27, 28, 122)
 TOO_MANY_FILES = (23, 24)
 """ENFILE, EMFILE."""
 EXIT_REFUSED = 125
+"""Heorot has refused: nothing was started."""
 EXIT_OUTPUT = 74
 """Our output could not be written: EX_IOERR of sysexits.h."""
 

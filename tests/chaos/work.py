@@ -16,10 +16,10 @@ from random import Random
 from subprocess import PIPE
 from time import sleep
 
+from heorot.start import EXIT_REFUSED
 from tests.cluster.harness import Cluster
 
 JOB_DEADLINE_S = 180.0
-EXIT_REFUSED = 125
 CHATTY_ROUNDS, CHATTY_LINES = 8, 1_500
 TICKS = 30
 FEED_LINES = 20_000

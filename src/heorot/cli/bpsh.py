@@ -6,7 +6,7 @@ import os
 import sys
 from time import monotonic_ns
 
-from heorot.start import EXIT_OUTPUT
+from heorot.start import EXIT_OUTPUT, EXIT_REFUSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from heorot.images.offer import Offer
 
 EXIT_USAGE = 2
-EXIT_REFUSED = 125
 MAX_HELD_BYTES = 1024 * 1024 * 1024
 """How much of the output of ranks whose turn has not come is held with -s; beyond, these ranks wait."""
 

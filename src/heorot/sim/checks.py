@@ -231,7 +231,7 @@ class Checks:
         job, known = machine.jobs.jobs.get(job_id), self.truth.jobs[job_id]
         # One whose nodes were lost may be over, and have made room for others, before this is said.
         if job is not None and job.detached and job.ticket.spec.image and job.lacks_starts:
-            known.keepers = self._having(machine, job.ticket.spec.image)
+            known.safekeeping = self._having(machine, job.ticket.spec.image)
 
     def _having(self, machine: HeadMachine, image: bytes) -> list[int]:
         """Return the nodes right below a head that have spoken to it and have all of an image."""
@@ -248,12 +248,12 @@ class Checks:
             return
         for job in [job for job in machine.jobs.jobs.values() if job.lacks_starts]:
             known = self.truth.jobs[job.id]
-            if job.ticket.spec.image != message.image or known.keepers is None or known.unwanted:
+            if job.ticket.spec.image != message.image or known.safekeeping is None or known.unwanted:
                 continue
-            having = [node for node in self._having(machine, message.image) if node in known.keepers]
-            if having or not known.keepers:
+            having = [node for node in self._having(machine, message.image) if node in known.safekeeping]
+            if having or not known.safekeeping:
                 self.world.violated(
-                    "NoLostJob", f"{job.id} was acknowledged, n{known.keepers} had its program, and {having} have it"
+                    "NoLostJob", f"{job.id} was acknowledged, n{known.safekeeping} had its program, {having} have it"
                 )
 
     def _left_out(self, job_id: str, nodes: list[int], ask: c.Spawn) -> None:

@@ -65,7 +65,7 @@ class JobTruth:
     key: bytes = b""
     """What its client calls it."""
     acknowledged: bool = False
-    keepers: list[int] | None = None
+    safekeeping: list[int] | None = None
     """The nodes below the head that had all of its program when it was acknowledged as detached; None: nobody lacked
     it any more."""
     acked: dict[tuple[int, int], int] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import pytest
 from heorot.core.errors import ProtocolError
 from heorot.core.head.images import SILENT_LOOKS
 from heorot.core.head.safekeeping import LOOK_MS, PATIENCE_MS
-from heorot.core.head.timers import KeepersDue, SeekDue
+from heorot.core.head.timers import SafekeepingDue, SeekDue
 from heorot.core.machine import (
     CacheFailed,
     ChunksGone,
@@ -86,7 +86,7 @@ def test_what_every_node_has_is_kept_by_nobody() -> None:
     assert not acknowledged(rig)
     rig.report(1, "1.1", started=[1, 11])
     assert acknowledged(rig)
-    rig.wait(PATIENCE_MS, KeepersDue())
+    rig.wait(PATIENCE_MS, SafekeepingDue())
     assert to(rig, i.KeepImage) == []
 
 
@@ -102,7 +102,7 @@ def test_what_a_node_has_lacked_before_is_kept_at_once() -> None:
     rig.give(Received(rig.links[1], i.Want(IMAGE, manifest=True, chunks=[])))
     for node in range(2):
         rig.report(node, "1.1", started=[node, 10 + node])
-    rig.wait(LOOK_MS, KeepersDue())
+    rig.wait(LOOK_MS, SafekeepingDue())
     assert to(rig, i.KeepImage)[-1] == (rig.links[1], i.KeepImage(IMAGE, keep=False))
     rig.ask(spawn(2, 2, program_id=SAMPLE.layout.id_of(0)))
     assert [link for link, _ in to(rig, i.KeepImage)] == [rig.links[0], rig.links[1]]
@@ -112,7 +112,7 @@ def test_a_rank_that_is_not_heard_of_has_the_program_kept_after_a_while() -> Non
     rig = launched(2)
     rig.report(0, "1.1", started=[0, 10])
     rig.looked()
-    rig.wait(PATIENCE_MS, KeepersDue())
+    rig.wait(PATIENCE_MS, SafekeepingDue())
     assert [link for link, _ in to(rig, i.KeepImage)] == [rig.links[0], rig.links[1]]
 
 
@@ -137,13 +137,13 @@ def test_a_node_that_has_gone_proves_nothing() -> None:
 def test_a_keeper_that_refuses_or_is_lost_is_replaced_and_all_are_let_go_in_the_end() -> None:
     rig = launched(4)
     rig.looked()
-    rig.wait(PATIENCE_MS, KeepersDue())
+    rig.wait(PATIENCE_MS, SafekeepingDue())
     assert [link for link, _ in to(rig, i.KeepImage)] == [rig.links[0], rig.links[1]]
     rig.give(Received(rig.links[0], i.ImageKept(IMAGE, "its cache is full")))
     gone = rig.links[1]
     rig.close(1)
     rig.looked()
-    rig.wait(LOOK_MS, KeepersDue())
+    rig.wait(LOOK_MS, SafekeepingDue())
     assert [link for link, _ in to(rig, i.KeepImage)] == [rig.links[2], rig.links[3]]
     assert gone not in rig.links.values()
     for node in (0, 2, 3):
@@ -151,7 +151,7 @@ def test_a_keeper_that_refuses_or_is_lost_is_replaced_and_all_are_let_go_in_the_
     rig.attach(1)
     rig.report(1, "1.1", started=[1, 11])
     rig.looked()
-    rig.wait(LOOK_MS, KeepersDue())
+    rig.wait(LOOK_MS, SafekeepingDue())
     assert to(rig, i.KeepImage) == [(rig.links[node], i.KeepImage(IMAGE, keep=False)) for node in (2, 3)]
 
 

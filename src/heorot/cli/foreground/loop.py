@@ -16,7 +16,7 @@ from heorot.cli.foreground import signals, terminal, words
 from heorot.cli.foreground.news import News
 from heorot.core.client import messages as wire
 from heorot.core.client.session import RELEASE_TIMEOUT_S, NewOutput, RanksEnded
-from heorot.start import EXIT_OUTPUT
+from heorot.start import EXIT_OUTPUT, EXIT_REFUSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ STUCK_S = 1.0
 STOP_ANSWER_S = 1.0
 """How long to wait for the nodes' word before stopping ourselves."""
 
-EXIT_REFUSED = 125
 EXIT_UNREADABLE = 1
 """Our input could not be read: the least that the job's status can be."""
 EXIT_UNKNOWN = 255

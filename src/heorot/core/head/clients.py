@@ -137,7 +137,7 @@ class HeadClients:
                 nodes = [node for node in nodes if node not in unclear]
         if by_states:
             self.settling.require()
-        self._requests.check_launch(caller, ask, nodes, by_states)
+        self._requests.check_launch(caller, ask, nodes)
         self._require_reach(nodes)
         if ask.spec.image:
             self._images.require_room(caller, ask.spec.image)
@@ -295,7 +295,7 @@ class HeadClients:
         job = self._requests.owned_job(caller, ask.job)
         if job.client == caller.client:
             self._jobs.detach(job)
-            self._jobs.keepers.launched(job)
+            self._jobs.safekeeping.launched(job)
             self._jobs.holders.leave(job, caller.client, ask.request)
         else:
             self._context.answer(caller.client, ask.request, None)

@@ -38,7 +38,7 @@ class HeadImages:
         self._offers = Offers(self._wanted_by)
         self._staging: dict[bytes, list[tuple[Caller, int]]] = {}
         """By image: client and request that wait until it is here."""
-        self.keepers = jobs.keepers
+        self.safekeeping = jobs.safekeeping
         self._began_ms = 0
         self._without: dict[bytes, set[int]] = {}
         """By image that is sought below: the links of the children that do not have it."""
@@ -288,7 +288,7 @@ class HeadImages:
 
     def link_lost(self, link: int) -> None:
         """A child is gone."""
-        self.keepers.link_lost(link)
+        self.safekeeping.link_lost(link)
         for without in self._without.values():
             without.discard(link)
         self.transfers.source_lost(~link)
@@ -300,7 +300,7 @@ class HeadImages:
         return (record.host, record.port) if record is not None and record.host else None
 
     def _wanted(self, image: bytes) -> int:
-        mask = self.keepers.nodes(image)
+        mask = self.safekeeping.nodes(image)
         for job in self._jobs.jobs.values():
             if job.ticket.spec.image == image and not job.done:
                 mask |= m.nodes_of(job.ticket)
@@ -309,7 +309,7 @@ class HeadImages:
     def child_wants(self, link: LinkBelow, want: i.Want) -> None:
         """A node lacks something. Raises ProtocolError."""
         if link.is_attached:
-            self.keepers.lacking(want.image)
+            self.safekeeping.lacking(want.image)
             self._leave(self._offers.prefer(want.image), want.image)
             self.transfers.want(link.link, want, origin=origin_of(want.origin, link.peer, link.mask))
         else:

@@ -65,8 +65,8 @@ class Jobs:
         # Nodes remember which questions they have answered: no two heads may use the same numbers.
         self._actions = context.config.epoch << 32
         self.adoptions = Adoptions(context, self)
-        self.keepers = Safekeeping(context, lambda: self.jobs, lambda image: self.holders.program_kept(image))
-        self.holders = Holders(context, lambda: self.jobs, self.keepers.has, self.release)
+        self.safekeeping = Safekeeping(context, lambda: self.jobs, lambda image: self.holders.program_kept(image))
+        self.holders = Holders(context, lambda: self.jobs, self.safekeeping.has, self.release)
 
     @property
     def latest(self) -> str:
@@ -120,7 +120,7 @@ class Jobs:
         self.releases.send(within=job.node_set)
         # A node that cannot be reached just now gets the launch after its next inventory.
         context.send_down(job.node_set, job.launch)
-        self.keepers.launched(job)
+        self.safekeeping.launched(job)
         if ask.detached:
             self.feed(job, c.ClientStdin(job.id, -1, 0, b"", True))
             self.holders.acknowledge(job, client, ask.request)
@@ -225,7 +225,7 @@ class Jobs:
         self.jobs = {job.id: job, **self.jobs}
         self._weigh(job, _launch_bytes(job.ticket.spec, job.ticket.key, len(job.nodes)))
         self._keys.remember(job)
-        self.keepers.launched(job)
+        self.safekeeping.launched(job)
 
     def resend_launch(self, job: HeadJob, nodes: NodeSet) -> None:
         """Send the launch to nodes again, and what followed it; what is there already is not started twice."""

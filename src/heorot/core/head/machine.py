@@ -4,8 +4,8 @@ Theory of operation. The head is a cache: what it knows of processes came from n
 node attaches with `Attach` and `Inventory`, always, whether it is new, its link flapped, its parent died, its agent
 was restarted or this head is new; `Jobs.reconcile` then puts both sides right. There is no other recovery.
 
-The parts: `membership` (nodes, links, tree), `jobs` (launch, follow, hang up, adopt), `head_clients` (what clients ask
-for, with `requests`), and here the events and which nodes may say what.
+The parts: `membership` (nodes, links, tree), `jobs` (launch, follow, hang up, adopt), `clients` (what clients ask for,
+with `requests`), and here the events and which nodes may say what.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clients' questions to the head: nodes, jobs, processes, signals.
+"""Clients' questions to the head: which nodes they mean, and what is known of nodes, jobs and processes; signals.
 
 A question that only nodes can answer goes down the tree as a `Query`; every node answers once. It ends when all have
 answered, when those that have not are gone, or at the latest after `query_timeout_ms`, naming who did not answer.
@@ -103,7 +103,7 @@ class Requests:
         except NodeListError as error:
             raise RequestError("bad-nodes", str(error)) from error
 
-    def check_launch(self, caller: Caller, ask: c.Spawn, nodes: list[int], by_states: bool) -> None:
+    def check_launch(self, caller: Caller, ask: c.Spawn, nodes: list[int]) -> None:
         """See that there are nodes for a launch, that each is up and that the caller may use it.
 
         Raises

@@ -21,7 +21,7 @@ FROM_BELOW = Routes(
         (Side.CHILD, m.ImageManifest): lambda head, link, manifest: head.images.child_lists(link, manifest),
         (Side.CHILD, m.Piece): lambda head, link, piece: head.images.child_sends(link, piece),
         (Side.CHILD, m.Unavailable): lambda head, link, word: head.images.child_has_not(link, word),
-        (Side.CHILD, m.ImageKept): lambda head, link, word: head.images.keepers.answered(link.link, word),
+        (Side.CHILD, m.ImageKept): lambda head, link, word: head.images.safekeeping.answered(link.link, word),
         (Side.NODE, m.Attach): lambda head, link, node, attach: head._attach(link, node, attach),
         (Side.NODE, m.Inventory): lambda head, _, node, said: head._inventory(head.members.records[node], said),
         (Side.NODE, m.SpaceGone): lambda head, _, node, gone: head._space_gone(head.members.records[node], gone),

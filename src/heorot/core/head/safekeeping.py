@@ -9,8 +9,8 @@ they are, has it from them (`heorot.core.head.images`). The job is acknowledged 
 Theory of operation. Most programs do not travel: the nodes have the same file, and all ranks run in a moment. So nobody
 is asked to keep an image before a node lacks it, or has lacked it before, or a rank has not been started for
 `PATIENCE_MS`; but at once if it is always sent. Who is asked, and by whom it is refused, is looked at again every
-`LOOK_MS`, as long as anything is kept: a keeper that is lost is replaced, and all are let go when every rank is started
-or over. A keeper whose head is lost keeps it until the next one has had
+`LOOK_MS`, as long as anything is kept: a child that is lost is replaced, and all are let go when every rank is started
+or over. A child whose head is lost keeps it until the next one has had
 time to ask (`heorot.core.node.images`).
 
 One image at one child::
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 
 from heorot.core.head.context import HeadContext
 from heorot.core.head.job import HeadJob
-from heorot.core.head.timers import KeepersDue
+from heorot.core.head.timers import SafekeepingDue
 from heorot.core.machine import Send
 from heorot.core.wire import images as i
 
@@ -157,7 +157,7 @@ class Safekeeping:
     def _look_after(self, time_ms: int) -> None:
         if not self._looks:
             self._looks = True
-            self._context.set_timer(KeepersDue(), time_ms)
+            self._context.set_timer(SafekeepingDue(), time_ms)
 
     def look(self) -> None:
         """The timer has fired: ask others in place of those that are lost, and let go what nobody needs."""

@@ -46,7 +46,7 @@ class QueryDue(Due, frozen=True, gc=False):
     query: int
 
 
-class KeepersDue(Due, frozen=True, gc=False):
+class SafekeepingDue(Due, frozen=True, gc=False):
     """Those who keep programs for the next head are to be looked after."""
 
 
@@ -84,7 +84,7 @@ WHEN_DUE = DueTable(
         ReturnDue: lambda head, due: head.jobs.client_stays_away(due.job),
         ReleaseDue: lambda head, _: head.jobs.releases.send(),
         QueryDue: lambda head, due: head.requests.timed_out(due.query),
-        KeepersDue: lambda head, _: head.images.keepers.look(),
+        SafekeepingDue: lambda head, _: head.images.safekeeping.look(),
         SeekDue: lambda head, _: head.images.look(),
         RivalsDue: lambda head, _: head.rivals.announce(),
         PaceDue: lambda head, _: head.images.transfers.waited(),
