@@ -6,20 +6,16 @@ from heorot.core.errors import NotYetError, ProtocolError, RequestError
 from heorot.core.head.contact import Contact, contact_of
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.images import HeadImages
-from heorot.core.head.job import HeadJob
 from heorot.core.head.jobs import Jobs
-from heorot.core.head.launch_keys import LAUNCH_UNKNOWN
-from heorot.core.head.receipts import VALID_MS
+from heorot.core.head.launches import Launches
 from heorot.core.head.requests import NOBODY, Requests
 from heorot.core.head.routes import FROM_CLIENTS, SAID_BY_CLIENTS
-from heorot.core.head.settling import IN_DOUBT, NO_SUCH_JOB, OLD_RECEIPT, Settling, unheard
+from heorot.core.head.settling import Settling
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.routes import Side
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
-from heorot.core.wire.launch import check_spec
-from heorot.core.wire.node_runs import nodes_in
 
 
 class HeadClients:
@@ -32,6 +28,7 @@ class HeadClients:
         self._requests = requests
         self._images = images
         self.settling = Settling(context, jobs, self._attempt)
+        self.launches = Launches(context, jobs, requests, images, self.settling)
         self._callers: dict[int, Caller] = {}
         self._greeted: set[int] = set()
 
@@ -119,147 +116,6 @@ class HeadClients:
         welcome = c.Welcome(c.CLIENT_PROTOCOL_VERSION, config.release, config.name, config.epoch, self._context.now_ms)
         self._context.to_client(caller.client, welcome)
 
-    def _spawn(self, caller: Caller, ask: c.Spawn) -> None:
-        if (ask.again or ask.receipt) and self._knows_launch(caller, ask):
-            return
-        check_spec(ask.spec)
-        if ask.receipt:
-            self._take_back(caller, ask)
-            return
-        nodes, by_states = self._requests.select(ask.nodes, ask.select)
-        if ask.again:
-            # What was up for an earlier head is not known here: any node may have it.
-            addressed = self._members.known if by_states else NodeSet.of(node for node in nodes if node != HEAD)
-            self._require_unstarted(addressed, ask, may_leave_out=by_states)
-            if by_states:
-                # Perhaps it runs there.
-                unclear = self._jobs.adoptions.unclear
-                nodes = [node for node in nodes if node not in unclear]
-        if by_states:
-            self.settling.require()
-        self._requests.check_launch(caller, ask, nodes)
-        self._require_reach(nodes)
-        if ask.spec.image:
-            self._images.require_room(caller, ask.spec.image)
-        self._offer(caller, ask)
-        self._jobs.spawn(caller, ask, nodes, self._left_out(nodes, ask.again) if by_states else "")
-
-    def _knows_launch(self, caller: Caller, ask: c.Spawn) -> bool:
-        """Go on with the job of a launch that is asked for again, if it is known. Raises RequestError."""
-        job = self._jobs.by_key(caller.uid, ask.key)
-        if job is not None:
-            self._go_on(caller, job, ask)
-            return True
-        dropped = self._jobs.dropped(caller.uid, ask.key)
-        if dropped:
-            raise RequestError(
-                "collected", f"job {dropped} was started, is over, and made room for others before it was collected"
-            )
-        return False
-
-    def _take_back(self, caller: Caller, ask: c.Spawn) -> None:
-        """Go on with a launch that an earlier head has acknowledged, whether or not a node has it."""
-        age_ms = self._context.receipts.age_ms(ask, caller.uid, self._context.wall_ms)
-        if age_ms is None:
-            raise RequestError("bad-request", "the receipt is not that of this launch")
-        if self._jobs.has_given(ask.job) or ask.job in self._jobs.releases:
-            raise RequestError("collected", f"job {ask.job} is over and made room for others")
-        if m.job_order(ask.job)[0] >= self._context.config.epoch:
-            # Somebody has lost the epochs of this cluster: the nodes obey another head, which may be back.
-            raise RequestError(NO_SUCH_JOB, f"job {ask.job} was launched by a head that is newer than this one")
-        if age_ms > VALID_MS:
-            text = f"there is no job {ask.job}, and it was launched too long ago to be launched again"
-            raise RequestError(OLD_RECEIPT, text)
-        self._require_reach([node for node in nodes_in(ask.runs) if self._members.up_mask >> node & 1])
-        self._offer(caller, ask)
-        job = self._jobs.take_back(caller, ask)
-        # What its client has sent of its input was acknowledged by nobody.
-        stdin = [-1, 0] if ask.spec.stdin == b"" else []
-        self._jobs.resume(job, caller.client, ask.request, stdin, ask.detached)
-
-    def _require_unstarted(self, addressed: NodeSet, ask: c.Spawn, may_leave_out: bool) -> None:
-        """See that no node can have started a launch that an earlier head did not acknowledge. Raises RequestError."""
-        settling = self.settling
-        if not settling.complete_on(addressed) and not (
-            may_leave_out and settling.given_up and not self._jobs.adoptions.fresh(self._context.config.node_grace_ms)
-        ):
-            unclear = (settling.silent | self._jobs.adoptions.unclear) & addressed
-            text = f"{unclear or 'some node'} cannot be asked now whether it was started"
-            raise NotYetError(
-                LAUNCH_UNKNOWN,
-                f"the head was lost before it acknowledged the launch, and {text}: see 'bpjob list'",
-                lambda: settling.complete_on(addressed),
-            )
-        self._require_memory(addressed, ask.asked_at_ms)
-
-    def _left_out(self, nodes: list[int], again: bool) -> str:
-        """Return what the user of a launch on nodes in a state should know of those whose state is not known."""
-        taken = NodeSet.of(nodes)
-        silent = NodeSet() if self.settling.given_up and not again else self.settling.silent - taken
-        unclear = self._jobs.adoptions.unclear - taken if again else NodeSet()
-        parts = [unheard(silent, ", which")] if silent else []
-        if unclear:
-            parts.append(f"{unclear}, which {'holds' if len(unclear) == 1 else 'hold'} a job that nobody knows")
-        return f"left out {', and '.join(parts)}" if parts else ""
-
-    def _offer(self, caller: Caller, ask: c.Spawn) -> None:
-        if ask.spec.image:
-            self._images.offer(caller, ask.spec.image)
-
-    def _require_memory(self, nodes: NodeSet, asked_at_ms: int) -> None:
-        """See that all nodes would know of a launch that was asked for at that time. Raises RequestError."""
-        # Clocks go at different rates, by a thousandth at the very most.
-        latest_ms = asked_at_ms - 1000 - (self._context.now_ms - asked_at_ms) // 1000
-        young = (
-            nodes
-            & self._members.up
-            & NodeSet.of(record.node for record in self._members.records.values() if record.began_ms > latest_ms)
-        )
-        if young:
-            raise NotYetError(
-                LAUNCH_UNKNOWN,
-                f"the head was lost before it acknowledged the launch, and {young} began anew since it was asked for: "
-                "what ran there is gone, and perhaps it was started there; see 'bpjob list'",
-                lambda: self.settling.complete,
-            )
-
-    def _require_reach(self, nodes: list[int]) -> None:
-        """While another head may lead, let a launch wait for nodes that may have gone to it. Raises RequestError."""
-        addressed = NodeSet.of(nodes)
-        silent = self._out_of_reach(addressed)
-        if silent:
-            raise NotYetError(
-                IN_DOUBT,
-                f"{silent} cannot be reached, and another head may lead; try again",
-                lambda: not self._out_of_reach(addressed),
-            )
-
-    def _out_of_reach(self, nodes: NodeSet) -> NodeSet:
-        """Return which of these nodes may have gone to another head."""
-        tenure, config, now_ms = self._context.tenure, self._context.config, self._context.now_ms
-        if tenure.is_certain(now_ms):
-            return NodeSet()
-        # A node pings three times in a lease and tells us of the answer with the next ping; it leaves a head that was
-        # silent for five sixths of its lease.
-        fresh_ms = (config.lease_ms or config.link_timeout_ms) * 3 // 4
-        present = 0
-        for link in self._context.below.by_link.values():
-            if link.present_at_ms is not None and now_ms - link.present_at_ms <= fresh_ms:
-                present |= link.mask
-        return nodes - NodeSet(present)
-
-    def _go_on(self, caller: Caller, job: HeadJob, ask: c.Spawn) -> None:
-        """The launch that is asked for again was started: the acknowledgement was lost."""
-        self._offer_again(caller, job)
-        if ask.detached:
-            self._jobs.holders.acknowledge(job, caller.client, ask.request)
-        else:
-            self._jobs.resume(job, caller.client, ask.request, [], False)
-
-    def _offer_again(self, caller: Caller, job: HeadJob) -> None:
-        if job.ticket.spec.image and caller.uid == job.ticket.uid:
-            self._images.offer(caller, job.ticket.spec.image)
-
     def _attended(self, caller: Caller, job_id: str) -> bool:
         job = self._jobs.jobs.get(job_id)
         return job is not None and job.client == caller.client
@@ -309,7 +165,7 @@ class HeadClients:
                 "collected", f"job {job.id} is over and its output was collected; see 'bpjob show {job.id}'"
             )
         if ask.resume:
-            self._offer_again(caller, job)
+            self.launches.offer_again(caller, job)
             self._jobs.resume(job, caller.client, ask.request, ask.stdin, ask.detached)
         else:
             self._jobs.attend(job, caller.client, ask.request, ask.from_start)

@@ -5,7 +5,7 @@ node attaches with `Attach` and `Inventory`, always, whether it is new, its link
 was restarted or this head is new; `Jobs.reconcile` then puts both sides right. There is no other recovery.
 
 The parts: `membership` (nodes, links, tree), `jobs` (launch, follow, hang up, adopt), `clients` (what clients ask for,
-with `requests`), and here the events and which nodes may say what.
+with `launches` and `requests`), and here the events and which nodes may say what.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from heorot.core.errors import NodeListError, NotYetError, RequestError
+from heorot.core.errors import NodeListError, RequestError
 from heorot.core.head.contact import UNKNOWN, Contact
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.heads import head_list_row, head_rows
@@ -102,43 +102,6 @@ class Requests:
             return nodelist.parse_noting(text, view)
         except NodeListError as error:
             raise RequestError("bad-nodes", str(error)) from error
-
-    def check_launch(self, caller: Caller, ask: c.Spawn, nodes: list[int]) -> None:
-        """See that there are nodes for a launch, that each is up and that the caller may use it.
-
-        Raises
-        ------
-        RequestError
-            ``bad-nodes``, ``no-nodes``, ``node-down``, ``not-permitted`` or ``bad-request``.
-        """
-        self.require_some(nodes, ask.nodes, ask.select)
-        if len(nodes) > m.MAX_RANKS:
-            raise RequestError("bad-request", f"{len(nodes)} ranks are too many for one job; at most {m.MAX_RANKS}")
-        if HEAD in nodes:
-            raise RequestError("bad-nodes", "the head runs no ranks; name nodes, for example n0")
-        records = self._context.members.records
-        # There may be many ranks on a node.
-        named = set(nodes)
-        down = NodeSet.of(node for node in named if not records[node].is_up) if ask.select != "up" else NodeSet()
-        if down:
-            states = sorted({records[node].word for node in down})
-            raise NotYetError(
-                "node-down",
-                f"{down} {'is' if len(down) == 1 else 'are'} {'/'.join(states)}, not up",
-                lambda: not down - self._context.members.up,
-            )
-        if caller.uid != 0:
-            barred = NodeSet.of(node for node in named if not self._may_execute(caller, node))
-            if barred:
-                raise RequestError("not-permitted", f"{caller.user} may not start processes on {barred}")
-
-    def _may_execute(self, caller: Caller, node: int) -> bool:
-        record = self._context.members.records[node]
-        if caller.uid == record.uid:
-            return bool(record.mode & 0o100)
-        if record.gid in (caller.gid, *caller.groups):
-            return bool(record.mode & 0o010)
-        return bool(record.mode & 0o001)
 
     def node_rows(self, nodes: list[int], silent: NodeSet, unknown: NodeSet) -> list[NodeRow]:
         """Return what is known of these nodes; of `silent` ones this head, which is new, knows nothing yet.

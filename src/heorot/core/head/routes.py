@@ -49,7 +49,7 @@ FROM_CLIENTS = Routes(
         (Side.NEWCOMER, c.ClientHello): lambda clients, caller, ask: clients._client_hello(caller, ask),
         (Side.CLIENT, c.ClientAck): lambda clients, caller, ask: clients._client_ack(caller, ask),
         (Side.CLIENT, c.ClientStdin): lambda clients, caller, ask: clients._client_stdin(caller, ask),
-        (Side.CLIENT, c.Spawn): lambda clients, caller, ask: clients._spawn(caller, ask),
+        (Side.CLIENT, c.Spawn): lambda clients, caller, ask: clients.launches.ask(caller, ask),
         (Side.CLIENT, c.ClientRelease): lambda clients, caller, ask: clients._client_release(caller, ask),
         (Side.CLIENT, c.ClientResize): lambda clients, caller, ask: clients._client_resize(caller, ask),
         (Side.CLIENT, c.Detach): lambda clients, caller, ask: clients._detach_job(caller, ask),

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 def _knows_what_was_up(head: Any) -> None:
     """A launch on the nodes that are up is started again although nodes that may have it have not spoken."""
-    honest = head.clients._require_unstarted
+    honest = head.clients.launches._require_unstarted
 
     def require(addressed: Any, ask: Any, may_leave_out: bool) -> None:
         if not may_leave_out:
             honest(addressed, ask, may_leave_out)
 
-    head.clients._require_unstarted = require
+    head.clients.launches._require_unstarted = require
     head.settling.require = lambda: None
 
 
@@ -60,7 +60,7 @@ def _denies_early(head: Any) -> None:
 
 def _leaves_nodes_out_unsaid(head: Any) -> None:
     """Nodes that have not spoken are not up, and nobody is told."""
-    head.clients._left_out = lambda nodes, again: ""
+    head.clients.launches._left_out = lambda nodes, again: ""
 
 
 def _takes_a_launch_twice(head: Any) -> None:
