@@ -15,7 +15,6 @@ SOURCES = ROOT / "src"
 LONGEST = 400
 LONG = {
     "src/heorot/cli/foreground/loop.py": 535,
-    "src/heorot/core/head/jobs.py": 614,
     "src/heorot/core/images/hop.py": 511,
     "src/heorot/core/keeper/machine.py": 430,
     "src/heorot/core/space/machine.py": 468,
@@ -28,7 +27,7 @@ LONG = {
     "tests/cli/test_commands.py": 420,
     "tests/cluster/test_bpcp.py": 419,
     "tests/cluster/test_images.py": 403,
-    "tests/core/head/test_jobs.py": 541,
+    "tests/core/head/test_jobs.py": 453,
     "tests/core/head/test_settling.py": 486,
     "tests/core/space/test_machine.py": 463,
     "tests/images/test_cache.py": 523,

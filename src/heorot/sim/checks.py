@@ -134,7 +134,7 @@ class Checks:
             self._was_up = record.is_up
             self._in_doubt = [job for job in machine.jobs.jobs.values() if record.node in job.node_set]
         elif isinstance(event, ClientClosed):
-            for job in machine.jobs.clients.get(event.client, ()):
+            for job in machine.jobs.attendance.clients.get(event.client, ()):
                 self.truth.jobs[job].unwanted |= not machine.jobs.jobs[job].detached
         elif isinstance(event, FromClient) and isinstance(event.message, c.AttachJob):
             self.denials.asked(event.client, event.message)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from heorot.core.errors import ProtocolError
-from heorot.core.head.jobs import HUNG_UP
+from heorot.core.head.attendance import HUNG_UP
 from heorot.core.head.reports import ESTALE
-from heorot.core.head.timers import GraceDue, KillDue, MissingDue, ReleaseDue, ReturnDue, SettleDue
+from heorot.core.head.timers import GraceDue, MissingDue, ReleaseDue, ReturnDue, SettleDue
 from heorot.core.machine import Received, Send
 from heorot.core.tickets import open_launch, seal_ticket
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
-from heorot.core.wire.rows import RankStatus
 from tests.core.rigs import HeadRig, held, sign, ticket, verify
 
 
@@ -235,77 +234,6 @@ def test_a_forgotten_job_that_a_node_still_holds_is_released() -> None:
     assert head.commands(m.Release) == [("n0", m.Release("1.1"))]
 
 
-def test_collected_jobs_are_forgotten_before_those_that_nobody_has_collected() -> None:
-    head = HeadRig(1, max_finished_jobs=1)
-    head.attach(0)
-    head.client()
-    kept = head.spawn("n0", detached=True)
-    head.report(0, kept, [0, 100], [0, 0, 0, 0])
-    collected = head.spawn("n0", request=2)
-    head.report(0, collected, [0, 100], [0, 0, 0, 0])
-    head.ask(c.ClientRelease(collected))
-    assert list(head.machine.jobs.jobs) == [kept]
-
-
-def test_a_client_that_vanishes_is_a_hang_up() -> None:
-    head = HeadRig(1)
-    head.attach(0)
-    head.client()
-    job = head.spawn("n0")
-    head.report(0, job, [0, 100])
-    head.looked()
-    head.leave()
-    assert [query.signal for _, query in head.commands(m.Query)] == [1]
-    head.wait(2_000, KillDue(job))
-    assert [query.signal for _, query in head.commands(m.Query)] == [1, 9]
-    head.report(0, job, [], [0, 9, 0, 0])
-    head.wait(250, ReleaseDue())
-    assert head.commands(m.Release) == [("n0", m.Release(job))]
-
-
-def test_a_detached_job_outlives_its_client_and_is_read_by_another() -> None:
-    head = HeadRig(1)
-    head.attach(0)
-    head.client(1)
-    job = head.spawn("n0", detached=True)
-    head.leave(1)
-    assert head.commands(m.Query) == []
-    head.client(2)
-    head.ask(c.AttachJob(1, job, True), 2)
-    assert head.kinds(2) == [c.Spawned]
-    (attend,) = [attend for _, attend in head.commands(m.Attend)]
-    assert attend.attended
-    head.looked()
-    head.up(0, m.Output(job, 0, 1, 0, b"x", 0, attend.reading))
-    assert head.told(2) == [c.ClientOutput(job, 0, 1, 0, b"x", 0)]
-
-
-def test_output_on_its_way_to_a_former_reader_does_not_reach_the_next() -> None:
-    head = HeadRig(1)
-    head.attach(0)
-    head.client(1)
-    job = head.spawn("n0")
-    head.ask(c.Detach(2, job))
-    head.client(2)
-    head.ask(c.AttachJob(1, job, True), 2)
-    head.looked()
-    head.up(0, m.Output(job, 0, 1, 5_000, b"late"))
-    assert head.told(2) == []
-
-
-def test_a_node_that_comes_back_is_told_who_reads() -> None:
-    head = HeadRig(1)
-    head.attach(0)
-    head.client()
-    job = head.spawn("n0", detached=True)
-    head.ask(c.AttachJob(2, job, True))
-    reading = head.commands(m.Attend)[-1][1].reading
-    head.close(0)
-    head.looked()
-    head.attach(0, [held(job, running=[0, 100])])
-    assert head.commands(m.Attend) == [("n0", m.Attend(job, True, False, reading))]
-
-
 def test_input_that_a_node_has_not_taken_is_sent_again_when_it_is_back() -> None:
     head = HeadRig(2)
     head.attach(0)
@@ -351,21 +279,6 @@ def test_a_report_by_the_way_that_a_node_has_left_counts_for_nothing() -> None:
     assert head.told() == []
     with pytest.raises(ProtocolError):
         head.give(Received(head.links[0], m.Report(job, [0, 0, 300], [], [])))
-
-
-def test_waiting_for_a_job_that_is_over_is_answered_at_once() -> None:
-    head = HeadRig(1)
-    head.attach(0)
-    head.client()
-    job = head.spawn("n0")
-    head.ask(c.Wait(2, job))
-    head.report(0, job, [0, 100], [0, 256, 0, 0])
-    head.ask(c.ClientRelease(job))
-    head.ask(c.ClientRelease(job))
-    head.ask(c.Wait(3, job))
-    answers = [message for message in head.told() if isinstance(message, c.Result)]
-    ended = {"0": RankStatus(code=1)}
-    assert [(answer.request, answer.value.statuses) for answer in answers] == [(2, ended), (3, ended)]
 
 
 def test_a_signal_says_which_nodes_it_could_not_reach() -> None:

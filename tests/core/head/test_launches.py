@@ -326,7 +326,7 @@ def test_receipts_bring_back_no_more_than_launches_may_take() -> None:
     for ask in receipts:
         head.ask(ask)
     assert refusals(head) == ["too-many-jobs"] * 7
-    assert sum(head.machine.jobs.launch_bytes.held.values()) < 4 << 20
+    assert sum(head.machine.jobs.limits.launch_bytes.held.values()) < 4 << 20
 
 
 def test_nodes_bring_back_no_more_than_launches_may_take_at_a_time() -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.head.job import HeadJob
+from heorot.core.head.job_limits import JobLimits
 from heorot.core.head.rank_places import RankPlaces
 from heorot.core.head.stdin_feed import TAKES_NO_MORE
 from heorot.core.head.timers import AdoptDue, MissingDue
@@ -62,6 +63,7 @@ class Adoption:
 class Table(Protocol):
     """The table of jobs (`heorot.core.head.jobs.Jobs`), for what enters it from former heads."""
 
+    limits: JobLimits
     releases: Releases
 
     def adopt(self, job: HeadJob) -> None:
@@ -69,13 +71,6 @@ class Table(Protocol):
 
     def by_key(self, uid: int, key: bytes) -> HeadJob | None:
         """Return the job that this user's client has launched with this key, if there is one."""
-
-    @property
-    def has_much_room(self) -> bool:
-        """Whether a quarter at least is free of what jobs may be and take."""
-
-    def has_room_for(self, ticket: m.Ticket) -> bool:
-        """Say whether a job of an earlier head can be taken over: it kept the same limits."""
 
     def node_gone(self, node: int, why: str) -> None:
         """Give up every rank of this node, and the output of those that have ended but was not collected."""
@@ -215,7 +210,7 @@ class Adoptions:
         for job, adoption in self.waiting.items():
             if adoption.asked is not None and adoption.asked_at_ms <= late_ms:
                 self._ask_another(job, adoption)
-        if self.refused and len(self.waiting) < self._limit // 4 and self._jobs.has_much_room:
+        if self.refused and len(self.waiting) < self._limit // 4 and self._jobs.limits.has_much_room:
             # There is room again for what they hold besides: have them say it once more.
             refused, self.refused = self.refused, 0
             for link in self._context.below.by_link.values():
@@ -275,7 +270,7 @@ class Adoptions:
             context.log("warning", f"job {copy.job} is not taken over from n{node}: {error}")
             self._holds_no_more(copy.job, adoption, node)
             return
-        if not self._jobs.has_room_for(ticket):
+        if not self._jobs.limits.has_room_for(ticket):
             for holder in adoption.held:
                 self._refuse(holder)
             self._forget(copy.job)

@@ -48,7 +48,8 @@ class HeadClients:
         self._context.hear_used.discard(event.client)
         self.settling.client_gone(event.client)
         self._requests.client_gone(event.client)
-        self._jobs.client_gone(event.client, event.lost)
+        self._jobs.attendance.client_gone(event.client, event.lost)
+        self._jobs.holders.client_gone(event.client)
         self._images.client_gone(event.client)
 
     def received(self, event: FromClient) -> None:
@@ -145,12 +146,12 @@ class HeadClients:
             if job.done:
                 self._jobs.release(job)
             else:
-                self._jobs.hang_up(job)
+                self._jobs.attendance.hang_up(job)
 
     def _detach_job(self, caller: Caller, ask: c.Detach) -> None:
         job = self._requests.owned_job(caller, ask.job)
         if job.client == caller.client:
-            self._jobs.detach(job)
+            self._jobs.attendance.detach(job)
             self._jobs.safekeeping.launched(job)
             self._jobs.holders.leave(job, caller.client, ask.request)
         else:
@@ -166,19 +167,19 @@ class HeadClients:
             )
         if ask.resume:
             self.launches.offer_again(caller, job)
-            self._jobs.resume(job, caller.client, ask.request, ask.stdin, ask.detached)
+            self._jobs.attendance.resume(job, caller.client, ask.request, ask.stdin, ask.detached)
         else:
-            self._jobs.attend(job, caller.client, ask.request, ask.from_start)
+            self._jobs.attendance.attend(job, caller.client, ask.request, ask.from_start)
 
     def _wait(self, caller: Caller, ask: c.Wait) -> None:
         job = self._requests.owned_job(caller, ask.job)
         if job.done:
             self._context.answer(caller.client, ask.request, job.details())
             return
-        why = self._context.waits_quota.refusal(caller.uid, self._jobs.waits.held, name=caller.user)
+        why = self._context.waits_quota.refusal(caller.uid, self._jobs.attendance.waits.held, name=caller.user)
         if why:
             raise RequestError("busy", why)
-        self._jobs.wait(job, caller.client, caller.uid, ask.request)
+        self._jobs.attendance.wait(job, caller.client, caller.uid, ask.request)
 
     def _signal(self, caller: Caller, ask: c.Signal) -> None:
         nodes = self._requests.signal_nodes(caller, ask)

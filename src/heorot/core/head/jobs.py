@@ -1,4 +1,4 @@
-"""The head's jobs: launch, follow, complete after a break, hang up, release, adopt.
+"""The head's jobs: launch, follow, complete after a break, release, adopt; who reads them is in `attendance`.
 
 Nodes are the truth. Whatever a node says of a rank is compared with what the head believes (`reconcile`), and there are
 only four answers: take the news; send the launch again; tell the node to forget (and kill) what the head has closed;
@@ -7,17 +7,17 @@ ask for the launch of a job that an earlier head started.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-
 from msgspec.structs import replace
 
 from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head.adoption import Adoptions
+from heorot.core.head.attendance import SIGKILL, Attendance
 from heorot.core.head.context import Caller, HeadContext
-from heorot.core.head.ends import ExitedRank, LostRank, exits_of
+from heorot.core.head.ends import LostRank
 from heorot.core.head.holders import Holders
 from heorot.core.head.input import JobInput
 from heorot.core.head.job import HeadJob, window_of
+from heorot.core.head.job_limits import JobLimits, bytes_of_launch
 from heorot.core.head.launch_keys import LaunchKeys
 from heorot.core.head.membership import KnownNode
 from heorot.core.head.rank_places import RankPlaces
@@ -26,20 +26,12 @@ from heorot.core.head.reports import JobReports
 from heorot.core.head.safekeeping import Safekeeping
 from heorot.core.head.states import PENDING
 from heorot.core.head.stdin_feed import StdinFeed
-from heorot.core.head.timers import KillDue, ReturnDue
-from heorot.core.quota import ITEM_BYTES, Ledger
 from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.tree.runs import flat
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
-from heorot.core.wire.launch import LaunchSpec
 from heorot.core.wire.node_runs import runs_of
-
-SIGHUP, SIGKILL = 1, 9
-HUNG_UP = "hung up: its client went away"
-RANK_BYTES = 32
-"""What is kept of each rank, and of where it is."""
 
 
 class Jobs:
@@ -48,18 +40,13 @@ class Jobs:
     def __init__(self, context: HeadContext) -> None:
         self._context = context
         self.jobs: dict[str, HeadJob] = {}
-        self.clients: dict[int, set[str]] = {}
-        """The unfinished or unreleased jobs that each client attends."""
         self._launching: dict[str, HeadJob] = {}
         """Those of which ranks may be pending: that came since it was looked last, or of which there were some then."""
-        self.launch_bytes = Ledger[int]()
-        """How much the launches of each user's jobs take, commands and environments above all."""
-        self._unreleased = 0
-        self.waits = Ledger[int]()
-        """How many requests of each user wait for a job's end."""
+        self.limits = JobLimits(context, lambda: self.jobs)
         self._keys = LaunchKeys()
         self.releases = Releases(context)
         self._input = JobInput(context)
+        self.attendance = Attendance(context, lambda: self.jobs, self._input, self.release, self._signal)
         self._reports = JobReports(context, self._input, self._done, self._was_released, self._kill_lost)
         self._sequence = 0
         # Nodes remember which questions they have answered: no two heads may use the same numbers.
@@ -95,24 +82,22 @@ class Jobs:
         former = self.by_key(caller.uid, ask.key)
         if former is not None:
             raise RequestError("bad-request", f"the key of this launch is that of job {former.id}")
-        size_bytes = _launch_bytes(ask.spec, ask.key, len(nodes))
-        self._require_room(caller, size_bytes)
+        size_bytes = bytes_of_launch(ask.spec, ask.key, len(nodes))
+        self.limits.require_room(caller, size_bytes)
         self._sequence += 1
         ticket = self._ticket(f"{config.epoch}.{self._sequence}", caller, ask, runs_of(nodes))
-        job = HeadJob(
-            ticket, RankPlaces(ticket.runs, nodes), ask.detached, context.wall_ms, None if ask.detached else client
-        )
+        job = HeadJob(ticket, RankPlaces(ticket.runs, nodes), ask.detached, context.wall_ms)
         job.tell_started = ask.tell_started
         job.launch = seal_ticket(context.sign, ticket)
         if note:
             job.add_note(note)
         if ticket.spec.stdin == b"":
             job.stdin.open(list(job.node_set))
-        self.jobs[job.id] = job
-        self._weigh(job, size_bytes)
+        self.jobs[job.id] = self._launching[job.id] = job
+        self.limits.take(job, size_bytes)
         self._keys.remember(job)
-        if job.client is not None:
-            self.clients.setdefault(client, set()).add(job.id)
+        if not ask.detached:
+            self.attendance.begin(job, client)
             receipt = b""
             if ask.key:
                 receipt = context.receipts.give(ask, job.id, caller.uid, ticket.runs, context.wall_ms)
@@ -150,67 +135,20 @@ class Jobs:
 
     def take_back(self, caller: Caller, ask: c.Spawn) -> HeadJob:
         """Take over a job that an earlier head has acknowledged, from its client's copy of the launch: perhaps no node
-        has it. Its receipt was checked, and what was acknowledged is refused for no user's quota; only the limits for
-        all hold, and what is kept for root stays so.
+        has it. Its receipt was checked.
 
         Raises
         ------
         RequestError
             ``too-many-jobs``, or ``bad-request`` if another job has its key.
         """
-        quota = self._context.jobs_quota
-        if len(self.jobs) >= quota.limit - quota.kept and not quota.may_all(caller.uid):
-            held = sum(not job.done or job.client is not None for job in self.jobs.values())
-            if held >= quota.limit - quota.kept:
-                raise RequestError("too-many-jobs", f"{held} {quota.what}, and the rest is kept for root")
-        why = self._context.launches_quota.overflow(
-            caller.uid, self.launch_bytes.held, _launch_bytes(ask.spec, ask.key, sum(ask.runs[1::2]))
-        )
-        if why:
-            raise RequestError("too-many-jobs", why)
+        self.limits.require_room_again(caller, ask)
         ticket = self._ticket(ask.job, caller, ask, ask.runs)
         job = self.adoptions.understood(ticket, seal_ticket(self._context.sign, ticket))
         if job is None:
             raise RequestError("bad-request", f"the key of job {ask.job} is that of another job of yours")
         job.handed_over, job.tell_started = True, ask.tell_started
         return job
-
-    def has_room_for(self, ticket: m.Ticket) -> bool:
-        """Say whether a job of an earlier head can be taken over: it kept the same limits."""
-        context, held = self._context, self.launch_bytes.held
-        more = _launch_bytes(ticket.spec, ticket.key, sum(ticket.runs[1::2]))
-        most = context.config.max_jobs + context.config.max_finished_jobs
-        return self._unreleased < most and not context.launches_quota.overflow(0, held, more)
-
-    @property
-    def has_much_room(self) -> bool:
-        """Whether a quarter at least is free of what jobs may be and take."""
-        config = self._context.config
-        most = config.max_jobs + config.max_finished_jobs
-        held_bytes = sum(self.launch_bytes.held.values())
-        return self._unreleased <= most * 3 // 4 and held_bytes <= config.max_launch_bytes * 3 // 4
-
-    def _require_room(self, caller: Caller, size_bytes: int) -> None:
-        """See that the user may have one more job, and one of this size. Raises RequestError."""
-        held = self.launch_bytes.held
-        why = self._context.launches_quota.refusal(caller.uid, held, size_bytes, caller.user)
-        if why:
-            raise RequestError("too-many-jobs", why)
-        quota = self._context.jobs_quota
-        if 2 * len(self.jobs) < quota.limit - quota.kept:
-            return  # so few jobs that nobody can have too many of them
-        # What a client does not release counts, too: nodes and head hold it.
-        jobs = Counter(job.ticket.uid for job in self.jobs.values() if not job.done or job.client is not None)
-        why = quota.refusal(caller.uid, jobs, name=caller.user)
-        if why:
-            raise RequestError("too-many-jobs", why)
-
-    def _weigh(self, job: HeadJob, size_bytes: int) -> None:
-        """Count what a job's launch takes, until it is released."""
-        self._launching[job.id] = job
-        self._unreleased += 1
-        job.launch_bytes = size_bytes
-        self.launch_bytes.add(job.ticket.uid, size_bytes)
 
     def by_key(self, uid: int, key: bytes) -> HeadJob | None:
         """Return the job that this user's client has launched with this key, if there is one."""
@@ -223,7 +161,8 @@ class Jobs:
     def adopt(self, job: HeadJob) -> None:
         """Put a job of an earlier head into the list: before all of this one's."""
         self.jobs = {job.id: job, **self.jobs}
-        self._weigh(job, _launch_bytes(job.ticket.spec, job.ticket.key, len(job.nodes)))
+        self._launching[job.id] = job
+        self.limits.take(job, bytes_of_launch(job.ticket.spec, job.ticket.key, len(job.nodes)))
         self._keys.remember(job)
         self.safekeeping.launched(job)
 
@@ -410,19 +349,8 @@ class Jobs:
 
     # ------------------------------------------------------------------ end
 
-    def wait(self, job: HeadJob, client: int, uid: int, request: int) -> None:
-        """Answer this request of a client of that user when the job is over."""
-        job.waiting.append((client, uid, request))
-        self.waits.add(uid, 1)
-
     def _done(self, job: HeadJob) -> None:
-        context = self._context
-        if job.client is not None:
-            context.to_client(job.client, c.Done(job.id, job.text))
-        for client, uid, request in job.waiting:
-            context.answer(client, request, job.details())
-            self.waits.add(uid, -1)
-        job.waiting.clear()
+        self.attendance.done(job)
         if job.ending:
             self.release(job)
 
@@ -436,130 +364,13 @@ class Jobs:
             return
         job.released = True
         self._launching.pop(job.id, None)
-        self._unreleased -= 1
-        self.launch_bytes.add(job.ticket.uid, -job.launch_bytes)
+        self.limits.give_back(job)
         job.unread.clear()
         job.stdin = StdinFeed()
         job.rank_stdin.clear()
         job.launch, job.ticket = None, replace(job.ticket, spec=replace(job.ticket.spec, environment=[]))
-        self._unattend(job)
+        self.attendance.forget_reader(job)
         self.releases.add(job)
-
-    def _unattend(self, job: HeadJob) -> None:
-        if job.client is not None:
-            self.clients.get(job.client, set()).discard(job.id)
-            job.client = None
-
-    def attend(self, job: HeadJob, client: int, request: int, from_start: bool) -> None:
-        """Let a client read a job: tell it all that is known, then have the nodes send what they keep."""
-        context = self._context
-        job.client = client
-        job.awaited_until_ms = 0
-        job.tell_started = True
-        job.reading = context.next_reading()
-        self.clients.setdefault(client, set()).add(job.id)
-        context.to_client(client, c.Spawned(request, job.id, job.places.runs, job.ticket.window_bytes))
-        started = [value for rank, pid in enumerate(job.pids) if pid for value in (rank, pid)]
-        exited: list[int] = []
-        failed: list[tuple[int, int, str]] = []
-        lost: list[tuple[int, int, str]] = []
-        for rank, end in sorted(job.ends.items()):
-            if isinstance(end, ExitedRank):
-                exited += (rank, end.wait_status, end.stdout_bytes, end.stderr_bytes)
-            elif isinstance(end, LostRank):
-                lost.append((rank, end.node, end.text))
-            else:
-                failed.append((rank, end.error, end.text))
-        if started:
-            context.to_client(client, c.Started(job.id, started))
-        if failed:
-            context.to_client(client, c.Failed(job.id, failed))
-        if lost:
-            context.to_client(client, c.Lost(job.id, lost))
-        if exited:
-            if client in context.hear_used:
-                used = [value for rank in exited[0::4] if (it := job.used(rank)) for value in (rank, *it)]
-                context.to_client(client, c.Used(job.id, used))
-            context.to_client(client, exits_of(job.id, exited))
-        if job.stdin.sent:
-            self._input.tell(job, -1, job.stdin)
-        unread = [(rank, job.nodes[rank], "its node is gone, and unread output with it") for rank in job.unread]
-        if unread:
-            context.to_client(client, c.Lost(job.id, unread))
-        context.send_down(job.node_set, m.Attend(job.id, True, from_start, job.reading))
-        if job.done:
-            context.to_client(client, c.Done(job.id, job.text))
-
-    def resume(self, job: HeadJob, client: int, request: int, stdin: list[int], detached: bool) -> None:
-        """Let a client go on with a job of its own; `stdin` is flat: rank, offset that it knows to be taken.
-
-        An earlier connection that still stands for the job is one that the client has lost.
-        """
-        self._unattend(job)
-        job.detached = detached
-        if job.ending:
-            job.ending = False
-            job.end_reason = ""
-        self._input.resume(job, stdin)
-        self.attend(job, client, request, False)
-
-    def detach(self, job: HeadJob) -> None:
-        """The job goes on without its reader."""
-        self._unattend(job)
-        job.detached = True
-        self._context.send_down(job.node_set, m.Attend(job.id, False))
-
-    def client_gone(self, client: int, lost: bool = False) -> None:
-        """A client that goes while the head lives is a hang-up; a detached job goes on.
-
-        One that was `lost` on its way through another head may be alive: its jobs are given a grace.
-        """
-        for job_id in sorted(self.clients.pop(client, ())):
-            job = self.jobs[job_id]
-            job.client = None
-            if job.detached or lost:
-                self._context.send_down(job.node_set, m.Attend(job.id, False))
-            if lost and not job.detached:
-                job.awaited_until_ms = self._context.now_ms + self._context.config.client_grace_ms
-                self._context.await_somebody(ReturnDue(job.id), self._context.config.client_grace_ms)
-            elif not job.detached:
-                self.hang_up(job)
-        self.holders.client_gone(client)
-        for job in self.jobs.values():
-            if job.waiting:
-                stay = [waiter for waiter in job.waiting if waiter[0] != client]
-                if len(stay) < len(job.waiting):
-                    uid = next(uid for waiter, uid, _ in job.waiting if waiter == client)
-                    self.waits.add(uid, len(stay) - len(job.waiting))
-                    job.waiting = stay
-
-    def client_stays_away(self, job_id: str) -> None:
-        """The grace for a lost client is over."""
-        job, grace_ms = self.jobs.get(job_id), self._context.config.client_grace_ms
-        if job is None or job.client is not None or job.detached:
-            return
-        if self._context.goes_on_waiting(ReturnDue(job_id), grace_ms):
-            job.awaited_until_ms = self._context.now_ms + grace_ms
-        else:
-            self.hang_up(job)
-
-    def hang_up(self, job: HeadJob) -> None:
-        """End a job that nobody wants any more: SIGHUP, and SIGKILL after the grace."""
-        was_ending, job.ending = job.ending, True
-        if job.done:
-            self.release(job)
-        if job.done or was_ending:
-            return
-        job.end_reason = HUNG_UP
-        self._signal(job, job.live_nodes(), None, SIGHUP)
-        self._context.set_timer(KillDue(job.id), self._context.config.kill_grace_ms)
-
-    def kill_due(self, job_id: str) -> None:
-        """The grace after a hang-up is over."""
-        job = self.jobs.get(job_id)
-        if job is not None and job.ending and not job.done:
-            self._signal(job, job.live_nodes(), None, SIGKILL)
-            self._context.set_timer(KillDue(job.id), self._context.config.kill_grace_ms)
 
     def _kill_lost(self, job: HeadJob, node: int, rank: int) -> None:
         """A rank was given up for lost while its node was away, and its loss was told: it must not run on unseen."""
@@ -572,43 +383,9 @@ class Jobs:
         self._context.send_down(nodes, query)
 
     def _forget_oldest(self) -> None:
-        """Keep the list of jobs that are over short: collected ones go first, then those of whoever has most of them.
-
-        So nobody's short jobs can push out those of others before they are collected.
-        """
-        limit = self._context.config.max_finished_jobs
-        if len(self.jobs) <= limit:
-            return
-        now_ms = self._context.now_ms
-        finished = [
-            job
-            for job in self.jobs.values()
-            if job.done and job.client is None and (job.released or now_ms >= job.awaited_until_ms)
-        ]
-        for job in _least_missed(finished, len(finished) - limit):
+        """Keep the list of jobs that are over short."""
+        for job in self.limits.too_many():
             del self.jobs[job.id]
             self._keys.drop(job)
             self._close(job)
             self.releases.forget(job)
-
-
-def _launch_bytes(spec: LaunchSpec, key: bytes, ranks: int) -> int:
-    argv, environment = spec.argv, spec.environment
-    paths = spec.directory, spec.stdin, spec.stdout, spec.stderr, spec.program, key
-    elements = len(argv) + len(environment) + len(spec.limits) + len(spec.terminal)
-    texts = sum(map(len, argv)) + sum(map(len, environment)) + sum(map(len, filter(None, paths)))
-    return texts + elements * ITEM_BYTES + ranks * RANK_BYTES
-
-
-def _least_missed(finished: list[HeadJob], count: int) -> list[HeadJob]:
-    """Return so many of these jobs, oldest first as given: collected ones, then the oldest of who has the most."""
-    if count <= 0:
-        return []
-    chosen = [job for job in finished if job.released][:count]
-    of_user: dict[int, deque[HeadJob]] = {}
-    for job in finished:
-        if not job.released:
-            of_user.setdefault(job.ticket.uid, deque()).append(job)
-    while len(chosen) < count:
-        chosen.append(max(of_user.values(), key=len).popleft())
-    return chosen

@@ -84,7 +84,7 @@ class Launches:
         if ask.detached:
             self._jobs.holders.acknowledge(job, caller.client, ask.request)
         else:
-            self._jobs.resume(job, caller.client, ask.request, [], False)
+            self._jobs.attendance.resume(job, caller.client, ask.request, [], False)
 
     def _take_back(self, caller: Caller, ask: c.Spawn) -> None:
         """Go on with a launch that an earlier head has acknowledged, whether or not a node has it."""
@@ -104,7 +104,7 @@ class Launches:
         job = self._jobs.take_back(caller, ask)
         # What its client has sent of its input was acknowledged by nobody.
         stdin = [-1, 0] if ask.spec.stdin == b"" else []
-        self._jobs.resume(job, caller.client, ask.request, stdin, ask.detached)
+        self._jobs.attendance.resume(job, caller.client, ask.request, stdin, ask.detached)
 
     def _require_unstarted(self, addressed: NodeSet, ask: c.Spawn, may_leave_out: bool) -> None:
         """See that no node can have started a launch that an earlier head did not acknowledge. Raises RequestError."""

@@ -128,7 +128,7 @@ def _hangs_up_what_it_adopts(head: Any) -> None:
     def adopt(job: Any) -> None:
         honest(job)
         if not job.detached:
-            head.jobs.hang_up(job)
+            head.jobs.attendance.hang_up(job)
 
     head.jobs.adopt = adopt
 
