@@ -37,6 +37,8 @@ KEPT = ("epoch", "placement", "heads")
 """What an agent keeps on disk: it must be able to when that is full."""
 SPACE_TIMEOUT_S = 10.0
 """How long a starting agent waits for its bpinit to listen."""
+LAST_WORDS_S = 1.0
+"""How long an agent that ends waits for its last words to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,36 +98,12 @@ def _serve(settings: NodeSettings, log: LogFile) -> str:
     space_socket = _connect_space(directory / "init.sock", loop, settings.init_pid)
     init_pid = settings.init_pid or peer_credentials(space_socket)[0]
     init_process = os.pidfd_open(init_pid)
-    listener = settings.listener
-    if listener is None:
-        try:
-            listener = bind_tcp(settings.host, settings.port)
-        except HeorotError:
-            # Somebody took our port while no agent was here. Any other will do: attaching tells the head which.
-            if not settings.port:
-                raise
-            listener = bind_tcp(settings.host, 0)
-    host, port = listener.getsockname()[:2]
+    listener = settings.listener or _bind(settings)
     # Of the whole cluster's directory, in which this is ``nodes/nN``.
     make_room = Reclaimer(directory.parent.parent, log)
     for name in KEPT:
         state.reserve(directory / "state", name, log, make_room)
-    config = NodeConfig(
-        cluster=settings.cluster,
-        node=settings.node,
-        release=__version__,
-        host=host,
-        port=port,
-        heads=settings.heads,
-        placement=state.recall(directory / "state", "placement"),
-        epoch=state.recall_epoch(directory / "state"),
-        head_list=state.recall(directory / "state", "heads"),
-        agent_pid=os.getpid(),
-        init_pid=init_pid,
-        wall_offset_ms=int((time.time() - loop.time()) * 1000),
-        jitter_seed=int.from_bytes(os.urandom(4), "big"),
-        **settings.machine,
-    )
+    config = _configure(settings, listener, init_pid, wall_offset_ms=int((time.time() - loop.time()) * 1000))
     machine = NodeMachine(config, Verifier.load(directory / "signing.pub").verify)
     shell = NodeDaemonShell(loop, log)
     images_at, owner = str(directory / "images"), f"n{settings.node}"
@@ -140,30 +118,13 @@ def _serve(settings: NodeSettings, log: LogFile) -> str:
         log,
         make_passing_context=lambda: tls.client_context(directory, passed_on=True),
     )
-
-    def space_closed(reason: str) -> None:
-        if _has_ended(init_process):
-            shell.feed(SpaceClosed())
-            return
-        # It makes room for another agent, or found a mistake of ours. Its processes live: say nothing to the head.
-        log("warning", f"bpinit lives and has closed the connection ({reason}); the agent ends")
-        loop.stop()
-
-    space = Channel(
-        loop,
-        space_socket,
-        on_frame=lambda payload: shell.feed(FromSpace(payload)),
-        on_closed=space_closed,
-        # It belongs to this node alone. Stopped in the middle of a frame, it goes on with it when it goes on.
-        progress_ms=None,
-    )
-    memory = _Memory(directory / "state", log, make_room, settings.page)
+    space = _channel_to_space(loop, space_socket, init_process, shell, log)
     shell.attach(
         machine,
         links,
         images,
         to_space=lambda payload, newest_of: space.send(payload, newest_of=newest_of),
-        remember=memory.keep,
+        remember=_Memory(directory / "state", log, make_room, settings.page).keep,
     )
     links.listen(listener)
     space.start()
@@ -174,16 +135,72 @@ def _serve(settings: NodeSettings, log: LogFile) -> str:
     loop.run_forever()
     reason = shell.stopped or "stopped"
     log("info", f"the agent ends: {reason}")
-    # What the machine said last still has to leave.
-    deadline = loop.time() + 1.0
-    while links.closing and loop.time() < deadline:
-        loop.run_once(deadline - loop.time())
+    _say_the_last(loop, links)
     links.close()
     images.close()
     space.close()
     loop.close()
     os.close(init_process)
     return reason
+
+
+def _bind(settings: NodeSettings) -> socket.socket:
+    try:
+        return bind_tcp(settings.host, settings.port)
+    except HeorotError:
+        # Somebody took our port while no agent was here. Any other will do: attaching tells the head which.
+        if not settings.port:
+            raise
+        return bind_tcp(settings.host, 0)
+
+
+def _configure(settings: NodeSettings, listener: socket.socket, init_pid: int, wall_offset_ms: int) -> NodeConfig:
+    host, port = listener.getsockname()[:2]
+    kept = settings.directory / "state"
+    return NodeConfig(
+        cluster=settings.cluster,
+        node=settings.node,
+        release=__version__,
+        host=host,
+        port=port,
+        heads=settings.heads,
+        placement=state.recall(kept, "placement"),
+        epoch=state.recall_epoch(kept),
+        head_list=state.recall(kept, "heads"),
+        agent_pid=os.getpid(),
+        init_pid=init_pid,
+        wall_offset_ms=wall_offset_ms,
+        jitter_seed=int.from_bytes(os.urandom(4), "big"),
+        **settings.machine,
+    )
+
+
+def _channel_to_space(
+    loop: EpollLoop, space_socket: socket.socket, init_process: int, shell: NodeDaemonShell, log: LogFile
+) -> Channel:
+    def closed(reason: str) -> None:
+        if _has_ended(init_process):
+            shell.feed(SpaceClosed())
+            return
+        # It makes room for another agent, or found a mistake of ours. Its processes live: say nothing to the head.
+        log("warning", f"bpinit lives and has closed the connection ({reason}); the agent ends")
+        loop.stop()
+
+    return Channel(
+        loop,
+        space_socket,
+        on_frame=lambda payload: shell.feed(FromSpace(payload)),
+        on_closed=closed,
+        # It belongs to this node alone. Stopped in the middle of a frame, it goes on with it when it goes on.
+        progress_ms=None,
+    )
+
+
+def _say_the_last(loop: EpollLoop, links: Links) -> None:
+    """Let leave what the machine has said last."""
+    deadline = loop.time() + LAST_WORDS_S
+    while links.closing and loop.time() < deadline:
+        loop.run_once(deadline - loop.time())
 
 
 class _Memory:
