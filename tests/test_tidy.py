@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src"
 LONGEST = 400
 LONG = {
-    "src/heorot/cli/foreground/loop.py": 535,
     "src/heorot/core/images/hop.py": 511,
     "src/heorot/core/keeper/machine.py": 430,
     "src/heorot/core/space/machine.py": 468,

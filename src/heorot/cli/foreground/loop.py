@@ -3,8 +3,6 @@
 It is written directly on poll(2): the standard library's loops take longer to import than a short command may take.
 """
 
-# ruff: noqa: SIM105 - contextlib would cost a short command a millisecond
-
 from __future__ import annotations
 
 import os
@@ -13,8 +11,7 @@ from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
 from heorot.cli.foreground import signals, terminal, words
-from heorot.cli.foreground.news import News
-from heorot.core.client import messages as wire
+from heorot.cli.foreground.news import EndedRanks
 from heorot.core.client.session import RELEASE_TIMEOUT_S, NewOutput, RanksEnded
 from heorot.start import EXIT_OUTPUT, EXIT_REFUSED
 
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from heorot.cli.foreground.forms import Form, Sink
+    from heorot.cli.foreground.signal_relay import SignalRelay
     from heorot.cli.foreground.takeover import Takeover
     from heorot.client.connection import Connection
     from heorot.core.client.conversation import Request
@@ -30,14 +28,10 @@ if TYPE_CHECKING:
     from heorot.core.client.session import Event, Session
 
 READ_BYTES = 64 * 1024
-SECOND_INTERRUPT_S = 1.0
-"""A second Ctrl-C within this time ends the job hard."""
 BACKGROUND_CHECK_S = 0.5
 """How often to look whether we may read from the terminal again."""
 STUCK_S = 1.0
 """How long to wait for somebody to read our output after a signal has ended the job."""
-STOP_ANSWER_S = 1.0
-"""How long to wait for the nodes' word before stopping ourselves."""
 
 EXIT_UNREADABLE = 1
 """Our input could not be read: the least that the job's status can be."""
@@ -61,9 +55,6 @@ class ForegroundLoop:
         The terminal to keep raw while the job runs, if any.
     forward_size:
         Whether to tell the job about a new size of the terminal.
-    joined:
-        The job was there before us: Ctrl-D at a terminal and output that nobody takes leave it running, and a hang-up
-        is not passed on.
     """
 
     def __init__(
@@ -78,7 +69,6 @@ class ForegroundLoop:
         read_stdin: bool,
         raw_mode: terminal.RawMode | None = None,
         forward_size: bool = False,
-        joined: bool = False,
     ) -> None:
         self._name = name
         self._takeover: Takeover | None = None
@@ -92,25 +82,19 @@ class ForegroundLoop:
             sink.wait = self._wait_for_sink
         self._make_form = make_form
         self._form: Form | None = None
-        self._read_stdin = read_stdin
-        self._joined = joined
+        self.reads_stdin = read_stdin
+        """Our stdin goes to the job, as far as it may."""
         self.says_failures = True
         """Say of ranks that they did not end well, and at the end on which nodes, if not on all in the same way."""
-        # What reads our output, such as less(1), may read its keys from the same terminal.
-        self.leaves_at_end = joined and os.isatty(0) and os.isatty(1)
-        """Ctrl-D leaves the job."""
-        self.left = False
-        """The user has left the job, which shall go on, or nobody reads it here any more."""
-        self._stdin_is_terminal = (read_stdin or self.leaves_at_end) and os.isatty(0)
+        self._stdin_is_terminal = read_stdin and os.isatty(0)
         self._raw_mode = raw_mode
         self._forward_size = forward_size
         numbers = (*signals.FORWARDED, signals.SIGINT, signals.SIGTSTP)
         self._signals = signals.SignalPipe((*numbers, signals.SIGWINCH) if forward_size else numbers)
         if self._stdin_is_terminal:
             terminal.ignore_background_stops()
-        self._early_signals: list[int] = []
-        self._last_interrupt = -SECOND_INTERRUPT_S
-        self._killed = False
+        self._relay: SignalRelay | None = None
+        """Since a signal came."""
         self._leave: int | None = None
         """The status to exit with before the job is over."""
         self._abandoned = False
@@ -120,32 +104,21 @@ class ForegroundLoop:
         self._give_up_at: float | None = None
         self._release_until: float | None = None
         self._written_bytes = 0
-        self._stop_request: Request | None = None
-        self._stop_at: float | None = None
-        self._news = News()
-        self._awaited: dict[int, None] = {}
-        """Ranks that are over and whose output is still to come."""
+        self._ended = EndedRanks(job)
         self._poll = poll()
         self._registered: dict[int, int] = {}
 
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended the job; a shell must see that in how we end, or its loop would go on."""
-        interrupts = self._last_interrupt >= 0 or self._leave == EXIT_INTERRUPTED
+        interrupts = self._leave == EXIT_INTERRUPTED or (self._relay is not None and self._relay.interrupted)
         return interrupts and EXIT_INTERRUPTED in (self._leave, self._job.exit_status)
 
     def say(self, text: str) -> None:
         """Write a line about the command itself to stderr."""
         # In raw mode a newline alone does not return to the first column.
-        if not text.isprintable():
-            from heorot.cli.table import printable  # a node's words may quote a command of any bytes
-
-            text = printable(text)
         end = "\r\n" if self._raw_mode is not None and self._raw_mode.active else "\n"
-        try:
-            os.write(2, f"{self._name}: {text}{end}".encode("utf-8", "surrogateescape"))
-        except OSError:
-            pass  # nobody listens
+        words.write_line(f"{self._name}: ", text, end)
 
     def run_until_acknowledged(self) -> int | None:
         """Wait until the job exists, and may be left if it is detached; return None, or the status to exit with."""
@@ -192,52 +165,6 @@ class ForegroundLoop:
             poller.poll()
             self._connection.flush()
 
-    @property
-    def all_written(self) -> bool:
-        """Whether the job is over and all of its output was written; not what we have thrown away."""
-        return self._job.complete and not self._abandoned and self._job.all_consumed
-
-    def leave(self) -> int:
-        """End without all of the job, which keeps what was not written; return the status to exit with."""
-        if self.left or (self._job.done and self._abandoned):
-            return self._leave_kept()
-        # A hang-up, or nobody answers: the end of the connection says the rest.
-        self._acknowledge_written()
-        self._connection.flush()
-        return EXIT_UNKNOWN if self._leave is None else self._leave
-
-    def _acknowledge_written(self) -> None:
-        """Have the job keep what was not written and no more. A closed window may not have shown what it took: rather
-        twice than never.
-        """
-        if self._session.closed is None and not any(sink.hung_up() for sink in self._sinks.values()):
-            self._session.acknowledge_all(self._job)
-
-    def _leave_kept(self) -> int:
-        """Tell the head that the job shall go on without us, and wait for its word as long as it is there; return the
-        status to exit with.
-        """
-        job = self._job.id
-        why = ""
-        if self._session.closed is None:  # else it was said why
-            self.left = True
-            self._abandoned = False  # from now on: do not wait for the answer
-            self._acknowledge_written()
-            request = self._session.ask(wire.detach, job)
-            while not request.finished and self._session.connected and not self._abandoned:
-                self._turn()
-            if request.finished and request.error is None:
-                if self._job.done:
-                    self.say(f"job {job} is over: 'bpjob attach {job}' shows what was not written, and its status")
-                else:
-                    self.say(f"job {job} runs on: 'bpjob attach {job}' joins it again")
-                return self._leave or 0
-            if self._session.closed is None:
-                why = request.error.message if request.error is not None else "no head has answered"
-                why += "; "
-        self.say(f"{why}whether job {job} runs on is unknown: see 'bpjob show {job}'")
-        return self._leave or EXIT_UNKNOWN
-
     def _check_progress(self, now: float) -> None:
         """If a signal has ended the job and nobody reads its output, do not wait for ever."""
         if not self._told_to_end or not self._job.done:
@@ -247,8 +174,7 @@ class ForegroundLoop:
             self._written_bytes = written_bytes
             self._give_up_at = now + STUCK_S
         elif now >= self._give_up_at:
-            self._leave = self._job.exit_status
-            self._abandon()
+            self._give_up(self._job.exit_status)
 
     def _wait_for_sink(self, sink: Sink) -> None:
         """Wait until a form may go on writing; signals are heard meanwhile."""
@@ -281,11 +207,10 @@ class ForegroundLoop:
         except OSError as error:
             self._output_failed(error)
         now = monotonic()
-        if self._news.due_at is not None and now >= self._news.due_at:
+        if self._ended.news.due_at is not None and now >= self._ended.news.due_at:
             self._say_news()
-        answered = self._stop_request is not None and self._stop_request.finished
-        if self._stop_at is not None and (now >= self._stop_at or answered):
-            self._stop_self()
+        if self._relay is not None:
+            self._relay.check(now)
         self._check_progress(now)
         if self._takeover is not None:
             self._between_heads(self._takeover)
@@ -300,17 +225,13 @@ class ForegroundLoop:
         for sink in self._sinks.values():
             self._register(sink.fd, POLLOUT if sink.pending_bytes else 0)
         said_at = self._takeover.due_at if self._takeover is not None else None
-        waits = (self._stop_at, self._give_up_at, self._release_until)
-        times = (self._news.due_at, *waits, said_at, self._connection.due_at)
+        stop_at = self._relay.due_at if self._relay is not None else None
+        own = self._ended.news.due_at, self._give_up_at, self._release_until
+        times = (*own, stop_at, said_at, self._connection.due_at)
         deadlines = [at for at in times if at is not None]
         timeout_s = max(0.0, min(deadlines) - monotonic()) if deadlines else None
-        if self._read_stdin or self.leaves_at_end:
-            wanted = (
-                bool(self._job.id)
-                and not self._job.done
-                and self._leave is None
-                and (self.leaves_at_end or self._job.stdin_stream().room_bytes > 0)
-            )
+        if self.reads_stdin:
+            wanted = bool(self._job.id) and not self._job.done and self._leave is None and self._stdin_room_bytes() > 0
             if wanted and self._stdin_is_terminal and not terminal.in_foreground(0):
                 wanted = False
                 timeout_s = BACKGROUND_CHECK_S if timeout_s is None else min(timeout_s, BACKGROUND_CHECK_S)
@@ -348,8 +269,8 @@ class ForegroundLoop:
             if self._raw_mode is not None:
                 # Before the first byte of a remote terminal, which ends its lines itself.
                 self._raw_mode.enter()
-            for number in self._early_signals:
-                self._signal_job(number)
+            if self._relay is not None:
+                self._relay.send_early()
         try:
             self._on_events(events)
         except OSError as error:
@@ -369,8 +290,7 @@ class ForegroundLoop:
         takeover.check()
         number = takeover.leaves_for()
         if number:
-            self._leave = EXIT_SIGNAL_BASE + number
-            self._abandon()
+            self._give_up(EXIT_SIGNAL_BASE + number)
         elif self._session.closed is not None:
             self._takeover = None
         elif self._session.greeted and not self._job.resuming:
@@ -382,27 +302,17 @@ class ForegroundLoop:
     def _on_events(self, events: list[Event]) -> None:
         for event in events:
             if isinstance(event, NewOutput):
-                if self.left:
-                    continue  # it stays on the node for whoever comes next
                 assert self._form is not None
                 self._form.output(event.stream, event.data)
             elif isinstance(event, RanksEnded):
-                self._ended(event.ranks)
+                self._ended.add(event.ranks, self.says_failures)
         # Only now: the job's state is that after the last of these events.
-        for rank in [rank for rank in self._awaited if self._job.rank_complete(rank)]:
+        for rank in self._ended.take_complete():
             assert self._form is not None
-            del self._awaited[rank]
             self._form.ended(rank)
 
-    def _ended(self, ranks: list[int]) -> None:
-        for rank in ranks:
-            self._awaited[rank] = None
-            status = self._job.statuses[rank]
-            if self.says_failures and (status.code is None or status.error is not None):
-                self._news.add(rank, monotonic())
-
     def _say_news(self) -> None:
-        for line in words.folded(self._job, self._news.take()):
+        for line in words.folded(self._job, self._ended.news.take()):
             self.say(line)
 
     def _refused(self) -> None:
@@ -416,9 +326,8 @@ class ForegroundLoop:
     # -------------------------------------------------- our own files
 
     def _on_stdin(self) -> None:
-        room_bytes = READ_BYTES if self.leaves_at_end else self._job.stdin_stream().room_bytes
         try:
-            data = os.read(0, min(READ_BYTES, room_bytes))
+            data = os.read(0, min(READ_BYTES, self._stdin_room_bytes()))
         except BlockingIOError:
             return
         except OSError as error:
@@ -428,36 +337,30 @@ class ForegroundLoop:
                 self.say(f"cannot read stdin: {error.strerror}")
                 self._unreadable = True
             data = b""
-        if not self.leaves_at_end:
-            self._session.send_stdin(self._job, data, end=not data)
-        elif not data:
-            self.leaves_at_end = False
-            self._register(0, 0)
-            if os.isatty(0):  # else its window was closed
-                self.left, self._leave = True, 0
+        self._take_stdin(data)
 
-    def _flush_sinks(self) -> bool:
-        flushed = True
+    def _stdin_room_bytes(self) -> int:
+        """Return how much of our stdin may be read now."""
+        return self._job.stdin_stream().room_bytes
+
+    def _take_stdin(self, data: bytes) -> None:
+        self._session.send_stdin(self._job, data, end=not data)
+
+    def _flush_sinks(self) -> None:
         for sink in self._sinks.values():
             if sink.pending_bytes:
-                flushed = sink.flush() and flushed
-        return flushed
+                sink.flush()
 
     def _output_failed(self, error: OSError) -> None:
-        """Our output has nowhere to go: as for a local command, the job hears of it, and we end. One that was there
-        before us did not begin with this output and does not end with it.
-        """
-        if isinstance(error, BrokenPipeError):
-            self._leave = EXIT_BROKEN_PIPE
-        else:
+        """Our output has nowhere to go: as for a local command, the job hears of it, and we end."""
+        is_unread = isinstance(error, BrokenPipeError)
+        if not is_unread:
             self.say(f"cannot write {error.filename or 'output'}: {error.strerror}")
-            self._leave = EXIT_OUTPUT
-        self._abandon()
-        if self._joined:
-            # A terminal whose window is closed says EIO, and is a hang-up.
-            self.left = self.left or error.errno != EIO
-            return
-        self._signal_job(signals.SIGPIPE)
+        self._give_up(EXIT_BROKEN_PIPE if is_unread else EXIT_OUTPUT)
+        self._tell_unread(error)
+
+    def _tell_unread(self, error: OSError) -> None:
+        self._signals_to_job().signal(signals.SIGPIPE)
         self._connection.flush()
 
     def _abandon(self) -> None:
@@ -467,68 +370,28 @@ class ForegroundLoop:
 
     # -------------------------------------------------- signals
 
-    def _signal_job(self, number: int) -> Request | None:
-        if self._session.closed is not None or self._job.done:
-            return None
-        if not self._job.id:
-            self._early_signals.append(number)
-            return None
-        return self._session.signal(self._job, number, repeatable=number in signals.REPEATABLE)
+    def _signals_to_job(self) -> SignalRelay:
+        if self._relay is None:
+            from heorot.cli.foreground.signal_relay import SignalRelay
+
+            self._relay = SignalRelay(
+                self._session, self._connection, self._job, self._signals, self._raw_mode, self._forward_size, self.say,
+                take=self._on_signal, give_up=lambda: self._give_up(EXIT_INTERRUPTED),
+            )  # fmt: skip
+        return self._relay
+
+    def _give_up(self, status: int) -> None:
+        self._leave = status
+        self._abandon()
 
     def _on_signal(self, number: int) -> None:
-        if number == signals.SIGHUP and self._joined:
-            self._leave = EXIT_SIGNAL_BASE + number
-            self._abandon()
-            return
         if self._abandoned and number not in signals.DEADLY:
             return  # a shell sends SIGCONT after SIGHUP, which is not for a job that we have left
         if number in signals.DEADLY:
             self._told_to_end = True
-            if self._job.done or self._leave is not None:
-                # The job cannot be told any more; only our own output keeps us here.
-                self._leave = EXIT_SIGNAL_BASE + number
-                self._abandon()
+            # If the job cannot be told any more, only our own output keeps us here.
+            alone = self._job.done or self._leave is not None
+            if alone or (self._takeover is not None and self._takeover.told_to_end(number)):
+                self._give_up(EXIT_SIGNAL_BASE + number)
                 return
-            if self._takeover is not None and self._takeover.told_to_end(number):
-                self._leave = EXIT_SIGNAL_BASE + number
-                self._abandon()
-                return
-        if number == signals.SIGINT:
-            self._on_interrupt()
-        elif number == signals.SIGTSTP:
-            if self._stop_at is None:
-                self._stop_request = self._signal_job(number)
-                self._stop_at = monotonic() + (STOP_ANSWER_S if self._stop_request is not None else 0.0)
-        elif number == signals.SIGWINCH:
-            if self._forward_size and self._job.id and self._session.closed is None:
-                self._session.resize(self._job, *terminal.size(0, 1, 2))
-        elif number in signals.FORWARDED:
-            self._signal_job(number)
-
-    def _on_interrupt(self) -> None:
-        now = monotonic()
-        if self._killed or (not self._job.id and self._early_signals):
-            # Nothing that we could still send would help: the connection's end is a hang-up for the job.
-            self._leave = EXIT_INTERRUPTED
-            self._abandon()
-            return
-        if now - self._last_interrupt <= SECOND_INTERRUPT_S:
-            self.say("interrupted twice: killing the job (a third time leaves without waiting)")
-            self._killed = True
-            self._signal_job(signals.SIGKILL)
-            return
-        self._last_interrupt = now
-        self._signal_job(signals.SIGINT)
-
-    def _stop_self(self) -> None:
-        self._stop_at = self._stop_request = None
-        # A process group without a parent in its session is not stopped by SIGTSTP: SIGSTOP makes sure.
-        self._signal_job(signals.SIGSTOP)
-        self._connection.flush()
-        if self._raw_mode is not None:
-            self._raw_mode.leave()
-        for number in self._signals.stop_self():
-            self._on_signal(number)
-        if self._raw_mode is not None:
-            self._raw_mode.enter()
-            self._on_signal(signals.SIGWINCH)
+        self._signals_to_job().relay(number)

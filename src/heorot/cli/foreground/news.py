@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heorot.core.client.job import JobState
+
 QUIET_S = 0.5
 """No further word has come for so long: the others are not about to say the same."""
 LONGEST_S = 2.0
@@ -28,3 +34,27 @@ class News:
         """Return the ranks, to say what is to be said about them now."""
         ranks, self._ranks, self.due_at = self._ranks, [], None
         return ranks
+
+
+class EndedRanks:
+    """The ranks of a job that are over: of which there is something to say, and of which output is still to come."""
+
+    def __init__(self, job: JobState) -> None:
+        self._job = job
+        self.news = News()
+        self._awaited: dict[int, None] = {}
+
+    def add(self, ranks: list[int], says_failures: bool) -> None:
+        """These are over; if they did not end well, that may be to be said."""
+        for rank in ranks:
+            self._awaited[rank] = None
+            status = self._job.statuses[rank]
+            if says_failures and (status.code is None or status.error is not None):
+                self.news.add(rank, monotonic())
+
+    def take_complete(self) -> list[int]:
+        """Return those of which all output is here by now; each is returned once."""
+        complete = [rank for rank in self._awaited if self._job.rank_complete(rank)]
+        for rank in complete:
+            del self._awaited[rank]
+        return complete

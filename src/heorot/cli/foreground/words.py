@@ -1,5 +1,7 @@
 """What a command says about ranks on stderr: one line for each reason, with the nodes folded."""
 
+# ruff: noqa: SIM105 - contextlib would cost a short command a millisecond
+
 from __future__ import annotations
 
 import os
@@ -18,6 +20,18 @@ QUIET_SIGNALS = (2, 13)
 def node_name(node: int) -> str:
     """Return how a node is called."""
     return "master" if node < 0 else f"n{node}"
+
+
+def write_line(prefix: str, text: str, end: str) -> None:
+    """Write a line to stderr, of which no byte drives a terminal."""
+    if not text.isprintable():
+        from heorot.cli.table import printable  # a node's words may quote a command of any bytes
+
+        text = printable(text)
+    try:
+        os.write(2, f"{prefix}{text}{end}".encode("utf-8", "surrogateescape"))
+    except OSError:
+        pass  # nobody listens
 
 
 def reason_of_end(status: Status) -> str:
