@@ -15,13 +15,11 @@ SOURCES = ROOT / "src"
 LONGEST = 400
 LONG = {
     "src/heorot/core/images/hop.py": 511,
-    "src/heorot/core/keeper/machine.py": 430,
     "src/heorot/core/space/machine.py": 468,
     "src/heorot/core/wire/tree.py": 684,
     "src/heorot/embedded/warden.py": 464,
     "src/heorot/runtime/channel.py": 493,
     "src/heorot/runtime/links.py": 448,
-    "src/heorot/sim/checks.py": 461,
     "tests/bpinit/test_rooms.py": 535,
     "tests/cli/test_commands.py": 420,
     "tests/cluster/test_bpcp.py": 419,

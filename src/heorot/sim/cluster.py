@@ -212,7 +212,7 @@ class SimulatedCluster:
     def _settle(self, deadline_us: int) -> None:
         while True:
             self.world.run_until(self.world.now_us + 500_000, self._checked)
-            unsettled = self.checks.unsettled()
+            unsettled = self.checks.rest.unsettled()
             if unsettled is None:
                 self.world.tell("world", "all is well")
                 return

@@ -21,13 +21,14 @@ the daemon (`heorot.daemons.keeper`) and in the simulator::
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 from heorot.core.errors import HeorotError
 from heorot.core.keeper import steps as s
 from heorot.core.keeper.election import Leadership, LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term
+from heorot.core.keeper.store_health import StoreHealth
 from heorot.core.keeper.watchdog import PULSE_S, Watchdog
 from heorot.core.machine import HeadsKnown, Log
 from heorot.core.wire.heads import HeadAddress
@@ -42,9 +43,6 @@ UNAVAILABLE_PAUSE_S = 0.25
 SOON_S = 0.02
 MAX_PROBLEM_CHARACTERS = 400
 """Of what is wrong with the store: what the keeper says fits into a pipe at once."""
-
-T = TypeVar("T")
-Flow: TypeAlias = Generator[s.Step, Any, T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +93,14 @@ class KeeperMachine:
         self._not_before_s = 0.0
         self._others_first_until_s = 0.0
         self._lease_until_s = 0.0
-        self._reachable = True
-        self._since_s = 0.0
-        self._problem = ""
-        self._complained = ""
-        """What was complained of last, until all was well again: it is logged once, however often it is tried."""
+        self._store = StoreHealth(config.store)
         self._failure = ""
         """Why the head's process could not be started, or ended soon."""
-        self._warned = ""
         self._ending = False
         self._switch_asked = False
         self._handing_over = False
 
-    def run(self) -> Flow[None]:
+    def run(self) -> s.Flow[None]:
         """Go on until told to end; no head of ours lives, and nothing is held, when this returns.
 
         Raises
@@ -115,7 +108,7 @@ class KeeperMachine:
         StoreForeign
             If the first look shows that the store is another cluster's: a mistake in the configuration.
         """
-        self._since_s = self.now_s
+        self._store.since_s = self.now_s
         yield Log("info", "on standby")
         while not self._ending:
             term = yield from self._stand_by()
@@ -124,7 +117,7 @@ class KeeperMachine:
 
     # ------------------------------------------------------------------ standby
 
-    def _stand_by(self) -> Flow[Term | None]:
+    def _stand_by(self) -> s.Flow[Term | None]:
         """Wait until this candidate is the leader; None: told to end."""
         self._role = "standby"
         pause_s = 0.0
@@ -140,8 +133,8 @@ class KeeperMachine:
             try:
                 self._view = yield s.LookAtStore()
                 self._has_looked = True
-                yield from self._is_reachable()
-                yield from self._warn(self._view.warning)
+                yield from self._store.answers(self.now_s)
+                yield from self._store.warn(self._view.warning)
                 yield from self._note_epoch(self._view.epoch)
                 pause_s = yield from self._wait_before_campaign()
                 if not pause_s:
@@ -149,30 +142,30 @@ class KeeperMachine:
                     if term is not None:
                         # The head is about to serve these clients itself. They come again.
                         yield s.StopPassing()
-                        self._complained = ""
+                        self._store.complained = ""
                         return term
                     pause_s = SOON_S
-                if not self._problem:
-                    self._complained = ""
+                if not self._store.problem:
+                    self._store.complained = ""
             except StoreUnavailable as error:
-                yield from self._is_unreachable(str(error))
+                yield from self._store.is_unreachable(str(error), self.now_s, self._role == "active")
                 pause_s = UNAVAILABLE_PAUSE_S * (1 + self._random())
             except StoreForeign as error:
                 if not self._has_looked:
                     # Whoever has just started this head shall see it.
                     raise
-                yield from self._complain(str(error))
+                yield from self._store.complain(str(error))
                 pause_s = REFUSED_PAUSE_S * (1 + self._random())
             except HeorotError as error:
-                yield from self._complain(str(error))
+                yield from self._store.complain(str(error))
                 pause_s = REFUSED_PAUSE_S * (1 + self._random())
 
-    def _wait_before_campaign(self) -> Flow[float]:
+    def _wait_before_campaign(self) -> s.Flow[float]:
         """Return how long to wait before looking again; 0: campaign now."""
         view, look_every_s = self._view, self._config.look_every_s
         others = self._others()
         if self._name in self.listing.removed:
-            yield from self._complain(
+            yield from self._store.complain(
                 f"{self._name} was removed from the cluster (heorot head remove) and does not stand for head"
             )
             return look_every_s
@@ -186,7 +179,7 @@ class KeeperMachine:
             wait_s = max(wait_s, self._others_first_until_s - self.now_s)
         return max(0.0, min(wait_s, look_every_s))
 
-    def _note_epoch(self, epoch: int) -> Flow[None]:
+    def _note_epoch(self, epoch: int) -> s.Flow[None]:
         """Remember the epochs of others, too: if the store loses them, nodes obey nobody below what they have seen."""
         if epoch > self._seen_epoch:
             try:
@@ -199,7 +192,7 @@ class KeeperMachine:
 
     # ------------------------------------------------------------------ lead
 
-    def _lead(self, term: Term) -> Flow[None]:
+    def _lead(self, term: Term) -> s.Flow[None]:
         """Run the head until it ends or must end; afterwards it is dead and the lease is given up."""
         began_s = self._lease_until_s = self.now_s
         if term.warning:
@@ -231,7 +224,7 @@ class KeeperMachine:
             self._others_first_until_s = self.now_s + HOLD_BACK_AFTER_END_S
         self._handing_over = False
 
-    def _keep(self) -> Flow[str]:
+    def _keep(self) -> s.Flow[str]:
         """Keep the lease until the head ends or must be ended; return what became of it."""
         began_s = next_s = self.now_s
         watchdog = Watchdog(self._config.hang_s, began_s)
@@ -265,7 +258,7 @@ class KeeperMachine:
                 how: str = yield s.EndHead(force=False)
                 return how
 
-    def _renew(self) -> Flow[float]:
+    def _renew(self) -> s.Flow[float]:
         """Renew the lease; return when to do so again. Raises LeaseLost."""
         asked_s = self.now_s
         try:
@@ -273,20 +266,20 @@ class KeeperMachine:
         except LeaseLost:
             raise
         except StoreUnavailable as error:
-            yield from self._is_unreachable(str(error))
+            yield from self._store.is_unreachable(str(error), self.now_s, self._role == "active")
             return self.now_s + UNAVAILABLE_PAUSE_S
         except HeorotError as error:
-            yield from self._complain(str(error))
-            yield from self._is_unreachable(str(error))
+            yield from self._store.complain(str(error))
+            yield from self._store.is_unreachable(str(error), self.now_s, self._role == "active")
             return self.now_s + self._config.renew_every_s
-        yield from self._is_reachable()
-        self._complained = ""
-        yield from self._warn(self._view.warning)
+        yield from self._store.answers(self.now_s)
+        self._store.complained = ""
+        yield from self._store.warn(self._view.warning)
         # Counted from before the request: this is when the store may have begun to count.
         self._lease_until_s = asked_s + self._config.lease_s
         return asked_s + self._config.renew_every_s
 
-    def _end_head(self, force: bool) -> Flow[str]:
+    def _end_head(self, force: bool) -> s.Flow[str]:
         how = yield s.EndHead(force)
         return f"was ended ({how})"
 
@@ -301,13 +294,13 @@ class KeeperMachine:
         """Return the other heads that are alive and may lead."""
         return [name for name in self._view.candidates if name != self._name and name not in self.listing.removed]
 
-    def _try_to_hand_over(self, what: str) -> Flow[None]:
+    def _try_to_hand_over(self, what: str) -> s.Flow[None]:
         try:
             yield from self._hand_over("")
         except HeorotError as error:
             yield Log("warning", f"{what}: {error}")
 
-    def _hand_over(self, name: str) -> Flow[str]:
+    def _hand_over(self, name: str) -> s.Flow[str]:
         """Prefer the head of this name, or any other one, and have ours ended. Raises HeorotError."""
         self._view = yield s.LookAtStore()
         others = self._others()
@@ -325,32 +318,7 @@ class KeeperMachine:
 
     # ------------------------------------------------------------------ what others are told
 
-    def _is_reachable(self) -> Flow[None]:
-        if not self._reachable:
-            yield Log("info", f"the {self._config.store} store answers again")
-            self._since_s = self.now_s
-        self._reachable = True
-        self._problem = ""
-
-    def _is_unreachable(self, problem: str) -> Flow[None]:
-        if self._reachable:
-            going_on = "; the active head goes on, but nobody can be elected" if self._role == "active" else ""
-            yield Log("warning", f"{problem}{going_on}")
-            self._since_s = self.now_s
-        self._reachable = False
-        self._problem = problem
-
-    def _warn(self, warning: str) -> Flow[None]:
-        if warning and warning != self._warned:
-            yield Log("warning", warning)
-        self._warned = warning
-
-    def _complain(self, problem: str) -> Flow[None]:
-        if problem != self._complained:
-            yield Log("error", problem)
-        self._complained = self._problem = problem
-
-    def _tried(self, what: str, step: s.Step) -> Flow[None]:
+    def _tried(self, what: str, step: s.Step) -> s.Flow[None]:
         """Have a step done whose failure is only a word in the log."""
         try:
             yield step
@@ -362,24 +330,24 @@ class KeeperMachine:
         names = sorted({*self._view.candidates, self._name})
         return tuple((name, "active" if name == leader else "standby") for name in names)
 
-    def _tell_head(self) -> Flow[None]:
+    def _tell_head(self) -> s.Flow[None]:
         until_s = self._lease_until_s
         yield s.TellHead(
             HeadsKnown(
                 self._heads(),
                 self._config.store,
-                self._reachable,
-                int(self._since_s * 1000),
+                self._store.reachable,
+                int(self._store.since_s * 1000),
                 None if math.isinf(until_s) else int(until_s * 1000),
-                "" if self._reachable else self._problem[:MAX_PROBLEM_CHARACTERS],
+                "" if self._store.reachable else self._store.problem[:MAX_PROBLEM_CHARACTERS],
                 self.listing.heads,
             )
         )
 
     def _why_not(self) -> str:
-        return (self._failure or self._problem)[:MAX_PROBLEM_CHARACTERS]
+        return (self._failure or self._store.problem)[:MAX_PROBLEM_CHARACTERS]
 
-    def _publish(self) -> Flow[None]:
+    def _publish(self) -> s.Flow[None]:
         leader = self._name if self._role == "active" else self._view.leader
         known = s.Known(self._role, self._head_pid, self._quick_ends, leader, self._why_not())
         if known != self._known:
@@ -388,7 +356,7 @@ class KeeperMachine:
 
     # ------------------------------------------------------------------ waiting, and who speaks to us
 
-    def _wait(self, timeout_s: float, hints: bool) -> Flow[s.Woken]:
+    def _wait(self, timeout_s: float, hints: bool) -> s.Flow[s.Woken]:
         """Wait until the time is over, something happens or somebody speaks to us."""
         woken: s.Woken = yield s.WaitForNews(max(0.0, timeout_s), hints)
         self._ending = self._ending or woken.told_to_end
@@ -401,7 +369,7 @@ class KeeperMachine:
             yield s.ControlAnswer(answer)
         return woken
 
-    def _obey(self, request: dict[str, Any]) -> Flow[dict[str, Any]]:
+    def _obey(self, request: dict[str, Any]) -> s.Flow[dict[str, Any]]:
         if request.get("do") == "switch":
             if self._role != "active":
                 raise HeorotError(f"{self._name} is not the active head; {self._view.leader or 'nobody'} is")
@@ -423,8 +391,8 @@ class KeeperMachine:
             "heads": [{"name": name, "role": role} for name, role in self._heads()],
             "store": {
                 "kind": self._config.store,
-                "reachable": self._reachable,
-                "since_s": round(self.now_s - self._since_s, 1),
-                "problem": self._problem,
+                "reachable": self._store.reachable,
+                "since_s": round(self.now_s - self._store.since_s, 1),
+                "problem": self._store.problem,
             },
         }

@@ -6,8 +6,9 @@ A step that can fail raises HeorotError in the keeper; those that ask the store 
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from heorot.core.keeper.election import Term
 from heorot.core.machine import HeadsKnown, Log
@@ -165,3 +166,6 @@ Step: TypeAlias = (
     | WaitForNews
     | Log
 )
+T = TypeVar("T")
+Flow: TypeAlias = Generator[Step, Any, T]
+"""Steps one after the other, and in the end a result."""
