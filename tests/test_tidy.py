@@ -15,7 +15,6 @@ SOURCES = ROOT / "src"
 LONGEST = 400
 LONG = {
     "src/heorot/core/images/hop.py": 511,
-    "src/heorot/core/space/machine.py": 468,
     "src/heorot/core/wire/tree.py": 684,
     "src/heorot/embedded/warden.py": 464,
     "src/heorot/runtime/channel.py": 493,
@@ -26,7 +25,6 @@ LONG = {
     "tests/cluster/test_images.py": 403,
     "tests/core/head/test_jobs.py": 453,
     "tests/core/head/test_settling.py": 486,
-    "tests/core/space/test_machine.py": 463,
     "tests/images/test_cache.py": 523,
     "tests/images/test_placing.py": 453,
     "tests/runtime/test_links.py": 434,

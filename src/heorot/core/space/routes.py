@@ -11,8 +11,8 @@ from heorot.core.wire import tree as m
 FROM_AGENT = Routes(
     "the process space",
     {
-        (Side.AGENT, m.Launch): lambda space, command: space._launch(command),
-        (Side.AGENT, m.RefuseLaunch): lambda space, command: space._refuse_launch(command),
+        (Side.AGENT, m.Launch): lambda space, command: space._launches.launch(command),
+        (Side.AGENT, m.RefuseLaunch): lambda space, command: space._launches.refuse(command),
         (Side.AGENT, m.Stdin): lambda space, command: space._stdin(command),
         (Side.AGENT, m.Ack): lambda space, command: space._ack(command),
         (Side.AGENT, m.Attend): lambda space, command: space._attend(command),

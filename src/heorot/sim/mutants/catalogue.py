@@ -26,13 +26,13 @@ from heorot.sim.store import VirtualStore
 
 def _starts_again(space: Any) -> None:
     """A repeated launch starts its ranks again."""
-    honest = space._launch
+    honest = space._launches.launch
 
     def launch(command: m.Launch, problem: str = "") -> None:
         space.jobs.pop(command.job, None)
         honest(command, problem)
 
-    space._launch = launch
+    space._launches.launch = launch
 
 
 def _forgets_released_jobs(space: Any) -> None:
@@ -47,14 +47,14 @@ def _sends_nothing_again(space: Any) -> None:
 
 def _sends_beyond_the_window(space: Any) -> None:
     """Output is sent without regard to what the reader has acknowledged."""
-    honest = space._launch
+    honest = space._launches.launch
 
     def launch(command: m.Launch, problem: str = "") -> None:
         honest(command, problem)
         for job in space.jobs.values():
             job.window_bytes = 1 << 30
 
-    space._launch = launch
+    space._launches.launch = launch
 
 
 def _obeys_any_epoch(node: Any) -> None:
