@@ -16,7 +16,6 @@ LONGEST = 400
 LONG = {
     "src/heorot/core/images/hop.py": 511,
     "src/heorot/core/wire/tree.py": 684,
-    "src/heorot/embedded/warden.py": 464,
     "src/heorot/runtime/channel.py": 493,
     "src/heorot/runtime/links.py": 448,
     "tests/bpinit/test_rooms.py": 535,

@@ -20,18 +20,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heorot.bpinit import daemon as _preloaded  # noqa: F401  (the forked bpinits need it)
-from heorot.bpinit.namespace import spawn_space
 from heorot.config.mark import WARDEN_NAME
 from heorot.core.errors import HeorotError
-from heorot.daemons import agent
-from heorot.daemons import head as bphead
-from heorot.daemons.single import hold, note
 from heorot.embedded.control_server import ControlServer
+from heorot.embedded.forks import DaemonForks
 from heorot.embedded.plan import HOST, ClusterPlan, Embedded, HeadSlot, NodeSlot
 from heorot.images.usage import Usage
 from heorot.linux.keyring import leave_session_keyring
-from heorot.linux.process import fork_daemon, raise_descriptor_limit, set_name
+from heorot.linux.process import how_ended, raise_descriptor_limit, set_name
 from heorot.linux.trusted_path import check_directory
 from heorot.runtime.log import LogFile
 from heorot.runtime.loop import EpollLoop
@@ -57,7 +53,7 @@ class Warden:
         self._usage = Usage(self.embedded.layout.root, plan.image_cache_bytes, self.loop.time)
         self._report = report
         self._log = LogFile(Path(self.embedded.layout.log("warden")), "warden", plan.log_level)
-        self._by_pid: dict[int, tuple[str, NodeSlot | HeadSlot]] = {}
+        self._forks = DaemonForks(self.embedded, self.loop)
         self._control: ControlServer | None = None
         # The kernel ends a PID namespace with its bpinit; without one, bpinit needs time to kill what it started.
         self._end_signal = signal.SIGKILL if self.embedded.isolated else signal.SIGTERM
@@ -88,7 +84,7 @@ class Warden:
         gc.freeze()
         # All heads' addresses are known before the first node starts.
         listeners = [(head, self.embedded.bind_head(head)) for head in self.embedded.heads]
-        self._fork_head(*listeners[0])
+        self._forks.head(*listeners[0])
         self._start_standbys(listeners[1:], self.loop.time() + STANDBY_WAIT_S)
         self.loop.call_soon(self._boot)
 
@@ -100,7 +96,7 @@ class Warden:
             self.loop.call_at(self.loop.time() + 0.01, self._start_standbys, standbys, deadline_s)
             return
         for head, listener in standbys:
-            self._fork_head(head, listener)
+            self._forks.head(head, listener)
         self._standbys_started = True
 
     def _boot(self) -> None:
@@ -131,59 +127,17 @@ class Warden:
     def start_node(self, node: NodeSlot) -> None:
         """Start a node's bpinit and agent. Raises HeorotError or OSError."""
         node.wanted = True
-        if not node.port:
-            listener = self.embedded.bind_agent(node)
-        else:
-            listener = None
+        listener = None if node.port else self.embedded.bind_agent(node)
         try:
             self.embedded.issue(node)
             if not node.init_pid:
-                self._fork_space(node)
-                self._by_pid[node.init_pid] = ("init", node)
+                self._forks.space(node)
             if not node.agent_pid:
                 listener = listener or self.embedded.bind_agent(node)
-                self._fork_agent(node, listener)
+                self._forks.agent(node, listener)
         finally:
             if listener is not None:
                 listener.close()
-
-    def _fork_space(self, node: NodeSlot) -> None:
-        # The space's process alone keeps the lock. What had it before was reaped: there is nothing to wait for.
-        lock = hold(self.embedded.layout.node(node.number), "bpinit", f"bpinit of n{node.number}", ending_s=0.0)
-        try:
-            with self.embedded.listen_space(node) as space:
-                others = self._descriptors({space.fileno(), lock})
-                node.init_page.say("")
-                node.init_pid = spawn_space(self.embedded.space_config(node), space, others, node.init_page.say)
-            note(lock, node.init_pid)
-        finally:
-            os.close(lock)
-
-    def _descriptors(self, keep: set[int]) -> list[int]:
-        """Return the warden's own descriptors, which no child may keep."""
-        own = [int(name) for name in os.listdir("/proc/self/fd")]
-        return [fd for fd in own if fd > 2 and fd not in keep and _is_open(fd)]
-
-    def _fork_agent(self, node: NodeSlot, listener: socket.socket) -> None:
-        # Listening from now on: the nodes below may come before the agent is ready.
-        listener.listen(1024)
-        settings = self.embedded.node_settings(node, listener)
-        node.agent_pid = fork_daemon(
-            f"bpnode n{node.number}", {listener.fileno()}, lambda: _quietly(agent.run_agent, settings)
-        )
-        node.agent_started_s = self.loop.time()
-        self._by_pid[node.agent_pid] = ("agent", node)
-
-    def _fork_head(self, head: HeadSlot, listener: socket.socket) -> None:
-        settings = self.embedded.head_settings(head, listener)
-        with listener:
-            head.pid = fork_daemon(
-                f"bphead-keeper {head.name}",
-                {listener.fileno()},
-                lambda: _quietly(bphead.run_head, settings, lambda make_room: self.embedded.store(head, make_room)),
-            )
-        head.started_s = self.loop.time()
-        self._by_pid[head.pid] = ("head", head)
 
     # ------------------------------------------------------------------ supervision
 
@@ -205,7 +159,7 @@ class Warden:
                 return
             if not pid:
                 return
-            kind, slot = self._by_pid.pop(pid, ("", None))
+            kind, slot = self._forks.by_pid.pop(pid, ("", None))
             if slot is None:
                 continue
             if isinstance(slot, HeadSlot):
@@ -222,10 +176,10 @@ class Warden:
         reason = node.init_page.problem
         why = f" ({reason})" if reason else ""
         self._log(
-            "warning" if node.wanted else "info", f"bpinit of n{node.number} {_how(status)}{why}: the node is down"
+            "warning" if node.wanted else "info", f"bpinit of n{node.number} {how_ended(status)}{why}: the node is down"
         )
         if node.wanted:
-            self._cannot_start(f"n{node.number}", f"its bpinit {_how(status)}", reason)
+            self._cannot_start(f"n{node.number}", f"its bpinit {how_ended(status)}", reason)
 
     def _cannot_start(self, who: str, how: str, reason: str) -> None:
         """Tell ``heorot up``, if that still waits: it need not wait longer, and the reason is here."""
@@ -236,12 +190,13 @@ class Warden:
         if self._ending:
             return
         if node.init_pid and node.wanted:
+            how = how_ended(status)
             lived_s = self.loop.time() - node.agent_started_s
             node.quick_ends = node.quick_ends + 1 if lived_s < QUICK_END_S else 0
             if node.quick_ends >= MAX_QUICK_ENDS:
-                self._cannot_start(f"n{node.number}", f"its agent {_how(status)} again and again", node.page.problem)
+                self._cannot_start(f"n{node.number}", f"its agent {how} again and again", node.page.problem)
             pause_s = _pause(node.quick_ends)
-            self._log("warning", f"the agent of n{node.number} {_how(status)}; starting it again in {pause_s:g} s")
+            self._log("warning", f"the agent of n{node.number} {how}; starting it again in {pause_s:g} s")
             self.loop.call_at(self.loop.time() + pause_s, self._restart_agent, node)
 
     def _restart_agent(self, node: NodeSlot) -> None:
@@ -249,7 +204,7 @@ class Warden:
             return
         try:
             with self.embedded.bind_agent(node) as listener:
-                self._fork_agent(node, listener)
+                self._forks.agent(node, listener)
         except (HeorotError, OSError) as error:
             self._log("error", f"cannot start the agent of n{node.number}: {error}")
             self.loop.call_at(self.loop.time() + LONGEST_PAUSE_S, self._restart_agent, node)
@@ -259,22 +214,22 @@ class Warden:
         if self._ending:
             return
         if not head.wanted:
-            self._log("info", f"the head {head.name} {_how(status)}, as it was told to")
+            self._log("info", f"the head {head.name} {how_ended(status)}, as it was told to")
             return
         lived_s = self.loop.time() - head.started_s
         head.quick_ends = head.quick_ends + 1 if lived_s < QUICK_END_S else 0
         if head.quick_ends >= MAX_QUICK_ENDS:
             problem = str(head.page.read().get("problem", ""))
-            self._cannot_start(f"the head {head.name}", f"its keeper {_how(status)} again and again", problem)
+            self._cannot_start(f"the head {head.name}", f"its keeper {how_ended(status)} again and again", problem)
         pause_s = _pause(head.quick_ends)
-        self._log("warning", f"the keeper of {head.name} {_how(status)}; starting it again in {pause_s:g} s")
+        self._log("warning", f"the keeper of {head.name} {how_ended(status)}; starting it again in {pause_s:g} s")
         self.loop.call_at(self.loop.time() + pause_s, self._restart_head, head)
 
     def _restart_head(self, head: HeadSlot) -> None:
         if self._ending or head.pid or not head.wanted:
             return
         try:
-            self._fork_head(head, self.embedded.bind_head(head))
+            self._forks.head(head, self.embedded.bind_head(head))
         except (HeorotError, OSError) as error:
             self._log("error", f"cannot start the keeper of {head.name}: {error}")
             self.loop.call_at(self.loop.time() + LONGEST_PAUSE_S, self._restart_head, head)
@@ -379,39 +334,23 @@ class Warden:
         self._ending = True
         if self._control is not None:
             self._control.leaving = True
-        for pid, (kind, _) in list(self._by_pid.items()):
+        for pid, (kind, _) in list(self._forks.by_pid.items()):
             # Agents keep nothing that matters; keepers give their leases up.
             _kill(pid, {"init": self._end_signal, "head": signal.SIGTERM}.get(kind, signal.SIGKILL))
         self._end_when_empty(self.loop.time() + GRACE_S)
 
     def _end_when_empty(self, deadline_s: float) -> None:
         self._reap()
-        if not self._by_pid:
+        if not self._forks.by_pid:
             # A socket that nobody serves says that a warden was killed, which is not so.
             with contextlib.suppress(OSError):
                 os.unlink(self.embedded.layout.path("warden.sock"))
             self.loop.stop()
             return
         if self.loop.time() > deadline_s:
-            for pid in list(self._by_pid):
+            for pid in list(self._forks.by_pid):
                 _kill(pid, signal.SIGKILL)
         self.loop.call_at(self.loop.time() + 0.02, self._end_when_empty, deadline_s)
-
-
-def _quietly(run: Callable[..., object], *arguments: Any) -> None:
-    """Run a daemon; its errors are in its log already."""
-    try:
-        run(*arguments)
-    except HeorotError:
-        sys.exit(1)
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def _pause(quick_ends: int) -> float:
@@ -422,12 +361,6 @@ def _kill(pid: int, number: signal.Signals) -> None:
     # Our own child that was not reaped yet: the pid cannot be anybody else's.
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def _how(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"was killed by signal {os.WTERMSIG(status)}"
-    return f"ended with status {os.WEXITSTATUS(status)}"
 
 
 def main() -> int:
