@@ -30,7 +30,7 @@ class LinkOpened(Struct, frozen=True, gc=False):
     connected_for: str = ""
     """The `key` of the `Connect` that this answers; empty if the neighbour connected to us."""
     holder: bytes = b""
-    """Which key its certificate is for, of a node; see `NodesRemoved.holders`."""
+    """Which key its certificate is for, of a node; see `NodesRemoved.given_to`."""
 
 
 class LinkClosed(Struct, frozen=True, gc=False):
@@ -192,7 +192,7 @@ class NodesRemoved(Struct, frozen=True, gc=False):
     """The registry of nodes says which were removed from the cluster, and who has which number; all, each time."""
 
     nodes: tuple[int, ...]
-    holders: tuple[tuple[int, bytes], ...] = ()
+    given_to: tuple[tuple[int, bytes], ...] = ()
     """Each number that is given, and a digest of the key that it was given to: no other certificate is good for it."""
     former: tuple[tuple[int, bytes], ...] = ()
     """Numbers that were given anew, and the keys that they were given to before."""

@@ -1,4 +1,4 @@
-"""The list of heads that a node's agent keeps on its disk, for commands on that host; see `heorot.core.node.heads`."""
+"""The list of heads that an agent keeps on its disk, for commands on that host; see `heorot.core.node.known_heads`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from heorot.config.files import Address
 from heorot.core.errors import HeorotError
-from heorot.core.node.heads import NAME
+from heorot.core.node.known_heads import NAME
 from heorot.core.tickets import open_heads
 from heorot.core.wire.tree import decode_tell_heads
 from heorot.linux.slot_file import SlotFile

@@ -19,7 +19,7 @@ def test_a_former_holder_is_kept_out_by_its_key() -> None:
     assert [relay.keeps_out(2, key) for key in (b"old", b"new", b"")] == [True, False, False]
     # A head knows who has the number now: so whoever else shows a key is a former one.
     head = Outcasts()
-    head.holders = {2: b"new"}
+    head.given_to = {2: b"new"}
     assert [head.keeps_out(2, key) for key in (b"old", b"new", b"")] == [True, False, False]
 
 
@@ -29,6 +29,6 @@ def test_a_placement_says_for_whom_it_is_or_counts_for_a_number_that_was_given_o
     relay.former = frozenset({(2, b"old")})
     assert [relay.was_placed_before(2, key) for key in (b"old", b"new", b"")] == [True, False, True]
     head = Outcasts()
-    head.holders, head.former = {2: b"new", 3: b"only"}, relay.former
+    head.given_to, head.former = {2: b"new", 3: b"only"}, relay.former
     assert [head.was_placed_before(2, key) for key in (b"old", b"new", b"")] == [True, False, True]
     assert [head.was_placed_before(3, key) for key in (b"other", b"only", b"")] == [True, False, False]

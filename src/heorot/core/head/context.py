@@ -109,7 +109,7 @@ class HeadContext(MachineContext[HeadInstruction]):
         self.members = Membership(config.fanout, config.nodes, self.below)
         self.tenure = Tenure(bool(config.others))
         self.listed: tuple[m.HeadAddress, ...] = ()
-        """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head.heads`."""
+        """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head.list_of_heads`."""
         self.jobs_quota = self._quota("jobs that run or are read", "max_jobs")
         self.launches_quota = self._quota("MiB of commands and environments of jobs", "max_launch_bytes", MIB)
         self.questions_quota = self._quota("questions that are on their way to nodes", "max_questions")
@@ -168,6 +168,6 @@ class HeadContext(MachineContext[HeadInstruction]):
         record.placed_under = path[-1].node if path else HEAD
         record.placed_serial = self._placements
         hops = [m.Hop(hop.node, hop.host, hop.port) for hop in path]
-        holder = self.members.outcasts.holders.get(record.node, b"")
+        holder = self.members.outcasts.given_to.get(record.node, b"")
         placement = m.Placement(self.config.cluster, record.node, hops, self.config.epoch, self._placements, holder)
         self.send_down(NodeSet(1 << record.node), m.Place(seal_placement(self.sign, placement)))

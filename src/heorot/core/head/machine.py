@@ -15,9 +15,9 @@ from collections.abc import Callable
 from heorot.core.errors import ProtocolError
 from heorot.core.head.clients import HeadClients
 from heorot.core.head.context import HeadConfig, HeadContext
-from heorot.core.head.heads import HeadListUpdates
 from heorot.core.head.images import HeadImages
 from heorot.core.head.jobs import Jobs
+from heorot.core.head.list_of_heads import HeadListUpdates
 from heorot.core.head.membership import KnownNode
 from heorot.core.head.removals import Removals
 from heorot.core.head.requests import Requests

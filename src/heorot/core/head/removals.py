@@ -57,7 +57,7 @@ class Removals:
         context, members = self._context, self._context.members
         outcasts = members.outcasts
         mask, former = NodeSet.of(event.nodes).mask, frozenset(event.former)
-        replaced = self._replace(dict(event.holders))
+        replaced = self._replace(dict(event.given_to))
         if mask == outcasts.removed and former == outcasts.former and not replaced:
             return
         new = mask & ~outcasts.removed | replaced
@@ -77,11 +77,11 @@ class Removals:
         for record in gone:
             self._end(record)
 
-    def _replace(self, holders: dict[int, bytes]) -> int:
+    def _replace(self, given_to: dict[int, bytes]) -> int:
         """Take note of who has which number; return those under which another one is known here."""
         outcasts, links = self._context.members.outcasts, self._context.below.by_link.values()
-        known, outcasts.holders = outcasts.holders, holders
-        replaced = {node for node, holder in holders.items() if known.get(node, holder) != holder}
+        known, outcasts.given_to = outcasts.given_to, given_to
+        replaced = {node for node, holder in given_to.items() if known.get(node, holder) != holder}
         replaced.update(link.peer for link in links if outcasts.is_former(link.peer, link.holder))
         return NodeSet.of(replaced).mask
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from heorot.core.errors import NodeListError, RequestError
 from heorot.core.head.contact import UNKNOWN, Contact
 from heorot.core.head.context import Caller, HeadContext
-from heorot.core.head.heads import head_list_row, head_rows
 from heorot.core.head.job import HeadJob
 from heorot.core.head.jobs import Jobs
+from heorot.core.head.list_of_heads import head_list_row, head_rows
 from heorot.core.head.locating import Locator
 from heorot.core.head.timers import QueryDue
 from heorot.core.quota import MIB, Ledger

@@ -7,8 +7,8 @@ from heorot.core.machine import CloseLink, Remember, Send
 from heorot.core.node.child_links import ChildLinks
 from heorot.core.node.context import NodeContext
 from heorot.core.node.epoch import EpochKeeping
-from heorot.core.node.heads import KnownHeads
 from heorot.core.node.images import NodeImages
+from heorot.core.node.known_heads import KnownHeads
 from heorot.core.node.own_launches import OwnLaunches
 from heorot.core.node.reports import SubtreeReports
 from heorot.core.node.space import KnownSpace

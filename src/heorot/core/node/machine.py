@@ -53,9 +53,9 @@ from heorot.core.node.child_links import ChildLinks
 from heorot.core.node.config import NodeConfig
 from heorot.core.node.context import NodeContext
 from heorot.core.node.epoch import EpochKeeping
-from heorot.core.node.heads import NAME as HEADS_NAME
-from heorot.core.node.heads import KnownHeads
 from heorot.core.node.images import NodeImages
+from heorot.core.node.known_heads import NAME as HEADS_NAME
+from heorot.core.node.known_heads import KnownHeads
 from heorot.core.node.own_launches import OwnLaunches
 from heorot.core.node.peers import KEY as PEER_KEY
 from heorot.core.node.reports import SubtreeReports

@@ -55,7 +55,7 @@ class Uplink:
         self.attached = False
         """Whether the way up is open: what `state` says, which is asked for with each message."""
         self.heads = config.heads
-        """Host and port of all heads to try, in this order; see `heorot.core.node.heads`."""
+        """Host and port of all heads to try, in this order; see `heorot.core.node.known_heads`."""
         self.link: int | None = None
         """The link upward while it is being greeted or attached."""
         self.parent = HEAD

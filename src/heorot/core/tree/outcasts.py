@@ -11,12 +11,12 @@ class Outcasts:
         """Mask of the nodes that were removed from the cluster."""
         self.former: frozenset[tuple[int, bytes]] = frozenset()
         """Numbers that were given anew, and to whom they were given before."""
-        self.holders: dict[int, bytes] = {}
+        self.given_to: dict[int, bytes] = {}
         """Which key each number was given to, as far as a registry says: of that only heads know."""
 
     def clear(self) -> None:
         """Nobody has said anything."""
-        self.removed, self.former, self.holders = 0, frozenset(), {}
+        self.removed, self.former, self.given_to = 0, frozenset(), {}
 
     def is_removed(self, node: int) -> bool:
         """Say whether this number was removed, and not given anew since. A head, -1, never was."""
@@ -24,7 +24,7 @@ class Outcasts:
 
     def is_former(self, node: int, holder: bytes) -> bool:
         """Say whether the number of a neighbour with this key is another one's now; empty: its key cannot be told."""
-        known = self.holders.get(node)
+        known = self.given_to.get(node)
         if known is None:
             return (node, holder) in self.former
         return bool(known and holder) and holder != known
@@ -35,7 +35,7 @@ class Outcasts:
 
     def was_placed_before(self, node: int, holder: bytes) -> bool:
         """Say whether a placement for this holder of a number is no longer good; empty: it does not say for whom."""
-        known = self.holders.get(node)
+        known = self.given_to.get(node)
         if known is None:
             return (node, holder) in self.former if holder else self._was_given_anew(node)
         return holder != known and (bool(holder) or self._was_given_anew(node))

@@ -1,4 +1,4 @@
-"""The list of the cluster's heads, as a head tells it to the nodes; see `heorot.core.node.heads`."""
+"""The list of the cluster's heads, as a head tells it to the nodes; see `heorot.core.node.known_heads`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The list of the cluster's heads at the active one: what the keeper says of it goes to every node that has another.
 
-The list is one of addresses: who of them is alive, the store says. See `heorot.core.node.heads` for the node's side.
+The list is one of addresses: who of them is alive, the store says. The node's side is `heorot.core.node.known_heads`.
 """
 
 from __future__ import annotations

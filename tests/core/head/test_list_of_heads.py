@@ -6,10 +6,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from heorot.core.head.heads import head_list_row, head_rows
+from heorot.core.head.list_of_heads import head_list_row, head_rows
 from heorot.core.head.timers import RivalsDue
 from heorot.core.machine import Connect, HeadsKnown, Kept, LinkClosed, Log, Received, SetTimer, TimerFired
-from heorot.core.node.heads import KEEP_AGAIN_MS, NAME
+from heorot.core.node.known_heads import KEEP_AGAIN_MS, NAME
 from heorot.core.node.timers import AnotherDue, KeepHeadsDue
 from heorot.core.tickets import seal_heads
 from heorot.core.timers import AwakeDue
