@@ -1,4 +1,4 @@
-"""``python -m bench``: measure, print a table with verdicts, write JSON and a picture."""
+"""``python -m bench``: measure, print a table with verdicts, write JSON and a picture; ``python -m bench peers``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from bench import bandwidth, launches, machine, peers, picture, publish, resting, table
+from bench import bandwidth, launches, machine, picture, publish, resting, table
 from bench.cluster import BenchError, Cluster
+from bench.peers import command
 from bench.results import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out"
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
+def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Heorot on this machine.")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions and smaller streams: about a minute")
     parser.add_argument("--nodes", default="64,256,1024", help="sizes of the clusters (default: %(default)s)")
@@ -63,8 +64,6 @@ def _measure(options: argparse.Namespace, report: Report) -> None:
     if 64 in head_costs and len(head_costs) > 1:
         most = max(head_costs)
         launches.head_growth(report, head_costs[64], head_costs[most], (64, most))
-    if options.only in (None, "launches"):
-        peers.compare(report, 3)
 
 
 def _write(options: argparse.Namespace, report: Report) -> None:
@@ -85,7 +84,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; 0 if all goals were met, 1 if some were missed, 2 if it could not be done."""
-    options = _options(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["peers"]:
+        return command.main(words[1:])
+    options = _options(words)
     # A terminated benchmark must take its cluster down as an interrupted one does.
     signal.signal(signal.SIGTERM, _interrupt)
     report = Report(machine.describe())

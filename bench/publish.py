@@ -16,7 +16,6 @@ SECTIONS = [
     ("A cluster at rest", ("node-memory", "head-memory", "idle-")),
     ("Up and down", ("up-", "down-")),
     ("Bytes", ("output", "broadcast")),
-    ("Others", ("peer-",)),
 ]
 
 
@@ -31,16 +30,21 @@ def section_text(report: Report) -> str:
 
 
 def publish(report: Report, page: Path) -> None:
-    """Replace the generated part of the page.
+    """Replace the part of the page that a report fills. Raises ValueError if the page does not have the two marks."""
+    replace(page, (BEGIN, END), section_text(report))
+
+
+def replace(page: Path, marks: tuple[str, str], content: str) -> None:
+    """Replace what is between two marks of a page.
 
     Raises
     ------
     ValueError
-        If the page does not have the two marks.
+        If the page does not have them.
     """
     text = page.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise ValueError(f"{page.name} does not have the two lines between which the figures belong: {BEGIN} {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{section_text(report)}\n\n{END}{after}")
+        raise ValueError(f"{page.name} does not have the two lines between which the figures belong: {' '.join(marks)}")
+    page.write_text(f"{before}{begin}\n\n{content}\n\n{end}{after}")

@@ -5,6 +5,7 @@ wheels of the same releases on every other platform listed here. Standard librar
 
     python3 scripts/lock.py            # the newest releases
     python3 scripts/lock.py --keep     # keep what is pinned, add what is new
+    python3 scripts/lock.py --peers    # what `python -m bench peers` compares Heorot with: bench/peers/constraints.txt
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "constraints.txt"
+PEERS = ("mitogen", "distributed", "mpich")
+PEERS_TARGET = ROOT / "bench" / "peers" / "constraints.txt"
 PYTHONS = ("3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
 GLIBC = ("2_36", "2_35", "2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17")
@@ -25,6 +28,9 @@ GLIBC = ("2_36", "2_35", "2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17")
 HEADER = """\
 # Every package that Heorot is built, run and tested with. Made by scripts/lock.py; do not edit.
 # Install with: pip install --require-hashes --only-binary :all: -r constraints.txt
+"""
+PEERS_HEADER = """\
+# What `python -m bench peers` compares Heorot with, and what that needs. Made by scripts/lock.py --peers; do not edit.
 """
 
 
@@ -59,14 +65,18 @@ def wanted() -> list[str]:
     return requirements
 
 
-def pinned() -> list[str]:
-    """Return the ``name==version`` lines of the present constraints.txt."""
-    return [line.split()[0] for line in TARGET.read_text().splitlines() if "==" in line and not line.startswith("#")]
+def pinned(target: Path) -> list[str]:
+    """Return the ``name==version`` lines of what was written before."""
+    return [line.split()[0] for line in target.read_text().splitlines() if "==" in line and not line.startswith("#")]
 
 
 def main() -> int:
     """Resolve and write."""
-    requirements = wanted() + (pinned() if "--keep" in sys.argv[1:] else [])
+    peers = "--peers" in sys.argv[1:]
+    target, header = (PEERS_TARGET, PEERS_HEADER) if peers else (TARGET, HEADER)
+    requirements = list(PEERS) if peers else wanted()
+    if "--keep" in sys.argv[1:]:
+        requirements += pinned(target)
     first = resolve(requirements, PYTHONS[0], MACHINES[0], dependencies=True)
     pins = [f"{name}=={version}" for name, (version, _) in sorted(first.items())]
     hashes = {name: {sha256} for name, (_, sha256) in first.items()}
@@ -78,8 +88,8 @@ def main() -> int:
     for pin in pins:
         lines = [pin] + [f"    --hash=sha256:{sha256}" for sha256 in sorted(hashes[pin.split("==")[0]])]
         blocks.append(" \\\n".join(lines) + "\n")
-    TARGET.write_text(HEADER + "".join(blocks))
-    print(f"{TARGET.name}: {len(pins)} packages, {sum(map(len, hashes.values()))} hashes")
+    target.write_text(header + "".join(blocks))
+    print(f"{target.relative_to(ROOT)}: {len(pins)} packages, {sum(map(len, hashes.values()))} hashes")
     return 0
 
 

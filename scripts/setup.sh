@@ -1,5 +1,6 @@
 #!/bin/sh
 # Install what a target of the Makefile needs, and nothing twice:  PYTHON=python3 scripts/setup.sh {run|test} .venv
+# or packages of Debian, and nothing else:                         scripts/setup.sh packages PACKAGE...
 #
 # run: Python's packages, into the virtual environment. test: the programs that the tests start, too.
 # As root on Debian or Ubuntu, what the system lacks is installed with apt-get; else the line to type is said.
@@ -7,7 +8,8 @@ set -eu
 cd "$(dirname "$0")/.."
 
 purpose=$1
-venv=${2:-.venv}
+shift
+[ "$purpose" = packages ] || venv=${1:-.venv}
 python=${PYTHON:-python3}
 missing=
 
@@ -19,7 +21,9 @@ need() { # need PACKAGE COMMAND...: the package is wanted if the command fails
 
 sbin=${HEOROT_SETUP_SBIN:-/usr/sbin}
 PATH=$PATH:$sbin # where ip(8) is, and which is not in every user's PATH
-if [ "$python" = python3 ]; then
+if [ "$purpose" = packages ]; then
+    missing="$*"
+elif [ "$python" = python3 ]; then
     need python3 command -v python3
     # Debian takes ensurepip out of its Python and puts it into python3-venv; `venv` alone can be imported and then fails.
     need python3-venv python3 -c 'import ensurepip, venv'
@@ -65,6 +69,7 @@ if [ -n "$missing" ]; then
     [ -z "$policy" ] || rm -f "$policy"
     trap - EXIT HUP INT TERM
 fi
+[ "$purpose" != packages ] || exit 0
 
 if [ "$purpose" = test ] && [ "$(id -u)" -ne 0 ]; then
     echo "heorot: the tests of other users, mounts and networks need root, and fail without it" >&2

@@ -118,9 +118,11 @@ def scratch_project(directory: Path, path: dict[str, str]) -> Path:
     return programs
 
 
-def set_up(directory: Path, purpose: str, *wrapper: str) -> subprocess.CompletedProcess[str]:
+def set_up(
+    directory: Path, purpose: str, *wrapper: str, packages: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run the set-up as somebody whose PATH has these programs alone."""
-    command = [*wrapper, "/bin/sh", str(directory / "scripts" / "setup.sh"), purpose]
+    command = [*wrapper, "/bin/sh", str(directory / "scripts" / "setup.sh"), purpose, *packages]
     environment = {"PATH": str(directory / "bin"), "HEOROT_SETUP_SBIN": str(directory / "sbin")}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150)
 
@@ -188,3 +190,13 @@ def test_without_a_package_manager_the_packages_are_named(tmp_path: Path) -> Non
     (programs / "apt-get").unlink()
     done = set_up(tmp_path, "run")
     assert (done.returncode, done.stderr) == (1, "heorot: please install what Debian calls: python3-venv\n")
+
+
+def test_packages_that_are_named_are_installed_and_nothing_else(tmp_path: Path) -> None:
+    scratch_project(tmp_path, scripts(tmp_path))
+    (tmp_path / ".venv" / ".complete").unlink()
+    done = set_up(tmp_path, "packages", packages=("pdsh", "munge"))
+    line = "apt-get install --yes --no-install-recommends pdsh munge"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", f"heorot: installing what is missing: {line}\n")
+    assert "install --yes --no-install-recommends pdsh munge" in (tmp_path / "log").read_text()
+    assert not any((tmp_path / "sbin").iterdir())
