@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from heorot.core.streams import CHUNK_BYTES, EVERYTHING
+from heorot.core.streams import CHUNK_BYTES, TAKES_NO_MORE
 from heorot.core.wire import tree as m
 from tests.bpinit.conftest import MODES
 from tests.bpinit.space_rig import Agent, SpaceRig
@@ -159,7 +159,7 @@ def test_a_rank_that_takes_no_input_holds_up_nobody(rig: SpaceRig, agent: Agent)
     agent.send(rig.launch("1.2", b"true", stdin=b""))
     agent.wait_over("1.2")
     agent.send(m.Stdin("1.2", None, 0, b"too late", False))
-    agent.until(lambda: stdin_acks(agent, "1.2") == [(-1, EVERYTHING)], "an acknowledgement of the finished job")
+    agent.until(lambda: stdin_acks(agent, "1.2") == [(-1, TAKES_NO_MORE)], "an acknowledgement of the finished job")
 
 
 def test_a_slow_reader_is_waited_for_and_its_input_is_bounded(rig: SpaceRig, agent: Agent) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Sequence
 
-from heorot.core.streams import EVERYTHING
+from heorot.core.streams import TAKES_NO_MORE
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import images as i
@@ -49,14 +49,14 @@ def _say(message: object) -> str:
     if isinstance(message, (m.Output, c.ClientOutput)):
         return f"Output {message.job} r{message.rank} {message.offset}..{message.offset + len(message.data)}"
     if isinstance(message, (m.Ack, c.ClientAck)):
-        end = "the end" if message.offset >= EVERYTHING else message.offset
+        end = "the end" if message.offset >= TAKES_NO_MORE else message.offset
         return f"Ack {message.job} r{message.rank} to {end}"
     if isinstance(message, (m.Stdin, c.ClientStdin)):
         end = ", the end" if message.end else ""
         is_any = message.offset or message.data
         return f"Stdin {message.job} {message.offset}..{message.offset + len(message.data)}{end}" if is_any else ""
     if isinstance(message, (m.StdinAck, c.ClientStdinAck)):
-        return f"StdinAck {message.job} to {message.offset}" if message.offset < EVERYTHING else ""
+        return f"StdinAck {message.job} to {message.offset}" if message.offset < TAKES_NO_MORE else ""
     if isinstance(message, m.Refused):
         return f"Refused: {message.code}"
     if isinstance(message, (i.Want, c.ImageWanted)):

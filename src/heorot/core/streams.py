@@ -10,8 +10,8 @@ from typing import Protocol
 
 from heorot.core.errors import ProtocolError
 
-EVERYTHING = 2**62
-"""The highest offset: who acknowledges it wants no more input."""
+TAKES_NO_MORE = 2**62
+"""The highest offset: who acknowledges it, or a node that reports it, takes no more input."""
 CHUNK_BYTES = 64 * 1024
 """The most that one `Output` or one feed of input carries."""
 INPUT_LIMIT_BYTES = 1024 * 1024

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from heorot.core.errors import ProtocolError
-from heorot.core.head.stdin_feed import TAKES_NO_MORE, WINDOW_BYTES, StdinFeed
+from heorot.core.head.stdin_feed import WINDOW_BYTES, StdinFeed
+from heorot.core.streams import TAKES_NO_MORE
 
 PIECE = b"x" * (WINDOW_BYTES // 4)
 

@@ -6,7 +6,7 @@ from heorot.core.space import events as e
 from heorot.core.space.endings import EXIT_DELAY_MS
 from heorot.core.space.jobs import MAX_TOMBSTONES, TOMBSTONE_MS, Tombstones
 from heorot.core.space.launches import ESTALE, REPORT_DELAY_MS, UNATTENDED_REPORT_DELAY_MS
-from heorot.core.streams import EVERYTHING
+from heorot.core.streams import TAKES_NO_MORE
 from heorot.core.wire import tree as m
 from tests.core.space.test_machine import NODE, Driver, launch, sent
 
@@ -95,7 +95,7 @@ def test_a_refused_launch_has_failed_for_every_head_until_it_is_released() -> No
     assert sent(driver.advance(0), m.Report) == [m.Report("1.1", [], [], failed, 1, 1)]
     # The next head asks what there is, and launches it again: the clock is right by now.
     (inventory,) = sent(driver.command(m.Inventorize()), m.Inventory)
-    assert inventory.jobs == [m.JobInventory("1.1", [], [], failed, EVERYTHING)]
+    assert inventory.jobs == [m.JobInventory("1.1", [], [], failed, TAKES_NO_MORE)]
     assert sent(driver.command(m.FetchLaunch("1.1")), m.LaunchCopy)[0].ticket == first.ticket
     driver.command(launch("1.1", ranks=2, epoch=2))
     assert sent(driver.advance(0), m.Report) == [m.Report("1.1", [], [], failed, 1, 1)]

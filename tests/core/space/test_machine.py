@@ -10,7 +10,7 @@ from heorot.core.space import events as e
 from heorot.core.space.endings import EXIT_DELAY_MS
 from heorot.core.space.machine import Space
 from heorot.core.space.output import BACKLOG_LIMIT_BYTES, OUTPUT_DELAY_MS
-from heorot.core.streams import EVERYTHING
+from heorot.core.streams import TAKES_NO_MORE
 from heorot.core.wire import tree as m
 from heorot.core.wire.launch import LaunchSpec
 from tests.core.launches import changed
@@ -290,7 +290,9 @@ def test_the_slowest_reader_sets_the_pace_of_broadcast_input() -> None:
 def test_a_job_without_input_takes_everything() -> None:
     driver = Driver()
     driver.launch(stdin=None)
-    assert sent(driver.command(m.Stdin("1.1", None, 0, b"abc", False)), m.StdinAck) == [m.StdinAck("1.1", EVERYTHING)]
+    assert sent(driver.command(m.Stdin("1.1", None, 0, b"abc", False)), m.StdinAck) == [
+        m.StdinAck("1.1", TAKES_NO_MORE)
+    ]
 
 
 def test_a_job_beyond_its_limit_is_ended_with_a_word() -> None:

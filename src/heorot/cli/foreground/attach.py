@@ -8,10 +8,11 @@ from errno import EIO
 from heorot.cli import table
 from heorot.cli.foreground import signals
 from heorot.cli.foreground.forms import LineForm, PlainForm, Sink
-from heorot.cli.foreground.loop import EXIT_SIGNAL_BASE, EXIT_UNKNOWN, READ_BYTES, ForegroundLoop
+from heorot.cli.foreground.loop import EXIT_UNKNOWN, READ_BYTES, ForegroundLoop
 from heorot.cli.foreground.options import DEFAULT_LINE_BYTES
 from heorot.client.connection import Connection
 from heorot.core.client import messages as wire
+from heorot.core.client.end import EXIT_SIGNAL_BASE
 from heorot.core.client.session import NewOutput, Session
 
 TYPE_CHECKING = False

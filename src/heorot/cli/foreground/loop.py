@@ -12,6 +12,7 @@ from time import monotonic
 
 from heorot.cli.foreground import signals, terminal, words
 from heorot.cli.foreground.news import EndedRanks
+from heorot.core.client.end import EXIT_SIGNAL_BASE
 from heorot.core.client.session import RELEASE_TIMEOUT_S, NewOutput, RanksEnded
 from heorot.start import EXIT_OUTPUT, EXIT_REFUSED
 
@@ -37,7 +38,6 @@ EXIT_UNREADABLE = 1
 """Our input could not be read: the least that the job's status can be."""
 EXIT_UNKNOWN = 255
 """What became of the job, or of some of it, cannot be known."""
-EXIT_SIGNAL_BASE = 128
 EXIT_BROKEN_PIPE = EXIT_SIGNAL_BASE + 13
 EXIT_INTERRUPTED = EXIT_SIGNAL_BASE + 2
 

@@ -12,13 +12,13 @@ more than a window beyond that. So the memory of a reader that falls behind is b
 streams.
 
 When the connection is lost the owner says so with `connection_lost`, connects to the next head, and calls
-`reconnected`: `outgoing` then holds the greeting and everything that takes up again what was under way. Jobs are
-resumed at their offsets; a launch that was not acknowledged is asked for once more under its key, which starts it at
-most once (it says when it was asked for first, on the clock of the head, and so waits for the welcome); one that was
-acknowledged, and of which nothing was heard since, is handed over with its receipt, because perhaps nobody else has
-it; questions are repeated; input that was not acknowledged is sent again. Meanwhile the owner may go on as if nothing
-had happened: what it wants is kept, within the same windows, until there is a head. A signal that may have arrived is
-not sent twice unless twice is as good as once.
+`reconnected`: `outgoing` then holds the greeting and everything that takes up again what was under way. Of a job it
+says how far its input was sent, and drops what comes once more of its output; a launch that was not acknowledged is
+asked for once more under its key, which starts it at most once (it says when it was asked for first, on the clock of
+the head, and so waits for the welcome); one that was acknowledged, and of which nothing was heard since, is handed
+over with its receipt, because perhaps nobody else has it; questions are repeated; input that was not acknowledged is
+sent again. Meanwhile the owner may go on as if nothing had happened: what it wants is kept, within the same windows,
+until there is a head. A signal that may have arrived is not sent twice unless twice is as good as once.
 """
 
 from __future__ import annotations

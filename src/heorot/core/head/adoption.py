@@ -23,10 +23,10 @@ from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.head.job import HeadJob
 from heorot.core.head.job_limits import JobLimits
 from heorot.core.head.rank_places import RankPlaces
-from heorot.core.head.stdin_feed import TAKES_NO_MORE
 from heorot.core.head.timers import AdoptDue, MissingDue
 from heorot.core.machine import Send
 from heorot.core.quota import MIB, Ledger
+from heorot.core.streams import TAKES_NO_MORE
 from heorot.core.tickets import open_launch
 from heorot.core.tree.greeting import removal
 from heorot.core.tree.nodeset import NodeSet

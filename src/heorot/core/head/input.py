@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from heorot.core.errors import ProtocolError
 from heorot.core.head.context import HeadContext
 from heorot.core.head.job import HeadJob
-from heorot.core.head.stdin_feed import TAKES_NO_MORE, StdinFeed
+from heorot.core.head.stdin_feed import StdinFeed
+from heorot.core.streams import TAKES_NO_MORE
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m

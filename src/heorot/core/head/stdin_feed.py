@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from heorot.core.errors import ProtocolError
+from heorot.core.streams import TAKES_NO_MORE
 
 WINDOW_BYTES = 1024 * 1024
 """How much a client may send beyond what all nodes have taken; also the bound of what the head keeps."""
-TAKES_NO_MORE = 1 << 62
-"""The offset that a node reports when none of its ranks takes input any more."""
 
 
 class StdinFeed:

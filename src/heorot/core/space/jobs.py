@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from heorot.core.space.states import FAILED, OVER, QUEUED, SpaceRankState
-from heorot.core.streams import CHUNK_BYTES, EVERYTHING, InputStream, OutputStream
+from heorot.core.streams import CHUNK_BYTES, TAKES_NO_MORE, InputStream, OutputStream
 from heorot.core.wire.tree import Failure, JobInventory, Launch, Report, Ticket
 
 TOMBSTONE_MS = 25 * 60 * 1000
@@ -96,7 +96,7 @@ class Input:
     @property
     def offset(self) -> int:
         """Up to here every reader has taken the input."""
-        return self.stream.start if self.readers else EVERYTHING
+        return self.stream.start if self.readers else TAKES_NO_MORE
 
     def moved(self, old_position: int) -> None:
         """A reader that stood at `old_position` has moved on or left."""
@@ -276,7 +276,7 @@ class SpaceJob:
         """Up to here every rank has taken the broadcast input."""
         if self.broadcast is not None:
             return self.broadcast.offset
-        return 0 if self.takes_input and self.live else EVERYTHING
+        return 0 if self.takes_input and self.live else TAKES_NO_MORE
 
 
 class Tombstones:

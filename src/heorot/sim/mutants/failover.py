@@ -9,10 +9,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from heorot.core.errors import HeorotError
-from heorot.core.head.stdin_feed import TAKES_NO_MORE
 from heorot.core.keeper.election import LeaseLost, StoreUnavailable
 from heorot.core.keeper.steps import Woken
 from heorot.core.machine import Remember
+from heorot.core.streams import TAKES_NO_MORE
 from heorot.core.wire import tree as m
 
 
