@@ -154,7 +154,7 @@ class Launches:
         if HEAD in nodes:
             raise RequestError("bad-nodes", "the head runs no ranks; name nodes, for example n0")
         records = self._members.records
-        # There may be many ranks on a node.
+        # There may be many ranks on a node. Of all that are up, none is down: they were selected a moment ago.
         named = set(nodes)
         down = NodeSet.of(node for node in named if not records[node].is_up) if ask.select != "up" else NodeSet()
         if down:
