@@ -342,3 +342,8 @@ def held(
 ) -> m.JobInventory:
     """Return what a node says that it holds of a job: running is rank, pid; exited is rank, status, two sizes."""
     return m.JobInventory(job, list(running), list(exited), list(failed), stdin_offset)
+
+
+def process(pid: int, job: str = "", rank: int = -1, state: str = "S") -> m.Process:
+    """Return what a node says of a process."""
+    return m.Process(pid, job, rank, 0, state, 0, [b"prog"], True)

@@ -362,12 +362,12 @@ class Checks:
         live = 0
         if machine is not None:
             live = sum(not job.released for job in machine.jobs.jobs.values())
-            if len(machine.requests.queries) > machine.config.max_questions:
-                self.world.violated("Bounded", f"{len(machine.requests.queries)} questions at the head")
+            if len(machine.requests.questions.queries) > machine.config.max_questions:
+                self.world.violated("Bounded", f"{len(machine.requests.questions.queries)} questions at the head")
             if len(machine.jobs.jobs) > machine.config.max_finished_jobs + live + 1:
                 self.world.violated("Bounded", f"{len(machine.jobs.jobs)} jobs at the head, {live} not released")
         for host in cluster.hosts:
-            if host.agent is not None and len(host.agent.reports.accumulators) > len(self.truth.jobs):
-                self.world.violated("Bounded", f"{len(host.agent.reports.accumulators)} accumulators on n{host.node}")
+            if host.agent is not None and len(host.agent.reports.of_jobs.accumulators) > len(self.truth.jobs):
+                self.world.violated("Bounded", f"{host.agent.reports.waiting} are merged on n{host.node}")
             if host.space is not None and len(host.space.machine.tombstones) > MAX_TOMBSTONES:
                 self.world.violated("Bounded", f"too many tombstones on n{host.node}")

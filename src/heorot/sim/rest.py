@@ -81,8 +81,9 @@ class Rest:
                 return "Bounded", f"n{host.node} has {host.cache.copies} copies that nobody needs in its cache"
             if images.peers or images.peers.links:
                 return "Bounded", f"n{host.node} has {images.peers.links} peers without an image"
-            if host.agent.reports.accumulators:
-                return "Bounded", f"n{host.node} has accumulators left: {list(host.agent.reports.accumulators)}"
+            reports = host.agent.reports
+            if reports.waiting:
+                return "Bounded", f"n{host.node} waits for words on {reports.waiting}"
             for child in host.agent.context.below.by_link.values():
                 if child.mask & ~living.mask:
                     return "TableTrue", f"n{host.node} believes to reach {NodeSet(child.mask)} through n{child.peer}"
@@ -106,8 +107,11 @@ class Rest:
                     return "TableTrue", f"{job.id} r{rank} is listed as {end}, in truth {truth}"
         if machine.images.transfers.transfers:
             return "Bounded", f"{len(machine.images.transfers)} images are under way at the head"
-        if machine.requests.queries:
-            return "OneAnswer", f"{len(machine.requests.queries)} questions are open at the head"
+        questions = [
+            question for question in machine.requests.questions.queries.values() if question.caller is not None
+        ]
+        if questions:
+            return "OneAnswer", f"{len(questions)} questions are open at the head"
         if machine.jobs.adoptions.waiting:
             return "Bounded", f"adoptions are open: {list(machine.jobs.adoptions.waiting)}"
         return None

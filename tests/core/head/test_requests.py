@@ -111,34 +111,6 @@ def test_a_list_without_nodes_is_not_repeated_at_length() -> None:
     assert (answer.code, len(answer.message) < 200) == ("no-nodes", True)
 
 
-def process(pid: int) -> m.Process:
-    """Return a row of a node."""
-    return m.Process(pid, "", -1, 0, "S", 0, [b"prog"], False)
-
-
-def test_a_node_that_says_without_end_that_more_follows_is_missing_from_the_answer() -> None:
-    head = head_of(2)
-    head.ask(c.ListProcesses(1, "", None), 2)
-    query = head.commands(m.Query)[0][1]
-    head.up(1, m.Reply(query.id, 1, [process(7)]))
-    rows = [process(pid) for pid in range(1, 10_001)]
-    for _ in range(100):
-        head.up(0, m.Reply(query.id, len(rows), rows, more=True))
-    (result,) = [message for message in head.told(2) if isinstance(message, c.Result)]
-    assert result.value.missing == [0]
-    assert head.machine.requests._rows_bytes.held == {}
-
-
-def test_what_nodes_say_to_a_client_that_leaves_is_not_counted_any_more() -> None:
-    head = head_of(2)
-    head.ask(c.ListProcesses(1, "", None), 2)
-    query = head.commands(m.Query)[0][1]
-    head.up(1, m.Reply(query.id, 1, [process(7)]))
-    assert sorted(head.machine.requests._rows_bytes.held) == [1]
-    head.leave(2)
-    assert head.machine.requests._rows_bytes.held == {}
-
-
 def test_what_is_launched_just_now_costs_a_step_for_each_job_under_way_and_none_for_its_ranks() -> None:
     head = HeadRig(NODES)
     for node in range(NODES):

@@ -8,9 +8,11 @@ from heorot.core.errors import ProtocolError
 from heorot.core.machine import (
     FromSpace,
     LinkClosed,
+    SetTimer,
     TimerFired,
 )
-from heorot.core.node.timers import MergeDue
+from heorot.core.node.timers import AnswersDue, MergeDue
+from heorot.core.tree.merged_replies import MergedReplies
 from heorot.core.wire import tree as m
 from tests.core.rigs import LEFT, RIGHT, NodeRig, placement, relay
 
@@ -45,7 +47,7 @@ def test_reports_are_not_waited_for_once_their_job_is_released() -> None:
     node = relay()
     node.launch("1.1", [0, 2])
     node.down([0, 2], m.Release("1.1"))
-    assert node.machine.reports.accumulators == {}
+    assert node.machine.reports.waiting == []
 
 
 def test_reports_are_not_waited_for_from_nodes_that_have_gone_or_attached_anew() -> None:
@@ -54,7 +56,7 @@ def test_reports_are_not_waited_for_from_nodes_that_have_gone_or_attached_anew()
     node.admit(LEFT, 2, [0], order=2)
     node.from_child(LEFT, m.Detached([6, 6]))
     node.give(LinkClosed(RIGHT, "cut"))
-    assert node.machine.reports.accumulators == {}
+    assert node.machine.reports.waiting == []
 
 
 def test_what_others_have_said_waits_no_longer_when_a_node_goes() -> None:
@@ -72,7 +74,7 @@ def test_nothing_is_waited_for_if_a_launch_is_for_nodes_that_have_just_left() ->
     node = relay()
     node.give(LinkClosed(RIGHT, "cut"))
     node.launch("1.1", [3])
-    assert node.machine.reports.accumulators == {}
+    assert node.machine.reports.waiting == []
 
 
 def test_nobody_waits_for_the_reports_of_a_launch_that_was_dropped() -> None:
@@ -85,7 +87,7 @@ def test_nobody_waits_for_the_reports_of_a_launch_that_was_dropped() -> None:
     above = relay()
     above.launch("1.5", [2])
     above.from_child(LEFT, report)
-    assert above.machine.reports.accumulators == {}
+    assert above.machine.reports.waiting == []
     assert above.to(above.uplink) == [report]
 
 
@@ -107,3 +109,104 @@ def test_reports_that_do_not_fit_into_a_frame_are_not_merged() -> None:
         node.from_child(link, m.Report("1.1", [], [], [], notes=[m.Failure(child, 0, 0, "x" * (5 << 20))]))
     node.give(TimerFired(MergeDue("1.1")))
     assert [len(report.notes) for report in node.to(node.uplink)] == [1, 1]
+
+
+def replied(node: int, matched: int = 1, more: bool = False, argv: bytes = b"prog") -> m.Up:
+    """Return a node's answer to question 9, with as many processes."""
+    processes = [m.Process(node, "", -1, 0, "S", 0, [argv], False)] * matched
+    return m.Up(node, m.encode(m.Reply(9, matched, processes, more)))
+
+
+def question(detail: bool = True) -> m.Query:
+    """Return question 9."""
+    return m.Query(9, None, None, None, 0, detail)
+
+
+def test_answers_to_one_question_go_up_as_one() -> None:
+    node = relay()
+    node.down([0, 2, 3, 6], question())
+    node.looked()
+    node.from_child(LEFT, m.Replies(9, [6, 1, 0], []))
+    node.from_child(RIGHT, replied(3))
+    node.give(FromSpace(replied(0).payload))
+    assert node.to(node.uplink) == []
+    node.from_child(LEFT, replied(2))
+    (replies,) = node.to(node.uplink)
+    assert replies.matched == [0, 1, 1, 2, 2, 1, 6, 1, 0]
+    assert [table.node for table in replies.tables] == [3, 0, 2]
+    assert node.machine.reports.waiting == []
+
+
+def test_answers_wait_a_short_while_for_a_node_that_is_silent() -> None:
+    node = relay()
+    node.down([2, 3], question())
+    node.looked()
+    node.from_child(LEFT, replied(2))
+    (due,) = [item for item in node.sent if isinstance(item, SetTimer)]
+    assert (due.key, due.at_ms - node.now) == (AnswersDue(9), node.machine.config.merge_ms)
+    node.give(TimerFired(due.key))
+    (replies,) = node.to(node.uplink)
+    assert replies.matched == [2, 1, 1]
+    assert node.machine.reports.waiting == [9]
+    node.from_child(RIGHT, replied(3))
+    assert node.machine.reports.waiting == []
+
+
+def test_a_long_answer_goes_up_in_its_parts_and_its_last_one_behind_them() -> None:
+    node = relay()
+    node.down([2, 3], question())
+    node.looked()
+    first = replied(2, more=True)
+    node.from_child(LEFT, first)
+    assert node.to(node.uplink) == [first]
+    node.from_child(LEFT, replied(2))
+    node.from_child(RIGHT, replied(3))
+    assert [type(message) for message in node.to(node.uplink)] == [m.Up, m.Replies]
+
+
+def test_an_answer_that_is_too_large_to_be_merged_goes_up_as_it_is_and_is_waited_for_no_more() -> None:
+    node = relay()
+    node.down([2, 3], question())
+    node.looked()
+    large = replied(2, argv=b"x" * (3 << 20))
+    node.from_child(LEFT, large)
+    assert node.to(node.uplink) == [large]
+    node.from_child(RIGHT, replied(3))
+    assert [type(message) for message in node.to(node.uplink)] == [m.Up, m.Replies]
+    assert node.machine.reports.waiting == []
+
+
+def test_an_answer_to_a_question_that_nobody_has_seen_goes_up_as_it_is() -> None:
+    node = relay()
+    node.from_child(LEFT, replied(2))
+    assert node.to(node.uplink) == [replied(2)]
+
+
+def test_what_a_child_says_for_a_node_that_is_not_below_it_is_left_out() -> None:
+    node = relay()
+    node.from_child(RIGHT, m.Replies(9, [2, 2, 1], []))
+    assert node.to(node.uplink) == [m.Replies(9, [3, 1, 1], [])]
+    with pytest.raises(ProtocolError):
+        node.from_child(RIGHT, m.Replies(9, [3, 1], []))
+
+
+def test_the_oldest_question_makes_room_and_loses_nothing() -> None:
+    node = relay()
+    node.down([2, 3], question())
+    node.from_child(LEFT, replied(2))
+    node.looked()
+    for number in range(MergedReplies.max_subjects):
+        node.down([2, 3], m.Query(100 + number, None, None, None, 0, True))
+    assert len(node.machine.reports.waiting) == MergedReplies.max_subjects
+    (replies,) = node.to(node.uplink)
+    assert replies.matched == [2, 1, 1]
+
+
+def test_a_leaf_passes_its_answer_on_unread() -> None:
+    node = NodeRig(2)
+    node.attach()
+    node.looked()
+    node.down([2], question())
+    node.give(FromSpace(replied(2).payload))
+    assert node.to(node.uplink) == [replied(2)]
+    assert node.machine.reports.waiting == []

@@ -1,18 +1,11 @@
-"""Merging the reports of one job: complete news at once, the rest in few pieces."""
+"""Merging words on one subject: complete news at once, the rest in few pieces."""
 
 from __future__ import annotations
 
-from heorot.core.tree.accumulator import (
-    CALM_MS,
-    LAUNCH_WAIT_MS_PER_NODE,
-    LONGEST_LAUNCH_WAIT_MS,
-    LONGEST_WAIT_FACTOR,
-    MAX_MERGED_ENTRIES,
-    Accumulator,
-    report_for,
-)
-from heorot.core.tree.runs import in_runs
-from heorot.core.wire.tree import Failure, Report, encode
+from heorot.core.tree.accumulator import CALM_MS, LONGEST_WAIT_FACTOR, MAX_MERGED_ENTRIES, Accumulator
+from heorot.core.tree.merged_reports import LAUNCH_WAIT_MS_PER_NODE, LONGEST_LAUNCH_WAIT_MS, MergedReports
+from heorot.core.tree.runs import flat
+from heorot.core.wire.tree import Report
 
 
 def over(node: int) -> Report:
@@ -21,11 +14,11 @@ def over(node: int) -> Report:
 
 
 def test_news_waits_until_all_expected_nodes_are_over() -> None:
-    merged = Accumulator("1.1", 0b111, 50)
+    merged = Accumulator(MergedReports("1.1"), 0b111, 50)
     assert not merged.add(over(0))
     assert not merged.add(over(1))
     assert merged.add(over(2))
-    report = merged.take()
+    report = flat(merged.take())
     assert report.started == [0, 0, 100, 1, 1, 101, 2, 2, 102]
     assert report.exited == [0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 2, 2, 0, 0, 0]
     assert (report.nodes_started, report.nodes_over) == (3, 3)
@@ -33,7 +26,7 @@ def test_news_waits_until_all_expected_nodes_are_over() -> None:
 
 
 def test_all_started_is_told_at_once_and_their_ends_later() -> None:
-    merged = Accumulator("1.1", 0b11, 50)
+    merged = Accumulator(MergedReports("1.1"), 0b11, 50)
     assert not merged.add(Report("1.1", [0, 0, 100], [], [], 1, 0))
     assert merged.add(Report("1.1", [1, 1, 101], [], [], 1, 0))
     merged.take()
@@ -42,36 +35,10 @@ def test_all_started_is_told_at_once_and_their_ends_later() -> None:
     assert merged.add(Report("1.1", [], [1, 1, 9, 0, 0], [], 0, 1))
 
 
-def test_a_failure_waits_for_no_one() -> None:
-    merged = Accumulator("1.1", 0b111, 50)
-    assert merged.add(Report("1.1", [], [], [Failure(0, 0, 2, "no such command: x")], 1, 1))
-
-
-def test_notes_travel_with_the_report() -> None:
-    merged = Accumulator("1.1", 0b1, 50)
-    note = Failure(0, 0, 0, "more than 50 processes")
-    merged.add(Report("1.1", [], [0, 0, 9, 0, 0], [], 1, 1, [note]))
-    assert merged.take().notes == [note]
-    assert merged.empty
-
-
-def test_what_was_killed_travels_with_the_ends_and_is_left_out_for_nodes_of_others() -> None:
-    merged = Accumulator("1.1", 0b11, 50)
-    merged.add(Report("1.1", [], [0, 0, 0, 0, 0], [], 1, 1, killed=[0, 0, 2]))
-    assert merged.add(Report("1.1", [], [1, 1, 0, 0, 0], [], 1, 1, killed=[1, 1, 3]))
-    report = merged.take()
-    assert report.killed == [0, 0, 2, 1, 1, 3]
-    assert in_runs(report).killed == report.killed
-    part = report_for(0b10, report)
-    assert part is not None
-    assert part.killed == [1, 1, 3]
-    assert merged.empty
-    assert merged.take().killed == []
-
-
 def test_waiting_grows_in_a_burst_within_a_bound_and_is_short_again_after_a_calm() -> None:
-    merged = Accumulator("1.1", 0b111, 50)
-    merged.nodes_started = 3
+    reports = MergedReports("1.1")
+    reports.nodes_started = 3
+    merged = Accumulator(reports, 0b111, 50)
     now_ms, waits = 5_000, []
     for _ in range(7):
         due_ms = merged.due_ms(now_ms)
@@ -84,23 +51,17 @@ def test_waiting_grows_in_a_burst_within_a_bound_and_is_short_again_after_a_calm
 
 
 def test_news_of_a_launch_of_many_nodes_waits_longer() -> None:
-    merged = Accumulator("1.1", (1 << 31) - 1, 50)
+    reports = MergedReports("1.1")
+    merged = Accumulator(reports, (1 << 31) - 1, 50)
     merged.add(over(0))
     assert merged.due_ms(5_000) == 5_000 + 31 * LAUNCH_WAIT_MS_PER_NODE
-    assert Accumulator("1.1", (1 << 900) - 1, 50).due_ms(5_000) == 5_000 + LONGEST_LAUNCH_WAIT_MS
-    merged.nodes_started = 31
+    assert Accumulator(MergedReports("1.1"), (1 << 900) - 1, 50).due_ms(5_000) == 5_000 + LONGEST_LAUNCH_WAIT_MS
+    reports.nodes_started = 31
     assert merged.due_ms(5_000) == 5_000 + 50
 
 
 def test_a_merged_report_is_bounded() -> None:
-    merged = Accumulator("1.1", (1 << 20) - 1, 50)
+    merged = Accumulator(MergedReports("1.1"), (1 << 20) - 1, 50)
     one_node = Report("1.1", [0, 0, 1] * (MAX_MERGED_ENTRIES // 6), [], [], 0, 0)
     assert not merged.add(one_node)
     assert merged.add(one_node) or merged.add(one_node)
-
-
-def test_hints_that_cannot_be_true_do_not_grow_without_bound() -> None:
-    merged = Accumulator("1.1", 0b111, 50)
-    for _ in range(3):
-        merged.add(Report("1.1", [], [], [], (1 << 64) - 1, (1 << 64) - 1))
-    assert len(encode(merged.take())) < 64

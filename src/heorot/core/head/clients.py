@@ -47,7 +47,7 @@ class HeadClients:
         self._greeted.discard(event.client)
         self._context.hear_used.discard(event.client)
         self.settling.client_gone(event.client)
-        self._requests.client_gone(event.client)
+        self._requests.questions.client_gone(event.client)
         self._jobs.attendance.client_gone(event.client, event.lost)
         self._jobs.holders.client_gone(event.client)
         self._images.client_gone(event.client)

@@ -265,7 +265,7 @@ class HeadMachine:
         self._admit(record, inventory)
         self.jobs.adoptions.said(record.node, inventory)
         self.jobs.reconcile(record, inventory)
-        self.requests.ask_again(record.node)
+        self.requests.questions.ask_again(record.node)
         self.settling.heard()
 
     def _admit(self, record: KnownNode, inventory: m.Inventory) -> None:
@@ -287,7 +287,7 @@ class HeadMachine:
         self.context.log("warning", why)
         self.members.step(record, change)
         self.jobs.node_gone(record.node, why)
-        self.requests.node_gone(record.node)
+        self.requests.questions.node_gone(record.node)
 
     def _grace_over(self, node: int) -> None:
         record = self.members.records[node]

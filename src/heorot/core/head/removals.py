@@ -107,7 +107,7 @@ class Removals:
         why = self._why(record.node)
         context.log("warning", why)
         self._jobs.node_gone(record.node, why)
-        self._requests.node_gone(record.node)
+        self._requests.questions.node_gone(record.node)
         record.incarnation = None
         for link in list(context.below.by_link.values()):
             if link.peer == record.node and context.members.outcasts.keeps_out(link.peer, link.holder):

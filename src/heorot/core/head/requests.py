@@ -1,13 +1,9 @@
 """Clients' questions to the head: which nodes they mean, and what is known of nodes, jobs and processes; signals.
 
-A question that only nodes can answer goes down the tree as a `Query`; every node answers once. It ends when all have
-answered, when those that have not are gone, or at the latest after `query_timeout_ms`, naming who did not answer.
+What only nodes can answer goes on to them (`heorot.core.head.questions`), and the answer names who did not.
 """
 
 from __future__ import annotations
-
-from collections import Counter
-from dataclasses import dataclass, field
 
 from heorot.core.errors import NodeListError, RequestError
 from heorot.core.head.contact import UNKNOWN, Contact
@@ -16,38 +12,16 @@ from heorot.core.head.job import HeadJob
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.list_of_heads import head_list_row, head_rows
 from heorot.core.head.locating import Locator
-from heorot.core.head.timers import QueryDue
-from heorot.core.quota import MIB, Ledger
+from heorot.core.head.questions import ClientQuestion, Questions
 from heorot.core.tree import nodelist
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
-from heorot.core.wire.rows import ClusterStatus, ContactRow, NodeRow, ProcessList, ProcessRow, StoreRow
+from heorot.core.wire.rows import ClusterStatus, ContactRow, NodeRow, StoreRow
 
 NOBODY = NodeSet()
 MAX_PIDS = 16_384
 """In one request: every node that may have one of them gets the list."""
-MAX_ROWS_BYTES = 128 * 1024 * 1024
-"""Of one node, in all answers that are not complete yet."""
-ROW_BYTES = 1024
-"""What a row takes besides its command line."""
-
-
-@dataclass(slots=True)
-class PendingQuery:
-    """A question that is on its way."""
-
-    client: int
-    uid: int
-    request: int
-    query: m.Query
-    waiting: int
-    """Mask of the nodes that have not answered."""
-    matched: int = 0
-    missing: list[int] = field(default_factory=list)
-    rows: list[ProcessRow] = field(default_factory=list)
-    rows_bytes: dict[int, int] = field(default_factory=dict)
-    """By node: what its rows take."""
 
 
 class Requests:
@@ -57,10 +31,7 @@ class Requests:
         self._context = context
         self._jobs = jobs
         self.locator = Locator(context)
-        self.queries: dict[int, PendingQuery] = {}
-        self._next_query = (context.config.epoch << 32) + 1
-        self._rows_bytes = Ledger[int]()
-        """By node: what its rows take in all answers that are not complete."""
+        self.questions = Questions(context)
 
     # ------------------------------------------------------------------ nodes
 
@@ -239,105 +210,12 @@ class Requests:
         detail: bool,
         uid: int,
     ) -> None:
-        context = self._context
-        held = Counter(pending.uid for pending in self.queries.values())
-        why = context.questions_quota.refusal(caller.uid, held, name=caller.user)
-        if why:
-            raise RequestError("busy", why)
-        query = m.Query(self._next_query, job, ranks, pids, signal, detail, uid, caller.uid)
-        self._next_query += 2
-        up = nodes & context.members.up
+        self.questions.require_room(caller)
+        query = m.Query(self.questions.next_number(), job, ranks, pids, signal, detail, uid, caller.uid)
+        up = nodes & self._context.members.up
         absent = nodes - up
         if not detail:
             # A signal misses nothing on a node that is down, unless the job is known to have live ranks there.
             known = self._jobs.jobs.get(job) if job is not None else None
             absent = absent & known.live_nodes() if known is not None and not known.done else NodeSet()
-        pending = PendingQuery(caller.client, caller.uid, request, query, up.mask, missing=list(absent))
-        self.queries[query.id] = pending
-        context.await_somebody(QueryDue(query.id), context.config.query_timeout_ms)
-        # A node within its grace gets the question when it is back.
-        context.send_down(up, query)
-        if not up:
-            self._answer(pending)
-
-    def reply(self, node: int, reply: m.Reply) -> None:
-        """Take a node's answer."""
-        pending = self.queries.get(reply.id)
-        if pending is None or not pending.waiting >> node & 1:
-            return
-        size_bytes = sum(ROW_BYTES + sum(map(len, process.argv)) for process in reply.processes)
-        if self._rows_bytes.held.get(node, 0) + size_bytes > MAX_ROWS_BYTES:
-            # One that says without end that more follows is not believed to answer.
-            self._context.log("warning", f"n{node} has more than {MAX_ROWS_BYTES // MIB} MiB to say of its processes")
-            self._give_up(pending, node)
-            return
-        self._rows_bytes.add(node, size_bytes)
-        pending.rows_bytes[node] = pending.rows_bytes.get(node, 0) + size_bytes
-        pending.matched += reply.matched
-        for process in reply.processes:
-            pending.rows.append(
-                ProcessRow(
-                    pid=process.pid,
-                    node=node,
-                    job=process.job or None,
-                    rank=process.rank if process.rank >= 0 else None,
-                    uid=process.uid,
-                    user=None,
-                    state=process.state,
-                    started_at_ms=process.started_at_ms,
-                    argv=process.argv,
-                    leader=process.leader,
-                    parent_pid=process.parent_pid,
-                    user_time_ms=process.user_time_ms,
-                    memory_bytes=process.memory_bytes,
-                )
-            )
-        if not reply.more:
-            pending.waiting &= ~(1 << node)
-        if not pending.waiting:
-            self._answer(pending)
-
-    def ask_again(self, node: int) -> None:
-        """A node is back: repeat what it has not answered; asking twice acts once."""
-        for pending in self.queries.values():
-            if pending.waiting >> node & 1:
-                self._context.send_down(NodeSet(1 << node), pending.query)
-
-    def node_gone(self, node: int) -> None:
-        """Wait for this node no longer."""
-        for pending in list(self.queries.values()):
-            if pending.waiting >> node & 1:
-                self._give_up(pending, node)
-
-    def _give_up(self, pending: PendingQuery, node: int) -> None:
-        pending.waiting &= ~(1 << node)
-        pending.missing.append(node)
-        if not pending.waiting:
-            self._answer(pending)
-
-    def timed_out(self, query_id: int) -> None:
-        """Answer with what has come so far."""
-        pending, context = self.queries.get(query_id), self._context
-        if pending is not None and not context.goes_on_waiting(QueryDue(query_id), context.config.query_timeout_ms):
-            pending.missing += list(NodeSet(pending.waiting))
-            self._answer(pending)
-
-    def _answer(self, pending: PendingQuery) -> None:
-        self._forget(pending)
-        pending.missing.sort()
-        if pending.query.detail:
-            pending.rows.sort(key=lambda row: (row.node, row.pid))
-            rows = self._context.send_rows(pending.client, pending.request, pending.rows)
-            self._context.answer(pending.client, pending.request, ProcessList(rows, pending.missing))
-        else:
-            self._context.to_client(pending.client, c.Signalled(pending.request, pending.matched, pending.missing))
-
-    def client_gone(self, client: int) -> None:
-        """Nobody waits for these answers any more."""
-        for pending in [pending for pending in self.queries.values() if pending.client == client]:
-            self._forget(pending)
-
-    def _forget(self, pending: PendingQuery) -> None:
-        del self.queries[pending.query.id]
-        for node, size_bytes in pending.rows_bytes.items():
-            self._rows_bytes.add(node, -size_bytes)
+        self.questions.ask(ClientQuestion(self._context, caller, request, query, list(absent)), up)

@@ -15,6 +15,7 @@ FROM_BELOW = Routes(
     {
         **HEARD_BY_BOTH,
         (Side.CHILD, m.Report): lambda head, link, report: head.jobs.report(link.mask, report),
+        (Side.CHILD, m.Replies): lambda head, link, replies: head.requests.questions.replied(link.mask, replies),
         (Side.CHILD, m.Up): lambda head, link, up: head._up(link, up),
         (Side.CHILD, m.Want): lambda head, link, want: head.images.child_wants(link, want),
         (Side.CHILD, m.Took): lambda head, link, took: head.images.transfers.took(link.link, took),
@@ -27,7 +28,7 @@ FROM_BELOW = Routes(
         (Side.NODE, m.SpaceGone): lambda head, _, node, gone: head._space_gone(head.members.records[node], gone),
         (Side.NODE, m.Output): lambda head, _, node, output: head.jobs.output(node, output),
         (Side.NODE, m.StdinAck): lambda head, _, node, ack: head.jobs.stdin_ack(node, ack),
-        (Side.NODE, m.Reply): lambda head, _, node, reply: head.requests.reply(node, reply),
+        (Side.NODE, m.Reply): lambda head, _, node, reply: head.requests.questions.reply(node, reply),
         (Side.NODE, m.HeadsKept): lambda head, _, node, kept: head.listed.kept(head.members.records[node], kept),
         (Side.NODE, m.LaunchCopy): lambda head, _, node, copy: head._launch_copy(node, copy),
     },

@@ -83,7 +83,7 @@ WHEN_DUE = DueTable(
         KillDue: lambda head, due: head.jobs.attendance.kill_due(due.job),
         ReturnDue: lambda head, due: head.jobs.attendance.client_stays_away(due.job),
         ReleaseDue: lambda head, _: head.jobs.releases.send(),
-        QueryDue: lambda head, due: head.requests.timed_out(due.query),
+        QueryDue: lambda head, due: head.requests.questions.timed_out(due.query),
         SafekeepingDue: lambda head, _: head.images.safekeeping.look(),
         SeekDue: lambda head, _: head.images.look(),
         RivalsDue: lambda head, _: head.rivals.announce(),

@@ -23,6 +23,7 @@ from heorot.core.wire.tags import (
     KNOWN_TAGS,
     LAST_COMMAND_TAG,
     TAG_LAUNCH,
+    TAG_QUERY,
     TAG_RELEASE,
     TAG_RESIZE,
 )
@@ -202,11 +203,13 @@ class Above:
         tag = m.tag_of(payload)
         newest_of = ""
         if tag == TAG_LAUNCH:
-            self._reports.expect(nodes, payload)
-        elif tag == TAG_RELEASE and self._reports.accumulators:
+            self._reports.of_jobs.expect(nodes, payload)
+        elif tag == TAG_QUERY:
+            self._reports.of_questions.expect(nodes, payload)
+        elif tag == TAG_RELEASE and self._reports.of_jobs.accumulators:
             release = m.decode_head_command(payload)
             assert isinstance(release, m.Release)
-            self._reports.expect_no_more(nodes.mask, release.job)
+            self._reports.of_jobs.expect_no_more(nodes.mask, release.job)
         elif tag == TAG_RESIZE:
             resize = m.decode_head_command(payload)
             assert isinstance(resize, m.Resize)

@@ -69,15 +69,20 @@ class Answers:
         self._space.introduced(inventory)
         self._context.out += self._context.uplink.connect(self._context.now_ms)
 
+    def replied(self, tag: int, payload: bytes) -> None:
+        """It answers a question."""
+        if not self._reports.replied(self._context.config.node, payload):
+            self.pass_up(tag, payload)
+
     def reported(self, tag: int, payload: bytes) -> None:
         """It tells what became of ranks."""
         uplink = self._context.uplink
-        if self._reports.accumulators or self._programs.starting:
+        if self._reports.of_jobs.accumulators or self._programs.starting:
             report = m.decode_space_answer(payload)
             assert isinstance(report, m.Report)
             if report.nodes_started:
                 self._programs.let_go(report.job)
-            self._reports.merge(report)
+            self._reports.of_jobs.merge(report)
         elif uplink.attached:
             # A leaf has nothing to merge it with: bpinit's own bytes go up.
             assert uplink.link is not None

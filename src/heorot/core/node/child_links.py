@@ -11,14 +11,15 @@ from heorot.core.node.context import NodeContext
 from heorot.core.node.images import NodeImages
 from heorot.core.node.reports import SubtreeReports
 from heorot.core.routes import Routes
-from heorot.core.tree.accumulator import speakable
 from heorot.core.tree.below_attachments import Attachments, NodeBelow
 from heorot.core.tree.below_link import LinkBelow
 from heorot.core.tree.below_links import LinksBelow, Objection
 from heorot.core.tree.greeting import REMOVED, removal
+from heorot.core.tree.merged_replies import check_replies, replies_for
+from heorot.core.tree.merged_reports import speakable
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
-from heorot.core.wire.tags import BULK_TAGS, TAG_ATTACH
+from heorot.core.wire.tags import BULK_TAGS, TAG_ATTACH, TAG_REPLY
 
 
 class ChildLinks:
@@ -127,6 +128,8 @@ class ChildLinks:
         elif not link.mask >> up.node & 1:
             # Not yet admitted, or moved elsewhere: its inventory will say it again on the new way.
             return
+        elif tag == TAG_REPLY and self._reports.replied(up.node, up.payload):
+            return
         self._context.send_up(up, tag in BULK_TAGS)
 
     def _has_attached(self, link: LinkBelow, up: m.Up) -> bool:
@@ -152,4 +155,11 @@ class ChildLinks:
         """A child tells what became of ranks."""
         allowed = speakable(link.mask, report)
         if allowed is not None:
-            self._reports.merge(allowed)
+            self._reports.of_jobs.merge(allowed)
+
+    def replied(self, link: LinkBelow, replies: m.Replies) -> None:
+        """A child tells what nodes have answered to a question. Raises ProtocolError."""
+        check_replies(replies)
+        allowed = replies_for(link.mask, replies)
+        if allowed is not None:
+            self._reports.of_questions.merge(allowed)

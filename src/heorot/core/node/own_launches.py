@@ -57,7 +57,7 @@ class OwnLaunches:
             # Meant for a former incarnation, which may have started it. The head decides by the inventory of this one.
             context.log("warning", f"launch {ticket.job} was not meant for this incarnation and is dropped")
             # So that no relay waits for this node.
-            self._reports.merge(m.Report(ticket.job, [], [], [], 1, 1))
+            self._reports.of_jobs.merge(m.Report(ticket.job, [], [], [], 1, 1))
             return
         problem = clock_problem(ticket, context.now_ms + context.config.wall_offset_ms)
         if problem:
@@ -88,4 +88,4 @@ class OwnLaunches:
         ticket = m.decode_ticket(launch.ticket)
         node = self._context.config.node
         failed = [m.Failure(node, rank, 0, why) for rank in m.ranks_on(ticket, node)]
-        self._reports.merge(m.Report(ticket.job, [], [], failed, 1, 1))
+        self._reports.of_jobs.merge(m.Report(ticket.job, [], [], failed, 1, 1))

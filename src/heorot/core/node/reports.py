@@ -1,80 +1,135 @@
-"""Reports of a node and of all below it on their way up: those of one job are merged
+"""What a node and all below it say, on its way up: what is about one subject is merged
 (`heorot.core.tree.accumulator`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Generic
+
 from heorot.core.machine import SetTimer
 from heorot.core.node.context import NodeContext
-from heorot.core.node.timers import MergeDue
-from heorot.core.tree.accumulator import Accumulator
+from heorot.core.node.timers import AnswersDue, MergeDue
+from heorot.core.timers import Due
+from heorot.core.tree.accumulator import MAX_MERGED_BYTES, Accumulator, Merged, Subject, WordT
+from heorot.core.tree.merged_replies import MergedReplies, replies_of
+from heorot.core.tree.merged_reports import MergedReports
 from heorot.core.tree.nodeset import NodeSet
-from heorot.core.tree.runs import in_runs
 from heorot.core.wire import tree as m
-
-MAX_ACCUMULATORS = 16_384
-"""The job whose reports have waited long enough follows."""
+from heorot.core.wire.replies import decode_opaque
 
 
-class SubtreeReports:
-    """What this node waits for of each job, and what it has not passed on yet."""
+class Merging(Generic[WordT]):
+    """What this node waits for of each subject of one kind, and what it has not passed on yet.
 
-    def __init__(self, context: NodeContext) -> None:
+    Parameters
+    ----------
+    due_of
+        Returns the timer of a subject; when it fires, `waited` is called.
+    """
+
+    def __init__(self, context: NodeContext, merged: type[Merged[WordT]], due_of: Callable[[Any], Due]) -> None:
         self._context = context
-        self.accumulators: dict[str, Accumulator] = {}
+        self._merged = merged
+        self._due_of = due_of
+        self.accumulators: dict[Subject, Accumulator[WordT]] = {}
 
     def expect(self, nodes: NodeSet, payload: bytes) -> None:
-        """A launch for these nodes goes by: wait for the reports of those that are here or below."""
+        """A command for these nodes goes by: wait for the words of those that are here or below."""
         if not self._context.below.by_link and not self.accumulators:
             return
-        launch = m.decode_head_command(payload)
-        assert isinstance(launch, m.Launch)
-        subtree = 1 << self._context.config.node | self._context.below.mask
-        expected = nodes.mask & subtree
-        known = self.accumulators.get(launch.job)
+        subject = self._merged.called_for_by(m.decode_head_command(payload))
+        expected = nodes.mask & (1 << self._context.config.node | self._context.below.mask)
+        known = self.accumulators.get(subject)
         if known is not None:
             known.expected |= expected
-        elif expected and len(self.accumulators) < MAX_ACCUMULATORS:
-            self.accumulators[launch.job] = Accumulator(launch.job, expected, self._context.config.merge_ms)
+            return
+        if not expected:
+            return
+        if len(self.accumulators) >= self._merged.max_subjects:
+            # Who was to say something on the oldest one may be gone; what is said all the same passes as it is.
+            self._drop(next(iter(self.accumulators.values())))
+        self.accumulators[subject] = Accumulator(self._merged(subject), expected, self._context.config.merge_ms)
 
-    def expect_no_more(self, mask: int, job: str | None = None) -> None:
-        """Do not wait for reports of these nodes any more: their inventories say it all, or the job is released."""
-        if job is None:
+    def expect_no_more(self, mask: int, subject: Subject | None = None) -> None:
+        """Do not wait for words of these nodes any more, on this subject or on any: others say it all, or nobody asks.
+
+        What the others have said waits for nobody then: the count of those that are missing is right no more.
+        """
+        if subject is None:
             concerned = [accumulator for accumulator in self.accumulators.values() if accumulator.expected & mask]
         else:
-            concerned = [self.accumulators[job]] if job in self.accumulators else []
+            concerned = [self.accumulators[subject]] if subject in self.accumulators else []
         for accumulator in concerned:
             accumulator.expected &= ~mask
-            if job is None or not accumulator.expected:
-                # What the others have said waits for nobody: the count of those that are missing is right no more.
+            if subject is None or not accumulator.expected:
                 self._flush(accumulator)
 
-    def merge(self, report: m.Report) -> None:
-        """Pass a report on, alone or with others."""
-        accumulator = self.accumulators.get(report.job)
-        if accumulator is not None and not accumulator.has_room_for(report):
+    def merge(self, word: WordT) -> None:
+        """Pass a word on, alone or with others."""
+        subject = self._merged.subject_of(word)
+        accumulator = self.accumulators.get(subject)
+        if accumulator is not None and not accumulator.has_room_for(word):
             self._flush(accumulator)
-            accumulator = self.accumulators.get(report.job)
+            accumulator = self.accumulators.get(subject)
         if accumulator is None:
-            # No launch of this job came by (an agent that was restarted): nothing to wait for.
-            self._context.send_up(report)
+            # No command on this came by (an agent that was restarted): nothing to wait for.
+            self._context.send_up(word)
             return
         was_empty = accumulator.empty
-        if accumulator.add(report):
+        if accumulator.add(word):
             self._flush(accumulator)
         elif was_empty:
             due_ms = accumulator.due_ms(self._context.now_ms)
-            self._context.emit(SetTimer(MergeDue(report.job), due_ms))
+            self._context.emit(SetTimer(self._due_of(subject), due_ms))
 
-    def waited(self, job: str) -> None:
-        """The timer of this job has fired."""
-        accumulator = self.accumulators.get(job)
+    def waited(self, subject: Subject) -> None:
+        """The timer of this subject has fired."""
+        accumulator = self.accumulators.get(subject)
         if accumulator is not None:
             accumulator.waited(self._context.now_ms)
             self._flush(accumulator)
 
-    def _flush(self, accumulator: Accumulator) -> None:
+    def _flush(self, accumulator: Accumulator[WordT]) -> None:
         if not accumulator.empty:
-            self._context.send_up(in_runs(accumulator.take()))
+            self._context.send_up(accumulator.take())
         if accumulator.finished:
-            del self.accumulators[accumulator.job]
+            del self.accumulators[accumulator.merged.subject]
+
+    def _drop(self, accumulator: Accumulator[WordT]) -> None:
+        self._flush(accumulator)
+        self.accumulators.pop(accumulator.merged.subject, None)
+
+
+class SubtreeReports:
+    """All that is merged here, by its kind."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self.of_jobs: Merging[m.Report] = Merging(context, MergedReports, MergeDue)
+        self.of_questions: Merging[m.Replies] = Merging(context, MergedReplies, AnswersDue)
+        self._kinds: tuple[Merging[Any], ...] = (self.of_jobs, self.of_questions)
+
+    def expect_no_more(self, mask: int) -> None:
+        """Do not wait for these nodes any more: they are gone, or their inventories say it all."""
+        for merging in self._kinds:
+            merging.expect_no_more(mask)
+
+    def replied(self, node: int, payload: bytes) -> bool:
+        """Merge the answer of a node to a question; return False if it goes up as it is. Raises ProtocolError."""
+        questions = self.of_questions
+        if not questions.accumulators:
+            return False
+        reply = decode_opaque(payload)
+        if reply.more or reply.id not in questions.accumulators:
+            # The last part of a long answer comes behind the others, each as it is.
+            return False
+        if len(payload) > MAX_MERGED_BYTES:
+            questions.expect_no_more(1 << node, reply.id)
+            return False
+        questions.merge(replies_of(node, reply))
+        return True
+
+    @property
+    def waiting(self) -> list[Subject]:
+        """On what subjects words are waited for."""
+        return [subject for merging in self._kinds for subject in merging.accumulators]

@@ -58,7 +58,8 @@ FROM_SPACE = Routes(
     {
         (Side.SPACE, m.Report): Answers.reported,
         (Side.SPACE, m.Inventory): Answers.listed,
-        **from_each((Side.SPACE,), dict.fromkeys((m.Output, m.StdinAck, m.Reply, m.LaunchCopy), Answers.pass_up)),
+        (Side.SPACE, m.Reply): Answers.replied,
+        **from_each((Side.SPACE,), dict.fromkeys((m.Output, m.StdinAck, m.LaunchCopy), Answers.pass_up)),
     },
 )
 
@@ -68,6 +69,7 @@ FROM_BELOW = Routes(
         **HEARD_BY_BOTH,
         (Side.CHILD, m.Up): ChildLinks.up,
         (Side.CHILD, m.Report): ChildLinks.reported,
+        (Side.CHILD, m.Replies): ChildLinks.replied,
         (Side.CHILD, m.Want): lambda links, link, want: links.images.child_wants(link, want),
         (Side.VISITOR, m.Want): lambda links, link, want: links.images.visitor_wants(link, want),
         **from_each(

@@ -14,6 +14,12 @@ class MergeDue(Due, frozen=True, gc=False):
     job: str
 
 
+class AnswersDue(Due, frozen=True, gc=False):
+    """The answers to a question have been waited for long enough."""
+
+    question: int
+
+
 class HeadlessDue(Due, frozen=True, gc=False):
     """A node that has lost its way up may have no other by now."""
 
@@ -45,7 +51,8 @@ class RetryDue(Due, frozen=True, gc=False):
 WHEN_DUE = DueTable(
     "a node",
     {
-        MergeDue: lambda node, due: node.reports.waited(due.job),
+        MergeDue: lambda node, due: node.reports.of_jobs.waited(due.job),
+        AnswersDue: lambda node, due: node.reports.of_questions.waited(due.question),
         HeartbeatDue: lambda node, _: node._heartbeat(),
         AwakeDue: lambda node, _: node.context.wakefulness.due(node.context.now_ms),
         DoubtDue: lambda node, due: node.child_links.links_below.doubt_due(due),

@@ -23,9 +23,11 @@ TAG_LAUNCH = _tag(m.Launch)
 TAG_RELEASE = _tag(m.Release)
 TAG_RESIZE = _tag(m.Resize)
 TAG_INVENTORIZE = _tag(m.Inventorize)
+TAG_QUERY = _tag(m.Query)
 TAG_ADMIT = _tag(m.Admit)
 TAG_LOOK = _tag(m.Look)
 TAG_INVENTORY = _tag(m.Inventory)
+TAG_REPLY = _tag(m.Reply)
 
 FIRST_COMMAND_TAG, LAST_COMMAND_TAG = 48, 79
 """Commands to a process space have these tags, of later releases, too."""

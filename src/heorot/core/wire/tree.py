@@ -39,10 +39,15 @@ from heorot.core.wire.images import Unavailable as Unavailable
 from heorot.core.wire.images import Want as Want
 from heorot.core.wire.launch import LaunchSpec as LaunchSpec
 from heorot.core.wire.node_runs import ranks_in
+from heorot.core.wire.replies import NodeTable as NodeTable
+from heorot.core.wire.replies import Process as Process
+from heorot.core.wire.replies import Replies as Replies
+from heorot.core.wire.replies import Reply as Reply
 
-PROTOCOL_VERSION = 4
-"""Before 3, a ticket named one by one what is `LaunchSpec`; before 4, an inventory said what its space understands."""
-OLDEST_PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
+"""Before 3, a ticket named one by one what is `LaunchSpec`; before 4, an inventory said what its space understands;
+before 5, answers of nodes were not put together on their way up."""
+OLDEST_PROTOCOL_VERSION = 5
 MAX_RANKS = 131_072
 """Of one job."""
 
@@ -435,39 +440,6 @@ class StdinAck(Message, tag=82, frozen=True):
     """-1: the broadcast stream; else the rank whose own stream this is."""
 
 
-class Process(Message, frozen=True):
-    """One row of the process table."""
-
-    pid: Count
-    job: str
-    """Empty if it cannot be told."""
-    rank: int
-    """-1 if it cannot be told."""
-    uid: Count
-    state: str
-    """The letter of ps(1): R, S, D, T, Z."""
-    started_at_ms: Count
-    """Wall clock."""
-    argv: list[bytes]
-    leader: bool
-    """True for the rank itself, False for what it started."""
-    parent_pid: Count = 0
-    user_time_ms: Count = 0
-    memory_bytes: Count = 0
-    kept_bytes: Count = 0
-    """In a `SpaceView`, of a rank: what it has written and nobody has acknowledged."""
-
-
-class Reply(Message, tag=83, frozen=True):
-    """The answer to a `Query`."""
-
-    id: Count
-    matched: Count
-    processes: list[Process]
-    more: bool = False
-    """Another reply with further processes follows."""
-
-
 class LaunchCopy(Message, tag=84, frozen=True):
     """The answer to `FetchLaunch`; both fields empty if the job is not here."""
 
@@ -512,7 +484,7 @@ class JobView(Message, frozen=True):
 
 LinkMessage: TypeAlias = (
     Hello | Refused | Ping | Pong | Down | Up | Report | Detached | Reattached
-    | Want | ImageManifest | Piece | Took | Unavailable | Swarm | KeepImage | ImageKept
+    | Want | ImageManifest | Piece | Took | Unavailable | Swarm | KeepImage | ImageKept | Replies
 )  # fmt: skip
 HeadCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place | TellHeads

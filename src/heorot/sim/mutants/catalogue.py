@@ -15,6 +15,7 @@ from heorot.core.machine import Received
 from heorot.core.node.machine import NodeMachine
 from heorot.core.space import events as e
 from heorot.core.space.machine import Space
+from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_INVENTORIZE
 from heorot.sim.mutants import failover, images, launches, sessions
@@ -72,7 +73,8 @@ def _obeys_any_epoch(node: Any) -> None:
 
 def _waits_for_reports_forever(node: Any) -> None:
     """Nobody is told to stop waiting for the reports of nodes that moved or of jobs that are released."""
-    node.reports.expect_no_more = lambda mask, job=None: None
+    node.reports.expect_no_more = lambda mask: None
+    node.reports.of_jobs.expect_no_more = lambda mask, subject=None: None
 
 
 def _asks_no_inventory(node: Any) -> None:
@@ -152,7 +154,7 @@ def _repeats_statuses(head: Any) -> None:
 def _reuses_question_numbers(head: Any) -> None:
     """A new head numbers its questions as its predecessor did."""
     head.jobs._actions = 0
-    head.requests._next_query = 1
+    head.requests.questions._next_query = 1
 
 
 def _lets_removed_nodes_in(head: Any) -> None:
@@ -197,8 +199,22 @@ def _forgets_what_it_killed(space: Any) -> None:
 
 def _passes_no_counts_on(node: Any) -> None:
     """A relay drops from reports what was killed of ranks that have ended."""
-    honest = node.reports.merge
-    node.reports.merge = lambda report: honest(replace(report, killed=[]))
+    reports = node.reports.of_jobs
+    honest = reports.merge
+    reports.merge = lambda report: honest(replace(report, killed=[]))
+
+
+def _answers_for_others(node: Any) -> None:
+    """A relay that has one answer to a question says that all of its subtree have answered."""
+    questions = node.reports.of_questions
+    honest = questions.merge
+
+    def merge(replies: m.Replies) -> None:
+        waits = questions.accumulators.get(replies.id)
+        expected = NodeSet(waits.expected if waits is not None else 0)
+        honest(replace(replies, matched=[value for each in expected for value in (each, 1, 1)] or replies.matched))
+
+    questions.merge = merge
 
 
 SPACE: dict[str, Callable[[Any], None]] = {
@@ -215,6 +231,7 @@ NODE: dict[str, Callable[[Any], None]] = {
     "node-asks-no-inventory": _asks_no_inventory,
     "node-passes-no-counts-on": _passes_no_counts_on,
     "node-bars-nobody": _bars_nobody,
+    "node-answers-for-others": _answers_for_others,
 }
 HEAD: dict[str, Callable[[Any], None]] = {
     "head-ignores-incarnations": _ignores_incarnations,
@@ -253,6 +270,7 @@ FOCUS: dict[str, dict[str, Any]] = {
     "head-reuses-question-numbers": {"head_weight": 8, "signal_rate": 1.0, "jobs": 25},
     "head-lets-removed-nodes-in": {"remove_node_weight": 20, "nodes": 12},
     "node-bars-nobody": {"remove_node_weight": 20, "nodes": 16, "fanout": 2},
+    "node-answers-for-others": {"signal_rate": 1.0, "jobs": 25, "nodes": 20, "fanout": 2, "stall_weight": 8},
     **failover.FOCUS,
     **launches.FOCUS,
     **images.FOCUS,
