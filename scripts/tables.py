@@ -39,6 +39,7 @@ STATES_PAGE = DOCS / "states.md"
 ALL_STATES: dict[str, StateTable[Any, Any]] = {
     "link-below": tree_states.LINK_BELOW,
     "node": head_states.NODE,
+    "watch": head_states.WATCH,
     "rank": head_states.RANK,
     "space-rank": space_states.SPACE_RANK,
     "image": image_states.IMAGE,

@@ -22,9 +22,7 @@ READ_BYTES = 1 << 18
 SAID_BYTES = 2000
 """Of the end of what a program wrote to its standard error."""
 GRACE_S = 10.0
-"""How long what is asked to end may take before it is killed."""
-KILLED_S = 60.0
-"""How long what is killed may take: it needs only a processor, for which a busy machine may let it wait."""
+"""How long what is asked to end may take before it is killed; and then, until it is gone."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +157,8 @@ def end_all() -> list[int]:
 
     For the very end, when nobody waits for a child any more: all ends are collected here.
     """
-    for number, limit_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, KILLED_S)):
-        deadline = time.monotonic() + limit_s
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + GRACE_S
         told: set[int] = set()
         while time.monotonic() < deadline:
             _collect()

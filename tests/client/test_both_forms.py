@@ -16,7 +16,7 @@ from heorot.client import job as client_job
 from heorot.core.client import messages
 from heorot.core.client.job import JobState
 from tests.client.conftest import Connect
-from tests.support.fake_head import FakeHead, Staying
+from tests.support.fake_head import FakeHead, Staying, result
 from tests.support.local_cluster import LocalCluster, eventually
 
 
@@ -188,6 +188,63 @@ def test_questions(library: heorot.Cluster) -> None:
         assert library.signal(list(job.pids.values()), signal.SIGTERM) == 1
         assert job.wait() == [heorot.Status(signal=signal.SIGTERM)]
     assert library.job(job.id)["statuses"] == {"0": {"signal": 15}}
+
+
+def test_watching(library: heorot.Cluster) -> None:
+    with library.spawn(["sleep", "1000"], [0, 2]) as job:
+        job.wait_started()
+        rounds = library.watch(["nodes", "jobs", "processes"], 0.1, nodes=[0, 1, 2])
+        first = next(rounds)
+        assert [(node, row.name, row.state) for node, row in first.nodes.items()] == [
+            (0, "n0", "up"), (1, "n1", "up"), (2, "n2", "up")
+        ]  # fmt: skip
+        assert sorted(first.changed) == ["jobs", "nodes", "processes"]
+        assert first.jobs[job.id].running == 2
+        mine = {key for key, row in first.processes.items() if row.job == job.id}
+        assert mine == {(0, job.pids[0]), (2, job.pids[1])}
+        assert first.processes[0, job.pids[0]].argv == [b"sleep", b"1000"]
+        job.signal(signal.SIGKILL, [0])
+        gone: set[Any] = set()
+        for now in rounds:
+            gone.update(now.gone.get("processes", []))
+            if mine & gone:
+                break
+        assert mine & gone == {(0, job.pids[0])}
+        assert now.missing == []
+
+
+def test_a_watch_that_cannot_be_is_refused_and_the_connection_goes_on(library: heorot.Cluster) -> None:
+    for rounds, code in (
+        (library.watch("weather"), "bad-request"),
+        (library.watch("nodes", nodes="n9"), "bad-nodes"),
+        (library.watch(["processes"], job="9.9"), "no-such-job"),
+    ):
+        with pytest.raises(heorot.RequestError) as caught:
+            next(rounds)
+        assert caught.value.code == code
+    assert len(library.nodes()) == 3
+
+
+def test_a_watch_of_who_looks_seldom_is_told_the_newest(connect: Connect, tmp_path: Path) -> None:
+    sent: list[list[Any]] = []
+
+    def changed(message: list[Any]) -> list[Any]:
+        sent.append(message)
+        rows = [{"id": len(sent), **dict.fromkeys(NODE_FIELDS, ""), **dict.fromkeys(NODE_NUMBERS, 0), **NODE_FLAGS}]
+        return ["changed", message[1], "nodes", True, rows, [], False, [], []]
+
+    with FakeHead(tmp_path, {"watch": changed, "seen": changed, "unwatch": result(None)}) as head:
+        with connect(tmp_path) as library:
+            rounds = library.watch("nodes")
+            assert list(next(rounds).nodes) == [1]
+            assert [message[0] for message in head.requests] == ["hello", "watch"], "nobody has asked for more"
+            assert list(next(rounds).nodes) == [2]
+        assert [message[0] for message in sent] == ["watch", "seen"]
+
+
+NODE_FIELDS = ("name", "state", "address", "user", "group", "release")
+NODE_NUMBERS = ("mode", "uid", "gid", "ranks")
+NODE_FLAGS = {"parent": None, "agent_pid": None, "init_pid": None, "silent": False, "seen": True}
 
 
 def test_surroundings_can_be_chosen(library: heorot.Cluster, tmp_path: Path) -> None:

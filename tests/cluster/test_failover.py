@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import heorot
 from heorot import aio
 from heorot.client import cluster as library
 from heorot.client.flow import Flow, Until
+from heorot.client.watched import Watched
 from heorot.core.client.session import Session
 from tests.cluster.harness import DEADLINE_S, Cluster, await_that, cluster, kill_hard
 
@@ -146,6 +149,58 @@ def test_the_asynchronous_library_goes_on(two_heads: Cluster, tmp_path: Path) ->
     completed = asyncio.run(follow())
     assert completed.stdout == [b"hello\n" + expected()] * 2
     assert [status.code for status in completed.statuses] == [7, 7]
+
+
+def test_watching_survives_heads(two_heads: Cluster) -> None:
+    job = two_heads.detach("-a", "sleep", "1000")
+    with two_heads.start("bpps", "--watch=0.1", "--json", "-r", "-j", job) as ps:
+        assert ps.stdout is not None
+        lines = iter(ps.stdout.readline, b"")
+
+        def await_rows(count: int) -> None:
+            """Read on, past what is said while there is no head, until so many processes are shown."""
+            assert any(line.startswith(b"[") and len(json.loads(line)) == count for line in lines)
+
+        await_rows(4)
+        for left in (3, 2):
+            kill_head(two_heads)
+            two_heads.check("bpkill", "-9", f"{job}:{left}")
+            await_rows(left)
+        ps.terminate()
+        assert ps.wait(DEADLINE_S) == -signal.SIGTERM
+    two_heads.check("bpjob", "kill", "-9", job)
+
+
+@pytest.mark.parametrize("form", ["blocking", "asyncio"])
+def test_a_program_that_watches_goes_on(two_heads: Cluster, form: str) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def note(now: Watched, job: str) -> bool:
+        """Kill the head when the job is first seen; say whether it has been seen under the next one."""
+        if job in now.jobs and now.nodes:
+            epochs = len(seen)
+            seen.append((len(now.nodes), all(row.state == "up" for row in now.nodes.values())))
+            if not epochs:
+                kill_head(two_heads)
+                two_heads.check("bpjob", "kill", "-9", job)
+            return now.jobs[job].state == "done"
+        return False
+
+    job = two_heads.detach("-a", "sleep", "1000")
+    if form == "blocking":
+        with heorot.connect(two_heads.directory) as cluster:
+            assert any(note(now, job) for now in cluster.watch(["nodes", "jobs"], 0.1))
+    else:
+
+        async def follow() -> bool:
+            async with asyncio.timeout(DEADLINE_S * 2), aio.connect(two_heads.directory) as cluster:
+                async for now in cluster.watch(["nodes", "jobs"], 0.1):
+                    if await asyncio.to_thread(note, now, job):
+                        return True
+            return False
+
+        assert asyncio.run(follow())
+    assert seen[0] == (4, True)
 
 
 def test_waiting_survives_heads(two_heads: Cluster, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from heorot.cli.live import Live
+
 COMMAND = Command(
     "bpps",
     "[OPTION]...",
@@ -77,25 +79,27 @@ def _body(arguments: list[str]) -> int:
             print(f"bpps: {missing_text(missing)}", file=sys.stderr)
         return 1 if missing else 0
 
+    from heorot.cli.live import Live
     from heorot.cli.watch import interval, watch
 
     seconds = interval(parsed.get("watch"), WATCH_INTERVAL_S)
-    source = request.Reconnecting(parsed.get("dir"))
-
-    def draw(columns: int, rows: int) -> str:
-        return _picture(source, parsed, columns, rows)
-
-    return watch(draw, seconds)
+    live = Live(parsed.get("dir"), "processes", parsed.get("nodes"), parsed.get("job") or None, seconds)
+    return watch(live, lambda columns, rows: _picture(live, parsed, columns, rows), seconds)
 
 
 def fetch_processes(head: request.Head, parsed: Parsed) -> tuple[list[dict[str, Any]], list[int]]:
     """Return the selected processes in the order wanted, with users by name, and the nodes that did not answer."""
     answer = head.ask("processes", parsed.get("nodes"), parsed.get("job") or None)
+    return chosen_processes(answer["processes"], parsed), sorted(answer["missing"])
+
+
+def chosen_processes(processes: list[dict[str, Any]], parsed: Parsed) -> list[dict[str, Any]]:
+    """Return those of the processes that are selected, in the order wanted, with users by name."""
     names: dict[int, str] = {}
     wanted_users = request.chosen_users(parsed.get("user"))
     states = chosen_states(parsed.get("state"))
     chosen = []
-    for process in answer["processes"]:
+    for process in processes:
         uid = process["uid"]
         if uid not in names:
             names[uid] = process.get("user") or request.user_name(uid)
@@ -109,7 +113,7 @@ def fetch_processes(head: request.Head, parsed: Parsed) -> tuple[list[dict[str, 
         chosen.append(process)
     for key, reverse in reversed(sort_keys(parsed.get("sort"))):
         chosen.sort(key=lambda process: sortable(process[key]), reverse=reverse)
-    return chosen, sorted(answer["missing"])
+    return chosen
 
 
 def chosen_states(text: str) -> str:
@@ -194,13 +198,12 @@ def missing_text(missing: list[int]) -> str:
     return f"{table.fold_nodes(missing)} did not answer: the processes there are not shown"
 
 
-def _picture(source: request.Reconnecting, parsed: Parsed, columns: int, rows: int) -> str:
+def _picture(live: Live, parsed: Parsed, columns: int, rows: int) -> str:
     import time
 
-    answer = source.attempt(lambda head: fetch_processes(head, parsed))
-    if isinstance(answer, str):
-        return f"bpps: {answer}\n"
-    processes, missing = answer
+    if live.problem:
+        return f"bpps: {live.problem}\n"
+    processes, missing = chosen_processes(live.rows, parsed), sorted(live.missing)
     if parsed.has("json"):
         return processes_json(processes) + "\n"
     text = process_listing(processes, parsed, columns)

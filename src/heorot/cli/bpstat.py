@@ -73,7 +73,11 @@ def _body(arguments: list[str]) -> int:
 
 def fetch_nodes(head: request.Head, parsed: Parsed) -> list[Node]:
     """Return the selected nodes in the order wanted."""
-    nodes: list[Node] = head.ask("nodes", ",".join(parsed.operands))
+    return chosen_nodes(head.ask("nodes", ",".join(parsed.operands)), parsed)
+
+
+def chosen_nodes(nodes: list[Node], parsed: Parsed) -> list[Node]:
+    """Return the nodes in the order wanted, with users and groups by name."""
     for node in nodes:
         node["user"], node["group"] = request.user_name(node["uid"], "#"), request.group_name(node["gid"], "#")
     wanted = _last_of(ORDERS, parsed) or ("sort-status" if form_of(parsed) == "compact" else "sort-number")
@@ -159,15 +163,18 @@ def mode_text(mode: int) -> str:
 
 
 def _update(parsed: Parsed) -> int:
+    from heorot.cli.live import Live
     from heorot.cli.watch import watch
 
-    source = request.Reconnecting(parsed.get("dir"))
+    live = Live(parsed.get("dir"), "nodes", ",".join(parsed.operands), None, UPDATE_INTERVAL_S)
 
     def draw(columns: int, rows: int) -> str:
-        nodes = source.attempt(lambda head: fetch_nodes(head, parsed))
-        return f"bpstat: {nodes}\n" if isinstance(nodes, str) else picture(nodes, parsed, columns)
+        if live.problem:
+            return f"bpstat: {live.problem}\n"
+        text = picture(chosen_nodes(live.rows, parsed), parsed, columns)
+        return text + "".join(f"bpstat: {notice}\n" for notice in live.notices) if rows else text
 
-    return watch(draw, UPDATE_INTERVAL_S)
+    return watch(live, draw, UPDATE_INTERVAL_S)
 
 
 def _numbers_at(head: request.Head, host: str) -> int:

@@ -19,12 +19,10 @@ from heorot.core.errors import HeorotError, RequestError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any, TypeVar
+    from typing import Any
 
     from heorot.cli.arguments import Command, Parsed
     from heorot.core.client.conversation import Request
-
-    Answer = TypeVar("Answer")
 
 ANSWER_TIMEOUT_S = 60.0
 """The head bounds its own waits for nodes far below this: a head that is silent for so long is stuck."""
@@ -247,23 +245,3 @@ def json_arguments(argv: Sequence[bytes]) -> dict[str, list[str]]:
             "argv": [argument.decode("utf-8", "backslashreplace") for argument in argv],
             "argv_base64": [b2a_base64(argument, newline=False).decode("ascii") for argument in argv],
         }
-
-
-class Reconnecting:
-    """A connection for commands that watch: a lost head is looked for again at each attempt."""
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._head: Head | None = Head(directory, patient=False)
-
-    def attempt(self, question: Callable[[Head], Answer]) -> Answer | str:
-        """Return the answer, or a sentence that says why there is none now."""
-        try:
-            if self._head is None:
-                self._head = Head(self._directory, patient=False)
-            return question(self._head)
-        except HeorotError as error:
-            if self._head is not None:
-                self._head.close()
-            self._head = None
-            return str(error)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from heorot.cli.live import Live
+
 _ENTER = "\x1b[?1049h\x1b[?25l"
 _LEAVE = "\x1b[?25h\x1b[?1049l"
 _HOME = "\x1b[H"
@@ -23,14 +25,17 @@ class _Terminated(Exception):
     """SIGTERM or SIGHUP came while the alternate screen was shown."""
 
 
-def watch(draw: Callable[[int, int], str], interval_s: float) -> int:
-    """Show what `draw` returns again every `interval_s` seconds, until q or Ctrl-C, which end with status 0.
+def watch(live: Live, draw: Callable[[int, int], str], interval_s: float) -> int:
+    """Show what `draw` returns again when something new has come, and every `interval_s` seconds, until q or Ctrl-C,
+    which end with status 0.
 
     On a terminal the picture has a screen of its own and leaves the user's as it was, whatever ends the command.
     Elsewhere (a pipe, a file) each picture that differs from the one before is written after it.
 
     Parameters
     ----------
+    live:
+        What it draws.
     draw:
         Called with the columns and rows of the screen (0, 0: not a terminal).
     interval_s:
@@ -57,6 +62,9 @@ def watch(draw: Callable[[int, int], str], interval_s: float) -> int:
         if on_terminal:
             output.write(_ENTER)
         while True:
+            while not live.is_ready:
+                if _has_enough(live, keys, time.monotonic() + interval_s):
+                    return 0
             if on_terminal:
                 columns, rows = terminal_size(output.fileno())
                 lines = draw(columns, rows).split("\n")[: max(rows - 1, 1)]
@@ -68,9 +76,7 @@ def watch(draw: Callable[[int, int], str], interval_s: float) -> int:
                     output.write(picture)
                 previous = picture
             output.flush()
-            if keys is None:
-                time.sleep(max(interval_s, 0.1))
-            elif keys.wants_end(max(interval_s, 0.1)):
+            if _has_enough(live, keys, time.monotonic() + interval_s):
                 break
     except (KeyboardInterrupt, _Terminated):
         pass
@@ -83,6 +89,17 @@ def watch(draw: Callable[[int, int], str], interval_s: float) -> int:
         signal.signal(received, signal.SIG_DFL)
         os.kill(os.getpid(), received)
     return 0
+
+
+def _has_enough(live: Live, keys: _Keys | None, until: float) -> bool:
+    """Wait until there is something new to draw, or it is time to; return whether the user wants to see no more."""
+    while time.monotonic() < until:
+        is_new, is_typed = live.wait(until, keys.descriptor if keys is not None else -1)
+        if is_typed and keys is not None and keys.want_end():
+            return True
+        if is_new:
+            break
+    return False
 
 
 class _Keys:
@@ -104,18 +121,15 @@ class _Keys:
         except (OSError, termios.error):
             pass
 
-    def wants_end(self, wait_s: float) -> bool:
-        """Wait, and return whether the user has had enough; one who types does not make it faster."""
-        import select
+    @property
+    def descriptor(self) -> int:
+        """What to wait for; -1: nobody can type anything."""
+        return 0 if self._saved is not None else -1
 
-        end_s = time.monotonic() + wait_s
-        while self._saved is not None and (left_s := end_s - time.monotonic()) > 0:
-            if select.select([0], [], [], left_s)[0]:
-                typed = os.read(0, 256)
-                if not typed or any(key in b"qQ\x04" for key in typed):
-                    return True
-        time.sleep(max(0.0, end_s - time.monotonic()))
-        return False
+    def want_end(self) -> bool:
+        """Read what was typed; return whether the user has had enough."""
+        typed = os.read(0, 256)
+        return not typed or any(key in b"qQ\x04" for key in typed)
 
     def restore(self) -> None:
         """Leave the terminal as it was."""

@@ -28,6 +28,10 @@ from heorot.core.client.end import Status
 from heorot.core.client.job import JobState
 from heorot.core.client.session import SIGKILL, Session
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heorot.client.watched import Watched
+
 
 def connect(directory: str | os.PathLike[str] | None = None, *, reconnect_timeout_s: float | None = None) -> Connecting:
     """Open a cluster: ``await connect()``, or ``async with connect() as cluster``. See
@@ -161,6 +165,21 @@ class Cluster(ClusterFlows["Job"]):
     async def job(self, job: str) -> dict[str, Any]:
         """Return one job, with ``statuses``, as ``bpjob show --json``."""
         return await self._run(self._job(job))
+
+    async def watch(
+        self, topics: str | Sequence[str], interval_s: float = 1.0, nodes: Nodes = "", job: str | None = None
+    ) -> AsyncIterator[Watched]:
+        """Iterate over what there is, and what changes. See `heorot.client.blocking.Cluster.watch`."""
+        from heorot.client.watched import Watched
+
+        watched = Watched()
+        request = await self._run(self._begin_watch(topics, interval_s, nodes, job))
+        try:
+            while True:
+                await self._run(self._next_update(request, watched))
+                yield watched
+        finally:
+            await self._run(self._end_watch(request))
 
     async def resolve(self, nodes: Nodes) -> list[int]:
         """Return the numbers of the nodes that a list names, in order, repeats included."""

@@ -27,6 +27,10 @@ from heorot.core.client.job import JobState
 from heorot.core.client.session import SIGKILL, Session
 from heorot.core.errors import RequestError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heorot.client.watched import Watched
+
 
 def connect(directory: str | os.PathLike[str] | None = None, *, reconnect_timeout_s: float | None = None) -> Cluster:
     """Return a connection to the cluster at `directory`; by default that of ``HEOROT_DIR``, else ``/run/heorot``.
@@ -215,6 +219,42 @@ class Cluster(ClusterFlows["Job"]):
     def job(self, job: str) -> dict[str, Any]:
         """Return one job, with ``statuses``, as ``bpjob show --json``."""
         return self._run(self._job(job))
+
+    def watch(
+        self, topics: str | Sequence[str], interval_s: float = 1.0, nodes: Nodes = "", job: str | None = None
+    ) -> Iterator[Watched]:
+        """Iterate over what there is, first all of it, and then each time that something has changed, without end.
+
+        The iterator waits for the next update. While nobody asks it for one, none is sent: what changes meanwhile
+        becomes one update. Under a new head it goes on with all that this one knows. Leaving the loop, or closing the
+        iterator, ends the watch.
+
+        Parameters
+        ----------
+        topics:
+            One or more of ``nodes``, ``jobs``, ``processes``: what `nodes`, `jobs` and `processes` return.
+        interval_s:
+            Between two updates at least; 0.1 at least, and more on a large cluster.
+        nodes:
+            Only these nodes and their processes.
+        job:
+            Only this job and its processes.
+
+        Raises
+        ------
+        RequestError
+            What the same question asked once is refused with; also later, for example when the job is forgotten.
+        """
+        from heorot.client.watched import Watched
+
+        watched = Watched()
+        request = self._run(self._begin_watch(topics, interval_s, nodes, job))
+        try:
+            while True:
+                self._run(self._next_update(request, watched))
+                yield watched
+        finally:
+            self._run(self._end_watch(request))
 
     def resolve(self, nodes: Nodes) -> list[int]:
         """Return the numbers of the nodes that a list names, in order, repeats included."""

@@ -19,9 +19,14 @@ from heorot.client.put import Put
 from heorot.core.client import messages
 from heorot.core.client.job import JobState
 from heorot.core.client.session import RELEASE_TIMEOUT_S, NewOutput, Session
+from heorot.core.client.watching import WatchRequest, begin_watch
 from heorot.core.errors import RequestError
 from heorot.images.offer import Offer, Upload
 from heorot.linux.clock import now_ms
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heorot.client.watched import Watched
 
 PROGRESS_S = 0.1
 """How often a copy says how far it is."""
@@ -142,6 +147,27 @@ class ClusterFlows(Generic[J]):
 
     def _job(self, job: str) -> Flow[Row]:
         return dict((yield from self._ask(messages.show_job, job)))
+
+    def _begin_watch(
+        self, topics: Sequence[str], interval_s: float, nodes: Nodes, job: str | None
+    ) -> Flow[WatchRequest]:
+        named = [topics] if isinstance(topics, str) else list(topics)
+        interval_ms = max(0, round(1000 * interval_s))
+        request = begin_watch(self._session, named, interval_ms, node_list(nodes), job)
+        yield NOTICE
+        return request
+
+    def _next_update(self, request: WatchRequest, watched: Watched) -> Flow[None]:
+        request.go_on()
+        yield Until(lambda: request.has_news or request.finished)
+        if request.error is not None:
+            raise request.error
+        watched.take(request)
+
+    def _end_watch(self, request: WatchRequest) -> Flow[None]:
+        if self._session.closed is None:
+            request.end()
+            yield NOTICE
 
     def _resolve(self, nodes: Nodes) -> Flow[list[int]]:
         return list((yield from self._ask(messages.resolve, node_list(nodes), "list")))

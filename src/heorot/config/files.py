@@ -137,6 +137,8 @@ class LimitsSection:
     """What the commands and environments of jobs take, whose output was not collected yet."""
     max_questions: int = _ranged(1024, 16, 1 << 20)
     """Questions to nodes that are on their way, such as those of bpps and bpkill."""
+    max_watches: int = _ranged(1024, 16, 1 << 16)
+    """What clients watch: bpps --watch and bpstat --update, among others."""
     max_waits: int = _ranged(4096, 16, 1 << 20)
     """Requests that wait for the end of a job."""
     max_stages: int = _ranged(256, 16, 1 << 20)

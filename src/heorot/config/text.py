@@ -61,6 +61,7 @@ socket = "{socket}"
 # max_jobs = {limits.max_jobs}                       # jobs that run or are read
 # max_launch_bytes = {limits.max_launch_bytes}          # of commands and environments of jobs
 # max_questions = {limits.max_questions}                  # of bpps and bpkill, on their way to nodes
+# max_watches = {limits.max_watches}                    # of bpps --watch, bpstat --update, and programs
 # max_waits = {limits.max_waits}                      # requests that wait for the end of a job
 # max_stages = {limits.max_stages}                      # programs that are being handed over to the head
 # max_clients = {limits.max_clients}                    # connections to head.sock

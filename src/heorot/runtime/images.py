@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from heorot.core.images.manifest import ranges_of
 from heorot.core.machine import (
-    CacheEvent,
     CacheFailed,
     ChunksGone,
     Compare,
@@ -25,8 +23,6 @@ from heorot.core.machine import (
     MakeView,
     SendChunks,
     SendManifest,
-    SharedTaken,
-    TakeShared,
     ViewMade,
 )
 from heorot.core.shells import NodeCacheShell
@@ -36,7 +32,6 @@ from heorot.core.wire.tree import encode
 from heorot.images.cache import Cache
 from heorot.images.files import FileDigest, open_file
 from heorot.images.identity import ImageError, identity, is_settled
-from heorot.images.shared_take import SharedTake
 from heorot.linux.system import open_below
 from heorot.runtime.links import Links
 from heorot.runtime.loop import Loop
@@ -63,7 +58,7 @@ class Images(NodeCacheShell):
         self,
         loop: Loop,
         cache: Cache,
-        feed: Callable[[CacheEvent | Compared | ViewMade], None],
+        feed: Callable[[Compared | Examined | ChunksGone | CacheFailed | CopiesFound | CopiesDropped | ViewMade], None],
         log: Callable[[str, str], None],
         process: int = 0,
     ) -> None:
@@ -80,8 +75,6 @@ class Images(NodeCacheShell):
         self._encoded: dict[tuple[bytes, int, int], bytes] = {}
         """Pieces that were sent last, the oldest first: image, first chunk, how many."""
         self._encoded_bytes = 0
-        self._takes: deque[tuple[TakeShared, SharedTake]] = deque()
-        """What is being taken from the store that is shared: no chunk of an image twice, as the machine sees to."""
 
     def attach(self, links: Links) -> None:
         """Say on which links images are sent."""
@@ -159,7 +152,7 @@ class Images(NodeCacheShell):
     def examine(self, item: Examine) -> None:
         """Look up what the files of the cache say."""
         try:
-            self._feed(Examined(item.image, *self._cache.examine(item.image), self._cache.store))
+            self._feed(Examined(item.image, *self._cache.examine(item.image)))
         except ImageError as error:
             self._fail(item.image, error)
 
@@ -171,7 +164,7 @@ class Images(NodeCacheShell):
     def keep_manifest(self, item: KeepManifest) -> None:
         """Write it into the cache."""
         try:
-            self._feed(Examined(item.image, *self._cache.keep_manifest(item.image, item.data), self._cache.store))
+            self._feed(Examined(item.image, *self._cache.keep_manifest(item.image, item.data)))
         except ImageError as error:
             self._fail(item.image, error)
 
@@ -184,30 +177,6 @@ class Images(NodeCacheShell):
             self._cache.keep_chunks(item.image, item.first, item.chunks)
         except ImageError as error:
             self._fail(item.image, error)
-
-    def take_shared(self, item: TakeShared) -> None:
-        """Look at what is there, a step a round of the loop, by turns with whatever else is taken."""
-        self._takes.append((item, self._cache.take_shared(item.image, item.chunks)))
-        if len(self._takes) == 1:
-            self._take_step()
-
-    def _take_step(self) -> None:
-        item, take = self._takes[0]
-        event: SharedTaken | CacheFailed | None = None
-        try:
-            if take.advance(STEP_BYTES):
-                event = SharedTaken(item.image, item.chunks, ranges_of(take.found))
-        except ImageError as error:
-            self._log("warning", str(error))
-            event = CacheFailed(item.image, str(error))
-        if event is None:
-            self._takes.rotate(-1)
-        else:
-            self._takes.popleft()
-        if self._takes:
-            self._loop.call_soon(self._take_step)
-        if event is not None:
-            self._feed(event)
 
     def send_manifest(self, item: SendManifest) -> None:
         """Read it from the cache and queue it."""

@@ -13,12 +13,13 @@ from heorot.sim.clocks import Clock, draw_clock
 from heorot.sim.faults import Faults
 from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
-from heorot.sim.images import VirtualCache, VirtualImage
+from heorot.sim.images import VirtualImage
 from heorot.sim.network import Network
 from heorot.sim.plans import UserPlan
 from heorot.sim.settings import Settings
 from heorot.sim.store import VirtualStore
 from heorot.sim.truth import Truth
+from heorot.sim.watching import VirtualWatcher
 from heorot.sim.world import Violation, World
 
 Machine = TypeVar("Machine")
@@ -105,7 +106,6 @@ class SimulatedCluster:
             else []
         )
         self.images = {virtual.image: virtual for virtual in made}
-        self.caches: list[VirtualCache] = []
         self.store = self.mutate(VirtualStore(self, settings.lease_ms))
         self.heads = [HeadHost(self, f"head{number}") for number in range(1, settings.heads + 1)]
         self.seeds = tuple(head.name for head in self.heads)
@@ -120,6 +120,7 @@ class SimulatedCluster:
         self.removed: list[int] = []
         """Nodes that were removed from the cluster; their hosts go on as if nothing had happened."""
         self.clients: list[VirtualUser] = []
+        self.watchers = [VirtualWatcher(self, number) for number in range(settings.watchers)]
         self.faults = Faults(self)
         self.calm = False
         self._until_bounds = BOUNDS_EVERY
@@ -174,6 +175,8 @@ class SimulatedCluster:
             world.after(world.between(0, 100_000), head.boot)
         for host in self.hosts:
             world.after(world.between(0, 300_000), host.start_space)
+        for watcher in self.watchers:
+            world.after(world.between(0, START_US), watcher.begin)
         if len(self.heads) + len(self.spares) > 1:
             self.checks.look_at_heads()
         span_us = max(settings.fault_span_ms, settings.job_span_ms) * 1000 + 100_000
@@ -195,6 +198,8 @@ class SimulatedCluster:
         janitor = Janitor(self, len(self.clients))
         self.clients.append(janitor)
         janitor.sweep()
+        for watcher in self.watchers:
+            watcher.hurry()
         self._settle(world.now_us + SETTLE_US)
 
     def _bursts(self, until_us: int, span_us: int) -> list[int]:

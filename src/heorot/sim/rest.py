@@ -10,6 +10,7 @@ from heorot.core.head.machine import HeadMachine
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.tree.shape import living_path
 from heorot.sim.truth import CLOCKS
+from heorot.sim.watching import misled
 
 if TYPE_CHECKING:
     from heorot.sim.whole_run import WholeRun
@@ -82,12 +83,14 @@ class Rest:
             if images.peers or images.peers.links:
                 return "Bounded", f"n{host.node} has {images.peers.links} peers without an image"
             reports = host.agent.reports
-            if reports.waiting:
+            # As long as somebody watches, nodes are asked.
+            if reports.of_jobs.accumulators or (reports.waiting and not cluster.watchers):
                 return "Bounded", f"n{host.node} waits for words on {reports.waiting}"
             for child in host.agent.context.below.by_link.values():
                 if child.mask & ~living.mask:
                     return "TableTrue", f"n{host.node} believes to reach {NodeSet(child.mask)} through n{child.peer}"
-        return self._unsettled_head(machine) or self._unsettled_clients()
+        unsettled = self._unsettled_head(machine) or self._unsettled_clients()
+        return unsettled or misled(cluster.watchers, machine)
 
     def _unsettled_head(self, machine: HeadMachine) -> tuple[str, str] | None:
         for job in machine.jobs.jobs.values():

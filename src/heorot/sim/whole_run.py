@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from heorot.sim.client import VirtualUser
     from heorot.sim.head_host import HeadHost
     from heorot.sim.hosts import NodeHost
+    from heorot.sim.watching import VirtualWatcher
 
 
 class WholeRun(Run, Protocol):
@@ -24,6 +25,7 @@ class WholeRun(Run, Protocol):
     removed: list[int]
     """Nodes that were removed from the cluster; their hosts go on as if nothing had happened."""
     clients: list[VirtualUser]
+    watchers: list[VirtualWatcher]
 
     def leader(self) -> HeadHost | None:
         """Return the head that the store names, if there is one."""

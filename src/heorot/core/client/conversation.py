@@ -39,6 +39,15 @@ class Request:
         self.finished = True
         self.error = error
 
+    def changed(self, message: list[Any]) -> None:
+        """Take a part of an update, of which a question has none."""
+        raise ProtocolError("the head answered a question with an update")
+
+    def interrupted(self) -> bool:
+        """The connection was lost; return whether the next head is to be asked."""
+        self.rows = []
+        return self.repeatable
+
 
 class Conversation:
     """The state of one connection, and of what was asked. `hears_used` as in `heorot.core.wire.clients.ClientHello`."""
@@ -70,6 +79,7 @@ class Conversation:
             "rows": self._rows,
             "notice": self._notice,
             "error": self._error,
+            "changed": self._changed,
             "welcome": self._welcome,
         }
         """By tag: what the head may say."""
@@ -84,11 +94,11 @@ class Conversation:
         self.unanswered[number] = request
         return number
 
-    def ask(self, build: Any, *fields: Any) -> Request:
+    def ask(self, build: Any, *fields: Any, into: Request | None = None) -> Request:
         """Queue the request that `build`, a function of `heorot.core.client.messages`, makes of a number and
-        `fields`.
+        `fields`; its answer goes into a request of the caller's own kind, if one is given.
         """
-        request = Request()
+        request = into or Request()
         self._send_request(request, build, *fields)
         return request
 
@@ -127,8 +137,7 @@ class Conversation:
         self._reader = messages.MessageReader()
         failed = []
         for number, request in list(self.unanswered.items()):
-            request.rows = []
-            if not request.repeatable:
+            if not request.interrupted():
                 del self.unanswered[number]
                 request.fail(
                     ConnectionLost("the head was lost before it answered: whether the signal arrived is unknown")
@@ -193,6 +202,9 @@ class Conversation:
 
     def _rows(self, message: list[Any], events: list[Any]) -> None:
         self.unanswered[message[1]].rows += message[2]
+
+    def _changed(self, message: list[Any], events: list[Any]) -> None:
+        self.unanswered[message[1]].changed(message)
 
     def _notice(self, message: list[Any], events: list[Any]) -> None:
         self.notices = [*self.notices[1 - MAX_NOTICES :], message[2]]

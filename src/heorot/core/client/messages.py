@@ -329,6 +329,23 @@ def list_jobs(request: int) -> list[object]:
     return ["jobs", request]
 
 
+def watch_topics(
+    request: int, topics: list[str], interval_ms: int, nodes: str = "", job: str | None = None
+) -> list[object]:
+    """Answered by ``changed``, any number of times."""
+    return ["watch", request, topics, interval_ms, nodes, job if job is None else _job(job)]
+
+
+def seen(request: int) -> list[object]:
+    """The last ``changed`` of a watch were taken."""
+    return ["seen", request]
+
+
+def unwatch(request: int) -> list[object]:
+    """The end of a watch; it is answered by ``result`` then."""
+    return ["unwatch", request]
+
+
 def show_job(request: int, job: str) -> list[object]:
     """Answered by ``result`` with one job."""
     return ["job", request, _job(job)]

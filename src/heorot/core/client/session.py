@@ -352,7 +352,8 @@ class Session(Conversation):
 
     def _not_granted(self, number: int, request: Request, error: RequestError, events: list[Event]) -> None:
         if not isinstance(request, JobRequest):
-            job = self.jobs.get(request.message[2]) if error.code == "no-such-job" else None
+            may_be_known = error.code == "no-such-job" and isinstance(request.message[2], str)
+            job = self.jobs.get(request.message[2]) if may_be_known else None
             if job is None or not job.resuming:
                 super()._not_granted(number, request, error, events)
                 return

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from heorot.core.errors import NotYetError, ProtocolError, RequestError
-from heorot.core.head.contact import Contact, contact_of
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.images import HeadImages
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.launches import Launches
-from heorot.core.head.requests import NOBODY, Requests
+from heorot.core.head.overview import Overview
+from heorot.core.head.requests import Requests
 from heorot.core.head.routes import FROM_CLIENTS, SAID_BY_CLIENTS
 from heorot.core.head.settling import Settling
+from heorot.core.head.watches import Watches
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.routes import Side
-from heorot.core.tree.nodeset import HEAD, NodeSet
+from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 
@@ -29,6 +30,8 @@ class HeadClients:
         self._images = images
         self.settling = Settling(context, jobs, self._attempt)
         self.launches = Launches(context, jobs, requests, images, self.settling)
+        self.overview = Overview(context, jobs, requests, self.settling)
+        self.watches = Watches(context, jobs, requests.questions, self.overview)
         self._callers: dict[int, Caller] = {}
         self._greeted: set[int] = set()
 
@@ -48,6 +51,7 @@ class HeadClients:
         self._context.hear_used.discard(event.client)
         self.settling.client_gone(event.client)
         self._requests.questions.client_gone(event.client)
+        self.watches.client_gone(event.client)
         self._jobs.attendance.client_gone(event.client, event.lost)
         self._jobs.holders.client_gone(event.client)
         self._images.client_gone(event.client)
@@ -201,45 +205,27 @@ class HeadClients:
         self._context.answer(caller.client, ask.request, nodes)
 
     def _status(self, caller: Caller, ask: c.ShowStatus) -> None:
-        contact = contact_of(self._context)
-        silent = self.settling.unknown
-        status = self._requests.status(silent, self._untold(silent, contact), contact)
-        self._context.answer(caller.client, ask.request, status)
-
-    def _untold(self, silent: NodeSet, contact: Contact) -> NodeSet:
-        """Return the nodes whose state this head cannot tell: it is new, or may not lead any more."""
-        records = self._members.records
-        return NodeSet.of(node for node in silent if records[node].word == "down") | contact.unknown
-
-    def _selected(self, nodes: str, unknown: NodeSet = NOBODY) -> list[int]:
-        """Return the nodes that a question is about: none is an answer, too."""
-        return self._requests.select(nodes, "list", unknown)[0]
+        self._context.answer(caller.client, ask.request, self.overview.status())
 
     def _list_nodes(self, caller: Caller, ask: c.ListNodes) -> None:
         self.settling.require()
-        contact, silent = contact_of(self._context), self.settling.unknown
-        unknown = self._untold(silent, contact)
-        nodes = self._selected(ask.nodes, unknown) if ask.nodes else self._members.known.numbers()
-        self.settling.tell_unknown(caller, ask.request)
-        if contact.lost:
-            self._context.to_client(caller.client, c.Notice(ask.request, contact.text, contact.lost.ranges()))
-        rows = self._requests.node_rows(nodes, silent, unknown)
-        rows = self._context.send_rows(caller.client, ask.request, rows)
+        nodes = self.overview.nodes_named(ask.nodes)
+        self.overview.tell_doubts(caller.client, ask.request)
+        rows = self._context.send_rows(caller.client, ask.request, self.overview.node_rows(nodes))
         self._context.answer(caller.client, ask.request, rows)
 
     def _list_processes(self, caller: Caller, ask: c.ListProcesses) -> None:
         self.settling.require()
-        if ask.nodes:
-            nodes = NodeSet.of(node for node in self._selected(ask.nodes) if node != HEAD)
-        else:
-            nodes = self._members.up | self.settling.unknown
-        self._requests.processes(caller, ask, nodes)
+        self._requests.processes(caller, ask, self.overview.nodes_of_processes(ask.nodes, ask.job))
 
     def _list_jobs(self, caller: Caller, ask: c.ListJobs) -> None:
         self.settling.require()
-        rows = [job.row() for job in self._jobs.jobs.values()]
-        rows = self._context.send_rows(caller.client, ask.request, rows)
+        rows = self._context.send_rows(caller.client, ask.request, self.overview.job_rows())
         self._context.answer(caller.client, ask.request, rows)
+
+    def _watch(self, caller: Caller, ask: c.Watch) -> None:
+        self.settling.require()
+        self.watches.begin(caller, ask)
 
     def _show_job(self, caller: Caller, ask: c.ShowJob) -> None:
         self._context.answer(caller.client, ask.request, self._requests.job(ask.job).details())

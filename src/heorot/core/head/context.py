@@ -74,6 +74,8 @@ class HeadConfig:
     """Questions to nodes, signals among them, that are on their way."""
     max_waits: int = 4_096
     """Requests that wait: for the end of a job, or for a new head to know its nodes."""
+    max_watches: int = 1_024
+    """Watches of clients (`heorot.core.head.watches`)."""
     max_clients: int = 1_024
     """Connections of clients."""
     max_client_bytes: int = 512 * 1024 * 1024
@@ -113,6 +115,7 @@ class HeadContext(MachineContext[HeadInstruction]):
         self.jobs_quota = self._quota("jobs that run or are read", "max_jobs")
         self.launches_quota = self._quota("MiB of commands and environments of jobs", "max_launch_bytes", MIB)
         self.questions_quota = self._quota("questions that are on their way to nodes", "max_questions")
+        self.watches_quota = self._quota("watches", "max_watches")
         self.waits_quota = self._quota("requests that wait for a job's end", "max_waits")
         self.early_quota = self._quota("requests that wait for the head to know its nodes", "max_waits")
         self.stages_quota = self._quota("programs that are being handed over", "max_stages")

@@ -161,8 +161,6 @@ class Requests:
 
     def processes(self, caller: Caller, ask: c.ListProcesses, nodes: NodeSet) -> None:
         """Ask these nodes for their processes."""
-        if ask.job is not None:
-            nodes &= self.job(ask.job).node_set
         self._ask(caller, ask.request, nodes, ask.job, None, None, 0, True, -1)
 
     def signal(self, caller: Caller, ask: c.Signal, nodes: NodeSet) -> None:

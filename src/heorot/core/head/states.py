@@ -1,4 +1,4 @@
-"""The states of a node and of a rank, as the head sees them."""
+"""The states of a node, of a watch and of a rank, as the head sees them."""
 
 from __future__ import annotations
 
@@ -72,6 +72,35 @@ NODE = StateTable(
         (_S.ENDED, _C.RESTARTED): _S.ENDED,
         (_S.ENDED, _C.SPACE_GONE): _S.ENDED,
         (_S.ENDED, _C.REMOVED): _S.ENDED,
+    },
+)
+
+
+class WatchState(StrEnum):
+    """How far a client that watches has come."""
+
+    ASKED = auto()
+    """It was told nothing yet: what there is, is still being asked for."""
+    TOLD = auto()
+    """An update is on its way to it, or is being looked at: until it is seen, nothing follows."""
+    READY = auto()
+    """It has seen the last update. It is told what is new when its interval is over."""
+
+
+class WatchChange(StrEnum):
+    """What becomes of a watch, but for its end, which may come in any state."""
+
+    TELL = auto()
+    SEEN = auto()
+
+
+WATCH = StateTable(
+    "a watch, as the head sees it",
+    WatchState.ASKED,
+    {
+        (WatchState.ASKED, WatchChange.TELL): WatchState.TOLD,
+        (WatchState.TOLD, WatchChange.SEEN): WatchState.READY,
+        (WatchState.READY, WatchChange.TELL): WatchState.TOLD,
     },
 )
 

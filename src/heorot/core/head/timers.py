@@ -46,6 +46,10 @@ class QueryDue(Due, frozen=True, gc=False):
     query: int
 
 
+class WatchDue(Due, frozen=True, gc=False):
+    """Somebody who watches may be told what is new."""
+
+
 class SafekeepingDue(Due, frozen=True, gc=False):
     """Those who keep programs for the next head are to be looked after."""
 
@@ -84,6 +88,7 @@ WHEN_DUE = DueTable(
         ReturnDue: lambda head, due: head.jobs.attendance.client_stays_away(due.job),
         ReleaseDue: lambda head, _: head.jobs.releases.send(),
         QueryDue: lambda head, due: head.requests.questions.timed_out(due.query),
+        WatchDue: lambda head, _: head.clients.watches.due(),
         SafekeepingDue: lambda head, _: head.images.safekeeping.look(),
         SeekDue: lambda head, _: head.images.look(),
         RivalsDue: lambda head, _: head.rivals.announce(),

@@ -5,7 +5,7 @@ Msgspec structs as msgpack arrays whose first element is the tag, a word. A shor
 fields is therefore part of the protocol: fields are only ever added at the end, with a default.
 
 A request carries a `request` number of the client's choosing and gets exactly one answer with that number: the one
-named in its docstring, or `Error`.
+named in its docstring, or `Error`. Questions are in `heorot.core.wire.questions`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,16 @@ from msgspec import Meta
 from heorot.core.errors import ProtocolError
 from heorot.core.wire.base import Chunk, Count, ImageId, JobId, Message
 from heorot.core.wire.launch import LaunchSpec
+from heorot.core.wire.questions import Changed as Changed
+from heorot.core.wire.questions import ListJobs as ListJobs
+from heorot.core.wire.questions import ListNodes as ListNodes
+from heorot.core.wire.questions import ListProcesses as ListProcesses
+from heorot.core.wire.questions import Resolve as Resolve
+from heorot.core.wire.questions import Seen as Seen
+from heorot.core.wire.questions import ShowJob as ShowJob
+from heorot.core.wire.questions import ShowStatus as ShowStatus
+from heorot.core.wire.questions import Unwatch as Unwatch
+from heorot.core.wire.questions import Watch as Watch
 
 CLIENT_PROTOCOL_VERSION = 2
 
@@ -169,50 +179,6 @@ class Signal(Message, tag="signal", frozen=True):
     signal: Annotated[int, Meta(ge=0, le=64)]
     nodes: str = ""
     """With `pids`: look on these nodes only (a rootless cluster of several hosts has no unique PIDs)."""
-
-
-class Resolve(Message, tag="resolve", frozen=True):
-    """Answered by `Result` with the list of node numbers, in order, repeats included."""
-
-    request: Count
-    nodes: str
-    select: str
-
-
-class ShowStatus(Message, tag="status", frozen=True):
-    """Answered by `Result` with a `ClusterStatus` (`heorot.core.wire.rows`, as all that is shown)."""
-
-    request: Count
-
-
-class ListNodes(Message, tag="nodes", frozen=True):
-    """Answered by `Result` with a list of `NodeRow`."""
-
-    request: Count
-    nodes: str
-    """A node list; empty: all."""
-
-
-class ListProcesses(Message, tag="processes", frozen=True):
-    """Answered by `Result` with a `ProcessList`."""
-
-    request: Count
-    nodes: str
-    """A node list; empty: all that are up."""
-    job: JobId | None
-
-
-class ListJobs(Message, tag="jobs", frozen=True):
-    """Answered by `Result` with a list of `JobRow`."""
-
-    request: Count
-
-
-class ShowJob(Message, tag="job", frozen=True):
-    """Answered by `Result` with a `JobDetails`."""
-
-    request: Count
-    job: JobId
 
 
 # ------------------------------------------------------------------ head to client
@@ -382,11 +348,11 @@ class Result(Message, tag="result", frozen=True):
 ClientMessage: TypeAlias = (
     ClientHello | Spawn | ClientStdin | ClientAck | ClientResize | ClientRelease | Detach | AttachJob | Wait | Signal
     | Resolve | ShowStatus | ListNodes | ListProcesses | ListJobs | ShowJob
-    | Stage | OfferedManifest | OfferedPiece | NotOffered
+    | Stage | OfferedManifest | OfferedPiece | NotOffered | Watch | Seen | Unwatch
 )  # fmt: skip
 HeadMessage: TypeAlias = (
     Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done
-    | Used | Signalled | Rows | Result | ImageWanted | ImageTook | Notice
+    | Used | Signalled | Rows | Result | ImageWanted | ImageTook | Notice | Changed
 )  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)

@@ -18,7 +18,7 @@ from heorot.core.space.machine import Space
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_INVENTORIZE
-from heorot.sim.mutants import failover, images, launches, sessions
+from heorot.sim.mutants import failover, images, launches, sessions, watches
 from heorot.sim.store import VirtualStore
 
 # Private parts are replaced here on purpose, and instances are patched: the machines themselves offer no such switch.
@@ -255,9 +255,11 @@ NAMES = tuple(
             *failover.NODE,
             *failover.HEAD,
             *launches.HEAD,
+            *watches.HEAD,
             *failover.STORE,
             *failover.KEEPER,
             *sessions.SESSION,
+            *watches.SESSION,
         )
     )
 )
@@ -275,6 +277,7 @@ FOCUS: dict[str, dict[str, Any]] = {
     **launches.FOCUS,
     **images.FOCUS,
     **sessions.FOCUS,
+    **watches.FOCUS,
     "head-lets-the-lost-live": {"isolate_weight": 20, "stall_weight": 8, "node_grace_ms": 1_500, "detached_rate": 0.6},
 }  # fmt: skip
 """The weather in which a mutant is soon found out; else the usual."""
@@ -293,10 +296,10 @@ def mutator(name: str) -> Callable[[object], None]:
         elif isinstance(machine, KeeperMachine):
             change = failover.KEEPER.get(name)
         elif isinstance(machine, Session):
-            change = sessions.SESSION.get(name)
+            change = sessions.SESSION.get(name) or watches.SESSION.get(name)
         else:
             assert isinstance(machine, HeadMachine)
-            change = HEAD.get(name) or failover.HEAD.get(name) or launches.HEAD.get(name)
+            change = HEAD.get(name) or failover.HEAD.get(name) or launches.HEAD.get(name) or watches.HEAD.get(name)
         if change is not None:
             change(machine)
 

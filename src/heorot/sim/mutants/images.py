@@ -7,8 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from heorot.core.images.manifest import mask_of
-from heorot.core.machine import CopiesDropped, SharedTaken
+from heorot.core.machine import CopiesDropped
 from heorot.core.wire import tree as m
 
 
@@ -55,32 +54,6 @@ def _forgets_copies_that_are_read(node: Any) -> None:
     node._handlers[CopiesDropped] = lambda event: None
 
 
-def _believes_that_it_is_in_the_store(node: Any) -> None:
-    """What is said to be in a store that is shared counts as here: nobody looks."""
-    stored = node.images.transfers.stored
-
-    def told(source: int, word: m.Stored) -> None:
-        transfer = stored._transfers.get(word.image)
-        if transfer is not None and transfer.layout is not None:
-            chunks = mask_of(word.chunks, transfer.layout.chunks)
-            transfer.answered(source, chunks)
-            transfer.chunks_came(chunks & ~transfer.have)
-            stored._pursue(transfer)
-
-    stored.told = told
-
-
-def _waits_for_what_is_not_in_the_store(node: Any) -> None:
-    """What was not found in the store is asked of nobody."""
-    honest = node._handlers[SharedTaken]
-
-    def taken(event: SharedTaken) -> None:
-        if event.found == event.chunks:
-            honest(event)
-
-    node._handlers[SharedTaken] = taken
-
-
 NODE: dict[str, Callable[[Any], None]] = {
     "node-starts-before-its-program-is-there": _starts_before_its_program_is_there,
     "node-keeps-what-waits-to-itself": _keeps_what_waits_to_itself,
@@ -89,8 +62,6 @@ NODE: dict[str, Callable[[Any], None]] = {
     "node-waits-in-a-ring": _waits_in_a_ring,
     "node-keeps-copies": _keeps_copies,
     "node-forgets-copies-that-are-read": _forgets_copies_that_are_read,
-    "node-believes-that-it-is-in-the-store": _believes_that_it_is_in_the_store,
-    "node-waits-for-what-is-not-in-the-store": _waits_for_what_is_not_in_the_store,
 }
 FOCUS: dict[str, dict[str, Any]] = {
     name: {"image_rate": 1.0, "cut_weight": 8, "agent_weight": 8, "faults": 40, "us_per_kib": 400} for name in NODE
@@ -106,6 +77,4 @@ FOCUS["node-keeps-what-waits-to-itself"] |= {
     "detached_rate": 0.1,
     "reader_rate": 0.9,
 }
-for _name in ("node-believes-that-it-is-in-the-store", "node-waits-for-what-is-not-in-the-store"):
-    FOCUS[_name] |= {"shared_store_rate": 1.0}
 FOCUS["node-waits-in-a-ring"] |= {"us_per_kib": 1_000, "swarm_gain_ms": 0, "nodes": 12}

@@ -1,0 +1,143 @@
+"""The processes that somebody watches: nodes are asked for them in rounds, once for all who do.
+
+A round is complete when all of its nodes have answered, or are gone, but for those that are *slow*: such a node has
+left a round unanswered until its time was over, and is waited for no more until it has answered one. While it owes an
+answer it is not asked again: so a node that hangs is asked every `query_timeout_ms`, and keeps nobody waiting more than
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from heorot.core.head.context import HeadContext
+from heorot.core.head.questions import ROW_BYTES, Question, Questions
+from heorot.core.head.watched_table import WatchedTable
+from heorot.core.tree.nodeset import NodeSet
+from heorot.core.wire import tree as m
+from heorot.core.wire.rows import ProcessRow
+
+MAX_TABLE_BYTES = 512 * 1024 * 1024
+"""Of all processes that are watched."""
+
+
+class Round(Question):
+    """One question to all nodes whose processes are watched."""
+
+    def __init__(
+        self, processes: WatchedProcesses, query: m.Query, wanted: NodeSet, began_ms: int, missing: list[int]
+    ) -> None:
+        super().__init__(None, query, missing)
+        self._processes = processes
+        self.wanted = wanted
+        """Whose processes were wanted; not all of them may be asked now."""
+        self.began_ms = began_ms
+
+    def covers(self, nodes: NodeSet, job: str | None) -> bool:
+        """Whether it asks these nodes for at least the processes of this job."""
+        return not nodes - self.wanted and self.query.job in (None, job)
+
+    def answered(self, nodes: int) -> None:
+        """See `Question`."""
+        self._processes.answered(self, nodes)
+
+    def given_up(self, node: int) -> None:
+        """See `Question`."""
+        self._processes.given_up(self, node)
+
+    def over(self) -> None:
+        """See `Question`."""
+        self._processes.look(self)
+
+
+class WatchedProcesses:
+    """The table, and the rounds that keep it true. `completed` is called when a round is."""
+
+    def __init__(self, context: HeadContext, questions: Questions, completed: Callable[[], None]) -> None:
+        self._context = context
+        self._questions = questions
+        self._completed = completed
+        self.table = WatchedTable[tuple[int, int], ProcessRow]()
+        self.missing = 0
+        """Mask of the nodes that do not answer; one is among them until it has."""
+        self.current: Round | None = None
+        """The round that is not complete yet."""
+        self.last: Round | None = None
+        """The one that was complete last."""
+        self._slow = 0
+        self._owing = 0
+        """Mask of the nodes that have an open question of a round that is complete."""
+        self._keys: dict[int, list[tuple[int, int]]] = {}
+        """By node."""
+        self._bytes: dict[int, int] = {}
+        """By node: what its rows take."""
+        self.size_bytes = 0
+        self._beginning = False
+
+    def begin(self, wanted: NodeSet, job: str | None, asker: int) -> None:
+        """Ask these nodes; there is no round under way."""
+        assert self.current is None
+        up = wanted & self._context.members.up
+        for node in NodeSet.of(self._keys) - up:
+            self._put(node, [])
+        absent = wanted - up
+        self.missing = absent.mask | (self.missing & up.mask)
+        number = self._questions.next_number()
+        query = m.Query(number, job, None, None, 0, True, -1, asker)
+        self.current = Round(self, query, wanted, self._context.now_ms, list(absent))
+        # Who begins it sees for himself whether it is complete at once.
+        self._beginning = True
+        self._questions.ask(self.current, NodeSet(up.mask & ~self._owing))
+        if self.current is not None:
+            self.look(self.current)
+        self._beginning = False
+
+    def answered(self, of: Round, nodes: int) -> None:
+        """Nodes have said all."""
+        self._owing &= ~nodes
+        self._slow &= ~nodes
+        self.missing &= ~nodes
+        for node in NodeSet(nodes):
+            self._put(node, self._questions.taken(of, node))
+        self.look(of)
+
+    def given_up(self, of: Round, node: int) -> None:
+        """A node is gone, or its time is over."""
+        bit = 1 << node
+        self._owing &= ~bit
+        if self._context.members.up_mask & bit:
+            self._slow |= bit
+        self.missing |= bit
+        self._questions.taken(of, node)
+        self._put(node, [])
+        self.look(of)
+
+    def look(self, of: Round) -> None:
+        """See whether a round is complete."""
+        if of is self.current and not of.waiting & ~self._slow:
+            self._owing |= of.waiting
+            self.missing |= of.waiting
+            for node in NodeSet(of.waiting):
+                self._put(node, [])
+            self.current, self.last = None, of
+            if not self._beginning:
+                self._completed()
+
+    def _put(self, node: int, rows: list[ProcessRow]) -> None:
+        size_bytes = sum(ROW_BYTES + sum(map(len, row.argv)) for row in rows)
+        self.size_bytes += size_bytes - self._bytes.pop(node, 0)
+        found = {(node, row.pid): row for row in rows}
+        former = self.table.rows
+        is_other = any(key in former and former[key].job != row.job for key, row in found.items())
+        self.table.put(found, self._keys.pop(node, ()))
+        if is_other:
+            # The number of a process that has ended: who watches its job only would not hear that it has gone.
+            self.table.tell_all()
+        if found:
+            self._bytes[node], self._keys[node] = size_bytes, list(found)
+
+    def close(self) -> None:
+        """Nobody watches any more."""
+        for question in list(self._questions.queries.values()):
+            if isinstance(question, Round):
+                self._questions.forget(question)
