@@ -64,7 +64,7 @@ class Agent:
             if isinstance(answer, m.Output):
                 key = (answer.job, answer.rank, answer.stream)
                 stream = self._inbound.setdefault(key, InboundStream())
-                self.output.setdefault(key, bytearray()).extend(stream.take(answer.offset, answer.data))
+                self.output.setdefault(key, bytearray()).extend(stream.take(answer.offset, bytes(answer.data)))
                 if self.acknowledge:
                     acks.append(m.Ack(*key, stream.offset))
         if acks:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+from functools import partial
 
 import pytest
 
-from heorot.core.streams import CHUNK_BYTES, TAKES_NO_MORE
+from heorot.core.streams import OUTPUT_CHUNK_BYTES, TAKES_NO_MORE
 from heorot.core.wire import tree as m
 from tests.bpinit.conftest import MODES
 from tests.bpinit.space_rig import Agent, SpaceRig
@@ -40,7 +41,7 @@ def test_large_output_arrives_exactly(rig: SpaceRig, agent: Agent) -> None:
         for stream in (1, 2):
             assert hashlib.sha256(agent.output[("1.1", rank, stream)]).digest() == expected
     sizes = [len(a.data) for a in agent.answers if isinstance(a, m.Output)]
-    assert max(sizes) <= CHUNK_BYTES
+    assert max(sizes) <= OUTPUT_CHUNK_BYTES
 
 
 def test_a_stopped_reader_stops_its_own_rank_only(rig: SpaceRig, agent: Agent) -> None:
@@ -89,6 +90,44 @@ def test_lost_acknowledgements_are_made_up_for(rig: SpaceRig, agent: Agent) -> N
     second.until(lambda: any(isinstance(a, m.Output) for a in second.answers), "output again")
     first = next(a for a in second.answers if isinstance(a, m.Output))
     assert (first.offset, first.data[:16]) == (60_000, pattern(60_016)[-16:])
+
+
+def test_a_turn_brings_what_the_window_does_not(rig: SpaceRig, agent: Agent) -> None:
+    agent.acknowledge = False
+    path = write_pattern(rig, 3_000_000).encode()
+    agent.send(rig.launch("1.1", b"cat", path, window_bytes=10_000))
+    agent.until(lambda: len(agent.output.get(("1.1", 0, 1), b"")) == 10_000, "a full window")
+    for _ in range(100):
+        at = len(agent.output["1.1", 0, 1])
+        if at == 3_000_000:
+            break
+        agent.send(m.Ack("1.1", 0, 1, at, at + 1_000_000))
+        agent.until(partial(has_had_its_turn, agent, at), "the end of its turn")
+        assert len(agent.output["1.1", 0, 1]) <= at + 1_000_000
+    assert agent.wait_over("1.1") == {0: 0}
+    assert agent.output["1.1", 0, 1] == pattern(3_000_000)
+
+
+def has_had_its_turn(agent: Agent, start: int) -> bool:
+    """Of a rank that is over nothing needs to be said."""
+    last = next(answer for answer in reversed(agent.answers) if isinstance(answer, m.Output))
+    return last.offset >= start and (not last.in_turn or last.offset + len(last.data) == 3_000_000)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="nobody else may make large pipes without limit")
+def test_a_rank_whose_reader_is_slow_may_go_on_for_as_much_as_a_pipe_holds() -> None:
+    space = SpaceRig("namespace")
+    agent = space.agent()
+    agent.acknowledge = False
+    path = write_pattern(space, 1_000_000).encode()
+    agent.send(space.launch("1.1", b"cat", path, window_bytes=10_000))
+    agent.until(lambda: agent.over("1.1"), "the end of the rank, of which one window was read")
+    assert len(agent.output["1.1", 0, 1]) == 10_000
+    agent.acknowledge = True
+    agent.send(m.Ack("1.1", 0, 1, 10_000))
+    assert agent.wait_over("1.1") == {0: 0}
+    assert agent.output["1.1", 0, 1] == pattern(1_000_000)
+    space.end()
 
 
 @pytest.mark.parametrize("mode", MODES)

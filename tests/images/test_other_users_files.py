@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from heorot.cli.foreground.held import Held
-from heorot.core.client.job import STDOUT, ReadStream
+from heorot.core.client.job import STDOUT
+from heorot.core.client.read_stream import ReadStream
 from heorot.images import offer as offers
 from heorot.images.files import open_file
 from heorot.images.identity import ImageError

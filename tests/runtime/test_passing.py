@@ -17,12 +17,13 @@ from heorot.core.wire import clients as c
 from heorot.core.wire.framing import encode_frame
 from heorot.core.wire.passing import LEFT, PASS_VERSION, PassOn, decode_pass
 from heorot.core.wire.tree import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode
-from heorot.runtime.channel import Channel, TlsCodec
+from heorot.runtime.channel import Channel
 from heorot.runtime.clients import Clients
 from heorot.runtime.links import Links
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.passing import PAUSE_BYTES, Passing
 from heorot.runtime.sockets import bind_tcp, connect_unix
+from heorot.runtime.tls_codec import TlsCodec
 from heorot.security import tls
 from heorot.security.authority import Authority
 

@@ -36,6 +36,7 @@ from heorot.core.space.machine import Space
 from heorot.core.space.shell import SpaceShell
 from heorot.core.wire import tree as m
 from heorot.core.wire.framing import PROGRESS_MS
+from heorot.core.wire.parts import encode_in_parts
 from heorot.images.reclaim import Reclaimer
 from heorot.linux import system
 from heorot.linux.clock import now_ms
@@ -320,10 +321,9 @@ class SpaceDaemon(SpaceShell):
         if self._link is None:
             return
         try:
-            payload = m.encode(item.message)
-            self._link.queue(payload, item.bulk)
+            size_bytes = self._link.queue(encode_in_parts(item.message), item.bulk)
             if isinstance(item.message, m.Reply):
-                self._wanted.answered(len(payload))
+                self._wanted.answered(size_bytes)
         except ProtocolError as error:
             # One answer less is better than a node less.
             self._say("error", f"{type(item.message).__name__} cannot be sent: {error}")

@@ -113,7 +113,7 @@ class Guests:
         guest.answered = True
         guest.due_ms = now_ms() + READ_MS
         for payload in self._look():
-            guest.link.queue(payload, False)
+            guest.link.queue((payload,), False)
         self._watcher.change(guest.link.fd, select.EPOLLOUT)
         self._write(guest)
 

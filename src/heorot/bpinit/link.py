@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from itertools import islice
 
-from heorot.core.wire.framing import PROGRESS_MS, FrameDecoder, encode_frame
+from heorot.core.errors import ProtocolError
+from heorot.core.wire.framing import HEADER_BYTES, MAX_FRAME_BYTES, PROGRESS_MS, FrameDecoder
+from heorot.core.wire.parts import Parts
 from heorot.linux.clock import now_ms
 
 _RECEIVE_BYTES = 64 * 1024
-_SEND_BYTES = 512 * 1024
+_SEND_PARTS = 64
+"""So many parts of frames are written at once."""
 _QUICK_BYTES = 64 * 1024
 """Below this backlog everything keeps its order, so that small output travels in front of the exit that follows it."""
 
@@ -27,9 +31,9 @@ class AgentLink:
         self._decoder = FrameDecoder()
         self.due_ms: int | None = None
         """When more must have come of the frame that was begun; None: none was."""
-        self._first: deque[bytes] = deque()
+        self._first: deque[bytes | memoryview] = deque()
         self._first_bytes = 0
-        self._bulk: deque[bytes] = deque()
+        self._bulk: deque[Parts] = deque()
         self._bulk_bytes = 0
 
     @property
@@ -37,45 +41,50 @@ class AgentLink:
         """How much waits to be written."""
         return self._first_bytes + self._bulk_bytes
 
-    def queue(self, payload: bytes, bulk: bool) -> None:
-        """Queue a payload; `flush` writes."""
-        frame = encode_frame(payload)
+    def queue(self, payload: Parts, bulk: bool) -> int:
+        """Queue a payload, which `flush` writes; return its length. Raises ProtocolError if it is too long."""
+        length = sum(map(len, payload))
+        if length > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a frame of {length} bytes exceeds the limit of {MAX_FRAME_BYTES}")
+        first, *others = payload
+        frame = (length.to_bytes(HEADER_BYTES, "big") + first, *others)
         self.dirty = True
         if bulk and (self._bulk or self._first_bytes > _QUICK_BYTES):
             self._bulk.append(frame)
-            self._bulk_bytes += len(frame)
+            self._bulk_bytes += HEADER_BYTES + length
         else:
-            self._first.append(frame)
-            self._first_bytes += len(frame)
+            self._first += frame
+            self._first_bytes += HEADER_BYTES + length
+        return length
 
     def flush(self) -> bool:
         """Write what the socket takes; return True if it took anything. Raises OSError if the agent is gone."""
         written = False
         while self.backlog_bytes:
-            if not self._first:
+            first = self._first
+            if not first:
                 frame = self._bulk.popleft()
-                self._bulk_bytes -= len(frame)
-                self._first.append(frame)
-                self._first_bytes += len(frame)
-            batch: list[bytes] = []
-            size = 0
-            for frame in self._first:
-                batch.append(frame)
-                size += len(frame)
-                if size >= _SEND_BYTES:
-                    break
-            data = batch[0] if len(batch) == 1 else b"".join(batch)
+                size = sum(map(len, frame))
+                self._bulk_bytes -= size
+                first += frame
+                self._first_bytes += size
+            batch = [first[0]] if len(first) == 1 else list(islice(first, _SEND_PARTS))
             try:
-                sent = self.socket.send(data)
+                sent = self.socket.sendmsg(batch)
             except BlockingIOError:
                 break
             written = True
-            for _ in batch:
-                self._first.popleft()
             self._first_bytes -= sent
-            if sent < size:
-                self._first.appendleft(data[sent:])
-                break
+            for part in batch:
+                if sent < len(part):
+                    break
+                sent -= len(part)
+                first.popleft()
+            else:
+                continue
+            if sent:
+                first[0] = memoryview(first[0])[sent:]
+            break
         return written
 
     def receive(self) -> list[bytes] | None:

@@ -8,10 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from heorot.bpinit.census import Census, ChildProcess
+from heorot.bpinit.pipe_room import PipeRoom
 from heorot.bpinit.terminal import end_of_file, set_size
 from heorot.core.space import events as e
 
 _READ_BYTES = 64 * 1024
+_LARGE_READ_BYTES = 256 * 1024
+"""Of a pipe that was made larger."""
+_READS_PER_TURN = 4
+"""So often such a pipe is read before others have their turn."""
 _DRAIN_BYTES = 1024 * 1024
 """The largest pipe that an unprivileged process can make."""
 
@@ -61,6 +66,7 @@ class Pipes:
         self._emit = emit
         self.some_ended = False
         """The end of some output was seen since this was set to False."""
+        self._room = PipeRoom()
 
     def open(self, child: ChildProcess) -> None:
         """Begin to read what a new rank writes."""
@@ -80,36 +86,43 @@ class Pipes:
         self._close_input(child)
         for index, fd in enumerate(child.ends):
             if fd >= 0:
-                self._watcher.remove(fd)
-                os.close(fd)
+                self._forget(fd)
                 child.ends[index] = -1
 
     # ------------------------------------------------------------------ output
 
     def _readable(self, fd: int, subject: tuple[ChildProcess, int]) -> None:
         child, index = subject
-        data = read(fd)
-        if data is None:
-            return
-        if data:
+        size = _LARGE_READ_BYTES if fd in self._room else _READ_BYTES
+        for _ in range(_READS_PER_TURN):
+            data = read(fd, size)
+            if data is None:
+                return
+            if not data:
+                self._close_output(child, index)
+                return
             self._emit(e.Wrote(child.slot, index + 1, data))
-        else:
-            self._close_output(child, index)
+            if size == _READ_BYTES or len(data) < size or fd not in self._watcher:
+                return
 
     def _close_output(self, child: ChildProcess, index: int) -> None:
         fd = child.ends[index]
         if fd >= 0:
             child.ends[index] = -1
             self.some_ended = True
-            self._watcher.remove(fd)
-            os.close(fd)
+            self._forget(fd)
             self._emit(e.WriteEnded(child.slot, index + 1))
+
+    def _forget(self, fd: int) -> None:
+        self._watcher.remove(fd)
+        self._room.closed(fd)
+        os.close(fd)
 
     def _drain(self, child: ChildProcess, index: int, even_if_paused: bool) -> None:
         """Read what is there."""
         taken = 0
         while (fd := child.ends[index]) >= 0 and taken < _DRAIN_BYTES and (even_if_paused or fd in self._watcher):
-            data = read(fd)
+            data = read(fd, _LARGE_READ_BYTES if fd in self._room else _READ_BYTES)
             if data is None:
                 return
             if not data:
@@ -130,7 +143,10 @@ class Pipes:
         """Carry out `PauseReading`."""
         child = self._census.by_slot.get(instruction.slot)
         if child is not None and child.ends[instruction.stream - 1] >= 0:
-            self._watcher.remove(child.ends[instruction.stream - 1])
+            fd = child.ends[instruction.stream - 1]
+            self._watcher.remove(fd)
+            # It writes more than is taken: while it waits for its reader, it may go on for a while.
+            self._room.enlarge(fd)
 
     def resume(self, instruction: e.ResumeReading) -> None:
         """Carry out `ResumeReading`."""
@@ -197,10 +213,10 @@ class Pipes:
                 set_size(child.ends[0], instruction.rows, instruction.columns)
 
 
-def read(fd: int) -> bytes | None:
+def read(fd: int, size: int = _READ_BYTES) -> bytes | None:
     """Read once; None: nothing there now, empty: the end."""
     try:
-        return os.read(fd, _READ_BYTES)
+        return os.read(fd, size)
     except BlockingIOError:
         return None
     except OSError:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from heorot.cli.foreground.forms import Form, Sink
     from heorot.cli.foreground.options import BpshOptions
     from heorot.client.connection import Connection
-    from heorot.core.client.job import JobState, ReadStream
+    from heorot.core.client.job import JobState
+    from heorot.core.client.read_stream import ReadStream
     from heorot.core.client.session import Session
     from heorot.images.offer import Offer
 

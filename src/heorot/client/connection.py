@@ -196,19 +196,25 @@ class Connection:
     def _receive(self) -> list[Any]:
         if self._socket is None:
             return []
+        data, count = b"", 0
+        room = self._session.room()
         try:
-            data = self._socket.recv(RECEIVE_BYTES)
+            if room is None:
+                data = self._socket.recv(RECEIVE_BYTES)
+            else:
+                count = self._socket.recv_into(room)
         except (BlockingIOError, TimeoutError):
             return []
         except OSError:
-            data = b""
-        if not data:
+            pass
+        if not data and not count:
             self._lose()
             return []
         self.heard_at = monotonic()
+        now_ms = monotonic_ns() // 1_000_000
         happened: list[Any] = []
         try:
-            happened = self._session.receive(data, monotonic_ns() // 1_000_000)
+            happened = self._session.received(count, now_ms) if count else self._session.receive(data, now_ms)
         except ProtocolError:
             pass  # the session is closed, and tells everybody
         if self._session.closed is not None:

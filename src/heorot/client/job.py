@@ -16,7 +16,8 @@ from heorot.client.flow import NOTICE, Flow, Until, answer
 from heorot.core.client import messages
 from heorot.core.client.conversation import Request
 from heorot.core.client.end import RankUsage, Status
-from heorot.core.client.job import STDERR, STDOUT, JobState, ReadStream
+from heorot.core.client.job import STDERR, STDOUT, JobState
+from heorot.core.client.read_stream import ReadStream
 from heorot.core.client.session import SIGKILL, NewOutput, Session
 from heorot.core.errors import RequestError
 
@@ -196,7 +197,7 @@ class JobFlows:
         deadline = None if timeout_s is None else monotonic() + timeout_s
         stdin = self._state.stdin_stream()
         rest = memoryview(input)
-        chunks: list[Chunk] = []
+        pieces: dict[ReadStream, list[bytes]] = {}
 
         def ready() -> bool:
             writable = bool(rest) and not stdin.closed and stdin.room_bytes > 0
@@ -211,10 +212,15 @@ class JobFlows:
                 piece, rest = bytes(rest[:size]), rest[size:]
                 self._session.send_stdin(self._state, piece, end=not rest)
             while self._chunks:
-                chunks.append(self._take())
+                stream, _ = self._chunks[0]
+                held = pieces.setdefault(stream, [])
+                held.append(self._take().data)
+                if stream.whole and stream.consumed == stream.total:
+                    # Now, and not all at the end: what its pieces take is used for those of the next one.
+                    held[:] = (b"".join(held),)
             if self._state.complete:
                 self._release_if_collected()
-                return self._completed(chunks)
+                return self._completed(pieces)
 
     # -------------------------------------------------- input and control
 
@@ -332,14 +338,12 @@ class JobFlows:
             raise BrokenPipeError(f"no rank of job {self.id} takes input any more")
         return stream.room_bytes
 
-    def _completed(self, chunks: list[Chunk]) -> Completed:
+    def _completed(self, pieces: dict[ReadStream, list[bytes]]) -> Completed:
         ranks = range(len(self._state.nodes))
-        pieces: dict[tuple[int, int], list[bytes]] = {}
-        for chunk in chunks:
-            pieces.setdefault(chunk[:2], []).append(chunk.data)
+        whole = {(stream.rank, stream.stream): b"".join(held) for stream, held in pieces.items()}
         return Completed(
             self._status_list(),
-            [b"".join(pieces.get((rank, STDOUT), ())) for rank in ranks],
-            [b"".join(pieces.get((rank, STDERR), ())) for rank in ranks],
+            [whole.get((rank, STDOUT), b"") for rank in ranks],
+            [whole.get((rank, STDERR), b"") for rank in ranks],
             [self._state.used.get(rank) for rank in ranks],
         )

@@ -71,7 +71,7 @@ class SpaceClosed(Struct, frozen=True, gc=False):
 class FromSpace(Struct, frozen=True, gc=False):
     """An encoded answer of the process space (`heorot.core.wire.tree.SpaceAnswer`)."""
 
-    payload: bytes
+    payload: Chunk
 
 
 class Kept(Struct, frozen=True, gc=False):

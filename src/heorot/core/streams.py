@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import Protocol
 
 from heorot.core.errors import ProtocolError
+from heorot.core.pieces import Pieces
 
 TAKES_NO_MORE = 2**62
 """The highest offset: who acknowledges it, or a node that reports it, takes no more input."""
 CHUNK_BYTES = 64 * 1024
-"""The most that one `Output` or one feed of input carries."""
+"""The most that one feed of input carries."""
+OUTPUT_CHUNK_BYTES = 256 * 1024
+"""The most that one `Output` carries."""
 INPUT_LIMIT_BYTES = 1024 * 1024
 """How much input a stream holds that its slowest reader has not taken."""
 
@@ -42,7 +45,10 @@ class OutputStream:
     window while somebody does).
     """
 
-    __slots__ = ("_head", "_spool", "_spool_length", "_spool_start", "_tail", "acked", "end", "key", "sent")
+    __slots__ = (
+        "_head", "_spool", "_spool_length", "_spool_start", "_tail", "acked", "end", "had_turn", "key", "sent",
+        "turn_end",
+    )  # fmt: skip
 
     def __init__(self, key: int, spool: Spool) -> None:
         self.key = key
@@ -52,8 +58,12 @@ class OutputStream:
         """Bytes before this offset are on their way."""
         self.end = 0
         """How many bytes the rank has written."""
+        self.turn_end = 0
+        """Up to this offset the reader has let it send, whatever its window is; 0: it has no turn."""
+        self.had_turn = False
+        """The present reader has given it a turn, and may wait for the word that it is over."""
         self._spool = spool
-        self._head: bytearray | None = None
+        self._head: Pieces | None = None
         self._spool_start = 0
         self._spool_length = 0
         self._tail: bytearray | None = None
@@ -66,7 +76,7 @@ class OutputStream:
     @property
     def memory_bytes(self) -> int:
         """How many of the held bytes are in memory."""
-        return (len(self._head) if self._head else 0) + (len(self._tail) if self._tail else 0)
+        return (self._head.size if self._head else 0) + (len(self._tail) if self._tail else 0)
 
     @property
     def spooled_bytes(self) -> int:
@@ -87,9 +97,9 @@ class OutputStream:
         if not self._spool_length:
             head = self._head
             if head is None:
-                head = self._head = bytearray()
-            if len(head) + len(data) <= memory_limit_bytes:
-                head += data
+                head = self._head = Pieces()
+            if head.size + len(data) <= memory_limit_bytes:
+                head.append(data)
                 return
             self._spool_start = self.end - len(data)
         self._tail = bytearray(data)
@@ -109,19 +119,17 @@ class OutputStream:
             del tail[:stored]
         if not tail:
             self._tail = None
-        elif not self._spool_length and not self._head:
-            self._head, self._tail = tail, None
+        elif not self._spool_length and not (self._head and self._head.size):
+            self._head, self._tail = Pieces(tail), None
 
-    def peek(self, size: int = CHUNK_BYTES) -> bytes:
+    def peek(self, size: int = OUTPUT_CHUNK_BYTES) -> bytes:
         """Return up to `size` bytes from the offset `sent`; empty only if there are none."""
         offset = self.sent
         if offset >= self.end:
             return b""
         head = self._head
-        if head:
-            start = offset - self.acked
-            if start < len(head):
-                return bytes(head[start : start + size])
+        if head and offset - self.acked < head.size:
+            return head.peek(offset - self.acked, size)
         if self._spool_length and offset < self._spool_start + self._spool_length:
             position = offset - self._spool_start
             return self._spool.read(self.key, position, min(size, self._spool_length - position))
@@ -137,17 +145,17 @@ class OutputStream:
             return
         head = self._head
         if head:
-            del head[: offset - self.acked]
+            head.forget(offset - self.acked)
         self.acked = offset
         self.sent = max(self.sent, offset)
         if self._spool_length and offset >= self._spool_start + self._spool_length:
             self._spool.drop(self.key)
             self._spool_length = 0
-        if not self._spool_length and not head:
+        if not self._spool_length and not (head and head.size):
             tail = self._tail
             if tail:
                 del tail[: max(0, offset - (self.end - len(tail)))]
-            self._head, self._tail = tail or None, None
+            self._head, self._tail = Pieces(tail) if tail else None, None
 
     def rewind(self) -> None:
         """Send again everything that is kept."""

@@ -15,6 +15,7 @@ from heorot import __version__
 from heorot.core.errors import HeorotError, SecurityError
 from heorot.core.machine import FromSpace, Remember, SpaceClosed, SpaceConnected
 from heorot.core.node.machine import NodeConfig, NodeMachine
+from heorot.core.wire.framing import MAX_FRAME_BYTES
 from heorot.daemons.single import hold
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.images.reclaim import Reclaimer
@@ -186,14 +187,17 @@ def _channel_to_space(
         log("warning", f"bpinit lives and has closed the connection ({reason}); the agent ends")
         loop.stop()
 
-    return Channel(
+    channel = Channel(
         loop,
         space_socket,
         on_frame=lambda payload: shell.feed(FromSpace(payload)),
+        on_large_frame=lambda payload: shell.feed(FromSpace(payload)),
         on_closed=closed,
         # It belongs to this node alone. Stopped in the middle of a frame, it goes on with it when it goes on.
         progress_ms=None,
     )
+    channel.allow_frames_of(MAX_FRAME_BYTES)
+    return channel
 
 
 def _say_the_last(loop: EpollLoop, links: Links) -> None:

@@ -24,9 +24,9 @@ from heorot.core.wire.tree import Hop, Placement
 from heorot.daemons.agent import KEPT, NodeSettings
 from heorot.daemons.head import HeadSettings
 from heorot.linux.slot_file import SlotFile
-from heorot.runtime.channel import TlsCodec
 from heorot.runtime.shared_page import SharedPage
 from heorot.runtime.sockets import bind_tcp, listen_unix
+from heorot.runtime.tls_codec import TlsCodec
 from heorot.security import tls
 from heorot.security.authority import Authority
 

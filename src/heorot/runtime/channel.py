@@ -6,16 +6,16 @@ where OpenSSL on a socket reads each record with two system calls.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import cast
 
 from heorot.core.errors import HeorotError
 from heorot.core.wire.framing import EAGER_BYTES, HEADER_BYTES, MAX_FRAME_BYTES, PROGRESS_MS, FrameDecoder
+from heorot.core.wire.parts import Parts
 from heorot.runtime.loop import Loop, Timer
+from heorot.runtime.tls_codec import TlsCodec
 from heorot.runtime.vanished import Vanished
 
 READ_BYTES = 256 * 1024
@@ -42,59 +42,6 @@ _view = memoryview(_buffer)
 _record = memoryview(bytearray(RECORD_BYTES))
 
 
-class TlsCodec:
-    """One TLS connection between memory buffers."""
-
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool) -> None:
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self.object = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
-        self.established = False
-
-    def handshake(self) -> bool:
-        """Go on with the handshake; return whether it is complete. Raises ssl.SSLError."""
-        try:
-            self.object.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        self.established = True
-        return True
-
-    def feed(self, data: memoryview) -> None:
-        """Take what the socket delivered."""
-        self._incoming.write(data)
-
-    def decrypt_into(self, buffer: memoryview) -> int | None:
-        """Put plain bytes of at most one record into `buffer`, and return how many: 0 if none are there yet, None if
-        the peer has ended the connection. Raises ssl.SSLError.
-        """
-        if not self._incoming.pending and not self.object.pending():
-            return 0
-        try:
-            # With a buffer it returns a number, whatever its stub says.
-            return cast("int", self.object.read(len(buffer), buffer)) or None
-        except ssl.SSLWantReadError:
-            return 0
-        except ssl.SSLZeroReturnError:
-            return None
-
-    def encrypt(self, parts: list[bytes | memoryview]) -> bytes:
-        """Return what to send for `parts`, one after the other."""
-        for part in parts:
-            self.object.write(part)
-        return self._outgoing.read()
-
-    def pending(self) -> bytes:
-        """Return what TLS itself has to send: handshake messages and alerts."""
-        return self._outgoing.read()
-
-    def end(self) -> bytes:
-        """Return what tells the peer that nothing more follows."""
-        with contextlib.suppress(ssl.SSLError):
-            self.object.unwrap()
-        return self._outgoing.read()
-
-
 class Channel:
     """Frames over a connected (or connecting) stream socket.
 
@@ -107,7 +54,7 @@ class Channel:
     on_established
         Called once TLS is established, before any frame; with plain sockets never.
     on_large_frame
-        Called instead of `on_frame` for large frames under TLS, most of which are never copied then.
+        Called instead of `on_frame` for large frames, most of which are never copied then.
     progress_ms
         How long a begun frame may make no progress before the channel is closed; None: for ever, for a peer that is
         trusted and may be stopped.
@@ -150,13 +97,13 @@ class Channel:
         self._progress_s = progress_ms / 1000 if progress_ms is not None else None
         self._progressed_at = self._progress_due_s = 0.0
         self._progress_timer: Timer | None = None
-        self._control: list[bytes] = []
+        self._control: list[bytes | Parts] = []
         self._newest: dict[str, int] = {}
         """Where among them those are that something newer may replace, by name."""
-        self._bulk: deque[bytes] = deque()
-        self._begun: memoryview | None = None
+        self._bulk: deque[bytes | Parts] = deque()
+        self._begun: deque[bytes | memoryview] = deque()
         """The rest of a large frame whose beginning was encrypted or sent."""
-        self._unsent: bytes | memoryview = b""
+        self._unsent: list[bytes | memoryview] = []
         self.backlog_bytes = 0
         self.unserved_bytes = 0
         """Of frames that came and wait for their turn; whoever lets them wait counts."""
@@ -170,8 +117,7 @@ class Channel:
         self._loop.add_reader(self._fd, self._readable)
         if self.tls is not None and not self.tls.object.server_side:
             self.tls.handshake()
-            self._unsent = self.tls.pending()
-            self._write()
+            self._send_now(self.tls.pending())
 
     def pause(self) -> None:
         """Read no more for now: what the peer sends waits in the network, and soon at the peer."""
@@ -193,20 +139,23 @@ class Channel:
 
     # ------------------------------------------------------------------ out
 
-    def send(self, payload: bytes, bulk: bool = False, newest_of: str = "") -> None:
-        """Queue one frame; `bulk` frames wait for all others. It leaves once the current wake-up's work is done.
+    def send(self, payload: bytes | Parts, bulk: bool = False, newest_of: str = "") -> None:
+        """Queue one frame, of which large parts are not copied; `bulk` frames wait for all others. It leaves once the
+        current wake-up's work is done.
 
         If one that is `newest_of` the same name waits, which is not bulk, this one takes its place.
         """
         if self.closed or self._finishing is not None:
             return
-        length = len(payload)
+        if not isinstance(payload, bytes) and len(payload) == 1:
+            payload = bytes(payload[0])
+        length = _length(payload)
         if length > MAX_FRAME_BYTES:
             self._fail(f"a frame of {length} bytes was to be sent; the limit is {MAX_FRAME_BYTES}")
             return
         place = self._newest.get(newest_of) if newest_of else None
         if place is not None:
-            self.backlog_bytes += length - len(self._control[place])
+            self.backlog_bytes += length - _length(self._control[place])
             self._control[place] = payload
             return
         self.backlog_bytes += length + HEADER_BYTES
@@ -232,26 +181,25 @@ class Channel:
     def _gather(self) -> list[bytes | memoryview]:
         """Return what goes out next: about `WRITE_BYTES` at most, and control before bulk between two frames."""
         parts: list[bytes | memoryview] = []
-        small: list[bytes] = []
+        small: list[bytes | memoryview] = []
         room = WRITE_BYTES
-        if self._begun is not None:
-            room -= self._begin(self._begun, room, parts)
+        if self._begun:
+            room = self._go_on(room, small, parts)
         control, bulk = self._control, self._bulk
         taken = 0
-        while self._begun is None and (taken < len(control) or (bulk and room > 0)):
+        while not self._begun and (taken < len(control) or (bulk and room > 0)):
             if taken < len(control):
                 payload = control[taken]
                 taken += 1
             else:
                 payload = bulk.popleft()
-            small.append(len(payload).to_bytes(4, "big"))
-            if len(payload) < LARGE_BYTES:
+            small.append(_length(payload).to_bytes(HEADER_BYTES, "big"))
+            if isinstance(payload, bytes) and len(payload) < LARGE_BYTES:
                 small.append(payload)
                 room -= len(payload)
             else:
-                parts.append(b"".join(small))
-                small.clear()
-                room -= self._begin(memoryview(payload), room, parts)
+                self._begun.extend((payload,) if isinstance(payload, bytes) else payload)
+                room = self._go_on(room, small, parts)
         if taken:
             self._control = control[taken:]
             if self._newest:
@@ -264,12 +212,27 @@ class Channel:
             self._loop.call_soon(self.on_drained)
         return parts
 
-    def _begin(self, payload: memoryview, room: int, parts: list[bytes | memoryview]) -> int:
-        """Add as much of a large frame as there is room for, and remember the rest; return how much that is."""
-        size = max(room, RECORD_BYTES)
-        parts.append(payload[:size])
-        self._begun = payload[size:] if len(payload) > size else None
-        return min(size, len(payload))
+    def _go_on(self, room: int, small: list[bytes | memoryview], parts: list[bytes | memoryview]) -> int:
+        """Take as much of a large frame as there is room for, and leave the rest; return how much room is left."""
+        begun = self._begun
+        while begun:
+            part = begun.popleft()
+            if len(part) < LARGE_BYTES:
+                small.append(part)
+                room -= len(part)
+                continue
+            if small:
+                parts.append(b"".join(small))
+                small.clear()
+            size = max(room, RECORD_BYTES)
+            if len(part) > size:
+                view = memoryview(part)
+                parts.append(view[:size])
+                begun.appendleft(view[size:])
+                return 0
+            parts.append(part)
+            room -= len(part)
+        return room
 
     def _write(self) -> None:
         tls = self.tls
@@ -281,9 +244,10 @@ class Channel:
                         self.close()
                     return
                 parts = self._gather()
-                self._unsent = tls.encrypt(parts) if tls is not None else b"".join(parts)
+                self._unsent = [tls.encrypt(parts)] if tls is not None else parts
+            unsent = self._unsent
             try:
-                sent = self._sock.send(self._unsent)
+                sent = self._sock.send(unsent[0]) if len(unsent) == 1 else self._sock.sendmsg(unsent)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
@@ -291,10 +255,8 @@ class Channel:
                 return
             if self.vanished is not None:
                 self.vanished.sent(self._sock, self._fail)
-            if sent < len(self._unsent):
-                self._unsent = memoryview(self._unsent)[sent:]
+            if _take_sent(unsent, sent):
                 break
-            self._unsent = b""
         else:
             if not self._unsent and not self._is_waiting and self._finishing is None:
                 self._unwatch_writer()
@@ -305,7 +267,7 @@ class Channel:
 
     @property
     def _is_waiting(self) -> bool:
-        return bool(self._control or self._bulk or self._begun is not None)
+        return bool(self._control or self._bulk or self._begun)
 
     def _unwatch_writer(self) -> None:
         if self._writer_watched:
@@ -315,8 +277,10 @@ class Channel:
     # ------------------------------------------------------------------ in
 
     def _readable(self) -> None:
+        # Without TLS, the rest of a large frame comes to its place at once.
+        rest = self._decoder.rest() if self.tls is None else None
         try:
-            count = self._sock.recv_into(_buffer)
+            count = self._sock.recv_into(_buffer if rest is None else rest)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -334,7 +298,10 @@ class Channel:
         tls = self.tls
         try:
             if tls is None:
-                self._deliver(_view[:count])
+                if rest is None:
+                    self._deliver(_view[:count])
+                elif (payload := self._decoder.advance(count)) is not None:
+                    self._on_large_frame(payload)
                 self._look_at_begun()
                 return
             tls.feed(_view[:count])
@@ -413,7 +380,7 @@ class Channel:
 
     def _send_now(self, data: bytes) -> None:
         if data and not self.closed:
-            self._unsent = bytes(self._unsent) + data if self._unsent else data
+            self._unsent.append(data)
             self._write()
 
     # ------------------------------------------------------------------ end
@@ -463,8 +430,8 @@ class Channel:
         self._control = []
         self._newest.clear()
         self._bulk.clear()
-        self._begun = None
-        self._unsent = b""
+        self._begun.clear()
+        self._unsent.clear()
         self.backlog_bytes = 0
         # The callbacks' owner holds us: without this cycle the 40 KB of a TLS connection are free at once, not at some
         # later collection that does not even know of them.
@@ -487,6 +454,24 @@ class Channel:
             self.close()
             if not told:
                 on_closed(reason)
+
+
+def _length(payload: bytes | Parts) -> int:
+    return len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
+
+
+def _take_sent(unsent: list[bytes | memoryview], sent: int) -> bool:
+    """Take what was sent from the beginning of a list; return whether something is left."""
+    done = 0
+    for part in unsent:
+        if sent < len(part):
+            break
+        sent -= len(part)
+        done += 1
+    del unsent[:done]
+    if sent:
+        unsent[0] = memoryview(unsent[0])[sent:]
+    return bool(unsent)
 
 
 def _ignore(_: object) -> None:

@@ -16,8 +16,9 @@ from heorot import __version__
 from heorot.core.errors import HeorotError, ProtocolError
 from heorot.core.machine import ClientClosed, ClientOpened, FromClient, HeadHeard
 from heorot.core.tree.nodeset import HEAD
-from heorot.core.wire.clients import Error, HeadMessage, decode_client
+from heorot.core.wire.clients import ClientOutput, Error, HeadMessage, decode_client
 from heorot.core.wire.framing import MAX_FRAME_BYTES
+from heorot.core.wire.parts import encode_in_parts
 from heorot.core.wire.passing import LEFT, PASS_VERSION, PassAccepted, PassOn, decode_pass
 from heorot.core.wire.tags import TAG_HELLO
 from heorot.core.wire.tree import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode, tag_of
@@ -72,6 +73,9 @@ class Clients:
         """Queue a message."""
         channel = self._channels.get(client)
         if channel is None:
+            return
+        if type(message) is ClientOutput:
+            channel.send(encode_in_parts(message))
             return
         payload = encode(message)
         request = getattr(message, "request", 0)

@@ -10,14 +10,16 @@ from typing import Protocol
 from heorot.core.errors import SecurityError
 from heorot.core.machine import ConnectFailed, LinkClosed, LinkOpened, Received
 from heorot.core.wire.framing import MAX_FRAME_BYTES, MAX_GREETING_BYTES
-from heorot.core.wire.tree import Hello, LinkMessage, decode_link, encode
-from heorot.runtime.channel import Channel, TlsCodec
+from heorot.core.wire.parts import Parts, encode_in_parts
+from heorot.core.wire.tree import Hello, LinkMessage, decode_link
+from heorot.runtime.channel import Channel
 from heorot.runtime.dial import Dial, Names
 from heorot.runtime.link_shares import MAX_LINKS_OF_ONE, LinkShares
 from heorot.runtime.loop import Loop, Timer
 from heorot.runtime.refusals import Refusals
 from heorot.runtime.shares import oldest_of_most
 from heorot.runtime.sockets import Acceptor, tune_tcp
+from heorot.runtime.tls_codec import TlsCodec
 from heorot.runtime.vanished import Vanished
 from heorot.security import tls
 
@@ -105,7 +107,7 @@ class Links:
         self._refusals = Refusals(loop, log)
         self._number = 0
         self._acceptor: Acceptor | None = None
-        self._encoded: tuple[LinkMessage | None, bytes] = (None, b"")
+        self._encoded: tuple[LinkMessage | None, Parts] = (None, ())
 
     # ------------------------------------------------------------------ for the shell
 
@@ -120,19 +122,16 @@ class Links:
 
     def send(self, link: int, message: LinkMessage, bulk: bool, newest_of: str = "") -> None:
         """Queue a message, as `Channel.send` does; a link that is gone meanwhile is none of the machine's mistakes."""
-        target = self._links.get(link)
-        if target is None:
-            return
         # The same message often goes to many children.
         if self._encoded[0] is not message:
-            self._encoded = (message, encode(message))
-        target.channel.send(self._encoded[1], bulk, newest_of)
+            self._encoded = (message, encode_in_parts(message))
+        self.send_encoded(link, self._encoded[1], bulk, newest_of)
 
-    def send_encoded(self, link: int, payload: bytes, bulk: bool = False) -> None:
+    def send_encoded(self, link: int, payload: bytes | Parts, bulk: bool = False, newest_of: str = "") -> None:
         """Queue a message that is encoded already."""
         target = self._links.get(link)
         if target is not None:
-            target.channel.send(payload, bulk)
+            target.channel.send(payload, bulk, newest_of)
 
     def close_link(self, link: int, reason: str) -> None:
         """Send what is queued, then close."""

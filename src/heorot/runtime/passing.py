@@ -20,11 +20,12 @@ from heorot.core.wire.framing import MAX_FRAME_BYTES, MAX_GREETING_BYTES
 from heorot.core.wire.passing import LEFT, MAX_GROUPS, PASS_VERSION, PassAccepted, PassOn, decode_pass
 from heorot.core.wire.tree import encode
 from heorot.runtime.callers import Account, Accounts, ClientQuotas
-from heorot.runtime.channel import Channel, TlsCodec
+from heorot.runtime.channel import Channel
 from heorot.runtime.dial import Dial, Names
 from heorot.runtime.loop import Loop, Timer
 from heorot.runtime.refusals import Refusals
 from heorot.runtime.sockets import Acceptor, listen_unix, tune_tcp
+from heorot.runtime.tls_codec import TlsCodec
 from heorot.runtime.vanished import Vanished
 from heorot.security import tls
 

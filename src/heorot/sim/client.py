@@ -287,7 +287,9 @@ class VirtualUser:
             self._resumed(message, nodes)
             return
         first = isinstance(asked, c.Spawn)
-        reading = self.reading = Reading(self.cluster, message.job, nodes, message.window_bytes, first)
+        reading = self.reading = Reading(
+            self.cluster, message.job, nodes, message.window_bytes, message.spare_bytes, first
+        )
         if not first:
             self._feeding.go_on(state)
         if plan is None or not first:
@@ -312,7 +314,7 @@ class VirtualUser:
         if reading is None or (reading.job, reading.nodes) != (message.job, nodes):
             self.world.violated("NoLostJob", f"{self.name} goes on with {reading}, and is given {message}")
         reading.go_on()
-        reading.window_bytes = message.window_bytes
+        reading.window_bytes, reading.spare_bytes = message.window_bytes, message.spare_bytes
         self.resumed += 1
 
     def _if_there(self, act: Any) -> None:

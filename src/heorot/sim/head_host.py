@@ -136,6 +136,7 @@ class HeadHost(VirtualShell, HeadShell):
             query_timeout_ms=settings.query_timeout_ms,
             rebalance_ms=settings.rebalance_ms,
             max_finished_jobs=settings.max_finished_jobs,
+            job_window_bytes=settings.job_window_bytes,
         )
         self.world.tell(self.name, "starts, epoch %d", self.epoch)
         self.cluster.checks.elected(self)

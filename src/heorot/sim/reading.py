@@ -10,7 +10,8 @@ from heorot.core.wire import clients as c
 from heorot.sim.truth import CLOCKS, content
 
 if TYPE_CHECKING:
-    from heorot.core.client.job import JobState, ReadStream
+    from heorot.core.client.job import JobState
+    from heorot.core.client.read_stream import ReadStream
     from heorot.core.client.session import NewOutput, Session
     from heorot.sim.run import Run
 
@@ -23,12 +24,17 @@ class Reading:
     job: str
     nodes: list[int]
     window_bytes: int
+    spare_bytes: int
     first: bool
     """It is read from the start of its life."""
     offsets: dict[tuple[int, int], int] = field(default_factory=dict)
     """By rank and stream: up to where the session has given the bytes, each once."""
     taken: dict[tuple[int, int], int] = field(default_factory=dict)
     """The same: up to where they are where they belong."""
+    limits: dict[tuple[int, int], int] = field(default_factory=dict)
+    """The same: up to where it may be sent beyond its window,"""
+    turns: dict[tuple[int, int], int] = field(default_factory=dict)
+    """and the same, as long as that is not over."""
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     pids: dict[int, int] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)
@@ -58,6 +64,8 @@ class Reading:
         self.told_ended.clear()
         self.told_exits.clear()
         self.told_cut_off.clear()
+        self.limits.clear()
+        self.turns.clear()
         self.done = False
 
     @property
@@ -189,8 +197,11 @@ class Reading:
             self.cluster.world.violated(
                 "StreamExact", f"{self.job} r{key[0]}/{key[1]}: wrong bytes at {message.offset}"
             )
-        if end - acked > self.window_bytes:
+        limit = self.limits.get(key, 0)
+        if end > max(acked + self.window_bytes, limit):
             self.cluster.world.violated("Bounded", f"{self.job} r{key[0]}/{key[1]}: more than the window is on its way")
+        if not message.in_turn or end >= limit:
+            self.turns.pop(key, None)
 
     def take(self, event: NewOutput) -> None:
         """The session gives bytes: those that come next, and no others."""
@@ -222,6 +233,22 @@ class Reading:
             text = f"acknowledged up to {message.offset}, and taken up to {self.taken.get(key, 0)} only"
             self.cluster.world.violated("StreamExact", f"{self.job} r{key[0]}/{key[1]}: {text}")
         known.acked[key] = max(known.acked.get(key, 0), message.offset)
+        if message.limit:
+            self.limits[key] = self.turns[key] = message.limit
+            self._weigh()
+
+    def _weigh(self) -> None:
+        """See that no more is on its way, or waits for its reader, than may."""
+        spare_bytes = self.spare_bytes
+        for key, received in self.offsets.items():
+            there = key[0] not in self.cut_off and received < self.sizes.get(key, 1 << 62)
+            reach = self.turns.get(key, 0) if there else 0
+            spare_bytes -= max(0, max(reach, received) - self.taken.get(key, 0) - self.window_bytes)
+        # Once more as much, because what this is told of and what the session was told of may have crossed.
+        if spare_bytes < -self.spare_bytes:
+            self.cluster.world.violated(
+                "Bounded", f"{self.job}: {-spare_bytes} bytes more than may be are on their way"
+            )
 
     def _has_status(self, rank: int) -> bool:
         return self.first_ends.get(rank, "").startswith("status")

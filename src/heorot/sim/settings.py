@@ -56,6 +56,8 @@ class Settings:
     query_timeout_ms: int = 3_000
     rebalance_ms: int = 200
     max_finished_jobs: int = 1_024
+    job_window_bytes: int = 8 * 1024 * 1024
+    """How much output of a job may be on its way; with little, streams have turns."""
     spool_limit_bytes: int = 512 * 1024
     stream_memory_bytes: int = 64 * 1024
     cut_weight: int = 4
@@ -154,6 +156,7 @@ def draw(seed: int) -> Settings:
     settings.spare_heads = random.choice((0, 1, 2, 4))
     settings.remove_node_weight = Random(f"removed nodes {seed}").choice((0, 0, 0, 1, 3))
     settings.watchers = Random(f"watchers {seed}").choice((0, 0, 0, 1, 3))
+    settings.job_window_bytes = Random(f"windows {seed}").choice((8 << 20, 8 << 20, 256 << 10, 64 << 10))
     if settings.spare_heads:
         settings.add_head_weight, settings.remove_head_weight = random.choice((1, 2)), random.choice((0, 1, 2))
     settings.doze_weight = random.choice((0, 0, 1, 3))

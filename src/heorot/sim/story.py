@@ -38,10 +38,10 @@ def describe_message(message: object) -> str:
     return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 3] + "..."
 
 
-def _inner(payload: bytes) -> str:
+def _inner(payload: bytes | memoryview) -> str:
     for decode in (m.decode_head_command, m.decode_node_payload):
         try:
-            return describe_message(decode(payload))
+            return describe_message(decode(bytes(payload)))
         except ProtocolError:
             continue
     return repr(payload)

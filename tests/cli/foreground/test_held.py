@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from heorot.cli.foreground.held import Held
-from heorot.core.client.job import STDERR, STDOUT, ReadStream
+from heorot.core.client.job import STDERR, STDOUT
+from heorot.core.client.read_stream import ReadStream
 
 
 class Rig:

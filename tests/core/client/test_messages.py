@@ -126,8 +126,36 @@ def test_messages_survive_any_cutting_of_the_stream(blobs: list[bytes], cuts: li
         received += reader.feed(stream[position : position + size])
         position += size
         turn += 1
-    assert received == [["output", "1.1", rank, 1, 0, blob, 0] for rank, blob in enumerate(blobs)]
+    assert received == [["output", "1.1", rank, 1, 0, blob, 0, False] for rank, blob in enumerate(blobs)]
     assert reader.buffered_bytes == 0
+
+
+LARGE_SIZES = st.lists(st.sampled_from([0, 3, 5000, wire.LARGE_BYTES, 150_000, wire.LARGEST_ROOM_BYTES]), max_size=6)
+
+
+@given(LARGE_SIZES, st.lists(st.sampled_from([1, 7, 3000, 70_000, 200_000]), min_size=1), st.booleans())
+def test_large_messages_come_to_their_place(sizes: list[int], cuts: list[int], into_place: bool) -> None:
+    blobs = [bytes([number]) * size for number, size in enumerate(sizes)]
+    messages = [c.ClientOutput("1.1", rank, 1, 0, blob) for rank, blob in enumerate(blobs)]
+    stream = b"".join(encode_frame(encode(message)) for message in messages)
+    cuts = [max(cut, len(stream) // 50) for cut in cuts]
+    reader = wire.MessageReader()
+    received = []
+    position = turn = 0
+    while position < len(stream):
+        size = cuts[turn % len(cuts)]
+        room = reader.rest()
+        if room is not None and into_place:
+            size = min(size, len(room))
+            data = stream[position : position + size]
+            room[: len(data)] = data
+            received += reader.advance(len(data))
+        else:
+            received += reader.feed(stream[position : position + size])
+        position += size
+        turn += 1
+    assert received == [["output", "1.1", rank, 1, 0, blob, 0, False] for rank, blob in enumerate(blobs)]
+    assert (reader.buffered_bytes, reader.rest()) == (0, None)
 
 
 @given(st.binary(max_size=300))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from heorot.cli.foreground.forms import Form
-    from heorot.core.client.job import JobState, ReadStream
+    from heorot.core.client.job import JobState
+    from heorot.core.client.read_stream import ReadStream
     from heorot.core.client.session import Event
 
 

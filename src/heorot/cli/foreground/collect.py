@@ -10,7 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from heorot.cli.foreground.forms import Sink
     from heorot.cli.foreground.held import Held
-    from heorot.core.client.job import JobState, ReadStream
+    from heorot.core.client.job import JobState
+    from heorot.core.client.read_stream import ReadStream
 
 _RULE = b"-" * 16 + b"\n"
 

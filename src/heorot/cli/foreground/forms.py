@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from heorot.cli.foreground.held import Held
-    from heorot.core.client.job import JobState, ReadStream
+    from heorot.core.client.job import JobState
+    from heorot.core.client.read_stream import ReadStream
 
     class Form(Protocol):
         """What the relay needs of a form."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
-    from heorot.core.client.job import ReadStream
+    from heorot.core.client.read_stream import ReadStream
 
     Piece: TypeAlias = bytes | tuple[int, int]
     """The bytes, or where they stand in the file and how many they are."""

@@ -158,6 +158,10 @@ class Conversation:
 
     # -------------------------------------------------- what the head says
 
+    def room(self) -> memoryview | None:
+        """Return where the rest of a large message is to be read to, if one is under way: then call `received`."""
+        return self._reader.rest()
+
     def receive(self, data: bytes, now_ms: int) -> list[Any]:
         """Take bytes from the socket and return what happened, if it is of a job.
 
@@ -166,10 +170,17 @@ class Conversation:
         ProtocolError
             If the head breaks the protocol. The session is closed then.
         """
+        return self._take(self._reader.feed, data, now_ms)
+
+    def received(self, count: int, now_ms: int) -> list[Any]:
+        """So many bytes were read to the beginning of `room`; the rest as with `receive`."""
+        return self._take(self._reader.advance, count, now_ms)
+
+    def _take(self, read: Callable[[Any], list[list[Any]]], what: Any, now_ms: int) -> list[Any]:
         self._now_ms = now_ms
         events: list[Any] = []
         try:
-            for message in self._reader.feed(data):
+            for message in read(what):
                 self._handle(message, events)
         except ProtocolError as error:
             raise self._broken(str(error)) from error

@@ -9,55 +9,17 @@ from __future__ import annotations
 from heorot.core.client import messages
 from heorot.core.client.conversation import Request
 from heorot.core.client.end import RankUsage, Status
+from heorot.core.client.read_stream import ReadStream
 from heorot.core.errors import ProtocolError, RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from heorot.core.client.stream_turns import StreamTurns
+
 STDOUT = 1
 STDERR = 2
-
-
-class ReadStream:
-    """One output stream of one rank, as its reader sees it; all fields count bytes from the stream's beginning."""
-
-    __slots__ = ("acknowledged", "consumed", "joined_late", "prepaid", "rank", "received", "stream", "total")
-
-    def __init__(self, rank: int, stream: int) -> None:
-        self.rank = rank
-        self.stream = stream
-        self.received = 0
-        self.consumed = 0
-        self.acknowledged = 0
-        self.prepaid = 0
-        """So many of the next bytes to be consumed were counted ahead."""
-        self.total = -1
-        """How many bytes there will be; -1 until the rank is over."""
-        self.joined_late = False
-        """We begin where those who read this before us have stopped."""
-
-    def accept(self, offset: int, data: bytes, kept_from: int = 0) -> bytes:
-        """Return what is new of `data` at `offset`; a former reader has acknowledged all before `kept_from`.
-
-        A gap means that what lies in it was lost on a way that is no more. All of it, and these bytes, will be sent
-        again from the acknowledged offset: they are of no use now.
-        """
-        if self.joined_late:
-            self.joined_late = False
-            self.received = self.consumed = self.acknowledged = kept_from
-        received = self.received
-        if offset != received:
-            if offset > received:
-                return b""
-            data = data[received - offset :]
-        self.received = received + len(data)
-        return data
-
-    @property
-    def missing(self) -> bool:
-        """Whether the rank is over and bytes of it are still to come."""
-        return self.received < self.total
 
 
 class StdinStream:
@@ -141,8 +103,8 @@ class JobState:
 
     __slots__ = (
         "acknowledge_bytes", "cut_off", "detached", "done", "done_text", "error", "from_attach", "id", "launch",
-        "leaving", "missing_streams", "nodes", "pids", "released", "request", "resuming", "staging", "statuses",
-        "stdin", "streams", "unwanted", "used",
+        "leaving", "missing_streams", "nodes", "pids", "released", "request", "resuming", "spare_bytes", "staging",
+        "statuses", "stdin", "streams", "turns", "unwanted", "used", "window_bytes",
     )  # fmt: skip
 
     def __init__(self, request: int) -> None:
@@ -158,6 +120,10 @@ class JobState:
         self.stdin: dict[int, StdinStream] = {}
         self.acknowledge_bytes = 1
         """Acknowledge a stream when this much was consumed since the last time: half of the head's window."""
+        self.turns: StreamTurns | None = None
+        """None: no stream had a turn yet, or none has any."""
+        self.spare_bytes = self.window_bytes = 0
+        """As in `heorot.core.wire.clients.Spawned`."""
         self.missing_streams = 0
         self.cut_off: set[int] = set()
         """Ranks whose node was given up: what comes of their output after all is too late."""
@@ -262,11 +228,23 @@ class JobState:
 
     # -------------------------------------------------- what the head said; called by Session
 
-    def spawned(self, job: str, runs: list[int], window_bytes: int) -> None:
+    def spawned(self, job: str, runs: list[int], window_bytes: int, spare_bytes: int = 0) -> None:
         """The job exists."""
         self.id = job
         self.nodes = [node for i in range(0, len(runs), 2) for node in range(runs[i], runs[i] + runs[i + 1])]
         self.acknowledge_bytes = max(1, window_bytes // 2)
+        self.window_bytes, self.spare_bytes = window_bytes, spare_bytes
+        if self.turns is not None:
+            self.turns.begin_anew(window_bytes, spare_bytes, list(self.streams.values()))
+
+    def take_turns(self) -> StreamTurns | None:
+        """Return what gives its streams their turns; None: they have none."""
+        if self.turns is None and self.spare_bytes:
+            # Where ranks write little nobody needs it: such a command starts without it.
+            from heorot.core.client.stream_turns import StreamTurns
+
+            self.turns = StreamTurns(self.window_bytes, self.spare_bytes)
+        return self.turns
 
     def keep_launch(self, launch: list[Any], runs: list[int], receipt: bytes) -> None:
         """The head has acknowledged this launch with a receipt."""
@@ -274,7 +252,9 @@ class JobState:
         launch[messages.SPAWN_JOB], launch[messages.SPAWN_RUNS], launch[messages.SPAWN_RECEIPT] = self.id, runs, receipt
         self.launch = launch
 
-    def output(self, rank: int, number: int, offset: int, data: bytes, kept_from: int = 0) -> tuple[ReadStream, bytes]:
+    def output(
+        self, rank: int, number: int, offset: int, data: bytes, kept_from: int = 0, in_turn: bool = False
+    ) -> tuple[ReadStream, bytes]:
         """Bytes arrived; return what is new of them."""
         stream = self.streams.get((rank, number)) or self.stream(rank, number)
         if rank in self.cut_off:
@@ -283,6 +263,8 @@ class JobState:
         data = stream.accept(offset, data, kept_from)
         if was_missing and not stream.missing:
             self.missing_streams -= 1
+        if self.turns is not None:
+            self.turns.arrived(stream, in_turn)
         return stream, data
 
     def ended(self, rank: int, status: Status, stdout_bytes: int, stderr_bytes: int) -> bool:
@@ -295,6 +277,8 @@ class JobState:
                 stream = self.stream(rank, number)
                 stream.total = total
                 self.missing_streams += stream.missing
+                if self.turns is not None and stream.whole:
+                    self.turns.end(stream)
         return True
 
     def gone(self, status: Status, text: str) -> list[int]:
@@ -312,6 +296,8 @@ class JobState:
             if stream is not None and stream.missing:
                 stream.total = stream.received
                 self.missing_streams -= 1
+            if stream is not None and self.turns is not None:
+                self.turns.end(stream)
         return self.ended(rank, status, 0, 0)
 
 

@@ -33,6 +33,8 @@ BROADCAST = -1
 """The `rank` of input that goes to all ranks."""
 
 
+LARGE_BYTES, LARGEST_ROOM_BYTES = 64 * 1024, 1024 * 1024
+"""A frame of such a length that is cut in two comes to its place at once."""
 SHORT_BYTES = 4096
 """A longer message, unless it is mostly one string of bytes, is worth the import of the compiled msgpack,"""
 MANY_MESSAGES = 300
@@ -92,17 +94,33 @@ class MessageReader:
     gigabytes copies each byte once less.
     """
 
-    __slots__ = ("_chunks", "_held_bytes", "_needed_bytes")
+    __slots__ = ("_chunks", "_filled_bytes", "_held_bytes", "_needed_bytes", "_room")
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._held_bytes = 0
         self._needed_bytes = HEADER_BYTES
+        self._room: memoryview | None = None
+        """For the payload of a large frame that is under way, of which so much is here:"""
+        self._filled_bytes = 0
 
     @property
     def buffered_bytes(self) -> int:
         """How many bytes of an incomplete frame are held."""
-        return self._held_bytes
+        return self._held_bytes if self._room is None else HEADER_BYTES + self._filled_bytes
+
+    def rest(self) -> memoryview | None:
+        """Return where the rest of a large frame belongs, if one is under way: put bytes there, and call `advance`."""
+        return None if self._room is None else self._room[self._filled_bytes :]
+
+    def advance(self, count: int) -> list[list[Any]]:
+        """So many bytes were put to the beginning of `rest`; return the message if it is whole. Raises as `feed`."""
+        assert self._room is not None
+        self._filled_bytes += count
+        if self._filled_bytes < len(self._room):
+            return []
+        room, self._room = self._room, None
+        return [_decode(room)]
 
     def feed(self, data: bytes) -> list[list[Any]]:
         """Take received bytes and return the messages that they complete, in order.
@@ -112,14 +130,20 @@ class MessageReader:
         ProtocolError
             If a frame is too long or is not a msgpack array. The reader must not be used afterwards.
         """
+        messages: list[list[Any]] = []
+        rest = self.rest()
+        if rest is not None:
+            count = min(len(rest), len(data))
+            rest[:count] = data[:count]
+            messages = self.advance(count)
+            data = data[count:]
         if self._chunks:
             self._chunks.append(data)
             self._held_bytes += len(data)
             if self._held_bytes < self._needed_bytes:
-                return []
+                return messages
             data = b"".join(self._chunks)
             self._chunks.clear()
-        messages: list[list[Any]] = []
         view = memoryview(data)
         start, available = 0, len(data)
         needed = HEADER_BYTES
@@ -133,7 +157,13 @@ class MessageReader:
                 break
             messages.append(_decode(view[start + HEADER_BYTES : end]))
             start = end
-        self._held_bytes = available - start
+        held = available - start
+        if LARGE_BYTES <= needed - HEADER_BYTES <= LARGEST_ROOM_BYTES:
+            self._room = memoryview(bytearray(needed - HEADER_BYTES))
+            self._filled_bytes = held - HEADER_BYTES
+            self._room[: self._filled_bytes] = view[start + HEADER_BYTES :]
+            start, held, needed = available, 0, HEADER_BYTES
+        self._held_bytes = held
         self._needed_bytes = needed
         if start < available:
             self._chunks.append(bytes(view[start:]))
@@ -262,9 +292,9 @@ def client_stdin(job: str, rank: int, offset: int, data: bytes, end: bool) -> li
     return ["stdin", job, rank, offset, data, end]
 
 
-def client_ack(job: str, rank: int, stream: int, offset: int) -> list[object]:
-    """These bytes are written where they belong."""
-    return ["ack", job, rank, stream, offset]
+def client_ack(job: str, rank: int, stream: int, offset: int, limit: int = 0) -> list[object]:
+    """These bytes are written where they belong; with a `limit` it is the stream's turn."""
+    return ["ack", job, rank, stream, offset, limit]
 
 
 def client_resize(job: str, rows: int, columns: int) -> list[object]:

@@ -26,7 +26,8 @@ from __future__ import annotations
 from heorot.core.client import messages
 from heorot.core.client.conversation import Conversation
 from heorot.core.client.end import Status
-from heorot.core.client.job import TOLD_OF_A_JOB, JobRequest, JobState, ReadStream
+from heorot.core.client.job import TOLD_OF_A_JOB, JobRequest, JobState
+from heorot.core.client.read_stream import ReadStream
 from heorot.core.errors import ConnectionLost, ProtocolError, RequestError
 
 SIGKILL = 9
@@ -155,9 +156,7 @@ class Session(Conversation):
             self.outgoing += messages.encode(messages.client_stdin(job.id, rank, offset, data, end))
 
     def consumed(self, job: JobState, stream: ReadStream, count: int) -> None:
-        """`count` more bytes of a stream are where they belong; acknowledge them when half a window has come
-        together.
-        """
+        """`count` more bytes of a stream are where they belong: half a window of them is acknowledged together."""
         if stream.prepaid:
             ahead = min(stream.prepaid, count)
             stream.prepaid -= ahead
@@ -171,19 +170,28 @@ class Session(Conversation):
 
     def _count(self, job: JobState, stream: ReadStream, count: int) -> None:
         stream.consumed += count
-        if stream.consumed - stream.acknowledged >= job.acknowledge_bytes and not job.released:
-            self._acknowledge(job, stream)
+        if job.released or (job.turns is None and stream.consumed - stream.acknowledged < job.acknowledge_bytes):
+            return
+        turns = job.take_turns()
+        self._tell(job, [(stream, 0)] if turns is None else turns.look(stream, job.acknowledge_bytes))
 
-    def _acknowledge(self, job: JobState, stream: ReadStream) -> None:
+    def _tell(self, job: JobState, told: list[tuple[ReadStream, int]]) -> None:
+        for stream, limit in told:
+            self._acknowledge(job, stream, limit)
+
+    def _acknowledge(self, job: JobState, stream: ReadStream, limit: int = 0) -> None:
         stream.acknowledged = stream.consumed
         # The next head hears of it when the node sends the same bytes again.
         if self._reaches(job):
-            self.outgoing += messages.encode(messages.client_ack(job.id, stream.rank, stream.stream, stream.consumed))
+            ack = messages.client_ack(job.id, stream.rank, stream.stream, stream.consumed, limit)
+            self.outgoing += messages.encode(ack)
 
     def acknowledge_all(self, job: JobState) -> None:
         """Acknowledge all that was consumed, however little: before leaving a job that goes on."""
         for stream in job.streams.values():
             if stream.consumed > stream.acknowledged:
+                if job.turns is not None:
+                    job.turns.leave(stream)
                 self._acknowledge(job, stream)
 
     def release(self, job: JobState) -> None:
@@ -233,6 +241,8 @@ class Session(Conversation):
             upload.reset()
         for job in self.jobs.values():
             job.resuming = not job.detached
+            if job.turns is not None:
+                job.turns.begin_anew(job.window_bytes, job.spare_bytes, list(job.streams.values()))
         return super().connection_lost()
 
     def _repeat(self, waiting: list[tuple[int, Request]]) -> None:
@@ -281,6 +291,9 @@ class Session(Conversation):
             return
         for message in job.stdin_again():
             self.outgoing += messages.encode(message)
+        for stream in job.streams.values():
+            if stream.consumed - stream.acknowledged >= job.acknowledge_bytes:
+                self._acknowledge(job, stream)
 
     # -------------------------------------------------- what the head says
 
@@ -292,6 +305,8 @@ class Session(Conversation):
                 ranks = TOLD_OF_A_JOB[tag](job, message)
                 if ranks:
                     events.append(RanksEnded(job, ranks))
+                    if job.turns is not None and not job.released:
+                        self._tell(job, job.turns.go_on())
             return
         super()._handle(message, events)
 
@@ -299,8 +314,7 @@ class Session(Conversation):
         job = self.jobs.get(message[1])
         if job is None:
             return
-        kept_from = message[6] if len(message) > 6 else 0
-        stream, data = job.output(message[2], message[3], message[4], message[5], kept_from)
+        stream, data = job.output(*message[2:8])
         if message[4] < stream.acknowledged and not job.released:
             # The node has not heard of it: our word was on a way that is no more.
             self.outgoing += messages.encode(
@@ -308,13 +322,15 @@ class Session(Conversation):
             )
         if data:
             events.append(NewOutput(job, stream, data))
+        elif job.turns is not None and not job.released:
+            self._tell(job, job.turns.look(stream, job.acknowledge_bytes))
 
     def _spawned(self, message: list[Any], events: list[Event]) -> None:
         request = self._answered(message, events)
         if not isinstance(request, JobRequest):
             raise ProtocolError("the head answered a question with a job")
         job = request.job
-        job.spawned(message[2], message[3], message[4])
+        job.spawned(message[2], message[3], message[4], message[6] if len(message) > 6 else 0)
         if len(message) > 5 and message[5]:
             job.keep_launch(request.message, message[3], message[5])
         if job.resuming:

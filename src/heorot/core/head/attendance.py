@@ -71,7 +71,7 @@ class Attendance:
         job.awaited_until_ms = 0
         job.tell_started = True
         job.reading = context.next_reading()
-        context.to_client(client, c.Spawned(request, job.id, job.places.runs, job.ticket.window_bytes))
+        context.tell_spawned(job, client, request)
         started = [value for rank, pid in enumerate(job.pids) if pid for value in (rank, pid)]
         exited: list[int] = []
         failed: list[tuple[int, int, str]] = []

@@ -131,7 +131,8 @@ class HeadClients:
             if ack.rank >= len(job.nodes):
                 raise ProtocolError(f"job {job.id} has no rank {ack.rank}")
             here = NodeSet(1 << job.nodes[ack.rank])
-            self._context.send_down(here, m.Ack(ack.job, ack.rank, ack.stream, ack.offset))
+            limit = min(ack.limit, ack.offset + job.ticket.window_bytes + self._context.spare_bytes(job))
+            self._context.send_down(here, m.Ack(ack.job, ack.rank, ack.stream, ack.offset, limit))
 
     def _client_stdin(self, caller: Caller, message: c.ClientStdin) -> None:
         if self._attended(caller, message.job):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from heorot.core.context import MachineContext
+from heorot.core.head.job import JOB_WINDOW_BYTES, HeadJob, spare_of
 from heorot.core.head.membership import KnownNode, Membership
 from heorot.core.head.receipts import Receipts
 from heorot.core.head.tenure import Tenure
@@ -61,6 +62,8 @@ class HeadConfig:
     rebalance_ms: int = 1_000
     swarm_gain_ms: int = GAIN_MS
     """By how much nodes must have an image sooner for them to have it from each other."""
+    job_window_bytes: int = JOB_WINDOW_BYTES
+    """How much output of a job may be on its way, of all ranks together."""
     max_processes: int = 4_096
     owner: int = 0
     """The uid that the head runs as: like root, its clients may use all of each limit (`heorot.core.quota`)."""
@@ -137,6 +140,15 @@ class HeadContext(MachineContext[HeadInstruction]):
         """Return a number for a new reader of a job: no two heads use the same."""
         self._readings += 1
         return self._readings
+
+    def spare_bytes(self, job: HeadJob) -> int:
+        """Return how much a job's streams may send beyond their windows."""
+        return spare_of(len(job.nodes), self.config.job_window_bytes)
+
+    def tell_spawned(self, job: HeadJob, client: int, request: int, receipt: bytes = b"") -> None:
+        """Tell a client of the job that it asked for."""
+        runs, window_bytes = job.places.runs, job.ticket.window_bytes
+        self.to_client(client, c.Spawned(request, job.id, runs, window_bytes, receipt, self.spare_bytes(job)))
 
     def to_client(self, client: int, message: c.HeadMessage) -> None:
         """Send to a client."""

@@ -29,9 +29,14 @@ MAX_NOTES = 4
 """So many different words of nodes on one job are kept."""
 
 
-def window_of(ranks: int) -> int:
+def window_of(ranks: int, job_bytes: int = JOB_WINDOW_BYTES) -> int:
     """Return the window of each stream: a share of the job's 8 MiB, within 4 KiB and 256 KiB."""
-    return max(SMALLEST_WINDOW_BYTES, min(LARGEST_WINDOW_BYTES, JOB_WINDOW_BYTES // (2 * max(ranks, 1))))
+    return max(SMALLEST_WINDOW_BYTES, min(LARGEST_WINDOW_BYTES, job_bytes // (2 * max(ranks, 1))))
+
+
+def spare_of(ranks: int, job_bytes: int = JOB_WINDOW_BYTES) -> int:
+    """Return how much streams may send beyond their windows, by turns; nothing where windows are as large as can be."""
+    return job_bytes // 2 if 2 * ranks * LARGEST_WINDOW_BYTES > job_bytes else 0
 
 
 @dataclass(slots=True)

@@ -101,7 +101,7 @@ class Jobs:
             receipt = b""
             if ask.key:
                 receipt = context.receipts.give(ask, job.id, caller.uid, ticket.runs, context.wall_ms)
-            context.to_client(client, c.Spawned(ask.request, job.id, ticket.runs, ticket.window_bytes, receipt))
+            context.tell_spawned(job, client, ask.request, receipt)
         self.releases.send(within=job.node_set)
         # A node that cannot be reached just now gets the launch after its next inventory.
         context.send_down(job.node_set, job.launch)
@@ -128,7 +128,7 @@ class Jobs:
             groups=list(caller.groups),
             spec=spec,
             runs=runs,
-            window_bytes=window_of(sum(runs[1::2])),
+            window_bytes=window_of(sum(runs[1::2]), config.job_window_bytes),
             attended=not ask.detached,
             key=ask.key,
         )
@@ -239,10 +239,9 @@ class Jobs:
             raise ProtocolError(f"output of rank {output.rank} of job {job.id} from n{node}")
         if output.reading != job.reading:
             return  # it was on its way to a former reader
-        self._context.to_client(
-            job.client,
-            c.ClientOutput(job.id, output.rank, output.stream, output.offset, output.data, output.kept_from),
-        )
+        at, data, kept_from = output.offset, output.data, output.kept_from
+        message = c.ClientOutput(job.id, output.rank, output.stream, at, data, kept_from, output.in_turn)
+        self._context.to_client(job.client, message)
 
     # ------------------------------------------------------------------ inventories
 

@@ -12,6 +12,7 @@ from heorot.core.node.reports import SubtreeReports
 from heorot.core.node.space import KnownSpace
 from heorot.core.routes import Handler
 from heorot.core.wire import tree as m
+from heorot.core.wire.base import Chunk
 from heorot.core.wire.tags import BULK_TAGS, FIRST_ANSWER_TAG, KNOWN_TAGS, LAST_ANSWER_TAG
 
 
@@ -38,7 +39,7 @@ class Answers:
         self._programs = programs
         self._answers = answers
 
-    def received(self, payload: bytes) -> None:
+    def received(self, payload: Chunk) -> None:
         """The process space says something.
 
         Raises
@@ -55,11 +56,11 @@ class Answers:
         else:
             raise ProtocolError(f"the process space may not say something with the tag {tag} to a node")
 
-    def pass_up(self, tag: int, payload: bytes) -> None:
+    def pass_up(self, tag: int, payload: Chunk) -> None:
         """Pass an answer on to the head. What is dropped without a way up, bpinit repeats after the next snapshot."""
         self._context.send_up(m.Up(self._context.config.node, payload), tag in BULK_TAGS)
 
-    def listed(self, tag: int, payload: bytes) -> None:
+    def listed(self, tag: int, payload: Chunk) -> None:
         """It says all that it holds; the first time, that is its introduction, and the search for a parent begins."""
         if self._space.incarnation is not None:
             self.pass_up(tag, payload)
@@ -69,12 +70,12 @@ class Answers:
         self._space.introduced(inventory)
         self._context.out += self._context.uplink.connect(self._context.now_ms)
 
-    def replied(self, tag: int, payload: bytes) -> None:
+    def replied(self, tag: int, payload: Chunk) -> None:
         """It answers a question."""
-        if not self._reports.replied(self._context.config.node, payload):
+        if not self._reports.replied(self._context.config.node, bytes(payload)):
             self.pass_up(tag, payload)
 
-    def reported(self, tag: int, payload: bytes) -> None:
+    def reported(self, tag: int, payload: Chunk) -> None:
         """It tells what became of ranks."""
         uplink = self._context.uplink
         if self._reports.of_jobs.accumulators or self._programs.starting:
@@ -86,4 +87,4 @@ class Answers:
         elif uplink.attached:
             # A leaf has nothing to merge it with: bpinit's own bytes go up.
             assert uplink.link is not None
-            self._context.emit(SendEncoded(uplink.link, payload))
+            self._context.emit(SendEncoded(uplink.link, bytes(payload)))

@@ -128,7 +128,7 @@ class ChildLinks:
         elif not link.mask >> up.node & 1:
             # Not yet admitted, or moved elsewhere: its inventory will say it again on the new way.
             return
-        elif tag == TAG_REPLY and self._reports.replied(up.node, up.payload):
+        elif tag == TAG_REPLY and self._reports.replied(up.node, bytes(up.payload)):
             return
         self._context.send_up(up, tag in BULK_TAGS)
 

@@ -121,7 +121,7 @@ class Space:
         """When the next `Tick` is wanted; None: not before another event."""
         output = self.output
         due = self._reports.due_ms
-        for at in (output.due_ms, output.retry_ms, self.solitude.due_ms, self._endings.due_ms):
+        for at in (output.due_ms, output.retry_ms, output.dry_ms, self.solitude.due_ms, self._endings.due_ms):
             if at is not None and (due is None or at < due):
                 due = at
         return due
@@ -246,14 +246,14 @@ class Space:
         job = self.jobs.get(command.job)
         rank = job.ranks.get(command.rank) if job is not None else None
         if rank is not None:
-            self.output.ack(rank, command.stream - 1, command.offset)
+            self.output.ack(rank, command.stream - 1, command.offset, command.limit)
 
     def _attend(self, command: m.Attend) -> None:
         job = self.jobs.get(command.job)
         if job is None:
             return
         job.attended = command.attended
-        job.reading = command.reading
+        self.output.read_by(job, command.reading)
         self.output.set_sending(job)
         if job.sending:
             # Always from the acknowledged offset: what was on its way to a former reader may never have arrived there.
@@ -323,6 +323,7 @@ class Space:
         if report or (self.output.due_ms is not None and self.output.due_ms <= now):
             # Before the report: an exit shall not overtake the last words.
             self.output.pump()
+        self.output.end_dry_turns()
         if report:
             self._reports.send()
         if self.output.retry_ms is not None and self.output.retry_ms <= now:

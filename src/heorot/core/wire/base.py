@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Chunk: TypeAlias = bytes | memoryview
 else:
     Chunk = memoryview
-"""The bytes of a chunk of an image. Decoded, they are a view of the message that they came in: nothing is copied."""
+"""Bytes, perhaps many. Decoded, they are a view of the message that they came in: nothing is copied."""
 
 
 class Message(Struct, array_like=True, frozen=True, gc=False):

@@ -61,11 +61,9 @@ class Spawn(Message, tag="spawn", frozen=True):
     key: bytes = b""
     """What no other launch of this user has, 16 random bytes; empty: the launch cannot be asked for again."""
     again: bool = False
-    """The head was lost before it acknowledged this launch: if the job exists, go on with it, else start it. Refused
-    with ``launch-unknown`` if neither is certain."""
+    """A head was lost before it acknowledged this: go on with the job, or start it; ``launch-unknown`` if in doubt."""
     asked_at_ms: int = 0
-    """With `again`: when it was asked for first, or earlier, on the clock of `Welcome.at_ms` (whose head has to greet
-    first). A node that is younger cannot know whether it was started there before."""
+    """With `again`: when it was asked for first, or earlier, by `Welcome.at_ms`: no younger node can know of it."""
     job: str = ""
     """With `again`: the id under which a former head has acknowledged this launch, and ..."""
     runs: list[int] = msgspec.field(default_factory=list)
@@ -116,12 +114,13 @@ class ClientStdin(Message, tag="stdin", frozen=True):
 
 class ClientAck(Message, tag="ack", frozen=True):
     """The client has written these bytes where they belong: the node may forget them. A client that gets bytes again
-    which it has acknowledged says it again."""
+    which it has acknowledged says it again. `limit` as in `heorot.core.wire.tree.Ack`, for `Spawned.spare_bytes`."""
 
     job: JobId
     rank: Count
     stream: Annotated[int, Meta(ge=1, le=2)]
     offset: Count
+    limit: Count = 0
 
 
 class ClientResize(Message, tag="resize", frozen=True):
@@ -204,17 +203,18 @@ class Error(Message, tag="error", frozen=True):
 
 
 class Spawned(Message, tag="spawned", frozen=True):
-    """The job exists and is acknowledged: from here on it is never lost."""
+    """The job exists and is acknowledged: from here on it is never lost. A detached one is when a node has it."""
 
     request: Count
     job: JobId
     runs: list[int]
     """Flat: first node, count; rank 0 is the first node of the first run, and so on."""
     window_bytes: Count
-    """The client acknowledges each stream at the latest after half of this."""
+    """The client acknowledges each stream at the latest after half of this, or lets it wait for its turn."""
     receipt: bytes = b""
-    """Of an attended launch with a key: lets its client hand it to the next head (`Spawn.receipt`), as nobody else may
-    have it yet when this one is lost. A detached launch is acknowledged when a node has it."""
+    """Of an attended launch with a key: lets its client hand it to the next head (`Spawn.receipt`)."""
+    spare_bytes: Count = 0
+    """So much may be on its way beyond the windows, of all streams of the job together; 0: none."""
 
 
 class Started(Message, tag="started", frozen=True):
@@ -266,16 +266,16 @@ class Lost(Message, tag="lost", frozen=True):
 
 
 class ClientOutput(Message, tag="output", frozen=True):
-    """Bytes of a rank. A repeated offset means bytes that were sent before; one that leaves a gap, bytes that are to be
-    ignored, because everything from the acknowledged offset is about to be sent again."""
+    """Bytes of a rank. What was sent before may come again; ignore what leaves a gap: the rest is about to come."""
 
     job: JobId
     rank: Count
     stream: int
     offset: Count
-    data: bytes
+    data: Chunk
     kept_from: Count = 0
     """Bytes before this offset were acknowledged by a former reader: where a new one begins."""
+    in_turn: bool = False
 
 
 class ClientStdinAck(Message, tag="stdin-ack", frozen=True):

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
+from heorot.core.wire.base import Chunk as Chunk
 from heorot.core.wire.base import Count as Count
 from heorot.core.wire.base import Failure as Failure
 from heorot.core.wire.base import JobId as JobId
@@ -44,10 +45,10 @@ from heorot.core.wire.replies import Process as Process
 from heorot.core.wire.replies import Replies as Replies
 from heorot.core.wire.replies import Reply as Reply
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 """Before 3, a ticket named one by one what is `LaunchSpec`; before 4, an inventory said what its space understands;
-before 5, answers of nodes were not put together on their way up."""
-OLDEST_PROTOCOL_VERSION = 5
+before 5, answers of nodes were not put together on their way up; before 6, streams had no turns."""
+OLDEST_PROTOCOL_VERSION = 6
 MAX_RANKS = 131_072
 """Of one job."""
 
@@ -113,7 +114,7 @@ class Up(Message, tag=6, frozen=True):
     """A node's payload on its way to the head."""
 
     node: Count
-    payload: bytes
+    payload: Chunk
 
 
 class Report(Message, tag=7, frozen=True):
@@ -286,6 +287,9 @@ class Ack(Message, tag=50, frozen=True):
     rank: Count
     stream: Annotated[int, Meta(ge=1, le=2)]
     offset: Count
+    limit: Count = 0
+    """It is this stream's turn: send up to here, beyond the window, what there is now. `Output.in_turn` says when that
+    is over. 0: it is not, or the turn that it has goes on."""
 
 
 class Attend(Message, tag=51, frozen=True):
@@ -424,11 +428,13 @@ class Output(Message, tag=81, frozen=True):
     rank: Count
     stream: Annotated[int, Meta(ge=1, le=2)]
     offset: Count
-    data: bytes
+    data: Chunk
     kept_from: Count = 0
     """Bytes before this offset were acknowledged and are forgotten: where a new reader begins."""
     reading: Count = 0
     """Of the `Attend` that this was sent for. What is still on its way to a former reader is of no use to the next."""
+    in_turn: bool = False
+    """The stream has a turn (`Ack.limit`), and more of it may follow; without it, it has none, or none any more."""
 
 
 class StdinAck(Message, tag=82, frozen=True):
@@ -525,7 +531,7 @@ def encode(message: Message) -> bytes:
         raise ProtocolError(f"{type(message).__name__} cannot be encoded: {error}") from error
 
 
-def tag_of(payload: bytes) -> int:
+def tag_of(payload: bytes | memoryview) -> int:
     """Return the tag of an encoded tagged message without decoding it, or -1 if it has none.
 
     A relay that misread it would drop the message or take it for another: whatever a decoder takes for a tag is one.
@@ -533,7 +539,7 @@ def tag_of(payload: bytes) -> int:
     # An array of at most 15 elements starts with one byte, and our tags are below 128.
     if len(payload) > 1 and 0x90 < payload[0] <= 0x9F and payload[1] < 128:
         return payload[1]
-    return _long_tag(payload)
+    return _long_tag(bytes(payload[:_LONGEST_TAG_BYTES]))
 
 
 def _long_tag(payload: bytes) -> int:
@@ -551,6 +557,8 @@ def _long_tag(payload: bytes) -> int:
     return max(int.from_bytes(digits, "big", signed=signed), -1)
 
 
+_LONGEST_TAG_BYTES = 5 + 1 + 8
+"""With the head of the array that it is in."""
 _ARRAY_HEADERS = {b"\xdc": 3, b"\xdd": 5}
 """How many bytes stand before the first element of a longer array."""
 _INTEGERS = {bytes([0xCC + size]): (1 << size, False) for size in range(4)} | {
@@ -585,12 +593,12 @@ def decode_space_command(payload: bytes) -> SpaceCommand:
     return _decode(_space_command_decoder, payload, "command to a process space")
 
 
-def decode_node_payload(payload: bytes) -> NodePayload:
+def decode_node_payload(payload: bytes | memoryview) -> NodePayload:
     """Decode the payload of an `Up`. Raises only ProtocolError."""
     return _decode(_node_payload_decoder, payload, "node payload")
 
 
-def decode_space_answer(payload: bytes) -> SpaceAnswer:
+def decode_space_answer(payload: bytes | memoryview) -> SpaceAnswer:
     """Decode what a bpinit sent to its agent. Raises only ProtocolError."""
     return _decode(_space_answer_decoder, payload, "answer of a process space")
 

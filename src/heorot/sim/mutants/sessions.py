@@ -36,6 +36,20 @@ def _acknowledges_before_it_has_consumed(session: Any) -> None:
     session._handlers["output"] = output
 
 
+def _gives_all_a_turn_at_once(session: Any) -> None:
+    """Every stream that has used its window may send more, however much is on its way."""
+    honest = session._handlers["spawned"]
+
+    def spawned(message: list[Any], events: list[Any]) -> None:
+        honest(message, events)
+        for job in session.jobs.values():
+            turns = job.take_turns()
+            if turns is not None:
+                turns._spare_bytes = 1 << 40
+
+    session._handlers["spawned"] = spawned
+
+
 def _gives_output_twice(session: Any) -> None:
     """What is sent again by the next head is taken for new."""
     honest = session._resumed
@@ -100,6 +114,7 @@ def _repeats_signals(session: Any) -> None:
 SESSION: dict[str, Callable[[Any], None]] = {
     "session-launches-as-if-for-the-first-time": _launches_as_if_for_the_first_time,
     "session-acknowledges-before-it-has-consumed": _acknowledges_before_it_has_consumed,
+    "session-gives-all-a-turn-at-once": _gives_all_a_turn_at_once,
     "session-gives-output-twice": _gives_output_twice,
     "session-sends-no-input-again": _sends_no_input_again,
     "session-drops-the-offsets": _drops_the_offsets,
@@ -108,9 +123,11 @@ SESSION: dict[str, Callable[[Any], None]] = {
 }
 _RUSH = {"faults": 40, "head_weight": 4, "ambush_weight": 12, "rush": 80, "detached_rate": 0.1, "heads": 2}
 _INPUT = {"faults": 40, "head_weight": 12, "jobs": 25, "job_span_ms": 15_000, "detached_rate": 0.1, "reader_rate": 0.8}
+_MUCH = {"job_window_bytes": 64 << 10, "largest_write_bytes": 200_000, "stall_reader_rate": 0.3}
 FOCUS: dict[str, dict[str, Any]] = {
     "session-launches-as-if-for-the-first-time": _RUSH,
     "session-acknowledges-before-it-has-consumed": {"stall_reader_rate": 0.5},
+    "session-gives-all-a-turn-at-once": _MUCH,
     "session-gives-output-twice": {"head_weight": 12, "faults": 40},
     "session-sends-no-input-again": _INPUT,
     "session-drops-the-offsets": _INPUT,
