@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,11 @@ class Running(subprocess.Popen[bytes]):
         if kind is not None:
             self.kill()
         super().__exit__(kind, value, traceback)
+
+    def outcome(self) -> tuple[int, bytes, bytes]:
+        """Wait for its end; return its exit status, and what it has said on stdout and stderr."""
+        output, errors = self.communicate(timeout=DEADLINE_S)
+        return self.returncode, output, errors
 
 
 Finished = subprocess.CompletedProcess[bytes]
@@ -87,6 +93,9 @@ class Cluster:
         self.user_namespace = user_namespace
         self.environment = {**os.environ, "HEOROT_DIR": str(directory), "PYTHONPATH": str(ROOT / "src"), **environment}
 
+        self.started_at = 0.0
+        """When the last command was."""
+
     def start(self, name: str, *arguments: str | bytes | Path, **options: Any) -> Running:
         """Start one of Heorot's commands; options as of Popen, stdin empty unless given."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
@@ -94,6 +103,7 @@ class Cluster:
         if self.user_namespace is not None:
             namespace = self.user_namespace
             options["preexec_fn"] = lambda: enter_user_namespace(namespace)
+        self.started_at = time.time()
         # Unbuffered, because `communicate` does not know what a buffered reader has read ahead.
         return Running([*command(name), *arguments], bufsize=0, **options)
 
@@ -137,9 +147,13 @@ class Cluster:
                 found.append(item.stat())
         return found
 
-    def fetched_blocks(self, number: int) -> int:
-        """How much an embedded node has of the largest file that is on its way, in blocks of 512 bytes."""
-        return max((file.st_blocks for file in self.files_in(f"nodes/n{number}/images/partial/*")), default=0)
+    def fetched_blocks(self) -> int:
+        """How much the heads have of the largest file that came since the last command, in blocks of 512 bytes.
+
+        The nodes of an embedded cluster have it when it is whole.
+        """
+        files = [file for kind in ("partial", "files") for file in self.files_in(f"heads/*/images/{kind}/*")]
+        return max((file.st_blocks for file in files if file.st_ctime >= self.started_at), default=0)
 
     def node(self, number: int) -> dict[str, Any]:
         """What ``heorot status`` says about a node."""

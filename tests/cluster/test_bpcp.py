@@ -275,11 +275,11 @@ def test_ctrl_c_in_the_middle_leaves_nothing(bare: Cluster, place: Path, there: 
 def test_an_agent_that_dies_in_the_middle_costs_no_copy(bare: Cluster, place: Path, there: str) -> None:
     data = os.urandom(12_000_000)
     (place / "data").write_bytes(data)
+    agent = bare.node(1)["agent_pid"]
     with bare.start("bpcp", place / "data", f"all:{there}/x") as process:
-        await_that(lambda: bare.fetched_blocks(1) > 4_000, "a part of the file")
-        os.kill(bare.node(1)["agent_pid"], signal.SIGKILL)
-        output, errors = process.communicate(timeout=DEADLINE_S)
-    assert (process.returncode, output, errors) == (0, b"", b"")
+        await_that(lambda: bare.fetched_blocks() > 4_000, "a part of the file")
+        os.kill(agent, signal.SIGKILL)
+        assert process.outcome() == (0, b"", b"")
     bare.check("bpcp", f"n8:{there}/x", place / "back")
     assert (place / "back").read_bytes() == data
 
@@ -288,11 +288,11 @@ def test_a_head_that_is_killed_in_the_middle_costs_nothing(place: Path) -> None:
     data = os.urandom(30_000_000)
     (place / "data").write_bytes(data)
     with away_from_home(), cluster(3, "--fanout", "1", "--heads", "2") as made:
+        head = made.head_pid()
         with made.start("bpcp", place / "data", f"n[0-2]:{place}/x") as process:
-            await_that(lambda: made.fetched_blocks(0) > 8_000, "a part of the file")
-            kill_hard(made.head_pid())
-            output, errors = process.communicate(timeout=DEADLINE_S)
-        assert (process.returncode, output, errors) == (0, b"", b"")
+            await_that(lambda: made.fetched_blocks() > 8_000, "a part of the file")
+            kill_hard(head)
+            assert process.outcome() == (0, b"", b"")
         assert (place / "x").read_bytes() == data
         made.check("bpcp", f"n2:{place}/x", place / "back")
         assert (place / "back").read_bytes() == data
@@ -302,15 +302,15 @@ def test_a_head_that_is_killed_in_the_middle_costs_nothing(place: Path) -> None:
 def test_a_node_that_is_lost_or_down_is_named(place: Path) -> None:
     (place / "data").write_bytes(os.urandom(20_000_000))
     with away_from_home(), cluster(3, "--fanout", "1") as made:
+        node = made.node(2)
+        os.kill(node["init_pid"], signal.SIGSTOP)  # before it has any part of the copy
         with made.start("bpcp", place / "data", f"n[0-2]:{place}/x") as process:
-            await_that(lambda: made.fetched_blocks(2), "the file on its way")
-            node = made.node(2)
+            await_that(lambda: made.fetched_blocks(), "the file on its way")
             os.kill(node["agent_pid"], signal.SIGKILL)
             os.kill(node["init_pid"], signal.SIGKILL)
-            _, errors = process.communicate(timeout=DEADLINE_S)
-        assert process.returncode == 1
+            status, _, errors = process.outcome()
+        assert (status, errors.count(b"\n")) == (1, 1)
         assert errors.startswith(b"bpcp: n2: the node was lost")
-        assert errors.count(b"\n") == 1
         assert made.run("bpcp", place / "data", f"n[1-2]:{place}/y").stderr == b"bpcp: n2 is down, not up\n"
         assert (place / "x").read_bytes() == (place / "data").read_bytes()
         assert sorted(os.listdir(place)) == ["data", "x"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from heorot.bpinit.own_commands import open_view
-from heorot.images import cache as cache_module
 from heorot.images import content as content_module
+from heorot.images import disk as disk_module
 from heorot.images.cache import Cache
 from heorot.images.identity import ImageError
 from tests.images.samples import Sample
@@ -167,7 +167,7 @@ def test_after_another_boot_everything_is_looked_at_again(
     path.write_bytes(bytes(100_000))
     boot = tmp_path / "boot"
     boot.write_text("another\n")
-    monkeypatch.setattr(cache_module, "BOOT_ID", str(boot))
+    monkeypatch.setattr(disk_module, "BOOT_ID", str(boot))
     later = again(cache)
     assert later.examine(sample.image)[1] == [0, 4]
     assert not list((Path(cache.directory) / "views").iterdir())
@@ -413,7 +413,7 @@ def test_another_boot_passes_over_what_is_no_file(
     arrive(cache, sample)
     for name in ("boot", f"files/{sample.layout.id_of(0).hex()}"):
         damage(Path(cache.directory) / name)
-    monkeypatch.setattr(cache_module, "BOOT_ID", str(tmp_path / "boot"))
+    monkeypatch.setattr(disk_module, "BOOT_ID", str(tmp_path / "boot"))
     (tmp_path / "boot").write_text("another\n")
     later = again(cache)
     assert_right(arrive(later, sample), sample)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from heorot.core.images.manifest import ranges_of
+from heorot.core.images.manifest import mask_of, ranges_of
 from heorot.core.machine import (
     CacheFailed,
     CloseLink,
@@ -22,6 +22,8 @@ from heorot.core.machine import (
     MakeView,
     SendChunks,
     SendManifest,
+    SharedTaken,
+    TakeShared,
     ViewMade,
 )
 from heorot.core.wire.images import ImageManifest, Piece
@@ -111,6 +113,19 @@ def test_what_is_forgotten_is_still_here_while_there_is_room(rig: Rig) -> None:
     assert told(rig) == []
     rig.do(Examine(IMAGE.image))
     assert told(rig) == [Examined(IMAGE.image, IMAGE.encoded, ranges_of(0b1))]
+
+
+@on_hosts
+def test_what_is_said_to_be_in_a_store_is_looked_for_and_answered_once(rig: Rig) -> None:
+    keep(rig, [0])
+    rig.do(TakeShared(IMAGE.image, [0, IMAGE.layout.chunks]))
+    rig.until(lambda: rig.machine.of(SharedTaken))
+    rig.settle()
+    (taken,) = rig.machine.of(SharedTaken)
+    assert (taken.image, taken.chunks) == (IMAGE.image, [0, IMAGE.layout.chunks])
+    # This host shares no store.
+    assert mask_of(taken.found, IMAGE.layout.chunks) & ~1 == 0
+    assert told(rig) == []
 
 
 @on_hosts

@@ -99,6 +99,18 @@ class Examined(Struct, frozen=True, gc=False):
     """Empty: it is not here."""
     chunks: list[int]
     """Those that are here, as flat ranges: first, count."""
+    store: bytes = b""
+    """The store that this cache shares with others of its host; empty: none."""
+
+
+class SharedTaken(Struct, frozen=True, gc=False):
+    """The answer to `TakeShared`."""
+
+    image: bytes
+    chunks: list[int]
+    """Those that were to be taken, as flat ranges: first, count."""
+    found: list[int]
+    """Those of them that are here now, and right."""
 
 
 class ChunksGone(Struct, frozen=True, gc=False):
@@ -334,6 +346,13 @@ class KeepChunks(Struct, frozen=True, gc=False):
     chunks: list[Chunk]
 
 
+class TakeShared(Struct, frozen=True, gc=False):
+    """Take chunks, flat ranges, into the cache from the store that it shares; answered by `SharedTaken`."""
+
+    image: bytes
+    chunks: list[int]
+
+
 class SendManifest(Struct, frozen=True, gc=False):
     """Send an image's manifest from the cache on a link."""
 
@@ -366,21 +385,14 @@ class MakeView(Struct, frozen=True, gc=False):
 
 
 LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | TimerFired
-CacheEvent: TypeAlias = Examined | ChunksGone | CacheFailed | CopiesFound | CopiesDropped
+CacheEvent: TypeAlias = Examined | SharedTaken | ChunksGone | CacheFailed | CopiesFound | CopiesDropped
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept | CacheEvent | Compared | ViewMade
-HeadEvent: TypeAlias = (
-    LinkEvent
-    | ClientOpened
-    | ClientClosed
-    | FromClient
-    | HeadsKnown
-    | HeadHeard
-    | NodesJoined
-    | NodesRemoved
-    | CacheEvent
-)
+ClientEvent: TypeAlias = ClientOpened | ClientClosed | FromClient
+HeadEvent: TypeAlias = LinkEvent | ClientEvent | HeadsKnown | HeadHeard | NodesJoined | NodesRemoved | CacheEvent
 LinkInstruction: TypeAlias = Send | CloseLink | Connect | SetTimer | Log | Stop
-CacheInstruction: TypeAlias = Examine | Forget | KeepManifest | KeepChunks | SendManifest | SendChunks | DropCopies
+CacheInstruction: TypeAlias = (
+    Examine | Forget | KeepManifest | KeepChunks | TakeShared | SendManifest | SendChunks | DropCopies
+)
 SharedInstruction: TypeAlias = LinkInstruction | CacheInstruction
 """What heads and nodes have in common."""
 HeadInstruction: TypeAlias = SharedInstruction | ToClient | CloseClient

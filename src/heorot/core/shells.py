@@ -37,6 +37,7 @@ from heorot.core.machine import (
     SetTimer,
     SharedInstruction,
     Stop,
+    TakeShared,
     ToClient,
     ToSpace,
 )
@@ -96,6 +97,12 @@ class CacheShell(ABC):
     @abstractmethod
     def keep_chunks(self, item: KeepChunks) -> None:
         """They can be sent from now on; answered only if that is not so, by `CacheFailed`."""
+
+    @abstractmethod
+    def take_shared(self, item: TakeShared) -> None:
+        """Answered by `SharedTaken`, which says what was there and right, or by `CacheFailed` if there is no room. Any
+        number of other events may come before: it takes a while.
+        """
 
     @abstractmethod
     def send_manifest(self, item: SendManifest) -> None:
@@ -187,6 +194,10 @@ class CacheByPart(NodeCacheShell):
     def keep_chunks(self, item: KeepChunks) -> None:
         """Left to the cache."""
         self.cache.keep_chunks(item)
+
+    def take_shared(self, item: TakeShared) -> None:
+        """Left to the cache."""
+        self.cache.take_shared(item)
 
     def send_manifest(self, item: SendManifest) -> None:
         """Left to the cache."""

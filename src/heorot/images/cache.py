@@ -27,9 +27,9 @@ from collections.abc import Callable, Collection, Sequence
 from hashlib import sha256
 
 from heorot.core.errors import ProtocolError
-from heorot.core.images.manifest import ChunkLayout, decode_manifest, image_id, ranges_of
+from heorot.core.images.manifest import ChunkLayout, Manifest, decode_manifest, image_id, mask_of, ranges_of
 from heorot.core.wire.base import Chunk
-from heorot.images.content import Content
+from heorot.images.content import Content, content_names
 from heorot.images.disk import (
     cache_failure,
     is_spoilt,
@@ -44,10 +44,10 @@ from heorot.images.files import read_exactly
 from heorot.images.identity import ImageError
 from heorot.images.reclaim import release_image, undisturbed
 from heorot.images.room import CacheRoom, Pinned
+from heorot.images.shared_take import SharedTake
 from heorot.images.view import is_sealed, make_view
 from heorot.linux.slot_file import no_room, with_room
 
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
 DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024 * 1024
 _FOLDERS = ("manifests", "copies", "files", "partial", "views", "stage")
 
@@ -111,6 +111,11 @@ class Cache:
     def limit_bytes(self) -> int:
         """What all files together may take, at most."""
         return self._room.limit_bytes
+
+    @property
+    def store(self) -> bytes:
+        """The name of the store that is shared, which is equal only for caches that share it; empty: none is."""
+        return self._content.shared.name
 
     @property
     def used_bytes(self) -> int:
@@ -282,6 +287,13 @@ class Cache:
             self._room.evict_all()
             with_room(lambda: self._content.write(name, chunks, offset), self._reclaim)
 
+    def take_shared(self, image: bytes, chunks: Sequence[int]) -> SharedTake:
+        """Begin to take these chunks, flat ranges, from the store that is shared."""
+        pinned = self._pinned.get(image)
+        layout = pinned.layout if pinned is not None else ChunkLayout(Manifest([]))
+        mask = mask_of(list(chunks), layout.chunks) if pinned is not None else 0
+        return SharedTake(self._content, self._room, lambda: self._chunks, layout, content_names(layout), mask)
+
     # ------------------------------------------------------------------ what is read
 
     def read_manifest(self, image: bytes) -> bytes:
@@ -364,7 +376,7 @@ class Cache:
             made = [name for name in _FOLDERS if make_plain_directory(self._content.path(name))]
             if cleared and made:
                 self._log("warning", f"{self.directory} has lost {', '.join(made)}: what is needed comes anew")
-            self._doubt_former_boot()
+            self._content.doubt_former_boot(self._reclaim)
             self._content.count()
             self._content.shared.prepare()
             self._content.shared.sweep()
@@ -380,19 +392,3 @@ class Cache:
                     entry = pinned.layout.manifest.entries[pinned.layout.files[file]]
                     self._chunks[name] = self._content.chunks_here(name, entry)
         self._seen = look_of(self.directory)
-
-    def _doubt_former_boot(self) -> None:
-        with open(BOOT_ID, "rb") as file:
-            boot = file.read().strip()
-        path = self._content.path("boot")
-        try:
-            if read_plain_file(path) == boot:
-                return
-        except OSError:
-            pass
-        # It need not be a file that can be written.
-        remove(path)
-        for name in os.listdir(self._content.path("views")):
-            remove(self._content.path("views", name))
-        self._content.doubt_all()
-        with_room(lambda: write_file(path, boot), self._reclaim)

@@ -16,11 +16,22 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
-from heorot.core.images.chunks import DIGEST_BYTES, chunk_bytes_of
+from heorot.core.images.chunks import DIGEST_BYTES, MAX_FILE_BYTES, chunk_bytes_of
 from heorot.core.images.manifest import ChunkLayout, Entry
 from heorot.core.wire.base import Chunk
-from heorot.images.disk import cache_failure, is_spoilt, names_in, remove, size_on_disk, write_parts
+from heorot.images.disk import (
+    boot_of_host,
+    cache_failure,
+    is_spoilt,
+    names_in,
+    read_plain_file,
+    remove,
+    size_on_disk,
+    write_file,
+    write_parts,
+)
 from heorot.images.shared import SharedContent
+from heorot.linux.slot_file import with_room
 
 MAX_OPEN_FILES = 16
 SEALED_NS = 1_000_000_000 * 10**9
@@ -49,15 +60,21 @@ def _is_program(name: str) -> bool:
     return name.endswith("x")
 
 
-def _right_chunks(fd: int, entry: Entry) -> int:
-    """Return a mask of the chunks of an open file that are right. Raises OSError."""
+def right_chunks(fd: int, entry: Entry, begin: int = 0, limit_bytes: int = MAX_FILE_BYTES) -> int:
+    """Return a mask of the chunks of an open file that are right, of about so many bytes from the chunk `begin` on.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
     step = chunk_bytes_of(entry.size)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
     end = status.st_size
     have = data_at = 0
-    for chunk, offset in enumerate(range(0, entry.size, step)):
+    for chunk, offset in enumerate(range(begin * step, min(entry.size, begin * step + limit_bytes), step), begin):
         length = min(step, entry.size - offset)
         if offset + length > end:
             break
@@ -145,7 +162,7 @@ class Content:
 
     def _check(self, name: str, entry: Entry) -> int:
         """Return a mask of the chunks of a file that are right. Raises OSError."""
-        return _right_chunks(self.open(name, os.O_RDWR), entry)
+        return right_chunks(self.open(name, os.O_RDWR), entry)
 
     # ------------------------------------------------------------------ what comes and goes
 
@@ -194,24 +211,56 @@ class Content:
         """Let `path` be the whole file that another cache of this host has; return whether there is one that is right.
 
         It is never opened for writing: a program could not be executed meanwhile. Raises OSError."""
-        theirs = self.path("partial", name + ".theirs")
-        remove(theirs)
-        if not self.shared.take(name, theirs):
-            return False
         try:
-            status = os.lstat(theirs)
-            if status.st_size != entry.size or status.st_mtime_ns != SEALED_NS:
+            if not self.borrow(name, entry) or self.right_in_borrowed(name, entry) != whole_mask(entry):
                 return False
-            fd = os.open(theirs, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                is_right = _right_chunks(fd, entry) == whole_mask(entry)
-            finally:
-                os.close(fd)
-            if is_right:
-                os.rename(theirs, path)
-            return is_right
+            os.rename(self._borrowed(name), path)
+            return True
         finally:
-            remove(theirs)
+            self.give_back(name)
+
+    # ------------------------------------------------------------------ what another cache has
+
+    def _borrowed(self, name: str) -> str:
+        return self.path("partial", name + ".theirs")
+
+    def borrow(self, name: str, entry: Entry) -> bool:
+        """Hold the whole file of this name that another cache of this host has, to look at it; return whether there is
+        one. `give_back` follows. Raises OSError.
+        """
+        self.give_back(name)
+        return self.shared.take(name, self._borrowed(name)) and self._is_as_it_came(name, entry)
+
+    def _is_as_it_came(self, name: str, entry: Entry) -> bool:
+        status = os.lstat(self._borrowed(name))
+        return status.st_size == entry.size and status.st_mtime_ns == SEALED_NS
+
+    def right_in_borrowed(self, name: str, entry: Entry, begin: int = 0, limit_bytes: int = MAX_FILE_BYTES) -> int:
+        """Return a mask of the chunks of a borrowed file that are right, as `right_chunks`. Raises OSError."""
+        fd = os.open(self._borrowed(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return right_chunks(fd, entry, begin, limit_bytes)
+        finally:
+            os.close(fd)
+
+    def is_part_of_borrowed(self, name: str) -> bool:
+        """Say whether what is here of a file is in the very file that is borrowed."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.lstat(self.path("partial", name)), os.lstat(self._borrowed(name)))
+        return False
+
+    def keep_borrowed(self, name: str, entry: Entry) -> bool:
+        """All of a borrowed file is right: let it be ours; return False if it was changed meanwhile. Raises OSError."""
+        if not self._is_as_it_came(name, entry):
+            return False
+        self.close(name)
+        os.rename(self._borrowed(name), self.path("files", name))
+        remove(self.path("partial", name))
+        return True
+
+    def give_back(self, name: str) -> None:
+        """Hold what was borrowed no longer."""
+        remove(self._borrowed(name))
 
     def lose(self, name: str) -> None:
         """Drop a damaged file, and every view in which it is."""
@@ -254,8 +303,23 @@ class Content:
                 with contextlib.suppress(OSError):
                     self.used_bytes += size_on_disk(os.lstat(self.path(kind, name)))
 
-    def doubt_all(self) -> None:
-        """After another boot: let every file count as partial. Raises OSError."""
+    def doubt_former_boot(self, make_room: Callable[[], bool]) -> None:
+        """See whether all of this was written in this boot of the host: else it is looked at again. Raises OSError."""
+        boot = boot_of_host()
+        path = self.path("boot")
+        try:
+            if read_plain_file(path) == boot:
+                return
+        except OSError:
+            pass
+        # It need not be a file that can be written.
+        remove(path)
+        for name in os.listdir(self.path("views")):
+            remove(self.path("views", name))
+        self._doubt_all()
+        with_room(lambda: write_file(path, boot), make_room)
+
+    def _doubt_all(self) -> None:
         for name in os.listdir(self.path("files")):
             whole, partial = self.path("files", name), self.path("partial", name)
             remove(partial)

@@ -11,6 +11,14 @@ from collections.abc import Sequence
 from heorot.core.wire.base import Chunk
 from heorot.images.identity import ImageError
 
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def boot_of_host() -> bytes:
+    """Return what is another one after each boot. Raises OSError."""
+    with open(BOOT_ID, "rb") as file:
+        return file.read().strip()
+
 
 def look_of(directory: str) -> list[int] | None:
     """Return what changes whenever a name in a directory appears or goes; None: it cannot be seen."""

@@ -20,9 +20,11 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
+from hashlib import sha256
 
-from heorot.images.disk import names_in, remove
+from heorot.images.disk import boot_of_host, names_in, remove
 
+NAME_BYTES = 16
 _TRIES = 8
 """Another cache may make or remove the same name meanwhile."""
 
@@ -35,12 +37,14 @@ class SharedContent:
         self._log = log
         self._usable = False
         self._complained = False
+        self.name = b""
+        """Of the store, if it is used: the same for all who use it, and for nobody else, on this host and elsewhere."""
 
     def prepare(self) -> bool:
         """Make the directory, if it is not here; return whether it can be used."""
         if not self._directory:
             return False
-        self._usable = False
+        self._usable, self.name = False, b""
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self._directory, 0o700)
@@ -51,6 +55,7 @@ class SharedContent:
                 and not stat.S_IMODE(status.st_mode) & 0o077
             )
             why = "it is not a directory of this user alone"
+            self.name = _name_of(status) if self._usable else b""
         except OSError as error:
             why = error.strerror or str(error)
         if not self._usable and not self._complained:
@@ -143,6 +148,11 @@ class SharedContent:
     def _path(self, name: str) -> str:
         assert self._directory
         return f"{self._directory}/{name}"
+
+
+def _name_of(status: os.stat_result) -> bytes:
+    """Return what only this directory is called, as long as the host runs. Raises OSError."""
+    return sha256(b"%s %d %d" % (boot_of_host(), status.st_dev, status.st_ino)).digest()[:NAME_BYTES]
 
 
 def remove_unused(path: str) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
+from heorot.core.images.manifest import ranges_of
 from heorot.core.machine import (
+    CacheEvent,
     CacheFailed,
     ChunksGone,
     Compare,
@@ -23,6 +25,8 @@ from heorot.core.machine import (
     MakeView,
     SendChunks,
     SendManifest,
+    SharedTaken,
+    TakeShared,
     ViewMade,
 )
 from heorot.core.shells import NodeCacheShell
@@ -32,6 +36,7 @@ from heorot.core.wire.tree import encode
 from heorot.images.cache import Cache
 from heorot.images.files import FileDigest, open_file
 from heorot.images.identity import ImageError, identity, is_settled
+from heorot.images.shared_take import SharedTake
 from heorot.linux.system import open_below
 from heorot.runtime.links import Links
 from heorot.runtime.loop import Loop
@@ -58,7 +63,7 @@ class Images(NodeCacheShell):
         self,
         loop: Loop,
         cache: Cache,
-        feed: Callable[[Compared | Examined | ChunksGone | CacheFailed | CopiesFound | CopiesDropped | ViewMade], None],
+        feed: Callable[[CacheEvent | Compared | ViewMade], None],
         log: Callable[[str, str], None],
         process: int = 0,
     ) -> None:
@@ -75,6 +80,8 @@ class Images(NodeCacheShell):
         self._encoded: dict[tuple[bytes, int, int], bytes] = {}
         """Pieces that were sent last, the oldest first: image, first chunk, how many."""
         self._encoded_bytes = 0
+        self._takes: deque[tuple[TakeShared, SharedTake]] = deque()
+        """What is being taken from the store that is shared: no chunk of an image twice, as the machine sees to."""
 
     def attach(self, links: Links) -> None:
         """Say on which links images are sent."""
@@ -152,7 +159,7 @@ class Images(NodeCacheShell):
     def examine(self, item: Examine) -> None:
         """Look up what the files of the cache say."""
         try:
-            self._feed(Examined(item.image, *self._cache.examine(item.image)))
+            self._feed(Examined(item.image, *self._cache.examine(item.image), self._cache.store))
         except ImageError as error:
             self._fail(item.image, error)
 
@@ -164,7 +171,7 @@ class Images(NodeCacheShell):
     def keep_manifest(self, item: KeepManifest) -> None:
         """Write it into the cache."""
         try:
-            self._feed(Examined(item.image, *self._cache.keep_manifest(item.image, item.data)))
+            self._feed(Examined(item.image, *self._cache.keep_manifest(item.image, item.data), self._cache.store))
         except ImageError as error:
             self._fail(item.image, error)
 
@@ -177,6 +184,30 @@ class Images(NodeCacheShell):
             self._cache.keep_chunks(item.image, item.first, item.chunks)
         except ImageError as error:
             self._fail(item.image, error)
+
+    def take_shared(self, item: TakeShared) -> None:
+        """Look at what is there, a step a round of the loop, by turns with whatever else is taken."""
+        self._takes.append((item, self._cache.take_shared(item.image, item.chunks)))
+        if len(self._takes) == 1:
+            self._take_step()
+
+    def _take_step(self) -> None:
+        item, take = self._takes[0]
+        event: SharedTaken | CacheFailed | None = None
+        try:
+            if take.advance(STEP_BYTES):
+                event = SharedTaken(item.image, item.chunks, ranges_of(take.found))
+        except ImageError as error:
+            self._log("warning", str(error))
+            event = CacheFailed(item.image, str(error))
+        if event is None:
+            self._takes.rotate(-1)
+        else:
+            self._takes.popleft()
+        if self._takes:
+            self._loop.call_soon(self._take_step)
+        if event is not None:
+            self._feed(event)
 
     def send_manifest(self, item: SendManifest) -> None:
         """Read it from the cache and queue it."""

@@ -13,7 +13,7 @@ from heorot.sim.clocks import Clock, draw_clock
 from heorot.sim.faults import Faults
 from heorot.sim.head_host import HeadHost
 from heorot.sim.hosts import NodeHost
-from heorot.sim.images import VirtualImage
+from heorot.sim.images import VirtualCache, VirtualImage
 from heorot.sim.network import Network
 from heorot.sim.plans import UserPlan
 from heorot.sim.settings import Settings
@@ -106,6 +106,7 @@ class SimulatedCluster:
             else []
         )
         self.images = {virtual.image: virtual for virtual in made}
+        self.caches: list[VirtualCache] = []
         self.store = self.mutate(VirtualStore(self, settings.lease_ms))
         self.heads = [HeadHost(self, f"head{number}") for number in range(1, settings.heads + 1)]
         self.seeds = tuple(head.name for head in self.heads)

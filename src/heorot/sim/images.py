@@ -8,9 +8,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from heorot.core.images.chunks import CHUNK_BYTES, FILE
-from heorot.core.images.manifest import ChunkLayout, Entry, Manifest, encode_manifest, image_id, ranges_of
+from heorot.core.images.manifest import ChunkLayout, Entry, Manifest, encode_manifest, image_id, mask_of, ranges_of
 from heorot.core.machine import (
+    CacheEvent,
     CacheFailed,
+    ChunksGone,
     Compare,
     Compared,
     CopiesDropped,
@@ -24,6 +26,8 @@ from heorot.core.machine import (
     MakeView,
     SendChunks,
     SendManifest,
+    SharedTaken,
+    TakeShared,
     ViewMade,
 )
 from heorot.core.shells import NodeCacheShell
@@ -39,6 +43,8 @@ DISK_FULL = "the image cache is full"
 SLOWEST_LOOK_US = 20_000
 """How long it may take to compare a file of the node."""
 KEPT_AFTER_POWER_LOSS = 0.7
+LOST_IN_STORE = 0.01
+"""So often a chunk that is said to be in a store is not found there."""
 
 
 class VirtualImage:
@@ -75,6 +81,8 @@ class Travelled(Surroundings, Protocol):
     """A run in which images travel."""
 
     images: dict[bytes, VirtualImage]
+    caches: list[VirtualCache]
+    """Of all hosts that there were."""
 
 
 class VirtualCache(NodeCacheShell):
@@ -97,6 +105,10 @@ class VirtualCache(NodeCacheShell):
         self._feed: Callable[[Any], None] = lambda event: None
         self._send: Callable[[int, LinkMessage], None] = lambda link, message: None
         self._daemon = 0
+        shares = Random(f"{name} shares").random() < cluster.settings.shared_store_rate
+        self.store = b"store" if shares else b""
+        """What it shares with other caches, each on a disk of its own all the same."""
+        cluster.caches.append(self)
 
     def begin(
         self,
@@ -168,14 +180,40 @@ class VirtualCache(NodeCacheShell):
                 self._cluster.world.violated("ImageExact", f"{self._name} keeps wrong bytes as chunk {chunk}")
             self._chunks.setdefault(item.image, {})[chunk] = bytes(data)
 
+    def take_shared(self, item: TakeShared) -> None:
+        """Take what another host with the same store has; now and then something of it is not seen."""
+        world, virtual = self._cluster.world, self._cluster.images[item.image]
+        others = [cache for cache in self._cluster.caches if self.store and cache.store == self.store]
+        wanted = mask_of(item.chunks, virtual.layout.chunks)
+        mine = self._chunks.setdefault(item.image, {})
+        found = 0
+        for number in range(virtual.layout.chunks):
+            if not wanted >> number & 1:
+                continue
+            is_lost = not self._cluster.faults.healed and world.chance(LOST_IN_STORE)
+            if not is_lost and any(cache.has(item.image, number) for cache in others):
+                mine[number] = virtual.chunk(number)
+            if number in mine:
+                found |= 1 << number
+        self._later(SharedTaken(item.image, item.chunks, ranges_of(found)), world.between(0, SLOWEST_LOOK_US))
+
+    def has(self, image: bytes, number: int) -> bool:
+        """Say whether a chunk is here."""
+        return number in self._chunks.get(image, {})
+
     def send_manifest(self, item: SendManifest) -> None:
         """Let it travel."""
         self._send(item.link, ImageManifest(item.image, self._cluster.images[item.image].encoded))
 
     def send_chunks(self, item: SendChunks) -> None:
-        """Let them travel."""
-        mine = self._chunks[item.image]
-        kept = [mine[number] for number in range(item.first, item.first + item.count)]
+        """Let them travel, if they are here."""
+        mine = self._chunks.get(item.image, {})
+        numbers = range(item.first, item.first + item.count)
+        gone = sum(1 << number for number in numbers if number not in mine)
+        if gone:
+            self._later(ChunksGone(item.image, item.link, item.first, item.count, ranges_of(gone)))
+            return
+        kept = [mine[number] for number in numbers]
         self._send(item.link, Piece(item.image, item.first, kept))
 
     def drop_copies(self, item: DropCopies) -> None:
@@ -206,17 +244,13 @@ class VirtualCache(NodeCacheShell):
 
     def _examined(self, image: bytes) -> Examined:
         if image not in self._manifests:
-            return Examined(image, b"", [])
+            return Examined(image, b"", [], self.store)
         mask = sum(1 << number for number in self._chunks.get(image, {}))
-        return Examined(image, self._cluster.images[image].encoded, ranges_of(mask))
+        return Examined(image, self._cluster.images[image].encoded, ranges_of(mask), self.store)
 
-    def _later(
-        self, event: Compared | Examined | CacheFailed | CopiesFound | CopiesDropped | ViewMade, delay_us: int = 0
-    ) -> None:
+    def _later(self, event: CacheEvent | Compared | ViewMade, delay_us: int = 0) -> None:
         self._cluster.world.after(delay_us, self._deliver, self._daemon, event)
 
-    def _deliver(
-        self, daemon: int, event: Compared | Examined | CacheFailed | CopiesFound | CopiesDropped | ViewMade
-    ) -> None:
+    def _deliver(self, daemon: int, event: CacheEvent | Compared | ViewMade) -> None:
         if daemon == self._daemon:
             self._feed(event)

@@ -118,6 +118,7 @@ class Run(Surroundings, Protocol):
     """One run, for its hosts and users."""
 
     images: dict[bytes, VirtualImage]
+    caches: list[VirtualCache]
     store: VirtualStore
 
     @property

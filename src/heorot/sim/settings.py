@@ -30,6 +30,8 @@ class Settings:
     """With 0, nodes have images from each other whenever two of them lack the same."""
     same_program_rate: float = 0.4
     """Of the nodes: so many have such a program themselves."""
+    shared_store_rate: float = 0.0
+    """Of the hosts: the caches of so many share a store."""
     cache_full_rate: float = 0.0
     drift_ppm: int = 200
     wall_skew_ms: int = 1_000
@@ -153,6 +155,7 @@ def draw(seed: int) -> Settings:
     settings.image_rate = random.choice((0.0, 0.3, 0.7))
     settings.swarm_gain_ms = random.choice((0, 0, 200))
     settings.cache_full_rate = random.choice((0.0, 0.0, 0.1))
+    settings.shared_store_rate = Random(f"shared stores {seed}").choice((0.0, 0.0, 0.5, 1.0))
     settings.spare_heads = random.choice((0, 1, 2, 4))
     settings.remove_node_weight = Random(f"removed nodes {seed}").choice((0, 0, 0, 1, 3))
     settings.watchers = Random(f"watchers {seed}").choice((0, 0, 0, 1, 3))

@@ -10,7 +10,7 @@ from heorot.core.images.chunks import CHUNK_BYTES, FILE
 from heorot.core.images.copies import CopiesDue
 from heorot.core.images.fetcher import Source
 from heorot.core.images.hop import Transfers
-from heorot.core.images.manifest import ChunkLayout, Entry, Manifest, encode_manifest, image_id, ranges_of
+from heorot.core.images.manifest import ChunkLayout, Entry, Manifest, encode_manifest, image_id, mask_of, ranges_of
 from heorot.core.images.sender import WINDOW_BYTES
 from heorot.core.machine import (
     CacheFailed,
@@ -27,6 +27,8 @@ from heorot.core.machine import (
     SendChunks,
     SendManifest,
     SetTimer,
+    SharedTaken,
+    TakeShared,
 )
 from heorot.core.shells import HopShell
 from heorot.core.wire import images as i
@@ -67,6 +69,14 @@ class Hop(HopShell):
         self.sent_bytes = 0
         self.broken = False
         self.pinned = 0
+        self.store = b""
+        """What its cache shares with those of other hops."""
+        self.looks = True
+        """It looks into the store when it is to."""
+        self.taking: list[TakeShared] = []
+        """What it was to look for."""
+        self.told = 0
+        """So often it was told that something is there."""
         self.timers: list[int] = []
         """When they are due."""
         self.copies_due_ms: int | None = None
@@ -112,6 +122,22 @@ class Hop(HopShell):
         if self.broken:
             self.tree.post(self, lambda: self.transfers.cache_failed(CacheFailed(image, "no space left")))
 
+    def take_shared(self, item: TakeShared) -> None:
+        self.taking.append(item)
+        if self.looks:
+            self.tree.post(self, lambda: self.look_into_store(item))
+
+    def look_into_store(self, item: TakeShared) -> None:
+        sample = self.tree.sample
+        sharing = [hop for hop in self.tree.hops if self.store and hop.store == self.store]
+        found = 0
+        for number in range(sample.layout.chunks):
+            is_seen = mask_of(item.chunks, sample.layout.chunks) >> number & 1 and number not in self.tree.unseen
+            if is_seen and any(hop.chunks.get(number) == sample.chunk(number) for hop in sharing):
+                self.chunks[number] = sample.chunk(number)
+                found |= 1 << number
+        self.transfers.stored.taken(SharedTaken(sample.image, item.chunks, ranges_of(found)))
+
     def send_manifest(self, item: SendManifest) -> None:
         self.tree.send(self.name, item.link, i.ImageManifest(self.tree.sample.image, self.manifest))
 
@@ -128,7 +154,7 @@ class Hop(HopShell):
         self.transfers.copies.dropped(CopiesDropped(used=False))
 
     def send(self, item: Send) -> None:
-        assert isinstance(item.message, i.Unavailable)
+        assert isinstance(item.message, i.Unavailable | i.Stored)
         self.tree.send(self.name, item.link, item.message)
 
     def log(self, item: Log) -> None:
@@ -160,7 +186,7 @@ class Hop(HopShell):
     def examined(self) -> None:
         sample = self.tree.sample
         have = ranges_of(sum(1 << number for number in self.chunks)) if self.manifest else []
-        self.transfers.examined(Examined(sample.image, self.manifest, have))
+        self.transfers.examined(Examined(sample.image, self.manifest, have, self.store))
 
     def received(self, sender: int, message: object) -> None:
         if isinstance(message, i.Want):
@@ -172,6 +198,9 @@ class Hop(HopShell):
             self.transfers.manifest(sender, message)
         elif isinstance(message, i.Piece):
             self.transfers.piece(sender, message)
+        elif isinstance(message, i.Stored):
+            self.told += 1
+            self.transfers.stored.told(sender, message)
         else:
             assert isinstance(message, i.Unavailable)
             self.transfers.unavailable(sender, message)
@@ -189,6 +218,8 @@ class Tree:
         self.posted: deque[tuple[Hop, object]] = deque()
         self.hops: list[Hop] = []
         self.damage = 0.0
+        self.unseen: set[int] = set()
+        """Chunks that nobody finds in a store."""
         self.has_clock = True
         for number in range(hops + 1):
             parent = self.hops[(number - 1) // fanout] if number else None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from msgspec.structs import replace
+
 from heorot.core.errors import RequestError
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.jobs import Jobs
@@ -199,6 +201,9 @@ class HeadImages:
 
     def _ask(self, source: int, message: i.Want | i.Took) -> None:
         if source < 0:
+            if isinstance(message, i.Want):
+                # It is rare, and one way to have it is enough.
+                message = replace(message, store=b"")
             self._context.emit(Send(~source, message))
         elif isinstance(message, i.Took):
             self._context.to_client(source, c.ImageTook(message.image, message.size_bytes))

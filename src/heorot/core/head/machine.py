@@ -44,6 +44,7 @@ from heorot.core.machine import (
     NodesJoined,
     NodesRemoved,
     Received,
+    SharedTaken,
     TimerFired,
 )
 from heorot.core.tickets import Sign, Verify, shown_epoch
@@ -101,6 +102,7 @@ class HeadMachine:
             NodesRemoved: self.removals.know,
             ConnectFailed: self._connect_failed,
             Examined: self.images.transfers.examined,
+            SharedTaken: self.images.transfers.stored.taken,
             ChunksGone: self.images.transfers.chunks_gone,
             CacheFailed: self.images.transfers.cache_failed,
             CopiesFound: self.images.transfers.copies.found,

@@ -77,12 +77,12 @@ class ImageFetcher:
         `doubt`: the sources shall look whether what they have is what it should be.
         """
         lacking = transfer.lacking()
-        on_their_way = 0
+        on_their_way = transfer.taking
         for mask in transfer.asked.values():
             on_their_way |= mask
         to_ask = lacking & ~on_their_way
         plan = self._plan(transfer.image)
-        directly = transfer.lacking_directly(plan) & ~transfer.asked_directly
+        directly = transfer.lacking_directly(plan) & ~transfer.asked_directly & ~transfer.taking
         parent = self._parent() if directly else None
         if not to_ask and parent is None:
             return None
@@ -107,10 +107,16 @@ class ImageFetcher:
             transfer.asked[source.link] = transfer.asked.get(source.link, 0) | share
             if source.direct:
                 transfer.asked_directly |= share
-            may_be_redirected = not source.direct and not source.plan
-            chunks = ranges_of(share)
             want = i.Want(
-                transfer.image, False, chunks, doubt, source.direct, may_be_redirected, source.plan, transfer.origin
+                transfer.image,
+                False,
+                ranges_of(share),
+                doubt,
+                source.direct,
+                swarms=not source.direct and not source.plan,
+                plan=source.plan,
+                origin=transfer.origin,
+                store=transfer.store if transfer.is_store_of_use else b"",
             )
             self._ask(source.link, want)
 

@@ -26,6 +26,7 @@ from heorot.core.images.manifest import ChunkLayout, decode_manifest, image_id, 
 from heorot.core.images.one_image import NOBODY, Transfer
 from heorot.core.images.sender import Consider, ImageSender
 from heorot.core.images.shares import ImageShares, name_of_origin
+from heorot.core.images.stored import StoredChunks
 from heorot.core.images.swarms import Pace
 from heorot.core.machine import (
     CacheFailed,
@@ -100,6 +101,7 @@ class Transfers:
         self.copies = Copies(emit, now_ms, may_drop)
         self.fetcher = ImageFetcher(ask, sources, parent, plan)
         self.sender = ImageSender(emit, self.transfers, consider, pace or Pace(), now_ms)
+        self.stored = StoredChunks(emit, self.transfers, self._pursue)
 
     # ------------------------------------------------------------------ what is wanted
 
@@ -274,6 +276,7 @@ class Transfers:
         transfer = self.transfers.get(event.image)
         if transfer is None:
             return
+        transfer.store = event.store
         if not event.manifest:
             transfer.found_nothing()
         else:
@@ -345,19 +348,17 @@ class Transfers:
         layout = transfer.layout
         if message.first + len(message.chunks) > layout.chunks:
             raise ProtocolError(f"the chunks from {message.first} of an image that has {layout.chunks}")
-        asked = transfer.asked.get(source, 0)
         bad = False
         came = 0
         kept: list[KeepChunks] = []
         transfer.flows = True
         # What was called off meanwhile, because somebody else was asked for it, is welcome all the same.
-        welcome = asked | transfer.lacking()
+        welcome = transfer.asked.get(source, 0) | transfer.lacking()
+        transfer.answered(source, ((1 << len(message.chunks)) - 1) << message.first)
         for chunk, data in enumerate(message.chunks, message.first):
             bit = 1 << chunk
             if not welcome & bit:
                 continue
-            asked &= ~bit
-            transfer.asked_directly &= ~bit
             if sha256(data).digest() != layout.digest(chunk):
                 self._emit(Log("error", f"chunk {chunk} of the image {message.image.hex()[:12]} came damaged"))
                 bad = True
@@ -369,7 +370,6 @@ class Transfers:
         for run in kept:
             self._emit(run)
         transfer.chunks_came(came)
-        transfer.asked[source] = asked
         if not bad:
             self._pursue(transfer)
         elif others or self.fetcher.is_peer(message.image, source):

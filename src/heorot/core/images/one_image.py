@@ -12,7 +12,7 @@ NOBODY = -1
 class Requester:
     """A neighbour below that lacks something."""
 
-    __slots__ = ("direct", "doubt", "link", "manifest", "pending", "plan", "swarms", "unacknowledged_bytes")
+    __slots__ = ("direct", "doubt", "link", "manifest", "pending", "plan", "store", "swarms", "unacknowledged_bytes")
 
     def __init__(self, link: int) -> None:
         self.link = link
@@ -26,6 +26,8 @@ class Requester:
         self.doubt = False
         self.swarms = False
         self.plan = b""
+        self.store = b""
+        """The store that its cache shares; empty: it wants the bytes."""
 
 
 class Transfer:
@@ -60,6 +62,12 @@ class Transfer:
         self.manifest_asked_of: int | None = None
         self.refusals: dict[int, str] = {}
         """Sources that cannot give what they were asked for, and why."""
+        self.store = b""
+        """The store that this host's cache shares with others; empty: none."""
+        self.taking = 0
+        """Mask of the chunks that are said to be there, and are being taken."""
+        self.is_store_of_use = True
+        """All that was said to be there was."""
         self.bad_chunks = 0
         self.considered_at_ms = 0
 
@@ -101,6 +109,12 @@ class Transfer:
         if chunks and self._lacks_none:
             IMAGE.step(self, ImageChange.COMPLETED)
 
+    def shared_taken(self, chunks: int, found: int) -> None:
+        """Of these chunks, a mask, those that were found are in the cache now."""
+        self.taking &= ~chunks
+        self.is_store_of_use = self.is_store_of_use and found == chunks
+        self.chunks_came(found & ~self.have)
+
     def chunks_gone(self, chunks: int) -> None:
         """The cache does not have these chunks, a mask, any more."""
         self.have &= ~chunks
@@ -131,6 +145,7 @@ class Transfer:
         requester.pending |= pending
         requester.swarms = want.swarms
         requester.plan = want.plan
+        requester.store = want.store
         if want.direct:
             requester.direct |= pending
         requester.manifest |= want.manifest
@@ -139,6 +154,10 @@ class Transfer:
     def who_understands_swarms(self) -> list[int]:
         """Return the links that ask for it and understand `Swarm`."""
         return [link for link, requester in self.requesters.items() if requester.swarms]
+
+    def shares_store_with(self, requester: Requester) -> bool:
+        """Say whether a neighbour finds in its own cache's store what is in this one."""
+        return bool(requester.store) and requester.store == self.store and not requester.doubt
 
     @property
     def is_wanted(self) -> bool:
@@ -180,6 +199,11 @@ class Transfer:
             follows_other = plan and requester.plan != plan
             needed |= requester.pending if follows_other else requester.direct & requester.pending
         return needed & ~self.have
+
+    def answered(self, source: int, chunks: int) -> None:
+        """A source has answered for these chunks, a mask, that it was asked for."""
+        self.asked[source] = self.asked.get(source, 0) & ~chunks
+        self.asked_directly &= ~chunks
 
     def take_back(self, source: int) -> bool:
         """Forget what a source was asked for and has not sent; return whether that was anything."""

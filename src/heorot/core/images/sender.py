@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from heorot.core.images.manifest import ChunkLayout
+from heorot.core.images.manifest import ChunkLayout, ranges_of
 from heorot.core.images.one_image import Requester, Transfer
 from heorot.core.images.swarms import Pace
-from heorot.core.machine import SendChunks, SendManifest, SetTimer, SharedInstruction
+from heorot.core.machine import Send, SendChunks, SendManifest, SetTimer, SharedInstruction
 from heorot.core.timers import Due
+from heorot.core.wire import images as i
 
 WINDOW_BYTES = 1024 * 1024
 """What may be on its way to one neighbour of one image, not yet acknowledged; at least one chunk may."""
@@ -77,7 +78,7 @@ class ImageSender:
         links: list[int] = []
         for link, requester in transfer.requesters.items():
             waiting = requester.pending & ~requester.direct
-            if waiting and requester.swarms:
+            if waiting and requester.swarms and not transfer.shares_store_with(requester):
                 chunks = max(chunks, waiting.bit_count())
                 links.append(link)
         if links:
@@ -89,6 +90,9 @@ class ImageSender:
         if requester.manifest:
             requester.manifest = False
             self._emit(SendManifest(transfer.image, requester.link))
+        if transfer.shares_store_with(requester):
+            self._tell(transfer, requester)
+            return
         cautious = not self.pace.known
         # Cautiously, one chunk to each before anybody is sent a second one.
         window_bytes = WINDOW_BYTES
@@ -114,6 +118,12 @@ class ImageSender:
             requester.unacknowledged_bytes += size
             self.pace.sent(size, self._now_ms())
             self._emit(SendChunks(transfer.image, requester.link, first, count, requester.doubt))
+
+    def _tell(self, transfer: Transfer, requester: Requester) -> None:
+        """Say to a neighbour with the same store that what it lacks is there, once all of it is: each word wakes it."""
+        if requester.pending and not requester.pending & ~transfer.have:
+            self._emit(Send(requester.link, i.Stored(transfer.image, ranges_of(requester.pending))))
+            requester.pending = 0
 
     # ------------------------------------------------------------------ what became of it
 

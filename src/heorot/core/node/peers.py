@@ -197,6 +197,9 @@ class Peers:
             self._emit(CloseLink(link, "it sent a damaged chunk"))
             self._lose(peer, "it sent a damaged chunk")
 
+    def _stored(self, peer: _Peer, link: int, word: m.Stored) -> None:
+        self._transfers().stored.told(link, word)
+
     def _greeted(self, peer: _Peer, link: int, hello: m.Hello) -> None:
         problem = incompatibility(hello, self._config.cluster)
         if problem is not None:
@@ -253,6 +256,7 @@ FROM_PEERS = Routes(
         (Side.NEWCOMER, m.Hello): Peers._greeted,
         (Side.NEWCOMER, m.Refused): Peers._refused,
         (Side.PEER, m.Piece): Peers._piece,
+        (Side.PEER, m.Stored): Peers._stored,
         (Side.PEER, m.Unavailable): Peers._unavailable,
         (Side.PEER, m.Refused): Peers._refused,
         (Side.PEER, m.Pong): Peers._is_there,

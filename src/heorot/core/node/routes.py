@@ -33,6 +33,7 @@ FROM_ABOVE = Routes(
                 m.Refused: Above.refused,
                 m.Pong: Above.ponged,
                 m.Piece: lambda above, piece: above.images.transfers.piece(above.uplink.link, piece),
+                m.Stored: lambda above, word: above.images.transfers.stored.told(above.uplink.link, word),
                 m.ImageManifest: lambda above, manifest: above.images.transfers.manifest(above.uplink.link, manifest),
                 m.Unavailable: lambda above, word: above.images.transfers.unavailable(above.uplink.link, word),
                 m.Swarm: lambda above, swarm: above.images.join(swarm),

@@ -1,5 +1,5 @@
-"""Link messages that carry images (`heorot.core.images.manifest`) from neighbour to neighbour; tags 10 to 17 of the
-link.
+"""Link messages that carry images (`heorot.core.images.manifest`) from neighbour to neighbour; tags 10 to 17 and 19 of
+the link.
 
 A node that lacks something asks its parent (`Want`), which sends what it has and asks for the rest itself. Nothing is
 sent that was not asked for, and of one image no more than a window that was not acknowledged (`Took`).
@@ -34,6 +34,9 @@ class Want(Message, tag=10, frozen=True):
     origin: int = -1
     """The node below the sender that asks for it; -1: the sender itself; -2 - N: the peers of node N. See
     `heorot.core.images.shares`."""
+    store: bytes = b""
+    """The store that the sender's cache shares with others of its host (`heorot.images.shared`): whoever has the same
+    may answer `Stored`. Empty: it shares none, or what it was told of was not there."""
 
 
 class ImageManifest(Message, tag=11, frozen=True):
@@ -49,6 +52,14 @@ class Piece(Message, tag=12, frozen=True):
     image: ImageId
     first: Count
     chunks: Sequence[Chunk]
+
+
+class Stored(Message, tag=19, frozen=True):
+    """In place of each `Piece`, and with nothing to acknowledge: these chunks are in the store that we share."""
+
+    image: ImageId
+    chunks: list[int]
+    """Flat ranges: first, count."""
 
 
 class Took(Message, tag=13, frozen=True):

@@ -34,6 +34,7 @@ from heorot.core.wire.images import ImageKept as ImageKept
 from heorot.core.wire.images import ImageManifest as ImageManifest
 from heorot.core.wire.images import KeepImage as KeepImage
 from heorot.core.wire.images import Piece as Piece
+from heorot.core.wire.images import Stored as Stored
 from heorot.core.wire.images import Swarm as Swarm
 from heorot.core.wire.images import Took as Took
 from heorot.core.wire.images import Unavailable as Unavailable
@@ -490,7 +491,7 @@ class JobView(Message, frozen=True):
 
 LinkMessage: TypeAlias = (
     Hello | Refused | Ping | Pong | Down | Up | Report | Detached | Reattached
-    | Want | ImageManifest | Piece | Took | Unavailable | Swarm | KeepImage | ImageKept | Replies
+    | Want | ImageManifest | Piece | Stored | Took | Unavailable | Swarm | KeepImage | ImageKept | Replies
 )  # fmt: skip
 HeadCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place | TellHeads

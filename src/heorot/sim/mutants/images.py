@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from heorot.core.images.manifest import mask_of
 from heorot.core.machine import CopiesDropped
 from heorot.core.wire import tree as m
 
@@ -54,6 +55,21 @@ def _forgets_copies_that_are_read(node: Any) -> None:
     node._handlers[CopiesDropped] = lambda event: None
 
 
+def _believes_that_it_is_in_the_store(node: Any) -> None:
+    """What is said to be in a store that is shared counts as here: nobody looks."""
+    stored = node.images.transfers.stored
+
+    def told(source: int, word: m.Stored) -> None:
+        transfer = stored._transfers.get(word.image)
+        if transfer is not None and transfer.layout is not None:
+            chunks = mask_of(word.chunks, transfer.layout.chunks)
+            transfer.answered(source, chunks)
+            transfer.chunks_came(chunks & ~transfer.have)
+            stored._pursue(transfer)
+
+    stored.told = told
+
+
 NODE: dict[str, Callable[[Any], None]] = {
     "node-starts-before-its-program-is-there": _starts_before_its_program_is_there,
     "node-keeps-what-waits-to-itself": _keeps_what_waits_to_itself,
@@ -62,6 +78,7 @@ NODE: dict[str, Callable[[Any], None]] = {
     "node-waits-in-a-ring": _waits_in_a_ring,
     "node-keeps-copies": _keeps_copies,
     "node-forgets-copies-that-are-read": _forgets_copies_that_are_read,
+    "node-believes-that-it-is-in-the-store": _believes_that_it_is_in_the_store,
 }
 FOCUS: dict[str, dict[str, Any]] = {
     name: {"image_rate": 1.0, "cut_weight": 8, "agent_weight": 8, "faults": 40, "us_per_kib": 400} for name in NODE
@@ -77,4 +94,5 @@ FOCUS["node-keeps-what-waits-to-itself"] |= {
     "detached_rate": 0.1,
     "reader_rate": 0.9,
 }
+FOCUS["node-believes-that-it-is-in-the-store"] |= {"shared_store_rate": 1.0}
 FOCUS["node-waits-in-a-ring"] |= {"us_per_kib": 1_000, "swarm_gain_ms": 0, "nodes": 12}

@@ -172,7 +172,7 @@ class TimedHop(HopShell):
         """Raise `Unexpected`: all links are there from the start, and stay."""
         raise Unexpected(f"n{self.node} is to {type(item).__name__}")
 
-    connect = close_link = stop = unexpected
+    connect = close_link = stop = take_shared = unexpected
 
     def _examined(self) -> None:
         """The cache answers in a turn of its own."""

@@ -197,7 +197,8 @@ class NoImages(CacheShell):
         """Raise `Unexpected`."""
         raise Unexpected(f"an image is to travel: {type(item).__name__}")
 
-    examine = forget = keep_manifest = keep_chunks = send_manifest = send_chunks = drop_copies = unexpected
+    examine = forget = keep_manifest = keep_chunks = take_shared = send_manifest = send_chunks = unexpected
+    drop_copies = unexpected
 
 
 class TimedHead(TimedDaemon, NoImages, HeadShell):
