@@ -15,7 +15,7 @@ SOURCES = ROOT / "src"
 LONGEST = 400
 LONG = {
     "src/heorot/core/images/hop.py": 511,
-    "src/heorot/core/wire/tree.py": 684,
+    "src/heorot/core/wire/tree.py": 615,
     "src/heorot/runtime/channel.py": 493,
     "src/heorot/runtime/links.py": 448,
     "tests/bpinit/test_rooms.py": 535,

@@ -16,6 +16,7 @@ class Clush(CommandPeer):
     key, name, how = "clush", "clush", f"`clush -R exec -f {FANOUT} -N`, without daemons, no ssh; `--copy` is `cp`"
     kinds = KINDS
     commands = (("clush", "clustershell"),)
+    version_command = ("clush", "--version")
 
     def _start(self) -> list[str]:
         return ["clush", "-R", "exec", "-f", str(FANOUT), "-w", f"n[0-{self.nodes - 1}]"]

@@ -95,7 +95,6 @@ def _prepare(options: argparse.Namespace) -> tuple[list[tuple[Peer, Row]], insta
 
 
 def _measure(options: argparse.Namespace, found: Found, peers: list[tuple[Peer, Row]], python: str) -> None:
-    processes.adopt()
     directory = Path(tempfile.mkdtemp(prefix="heorot-peers-"))
     try:
         for nodes in options.nodes:
@@ -106,11 +105,15 @@ def _measure(options: argparse.Namespace, found: Found, peers: list[tuple[Peer, 
             finally:
                 with undisturbed():
                     turns.end()
-                    if left := processes.end_all():
-                        say(f"could not be ended: PIDs {', '.join(map(str, left))}")
+                    _end_all()
     finally:
         with undisturbed():
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _end_all() -> None:
+    if left := processes.end_all():
+        say(f"could not be ended: PIDs {', '.join(map(str, left))}")
 
 
 def _write(options: argparse.Namespace, found: Found) -> None:
@@ -133,11 +136,14 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     found = Found(machine.describe(), works(options.nodes), MEBIBYTE, 16 * MEBIBYTE, options.rounds, load_average())
+    processes.adopt()
     try:
         peers, wheels = _prepare(options)
         found.rows = [row for _, row in peers]
         _measure(options, found, peers, wheels.python)
     except KeyboardInterrupt:
+        with undisturbed():
+            _end_all()
         say("interrupted; everything that was started is ended")
         return 130
     finally:

@@ -106,10 +106,14 @@ def install_packages(peers: Sequence[Peer], setup: Path = ROOT / "scripts" / "se
 
 
 def _set_up(setup: Path, packages: list[str]) -> bool:
-    try:
-        return subprocess.run([setup, "packages", *packages], timeout=APT_LIMIT_S, check=False).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+    with subprocess.Popen([setup, "packages", *packages], stdin=subprocess.DEVNULL) as process:
+        try:
+            return process.wait(APT_LIMIT_S) == 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            # It takes back what it has put in the way of daemons, and lets no package be unpacked by half.
+            process.terminate()
 
 
 def absent(peer: Peer, wheels: Wheels) -> str:

@@ -12,6 +12,7 @@ class Parallel(CommandPeer):
 
     key, name, how = "parallel", "GNU parallel", f"`parallel -j {JOBS}`, without daemons, no ssh"
     commands = (("parallel", "parallel"),)
+    version_command = ("parallel", "--version")
 
     def argv(self, command: list[str]) -> list[str]:
         """Return what is typed."""

@@ -12,6 +12,7 @@ class Pdsh(CommandPeer):
 
     key, name, how = "pdsh", "pdsh", f"`pdsh -R exec -f {FANOUT} -N`, without daemons, no ssh"
     commands = (("pdsh", "pdsh"),)
+    version_command = ("pdsh", "-V")
 
     def argv(self, command: list[str]) -> list[str]:
         """Return what is typed."""

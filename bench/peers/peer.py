@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from bench.peers.results import OUTPUT, TRUE, Attempt, judged
 ROOT = Path(__file__).resolve().parents[2]
 CALL_LIMIT_S = 60.0
 """For one work; what takes longer is killed and counts as failed."""
-START_LIMIT_S = 300.0
+START_LIMIT_S = 900.0
 """For all nodes of a peer to be there."""
 CAT = "/bin/cat"
 
@@ -76,6 +77,8 @@ class Peer(ABC):
         What has to be in the environment for it, each with the module or file that shows that it is.
     kinds:
         The works that it does at all; why not the others is nothing to tell.
+    version_command:
+        What says which release it is, unless that is known by its wheel.
     most_nodes, most_nodes_because:
         More are not tried, and why.
     """
@@ -86,6 +89,7 @@ class Peer(ABC):
     commands: ClassVar[Sequence[tuple[str, str]]] = ()
     wheels: ClassVar[Sequence[tuple[str, str]]] = ()
     kinds: ClassVar[Sequence[str]] = (TRUE, OUTPUT)
+    version_command: ClassVar[Sequence[str]] = ()
     most_nodes: ClassVar[int] = 1 << 20
     most_nodes_because: ClassVar[str] = ""
 
@@ -98,6 +102,14 @@ class Peer(ABC):
 
     def version(self) -> str:
         """Return the release, as far as it says so itself."""
+        if not self.version_command:
+            return ""
+        with suppress(OSError, subprocess.TimeoutExpired):
+            environment = os.environ | {"PATH": path()}
+            ran = {"capture_output": True, "text": True, "timeout": CALL_LIMIT_S}
+            said = subprocess.run(self.version_command, env=environment, check=False, **ran)  # type: ignore[call-overload]
+            if number := re.search(r"\d+(\.\d+)*", said.stdout + said.stderr):
+                return number[0]
         return ""
 
     def begin(self, nodes: int, place: Place) -> None:

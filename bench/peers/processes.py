@@ -22,7 +22,9 @@ READ_BYTES = 1 << 18
 SAID_BYTES = 2000
 """Of the end of what a program wrote to its standard error."""
 GRACE_S = 10.0
-"""How long what is asked to end may take before it is killed; and then, until it is gone."""
+"""How long what is asked to end may take before it is killed."""
+KILLED_S = 60.0
+"""How long what is killed may take: it needs only a processor, for which a busy machine may let it wait."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,8 @@ def end_all() -> list[int]:
 
     For the very end, when nobody waits for a child any more: all ends are collected here.
     """
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        deadline = time.monotonic() + GRACE_S
+    for number, limit_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, KILLED_S)):
+        deadline = time.monotonic() + limit_s
         told: set[int] = set()
         while time.monotonic() < deadline:
             _collect()

@@ -75,6 +75,7 @@ class Slurm(CommandPeer):
         ("srun", "slurm-client"),
         ("sbcast", "slurm-client"),
     )
+    version_command = ("slurmd", "-V")
 
     def start(self) -> None:
         """Start munged, controller and nodes; wait until all are idle, and allocate them."""
@@ -155,15 +156,6 @@ class Slurm(CommandPeer):
             self._ask("scancel", job)
         running, self.running = self.running, []
         processes.end(reversed(running))
-
-    def version(self) -> str:
-        """Return what `srun` says."""
-        with suppress(OSError, subprocess.TimeoutExpired):
-            done = subprocess.run(
-                ["srun", "--version"], capture_output=True, text=True, timeout=ASK_LIMIT_S, check=False
-            )
-            return done.stdout.strip().removeprefix("slurm-wlm ")
-        return ""
 
     def daemon_pids(self) -> list[list[int]]:
         """Return the slurmd of each node."""

@@ -23,18 +23,21 @@ from bench.peers.slurm import free_ports
 from tests.support.waiting import DEADLINE_S, await_that
 
 ORPHANS = """
-import os, sys, time
+import os
 from bench.peers import processes
 processes.adopt()
+up, told = os.pipe()
 for number in range(3):
     if os.fork() == 0:
         os.setsid()
+        os.dup2(told, 1)
         if os.fork() == 0:
-            os.execv("/bin/sh", ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 1000; done"])
+            os.execv("/bin/sh", ["sh", "-c", "trap '' TERM; printf x; while :; do sleep 1000; done"])
         os._exit(0)
-source = sys.stdin.readline()
+for number in range(3):
+    os.read(up, 1)
 before = len(processes.descendants())
-processes.GRACE_S = 1.0
+processes.GRACE_S = 0.5
 print("left", processes.end_all(), processes.descendants(), before >= 3, flush=True)
 """
 DRIVER = """
@@ -87,7 +90,6 @@ def test_orphans_that_do_not_want_to_end_are_found_and_killed() -> None:
     done = subprocess.run(
         [sys.executable, "-c", ORPHANS],
         env=environment(),
-        input="go\n",
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
@@ -232,6 +234,7 @@ def test_ports_lie_beside_each_other() -> None:
 
 PDSH = """#!/bin/sh
 case "$*" in
+*-V*) echo "pdsh-2.34 (+debug)"; exit ;;
 *cat*) exec cat "$(for word; do :; done; echo "$word")" ;;
 esac
 [ ! -e {hang} ] || {{ echo $$ >{hang}; sleep 1000; }}
@@ -265,6 +268,7 @@ def test_the_table_is_made_of_what_is_here_and_says_what_is_not(tmp_path: Path) 
     assert set(rows["floor"]["median_s"]) == {"true-1", "output-1", "copy-new-1", "copy-again-1"}
     assert set(rows["pdsh"]["median_s"]) == {"true-1", "output-1"}
     assert rows["clush"]["attempts"] == {}
+    assert rows["pdsh"]["version"] == "2.34"
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:

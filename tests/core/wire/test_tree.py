@@ -178,19 +178,6 @@ def test_a_message_of_another_protocol_is_refused() -> None:
                 decode(encoded(example(random.Random(3), kind)))
 
 
-runs = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 20)), max_size=8)
-
-
-@given(runs, chances)
-def test_ranks_are_numbered_in_the_order_of_the_runs(pairs: list[tuple[int, int]], chance: random.Random) -> None:
-    ticket = example(chance, tree.Ticket)
-    assert isinstance(ticket, tree.Ticket)
-    ticket = msgspec.structs.replace(ticket, runs=[number for pair in pairs for number in pair])
-    nodes = [first + index for first, count in pairs for index in range(count)]
-    for node in range(52):
-        assert tree.ranks_on(ticket, node) == [rank for rank, at in enumerate(nodes) if at == node]
-
-
 @pytest.mark.parametrize("rank", [1 << 64, "\udcff"])
 def test_what_cannot_be_encoded_is_a_protocol_error(rank: object) -> None:
     text = rank if isinstance(rank, str) else ""

@@ -1,8 +1,8 @@
 """What somebody wants to be started, the same from the client to the process space.
 
 A client sends it in `heorot.core.wire.clients.Spawn`, the head puts it into the ticket that it signs
-(`heorot.core.wire.tree.Ticket`), and a process space starts ranks by it. So a field of a launch is described here, and
-once more in `heorot.core.client.messages.launch_spec`, which commands use that do not load msgspec.
+(`heorot.core.wire.tickets.Ticket`), and a process space starts ranks by it. So a field of a launch is described here,
+and once more in `heorot.core.client.messages.launch_spec`, which commands use that do not load msgspec.
 """
 
 from __future__ import annotations

@@ -40,11 +40,18 @@ from heorot.core.wire.images import Took as Took
 from heorot.core.wire.images import Unavailable as Unavailable
 from heorot.core.wire.images import Want as Want
 from heorot.core.wire.launch import LaunchSpec as LaunchSpec
-from heorot.core.wire.node_runs import ranks_in
 from heorot.core.wire.replies import NodeTable as NodeTable
 from heorot.core.wire.replies import Process as Process
 from heorot.core.wire.replies import Replies as Replies
 from heorot.core.wire.replies import Reply as Reply
+from heorot.core.wire.tickets import FetchLaunch as FetchLaunch
+from heorot.core.wire.tickets import Launch as Launch
+from heorot.core.wire.tickets import LaunchCopy as LaunchCopy
+from heorot.core.wire.tickets import RefuseLaunch as RefuseLaunch
+from heorot.core.wire.tickets import Ticket as Ticket
+from heorot.core.wire.tickets import job_order as job_order
+from heorot.core.wire.tickets import nodes_of as nodes_of
+from heorot.core.wire.tickets import ranks_on as ranks_on
 
 PROTOCOL_VERSION = 6
 """Before 3, a ticket named one by one what is `LaunchSpec`; before 4, an inventory said what its space understands;
@@ -231,45 +238,6 @@ class SignedPlacement(Message, tag=35, frozen=True):
 # ------------------------------------------------- commands to a process space: tags 48..79
 
 
-class Launch(Message, tag=48, frozen=True):
-    """Start the ranks that the ticket gives to this node. Repeating it starts nothing twice."""
-
-    ticket: bytes
-    """An encoded `Ticket`."""
-    signature: bytes
-    """Ed25519 over `b"heorot ticket\\0" + ticket`."""
-    job: str = ""
-    """The ticket's job once more, unsigned: a hint for relays, which merge the reports of one launch."""
-    view: bytes = b""
-    """From the agent only: the directory that holds the files of the ticket's image; empty: start the node's own."""
-    waits: bool = False
-    """From the agent only: the program is not here yet. Keep the job and start nothing; this comes again when it is."""
-
-
-class Ticket(Message, frozen=True):
-    """The head's permission to start one job's processes, and all that is needed to do it."""
-
-    cluster: str
-    epoch: Count
-    job: JobId
-    issued_at_ms: Count
-    """Wall clock, milliseconds since 1970."""
-    expires_at_ms: Count
-    user: str
-    uid: Count
-    gid: Count
-    groups: list[int]
-    spec: LaunchSpec
-    runs: list[int]
-    """Flat: first node, count; rank 0 is the first node of the first run, and so on in order."""
-    window_bytes: Count
-    """How much of one stream may be on its way unacknowledged."""
-    attended: bool
-    """False: nobody reads yet; keep output on the node until `Attend` says otherwise."""
-    key: bytes = b""
-    """What the launching client calls the job, unique among its user's; empty: nothing."""
-
-
 class Stdin(Message, tag=49, frozen=True):
     """Input for ranks of a job on this node. Offsets make repetition harmless."""
 
@@ -347,12 +315,6 @@ class Query(Message, tag=55, frozen=True):
     """Who asks, or whose job a head ends: it is done when that user has a turn. -1: an older head does not say."""
 
 
-class FetchLaunch(Message, tag=56, frozen=True):
-    """A new head asks for the `Launch` of a job that it does not know."""
-
-    job: JobId
-
-
 class Admit(Message, tag=57, frozen=True):
     """The head knows this incarnation of the node's process space from now on. Jobs up to and including `after` were
     launched before, perhaps on an incarnation that is gone: tickets of theirs, still on their way, start nothing here.
@@ -369,20 +331,6 @@ class Alone(Message, tag=58, frozen=True):
     alone: bool
     epoch: Count = 0
     """The highest epoch that the agent has seen: for whoever asks the space directly."""
-
-
-class RefuseLaunch(Message, tag=60, frozen=True):
-    """From the agent only, and only to a space whose `Inventory` says that it takes it: start nothing of this launch.
-
-    The space knows what the agent does not: whether the job runs already, or was released. If neither is true, it keeps
-    the job with its ranks as failed, so that no later head starts what a client was told to have failed.
-    """
-
-    ticket: bytes
-    """As in `Launch`."""
-    signature: bytes
-    text: str
-    """Why, for people."""
 
 
 class Look(Message, tag=59, frozen=True):
@@ -445,14 +393,6 @@ class StdinAck(Message, tag=82, frozen=True):
     offset: Count
     rank: int = -1
     """-1: the broadcast stream; else the rank whose own stream this is."""
-
-
-class LaunchCopy(Message, tag=84, frozen=True):
-    """The answer to `FetchLaunch`; both fields empty if the job is not here."""
-
-    job: JobId
-    ticket: bytes
-    signature: bytes
 
 
 class SpaceView(Message, tag=85, frozen=True):
@@ -637,22 +577,3 @@ def decode_head_list(payload: bytes) -> HeadList:
 def decode_tell_heads(payload: bytes) -> TellHeads:
     """Decode a signed list of heads that was kept. Raises only ProtocolError."""
     return _decode(_tell_heads_decoder, payload, "signed list of heads")
-
-
-def ranks_on(ticket: Ticket, node: int) -> list[int]:
-    """Return the ranks that a ticket gives to a node, ascending."""
-    return ranks_in(ticket.runs, node)
-
-
-def nodes_of(ticket: Ticket) -> int:
-    """Return a mask of the nodes of a ticket."""
-    mask = 0
-    for index in range(0, len(ticket.runs) - 1, 2):
-        mask |= ((1 << ticket.runs[index + 1]) - 1) << ticket.runs[index]
-    return mask
-
-
-def job_order(job: str) -> tuple[int, int]:
-    """Return what orders jobs by the time of their launch: epoch and sequence."""
-    epoch, _, sequence = job.partition(".")
-    return int(epoch), int(sequence)
