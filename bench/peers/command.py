@@ -116,14 +116,11 @@ def _end_all() -> None:
         say(f"could not be ended: PIDs {', '.join(map(str, left))}")
 
 
-def _write(options: argparse.Namespace, found: Found) -> None:
+def _keep(options: argparse.Namespace, found: Found) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "peers.json"
     file.write_text(json.dumps(found.as_json(), indent=1) + "\n")
     say(f"wrote {file}")
-    if options.publish:
-        publish.replace(ROOT / "docs" / "benchmarks.md", (BEGIN, END), table.markdown(found))
-        say("wrote docs/benchmarks.md")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -150,7 +147,10 @@ def main(arguments: list[str]) -> int:
         found.load_after = load_average()
         if found.rows:
             print(table.text(found), flush=True)
-    _write(options, found)
+            _keep(options, found)
+    if options.publish:
+        publish.replace(ROOT / "docs" / "benchmarks.md", (BEGIN, END), table.markdown(found))
+        say("wrote docs/benchmarks.md")
     own = [row for row in found.rows if row.key.startswith("heorot-")]
     lost = [row.name for row in own if row.absent or any(row.problems(work) for work in found.works)]
     for name in lost:

@@ -9,12 +9,15 @@ from distributed import Client, LocalCluster
 
 from bench.peers.drivers import serve, tasks
 
+STEP = 4
+"""So many workers start at a time."""
+
 
 def main() -> None:
     """Serve as many nodes as the first argument says."""
     nodes = int(sys.argv[1])
     cluster = LocalCluster(
-        n_workers=nodes,
+        n_workers=0,
         threads_per_worker=1,
         processes=True,
         memory_limit=0,
@@ -22,7 +25,10 @@ def main() -> None:
         silence_logs=False,
     )
     with cluster, Client(cluster) as client:
-        client.wait_for_workers(nodes)
+        # All at once they would have to import at the same time, and nannies give up workers that take too long.
+        for number in range(STEP, nodes + STEP, STEP):
+            cluster.scale(min(number, nodes))
+            client.wait_for_workers(min(number, nodes))
 
         def run(argv: list[str]) -> list[tuple[int, int]]:
             if not tasks.writes(argv):
