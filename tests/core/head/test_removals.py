@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
-from heorot.core.machine import CloseLink, LinkClosed, LinkOpened, Log, NodesRemoved, Received, Send, TimerFired
+from heorot.core.machine import (
+    CloseLink,
+    ConnectFailed,
+    LinkClosed,
+    LinkOpened,
+    Log,
+    NodesRemoved,
+    Received,
+    Send,
+    TimerFired,
+)
 from heorot.core.node.timers import RetryDue
 from heorot.core.tickets import seal_placement
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from tests.core.launches import spawn_of
-from tests.core.rigs import CLUSTER, LEFT, RIGHT, HeadRig, NodeRig, hello, placement, relay, sign
+from tests.core.rigs import CLUSTER, HEAD, LEFT, RIGHT, HeadRig, NodeRig, hello, placement, relay, sign
 
 
 def remove(head: HeadRig, *nodes: int) -> None:
@@ -299,22 +310,53 @@ def test_a_node_goes_below_no_former_holder_of_a_number() -> None:
     assert node.machine.uplink.link is None
 
 
-def test_a_node_that_was_removed_sends_away_who_stands_below_it() -> None:
-    node = relay()
-    node.give(Received(node.uplink, m.Refused("removed", "n0 was removed from the cluster")))
-    for link in (LEFT, RIGHT):
-        assert [message.code for message in node.to(link) if isinstance(message, m.Refused)] == ["not-placed-here"]
-        assert node.closed(link)
-    # Whoever comes with an old place is told to ask the head for another one.
+@pytest.mark.parametrize("parent", [HEAD, 0])
+def test_a_node_that_was_removed_sends_away_who_stands_below_it(parent: int) -> None:
+    # Whoever says so: a relay that refuses it leaves it without a way to a head, too.
+    node = NodeRig(2, placement=placement(2, [0] if parent == 0 else []))
+    node.attach(parent)
+    node.child(6, LEFT)
+    node.admit(LEFT, 6, [0, 2], parent=2)
     node.looked()
-    node.give(LinkOpened(60, 3))
-    assert [message.code for message in node.to(60) if isinstance(message, m.Refused)] == ["not-placed-here"]
+    node.give(Received(node.uplink, m.Refused("removed", "n2 was removed from the cluster")))
+    assert [message.code for message in node.to(LEFT) if isinstance(message, m.Refused)] == ["relay-removed"]
+    assert node.closed(LEFT)
+    # So is whoever comes with an old place.
+    node.give(LinkOpened(60, 6))
+    assert [message.code for message in node.to(60) if isinstance(message, m.Refused)] == ["relay-removed"]
     # If it belongs to the cluster again, so do they.
-    node.looked()
-    node.give(TimerFired(RetryDue()))
-    node.attach()
-    node.child(3, 61)
+    if parent == HEAD:
+        node.give(TimerFired(RetryDue()))
+    node.attach(HEAD)
+    node.child(6, 61)
     assert not node.closed(61)
+
+
+def test_who_is_sent_away_by_a_removed_node_goes_where_its_place_leads_besides() -> None:
+    node = NodeRig(6, placement=placement(6, [0, 2]))
+    link = node.attach(parent=2)
+    node.looked()
+    node.give(Received(link, m.Refused("relay-removed", "n2 was removed from the cluster")))
+    assert node.closed(link)
+    assert node.wanted().host == "host0"
+    node.attach(parent=0)
+    (attach,) = [m.decode_node_payload(up.payload) for up in node.to(node.uplink) if isinstance(up, m.Up)][:1]
+    assert isinstance(attach, m.Attach)
+    assert attach.placement == placement(6, [0, 2])
+    # It asks the removed one no more, until a head places it there again.
+    node.looked()
+    node.now += 10_000
+    node.give(LinkClosed(node.uplink, "cut"))
+    asked = []
+    for _ in range(2):
+        asked.append(node.wanted().host)
+        node.give(ConnectFailed(node.wanted().key, "refused"))
+    assert asked == ["host0", "head0"]
+    node.give(TimerFired(RetryDue()))
+    assert node.wanted().host == "host0"
+    node.attach(parent=0)
+    node.down([6], m.Place(placement(6, [0, 2], serial=2)))
+    assert node.wanted().host == "host2"
 
 
 def test_a_job_that_its_client_hands_over_has_no_rank_on_a_node_that_was_removed() -> None:

@@ -96,7 +96,9 @@ class Above:
         self.context.log("warning", f"{self.uplink.parent_name} refuses this node: {refused.text}")
         assert self.uplink.link is not None
         self.context.emit(CloseLink(self.uplink.link, "refused"))
-        if refused.code == REMOVED and self.uplink.parent == HEAD:
+        if refused.code == REMOVED:
+            # A relay that lies gains no more than by dropping what passes through it, and the others have no way up
+            # if it does not: they would wait for as long as this node looks for a head.
             self.child_links.dismiss()
         self.context.out += self.uplink.refused(refused.code, self.context.now_ms)
 

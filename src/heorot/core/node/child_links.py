@@ -14,7 +14,7 @@ from heorot.core.routes import Routes
 from heorot.core.tree.below_attachments import Attachments, NodeBelow
 from heorot.core.tree.below_link import LinkBelow
 from heorot.core.tree.below_links import LinksBelow, Objection
-from heorot.core.tree.greeting import REMOVED, removal
+from heorot.core.tree.greeting import RELAY_REMOVED, REMOVED, removal
 from heorot.core.tree.merged_replies import check_replies, replies_for
 from heorot.core.tree.merged_reports import speakable
 from heorot.core.tree.nodeset import NodeSet
@@ -37,7 +37,7 @@ class ChildLinks:
         self._reports = reports
         self.images = images
         self._dismissed = False
-        """A head has said that this node was removed from the cluster: nobody finds a way to a head through it."""
+        """Somebody above says that this node was removed from the cluster: nobody finds a way to a head through it."""
         self._attachments = Attachments(
             context, context.below, self, context.verify, config.cluster, config.node, context.outcasts
         )
@@ -93,13 +93,13 @@ class ChildLinks:
         """Somebody has connected."""
         link = self.links_below.opened(event)
         if link is not None and self._dismissed:
-            self.links_below.refuse(link, "not-placed-here", removal(self._context.config.node), "debug")
+            self.links_below.refuse(link, RELAY_REMOVED, removal(self._context.config.node), "debug")
 
     def dismiss(self) -> None:
-        """This node was removed from the cluster: who is below it goes elsewhere, and forgets that it belongs here."""
+        """This node was removed from the cluster: who is below it goes elsewhere, until a head places it here anew."""
         self._dismissed = True
         for link in list(self._context.below.by_link.values()):
-            self.links_below.refuse(link, "not-placed-here", removal(self._context.config.node))
+            self.links_below.refuse(link, RELAY_REMOVED, removal(self._context.config.node))
 
     def welcome(self) -> None:
         """There is a way up again."""

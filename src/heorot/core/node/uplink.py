@@ -20,7 +20,7 @@ from heorot.core.machine import CloseLink, Connect, ConnectFailed, LinkOpened, L
 from heorot.core.node.config import NodeConfig
 from heorot.core.node.states import UPLINK, UplinkChange, UplinkState
 from heorot.core.node.timers import AnotherDue, PulseDue, RetryDue
-from heorot.core.tree.greeting import REMOVED
+from heorot.core.tree.greeting import RELAY_REMOVED, REMOVED
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wakefulness import Looks
 from heorot.core.wire.tree import Placement
@@ -67,6 +67,8 @@ class Uplink:
         """So many times in a row the link was lost soon."""
         self._placement: Placement | None = None
         self._sealed = b""
+        self._passed_over: set[int] = set()
+        """Ancestors of this placement that were removed from the cluster, as they say themselves; only looked up."""
         self._candidates: list[tuple[int, str, int]] = []
         self._next = 0
         self._attempt = 0
@@ -123,7 +125,11 @@ class Uplink:
 
     def _from_the_nearest(self, now_ms: int) -> list[NodeInstruction]:
         ancestors = list(reversed(self._placement.path)) if self._placement else []
-        self._candidates = [(hop.node, hop.host, hop.port) for hop in ancestors if hop.node != HEAD]
+        self._candidates = [
+            (hop.node, hop.host, hop.port)
+            for hop in ancestors
+            if hop.node != HEAD and hop.node not in self._passed_over
+        ]
         self._candidates += [(HEAD, host, port) for host, port in self.heads]
         on_their_way = list(self._connecting.values())
         self._candidates = [candidate for candidate in self._candidates if candidate not in on_their_way]
@@ -285,11 +291,15 @@ class Uplink:
         if code == "not-placed-here":
             # The placement is of no use any more: only the head can give a new one.
             self._placement, self._sealed = None, b""
+        elif code == RELAY_REMOVED:
+            # It still counts for those above, where this node would have to wait for a head without it.
+            self._passed_over.add(self.parent)
         return self._try_next(now_ms)
 
     def move(self, placement: Placement, sealed: bytes, now_ms: int) -> list[NodeInstruction]:
         """Take a placement that is news; change the parent if it names another one."""
         self._placement, self._sealed = placement, sealed
+        self._passed_over.clear()
         nearest = placement.path[-1].node if placement.path else HEAD
         if nearest == self.parent or self.link is None:
             return []

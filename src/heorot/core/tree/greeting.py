@@ -6,6 +6,8 @@ from heorot.core.wire import tree as m
 
 REMOVED = "removed"
 """The code with which a node is refused that was removed from the cluster."""
+RELAY_REMOVED = "relay-removed"
+"""The code with which such a node refuses those who stand below it."""
 REFUSES_US = "it refuses us"
 """Why a neighbour's link was closed, for the log."""
 
