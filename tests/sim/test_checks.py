@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from heorot.core.wire import clients as c
 from heorot.sim.client import VirtualUser
 from heorot.sim.cluster import SimulatedCluster
 from heorot.sim.head_host import HeadHost
 from heorot.sim.plans import UserPlan
+from heorot.sim.reading import Reading
 from heorot.sim.settings import Settings
 from heorot.sim.store import NAME
 from heorot.sim.world import Violation
@@ -116,3 +118,27 @@ def test_a_job_that_a_head_has_lost_is_missed_whichever_head_it_is(loser: int) -
     asking = reader(cluster, head, job)
     with pytest.raises(Violation, match=f"NoLostJob .*{job}"):
         run_until(cluster, lambda: asking.reading is not None)
+
+
+def test_a_rank_that_is_said_to_have_ended_and_to_be_lost_by_one_head_has_lost_its_output_and_that_once() -> None:
+    cluster = calm_cluster()
+    short = user(cluster, cluster.head, UserPlan("n0", "list", [b"true", b"1", b"100"], True, None))
+    run_until(cluster, lambda: (short.job, 0) in cluster.truth.ranks)
+    truth = cluster.truth.ranks[short.job, 0]
+    run_until(cluster, lambda: truth.status is not None)
+    assert truth.status is not None
+    exited = c.Exited(short.job, [0, truth.status, *truth.written])
+    lost = c.Lost(short.job, [(0, 0, "n0 was removed from the cluster")])
+    cluster.removed.append(0)
+    reading = Reading(cluster, short.job, [0], 4096, True)
+    # A former head has given it up, the next one had it from its node, and then the node was removed.
+    reading.ended(lost, 1)
+    reading.go_on()
+    reading.ended(exited, 2)
+    reading.ended(lost, 2)
+    with pytest.raises(Violation, match=r"ExitOnce .*told status .* and then lost"):
+        reading.ended(lost, 2)
+    reading.go_on()
+    reading.ended(lost, 3)
+    with pytest.raises(Violation, match=r"ExitOnce .*told lost and then lost"):
+        reading.ended(lost, 3)

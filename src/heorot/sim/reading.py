@@ -107,7 +107,8 @@ class Reading:
         else:
             for rank, node, _ in message.ranks:
                 checks.lost(self.job, rank, node, epoch)
-                if rank in self.told_ended and rank not in self.told_cut_off and self._has_status(rank):
+                # Whoever has ended under this head, whatever a former one made of it, has lost the rest of its output.
+                if rank in self.told_exits and rank not in self.told_cut_off:
                     self.told_cut_off.add(rank)
                 else:
                     self._one_end(rank, "lost")

@@ -147,6 +147,18 @@ def test_what_comes_of_a_lost_rank_after_all_is_too_late(session: Session, job: 
     assert hear(session, c.ClientOutput("7.1", 0, 1, 0, b"late")) == []
 
 
+def test_what_a_head_said_of_a_rank_stands_whatever_the_next_one_makes_of_it(session: Session, job: JobState) -> None:
+    hear(session, c.Lost("7.1", [(0, 4, "n4 is lost")]), c.Exited("7.1", [1, 0, 10, 0]))
+    session.connection_lost()
+    session.reconnected()
+    hear(session, c.Welcome(1, "0", "h2", 8))
+    again = hear(
+        session, c.Exited("7.1", [0, 0, 10, 0]), c.Lost("7.1", [(0, 4, "gone"), (1, 5, "gone")]), c.Done("7.1")
+    )
+    assert not [event for event in again if isinstance(event, RanksEnded)]
+    assert (job.statuses[0].lost, job.statuses[1].code, job.complete) == (True, 0, True)
+
+
 def test_input_keeps_to_its_window(session: Session, job: JobState) -> None:
     stdin = job.stdin_stream()
     session.send_stdin(job, bytes(wire.STDIN_WINDOW_BYTES))
