@@ -1,4 +1,4 @@
-"""Interior nodes that die in the middle of a launch, in virtual time: what the protocol itself makes the others wait.
+"""Interior nodes that die in the middle of a launch, or are cut off from above: what the protocol makes others wait.
 
 On real daemons the processor decides; here nothing takes time but messages, timers and the restart of an agent.
 """
@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.tree.shape import parent_of
 from heorot.sim.client import VirtualUser
 from heorot.sim.cluster import SimulatedCluster
@@ -25,6 +26,8 @@ LAUNCH_US = 9_000
 RESTART_US = 150_000
 """Until the supervisor has started an agent again."""
 GRACE_US = 5_000_000
+LONG_US = 3_600_000_000
+BACK_US = 60_000_000
 STEP_US = 500
 DEADLINE_US = 60_000_000
 
@@ -51,9 +54,15 @@ def calm_cluster(seed: int) -> SimulatedCluster:
     for host in cluster.hosts:
         cluster.world.after(cluster.world.between(0, 300_000), host.start_space)
     cluster.world.run_until(UP_US, lambda: None)
-    parents = [host.agent.uplink.parent for host in cluster.hosts if host.agent is not None]
-    assert parents == [parent_of(node, FANOUT) for node in range(NODES)]
+    assert all(parent(cluster, node) == parent_of(node, FANOUT) for node in range(NODES))
     return cluster
+
+
+def parent(cluster: SimulatedCluster, node: int) -> int:
+    """Return below whom a node stands."""
+    agent = cluster.hosts[node].agent
+    assert agent is not None
+    return agent.uplink.parent
 
 
 def kill(cluster: SimulatedCluster, kind: str, host: NodeHost) -> None:
@@ -94,3 +103,26 @@ def test_a_dead_interior_node_makes_nobody_else_wait_for_a_second(kind: str) -> 
         else:
             # Alone its own rank has to wait for the agent: nothing may be waited for beyond that.
             assert own_us < LAUNCH_US + RESTART_US + 20_000, (seed, victim, at_us)
+
+
+def test_who_stands_below_a_node_that_is_cut_off_from_above_finds_a_head_without_it() -> None:
+    cluster = calm_cluster(1)
+    roofed, below = cluster.hosts[1], {1, 6, 7, 8, *range(21, 30)}
+    names = [host.name for host in cluster.hosts if host.node not in below] + [head.name for head in cluster.heads]
+    for name in names:
+        cluster.network.block(roofed.name, name, LONG_US)
+        cluster.network.block(name, roofed.name, LONG_US)
+    machine = cluster.head.machine
+    assert machine is not None
+    patience_us = cluster.settings.headless_patience_ms * 1_000
+    cluster.world.run_until(cluster.world.now_us + patience_us // 2, lambda: None)
+    # Nobody leaves it at once: it may be that there is no head.
+    assert {parent(cluster, node) for node in (6, 7, 8)} == {roofed.node}
+    cluster.world.run_until(cluster.world.now_us + 5 * patience_us, lambda: None)
+    assert machine.members.up == NodeSet.of(set(range(NODES)) - {roofed.node})
+    assert {parent(cluster, node) for node in (6, 7, 8)} == {HEAD}
+    assert all(parent(cluster, node) == parent_of(node, FANOUT) for node in range(21, 30))
+    # Once it is back, so are they.
+    cluster.network.unblock()
+    cluster.world.run_until(cluster.world.now_us + 2 * BACK_US, lambda: None)
+    assert all(parent(cluster, node) == parent_of(node, FANOUT) for node in range(NODES))

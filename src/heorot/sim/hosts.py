@@ -117,6 +117,7 @@ class NodeHost(VirtualShell, NodeShell):
             connect_timeout_ms=1_000,
             swarm_gain_ms=settings.swarm_gain_ms,
             head_list=self.remembered.get("heads", b""),
+            headless_patience_ms=settings.headless_patience_ms,
         )
         self.world.tell(self.name, "agent starts")
         self.agent = self.cluster.mutate(NodeMachine(config, verify))

@@ -94,6 +94,8 @@ class Settings:
     """A head that does not lead is removed for good."""
     remove_node_weight: int = 0
     """A node is removed from the cluster, which goes on running and comes again and again."""
+    headless_patience_ms: int = 60_000
+    """So long, and up to five times as long, nodes wait for a parent that has no way to a head."""
     client_weight: int = 2
     """A client dies."""
     watchers: int = 0

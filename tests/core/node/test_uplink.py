@@ -7,12 +7,13 @@ from msgspec.structs import replace
 from heorot.core.machine import (
     Connect,
     ConnectFailed,
+    LinkClosed,
     LinkOpened,
     Received,
     SetTimer,
     TimerFired,
 )
-from heorot.core.node.timers import AnotherDue, PulseDue, RetryDue
+from heorot.core.node.timers import AnotherDue, LookPastDue, PulseDue, RetryDue
 from heorot.core.node.uplink import PASSED_ON_AFTER_ROUNDS
 from heorot.core.tickets import seal_heads
 from heorot.core.timers import Due, HeartbeatDue
@@ -289,3 +290,82 @@ def test_a_node_that_was_removed_knocks_seldom() -> None:
     assert retry.at_ms - node.now >= 15_000
     node.give(TimerFired(RetryDue()))
     assert node.wanted().host == "head0"
+
+
+def below_headless(heads: int = 1) -> NodeRig:
+    """Return n2 below n0, which has just lost its own way up."""
+    node = NodeRig(2, placement=placement(2, [0]), heads=heads)
+    node.attach(parent=0)
+    node.give(Received(node.uplink, m.Pong(True)))
+    return node
+
+
+def wait_for_parent(node: NodeRig) -> list[Connect]:
+    """Let the longest time pass that the node waits for its parent; return whom it asks then."""
+    (due,) = [item for item in node.sent if isinstance(item, SetTimer) and item.key == LookPastDue()][-1:]
+    patience_ms = node.machine.config.headless_patience_ms
+    assert patience_ms <= due.at_ms - node.now < 5 * patience_ms
+    node.looked()
+    node.now = due.at_ms
+    node.give(Received(node.uplink, m.Pong(True)))
+    node.give(TimerFired(LookPastDue()))
+    return connects(node)
+
+
+def test_a_parent_without_a_way_to_a_head_is_left_for_a_head_that_answers() -> None:
+    node = below_headless(heads=2)
+    former = node.uplink
+    silent, head = wait_for_parent(node)
+    assert [(item.host, item.passed_on) for item in (silent, head)] == [("head0", True), ("head1", True)]
+    assert not node.closed(former)
+    node.give(ConnectFailed(silent.key, "refused"))
+    assert not node.closed(former)
+    node.attach()
+    assert node.closed(former)
+    assert node.words()[-1] is False
+    (up, *_) = [up for up in node.to(node.uplink) if isinstance(up, m.Up)]
+    assert isinstance(m.decode_node_payload(up.payload), m.Attach)
+
+
+def test_a_parent_that_has_a_way_again_is_not_left() -> None:
+    node = below_headless()
+    (head,) = wait_for_parent(node)
+    node.give(Received(node.uplink, m.Pong(False)))
+    node.give(LinkOpened(99, HEAD, head.key))
+    assert node.closed(99)
+    assert not node.closed(node.uplink)
+    node.looked()
+    node.give(TimerFired(LookPastDue()))
+    assert connects(node) == []
+
+
+def test_a_parent_without_a_way_stays_the_parent_while_no_head_answers() -> None:
+    node = below_headless()
+    for _ in range(3):
+        (head,) = wait_for_parent(node)
+        # Nobody is asked twice at a time.
+        node.looked()
+        node.give(TimerFired(LookPastDue()))
+        assert connects(node) == []
+        node.give(ConnectFailed(head.key, "refused"))
+        assert connects(node) == []
+    assert node.machine.uplink.parent == 0
+    assert node.machine.uplink.attached
+
+
+def test_who_looked_past_its_parent_in_vain_goes_back_to_it() -> None:
+    node = below_headless()
+    (head,) = wait_for_parent(node)
+    node.give(LinkOpened(99, HEAD, head.key))
+    node.looked()
+    node.give(Received(99, m.Refused("too-many-children", "the head has 4096 children already")))
+    assert node.wanted().host == "host0"
+
+
+def test_who_asks_past_its_parent_takes_any_head_when_that_is_lost() -> None:
+    node = below_headless()
+    (head,) = wait_for_parent(node)
+    node.give(LinkClosed(node.uplink, "cut"))
+    node.give(LinkOpened(99, HEAD, head.key))
+    assert not node.closed(99)
+    assert node.machine.uplink.link == 99

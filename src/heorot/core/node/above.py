@@ -117,6 +117,10 @@ class Above:
         if headless == self.context.headless:
             return
         self.context.headless = headless
+        if headless:
+            self.context.look_past_later()
+        else:
+            self.uplink.stay()
         self.space.tell_of_head()
         self.context.below.tell_children(m.Pong(headless))
 

@@ -34,3 +34,5 @@ class NodeConfig:
     merge_ms: int = 50
     swarm_gain_ms: int = GAIN_MS
     head_list: bytes = b""
+    headless_patience_ms: int = 60_000
+    """When a parent has known no way to a head for so long, or for up to five times as long, a head is asked beside."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from heorot.core.context import MachineContext
-from heorot.core.machine import CloseLink, Log, NodeInstruction, Send
+from heorot.core.machine import CloseLink, Log, NodeInstruction, Send, SetTimer
 from heorot.core.node.config import NodeConfig
+from heorot.core.node.timers import LookPastDue
 from heorot.core.node.uplink import Uplink
 from heorot.core.tickets import Verify
 from heorot.core.tree.below import NodesBelow
@@ -30,6 +31,12 @@ class NodeContext(MachineContext[NodeInstruction]):
         """What is known of the ways to the nodes below: of each that has attached here, whether it is here or not."""
         self.outcasts = Outcasts()
         """Whom the head has told this node not to let in."""
+
+    def look_past_later(self) -> None:
+        """There is no way to a head: wait for the parent to find one, but not without end."""
+        patience_ms = self.config.headless_patience_ms
+        wait_ms = patience_ms + self.uplink.spread(4 * patience_ms)
+        self.emit(SetTimer(LookPastDue(), self.now_ms + wait_ms))
 
     def send_up(self, message: m.LinkMessage, bulk: bool = False) -> None:
         """Send to the parent, if there is a way up; what is dropped without one is said again over the next."""

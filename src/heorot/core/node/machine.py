@@ -142,7 +142,9 @@ class NodeMachine:
 
     def start(self, now_ms: int) -> list[NodeInstruction]:
         """Begin; must be called once, before the first event."""
+        self.context.now_ms = now_ms
         self.context.emit(SetTimer(HeartbeatDue(), self._beats.plan(now_ms, self.config.heartbeat_ms)))
+        self.context.look_past_later()
         return self.context.take()
 
     def handle(self, event: NodeEvent, now_ms: int) -> list[NodeInstruction]:
@@ -242,6 +244,11 @@ class NodeMachine:
     def _headless_due(self) -> None:
         if not self.uplink.attached:
             self.above.set_headless(True)
+
+    def _look_past(self) -> None:
+        if self.context.headless:
+            self.context.out += self.uplink.look_past()
+            self.context.look_past_later()
 
     def _try_another(self) -> None:
         self.context.out += self.uplink.try_another(self.context.now_ms)

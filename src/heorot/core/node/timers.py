@@ -24,6 +24,10 @@ class HeadlessDue(Due, frozen=True, gc=False):
     """A node that has lost its way up may have no other by now."""
 
 
+class LookPastDue(Due, frozen=True, gc=False):
+    """The parent may have had no way to a head for long, and others one."""
+
+
 class KeepHeadsDue(Due, frozen=True, gc=False):
     """The list of heads is to be kept on the disk once more."""
 
@@ -57,6 +61,7 @@ WHEN_DUE = DueTable(
         AwakeDue: lambda node, _: node.context.wakefulness.due(node.context.now_ms),
         DoubtDue: lambda node, due: node.child_links.links_below.doubt_due(due),
         HeadlessDue: lambda node, _: node._headless_due(),
+        LookPastDue: lambda node, _: node._look_past(),
         KeepHeadsDue: lambda node, _: node.heads.keep(),
         PeersDue: lambda node, _: node.images.look(),
         PaceDue: lambda node, _: node.images.transfers.waited(),

@@ -11,6 +11,10 @@ parent, and is busy when many come to it at once.
 Heads on standby refuse: so the search is quick. A node that was away while heads were added may know none but these.
 After some rounds in vain it asks them to pass it on to the active head, which tells it of all heads.
 
+A parent that has lost its own way up stays the parent, so that trees stay whole while there is no head. But it may be
+the only one that finds none: who has waited for long enough looks past it, for a head alone, and goes there if one
+answers. That takes minutes, and each node its own time, so that a head which comes at last finds few of them at once.
+
 Where it stands is one of `heorot.core.node.states.UplinkState`; a link is had while it is greeting or attached.
 """
 
@@ -85,6 +89,8 @@ class Uplink:
         self._lease_ms = 0
         self._pulses = Looks()
         """Of that parent, if it is a head."""
+        self._past: set[str] = set()
+        """Keys of connections to heads that are wanted though there is a parent."""
         self._told: list[str] = []
         self._random = config.jitter_seed * 2654435761 + config.node * 40503 + 1
 
@@ -124,6 +130,10 @@ class Uplink:
         return self._from_the_nearest(now_ms)
 
     def _from_the_nearest(self, now_ms: int) -> list[NodeInstruction]:
+        self._list_candidates()
+        return self._try_next(now_ms)
+
+    def _list_candidates(self) -> None:
         ancestors = list(reversed(self._placement.path)) if self._placement else []
         self._candidates = [
             (hop.node, hop.host, hop.port)
@@ -134,7 +144,6 @@ class Uplink:
         on_their_way = list(self._connecting.values())
         self._candidates = [candidate for candidate in self._candidates if candidate not in on_their_way]
         self._next = 0
-        return self._try_next(now_ms)
 
     def try_another(self, now_ms: int) -> list[NodeInstruction]:
         """The timer for `AnotherDue` has fired: nobody has answered yet, try the next one, too."""
@@ -151,18 +160,40 @@ class Uplink:
                 self._pause_ms * 2, EARLY_PAUSE_MS if self._rounds < EARLY_ROUNDS else LONGEST_PAUSE_MS
             )
             return self._pause(now_ms, pause_ms)
-        parent, host, port = self._candidates[self._next]
+        candidate = self._candidates[self._next]
         self._next += 1
-        self._attempt += 1
-        key = f"up:{self._attempt}"
-        self._connecting[key] = (parent, host, port)
-        passed_on = parent == HEAD and self._rounds >= PASSED_ON_AFTER_ROUNDS
-        if passed_on:
-            self._asked_to_pass.add(key)
+        parent = candidate[0]
         return [
-            Connect(key, host, port, self._config.connect_timeout_ms, passed_on),
+            self._connect(candidate, parent == HEAD and self._rounds >= PASSED_ON_AFTER_ROUNDS),
             SetTimer(AnotherDue(), now_ms + (NEXT_HEAD_MS if parent == HEAD else NEXT_ANCESTOR_MS)),
         ]
+
+    def _connect(self, candidate: tuple[int, str, int], passed_on: bool) -> Connect:
+        self._attempt += 1
+        key = f"up:{self._attempt}"
+        self._connecting[key] = candidate
+        if passed_on:
+            self._asked_to_pass.add(key)
+        _, host, port = candidate
+        return Connect(key, host, port, self._config.connect_timeout_ms, passed_on)
+
+    def look_past(self) -> list[NodeInstruction]:
+        """The parent has known no way to a head for long: ask all heads for one, those on standby, too."""
+        if not self.attached or self.parent == HEAD:
+            return []
+        on_their_way = list(self._connecting.values())
+        heads = [(HEAD, host, port) for host, port in self.heads]
+        connects = [self._connect(head, True) for head in heads if head not in on_their_way]
+        self._past.update(connect.key for connect in connects)
+        return list(connects)
+
+    def stay(self) -> None:
+        """The parent knows a way to a head: none is wanted beside it."""
+        self._past.clear()
+
+    def spread(self, limit_ms: int) -> int:
+        """Return a time below this limit, one for each node and each way that it has tried."""
+        return (self._random >> 33) % limit_ms
 
     def _pause(self, now_ms: int, pause_ms: int) -> list[NodeInstruction]:
         return [SetTimer(RetryDue(), now_ms + pause_ms + self._jitter(pause_ms))]
@@ -176,23 +207,32 @@ class Uplink:
         """A connection stands; it is `link` from now on if it is the one that is waited for."""
         parent = self._connecting.pop(event.connected_for, (None,))[0]
         passed_on = event.connected_for in self._asked_to_pass
+        is_past = self.attached and event.connected_for in self._past
         self._asked_to_pass.discard(event.connected_for)
-        if parent is None or self.link is not None:
+        self._past.discard(event.connected_for)
+        if parent is None or (self.link is not None and not is_past):
             return [CloseLink(event.link, "no longer needed")]
         if event.peer != parent:
             # The address was given to somebody else meanwhile.
             return [CloseLink(event.link, f"it is not {_name_of(parent)}"), *self._try_next(now_ms)]
+        left: list[NodeInstruction] = []
+        if self.link is not None:
+            left = [CloseLink(self.link, "it has no way to a head, and others have")]
+            self._leave(UplinkChange.LEFT)
+            self._list_candidates()
+        self._past.clear()
         self._step(UplinkChange.OPENED)
         self.parent = parent
         self.link = event.link
         self.passed_on = passed_on
         self.heard_at_ms = now_ms
         self.answered_at_ms = 0
-        return []
+        return left
 
     def failed(self, event: ConnectFailed, now_ms: int) -> list[NodeInstruction]:
         """A connection could not be made: try the next candidate."""
         self._asked_to_pass.discard(event.key)
+        self._past.discard(event.key)
         if self._connecting.pop(event.key, None) is None or self.link is not None:
             return []
         newest, _, _ = self._connecting.get(f"up:{self._attempt}", (HEAD, "", 0))
