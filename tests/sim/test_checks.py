@@ -130,7 +130,7 @@ def test_a_rank_that_is_said_to_have_ended_and_to_be_lost_by_one_head_has_lost_i
     exited = c.Exited(short.job, [0, truth.status, *truth.written])
     lost = c.Lost(short.job, [(0, 0, "n0 was removed from the cluster")])
     cluster.removed.append(0)
-    reading = Reading(cluster, short.job, [0], 4096, True)
+    reading = Reading(cluster, short.job, [0], 4096, 0, True)
     # A former head has given it up, the next one had it from its node, and then the node was removed.
     reading.ended(lost, 1)
     reading.go_on()
@@ -140,5 +140,5 @@ def test_a_rank_that_is_said_to_have_ended_and_to_be_lost_by_one_head_has_lost_i
         reading.ended(lost, 2)
     reading.go_on()
     reading.ended(lost, 3)
-    with pytest.raises(Violation, match=r"ExitOnce .*told lost and then lost"):
+    with pytest.raises(Violation, match=r"ExitOnce .*told status .* and then lost"):
         reading.ended(lost, 3)
