@@ -29,7 +29,7 @@ FOUND_BY = {
     "head-gives-no-receipts": 5,
     "head-ignores-incarnations": 8,
     "head-ignores-the-key": 6,
-    "head-knows-what-was-up": 18,
+    "head-knows-what-was-up": 10,
     "head-leaves-nodes-out-unsaid": 4,
     "head-releases-only-once": 5,
     "head-takes-a-launch-twice": 13,

@@ -17,7 +17,7 @@ from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_LAUNCH
 from heorot.sim.denials import Denials
-from heorot.sim.images import DISK_FULL
+from heorot.sim.images import DISK_FULL, FILES_GONE
 from heorot.sim.rest import Rest
 from heorot.sim.truth import JobTruth, RankTruth
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TOLD_WITHIN_MS = 4_000
 """So long after two heads that lead can reach each other, the former one has ended."""
 LOOK_AT_HEADS_US = 50_000
-NO_PROGRAM = (DISK_FULL, "no client that has the program")
+NO_PROGRAM = (DISK_FULL, "no client that has the program", FILES_GONE, "what its cache holds of the image is damaged")
 """Why a rank may fail whose program had to travel."""
 INVARIANTS = (
     "AtMostOnceSpawn",

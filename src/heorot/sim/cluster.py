@@ -98,6 +98,7 @@ class SimulatedCluster:
         self.world = network.world if network is not None else World(seed, tell_to)
         self.truth = Truth()
         self.network = network or Network(self.world, settings.delay_us, settings.us_per_kib, settings.refuse_rate)
+        self.network.late_close_rate = settings.late_close_rate
         self.checks = Checks(self)
         self._mutate = mutate
         made = (

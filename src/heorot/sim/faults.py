@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from heorot.core.tree.shape import parent_of
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.sim.head_host import HeadHost
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 KINDS = (
     "cut", "stall", "agent", "node", "space", "isolate", "slow", "head", "ambush", "keeper", "host", "pause", "switch",
     "wall", "store_wall", "store", "ghost", "client", "add_head", "remove_head", "doze", "remove_node",
+    "lurk", "spoil", "roof",
 )  # fmt: skip
 
 
@@ -72,6 +74,9 @@ class Faults:
             "remove_head": self._remove_head,
             "doze": self._doze,
             "remove_node": self._remove_node,
+            "lurk": self._lurk,
+            "spoil": self._spoil,
+            "roof": self._roof,
         }
         acts[kind]()
 
@@ -139,9 +144,14 @@ class Faults:
     def _remove_node(self) -> None:
         """Remove a node while it runs, or while it is away: each head's host hears of it in its own time."""
         host = self._host()
+        if self._may_be_removed(host):
+            self._remove(host)
+
+    def _may_be_removed(self, host: NodeHost) -> bool:
+        return not host.retired and 4 * len(self.cluster.removed) < len(self.cluster.hosts) - 1
+
+    def _remove(self, host: NodeHost) -> None:
         cluster = self.cluster
-        if host.retired or 4 * len(cluster.removed) >= len(cluster.hosts) - 1:
-            return
         self.world.tell("fault", "%s is removed from the cluster", host.name)
         host.retired = True
         cluster.removed.append(host.node)
@@ -211,8 +221,46 @@ class Faults:
 
     def _ambush(self) -> None:
         """Kill the head while it is about a launch or takes a job over, between any two of its steps."""
-        head = self.cluster.head
-        head.ambush = self.world.random.choice((c.Spawn, c.AttachJob, m.LaunchCopy, m.Inventory))
+        head, world = self.cluster.head, self.world
+
+        def strike(message: object) -> None:
+            latest_us = world.random.choice((0, 500, 5_000, 100_000))
+            world.after(world.between(0, latest_us), head.fall, head.epoch)
+
+        head.ambush.lay(world.random.choice((c.Spawn, c.AttachJob, m.LaunchCopy, m.Inventory)), strike)
+
+    def _lurk(self) -> None:
+        """Break the node that attaches next, before the head has heard what it holds; or a node's bpinit before it says
+        that.
+        """
+        head, world, some = self.cluster.head, self.world, self._host()
+        how = world.random.choice(("node", "space", "agent", "removal"))
+
+        def strike_space(hello: m.Hello) -> None:
+            some.kill_space()
+            self._after_ms(5, 300, self._start, some)
+
+        def strike(attach: m.Attach) -> None:
+            host = self.cluster.hosts[attach.node]
+            if how == "removal" and self._may_be_removed(host):
+                self._remove(host)
+                head.hear_of_removal(host.node)
+            elif how == "agent":
+                host.kill_agent()
+                self._after_ms(5, 300, host.start_agent)
+            else:
+                host.kill()
+                self._after_ms(5, 300, self._start, host)
+
+        if how == "space":
+            some.ambush.lay(m.Hello, strike_space)
+        else:
+            head.ambush.lay(m.Attach, strike)
+
+    def _spoil(self) -> None:
+        """A file goes from a cache just when it is to be read, because somebody has removed it."""
+        host = self._host() if self.world.chance(0.8) else self.cluster.head
+        host.cache.spoil()
 
     def _kill_keeper(self) -> None:
         self._head().kill_keeper(self.world.between(50, 3_000))
@@ -241,6 +289,21 @@ class Faults:
         if world.chance(0.6):
             names = [name for name in names if world.chance(0.5)]
         self._wall_off(head, names, 8_000)
+
+    def _roof(self) -> None:
+        """Cut a node off from the heads and from all nodes that are not below it."""
+        host, cluster = self._host(), self.cluster
+        below = {host.node}
+        for other in range(host.node + 1, len(cluster.hosts)):
+            if parent_of(other, cluster.settings.fanout) in below:
+                below.add(other)
+        for_us = self.world.between(1_000, 25_000) * 1000
+        self.world.tell("fault", "%s is cut off from everything that is not below it, for %d us", host.name, for_us)
+        for name in [other.name for other in cluster.hosts if other.node not in below] + [
+            head.name for head in [*cluster.heads, *cluster.spares]
+        ]:
+            cluster.network.block(host.name, name, for_us)
+            cluster.network.block(name, host.name, for_us)
 
     def _wall_store(self) -> None:
         self._wall_off(self._head(), [NAME], 8_000)
@@ -286,7 +349,7 @@ class Faults:
         """Mend the network and start what is dead, except for some nodes that stay away for good."""
         self.world.tell("fault", "the storm is over")
         self.healed = True
-        self.cluster.network.refuse_rate = 0.0
+        self.cluster.network.refuse_rate = self.cluster.network.late_close_rate = 0.0
         for link in self.cluster.network.links.values():
             link.held_until_us = 0
             link.delay_us = self.cluster.network.delay_us
@@ -295,13 +358,14 @@ class Faults:
         store.loss_rate = store.repeat_rate = 0.0
         store.recover()
         for head in self.cluster.heads:
-            head.ambush = None
+            head.ambush.lift()
             head.wake()
             if head.retired:
                 head.lose()
             else:
                 head.boot()
         for host in self.cluster.hosts:
+            host.ambush.lift()
             host.isolated = False
             host.wake()
             if host.space is None:

@@ -29,6 +29,7 @@ from heorot.core.shells import HeadShell
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.sim.ambush import Ambush
 from heorot.sim.hosts import CLUSTER, LOCAL_DELAY_US, sign, verify
 from heorot.sim.keeper import VirtualKeeper
 from heorot.sim.network import Attempt, Closed, End, Link
@@ -49,8 +50,8 @@ class HeadHost(VirtualShell, HeadShell):
         """It was removed from the cluster, and does not come back."""
         self.paused: list[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
         """What waits for a paused host to wake up; None: it is awake."""
-        self.ambush: type | None = None
-        """The kind of message that will be the death of this head, soon after it was taken."""
+        self.ambush = Ambush()
+        """What strikes soon after this head has taken a message."""
         self.machine: HeadMachine | None = None
         self._stopped = False
         """The machine wants to end, which it does as soon as this turn is over."""
@@ -197,7 +198,8 @@ class HeadHost(VirtualShell, HeadShell):
 
     def _end_machine(self, closed: float | None) -> None:
         """All that it knew is gone. So often its connections are closed; else they break. None: the power is off."""
-        self.machine = self.ambush = None
+        self.machine = None
+        self.ambush.lift()
         self.timers.clear()
         network, world = self.cluster.network, self.world
         for end in self.callers.values():
@@ -327,10 +329,7 @@ class HeadHost(VirtualShell, HeadShell):
             self.world.violated("Peace", f"the head takes an honest message for a breach of the protocol: {error}")
         checks.after_head(self.machine, event)
         self.carry_out(instructions)
-        if self.ambush is not None and isinstance(_inner(event), self.ambush):
-            self.ambush = None
-            latest_us = self.world.random.choice((0, 500, 5_000, 100_000))
-            self.world.after(self.world.between(0, latest_us), self._fall, self.epoch)
+        self.ambush.took(event)
 
     def _opened(self, attempt: Attempt, end: End, number: int) -> bool:
         epoch, _, key = attempt.key.partition("|")
@@ -353,7 +352,8 @@ class HeadHost(VirtualShell, HeadShell):
             self._end_machine(1.0)
             self._died(epoch)
 
-    def _fall(self, epoch: int) -> None:
+    def fall(self, epoch: int) -> None:
+        """Kill this head, unless another term of office has begun."""
         if epoch == self.epoch:
             self.kill()
 
@@ -388,13 +388,3 @@ class HeadHost(VirtualShell, HeadShell):
         """End the head as soon as this turn is over."""
         self._stopped = True
         self.world.after(0, self.do, self._stop, self.epoch, item.reason)
-
-
-def _inner(event: HeadEvent) -> object:
-    """Return the message of an event, without its envelope."""
-    if isinstance(event, FromClient):
-        return event.message
-    if isinstance(event, Received):
-        message = event.message
-        return m.decode_node_payload(message.payload) if isinstance(message, m.Up) else message
-    return event

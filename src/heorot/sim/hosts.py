@@ -30,6 +30,7 @@ from heorot.core.shells import NodeShell
 from heorot.core.space import events as e
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_TELL_HEADS
+from heorot.sim.ambush import Ambush
 from heorot.sim.network import Attempt, End, Link
 from heorot.sim.shell import VirtualShell
 from heorot.sim.space import SpaceHost
@@ -77,6 +78,8 @@ class NodeHost(VirtualShell, NodeShell):
         """The last commands that came by."""
         self.overheard_lists: deque[bytes] = deque(maxlen=20)
         """The last lists of heads."""
+        self.ambush = Ambush()
+        """What strikes soon after its agent has taken a message."""
         self._local: End | None = None
         self._agents = 0
         self._incarnations = 0
@@ -295,6 +298,7 @@ class NodeHost(VirtualShell, NodeShell):
             self.world.violated("Peace", f"n{self.node} takes an honest message for a breach of the protocol: {error}")
         self.seen_epoch = max(self.seen_epoch, agent.epoch)
         self.carry_out(instructions)
+        self.ambush.took(event)
 
     def send_encoded(self, item: SendEncoded) -> None:
         """Let it travel as it is."""

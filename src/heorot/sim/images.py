@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 PROGRAM = b"/bin/program"
 DISK_FULL = "the image cache is full"
+FILES_GONE = "files of the image are gone"
 SLOWEST_LOOK_US = 20_000
 """How long it may take to compare a file of the node."""
 KEPT_AFTER_POWER_LOSS = 0.7
@@ -104,6 +105,9 @@ class VirtualCache(NodeCacheShell):
         """Copies that a process of this host reads from for a while."""
         self._feed: Callable[[Any], None] = lambda event: None
         self._send: Callable[[int, LinkMessage], None] = lambda link, message: None
+        self._next_is_gone = False
+        self._spoilt: set[bytes] = set()
+        """Images of which files were removed."""
         self._daemon = 0
         shares = Random(f"{name} shares").random() < cluster.settings.shared_store_rate
         self.store = b"store" if shares else b""
@@ -129,6 +133,19 @@ class VirtualCache(NodeCacheShell):
             for number in list(chunks):
                 if not world.chance(KEPT_AFTER_POWER_LOSS):
                     del chunks[number]
+
+    def spoil(self) -> None:
+        """Somebody is about to remove a file of what is sent next."""
+        self._next_is_gone = True
+
+    def _lose_file(self, image: bytes, file: int) -> list[int]:
+        """Drop the chunks of a file, and return them."""
+        start, count = self._cluster.images[image].layout.chunks_of(file)
+        lost = list(range(start, start + count))
+        self._spoilt.add(image)
+        for number in lost:
+            self._chunks.get(image, {}).pop(number, None)
+        return lost
 
     def whole(self, image: bytes) -> bool:
         """Say whether everything of an image is here, and right."""
@@ -206,15 +223,19 @@ class VirtualCache(NodeCacheShell):
         self._send(item.link, ImageManifest(item.image, self._cluster.images[item.image].encoded))
 
     def send_chunks(self, item: SendChunks) -> None:
-        """Let them travel, if they are here."""
-        mine = self._chunks.get(item.image, {})
-        numbers = range(item.first, item.first + item.count)
-        gone = sum(1 << number for number in numbers if number not in mine)
-        if gone:
-            self._later(ChunksGone(item.image, item.link, item.first, item.count, ranges_of(gone)))
+        """Let them travel, if they are here; else the files that they are in have to come anew."""
+        mine, wanted = self._chunks.get(item.image, {}), range(item.first, item.first + item.count)
+        layout = self._cluster.images[item.image].layout
+        if self._next_is_gone:
+            self._next_is_gone = False
+            self._cluster.world.tell(self._name, "a file of %s goes from its cache", item.image.hex()[:8])
+            self._lose_file(item.image, layout.place(item.first)[0])
+        if not all(number in mine for number in wanted):
+            files = sorted({layout.place(number)[0] for number in wanted})
+            lost = ranges_of(sum(1 << number for file in files for number in self._lose_file(item.image, file)))
+            self._later(ChunksGone(item.image, item.link, item.first, item.count, lost))
             return
-        kept = [mine[number] for number in numbers]
-        self._send(item.link, Piece(item.image, item.first, kept))
+        self._send(item.link, Piece(item.image, item.first, [mine[number] for number in wanted]))
 
     def drop_copies(self, item: DropCopies) -> None:
         """Drop those that no process reads from; after this one look none does."""
@@ -233,6 +254,9 @@ class VirtualCache(NodeCacheShell):
     def make_view(self, item: MakeView) -> None:
         """See that all of it is here; a process may read from it for a while."""
         world = self._cluster.world
+        if item.image in self._spoilt and not self.whole(item.image):
+            self._later(ViewMade(item.image, b"", FILES_GONE))
+            return
         if not self.whole(item.image):
             world.violated("ImageExact", f"{self._name} lays out an image that is not complete")
         if world.chance(0.3):

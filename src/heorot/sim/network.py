@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias
 
 from heorot.sim.world import World
 
+LATE_CLOSE_US = (200_000, 3_000_000)
 Received: TypeAlias = Callable[["End", bytes], None]
 Closed: TypeAlias = Callable[["End", str], None]
 
@@ -106,6 +107,7 @@ class Network:
         self.delay_us = delay_us
         self.us_per_kib = us_per_kib
         self.refuse_rate = refuse_rate
+        self.late_close_rate = 0.0
         self.listeners: dict[str, tuple[int, Listener]] = {}
         self.links: dict[int, Link] = {}
         self.delivered = 0
@@ -248,6 +250,9 @@ class Network:
         if end.link.alive and to.open:
             at_us = max(to.control_us, to.bulk_us, self.world.now_us + _between(end.link.random, end.link.delay_us))
             at_us = max(at_us, self.blocked_until(end.host, to.host))
+            if self.late_close_rate and end.host and self.world.chance(self.late_close_rate):
+                # The packet was lost, and is sent again after a time-out.
+                at_us += self.world.between(*LATE_CLOSE_US)
             self.world.at(at_us, self._notice, to, reason)
 
     def cut(self, link: Link, notice_us: tuple[int | None, int | None]) -> None:

@@ -94,8 +94,16 @@ class Settings:
     """A head that does not lead is removed for good."""
     remove_node_weight: int = 0
     """A node is removed from the cluster, which goes on running and comes again and again."""
+    lurk_weight: int = 0
+    """A node breaks, or is removed, when a head has heard that it is there and not yet what it holds."""
+    spoil_weight: int = 0
+    """Files go from a cache."""
+    roof_weight: int = 0
+    """A node is cut off from everything but the nodes below it."""
     headless_patience_ms: int = 60_000
     """So long, and up to five times as long, nodes wait for a parent that has no way to a head."""
+    late_close_rate: float = 0.0
+    """Of the connections that are closed: so many are heard to be at the other end only seconds later."""
     client_weight: int = 2
     """A client dies."""
     watchers: int = 0
@@ -162,6 +170,13 @@ def draw(seed: int) -> Settings:
     settings.remove_node_weight = Random(f"removed nodes {seed}").choice((0, 0, 0, 1, 3))
     settings.watchers = Random(f"watchers {seed}").choice((0, 0, 0, 1, 3))
     settings.job_window_bytes = Random(f"windows {seed}").choice((8 << 20, 8 << 20, 256 << 10, 64 << 10))
+    late = Random(f"what comes late {seed}")
+    settings.late_close_rate = late.choice((0.0, 0.0, 0.0, 0.03, 0.3))
+    settings.lurk_weight = late.choice((0, 0, 0, 2))
+    if settings.image_rate:
+        settings.spoil_weight = late.choice((0, 0, 1, 4))
+    settings.roof_weight = late.choice((0, 0, 0, 2))
+    settings.headless_patience_ms = late.choice((1_000, 4_000, 60_000))
     if settings.spare_heads:
         settings.add_head_weight, settings.remove_head_weight = random.choice((1, 2)), random.choice((0, 1, 2))
     settings.doze_weight = random.choice((0, 0, 1, 3))

@@ -168,6 +168,11 @@ def _bars_nobody(node: Any) -> None:
     node.child_links.bar = lambda barred: None
 
 
+def _sends_nobody_away(node: Any) -> None:
+    """A node that was removed keeps those below it."""
+    node.child_links.dismiss = lambda: None
+
+
 def _never_rebalances(head: Any) -> None:
     """Nodes stay where the storm has blown them."""
     head._rebalance_soon = lambda: None
@@ -232,6 +237,7 @@ NODE: dict[str, Callable[[Any], None]] = {
     "node-passes-no-counts-on": _passes_no_counts_on,
     "node-bars-nobody": _bars_nobody,
     "node-answers-for-others": _answers_for_others,
+    "node-sends-nobody-away": _sends_nobody_away,
 }
 HEAD: dict[str, Callable[[Any], None]] = {
     "head-ignores-incarnations": _ignores_incarnations,
@@ -273,6 +279,9 @@ FOCUS: dict[str, dict[str, Any]] = {
     "head-lets-removed-nodes-in": {"remove_node_weight": 20, "nodes": 12},
     "node-bars-nobody": {"remove_node_weight": 20, "nodes": 16, "fanout": 2},
     "node-answers-for-others": {"signal_rate": 1.0, "jobs": 25, "nodes": 20, "fanout": 2, "stall_weight": 8},
+    "node-sends-nobody-away": {
+        "remove_node_weight": 20, "head_weight": 8, "nodes": 16, "fanout": 2, "headless_patience_ms": 60_000,
+    },
     **failover.FOCUS,
     **launches.FOCUS,
     **images.FOCUS,

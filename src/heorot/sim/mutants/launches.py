@@ -111,7 +111,14 @@ FOCUS: dict[str, dict[str, Any]] = {
         "fault_span_ms": 10_000,
     },
     "head-gives-no-receipts": _RUSH,
-    "head-knows-what-was-up": {**_DOZE, "node_grace_ms": 5_000},
+    "head-knows-what-was-up": {
+        **_DOZE,
+        "node_grace_ms": 5_000,
+        "stall_weight": 2,
+        "fault_span_ms": 20_000,
+        "job_span_ms": 15_000,
+        "delay_us": (100, 20_000),
+    },
     "head-acknowledges-detached-launches-at-once": {
         **_RUSH,
         "detached_rate": 0.9,
