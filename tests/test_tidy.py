@@ -14,14 +14,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "src"
 LONGEST = 400
 LONG = {
-    "src/heorot/core/images/hop.py": 511,
-    "src/heorot/core/wire/tree.py": 615,
-    "src/heorot/runtime/channel.py": 493,
-    "src/heorot/runtime/links.py": 448,
+    "src/heorot/core/images/hop.py": 510,
+    "src/heorot/core/wire/tree.py": 579,
+    "src/heorot/runtime/channel.py": 478,
+    "src/heorot/runtime/links.py": 447,
     "tests/bpinit/test_rooms.py": 535,
-    "tests/cli/test_commands.py": 420,
+    "tests/cli/test_commands.py": 419,
     "tests/cluster/test_bpcp.py": 419,
-    "tests/cluster/test_images.py": 403,
+    "tests/cluster/test_images.py": 402,
     "tests/core/head/test_jobs.py": 453,
     "tests/core/head/test_settling.py": 486,
     "tests/images/test_cache.py": 523,
