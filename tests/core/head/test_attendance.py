@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from heorot.core.head.timers import KillDue, ReleaseDue, ReturnDue
 from heorot.core.machine import TimerFired
 from heorot.core.wire import clients as c
@@ -164,3 +166,16 @@ def test_a_job_that_ends_while_its_client_is_lost_is_kept_for_the_grace() -> Non
     head.ask(c.AttachJob(1, job, False, resume=True), client=2)
     assert head.kinds(2)[0] is c.Spawned
     assert c.Done in head.kinds(2)
+
+
+@pytest.mark.parametrize(("nodes", "spare_bytes"), [(2, 0), (64, 4 * 1024 * 1024)])
+def test_no_stream_is_given_more_than_the_job_has_to_spare(nodes: int, spare_bytes: int) -> None:
+    head = HeadRig(nodes)
+    for node in range(nodes):
+        head.attach(node)
+    head.client()
+    job = head.spawn(f"0-{nodes - 1}")
+    window_bytes = head.machine.jobs.jobs[job].ticket.window_bytes
+    head.looked()
+    head.ask(c.ClientAck(job, 1, 1, 100, 1 << 60))
+    assert head.commands(m.Ack) == [("n1", m.Ack(job, 1, 1, 100, 100 + window_bytes + spare_bytes))]

@@ -70,6 +70,29 @@ def test_a_node_that_attaches_is_told_of_heads_that_it_does_not_keep() -> None:
     assert told(head) == []
 
 
+def test_a_node_that_keeps_an_older_list_which_was_late_is_told_the_newest_again() -> None:
+    head = HeadRig(1)
+    head.give(listed(OLD))
+    offer(head, 0, [OLD])
+    head.give(listed(OLD, NEW))
+    head.give(listed(OLD))
+    # What it was told over the former link is still on its way.
+    offer(head, 0, [OLD])
+    head.looked()
+    head.up(0, m.HeadsKept(1, 2))
+    assert told(head) == [("n0", ["h0"], 3)]
+    assert head_list_row(head.machine.context).others != []
+    head.up(0, m.HeadsKept(1, 2))
+    assert told(head) == []
+    head.up(0, m.HeadsKept(1, 3))
+    assert head_list_row(head.machine.context).others == []
+    # Who has only not kept the newest one yet is told nothing twice.
+    head.give(listed(OLD, NEW))
+    head.looked()
+    head.up(0, m.HeadsKept(1, 3))
+    assert told(head) == []
+
+
 def test_all_nodes_are_told_of_a_head_that_is_added_and_of_one_that_is_removed() -> None:
     head = HeadRig(3, fanout=2)
     head.give(listed(OLD))

@@ -51,8 +51,15 @@ class HeadListUpdates:
 
     def kept(self, record: KnownNode, kept: m.HeadsKept) -> None:
         """A node has written a list to its disk."""
-        if (kept.epoch, kept.revision) == (self._context.config.epoch, self._revision):
-            record.heads = self._context.listed
+        context = self._context
+        if kept.epoch != context.config.epoch:
+            return
+        if kept.revision == self._revision:
+            record.heads = context.listed
+        elif record.heads == context.listed and self._told is not None:
+            # It had this list when it attached, and was then told an older one that was late on a former way.
+            record.heads = ()
+            context.send_down(NodeSet(1 << record.node), self._told)
 
 
 def head_rows(context: HeadContext) -> list[HeadRow]:
