@@ -40,11 +40,10 @@ STORIES = (
         "sleeping-node",
         104,
         ("doze",),
-        "The agents of n0 and n1 are stopped while head2 leads: launches that n2 has a copy of are acknowledged, "
-        "and what the sleepers have to do of them is done when they go on, at 6.8 s and at 8.3 s. At 14.5 s n0 and "
-        "n2 sleep, and head2 is killed. Head1 hears of n1 alone and takes job 1.1 over from it. Whoever wakes up goes "
-        "to head1 and offers what it holds: n0 knows job 1.1 as well. At the end somebody collects it, with the "
-        "statuses that both nodes have kept.",
+        "From 19.1 s on the agents of all nodes are stopped, and head2 is killed. Head1 leads in its place, hears of "
+        "nobody, and is killed, too; head2 leads again, in epoch 3. Whoever wakes up goes to it and offers what it "
+        "holds: n0 has the launch of job 1.1, which head2 takes over, and n1, which comes last, its other rank. At the "
+        "end somebody collects it, with the statuses that both nodes have kept.",
     ),
 )
 
