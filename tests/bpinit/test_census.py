@@ -61,3 +61,34 @@ def test_only_processes_of_the_space_are_read_on_a_host_that_others_share() -> N
     assert len(found) == 3
     assert not set(opened) & set(pids)
     assert set(opened) <= {own, *found}
+
+
+COUNT = """
+import json, os, subprocess, sys, threading
+from heorot.bpinit import census as c
+from heorot.linux import proctable, system
+
+system.become_subreaper()
+census = c.Census(isolated=False)
+environment = {**os.environ, "HEOROT_JOB": "1.7", "HEOROT_RANK": "3"}
+script = "sleep 1000 & setsid sleep 1001 & (setsid sleep 1002 &) ; (sleep 1003 &); echo here; wait"
+rank = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, env=environment, start_new_session=True)
+other = subprocess.Popen(["sleep", "1004"], start_new_session=True)
+rank.stdout.readline()
+census.add(c.ChildProcess(0, "1.7", 3, rank.pid, os.getuid(), -1, [], False))
+census.add(c.ChildProcess(1, "1.8", 0, other.pid, os.getuid(), -1, [], False))
+opened = []
+sys.addaudithook(lambda event, arguments: event == "open" and opened.append(str(arguments[0])))
+counts = census.count_by_job()
+print(json.dumps([counts, sorted({path.rpartition("/")[2] for path in opened})]), flush=True)
+for pid in c.tree(proctable.children(os.getpid())):
+    os.kill(pid, 9)
+"""
+
+
+def test_processes_are_counted_without_what_a_process_that_waits_for_a_processor_could_hold_locked() -> None:
+    said = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True).stdout
+    counts, opened = json.loads(said)
+    assert counts == {"1.7": 5, "1.8": 1}
+    # The environment is that of an orphan with a session of its own: nothing else tells whose it is.
+    assert opened == ["children", "environ", "status"]

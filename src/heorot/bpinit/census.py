@@ -117,17 +117,17 @@ class Census:
 
     def owner_of_orphan(self, pid: int) -> ChildProcess | None:
         """Tell whose an orphan is: by its session, or else by the environment that it was started with."""
-        stat = proctable.read_stat(pid)
-        if stat is None:
+        session = _session(pid)
+        if session is None:
             return None
-        return self._of_session(stat.session) or self._by_environment(pid)
+        return self._of_session(session) or self._by_environment(pid)
 
     def _of_session(self, number: int) -> ChildProcess | None:
         """Return the rank whose session this is. A number is given anew only when nobody is in the session any more: if
         its leader is reaped and there is a process of that number, the session is another's.
         """
         owner = self.sessions.get(number)
-        if owner is not None and owner.reaped and proctable.read_stat(number) is not None:
+        if owner is not None and owner.reaped and _exists(number):
             del self.sessions[number]
             return None
         return owner
@@ -197,12 +197,38 @@ class Census:
         return result
 
     def count_by_job(self) -> dict[str, int]:
-        """Return how many processes each job has."""
+        """Return how many processes each job has.
+
+        It does not read what `everyone` reads: /proc/PID/stat waits for a process that is in the middle of an execve,
+        and where thousands want a processor that takes half a minute, in which a fork bomb takes all PIDs of the host.
+        """
         counts: dict[str, int] = {}
-        for _, owner in self.everyone():
+        owners: dict[int, ChildProcess | None] = {self.own_pid: None}
+        for pid in proctable.pids() if self.isolated else tree(proctable.children(self.own_pid)):
+            owner = self._owner(pid, owners)
             if owner is not None:
                 counts[owner.job] = counts.get(owner.job, 0) + 1
         return counts
+
+    def _owner(self, pid: int, owners: dict[int, ChildProcess | None]) -> ChildProcess | None:
+        """Return whose a process is; `owners` are those that are known, and gets more."""
+        chain: list[int] = []
+        at: int | None = pid
+        owner: ChildProcess | None = None
+        while at is not None and at not in owners and at not in chain:
+            chain.append(at)
+            owner = self.by_pid.get(at) or self._of_session(_session(at) or 0)
+            if owner is not None:
+                break
+            parent = proctable.parent(at)
+            if parent == self.own_pid:
+                owner = self._by_environment(at)
+                break
+            at = parent
+        else:
+            owner = owners.get(at) if at is not None else None
+        owners.update(dict.fromkeys(chain, owner))
+        return owner
 
     def look(self, asked_ns: int, *, to_signal: bool = False) -> Sight:
         """Return a look that was begun after a question came: the last one answers all that came before it.
@@ -320,6 +346,17 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except OSError:
         return None
+
+
+def _exists(pid: int) -> bool:
+    """Say whether there is a process of this number, zombies included."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def send_signal(pid: int, number: int) -> None:

@@ -39,6 +39,7 @@ _KILLING_ROUNDS = 3
 """So often what ended ranks have left is simply killed; then it is stopped first."""
 _PEAK_DOUBT_KIB = 1024
 """The kernel counts the pages of a process that exactly."""
+_HURRIED_NICE = -20
 _PATIENT_ROUNDS = 8
 """After so many rounds all of the space is stopped for a moment, if it has a namespace of its own."""
 
@@ -82,6 +83,7 @@ class Reaper:
         self._limit_at: int | None = None
         self._counted_at_pid = 0
         self._hurried = False
+        self._nice = os.getpriority(os.PRIO_PROCESS, 0)
 
     @property
     def due_ms(self) -> int | None:
@@ -329,8 +331,13 @@ class Reaper:
             return
         self._hurried = on
         policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK if on else os.SCHED_OTHER
-        with contextlib.suppress(OSError):
+        try:
             os.sched_setscheduler(0, policy, os.sched_param(1 if on else 0))
+        except OSError:
+            # In a control group that has no real time to give. No child inherits what is below zero, either.
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+                os.setpriority(os.PRIO_PROCESS, 0, _HURRIED_NICE if on else self._nice)
 
 
 def _used(usage: resource.struct_rusage, floor_kib: int) -> tuple[int, int, int]:

@@ -42,7 +42,10 @@ def _read(path: str, limit: int = 1 << 16) -> bytes:
 
 
 def read_stat(pid: int) -> Stat | None:
-    """Return the process's status, or None if it is gone."""
+    """Return the process's status, or None if it is gone.
+
+    On Linux 6.18 this waits for a process that is in the middle of an execve.
+    """
     try:
         text = _read(f"/proc/{pid}/stat")
     except OSError:
@@ -57,14 +60,27 @@ def read_stat(pid: int) -> Stat | None:
     return Stat(pid, name, f[0].decode(), *numbers)
 
 
+def pids() -> list[int]:
+    """Return the PIDs of all processes that /proc shows."""
+    return [int(name) for name in os.listdir("/proc") if name[0].isdigit()]
+
+
+def parent(pid: int) -> int | None:
+    """Return the parent of a process, or None if it is gone. Waits for nobody."""
+    try:
+        status = _read(f"/proc/{pid}/status", 4096)
+    except OSError:
+        return None
+    return int(status.partition(b"\nPPid:")[2].split(None, 1)[0])
+
+
 def snapshot() -> dict[int, Stat]:
     """Return all processes that /proc shows, by PID, ascending."""
     found: dict[int, Stat] = {}
-    for name in os.listdir("/proc"):
-        if name[0].isdigit():
-            stat = read_stat(int(name))
-            if stat is not None:
-                found[stat.pid] = stat
+    for pid in pids():
+        stat = read_stat(pid)
+        if stat is not None:
+            found[pid] = stat
     return dict(sorted(found.items()))
 
 
@@ -98,7 +114,7 @@ def descendants(pid: int) -> dict[int, Stat]:
 
 def count() -> int:
     """Return how many processes /proc shows."""
-    return sum(1 for name in os.listdir("/proc") if name[0].isdigit())
+    return len(pids())
 
 
 def children(pid: int) -> list[int]:
