@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+import heorot
 from tests.cluster.harness import DEADLINE_S, Cluster, Finished, await_that, cluster, private_bytes, stopped
 from tests.support.other_user import BECOME, as_user_options, open_to_all, own_uid
 
 ALICE, BOB = own_uid(), own_uid()
-LIMITS = {"max_jobs": 32, "max_questions": 32, "max_waits": 32, "max_stages": 16, "max_clients": 64}
+LIMITS = {"max_jobs": 32, "max_questions": 32, "max_waits": 32, "max_stages": 16, "max_clients": 64, "max_watches": 32}
 CLIENT_BYTES = 64 << 20
 TIMES = {"query_timeout_ms": 600_000, "link_timeout_ms": 600_000}
 """What a user holds in a test lasts as long as the test, however slow the machine is."""
@@ -180,6 +181,36 @@ tell([client.receive() for _ in range(85)])
                 assert waiting.wait(DEADLINE_S) == 128 + 9
     finally:
         end_jobs(small)
+
+
+def test_a_user_cannot_take_all_watches(small: Cluster) -> None:
+    script = """
+client = Client().greet()
+for request in range(1, 101):
+    client.send(*messages.watch_topics(request, ["nodes"], 0))
+refused = []
+while len(refused) < 85:
+    message = client.receive()
+    if message[0] == "error":
+        refused.append(message)
+tell(refused)
+"""
+    other = """
+client = Client().greet()
+client.send(*messages.watch_topics(1, ["nodes"], 0))
+tell(client.receive()[:3])
+"""
+    with user(small, ALICE, script) as alice:
+        refused = alice.told()
+        assert {answer[2] for answer in refused} == {"busy"}
+        assert f"of at most 32 watches, {ALICE} has 15 and others have 0" in refused[0][3]
+        assert "max_watches" in refused[0][3]
+        with user(small, BOB, other) as bob:
+            assert bob.told() == ["changed", 1, "nodes"]
+        with heorot.connect(small.directory) as root:
+            assert sorted(next(iter(root.watch("nodes"))).nodes) == [0, 1]
+    with user(small, ALICE, other) as alice:
+        assert alice.told() == ["changed", 1, "nodes"], "what is held goes with its client"
 
 
 def test_a_user_cannot_take_all_connections(small: Cluster) -> None:

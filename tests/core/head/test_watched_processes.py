@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from heorot.core.head import watched_processes
 from heorot.core.head.questions import Questions
 from heorot.core.head.timers import GraceDue, QueryDue
 from heorot.core.head.watched_processes import WatchedProcesses
+from heorot.core.machine import HeadInstruction, Log
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 from tests.core.head.watching import Nodes
@@ -18,6 +22,8 @@ class Rounds:
         self.head = HeadRig(3)
         self.nodes = Nodes(self.head, 0, 1, 2)
         self.completed = 0
+        self.said: list[HeadInstruction] = []
+        """All that the head wanted."""
         questions: Questions = self.head.machine.requests.questions
         self.processes = WatchedProcesses(self.head.machine.context, questions, self._complete)
 
@@ -26,6 +32,7 @@ class Rounds:
 
     def begin(self, mask: int = 0b111, job: str | None = None) -> list[int]:
         """Begin a round; return whom it asks, and let them answer."""
+        self.said += self.head.sent
         self.head.looked()
         self.nodes.asked.clear()
         self.processes.begin(NodeSet(mask), job, 0)
@@ -128,3 +135,22 @@ def test_what_it_holds_is_weighed() -> None:
     rounds.nodes.processes = {node: [] for node in range(3)}
     rounds.begin()
     assert rounds.processes.size_bytes == 0
+
+
+def test_a_node_with_too_much_to_say_takes_no_room_from_the_others() -> None:
+    rounds = Rounds()
+    rounds.nodes.processes[1] = [process(pid) for pid in range(1, 101)]
+    rounds.begin()
+    held_bytes, taken_bytes = rounds.processes.size_bytes, rounds.processes._bytes[1]
+    assert rounds.known == [0, 1, 2]
+    limit_bytes = held_bytes + taken_bytes // 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watched_processes, "MAX_TABLE_BYTES", limit_bytes)
+        for _ in range(3):
+            rounds.begin()
+    assert (rounds.known, rounds.processes.missing) == ([0, 2], 0b010)
+    assert rounds.processes.size_bytes == held_bytes - taken_bytes
+    (said,) = [item.text for item in rounds.said if isinstance(item, Log) and item.level == "warning"]
+    assert "n1 has 0 MiB of processes: who watches does not see them" in said
+    rounds.begin()
+    assert (rounds.known, rounds.processes.missing) == ([0, 1, 2], 0)

@@ -337,3 +337,16 @@ def test_a_new_head_that_does_not_know_its_nodes_yet_lets_a_watch_wait_like_a_qu
     head.attach(1)
     watcher.take()
     assert [row["state"] for row in watcher.request.tables["nodes"].values()] == ["up", "up"]
+
+
+def test_who_does_not_watch_any_more_before_it_has_begun_does_not_begin() -> None:
+    head = HeadRig(2, settle_ms=2_000)
+    head.attach(0)
+    head.client()
+    watcher = Watcher(head, "nodes")
+    head.ask(c.Watch(9, ["nodes"], 1000))
+    head.ask(c.Unwatch(9))
+    assert [type(message) for message in head.told()] == [c.Result]
+    head.attach(1)
+    assert sorted(head.machine.clients.watches.watches) == [(1, watcher.request.number)]
+    assert not head.machine.settling.waits

@@ -21,7 +21,7 @@ class Watcher:
 
     def __init__(self, head: HeadRig, *topics: str, client: int = 1, every_ms: int = 1000, **which: Any) -> None:
         self._head = head
-        self._client = client
+        self.client = client
         self._conversation = Conversation()
         self._conversation.outgoing.clear()
         self.request: WatchRequest = begin_watch(self._conversation, list(topics), every_ms, **which)
@@ -32,12 +32,12 @@ class Watcher:
 
     def _say(self) -> None:
         for frame in FrameDecoder().feed(bytes(self._conversation.outgoing)):
-            self._head.ask(c.decode_client(frame), self._client)
+            self._head.ask(c.decode_client(frame), self.client)
         self._conversation.outgoing.clear()
 
     def hear(self) -> None:
         """Take in what the head has said, and look at no more."""
-        for message in self._head.told(self._client):
+        for message in self._head.told(self.client):
             if isinstance(message, c.Changed):
                 self.parts.append(message)
             if isinstance(message, c.Error):

@@ -31,6 +31,11 @@ class Overview:
         records = self._context.members.records
         return NodeSet.of(node for node in self._settling.unknown if records[node].word == "down") | contact.unknown
 
+    @property
+    def entries_read(self) -> int:
+        """What all node lists have cost so far: see `heorot.core.head.requests.Requests`."""
+        return self._requests.entries_read
+
     # ------------------------------------------------------------------ nodes
 
     def nodes_named(self, text: str) -> list[int]:

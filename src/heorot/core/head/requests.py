@@ -32,6 +32,8 @@ class Requests:
         self._jobs = jobs
         self.locator = Locator(context)
         self.questions = Questions(context)
+        self.entries_read = 0
+        """How many entries were looked at for all node lists so far: what a list costs is not seen from its length."""
 
     # ------------------------------------------------------------------ nodes
 
@@ -70,9 +72,11 @@ class Requests:
             groups=self._context.config.groups,
         )
         try:
-            return nodelist.parse_noting(text, view)
+            named = nodelist.parse_noting(text, view)
         except NodeListError as error:
             raise RequestError("bad-nodes", str(error)) from error
+        self.entries_read += named.work + len(view.states)
+        return named.nodes, named.by_states
 
     def node_rows(self, nodes: list[int], silent: NodeSet, unknown: NodeSet) -> list[NodeRow]:
         """Return what is known of these nodes; of `silent` ones this head, which is new, knows nothing yet.

@@ -188,6 +188,10 @@ class Settling:
         self._room.add(caller, message, why)
         self._arm(CHECK_MS)
 
+    def withdraw(self, client: int, request: int) -> bool:
+        """A client wants to watch no more what it has asked to watch; return False if that does not wait."""
+        return self._room.withdraw(client, request)
+
     def client_gone(self, client: int) -> None:
         """Its messages wait for nothing."""
         self._room.client_gone(client)

@@ -142,6 +142,19 @@ class WaitingRoom:
             line.items.clear()
             self._remove(number)
 
+    def withdraw(self, client: int, request: int) -> bool:
+        """Forget a watch that waits to begin; return False if there is none of this number."""
+        for number in self._by_client.get(client, ()):
+            line = self._lines[number]
+            for item in line.items:
+                if isinstance(item.message, c.Watch) and item.message.request == request:
+                    line.items.remove(item)
+                    self._uncount(item)
+                    if not line.items:
+                        self._remove(number)
+                    return True
+        return False
+
     def look(self, news: bool) -> None:
         """Look at a part of what waits, and try what is ripe; with `news`, all of it has to be looked at anew."""
         if news:

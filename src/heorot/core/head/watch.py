@@ -27,6 +27,12 @@ class ClientWatch:
         """When it may be told what is new."""
         self.news_from_ms = now_ms
         """A round of questions that began then or later is new enough for it."""
+        self.asked = NodeSet()
+        """The nodes that were to be asked for its processes when it was looked at last."""
+        self.waits = False
+        """It was looked at, and is told nothing before these nodes have answered."""
+        self.looked_at_rows = 0
+        """How many rows were looked at for it so far."""
         self._versions: dict[str, int] = {}
         """By topic: of the table, when it was told last."""
         self._shown: dict[str, object] = {}
@@ -41,7 +47,7 @@ class ClientWatch:
 
     def looked(self, now_ms: int, due_ms: int, is_told: bool) -> None:
         """What is new was looked for; the next time is to be then."""
-        self.news_from_ms, self.due_ms = now_ms + 1, due_ms
+        self.news_from_ms, self.due_ms, self.waits = now_ms + 1, due_ms, False
         if is_told:
             WATCH.step(self, WatchChange.TELL)
 
@@ -74,6 +80,7 @@ class ClientWatch:
         rows: list[RowT] = []
         gone: list[list[Any]] = []
         for key in table.since(self._versions[topic]):
+            self.looked_at_rows += 1
             row = table.rows.get(key)
             if row is not None and is_wanted(row):
                 rows.append(row)
@@ -91,6 +98,7 @@ class ClientWatch:
         named: Sequence[int] = (),
     ) -> list[c.Changed]:
         """Return all that there is: these rows."""
+        self.looked_at_rows += len(table.rows)
         return self._update(topic, table, True, rows, [], missing, named)
 
     def _update(

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from heorot.core.head.context import HeadContext
 from heorot.core.head.questions import ROW_BYTES, Question, Questions
 from heorot.core.head.watched_table import WatchedTable
+from heorot.core.quota import MIB
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 from heorot.core.wire.rows import ProcessRow
 
 MAX_TABLE_BYTES = 512 * 1024 * 1024
-"""Of all processes that are watched."""
+"""Of all processes that are watched. A node has no more of it than is left for others; of one that says more nothing is
+shown, and it counts as one that does not answer."""
 
 
 class Round(Question):
@@ -59,7 +61,7 @@ class WatchedProcesses:
         self._completed = completed
         self.table = WatchedTable[tuple[int, int], ProcessRow]()
         self.missing = 0
-        """Mask of the nodes that do not answer; one is among them until it has."""
+        """Mask of the nodes that do not answer, or have too much to say; one is among them until it has answered."""
         self.current: Round | None = None
         """The round that is not complete yet."""
         self.last: Round | None = None
@@ -72,6 +74,8 @@ class WatchedProcesses:
         self._bytes: dict[int, int] = {}
         """By node: what its rows take."""
         self.size_bytes = 0
+        self._too_long = 0
+        """Mask of the nodes of which the log tells that they have too much to say."""
         self._beginning = False
 
     def begin(self, wanted: NodeSet, job: str | None, asker: int) -> None:
@@ -125,7 +129,11 @@ class WatchedProcesses:
 
     def _put(self, node: int, rows: list[ProcessRow]) -> None:
         size_bytes = sum(ROW_BYTES + sum(map(len, row.argv)) for row in rows)
-        self.size_bytes += size_bytes - self._bytes.pop(node, 0)
+        self.size_bytes -= self._bytes.pop(node, 0)
+        if 2 * size_bytes > MAX_TABLE_BYTES - self.size_bytes:
+            self._leave_out(node, size_bytes)
+            rows, size_bytes = [], 0
+        self.size_bytes += size_bytes
         found = {(node, row.pid): row for row in rows}
         former = self.table.rows
         is_other = any(key in former and former[key].job != row.job for key, row in found.items())
@@ -135,6 +143,14 @@ class WatchedProcesses:
             self.table.tell_all()
         if found:
             self._bytes[node], self._keys[node] = size_bytes, list(found)
+
+    def _leave_out(self, node: int, size_bytes: int) -> None:
+        self.missing |= 1 << node
+        if not self._too_long >> node & 1:
+            self._too_long |= 1 << node
+            text = f"n{node} has {size_bytes // MIB} MiB of processes: who watches does not see them, because"
+            text += f" {self.size_bytes // MIB} of {MAX_TABLE_BYTES // MIB} MiB for those of all nodes are taken"
+            self._context.log("warning", text)
 
     def close(self) -> None:
         """Nobody watches any more."""

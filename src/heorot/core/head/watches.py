@@ -6,9 +6,9 @@ becomes one change. So a client that is slow, or reads no more, costs no memory 
 
 What changes is found by looking: at the tables of nodes and jobs, and at the nodes' processes in rounds
 (`heorot.core.head.watched_processes`), once for all watches, and only while one of them is due. The tables are looked
-at every `LOOK_MS` at most, and more seldom the more rows there are; so the head's work for watches is bounded,
-whoever watches. What is shown is what the same question asked once shows (`heorot.core.head.overview`), and what would
-refuse that one ends the watch.
+at every `LOOK_MS` at most, and more seldom the more rows there are; watches are told by turns of their users
+(`heorot.core.head.watch_turns`). So the head's work for watches is bounded, whoever watches. What is shown is what the
+same question asked once shows (`heorot.core.head.overview`), and what would refuse that one ends the watch.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from heorot.core.head.questions import Questions
 from heorot.core.head.states import WatchState
 from heorot.core.head.timers import WatchDue
 from heorot.core.head.watch import ClientWatch
-from heorot.core.head.watched_processes import MAX_TABLE_BYTES, WatchedProcesses
+from heorot.core.head.watch_turns import WatchTurns
+from heorot.core.head.watched_processes import WatchedProcesses
 from heorot.core.head.watched_table import WatchedTable
-from heorot.core.quota import MIB, ROOT
+from heorot.core.quota import ROOT
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire.node_runs import runs_of
@@ -36,8 +37,8 @@ LOOK_MS = 100
 """Between two looks at a table, and between two updates of one watch, at least; and ..."""
 ROWS_PER_MS = 20
 """... so many rows more make both longer by a millisecond."""
-NODES_PER_ROW = 16
-"""What a node list costs: a row for so many nodes that there are."""
+RANKS_PER_ROW = 16
+"""So many ranks of jobs, whose states are counted for a table, cost as much as a row."""
 LONGEST_INTERVAL_MS = 86_400_000
 PATIENCE_MS = 1_000
 """So long an update waits for nodes that are being asked; then it tells what has come."""
@@ -58,12 +59,15 @@ class Watches:
         self._nodes = WatchedTable[int, NodeRow]()
         self._job_rows = WatchedTable[str, JobRow]()
         self._processes: WatchedProcesses | None = None
-        self._looked_ms: dict[str, int] = {}
-        """By topic: when its table was looked at last."""
+        self._looks: dict[str, tuple[int, int]] = {}
+        """By topic: when its table was looked at last, and for how long it is left alone then."""
         self._lists: dict[str, tuple[list[int], frozenset[int], object]] = {}
         """In this look: the nodes that a list names, and ..."""
         self._sets: dict[tuple[str, str | None], NodeSet] = {}
         """... those that are to be asked for its processes, of a job."""
+        self._turns = WatchTurns()
+        self._is_behind = False
+        """Some of those who are due are still to be looked at."""
         self._armed_ms: int | None = None
         """When the timer fires; None: it is not set."""
 
@@ -88,17 +92,17 @@ class Watches:
         if why:
             raise RequestError("busy", why)
         watch = ClientWatch(caller, ask, self._context.now_ms)
-        self._check(watch)
+        self._read_anew()
+        if watch.has(NODES):
+            self._named(watch)
+        self._asked(watch)
         self.watches[caller.client, ask.request] = watch
         if watch.has(PROCESSES) and self._processes is None:
-            self._processes = WatchedProcesses(self._context, self._questions, self._round_complete)
-        self._look()
-
-    def _check(self, watch: ClientWatch) -> None:
-        """See that what it names is there. Raises RequestError."""
-        if watch.has(NODES):
-            self._overview.nodes_named(watch.ask.nodes)
-        self._overview.nodes_of_processes(watch.ask.nodes, watch.ask.job)
+            self._processes = WatchedProcesses(self._context, self._questions, self._look)
+        # What somebody is told first is as true as the answer to a question, and as one it comes in its user's turn.
+        self._refresh([watch], True)
+        self._look_at([watch], WatchTurns())
+        self._arm()
 
     def seen(self, client: int, request: int) -> None:
         """A client has seen the last update. One that says so of nothing is not listened to."""
@@ -108,23 +112,24 @@ class Watches:
         watch.seen(self._context.now_ms)
         self._arm()
 
-    def end(self, client: int, request: int) -> None:
-        """A client does not want to know more."""
-        if self._drop(client, request):
-            self._context.answer(client, request, None)
+    def end(self, client: int, request: int) -> bool:
+        """A client does not want to know more; return False if it has no such watch."""
+        if (client, request) not in self.watches:
+            return False
+        self._drop([(client, request)])
+        self._context.answer(client, request, None)
+        return True
 
     def client_gone(self, client: int) -> None:
         """Nobody is to be told any more."""
-        for owner, request in [key for key in self.watches if key[0] == client]:
-            self._drop(owner, request)
+        self._drop([key for key in self.watches if key[0] == client])
 
-    def _drop(self, client: int, request: int) -> bool:
-        watch = self.watches.pop((client, request), None)
-        if watch is None:
-            return False
+    def _drop(self, keys: list[tuple[int, int]]) -> None:
+        for key in keys:
+            del self.watches[key]
         watched = {topic for other in self.watches.values() for topic in other.ask.topics}
         for topic in set(TOPICS) - watched:
-            self._looked_ms.pop(topic, None)
+            self._looks.pop(topic, None)
         if NODES not in watched:
             self._nodes = WatchedTable()
         if JOBS not in watched:
@@ -132,10 +137,9 @@ class Watches:
         if PROCESSES not in watched and self._processes is not None:
             self._processes.close()
             self._processes = None
-        return True
 
     def _refuse(self, watch: ClientWatch, error: RequestError) -> None:
-        self._drop(watch.caller.client, watch.ask.request)
+        self._drop([(watch.caller.client, watch.ask.request)])
         self._context.refuse(watch.caller.client, watch.ask.request, error.code, error.message)
 
     # ------------------------------------------------------------------ when to look
@@ -145,36 +149,47 @@ class Watches:
         self._armed_ms = None
         self._look()
 
-    def _round_complete(self) -> None:
-        self._look()
-
     def _look(self) -> None:
-        """Tell all who are due what is new, and ask nodes if somebody has to know what they would say."""
+        """Look at those who are due, as far as it is their turn."""
         now_ms = self._context.now_ms
-        self._lists.clear()
-        self._sets.clear()
         due = [
             watch for watch in self.watches.values() if watch.state is not WatchState.TOLD and watch.due_ms <= now_ms
         ]
-        if due:
-            self._refresh(due)
-            waiting = [watch for watch in due if watch.has(PROCESSES) and not self._is_fresh(watch)]
-            if waiting and self._processes is not None and self._processes.current is None:
-                self._ask_nodes(waiting)
-            for watch in due:
-                if (watch.caller.client, watch.ask.request) in self.watches:
-                    self._tell_if_ready(watch)
+        self._is_behind = bool(due)
+        if due and now_ms >= self._turns.free_ms:
+            self._read_anew()
+            self._refresh(due, False)
+            self._is_behind = self._look_at(due, self._turns) < len(due)
         self._arm()
+
+    def _look_at(self, due: list[ClientWatch], turns: WatchTurns) -> int:
+        """Tell them what is new, and ask nodes if somebody has to know what they would say; return how many had their
+        turn.
+        """
+        looked_at: list[ClientWatch] = []
+        for watch in turns.in_turn(due, self._context.now_ms):
+            rows, entries = watch.looked_at_rows, self._overview.entries_read
+            self._tell_if_ready(watch)
+            turns.spend(1 + watch.looked_at_rows - rows, self._overview.entries_read - entries)
+            looked_at.append(watch)
+        waiting = [watch for watch in looked_at if watch.waits]
+        if waiting and self._processes is not None and self._processes.current is None:
+            self._ask_nodes(waiting)
+            if self._processes.current is None:
+                for watch in waiting:
+                    self._tell_if_ready(watch)
+        return len(looked_at)
 
     def _tell_if_ready(self, watch: ClientWatch) -> None:
         now_ms = self._context.now_ms
-        if watch.has(PROCESSES) and not self._is_fresh(watch):
-            is_patient = now_ms < watch.due_ms + PATIENCE_MS
-            if watch.state is WatchState.ASKED or is_patient:
-                return
         try:
+            watch.waits = watch.has(PROCESSES) and not self._is_fresh(watch)
+            is_patient = watch.state is WatchState.ASKED or now_ms < watch.due_ms + PATIENCE_MS
+            if watch.waits and is_patient:
+                return
             is_told = self._tell(watch)
         except RequestError as error:
+            watch.waits = False
             self._refuse(watch, error)
             return
         # All watches in step: whoever is due a moment later is told what the same look has found.
@@ -188,58 +203,66 @@ class Watches:
 
     def _table_pause_ms(self, topic: str) -> int:
         """Return how long a table is left alone after it was looked at."""
-        nodes = self._context.members.known_mask.bit_count()
-        rows = nodes + nodes * sum(bool(watch.ask.nodes) for watch in self.watches.values()) // NODES_PER_ROW
-        if topic == JOBS:
-            rows += len(self._jobs.jobs)
-        elif topic == PROCESSES and self._processes is not None:
-            rows += len(self._processes.table.rows)
-        return LOOK_MS + rows // ROWS_PER_MS
+        if topic == PROCESSES and self._processes is not None:
+            return LOOK_MS + len(self._processes.table.rows) // ROWS_PER_MS
+        return self._looks.get(topic, (0, LOOK_MS))[1]
+
+    def _rest_ms(self, topic: str) -> int:
+        """Return the same of a table that is about to be looked at."""
+        jobs = self._jobs.jobs.values()
+        if topic == NODES:
+            rows = self._context.members.known_mask.bit_count()
+            ranks = sum(len(job.nodes) for job in jobs if not job.done)
+        else:
+            rows, ranks = len(jobs), sum(len(job.ends) for job in jobs)
+        return LOOK_MS + (rows + ranks // RANKS_PER_ROW) // ROWS_PER_MS
 
     def _arm(self) -> None:
         """Set the timer for the first who is due, if anybody may be told anything."""
         now_ms = self._context.now_ms
-        times = [
-            watch.due_ms if watch.due_ms > now_ms else max(watch.due_ms + PATIENCE_MS, now_ms + LOOK_MS)
-            for watch in self.watches.values()
-            if watch.state is not WatchState.TOLD
-        ]
+        times = [self._next_ms(watch) for watch in self.watches.values() if watch.state is not WatchState.TOLD]
+        if self._is_behind:
+            times.append(max(self._turns.free_ms, now_ms + 1))
         if times and (self._armed_ms is None or min(times) < self._armed_ms):
             self._armed_ms = min(times)
             self._context.set_timer(WatchDue(), self._armed_ms - now_ms)
 
+    def _next_ms(self, watch: ClientWatch) -> int:
+        now_ms = self._context.now_ms
+        if watch.waits:
+            return max(watch.due_ms + PATIENCE_MS, now_ms + LOOK_MS)
+        return max(watch.due_ms, self._turns.free_ms, now_ms + 1)
+
     # ------------------------------------------------------------------ what there is
 
-    def _refresh(self, due: list[ClientWatch]) -> None:
-        """Look at the tables of nodes and jobs, if somebody who is due watches them."""
-        if self._may_look(NODES, due):
+    def _read_anew(self) -> None:
+        """Nodes may have other states than at the last look: read the lists anew."""
+        self._lists.clear()
+        self._sets.clear()
+
+    def _refresh(self, due: list[ClientWatch], at_once: bool) -> None:
+        """Look at the tables of nodes and jobs, if somebody who is due watches them, and it is time."""
+        if self._may_look(NODES, due, at_once):
             numbers = self._context.members.known.numbers()
             rows = {row.id: row for row in self._overview.node_rows(numbers)}
             self._nodes.put(rows, list(self._nodes.rows))
-        if self._may_look(JOBS, due):
+        if self._may_look(JOBS, due, at_once):
             jobs = {row.job: row for row in self._overview.job_rows()}
             self._job_rows.put(jobs, list(self._job_rows.rows))
 
-    def _may_look(self, topic: str, due: list[ClientWatch]) -> bool:
-        concerned = [watch for watch in due if watch.has(topic)]
-        now_ms, looked_ms = self._context.now_ms, self._looked_ms.get(topic)
-        # What somebody is told first is as true as the answer to a question.
-        is_first = any(watch.state is WatchState.ASKED for watch in concerned)
-        is_time = looked_ms is None or now_ms - looked_ms >= self._table_pause_ms(topic)
-        if not concerned or not (is_first or is_time):
+    def _may_look(self, topic: str, due: list[ClientWatch], at_once: bool) -> bool:
+        now_ms, last = self._context.now_ms, self._looks.get(topic)
+        is_time = at_once or last is None or now_ms - last[0] >= last[1]
+        if not is_time or not any(watch.has(topic) for watch in due):
             return False
-        self._looked_ms[topic] = now_ms
+        self._looks[topic] = now_ms, self._rest_ms(topic)
         return True
 
     def _is_fresh(self, watch: ClientWatch) -> bool:
-        """Whether a round is complete that tells this watch what it wants to know."""
+        """Whether a round is complete that tells this watch what it wants to know. Raises RequestError."""
+        nodes = self._asked(watch)
         last = self._processes.last if self._processes is not None else None
-        if last is None or last.began_ms < watch.news_from_ms:
-            return False
-        try:
-            return last.covers(self._asked(watch), watch.ask.job)
-        except RequestError:
-            return True  # it is going to be refused
+        return last is not None and last.began_ms >= watch.news_from_ms and last.covers(nodes, watch.ask.job)
 
     def _named(self, watch: ClientWatch) -> tuple[list[int], frozenset[int], object]:
         """Return the nodes that a watch is of, as a list, as a set, and what tells this list from others.
@@ -261,21 +284,16 @@ class Watches:
         of = watch.ask.nodes, watch.ask.job
         if of not in self._sets:
             self._sets[of] = self._overview.nodes_of_processes(*of)
-        return self._sets[of]
+        watch.asked = self._sets[of]
+        return watch.asked
 
     def _ask_nodes(self, waiting: list[ClientWatch]) -> None:
-        """Ask the nodes that anybody watches."""
+        """Ask the nodes that anybody watches, as far as he was looked at last."""
         assert self._processes is not None
-        wanted, jobs = NodeSet(), set[str | None]()
-        for watch in list(self.watches.values()):
-            if watch.has(PROCESSES):
-                try:
-                    wanted |= self._asked(watch)
-                    jobs.add(watch.ask.job)
-                except RequestError as error:
-                    self._refuse(watch, error)
-        if not jobs:
-            return
+        watches = [watch for watch in self.watches.values() if watch.has(PROCESSES)]
+        wanted, jobs = NodeSet(), {watch.ask.job for watch in watches}
+        for watch in watches:
+            wanted |= watch.asked
         uids = [watch.caller.uid for watch in waiting]
         asker = ROOT if ROOT in uids else uids[0]
         self._processes.begin(wanted, jobs.pop() if len(jobs) == 1 else None, asker)
@@ -321,9 +339,6 @@ class Watches:
     def _processes_told(self, watch: ClientWatch) -> list[c.Changed]:
         processes = self._processes
         assert processes is not None
-        if processes.size_bytes > MAX_TABLE_BYTES:
-            text = f"there are more than {MAX_TABLE_BYTES // MIB} MiB of processes: watch those of fewer nodes"
-            raise RequestError("too-long", text)
         mask, job, table = self._asked(watch).mask, watch.ask.job, processes.table
 
         def is_wanted(row: ProcessRow) -> bool:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from heorot.core.errors import NodeListError
 from heorot.core.tree.nodeset import HEAD, MAX_NODES, NodeSet
@@ -70,16 +71,26 @@ def parse(text: str, view: NodeView) -> list[int]:
     NodeListError
         If the list cannot be read, or names nodes, states or groups that do not exist; says which part and what exists.
     """
-    return parse_noting(text, view)[0]
+    return parse_noting(text, view).nodes
 
 
-def parse_noting(text: str, view: NodeView) -> tuple[list[int], bool]:
-    """Return what `parse` does, and whether it depends on the states of nodes, as with ``up``. Raises as `parse`."""
+class Named(NamedTuple):
+    """What a list names."""
+
+    nodes: list[int]
+    by_states: bool
+    """It depends on the states of nodes, as with ``up``."""
+    work: int
+    """How many entries were looked at for it, about."""
+
+
+def parse_noting(text: str, view: NodeView) -> Named:
+    """Return what `parse` does, and how it came about. Raises as `parse`."""
     if len(text) > MAX_TEXT:
         raise NodeListError(f"the node list has {len(text)} characters; at most {MAX_TEXT} are read")
     reader = _Reader(view)
     nodes = reader.read(text, ())
-    return nodes, reader.looked_at_states
+    return Named(nodes, reader.looked_at_states, reader.work)
 
 
 def fold(nodes: NodeSet) -> str:
@@ -94,7 +105,7 @@ class _Reader:
         self._view = view
         self._known = list(view.known)
         self._known_set = frozenset(self._known)
-        self._work = 0
+        self.work = 0
         self._elements: dict[str, list[int]] = {}
         """What was read before: lists repeat themselves, a launch starts a rank for each entry. Never changed."""
         self._ranges: dict[str, list[int]] = {}
@@ -148,8 +159,8 @@ class _Reader:
         return left
 
     def _spend(self, work: int) -> None:
-        self._work += work
-        if self._work > _MAX_WORK:
+        self.work += work
+        if self.work > _MAX_WORK:
             raise NodeListError("the node list is too complicated: it has too many parts for so many nodes")
 
     def _element(self, element: str, path: tuple[str, ...]) -> list[int]:
