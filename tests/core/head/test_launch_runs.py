@@ -86,7 +86,15 @@ def test_of_a_rank_that_was_given_up_it_is_not_told_what_it_left_running(head: H
     assert (shown.left_running, shown.left_running_by_rank) == (1, {"1": 1})
 
 
-@pytest.mark.parametrize("killed", [[4, 0], [4, 9, 1], [3, 0, 1], [4, 0, -1]])
+@pytest.mark.parametrize("killed", [[4, 9, 1], [3, 0, 1]])
+def test_a_count_on_a_node_that_does_not_have_the_rank_is_not_believed(head: HeadRig, killed: list[int]) -> None:
+    job = head.spawn("n[4-7]")
+    say(head, job, started_runs=[4, 0, 4], pids=[20, 21, 22, 23], killed=killed)
+    assert not head.machine.jobs.jobs[job].killed
+    assert head.machine.jobs.jobs[job].running >= 3
+
+
+@pytest.mark.parametrize("killed", [[4, 0], [4, 0, -1]])
 def test_a_count_that_cannot_be_true_is_a_breach_of_the_protocol(head: HeadRig, killed: list[int]) -> None:
     job = head.spawn("n[4-7]")
     with pytest.raises(ProtocolError):
@@ -133,16 +141,19 @@ def test_of_a_rank_that_was_given_up_it_is_not_told_what_it_has_used(head: HeadR
     assert head.machine.jobs.jobs[job].details().used == {}
 
 
-@pytest.mark.parametrize(
-    ("used_runs", "used"), [([4, 1, 1], [1, 2, 3]), ([4, 0, 5], [1, 2, 3] * 5), ([4, 0, 1], [1, 2, 1 << 60])]
-)
-def test_a_measure_that_cannot_be_true_is_a_breach_of_the_protocol(
-    head: HeadRig, used_runs: list[int], used: list[int]
-) -> None:
+def test_a_measure_that_cannot_be_true_is_a_breach_of_the_protocol(head: HeadRig) -> None:
     job = head.spawn("n[4-7]")
     with pytest.raises(ProtocolError):
-        say(head, job, used_runs=used_runs, used=used)
+        say(head, job, used_runs=[4, 0, 1], used=[1, 2, 1 << 60])
     assert head.machine.jobs.jobs[job].used(0) is None
+
+
+@pytest.mark.parametrize("used_runs", [[4, 1, 1], [4, 3, 1], [7, 3, 2]])
+def test_a_measure_of_a_rank_that_is_elsewhere_is_not_believed(head: HeadRig, used_runs: list[int]) -> None:
+    job = head.spawn("n[4-7]")
+    say(head, job, used_runs=used_runs, used=[1, 2, 3] * used_runs[2], exited_runs=[4, 0, 4, 0, 0, 0])
+    shown = head.machine.jobs.jobs[job].details().used
+    assert set(shown) == ({"3"} if used_runs[0] == 7 else set())
 
 
 def test_runs_that_ended_alike_are_told_together(head: HeadRig) -> None:

@@ -210,3 +210,25 @@ def test_a_leaf_passes_its_answer_on_unread() -> None:
     node.give(FromSpace(replied(2).payload))
     assert node.to(node.uplink) == [replied(2)]
     assert node.machine.reports.waiting == []
+
+
+GARBAGE = b"\x93\x53\xc0\xc0"
+"""What has the tag of a `Reply`, and is none."""
+
+
+def test_an_answer_that_nobody_can_read_cuts_off_who_says_it_and_not_who_passes_it_on() -> None:
+    node = relay()
+    node.down([2, 3, 6], question())
+    node.looked()
+    node.from_child(LEFT, m.Up(6, GARBAGE))
+    assert node.to(node.uplink) == [m.Up(6, GARBAGE)]
+    assert not node.closed(LEFT)
+    with pytest.raises(ProtocolError):
+        node.from_child(RIGHT, m.Up(3, GARBAGE))
+
+
+def test_a_child_cannot_say_what_was_killed_on_nodes_that_are_not_below_it() -> None:
+    node = relay()
+    node.from_child(RIGHT, m.Report("1.1", [3, 1, 13], [], [], killed=[2, 0, 5, 3, 1, 6, -5, 0, 7]))
+    (report,) = node.to(node.uplink)
+    assert (report.started, report.killed) == ([3, 1, 13], [3, 1, 6])

@@ -228,9 +228,9 @@ class HeadClients:
         self.settling.require()
         self.watches.begin(caller, ask)
 
-    def _show_job(self, caller: Caller, ask: c.ShowJob) -> None:
     def _unwatch(self, caller: Caller, word: c.Unwatch) -> None:
         if not self.watches.end(caller.client, word.request) and self.settling.withdraw(caller.client, word.request):
             self._context.answer(caller.client, word.request, None)
 
         self._context.answer(caller.client, ask.request, self._requests.job(ask.job).details())
+    def _show_job(self, caller: Caller, ask: c.ShowJob) -> None:

@@ -19,6 +19,7 @@ from heorot.core.head.images import HeadImages
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.list_of_heads import HeadListUpdates
 from heorot.core.head.membership import KnownNode
+from heorot.core.head.passed_words import PassedWords
 from heorot.core.head.removals import Removals
 from heorot.core.head.requests import Requests
 from heorot.core.head.rivals import Rivals
@@ -83,6 +84,7 @@ class HeadMachine:
         attachments = Attachments(context, below, self, verify, cluster, HEAD, self.members.outcasts)
         self._attachments = attachments
         self.links_below = LinksBelow(context, below, attachments, self, FROM_BELOW, self, cluster, "this head")
+        self.passed = PassedWords(context, self.jobs, self.links_below, self._take)
         self.rivals = Rivals(self.context)
         self.listed = HeadListUpdates(self.context)
         self.removals = Removals(self.context, self.jobs, self.requests, self.links_below)
@@ -206,12 +208,8 @@ class HeadMachine:
 
     # ------------------------------------------------------------------ what nodes say
 
-    def _up(self, link: LinkBelow, up: m.Up) -> None:
-        payload = m.decode_node_payload(up.payload)
-        handler = SAID_BY_NODES[type(payload)]
-        # One that has moved elsewhere meanwhile: its inventory says it again on the new way.
-        if link.mask >> up.node & 1 or type(payload) is m.Attach:
-            handler(self, link, up.node, payload)
+    def _take(self, link: LinkBelow, node: int, said: m.NodePayload) -> None:
+        SAID_BY_NODES[type(said)](self, link, node, said)
 
     def _launch_copy(self, node: int, copy: m.LaunchCopy) -> None:
         self.jobs.take_copy(node, copy)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from heorot.core.errors import RequestError
+from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.timers import QueryDue
+from heorot.core.machine import Log
 from heorot.core.quota import MIB, Ledger
+from heorot.core.tree.below_link import LinkBelow
+from heorot.core.tree.greeting import WRONG_BELOW
 from heorot.core.tree.merged_replies import answered, check_replies
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
@@ -21,6 +24,9 @@ from heorot.core.wire.rows import ProcessList, ProcessRow
 
 MAX_ROWS_BYTES = 128 * 1024 * 1024
 """Of one node, in all answers that are not complete yet."""
+MAX_MATCHED = 1 << 22
+"""No node has more processes: so large is the largest PID of Linux. What a node says beyond it is not believed, and the
+sum of all can be told to a client."""
 ROW_BYTES = 1024
 """What a row takes besides its command line."""
 
@@ -113,24 +119,28 @@ class Questions:
         question = self.queries.get(reply.id)
         if question is None or not self._take_rows(question, node, reply.processes):
             return
-        question.matched += reply.matched
+        self._count(question, reply.matched)
         if not reply.more:
             self._answered(question, 1 << node)
 
-    def replied(self, mask: int, replies: m.Replies) -> None:
-        """Take what a subtree answers, whose child may speak for the nodes of `mask`. Raises ProtocolError."""
+    def replied(self, link: LinkBelow, replies: m.Replies) -> None:
+        """Take what a child says that its subtree answers. Raises ProtocolError."""
+        mask = link.mask
         check_replies(replies)
         question = self.queries.get(replies.id)
         if question is None:
             return
-        tables = [(table.node, decode_table(table)) for table in replies.tables if mask >> table.node & 1]
-        for node, processes in tables:
-            self._take_rows(question, node, processes)
+        for table in replies.tables:
+            if mask >> table.node & 1 and question.waiting >> table.node & 1:
+                self._take_table(question, link, table)
         all_nodes = 0
         for nodes, matched in answered(replies, mask & question.waiting):
-            question.matched += matched * nodes.bit_count()
+            self._count(question, matched, nodes.bit_count())
             all_nodes |= nodes
         self._answered(question, all_nodes)
+
+    def _count(self, question: Question, matched: int, nodes: int = 1) -> None:
+        question.matched += min(matched, MAX_MATCHED) * nodes
 
     def _answered(self, question: Question, nodes: int) -> None:
         if question.query.id in self.queries:
@@ -138,6 +148,18 @@ class Questions:
             question.answered(nodes)
             if not question.waiting:
                 self._end(question)
+
+    def _take_table(self, question: Question, link: LinkBelow, table: m.NodeTable) -> None:
+        try:
+            processes = decode_table(table)
+        except ProtocolError as error:
+            if table.node == link.peer:
+                raise
+            # Who passes it on does not look into it, and is not to blame.
+            self._context.emit(Log("warning", f"n{table.node} says something wrong: {error}", link.link, WRONG_BELOW))
+            self._give_up(question, table.node)
+            return
+        self._take_rows(question, table.node, processes)
 
     def _take_rows(self, question: Question, node: int, processes: list[m.Process]) -> bool:
         """Take some of a node's processes; return False if nothing of it is waited for, now or any more."""

@@ -16,7 +16,7 @@ from heorot.core.head.ends import ExitedRank, LostRank, exits_alike, exits_of
 from heorot.core.head.input import JobInput
 from heorot.core.head.job import HeadJob
 from heorot.core.head.states import OVER
-from heorot.core.tree.nodeset import NodeSet
+from heorot.core.tree.nodeset import MAX_NODES, NodeSet
 from heorot.core.tree.runs import check_runs, flat
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
@@ -24,6 +24,14 @@ from heorot.core.wire import tree as m
 MAX_SPEAKERS = 256
 ESTALE = 116
 """The error of a rank whose job was released on its node before: it was collected, perhaps under an earlier head."""
+
+
+class MisplacedError(ProtocolError):
+    """Nodes report ranks that do not belong there. `nodes`: which ones."""
+
+    def __init__(self, text: str, nodes: NodeSet) -> None:
+        super().__init__(text)
+        self.nodes = nodes
 
 
 class JobReports:
@@ -151,7 +159,7 @@ class JobReports:
 
     @staticmethod
     def _require_valid(job: HeadJob, report: m.Report) -> None:
-        """See that all ranks are where the report says. Raises ProtocolError."""
+        """See that all ranks are where the report says. Raises MisplacedError."""
         nodes = report.started[0::3] + report.exited[0::5] + report.killed[0::3]
         ranks = report.started[1::3] + report.exited[1::5] + report.killed[1::3]
         nodes += [failure.node for failure in report.failed]
@@ -159,9 +167,18 @@ class JobReports:
         runs = [(node, rank, 1) for node, rank in zip(nodes, ranks, strict=True)]
         for size, flat_runs in ((3, report.started_runs), (6, report.exited_runs), (3, report.used_runs)):
             runs += zip(flat_runs[0::size], flat_runs[1::size], flat_runs[2::size], strict=True)
-        for node, rank, count in runs:
-            if not job.places.has_run(node, rank, count):
-                raise ProtocolError(f"a report of rank {rank} of job {job.id} on n{node}, where it does not belong")
+        wrong = [run for run in runs if not job.places.has_run(*run)]
+        if wrong:
+            # Who puts runs together knows nothing of places: of a run that is wrong some nodes may be right.
+            liars = NodeSet.of(
+                first + step
+                for first, rank, count in wrong
+                for step in range(count)
+                if 0 <= first + step < MAX_NODES and not job.places.has(first + step, rank + step)
+            )
+            node, rank, _ = wrong[0]
+            text = f"a report of rank {rank} of job {job.id} on n{node}, where it does not belong"
+            raise MisplacedError(text, liars)
 
     def _started(self, job: HeadJob, mask: int, started: list[int]) -> list[int]:
         """Take flat (node, rank, pid); return what is news, flat (rank, pid).

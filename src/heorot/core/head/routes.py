@@ -14,9 +14,9 @@ FROM_BELOW = Routes(
     "a head",
     {
         **HEARD_BY_BOTH,
-        (Side.CHILD, m.Report): lambda head, link, report: head.jobs.report(link.mask, report),
-        (Side.CHILD, m.Replies): lambda head, link, replies: head.requests.questions.replied(link.mask, replies),
-        (Side.CHILD, m.Up): lambda head, link, up: head._up(link, up),
+        (Side.CHILD, m.Report): lambda head, link, report: head.passed.report(link, report),
+        (Side.CHILD, m.Replies): lambda head, link, replies: head.requests.questions.replied(link, replies),
+        (Side.CHILD, m.Up): lambda head, link, up: head.passed.up(link, up),
         (Side.CHILD, m.Want): lambda head, link, want: head.images.child_wants(link, want),
         (Side.CHILD, m.Took): lambda head, link, took: head.images.transfers.took(link.link, took),
         (Side.CHILD, m.ImageManifest): lambda head, link, manifest: head.images.child_lists(link, manifest),

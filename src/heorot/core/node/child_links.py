@@ -128,9 +128,17 @@ class ChildLinks:
         elif not link.mask >> up.node & 1:
             # Not yet admitted, or moved elsewhere: its inventory will say it again on the new way.
             return
-        elif tag == TAG_REPLY and self._reports.replied(up.node, bytes(up.payload)):
+        elif tag == TAG_REPLY and self._has_replied(link, up):
             return
         self._context.send_up(up, tag in BULK_TAGS)
+
+    def _has_replied(self, link: LinkBelow, up: m.Up) -> bool:
+        try:
+            return self._reports.replied(up.node, bytes(up.payload))
+        except ProtocolError:
+            if up.node == link.peer:
+                raise
+            return False  # a child passes it on unread, and so do we: the head says what becomes of that node
 
     def _has_attached(self, link: LinkBelow, up: m.Up) -> bool:
         attach = m.decode_node_payload(up.payload)

@@ -10,6 +10,8 @@ RELAY_REMOVED = "relay-removed"
 """The code with which such a node refuses those who stand below it."""
 REFUSES_US = "it refuses us"
 """Why a neighbour's link was closed, for the log."""
+WRONG_BELOW = "a node below it says something wrong"
+"""Of a neighbour that passes on what it cannot look into, for the log."""
 
 
 def differs(mask: int, nodes: int, doubted: bool) -> tuple[bool, bool]:

@@ -139,7 +139,7 @@ def speakable(mask: int, report: Report) -> Report | None:
     nothing is lost by leaving it out: its inventory says it again on the new way.
     """
     report = flat(report, mask)
-    nodes = report.started[0::3] + report.exited[0::5]
+    nodes = report.started[0::3] + report.exited[0::5] + report.killed[0::3]
     nodes += [failure.node for failure in report.failed] + [note.node for note in report.notes]
     if all(node >= 0 and mask >> node & 1 for node in nodes):
         return report
