@@ -132,3 +132,17 @@ def test_a_gap_is_an_error_of_the_peer() -> None:
     assert stream.take(0, b"ab") == b""
     with pytest.raises(ProtocolError, match="bytes 5 to 6"):
         stream.take(6, b"g")
+
+
+def test_what_is_forgotten_of_a_piece_is_in_memory_until_all_of_it_is() -> None:
+    stream = OutputStream(1, MemorySpool(1 << 30))
+    for _ in range(2):
+        stream.append(bytes(64 * 1024), 1 << 20, 1 << 30)
+    stream.ack(64 * 1024 - 1)
+    assert stream.memory_bytes == 128 * 1024
+    stream.ack(64 * 1024)
+    assert stream.memory_bytes == 64 * 1024
+    stream.ack(128 * 1024 - 1)
+    assert (stream.kept_bytes, stream.memory_bytes) == (1, 64 * 1024)
+    stream.ack(128 * 1024)
+    assert stream.memory_bytes == 0

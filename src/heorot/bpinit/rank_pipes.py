@@ -146,7 +146,7 @@ class Pipes:
             fd = child.ends[instruction.stream - 1]
             self._watcher.remove(fd)
             # It writes more than is taken: while it waits for its reader, it may go on for a while.
-            self._room.enlarge(fd)
+            self._room.enlarge(fd, child.uid)
 
     def resume(self, instruction: e.ResumeReading) -> None:
         """Carry out `ResumeReading`."""

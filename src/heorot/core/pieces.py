@@ -22,6 +22,11 @@ class Pieces:
         self.size = len(data)
         """How many bytes there are."""
 
+    @property
+    def held_bytes(self) -> int:
+        """What is in memory: also what is forgotten of a piece of which something is left."""
+        return self.size + self._skipped
+
     def append(self, data: bytes) -> None:
         """Put bytes at the end."""
         pieces, length = self._pieces, len(data)

@@ -75,8 +75,8 @@ class OutputStream:
 
     @property
     def memory_bytes(self) -> int:
-        """How many of the held bytes are in memory."""
-        return (self._head.size if self._head else 0) + (len(self._tail) if self._tail else 0)
+        """How much memory the held bytes take."""
+        return (self._head.held_bytes if self._head else 0) + (len(self._tail) if self._tail else 0)
 
     @property
     def spooled_bytes(self) -> int:

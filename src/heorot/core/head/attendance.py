@@ -71,6 +71,7 @@ class Attendance:
         job.awaited_until_ms = 0
         job.tell_started = True
         job.reading = context.next_reading()
+        job.turns.clear()
         context.tell_spawned(job, client, request)
         started = [value for rank, pid in enumerate(job.pids) if pid for value in (rank, pid)]
         exited: list[int] = []

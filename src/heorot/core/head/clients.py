@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heorot.core.errors import NotYetError, ProtocolError, RequestError
+from heorot.core.head import given_turns
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.images import HeadImages
 from heorot.core.head.jobs import Jobs
@@ -131,7 +132,7 @@ class HeadClients:
             if ack.rank >= len(job.nodes):
                 raise ProtocolError(f"job {job.id} has no rank {ack.rank}")
             here = NodeSet(1 << job.nodes[ack.rank])
-            limit = min(ack.limit, ack.offset + job.ticket.window_bytes + self._context.spare_bytes(job))
+            limit = given_turns.granted(job, ack, self._context.spare_bytes(job))
             self._context.send_down(here, m.Ack(ack.job, ack.rank, ack.stream, ack.offset, limit))
 
     def _client_stdin(self, caller: Caller, message: c.ClientStdin) -> None:
@@ -232,5 +233,5 @@ class HeadClients:
         if not self.watches.end(caller.client, word.request) and self.settling.withdraw(caller.client, word.request):
             self._context.answer(caller.client, word.request, None)
 
-        self._context.answer(caller.client, ask.request, self._requests.job(ask.job).details())
     def _show_job(self, caller: Caller, ask: c.ShowJob) -> None:
+        self._context.answer(caller.client, ask.request, self._requests.job(ask.job).details())

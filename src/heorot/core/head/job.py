@@ -84,6 +84,8 @@ class HeadJob:
     """The number of the present reader, or of the last one; 0 for the first."""
     tell_started: bool = True
     """The client wants to know of starts."""
+    turns: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    """By rank and stream that have a turn (`heorot.core.head.given_turns`): up to where, and how far it has come."""
     unread: list[int] = field(default_factory=list)
     """Ranks that have ended and whose node is gone, with the output of theirs that was not read."""
     killed: dict[int, int] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from heorot.core.errors import ProtocolError, RequestError
+from heorot.core.head import given_turns
 from heorot.core.head.adoption import Adoptions
 from heorot.core.head.attendance import SIGKILL, Attendance
 from heorot.core.head.context import Caller, HeadContext
@@ -239,6 +240,8 @@ class Jobs:
             raise ProtocolError(f"output of rank {output.rank} of job {job.id} from n{node}")
         if output.reading != job.reading:
             return  # it was on its way to a former reader
+        if job.turns:
+            given_turns.passed(job, output)
         at, data, kept_from = output.offset, output.data, output.kept_from
         message = c.ClientOutput(job.id, output.rank, output.stream, at, data, kept_from, output.in_turn)
         self._context.to_client(job.client, message)
