@@ -15,6 +15,7 @@ from heorot.core.images import states as image_states
 from heorot.core.node import routes as node
 from heorot.core.node import states as node_states
 from heorot.core.node.peers import FROM_PEERS
+from heorot.core.pmi import states as pmi_states
 from heorot.core.routes import Routes
 from heorot.core.space import routes as space
 from heorot.core.space import states as space_states
@@ -42,6 +43,7 @@ ALL_STATES: dict[str, StateTable[Any, Any]] = {
     "watch": head_states.WATCH,
     "rank": head_states.RANK,
     "space-rank": space_states.SPACE_RANK,
+    "pmi-rank": pmi_states.PMI_RANK,
     "image": image_states.IMAGE,
     "uplink": node_states.UPLINK,
 }

@@ -39,8 +39,8 @@ INPUT = content(JOB, -1, 0, 0, 1 << 20)
 ENVIRONMENT = [b"PATH=/usr/bin:/bin", b"LANG=C"]
 
 ENDS, SLEEPS, MISSING = [b"true", b"0", b"0"], [b"sleep", b"1000", b"0"], [b"missing"]
-WRITES, WRITES_ON, READS, LEAVES = [b"writes"], [b"writes on"], [b"reads"], [b"leaves"]
-"""What a process does; the last four are put into each shell's own words."""
+WRITES, WRITES_ON, READS, LEAVES, SPEAKS = [b"writes"], [b"writes on"], [b"reads"], [b"leaves"], [b"speaks"]
+"""What a process does; the last five are put into each shell's own words."""
 
 
 class SpaceMachine(Scripted):
@@ -68,20 +68,20 @@ class SpaceRig(ABC):
         self.poke(Poke(len(self.machine.pokes) - 1))
 
     def starting(
-        self, argv: list[bytes], ranks: int = 1, *, reads: bool = False, silent: bool = False
+        self, argv: list[bytes], ranks: int = 1, *, reads: bool = False, silent: bool = False, mpi: bool = False
     ) -> tuple[e.StartRanks, list[int]]:
         """Return what starts some ranks, and their slots; of `silent` ones nobody reads what they write."""
         slots = [self._slots + 1 + rank for rank in range(ranks)]
         self._slots += ranks
         argv, out = self.words.get(argv[0], argv), None if silent else b""
-        spec = LaunchSpec(argv, ENVIRONMENT, b"/", 0o22, [], b"" if reads else None, out, out, [])
-        own = os.getuid(), os.getgid()
-        ticket = m.Ticket("test", 1, JOB, 1_000, 2**50, "someone", *own, [], spec, [0, ranks], 4096, True)
+        spec = LaunchSpec(argv, ENVIRONMENT, b"/", 0o22, [], b"" if reads else None, out, out, [], pmi=mpi)
+        of = "someone", os.getuid(), os.getgid()
+        ticket = m.Ticket("test", 1, JOB, 1_000, 2**50, *of, [], spec, [0, ranks], 4096, True)
         return e.StartRanks(JOB, ticket, RANKS, [(slot, slot - 1) for slot in slots]), slots
 
-    def start(self, argv: list[bytes], ranks: int = 1, *, reads: bool = False, silent: bool = False) -> list[int]:
+    def start(self, argv: list[bytes], ranks: int = 1, **how: bool) -> list[int]:
         """Start some ranks, and wait until they run; return their slots."""
-        item, slots = self.starting(argv, ranks, reads=reads, silent=silent)
+        item, slots = self.starting(argv, ranks, **how)
         self.do(item)
         self.until(lambda: len(self.machine.of(e.ProcessStarted)) >= self._slots)
         return slots
@@ -167,8 +167,7 @@ def take(connection: socket.socket, size: int) -> bytes:
     """Take so many bytes."""
     data = b""
     while len(data) < size:
-        part = connection.recv(size - len(data))
-        if not part:
+        if not (part := connection.recv(size - len(data))):
             raise EOFError("bpinit has ended")
         data += part
     return data
@@ -182,6 +181,7 @@ class RealSpaceRig(SpaceRig):
         WRITES_ON[0]: [b"cat", b"/dev/zero"],
         READS[0]: [b"sh", b"-c", b"cat > /dev/null"],
         LEAVES[0]: [b"sh", b"-c", b"sleep 1000 & exit 0"],
+        SPEAKS[0]: [b"sh", b"-c", b"echo cmd=init >&3; read line <&3; echo cmd=put >&3; exec sleep 1000"],
     }
 
     def __init__(self) -> None:
@@ -234,9 +234,8 @@ class RealSpaceRig(SpaceRig):
             self.do()
 
     def agent(self) -> SpaceAgent:
-        made = RealAgent(self._path)
-        self._agents.append(made)
-        return made
+        self._agents.append(RealAgent(self._path))
+        return self._agents[-1]
 
     def close(self) -> None:
         for agent in self._agents:
@@ -303,6 +302,7 @@ class VirtualSpaceRig(SpaceRig):
         WRITES[0]: [b"count", b"1", b"10"],
         WRITES_ON[0]: [b"count", b"1000", b"10"],
         READS[0]: [b"read", b"0", b"0"],
+        SPEAKS[0]: [b"mpi", b"0", b"100"],
         # One of those that leave something for some seconds.
         LEAVES[0]: [
             b"parent",

@@ -19,6 +19,7 @@ from tests.shells.spaces import (
     MISSING,
     READS,
     SLEEPS,
+    SPEAKS,
     WRITES,
     WRITES_ON,
     RealSpaceRig,
@@ -167,6 +168,31 @@ def test_input_that_is_never_taken_is_not_said_to_be_taken(rig: SpaceRig) -> Non
     end_of(rig, slot)
     assert rig.machine.of(e.Fed) == []
     assert len(rig.machine.of(e.InputClosed)) <= 1
+
+
+@in_full
+def test_a_rank_of_mpi_is_heard_and_reads_what_it_is_told(rig: SpaceRig) -> None:
+    (slot,) = rig.start(SPEAKS, mpi=True)
+    rig.until(lambda: rig.machine.of(e.PmiSaid))
+    rig.settle()
+    assert b"".join(said.data for said in rig.machine.of(e.PmiSaid)).startswith(b"cmd=init")
+    assert len(rig.machine.of(e.PmiSaid)) == 1
+    rig.do(e.PmiAnswer(slot, b"cmd=response_to_init rc=0\n"))
+    rig.until(lambda: b"cmd=put" in b"".join(said.data for said in rig.machine.of(e.PmiSaid)))
+    rig.do(e.Destroy([slot]))
+    end_of(rig, slot)
+    rig.do(e.PmiAnswer(slot, b"nobody hears this\n"), e.ForgetSlots([slot]))
+
+
+@pytest.mark.parametrize("rig", ["bpinit"], indirect=True)
+def test_a_rank_whose_connection_is_closed_is_heard_no_more(rig: SpaceRig) -> None:
+    (slot,) = rig.start(SPEAKS, mpi=True)
+    rig.until(lambda: rig.machine.of(e.PmiSaid))
+    rig.do(e.PmiAnswer(slot, b"cmd=error rc=-1\n"), e.PmiClose(slot))
+    rig.settle()
+    assert len(rig.machine.of(e.PmiSaid)) == 1
+    rig.do(e.Destroy([slot]))
+    end_of(rig, slot)
 
 
 @in_full

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from heorot.bpinit.child_process import ChildProcess
 from heorot.core.wire.tree import Process
 from heorot.linux import proctable
 
@@ -16,48 +17,6 @@ _REPLY_BYTES = 4 * 1024 * 1024
 _ROW_BYTES = 56
 _SIGNALLED_NS = 10_000_000
 """What was seen so long ago is not signalled any more."""
-
-
-class ChildProcess:
-    """One started rank, as the shell holds it."""
-
-    __slots__ = (
-        "doomed",
-        "end_input",
-        "ends",
-        "input",
-        "job",
-        "killed",
-        "last_input_byte",
-        "pid",
-        "rank",
-        "reaped",
-        "slot",
-        "stdin",
-        "terminal",
-        "uid",
-    )
-
-    def __init__(
-        self, slot: int, job: str, rank: int, pid: int, uid: int, stdin: int, outputs: list[int], terminal: bool
-    ) -> None:
-        self.slot = slot
-        self.job = job
-        self.rank = rank
-        self.pid = pid
-        self.uid = uid
-        self.stdin = stdin
-        self.ends = outputs
-        """Our ends of stdout and stderr; -1: closed."""
-        self.terminal = terminal
-        self.input = b""
-        self.end_input = False
-        self.last_input_byte = b""
-        self.reaped = False
-        self.doomed = False
-        """To be destroyed with all of its descendants."""
-        self.killed = 0
-        """How many processes that it left running were killed, though nobody had asked for that."""
 
 
 class Sight:

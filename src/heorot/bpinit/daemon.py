@@ -17,13 +17,16 @@ from typing import NoReturn
 
 import msgspec
 
-from heorot.bpinit.census import Census, exterminate, send_signal
+from heorot.bpinit.census import Census, send_signal
+from heorot.bpinit.child_process import ChildProcess
 from heorot.bpinit.errands import Errands
 from heorot.bpinit.guests import Guests
+from heorot.bpinit.last_act import end_with_all
 from heorot.bpinit.link import AgentLink
 from heorot.bpinit.mistakes import handle_or_tell
 from heorot.bpinit.pids import PidRange
 from heorot.bpinit.rank_pipes import Pipes, Watcher, read
+from heorot.bpinit.rank_pmi import PmiEnds
 from heorot.bpinit.reaper import Reaper
 from heorot.bpinit.spool import FileSpool
 from heorot.bpinit.starter import Starter
@@ -104,8 +107,10 @@ class SpaceDaemon(SpaceShell):
         starter = Starter(config, Errands(self._pids.started, self._census.unreaped))
         self._pipes = Pipes(self._census, self._watcher, self._do)
         self._wanted = Wanted(favoured, self._space, self._census, self._pipes, self._do, self._backlog_bytes)
-        self._reaper = Reaper(self._census, self._pids, self._do, self._pipes.finish)
-        self._starting = Starting(favoured, starter, self._census, self._pipes, self._pids, self._reaper, self._do)
+        self._pmi = PmiEnds(self._census, self._watcher, self._wanted.put, self._do)
+        self._reaper = Reaper(self._census, self._pids, self._do, self._finish)
+        ends = self._pipes, self._pmi
+        self._starting = Starting(favoured, starter, self._census, *ends, self._pids, self._reaper, self._do)
         self._guests = Guests(self._watcher, self._use_agent, self._look, partial(self._say, "warning"))
         listener.setblocking(False)
         self._listener = listener
@@ -202,6 +207,11 @@ class SpaceDaemon(SpaceShell):
         if read(fd):
             self._reaper.reap()
 
+    def _finish(self, child: ChildProcess) -> None:
+        """A rank's own process has ended: take what it said last."""
+        self._pmi.finish(child)
+        self._pipes.finish(child)
+
     def _say(self, level: str, text: str) -> None:
         with contextlib.suppress(OSError):
             os.write(2, f"bpinit n{self.config.node}: {level}: {text}\n".encode())
@@ -213,21 +223,7 @@ class SpaceDaemon(SpaceShell):
     # ------------------------------------------------------------------ the end
 
     def _told_to_end(self, fd: int, subject: object) -> None:
-        self._end()
-
-    def _end(self) -> NoReturn:
-        if not self.config.isolated:
-            deadline = time.monotonic() + 10
-            while time.monotonic() < deadline:
-                exterminate_all()
-                try:
-                    while os.waitpid(-1, os.WNOHANG)[0]:
-                        pass
-                except ChildProcessError:
-                    break
-                time.sleep(0.002)
-        # As PID 1: with us the kernel ends the whole namespace.
-        os._exit(0)
+        end_with_all(self.config.isolated)
 
     # ------------------------------------------------------------------ agent
 
@@ -344,6 +340,14 @@ class SpaceDaemon(SpaceShell):
         """Close the pipe."""
         self._pipes.feed_end(item)
 
+    def pmi_answer(self, item: e.PmiAnswer) -> None:
+        """Write it."""
+        self._pmi.answer(item)
+
+    def pmi_close(self, item: e.PmiClose) -> None:
+        """Close it."""
+        self._pmi.close(item)
+
     def pause_reading(self, item: e.PauseReading) -> None:
         """Wait no more for that pipe."""
         self._pipes.pause(item)
@@ -387,13 +391,6 @@ class SpaceDaemon(SpaceShell):
     def space_log(self, item: e.SpaceLog) -> None:
         """Write a line to the standard error stream, which is the log."""
         self._say(item.level, item.text)
-
-
-def exterminate_all() -> None:
-    """Kill every descendant of this process."""
-    from heorot.linux.proctable import children
-
-    exterminate(children(os.getpid()))
 
 
 if sys.platform != "linux":

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import socket
 
 from heorot.bpinit.as_user import UserIds
 from heorot.bpinit.start_words import StartError, reason_not_started
 from heorot.bpinit.terminal import set_size
 from heorot.core.wire.tree import Ticket
 
+PMI_FD = 3
+"""The descriptor of a rank's connection to PMI, as the rank knows it. None of ours has this number."""
+
 
 class Ends:
-    """Both ends of one rank's three streams; -1: none."""
+    """Both ends of one rank's three streams, and of its connection to PMI; -1: none."""
 
-    __slots__ = ("error", "our_stderr", "our_stdin", "our_stdout", "stderr", "stdin", "stdout", "terminal")
+    __slots__ = (
+        "error", "our_pmi", "our_stderr", "our_stdin", "our_stdout", "pmi", "stderr", "stdin", "stdout", "terminal",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.stdin = self.stdout = self.stderr = -1
         self.our_stdin = self.our_stdout = self.our_stderr = -1
+        self.pmi = self.our_pmi = -1
         self.terminal = -1
         """The rank's end of a pseudo-terminal, which `stdout` is, too."""
         self.error: StartError | None = None
@@ -45,15 +52,20 @@ class Ends:
             os.fchown(slave, owner.uid, -1 if os.fstat(slave).st_gid else owner.gid)
         self.terminal = slave
 
+    def _open_pmi(self) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self.our_pmi, self.pmi = ours.detach(), theirs.detach()
+
     def close_theirs(self) -> None:
         """Close the child's ends."""
-        for fd in (self.stdin, self.stdout, self.stderr):
+        for fd in (self.stdin, self.stdout, self.stderr, self.pmi):
             if fd >= 0:
                 os.close(fd)
 
     def close_ours(self) -> None:
         """Close our ends."""
-        for fd in (self.our_stdin, self.our_stdout, self.our_stderr):
+        for fd in (self.our_stdin, self.our_stdout, self.our_stderr, self.our_pmi):
             if fd >= 0:
                 os.close(fd)
 
@@ -74,6 +86,8 @@ def open_ends(ends: list[Ends], ticket: Ticket, owner: UserIds | None) -> None:
                 end._open_terminal(ticket.spec.terminal, owner)
             else:
                 end._open_pipes(ticket, owner)
+            if ticket.spec.pmi:
+                end._open_pmi()
         except OSError as error:
             what = "cannot open a pseudo-terminal" if ticket.spec.terminal else "the node cannot open more pipes"
             failure = StartError(error.errno or 0, f"{what}: {reason_not_started(error)}")

@@ -9,13 +9,17 @@ from array import array
 
 from heorot.bpinit import own_commands
 from heorot.bpinit.calls import CALL_WORDS, Calls
+from heorot.bpinit.ends import PMI_FD
 from heorot.bpinit.start_words import StartError
 from heorot.core.space.events import SpaceConfig
-from heorot.core.wire.tree import Ticket
+from heorot.core.wire.tree import Ticket, ranks_on
 
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
-_RANK_NUMBERS = struct.Struct("64s 64s")
-"""More than two names and numbers need: what a frame can say has 30 digits."""
+_NUMBER_BYTES = 64
+"""More than a name and a number need: what a frame can say has 30 digits."""
+_RANK_NUMBERS = struct.Struct(4 * f"{_NUMBER_BYTES}s ")
+_OF_PMI = (b"PMI_PORT", b"PMI_ID", b"PMI_RANK", b"PMI_SPAWNED", b"MPI_LOCALRANKID")
+"""What a rank that is given a connection to PMI must not believe of another one."""
 
 
 class Plan:
@@ -58,8 +62,18 @@ class Plan:
         environment[b"HEOROT_SIZE"] = b"HEOROT_SIZE=%d" % size
         environment[b"HEOROT_NODE"] = b"HEOROT_NODE=%d" % config.node
         environment[b"HEOROT_SPACE"] = b"HEOROT_SPACE=" + config.marker.encode()
-        environment.pop(b"BPROC_RANK", None)
-        environment.pop(b"HEOROT_RANK", None)
+        # A descriptor does not travel.
+        for name in (b"BPROC_RANK", b"HEOROT_RANK", b"PMI_FD"):
+            environment.pop(name, None)
+        self.local_ranks: dict[int, int] = {}
+        """The how manieth of this node each rank is, from 0; only known for those of MPI."""
+        if ticket.spec.pmi:
+            self.local_ranks = {rank: local for local, rank in enumerate(ranks_on(ticket, config.node))}
+            for name in _OF_PMI:
+                environment.pop(name, None)
+            environment[b"PMI_FD"] = b"PMI_FD=%d" % PMI_FD
+            environment[b"PMI_SIZE"] = b"PMI_SIZE=%d" % size
+            environment[b"MPI_LOCALNRANKS"] = b"MPI_LOCALNRANKS=%d" % len(self.local_ranks)
         self.environment = list(environment.values())
         """Without what differs from rank to rank."""
         self.steps: Steps | None = None
@@ -80,16 +94,19 @@ class Steps:
     ----------
     streams:
         The first of the three calls that give it its streams.
+    pmi:
+        The call that gives it its connection to PMI; -1: there is none.
     numbers:
         What `rank_numbers` has made, to which its environment points.
     """
 
-    __slots__ = ("_numbers", "_streams", "_terminal", "calls", "candidates", "enters", "first")
+    __slots__ = ("_numbers", "_pmi", "_streams", "_terminal", "calls", "candidates", "enters", "first")
 
     def __init__(
         self,
         calls: Calls,
         streams: int,
+        pmi: int,
         terminal: int,
         enters: int,
         first: int,
@@ -98,6 +115,7 @@ class Steps:
     ) -> None:
         self.calls = calls
         self._streams = streams
+        self._pmi = pmi
         self._terminal = terminal
         self.enters = enters
         """Entering the directory."""
@@ -106,8 +124,8 @@ class Steps:
         self.candidates = candidates
         self._numbers = numbers
 
-    def for_rank(self, rank: int, stdin: int, stdout: int, stderr: int, terminal: int) -> None:
-        """Let them start this rank, with these streams."""
+    def for_rank(self, rank: int, local: int, stdin: int, stdout: int, stderr: int, terminal: int, pmi: int) -> None:
+        """Let them start this rank, the how manieth `local` says, with these streams."""
         words = self.calls.words
         # The first argument of each.
         at = self._streams * CALL_WORDS + 1
@@ -116,7 +134,10 @@ class Steps:
         words[at + 2 * CALL_WORDS] = stderr
         if self._terminal >= 0:
             words[self._terminal * CALL_WORDS + 1] = terminal
-        _RANK_NUMBERS.pack_into(self._numbers, 0, b"BPROC_RANK=%07d" % rank, b"HEOROT_RANK=%d" % rank)
+        if self._pmi >= 0:
+            words[self._pmi * CALL_WORDS + 1] = pmi
+        own = b"BPROC_RANK=%07d" % rank, b"HEOROT_RANK=%d" % rank, b"PMI_RANK=%d" % rank, b"MPI_LOCALRANKID=%d" % local
+        _RANK_NUMBERS.pack_into(self._numbers, 0, *own)
 
     def has_failed(self, place: int, result: int) -> bool:
         """Say whether the child ends with this result of this call."""
@@ -124,5 +145,11 @@ class Steps:
 
 
 def rank_numbers() -> array[int]:
-    """Return room for the two entries of an environment that differ from rank to rank, one in each half."""
+    """Return room for the entries of an environment that differ from rank to rank."""
     return array("b", bytes(_RANK_NUMBERS.size))
+
+
+def numbers_at(numbers: array[int], pmi: bool) -> list[int]:
+    """Return the addresses of these entries; the last two are only for ranks of MPI."""
+    at = numbers.buffer_info()[0]
+    return [at + _NUMBER_BYTES * place for place in range(4 if pmi else 2)]

@@ -7,7 +7,8 @@ import select
 from collections.abc import Callable
 from typing import Any
 
-from heorot.bpinit.census import Census, ChildProcess
+from heorot.bpinit.census import Census
+from heorot.bpinit.child_process import ChildProcess
 from heorot.bpinit.pipe_room import PipeRoom
 from heorot.bpinit.terminal import end_of_file, set_size
 from heorot.core.space import events as e

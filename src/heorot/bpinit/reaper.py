@@ -12,7 +12,8 @@ import resource
 import signal
 from collections.abc import Callable
 
-from heorot.bpinit.census import Census, ChildProcess, send_signal, tree
+from heorot.bpinit.census import Census, send_signal, tree
+from heorot.bpinit.child_process import ChildProcess
 from heorot.bpinit.pids import PidRange
 from heorot.core.space import events as e
 from heorot.linux import proctable

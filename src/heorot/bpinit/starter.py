@@ -19,11 +19,11 @@ from typing import TypeVar
 
 from heorot.bpinit import own_commands
 from heorot.bpinit.as_user import UserIds, add_identity, user_ids_of
-from heorot.bpinit.calls import MAX_CALLS, Calls, ChildError, Runner
-from heorot.bpinit.ends import Ends, open_ends
+from heorot.bpinit.calls import CALL_WORDS, MAX_CALLS, Calls, ChildError, Runner
+from heorot.bpinit.ends import PMI_FD, Ends, open_ends
 from heorot.bpinit.errands import START_MS, Errands
 from heorot.bpinit.limits import LimitRules
-from heorot.bpinit.plan import Plan, Steps, rank_numbers
+from heorot.bpinit.plan import Plan, Steps, numbers_at, rank_numbers
 from heorot.bpinit.redirects import open_streams
 from heorot.bpinit.rooms import RoomError, Rooms, lost_view
 from heorot.bpinit.start_words import (
@@ -49,8 +49,8 @@ _NOTHING = bytes(32)
 """What sigaction(2) takes for SIG_DFL, and sigprocmask(2) for no signal."""
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 """What the next rank may have again."""
-Spawned = tuple[int, int, int, int]
-"""PID, and our ends of stdin, stdout and stderr (-1: there is none)."""
+Spawned = tuple[int, int, int, int, int]
+"""PID, and our ends of stdin, stdout, stderr and the connection to PMI (-1: there is none)."""
 Result = TypeVar("Result")
 
 
@@ -74,8 +74,8 @@ class Starter:
         self._uid = os.getuid()
         self._own = self._uid, os.getegid()
         self._groups = sorted(os.getgroups())
-        # What becomes a child's stdin, stdout or stderr must not be one of them already.
-        while (null := os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        # What becomes one of a child's first descriptors must not be one of them already.
+        while (null := os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)) <= PMI_FD:
             pass
         self._null = null
         self._prepare_calls()
@@ -108,7 +108,7 @@ class Starter:
         # Who is out of quota for keys keeps ours, which is empty, and nobody can change it.
         calls.add("keyctl", system.KEYCTL_JOIN_SESSION_KEYRING, 0, may_fail=True)
         # No path from here on leads through /proc/self/fd to what we have open.
-        calls.add("close_range", 3, 0xFFFF_FFFF, 0)
+        self._closing = calls.add("close_range", 3, 0xFFFF_FFFF, 0)
         calls.add("rt_sigprocmask", signal.SIG_SETMASK, self._nothing, 0, 8)
 
     def start(self, plan: Plan, ranks: list[int]) -> list[Spawned | StartError]:
@@ -212,10 +212,12 @@ class Starter:
                 stderr = end.terminal
             steps.for_rank(
                 rank,
+                plan.local_ranks.get(rank, 0),
                 stdin if stdin >= 0 else self._null,
                 plan.shared_files.get(1, stdout if stdout >= 0 else self._null),
                 plan.shared_files.get(2, stderr if stderr >= 0 else self._null),
                 end.terminal,
+                end.pmi,
             )
             errands, uid = self._errands, plan.ticket.uid
             try:
@@ -228,7 +230,7 @@ class Starter:
                 errands.began(error.pid)
                 errands.reap(error.pid, uid)
                 raise LateError(error.errno or 0, text) from error
-            started = pid, end.our_stdin, end.our_stdout, end.our_stderr
+            started = pid, end.our_stdin, end.our_stdout, end.our_stderr, end.our_pmi
             if self._runner.late:
                 # It reads what we have prepared whenever it comes to that, and ends with 127 if there is no program.
                 plan.steps = None
@@ -304,6 +306,7 @@ class Starter:
         try:
             calls = Calls()
             calls.words += self._beginning.words
+            pmi = calls.add("dup3", 0, PMI_FD, 0) if spec.pmi else -1
             terminal = calls.add("ioctl", 1, termios.TIOCSCTTY, 0) if spec.terminal else -1
             for number, soft, hard in plan.limits or ():
                 calls.add("prlimit64", 0, number, calls.keep(array("q", (soft, hard))), 0, may_fail=True)
@@ -311,17 +314,19 @@ class Starter:
             if identity is not None:
                 add_identity(calls, identity, True)
             calls.words += self._seclusion.words
+            if spec.pmi:
+                calls.words[(len(calls) - len(self._seclusion) + self._closing) * CALL_WORDS + 1] = PMI_FD + 1
             enters = calls.add("chdir", calls.text(plan.directory))
-            at = calls.keep(numbers)
+            calls.keep(numbers)
             first = calls.add_execve(
                 [_SHELL] if plan.through_shell else candidates,
                 calls.strings([_SHELL, candidates[0], *spec.argv[1:]] if plan.through_shell else spec.argv),
-                calls.strings(plan.environment, at, at + len(numbers) // 2),
+                calls.strings(plan.environment, *numbers_at(numbers, spec.pmi)),
             )
             calls.add("exit_group", 127)
         except ValueError as error:
             raise StartError(errno.EINVAL, f"cannot start {shown_name(candidates[0])}: {error}") from error
-        return Steps(calls, self._streams, terminal, enters, first, candidates, numbers)
+        return Steps(calls, self._streams, pmi, terminal, enters, first, candidates, numbers)
 
     def _fork(self, plan: Plan, rank: int, end: Ends, identity: UserIds | None) -> Spawned:
         """Start a built-in command."""
@@ -337,7 +342,7 @@ class Starter:
             pid = own_commands.fork(plan.ticket.spec.argv, streams, plan.given, settings)
         except OSError as error:
             raise StartError(error.errno or 0, f"cannot start the copy: {reason_not_started(error)}") from error
-        return pid, end.our_stdin, end.our_stdout, end.our_stderr
+        return pid, end.our_stdin, end.our_stdout, end.our_stderr, end.our_pmi
 
 
 def _has_capability(number: int) -> bool:

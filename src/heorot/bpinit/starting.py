@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from heorot.bpinit.census import Census, ChildProcess
+from heorot.bpinit.census import Census
+from heorot.bpinit.child_process import ChildProcess
 from heorot.bpinit.pids import PidRange
 from heorot.bpinit.plan import Plan
 from heorot.bpinit.rank_pipes import Pipes
+from heorot.bpinit.rank_pmi import PmiEnds
 from heorot.bpinit.reaper import Reaper
 from heorot.bpinit.start_queue import StartQueue
 from heorot.bpinit.start_words import StartError
@@ -35,6 +37,7 @@ class Starting:
         starter: Starter,
         census: Census,
         pipes: Pipes,
+        pmi: PmiEnds,
         pids: PidRange,
         reaper: Reaper,
         emit: Callable[[e.SpaceEvent], None],
@@ -42,6 +45,7 @@ class Starting:
         self._starter = starter
         self._census = census
         self._pipes = pipes
+        self._pmi = pmi
         self._pids = pids
         self._reaper = reaper
         self._emit = emit
@@ -63,12 +67,13 @@ class Starting:
             if isinstance(result, StartError):
                 self._emit(e.StartFailed(slot, result.error, result.text))
                 continue
-            pid, stdin, stdout, stderr = result
+            pid, stdin, stdout, stderr, pmi = result
             self._pids.started(pid)
             has_terminal = bool(ticket.spec.terminal)
-            child = ChildProcess(slot, plan.job, rank, pid, ticket.uid, stdin, [stdout, stderr], has_terminal)
+            child = ChildProcess(slot, plan.job, rank, pid, ticket.uid, stdin, [stdout, stderr], has_terminal, pmi)
             self._census.add(child)
             self._pipes.open(child)
+            self._pmi.open(child)
             self._reaper.started(child, ticket.spec.max_processes)
             self._emit(e.ProcessStarted(slot, pid, rank in plan.unseen))
             for index, fd in enumerate((stdout, stderr)):
@@ -99,6 +104,7 @@ class Starting:
             child = self._census.by_slot.get(slot)
             if child is not None:
                 self._pipes.forget(child)
+                self._pmi.forget(child)
                 self._census.remove(child)
                 if rooms:
                     self._leave_room(child.job)

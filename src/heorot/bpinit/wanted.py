@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 
 from heorot.bpinit.census import Census
@@ -67,6 +67,10 @@ class Wanted:
     def _hand_over(self, command: m.SpaceCommand, asked_ns: int) -> None:
         self._asked_ns = asked_ns
         self._emit(e.FromAgent(command))
+
+    def put(self, uid: int, act: Callable[[], None], key: Hashable) -> None:
+        """Call something when this user has a turn, and nothing that was put before with the same key."""
+        self._turns.put(uid, act, key)
 
     def wait_s(self) -> float | None:
         """Return how long to wait for the next turn; None: there is nothing to do."""

@@ -107,6 +107,7 @@ def _run_job(options: BpshOptions) -> int:
             key=os.urandom(KEY_BYTES),
             headless_ms=options.headless_ms,
             linger=options.linger,
+            pmi=options.mpi,
             image=offer.image if offer is not None else b"",
             program=offer.program if offer is not None else b"",
             program_id=offer.program_id if offer is not None else b"",

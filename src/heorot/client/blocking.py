@@ -104,6 +104,8 @@ class Cluster(ClusterFlows["Job"]):
         linger:
             What a rank leaves running belongs to it: it is over when the last of that has ended. Otherwise that is
             killed when the rank's own process has ended, and `Job.reason` says how much it was.
+        mpi:
+            The ranks are of an MPI program that speaks PMI-1, as MPICH does: they find each other, and end together.
         image:
             ``"auto"`` (the default): a node runs its own file if it is the same as here, else it is sent this one, with
             its interpreter and libraries; ``"send"``: always the latter; ``"path"``: nodes run what they have.

@@ -38,6 +38,7 @@ class SpawnOptions(TypedDict, total=False):
     max_processes: int
     headless_s: float
     linger: bool
+    mpi: bool
     image: str
     extra_files: Sequence[Argument]
 
@@ -89,6 +90,7 @@ def spawn_fields(
     max_processes: int = 0,
     headless_s: float = 0,
     linger: bool = False,
+    mpi: bool = False,
     image: str = "auto",
     extra_files: Sequence[Argument] = (),
 ) -> tuple[dict[str, Any], Offer | None]:
@@ -136,6 +138,7 @@ def spawn_fields(
         "key": os.urandom(messages.KEY_BYTES),
         "headless_ms": round(headless_s * 1000),
         "linger": linger,
+        "pmi": mpi,
     }
     if offer is not None:
         fields |= {"image": offer.image, "program": offer.program, "program_id": offer.program_id}

@@ -39,7 +39,7 @@ _HEADS_DOMAIN = b"heorot heads\0"
 def seal_ticket(sign: Sign, ticket: Ticket) -> Launch:
     """Encode and sign a ticket."""
     encoded = encode(ticket)
-    return Launch(encoded, sign(_TICKET_DOMAIN + encoded), ticket.job)
+    return Launch(encoded, sign(_TICKET_DOMAIN + encoded), ticket.job, gathers=ticket.spec.pmi)
 
 
 def open_launch(verify: Verify, launch: Launch, *, cluster: str, wall_ms: int) -> Ticket:

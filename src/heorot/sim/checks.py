@@ -16,6 +16,7 @@ from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_LAUNCH
+from heorot.sim.barriers import BarrierChecks
 from heorot.sim.denials import Denials
 from heorot.sim.images import DISK_FULL, FILES_GONE
 from heorot.sim.rest import Rest
@@ -43,12 +44,15 @@ INVARIANTS = (
     "StaysOut",
     "Bounded",
     "ImageExact",
+    "BarrierHolds",
     "NoStray",
     "Peace",
     "NoCrash",
 )
 """`AtMostOnceLaunch`: of the jobs with one client's key, one at most ever starts a process.
 `ImageExact`: what a cache keeps, and what a process is started from, is what the client offered.
+`BarrierHolds`: a rank leaves a barrier only when all ranks have entered it, then knows all that was put before, and
+leaves it soon after the network heals.
 `HeadsTold`: after the network heals, every node keeps the list of the heads that there are to be.
 `StaysOut`: a node that was removed is attached nowhere that knows of it, and its ranks are over.
 `OneAnswer`: a request gets exactly one answer. `Peace`: no honest message is taken for a breach of the protocol.
@@ -74,6 +78,7 @@ class Checks:
         self._in_doubt: list[HeadJob] = []
         """Jobs on the node that the head is about to give up."""
         self.denials = Denials(cluster)
+        self.barriers = BarrierChecks(cluster, self._failed)
         self.rest = Rest(cluster, self._failed, self._came_first)
 
     # ------------------------------------------------------------------ nodes
@@ -179,6 +184,7 @@ class Checks:
         job = machine.jobs.jobs[job_id]
         incarnations = {node: machine.members.records[node].incarnation or 0 for node in job.node_set}
         known = JobTruth(job.id, list(job.nodes), job.detached, incarnations, dict(self.truth.given_up), job.ticket.key)
+        known.mpi = job.ticket.spec.pmi
         self.truth.jobs[job.id] = known
 
     def killed(self, host: SomeNode, job: str, rank: int, signal: int) -> None:
@@ -194,6 +200,8 @@ class Checks:
     def _may_be_killed(self, job: str, rank: int) -> bool:
         known = self.truth.jobs[job]
         is_removed = known.nodes[rank] in self.cluster.removed
+        if self.barriers.breaks_up(known):
+            return True
         return (
             known.unwanted or known.released or is_removed or (job, rank) in self.truth.lost or self._superseded(known)
         )

@@ -197,6 +197,7 @@ class SimulatedCluster:
         world.run_until(storm_us + CALM_AFTER_US, self._checked)
         self.calm = True
         self.checks.lost_are_dead()
+        self.checks.barriers.are_open()
         janitor = Janitor(self, len(self.clients))
         self.clients.append(janitor)
         janitor.sweep()
@@ -259,10 +260,13 @@ class SimulatedCluster:
         kind = random.choice(("true", "true", "writer", "writer", "sleeper", "parent", "missing"))
         if world.chance(settings.reader_rate):
             kind = "reader"
+        if settings.mpi_rate and world.chance(settings.mpi_rate):
+            kind = "mpi"
         nodes, select = self._nodes()
         argv = [kind.encode(), b"%d" % world.between(0, 1 << 30), b"%d" % settings.largest_write_bytes]
         plan = UserPlan(nodes, select, argv, world.chance(settings.detached_rate), None)
         plan.linger = argv[1][-1:] in b"02468"
+        plan.mpi = kind == "mpi"
         if kind == "reader":
             plan.stdin = b""
             plan.input_size = world.between(0, random.choice((10, 50_000, 1_500_000)))

@@ -227,7 +227,10 @@ class Faults:
             latest_us = world.random.choice((0, 500, 5_000, 100_000))
             world.after(world.between(0, latest_us), head.fall, head.epoch)
 
-        head.ambush.lay(world.random.choice((c.Spawn, c.AttachJob, m.LaunchCopy, m.Inventory)), strike)
+        kinds: list[type] = [c.Spawn, c.AttachJob, m.LaunchCopy, m.Inventory]
+        if self.cluster.settings.mpi_rate:
+            kinds += 4 * [m.Gathered]
+        head.ambush.lay(world.random.choice(kinds), strike)
 
     def _lurk(self) -> None:
         """Break the node that attaches next, before the head has heard what it holds; or a node's bpinit before it says

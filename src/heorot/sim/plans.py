@@ -33,3 +33,4 @@ class UserPlan:
     """What the job is started from; None: what the nodes have."""
     always_send: bool = False
     linger: bool = False
+    mpi: bool = False

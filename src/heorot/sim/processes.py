@@ -7,58 +7,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 from heorot.core.space import events as e
 from heorot.core.space.shell import SpaceShell
 from heorot.core.wire import tree as m
-from heorot.sim.scripts import Action, script_of
+from heorot.sim.mpi_rank import MpiRank
+from heorot.sim.scripts import script_of
 from heorot.sim.truth import JobTruth, RankTruth, Truth, content
+from heorot.sim.virtual_process import VirtualProcess
 from heorot.sim.world import World
 
 PIPE_BYTES = 64 * 1024
 SIGHUP, SIGKILL = 1, 9
-
-
-class VirtualProcess:
-    """A rank's process, and whether something that it started is left."""
-
-    __slots__ = (
-        "awaited", "blocked", "closed_input", "ended", "fed", "feed_end", "holds_pipe", "ignores_hangup", "job",
-        "leftover", "lingers", "outputs_ended", "paused", "piped", "polling", "rank", "reading", "script", "slot",
-        "step", "truth", "uid", "wanted",
-    )  # fmt: skip
-
-    def __init__(
-        self, slot: int, rank: int, ticket: m.Ticket, script: list[Action], truth: RankTruth, stubborn: bool
-    ) -> None:
-        self.slot = slot
-        self.job = ticket.job
-        self.rank = rank
-        self.script = script
-        self.truth = truth
-        self.ignores_hangup = stubborn
-        self.uid = ticket.uid
-        self.lingers = ticket.spec.linger
-        self.step = 0
-        self.ended = False
-        self.leftover = False
-        self.awaited = False
-        """The space waits for the end of what lingers."""
-        self.holds_pipe = False
-        self.piped = [0, 0]
-        """How many bytes are in each pipe; they are the last ones that were written."""
-        self.paused = [False, False]
-        self.polling = [False, False]
-        self.outputs_ended = [False, False]
-        self.blocked: tuple[int, int] | None = None
-        """The stream and what is still to be written to it."""
-        self.fed: bytes | None = None
-        """What waits to get into the input pipe."""
-        self.feed_end = False
-        self.closed_input = False
-        self.reading = False
-        self.wanted = 0
-        """How much more of the input the process waits for."""
 
 
 class ProcessTable(SpaceShell):
@@ -111,6 +72,15 @@ class ProcessTable(SpaceShell):
         if (process := self.processes.get(item.slot)) is not None:
             process.feed_end = True
             self.world.after(10, self._take_input, process)
+
+    def pmi_answer(self, item: e.PmiAnswer) -> None:
+        """Let the process read it soon."""
+        if (process := self.processes.get(item.slot)) is not None and process.mpi is not None:
+            self.world.after(self.world.between(5, 300), self._told, process, item.data)
+
+    def pmi_close(self, item: e.PmiClose) -> None:
+        """No virtual process says nonsense."""
+        self.world.violated("Peace", f"n{self.node} closes the connection of slot {item.slot} to PMI")
 
     def pause_reading(self, item: e.PauseReading) -> None:
         """Leave the pipe alone from now on."""
@@ -202,12 +172,24 @@ class ProcessTable(SpaceShell):
         process = VirtualProcess(slot, rank, ticket, script_of(ticket.spec.argv, rank), truth, stubborn)
         if ticket.spec.stdin is None:
             process.closed_input = True
+        if ticket.spec.pmi:
+            process.mpi = MpiRank(
+                self.world, self.truth.barriers, known, rank, partial(self._says, process), partial(self._run, process)
+            )
         self.processes[slot] = process
         self.world.tell(self._name, "%s r%d starts as %d", job, rank, pid)
         self.tell(e.ProcessStarted(slot, pid))
         self._run(process)
 
     # ------------------------------------------------------------------ running
+
+    def _told(self, process: VirtualProcess, line: bytes) -> None:
+        if process.mpi is not None and not (process.ended or self.dead):
+            process.mpi.told(line)
+
+    def _says(self, process: VirtualProcess, line: bytes) -> None:
+        if not (process.ended or self.dead):
+            self.tell(e.PmiSaid(process.slot, line))
 
     def _check_launch(self, known: JobTruth, rank: int) -> None:
         """AtMostOnceLaunch: only nodes that a repeated launch leaves out may start it under its older id, or later."""
@@ -235,6 +217,10 @@ class ProcessTable(SpaceShell):
             elif kind == "read":
                 process.reading, process.wanted = True, first
                 self._take_input(process)
+                return
+            elif kind == "mpi":
+                assert process.mpi is not None
+                process.mpi.begin(first, second)
                 return
             elif kind == "close":
                 self._close_input(process)

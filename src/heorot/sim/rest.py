@@ -72,6 +72,8 @@ class Rest:
                 return "NoStray", f"{host.table_alive} processes are left on n{host.node}"
             if host.space.machine.jobs:
                 return "NoStray", f"n{host.node} still holds {list(host.space.machine.jobs)}"
+            if host.space.machine.pmi.held_bytes:
+                return "Bounded", f"n{host.node} holds {host.space.machine.pmi.held_bytes} bytes of jobs that are over"
             if host.space.machine.live_slots:
                 return "Bounded", f"n{host.node} has {host.space.machine.live_slots} slots without a job"
             images = host.agent.images
@@ -115,6 +117,8 @@ class Rest:
         ]
         if questions:
             return "OneAnswer", f"{len(questions)} questions are open at the head"
+        if machine.jobs.collectives.of_jobs or machine.jobs.collectives.held_bytes:
+            return "Bounded", f"barriers are kept at the head: {list(machine.jobs.collectives.of_jobs)}"
         if machine.jobs.adoptions.waiting:
             return "Bounded", f"adoptions are open: {list(machine.jobs.adoptions.waiting)}"
         return None

@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 Action: TypeAlias = tuple[str, int, int]
 """What to do (``write``, ``read``, ``wait``, ``close``, ``exit``), and its two parameters."""
+MPI_INIT, MPI_BARRIER, MPI_FINALIZE, MPI_ABORT = range(4)
+"""The parameter of ``mpi``; the other one is the number of the barrier, or a status."""
 
 
 def script_of(argv: list[bytes], rank: int) -> list[Action]:
@@ -45,6 +47,8 @@ def script_of(argv: list[bytes], rank: int) -> list[Action]:
     elif kind == "sleeper":
         script.append(("write", 1, random.randint(1, largest)))
         script.append(("wait", 3_600_000_000, 0))
+    elif kind == "mpi":
+        script += _mpi_script(variation, rank, random)
     elif kind == "parent":
         # Drawn apart, as what a process leaves may end by itself.
         life_us = Random(f"{variation} {rank}").choice((2_000, 50_000, 1_000_000, 6_000_000))
@@ -52,3 +56,19 @@ def script_of(argv: list[bytes], rank: int) -> list[Action]:
     script.append(("wait", random.choice((0, 1_000, 300_000, 2_000_000)), 0))
     script.append(("exit", random.choice((0, 0, 1, 42)) << 8 if random.random() < 0.8 else random.choice((6, 11)), 0))
     return script
+
+
+def _mpi_script(variation: str, rank: int, random: Random) -> list[Action]:
+    """Return the part of a rank of MPI: all ranks of a job come to the same barriers, each at its own time."""
+    of_job = Random(f"mpi {variation}")
+    script: list[Action] = [("mpi", MPI_INIT, 0)]
+    for number in range(of_job.randint(1, 5)):
+        script.append(("wait", random.choice((0, 0, 1_000, 200_000, 1_500_000)), 0))
+        script.append(("mpi", MPI_BARRIER, number))
+    fate = of_job.random()
+    if fate < 0.1 and rank == 0:
+        script.append(("mpi", MPI_ABORT, 5))
+    elif fate < 0.2 and rank == 0:
+        # It ends without a word to PMI.
+        return script
+    return [*script, ("mpi", MPI_FINALIZE, 0)]

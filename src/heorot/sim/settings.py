@@ -50,6 +50,8 @@ class Settings:
     job_span_ms: int = 15_000
     reader_rate: float = 0.25
     """Jobs that read input."""
+    mpi_rate: float = 0.0
+    """Jobs of MPI, of all."""
     largest_write_bytes: int = 40_000
     heartbeat_ms: int = 1_000
     link_timeout_ms: int = 3_000

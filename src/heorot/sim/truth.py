@@ -77,6 +77,24 @@ class JobTruth:
     inputs: dict[int, int] = field(default_factory=dict)
     """How much input was sent: by rank, or to all (-1)."""
     inputs_ended: dict[int, bool] = field(default_factory=dict)
+    mpi: bool = False
+    """Its ranks are of MPI, and end together."""
+
+
+@dataclass(slots=True)
+class Barriers:
+    """What has really happened in the barriers of jobs of MPI."""
+
+    entered: dict[tuple[str, int], set[int]] = field(default_factory=dict)
+    """By job and number: the ranks that have."""
+    inside: dict[tuple[str, int], int] = field(default_factory=dict)
+    """By job and rank that waits in a barrier: its number."""
+    owing: set[tuple[str, int]] = field(default_factory=set)
+    """Ranks that have said ``init`` and not ``finalize``; only looked up."""
+    aborted: set[str] = field(default_factory=set)
+    """Jobs of which a rank has asked for the end of all; only looked up."""
+    opened: int = 0
+    """How often a rank has come through one."""
 
 
 class Truth:
@@ -95,6 +113,7 @@ class Truth:
         """By node: how often the head gave it up rightly, because it was away for longer than the grace."""
         self.lost: set[tuple[str, int]] = set()
         """Ranks that some head has given up; only looked up."""
+        self.barriers = Barriers()
 
     def check_input(self, world: World, job: str, rank: int, offset: int, data: bytes) -> None:
         """Check what a process reads against what the client sent."""

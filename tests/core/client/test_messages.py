@@ -33,6 +33,7 @@ SPEC_FIELDS: dict[str, Any] = {
     "program": b"/bin/echo",
     "program_id": b"p" * 32,
     "linger": True,
+    "pmi": True,
 }
 SPAWN_FIELDS: dict[str, Any] = {
     "nodes": "n[0-3]",

@@ -11,7 +11,7 @@ from heorot.core.machine import (
     SetTimer,
     TimerFired,
 )
-from heorot.core.node.timers import AnswersDue, MergeDue
+from heorot.core.node.timers import AnswersDue, BarrierDue, MergeDue
 from heorot.core.tree.merged_replies import MergedReplies
 from heorot.core.wire import tree as m
 from tests.core.rigs import LEFT, RIGHT, NodeRig, placement, relay
@@ -232,3 +232,63 @@ def test_a_child_cannot_say_what_was_killed_on_nodes_that_are_not_below_it() -> 
     node.from_child(RIGHT, m.Report("1.1", [3, 1, 13], [], [], killed=[2, 0, 5, 3, 1, 6, -5, 0, 7]))
     (report,) = node.to(node.uplink)
     assert (report.started, report.killed) == ([3, 1, 13], [3, 1, 6])
+
+
+def gathered(node: int, *entries: bytes) -> m.Gathered:
+    """Return what a node says at the first barrier of a job."""
+    return m.Gathered("1.1", 0, [node, node], list(entries))
+
+
+def test_what_nodes_say_at_a_barrier_goes_up_as_one() -> None:
+    node = relay()
+    node.launch("1.1", [0, 2, 3, 6], pmi=True)
+    node.looked()
+    node.give(FromSpace(m.encode(gathered(0, b"a", b"0"))))
+    node.from_child(RIGHT, gathered(3, b"b", b"3"))
+    node.from_child(LEFT, gathered(2))
+    assert node.to(node.uplink) == []
+    node.from_child(LEFT, gathered(6, b"c", b"6"))
+    assert node.to(node.uplink) == [m.Gathered("1.1", 0, [0, 0, 2, 3, 6, 6], [b"a", b"0", b"b", b"3", b"c", b"6"])]
+    assert node.machine.reports.of_barriers.accumulators == {}
+
+
+def test_each_barrier_that_opens_calls_for_the_next_and_a_release_for_none() -> None:
+    node = relay()
+    node.launch("1.1", [0, 2], pmi=True)
+    node.down([0, 2], m.Scattered("1.1", 4, 0, 2, []))
+    node.down([0, 2], m.Scattered("1.1", 4, 1, 2, []))
+    assert list(node.machine.reports.of_barriers.accumulators) == ["1.1/0", "1.1/5"]
+    assert len(node.to_space(m.Scattered)) == 2
+    node.launch("1.10", [0, 2], pmi=True)
+    node.down([0, 2], m.Release("1.1"))
+    assert list(node.machine.reports.of_barriers.accumulators) == ["1.10/0"]
+
+
+def test_at_a_barrier_nobody_waits_for_a_node_that_is_gone() -> None:
+    node = relay()
+    node.launch("1.1", [0, 2, 3], pmi=True)
+    node.give(FromSpace(m.encode(gathered(0))))
+    node.from_child(RIGHT, gathered(3))
+    node.looked()
+    node.give(LinkClosed(LEFT, "cut"))
+    assert m.Gathered("1.1", 0, [0, 0, 3, 3], []) in node.to(node.uplink)
+
+
+def test_who_has_waited_for_long_at_a_barrier_is_told_of() -> None:
+    node = relay()
+    node.launch("1.1", [0, 2], pmi=True)
+    node.give(FromSpace(m.encode(gathered(0))))
+    (timer,) = [item for item in node.sent if isinstance(item, SetTimer) and isinstance(item.key, BarrierDue)]
+    node.looked()
+    node.now = timer.at_ms
+    node.give(TimerFired(timer.key))
+    assert node.to(node.uplink) == [gathered(0)]
+
+
+def test_a_child_speaks_for_no_other_node_at_a_barrier() -> None:
+    node = relay()
+    node.from_child(RIGHT, m.Gathered("1.1", 0, [2, 3], []))
+    assert node.to(node.uplink) == [m.Gathered("1.1", 0, [3, 3], [])]
+    node.looked()
+    node.from_child(RIGHT, m.Gathered("1.1", 0, [2, 2], []))
+    assert node.to(node.uplink) == []

@@ -58,6 +58,7 @@ SECTIONS = (
     ("The job", (
         Option("--detach", "leave the job running, print its id and end"),
         Option("--linger", "what a process leaves running stays part of the job until it ends, and is not killed"),
+        Option("--mpi", "processes of MPI (MPICH) find each other, and end together"),
         Option("--headless", "end the job on a node that has been without any head for so long", "SECONDS"),
         Option("--max-processes", "end the job if it has more than N processes on a node", "N"),
         Option("-t --time", "print the wall time to stderr"),
@@ -105,8 +106,8 @@ class BpshOptions:
 
     __slots__ = (
         "argv", "detach", "directory", "divide", "extra", "gather", "headless_ms", "help", "image", "json", "label",
-        "line_bytes", "lines", "linger", "max_processes", "nodes", "prefix", "pty", "select", "sequential", "stderr",
-        "stdin", "stdout", "time", "version",
+        "line_bytes", "lines", "linger", "max_processes", "mpi", "nodes", "prefix", "pty", "select", "sequential",
+        "stderr", "stdin", "stdout", "time", "version",
     )  # fmt: skip
 
     def __init__(self, words: list[str]) -> None:
@@ -159,6 +160,7 @@ class BpshOptions:
         self.detach = parsed.has("detach")
         self.label = parsed.has("label")
         self.linger = parsed.has("linger")
+        self.mpi = parsed.has("mpi")
         self.prefix = parsed.has("prefix")
         self.lines = parsed.has("lines") or self.prefix or self.label
         self.divide = parsed.has("divide")

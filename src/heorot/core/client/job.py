@@ -102,9 +102,9 @@ class JobState:
     """
 
     __slots__ = (
-        "acknowledge_bytes", "cut_off", "detached", "done", "done_text", "error", "from_attach", "id", "launch",
-        "leaving", "missing_streams", "nodes", "pids", "released", "request", "resuming", "spare_bytes", "staging",
-        "statuses", "stdin", "streams", "turns", "unwanted", "used", "window_bytes",
+        "acknowledge_bytes", "cut_off", "detached", "done", "done_text", "ended_status", "error", "from_attach", "id",
+        "launch", "leaving", "missing_streams", "nodes", "pids", "released", "request", "resuming", "spare_bytes",
+        "staging", "statuses", "stdin", "streams", "turns", "unwanted", "used", "window_bytes",
     )  # fmt: skip
 
     def __init__(self, request: int) -> None:
@@ -129,6 +129,8 @@ class JobState:
         """Ranks whose node was given up: what comes of their output after all is too late."""
         self.done = False
         self.done_text = ""
+        self.ended_status = -1
+        """As in `heorot.core.wire.clients.Done`."""
         self.released = False
         self.unwanted = False
         """Whoever asked for it has gone before it was there."""
@@ -204,7 +206,9 @@ class JobState:
 
     @property
     def exit_status(self) -> int:
-        """The largest of the ranks' exit statuses; 0 if there is none."""
+        """The largest of the ranks' exit statuses, 0 if there is none; or what the whole job was ended with."""
+        if self.ended_status >= 0:
+            return self.ended_status
         return max((status.exit_status for status in self.statuses.values()), default=0)
 
     def stream(self, rank: int, number: int) -> ReadStream:
@@ -360,6 +364,7 @@ def _done(job: JobState, message: list[Any]) -> list[int]:
     job.done = True
     job.launch = None
     job.done_text = message[2] if len(message) > 2 else ""
+    job.ended_status = message[3] if len(message) > 3 else -1
     return []
 
 

@@ -222,6 +222,7 @@ def launch_spec(
     program: bytes = b"",
     program_id: bytes = b"",
     linger: bool = False,
+    pmi: bool = False,
 ) -> list[object]:
     """What is to be started: `heorot.core.wire.launch.LaunchSpec`, which says what the fields mean."""
     # All parameters in their order, which is that of the fields there: each is named once, and a test compares the two.

@@ -25,6 +25,7 @@ from heorot.core.head.job_limits import JobLimits
 from heorot.core.head.rank_places import RankPlaces
 from heorot.core.head.timers import AdoptDue, MissingDue
 from heorot.core.machine import Send
+from heorot.core.pmi.dictionary import size_of
 from heorot.core.quota import MIB, Ledger
 from heorot.core.streams import TAKES_NO_MORE
 from heorot.core.tickets import open_launch
@@ -333,4 +334,7 @@ class Adoptions:
 def _size_bytes(item: m.JobInventory) -> int:
     """Return about how much memory takes what a node has said of a job."""
     numbers = len(item.running) + len(item.exited) + len(item.killed) + len(item.used)
-    return NUMBER_BYTES * (numbers + 8 * (1 + len(item.failed))) + sum(len(failure.text) for failure in item.failed)
+    held = item.collective
+    said = size_of(held.entries) + size_of(held.former) if held is not None else 0
+    failures = [*item.failed, *item.aborts]
+    return NUMBER_BYTES * (numbers + 8 * (1 + len(failures))) + sum(len(each.text) for each in failures) + said

@@ -102,7 +102,7 @@ class Attendance:
             context.to_client(client, c.Lost(job.id, unread))
         context.send_down(job.node_set, m.Attend(job.id, True, from_start, job.reading))
         if job.done:
-            context.to_client(client, c.Done(job.id, job.text))
+            context.to_client(client, c.Done(job.id, job.text, job.ended_status))
 
     def resume(self, job: HeadJob, client: int, request: int, stdin: list[int], detached: bool) -> None:
         """Let a client go on with a job of its own; `stdin` is flat: rank, offset that it knows to be taken.
@@ -134,7 +134,7 @@ class Attendance:
         """All ranks of a job are over: tell its reader and who waits for that."""
         context = self._context
         if job.client is not None:
-            context.to_client(job.client, c.Done(job.id, job.text))
+            context.to_client(job.client, c.Done(job.id, job.text, job.ended_status))
         for client, uid, request in job.waiting:
             context.answer(client, request, job.details())
             self.waits.add(uid, -1)

@@ -60,6 +60,10 @@ class HeadJob:
     """Everything is collected: whoever still holds something of it may forget it."""
     end_reason: str = ""
     """Why the head ends the job, if it does."""
+    must_end: bool = False
+    """What is left of it is killed (`heorot.core.head.collectives`)."""
+    ended_status: int = -1
+    """What its exit status is then; -1: what its ranks' make of it."""
     notes: list[str] = field(default_factory=list)
     """What its nodes have to say to its user."""
     ending: bool = False

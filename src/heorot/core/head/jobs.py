@@ -13,6 +13,7 @@ from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head import given_turns
 from heorot.core.head.adoption import Adoptions
 from heorot.core.head.attendance import SIGKILL, Attendance
+from heorot.core.head.collectives import Collectives
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.ends import LostRank
 from heorot.core.head.holders import Holders
@@ -23,7 +24,7 @@ from heorot.core.head.launch_keys import LaunchKeys
 from heorot.core.head.membership import KnownNode
 from heorot.core.head.rank_places import RankPlaces
 from heorot.core.head.releases import Releases
-from heorot.core.head.reports import JobReports
+from heorot.core.head.reports import JobReports, listed
 from heorot.core.head.safekeeping import Safekeeping
 from heorot.core.head.states import PENDING
 from heorot.core.head.stdin_feed import StdinFeed
@@ -48,7 +49,9 @@ class Jobs:
         self.releases = Releases(context)
         self._input = JobInput(context)
         self.attendance = Attendance(context, lambda: self.jobs, self._input, self.release, self._signal)
-        self._reports = JobReports(context, self._input, self._done, self._was_released, self._kill_lost)
+        self.collectives = Collectives(context, lambda: self.jobs, self._signal, self._unknown)
+        aborted = self.collectives.aborted
+        self._reports = JobReports(context, self._input, self._done, self._was_released, self._kill_lost, aborted)
         self._sequence = 0
         # Nodes remember which questions they have answered: no two heads may use the same numbers.
         self._actions = context.config.epoch << 32
@@ -210,6 +213,7 @@ class Jobs:
             self._unknown_report(mask, flat(report, mask))
             return
         self._reports.take(job, mask, report)
+        self.collectives.look(job)
         self.holders.heard(job)
 
     def take_copy(self, node: int, copy: m.LaunchCopy) -> None:
@@ -221,10 +225,12 @@ class Jobs:
             self.holders.copied(job, node, bool(copy.ticket))
 
     def _unknown_report(self, mask: int, report: m.Report) -> None:
-        told = [item.node for item in (*report.failed, *report.notes)]
-        nodes = NodeSet.of(report.started[0::3] + report.exited[0::5] + told)
-        if not self.adoptions.missed(report.job, nodes & NodeSet(mask)):
-            self._forget_on(report.job, nodes & NodeSet(mask))
+        told = [item.node for item in (*report.failed, *report.notes, *report.aborts)]
+        self._unknown(report.job, NodeSet.of(report.started[0::3] + report.exited[0::5] + told) & NodeSet(mask))
+
+    def _unknown(self, job_id: str, nodes: NodeSet) -> None:
+        if not self.adoptions.missed(job_id, nodes):
+            self._forget_on(job_id, nodes)
 
     def _forget_on(self, job_id: str, nodes: NodeSet) -> None:
         """Tell nodes to forget a job that this head has closed; leave those of earlier heads to adoption."""
@@ -270,15 +276,9 @@ class Jobs:
         if job.released:
             self._context.send_down(here, m.Release(job.id))
             return
-        if len(item.running) % 2 or len(item.exited) % 4 or len(item.killed) % 2 or len(item.used) % 4:
-            raise ProtocolError("an inventory with an incomplete record")
-        started = [value for i in range(0, len(item.running), 2) for value in (node, *item.running[i : i + 2])]
-        exited = [value for i in range(0, len(item.exited), 4) for value in (node, *item.exited[i : i + 4])]
-        known = set(item.running[0::2]) | set(item.exited[0::4]) | {failure.rank for failure in item.failed}
-        killed = [value for i in range(0, len(item.killed), 2) for value in (node, *item.killed[i : i + 2])]
-        used_runs = [value for rank in item.used[0::4] for value in (node, rank, 1)]
-        used = [value for i in range(0, len(item.used), 4) for value in item.used[i + 1 : i + 4]]
-        report = m.Report(job.id, started, exited, item.failed, killed=killed, used_runs=used_runs, used=used)
+        report, known = listed(node, item)
+        if item.collective is not None:
+            self.collectives.listed(job, node, item.collective)
         self.report(1 << node, report)
         if job.released:
             return
@@ -301,6 +301,7 @@ class Jobs:
             launched_before = m.job_order(job.id) <= m.job_order(record.admitted_after)
             if launched_before or any(job.states[rank] != PENDING for rank in ranks):
                 self._lose(job, record.node, f"n{record.node} was restarted: what ran on it is gone")
+                self.collectives.lost(job, record.node, f"n{record.node} was restarted")
             else:
                 to_launch |= 1 << record.node
         if to_launch:
@@ -317,6 +318,7 @@ class Jobs:
             self.holders.node_gone(job, node)
             if not job.done:
                 self._lose(job, node, why)
+                self.collectives.lost(job, node, why)
         self.adoptions.node_gone(node)
 
     def _lose(self, job: HeadJob, node: int, why: str) -> None:
@@ -367,6 +369,7 @@ class Jobs:
         job.released = True
         self._launching.pop(job.id, None)
         self.limits.give_back(job)
+        self.collectives.forget(job)
         job.unread.clear()
         job.stdin = StdinFeed()
         job.rank_stdin.clear()

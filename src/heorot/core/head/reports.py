@@ -45,6 +45,8 @@ class JobReports:
         Called when a node has released a job of an earlier head already.
     kill_lost
         Called when a node has started a rank that was given up for lost.
+    aborted
+        Called when a rank says that the whole job has to end.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class JobReports:
         over: Callable[[HeadJob], None],
         collected: Callable[[HeadJob, int], None],
         kill_lost: Callable[[HeadJob, int, int], None],
+        aborted: Callable[[HeadJob, m.Failure], None],
     ) -> None:
         self._context = context
         self._input = stdin
         self._over = over
         self._collected = collected
         self._kill_lost = kill_lost
+        self._aborted = aborted
         self._speakers: dict[int, frozenset[int]] = {}
         """The nodes of the masks of links, which seldom change."""
 
@@ -76,6 +80,9 @@ class JobReports:
         self._require_valid(job, report)
         for note in report.notes:
             job.add_note(note.text)
+        for abort in report.aborts:
+            if _may_tell(mask, abort.node, 1) and job.places.has(abort.node, abort.rank):
+                self._aborted(job, abort)
         for index in range(0, len(report.killed), 3):
             node, rank, count = report.killed[index : index + 3]
             if _may_tell(mask, node, 1):
@@ -249,3 +256,26 @@ def _may_tell(mask: int, node: int, count: int) -> bool:
     """Say whether the sender of a report may speak for these consecutive nodes; one may just have moved elsewhere."""
     span = (1 << count) - 1
     return mask >> node & span == span
+
+
+def listed(node: int, item: m.JobInventory) -> tuple[m.Report, set[int]]:
+    """Return what a node's inventory says of a job as a report, and of which ranks it says anything.
+
+    Raises
+    ------
+    ProtocolError
+        If a record is incomplete.
+    """
+    if len(item.running) % 2 or len(item.exited) % 4 or len(item.killed) % 2 or len(item.used) % 4:
+        raise ProtocolError("an inventory with an incomplete record")
+    report = m.Report(
+        item.job,
+        started=[value for i in range(0, len(item.running), 2) for value in (node, *item.running[i : i + 2])],
+        exited=[value for i in range(0, len(item.exited), 4) for value in (node, *item.exited[i : i + 4])],
+        failed=item.failed,
+        killed=[value for i in range(0, len(item.killed), 2) for value in (node, *item.killed[i : i + 2])],
+        used_runs=[value for rank in item.used[0::4] for value in (node, rank, 1)],
+        used=[value for i in range(0, len(item.used), 4) for value in item.used[i + 1 : i + 4]],
+        aborts=item.aborts,
+    )
+    return report, {*item.running[0::2], *item.exited[0::4], *(failure.rank for failure in item.failed)}

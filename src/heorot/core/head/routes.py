@@ -16,6 +16,7 @@ FROM_BELOW = Routes(
         **HEARD_BY_BOTH,
         (Side.CHILD, m.Report): lambda head, link, report: head.passed.report(link, report),
         (Side.CHILD, m.Replies): lambda head, link, replies: head.requests.questions.replied(link, replies),
+        (Side.CHILD, m.Gathered): lambda head, link, word: head.jobs.collectives.gathered(link.mask, word),
         (Side.CHILD, m.Up): lambda head, link, up: head.passed.up(link, up),
         (Side.CHILD, m.Want): lambda head, link, want: head.images.child_wants(link, want),
         (Side.CHILD, m.Took): lambda head, link, took: head.images.transfers.took(link.link, took),

@@ -62,6 +62,12 @@ class RivalsDue(Due, frozen=True, gc=False):
     """The other heads are to be told of this one again."""
 
 
+class EndDue(Due, frozen=True, gc=False):
+    """A job that has to end may not have ended."""
+
+    job: str
+
+
 class SettleDue(Due, frozen=True, gc=False):
     """A new head is to look again at what waits for nodes."""
 
@@ -85,6 +91,7 @@ WHEN_DUE = DueTable(
         AwakeDue: lambda head, _: head.context.wakefulness.due(head.context.now_ms),
         RebalanceDue: lambda head, _: head._rebalance(),
         KillDue: lambda head, due: head.jobs.attendance.kill_due(due.job),
+        EndDue: lambda head, due: head.jobs.collectives.due(due.job),
         ReturnDue: lambda head, due: head.jobs.attendance.client_stays_away(due.job),
         ReleaseDue: lambda head, _: head.jobs.releases.send(),
         QueryDue: lambda head, due: head.requests.questions.timed_out(due.query),

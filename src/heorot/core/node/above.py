@@ -18,14 +18,11 @@ from heorot.core.tree.greeting import REMOVED, incompatibility
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import (
-    BULK_TAGS,
     FIRST_COMMAND_TAG,
     KNOWN_TAGS,
     LAST_COMMAND_TAG,
-    TAG_LAUNCH,
-    TAG_QUERY,
-    TAG_RELEASE,
     TAG_RESIZE,
+    is_bulk,
 )
 
 
@@ -208,22 +205,15 @@ class Above:
         payload = down.payload
         tag = m.tag_of(payload)
         newest_of = ""
-        if tag == TAG_LAUNCH:
-            self._reports.of_jobs.expect(nodes, payload)
-        elif tag == TAG_QUERY:
-            self._reports.of_questions.expect(nodes, payload)
-        elif tag == TAG_RELEASE and self._reports.of_jobs.accumulators:
-            release = m.decode_head_command(payload)
-            assert isinstance(release, m.Release)
-            self._reports.of_jobs.expect_no_more(nodes.mask, release.job)
-        elif tag == TAG_RESIZE:
+        self._reports.goes_by(tag, nodes, payload)
+        if tag == TAG_RESIZE:
             resize = m.decode_head_command(payload)
             assert isinstance(resize, m.Resize)
             newest_of = resize.job
         here = 1 << context.config.node
         rest = nodes.mask & ~here
         if rest:
-            context.below.send_down(down.epoch, rest, payload, tag in BULK_TAGS, newest_of)
+            context.below.send_down(down.epoch, rest, payload, is_bulk(tag, payload), newest_of)
         if nodes.mask & here:
             self._deliver(tag, payload, newest_of)
 

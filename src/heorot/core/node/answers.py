@@ -88,3 +88,15 @@ class Answers:
             # A leaf has nothing to merge it with: bpinit's own bytes go up.
             assert uplink.link is not None
             self._context.emit(SendEncoded(uplink.link, bytes(payload)))
+
+    def gathered(self, tag: int, payload: Chunk) -> None:
+        """All ranks here wait in a barrier."""
+        uplink = self._context.uplink
+        if self._reports.of_barriers.accumulators:
+            word = m.decode_space_answer(payload)
+            assert isinstance(word, m.Gathered)
+            self._reports.of_barriers.merge(word)
+        elif uplink.attached:
+            # A leaf has nothing to merge it with.
+            assert uplink.link is not None
+            self._context.emit(SendEncoded(uplink.link, bytes(payload)))

@@ -15,6 +15,7 @@ from heorot.core.tree.below_attachments import Attachments, NodeBelow
 from heorot.core.tree.below_link import LinkBelow
 from heorot.core.tree.below_links import LinksBelow, Objection
 from heorot.core.tree.greeting import RELAY_REMOVED, REMOVED, removal
+from heorot.core.tree.merged_gathered import gathered_for
 from heorot.core.tree.merged_replies import check_replies, replies_for
 from heorot.core.tree.merged_reports import speakable
 from heorot.core.tree.nodeset import NodeSet
@@ -171,3 +172,9 @@ class ChildLinks:
         allowed = replies_for(link.mask, replies)
         if allowed is not None:
             self._reports.of_questions.merge(allowed)
+
+    def gathered(self, link: LinkBelow, word: m.Gathered) -> None:
+        """A child tells that the ranks of nodes wait in a barrier. Raises ProtocolError."""
+        allowed = gathered_for(link.mask, word)
+        if allowed is not None:
+            self._reports.of_barriers.merge(allowed)

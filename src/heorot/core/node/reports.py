@@ -9,14 +9,19 @@ from typing import Any, Generic
 
 from heorot.core.machine import SetTimer
 from heorot.core.node.context import NodeContext
-from heorot.core.node.timers import AnswersDue, MergeDue
+from heorot.core.node.timers import AnswersDue, BarrierDue, MergeDue
 from heorot.core.timers import Due
 from heorot.core.tree.accumulator import MAX_MERGED_BYTES, Accumulator, Merged, Subject, WordT
+from heorot.core.tree.merged_gathered import MergedGathered, barrier_of
 from heorot.core.tree.merged_replies import MergedReplies, replies_of
 from heorot.core.tree.merged_reports import MergedReports
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 from heorot.core.wire.replies import decode_opaque
+from heorot.core.wire.tags import TAG_LAUNCH, TAG_QUERY, TAG_RELEASE, TAG_SCATTERED
+
+_EXPECTING = (TAG_LAUNCH, TAG_QUERY, TAG_SCATTERED, TAG_RELEASE)
+"""After these commands nodes say what is merged, or say no more."""
 
 
 class Merging(Generic[WordT]):
@@ -34,11 +39,11 @@ class Merging(Generic[WordT]):
         self._due_of = due_of
         self.accumulators: dict[Subject, Accumulator[WordT]] = {}
 
-    def expect(self, nodes: NodeSet, payload: bytes) -> None:
+    def expect(self, nodes: NodeSet, command: m.HeadCommand) -> None:
         """A command for these nodes goes by: wait for the words of those that are here or below."""
         if not self._context.below.by_link and not self.accumulators:
             return
-        subject = self._merged.called_for_by(m.decode_head_command(payload))
+        subject = self._merged.called_for_by(command)
         expected = nodes.mask & (1 << self._context.config.node | self._context.below.mask)
         known = self.accumulators.get(subject)
         if known is not None:
@@ -107,7 +112,29 @@ class SubtreeReports:
     def __init__(self, context: NodeContext) -> None:
         self.of_jobs: Merging[m.Report] = Merging(context, MergedReports, MergeDue)
         self.of_questions: Merging[m.Replies] = Merging(context, MergedReplies, AnswersDue)
-        self._kinds: tuple[Merging[Any], ...] = (self.of_jobs, self.of_questions)
+        self.of_barriers: Merging[m.Gathered] = Merging(context, MergedGathered, BarrierDue)
+        self._kinds: tuple[Merging[Any], ...] = (self.of_jobs, self.of_questions, self.of_barriers)
+        self._context = context
+
+    def goes_by(self, tag: int, nodes: NodeSet, payload: bytes) -> None:
+        """A command for these nodes goes by: wait for what those that are here or below say to it, or wait no more."""
+        if tag not in _EXPECTING or not (self._context.below.by_link or any(kind.accumulators for kind in self._kinds)):
+            return
+        command = m.decode_head_command(payload)
+        if isinstance(command, m.Launch):
+            self.of_jobs.expect(nodes, command)
+            if command.gathers:
+                self.of_barriers.expect(nodes, command)
+        elif isinstance(command, m.Query):
+            self.of_questions.expect(nodes, command)
+        elif isinstance(command, m.Scattered):
+            if command.part == 0:
+                self.of_barriers.expect(nodes, command)
+        elif isinstance(command, m.Release):
+            self.of_jobs.expect_no_more(nodes.mask, command.job)
+            for subject in list(self.of_barriers.accumulators):
+                if str(subject).startswith(barrier_of(command.job, 0)[:-1]):
+                    self.of_barriers.expect_no_more(nodes.mask, subject)
 
     def expect_no_more(self, mask: int) -> None:
         """Do not wait for these nodes any more: they are gone, or their inventories say it all."""

@@ -49,7 +49,8 @@ FROM_ABOVE = Routes(
         (Side.ORDER, m.Admit): lambda above, payload, _: above.space.admit(payload),
         (Side.ORDER, m.Release): Above.give_release,
         **from_each(
-            (Side.ORDER,), dict.fromkeys((m.Stdin, m.Ack, m.Attend, m.Resize, m.Query, m.FetchLaunch), Above.give)
+            (Side.ORDER,),
+            dict.fromkeys((m.Stdin, m.Ack, m.Attend, m.Resize, m.Query, m.FetchLaunch, m.Scattered), Above.give),
         ),
     },
 )
@@ -60,6 +61,7 @@ FROM_SPACE = Routes(
         (Side.SPACE, m.Report): Answers.reported,
         (Side.SPACE, m.Inventory): Answers.listed,
         (Side.SPACE, m.Reply): Answers.replied,
+        (Side.SPACE, m.Gathered): Answers.gathered,
         **from_each((Side.SPACE,), dict.fromkeys((m.Output, m.StdinAck, m.LaunchCopy), Answers.pass_up)),
     },
 )
@@ -71,6 +73,7 @@ FROM_BELOW = Routes(
         (Side.CHILD, m.Up): ChildLinks.up,
         (Side.CHILD, m.Report): ChildLinks.reported,
         (Side.CHILD, m.Replies): ChildLinks.replied,
+        (Side.CHILD, m.Gathered): ChildLinks.gathered,
         (Side.CHILD, m.Want): lambda links, link, want: links.images.child_wants(link, want),
         (Side.VISITOR, m.Want): lambda links, link, want: links.images.visitor_wants(link, want),
         **from_each(

@@ -20,6 +20,12 @@ class AnswersDue(Due, frozen=True, gc=False):
     question: int
 
 
+class BarrierDue(Due, frozen=True, gc=False):
+    """What nodes say at a barrier of a job has been waited for long enough."""
+
+    barrier: str
+
+
 class HeadlessDue(Due, frozen=True, gc=False):
     """A node that has lost its way up may have no other by now."""
 
@@ -57,6 +63,7 @@ WHEN_DUE = DueTable(
     {
         MergeDue: lambda node, due: node.reports.of_jobs.waited(due.job),
         AnswersDue: lambda node, due: node.reports.of_questions.waited(due.question),
+        BarrierDue: lambda node, due: node.reports.of_barriers.waited(due.barrier),
         HeartbeatDue: lambda node, _: node._heartbeat(),
         AwakeDue: lambda node, _: node.context.wakefulness.due(node.context.now_ms),
         DoubtDue: lambda node, due: node.child_links.links_below.doubt_due(due),

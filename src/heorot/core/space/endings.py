@@ -8,6 +8,7 @@ from collections.abc import Callable
 from heorot.core.space import events as e
 from heorot.core.space.input import InputSide
 from heorot.core.space.jobs import Rank, SpaceJob
+from heorot.core.space.pmi import PmiSide
 from heorot.core.space.states import ON_DRAINED, ON_EXITED, ON_SWEPT, OVER, SWEPT
 from heorot.core.space.turn import Turn
 from heorot.core.wire import tree as m
@@ -39,12 +40,19 @@ class Endings:
     """
 
     def __init__(
-        self, node: int, turn: Turn, slots: dict[int, Rank], stdin: InputSide, tell: Callable[[SpaceJob, int], None]
+        self,
+        node: int,
+        turn: Turn,
+        slots: dict[int, Rank],
+        stdin: InputSide,
+        pmi: PmiSide,
+        tell: Callable[[SpaceJob, int], None],
     ) -> None:
         self._node = node
         self._turn = turn
         self._slots = slots
         self._input = stdin
+        self._pmi = pmi
         self._tell = tell
         self._closing: deque[tuple[int, Rank]] = deque()
         """Ranks with a pipe that somebody outside may hold open, and when it is cut off."""
@@ -59,6 +67,7 @@ class Endings:
             rank.status = event.status
             rank.used = event.used
             self._input.leave(rank)
+            self._pmi.exited(rank)
         if event.clean:
             self._is_swept(event.slot, rank, 0)
         else:

@@ -138,6 +138,13 @@ class InputClosed(Struct, gc=False):
     slot: int
 
 
+class PmiSaid(Struct, gc=False):
+    """A rank has written so much to its connection to PMI."""
+
+    slot: int
+    data: bytes
+
+
 class Selected(Struct, gc=False):
     """The answer to `Select`."""
 
@@ -176,6 +183,7 @@ SpaceEvent: TypeAlias = (
     | Swept
     | Fed
     | InputClosed
+    | PmiSaid
     | Selected
     | Counted
     | Backlog
@@ -219,6 +227,19 @@ class Feed(Struct, gc=False):
 
 class FeedEnd(Struct, gc=False):
     """The rank's stdin ends here: close it (a terminal gets its end-of-file character). No answer."""
+
+    slot: int
+
+
+class PmiAnswer(Struct, gc=False):
+    """Write to the rank's connection to PMI. While it takes nothing, no more is heard of it; no answer."""
+
+    slot: int
+    data: bytes
+
+
+class PmiClose(Struct, gc=False):
+    """Write what is still to be written to the rank's connection to PMI, as far as it takes that now, and close it."""
 
     slot: int
 
@@ -310,6 +331,8 @@ SpaceInstruction: TypeAlias = (
     | CancelStarts
     | Feed
     | FeedEnd
+    | PmiAnswer
+    | PmiClose
     | PauseReading
     | ResumeReading
     | SendSignal

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from heorot.core.pmi.job import PmiJob
 from heorot.core.space.states import FAILED, OVER, QUEUED, SpaceRankState
 from heorot.core.streams import CHUNK_BYTES, TAKES_NO_MORE, InputStream, OutputStream
-from heorot.core.wire.tree import Failure, JobInventory, Launch, Report, Ticket
+from heorot.core.wire.tree import Collective, Failure, JobInventory, Launch, Report, Ticket
 
 TOMBSTONE_MS = 25 * 60 * 1000
 """Longer than a client can have a launch started with a receipt (`heorot.core.head.receipts.VALID_MS`, on clocks that
@@ -130,6 +131,8 @@ class SpaceJob:
     """One job on this node."""
 
     __slots__ = (
+        "abort",
+        "abort_told",
         "all_notes",
         "attended",
         "broadcast",
@@ -150,6 +153,7 @@ class SpaceJob:
         "muted",
         "notes",
         "over_told",
+        "pmi",
         "ranks",
         "reading",
         "sending",
@@ -205,6 +209,11 @@ class SpaceJob:
         """Those that were reported, too: a new head is told all of them."""
         self.caveat = ""
         """Held back until a rank exits with another status than 0: then it becomes a note."""
+        self.pmi: PmiJob | None = None
+        """None: its ranks have no connection to PMI."""
+        self.abort: Failure | None = None
+        """Why all of it has to end, on every node; `error` is what its exit status is to be."""
+        self.abort_told = True
 
     def note(self, note: Failure) -> None:
         """Let the user know."""
@@ -224,6 +233,7 @@ class SpaceJob:
         self.started, self.exited, self.failed, self.killed, self.used = [], [], [], [], []
         self.notes = list(self.all_notes)
         self.started_told = self.over_told = False
+        self.abort_told = self.abort is None
         for rank in self.ranks.values():
             if rank.state is FAILED and rank.failure is not None:
                 self.failed.append(rank.failure)
@@ -240,12 +250,15 @@ class SpaceJob:
             nodes_started, self.started_told = 1, True
         if not self.live and not self.over_told:
             nodes_over, self.over_told = 1, True
-        if not (self.started or self.exited or self.failed or self.notes or nodes_started or nodes_over):
+        aborts = [self.abort] if self.abort is not None and not self.abort_told else []
+        self.abort_told = True
+        if not (self.started or self.exited or self.failed or self.notes or nodes_started or nodes_over or aborts):
             return None
         report = Report(
             self.id, self.started, self.exited, self.failed, nodes_started, nodes_over, self.notes, killed=self.killed,
             used_runs=[value for node, rank, _ in self.used for value in (node, rank, 1)],
             used=[value for _, _, used in self.used for value in used],
+            aborts=aborts,
         )  # fmt: skip
         self.started, self.exited, self.failed, self.notes, self.killed, self.used = [], [], [], [], [], []
         return report
@@ -270,7 +283,10 @@ class SpaceJob:
                 running += (rank.number, rank.pid)
         self.started, self.exited, self.failed, self.killed, self.used = [], [], [], [], []
         self.notes = list(self.all_notes)
-        return JobInventory(self.id, running, exited, failed, self.stdin_offset(), killed, used)
+        self.abort_told = True
+        aborts = [self.abort] if self.abort is not None else []
+        collective = collective_of(self.pmi) if self.pmi is not None else None
+        return JobInventory(self.id, running, exited, failed, self.stdin_offset(), killed, used, aborts, collective)
 
     def stdin_offset(self) -> int:
         """Up to here every rank has taken the broadcast input."""
@@ -305,3 +321,8 @@ class Tombstones:
 
     def __len__(self) -> int:
         return len(self._graves)
+
+
+def collective_of(pmi: PmiJob) -> Collective:
+    """Return what an inventory says of the barriers of a job."""
+    return Collective(pmi.generation, pmi.waits, pmi.contribution() if pmi.waits else [], pmi.former())

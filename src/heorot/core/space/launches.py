@@ -9,6 +9,7 @@ from heorot.core.space import states
 from heorot.core.space.input import InputSide
 from heorot.core.space.jobs import Rank, SpaceJob, Tombstones
 from heorot.core.space.output import OutputSide
+from heorot.core.space.pmi import PmiSide
 from heorot.core.space.states import QUEUED
 from heorot.core.space.turn import Turn
 from heorot.core.wire import tree as m
@@ -22,6 +23,8 @@ MAX_FAILURE_CHARACTERS = 1024
 """A failure may quote an argument of 128 KiB, and thousands of them must fit into one inventory."""
 ESTALE = 116
 """The error of a rank whose job was released here before."""
+NO_COMMAND = 127
+"""What the exit status of a job of MPI is of which a rank could not be started."""
 
 
 class SpaceLaunches:
@@ -44,6 +47,7 @@ class SpaceLaunches:
         tombstones: Tombstones,
         output: OutputSide,
         feeding: InputSide,
+        pmi: PmiSide,
         tell: Callable[[SpaceJob, int], None],
         reckon: Callable[[], None],
     ) -> None:
@@ -54,6 +58,7 @@ class SpaceLaunches:
         self._tombstones = tombstones
         self._output = output
         self._input = feeding
+        self._pmi = pmi
         self._tell = tell
         self._reckon = reckon
         self._next_slot = 1
@@ -70,6 +75,7 @@ class SpaceLaunches:
             known.muted = False
             known.repeat_everything(self._config.node)
             self._output.set_sending(known)
+            self._pmi.repeat(known)
             self._tell(known, self._turn.now)
             return
         numbers = m.ranks_on(ticket, self._config.node)
@@ -95,6 +101,7 @@ class SpaceLaunches:
             self._fail_all(job, problem)
             return
         job.live = job.unstarted = len(slots)
+        self._pmi.begin(job, ticket)
         self._output.set_sending(job)
         if self._turn.alone:
             self._reckon()
@@ -197,4 +204,5 @@ class SpaceLaunches:
         job.live -= 1
         job.failed.append(rank.failure)
         self._input.leave(rank)
+        self._pmi.ended(rank, "could not be started", NO_COMMAND)
         self._tell(job, self._turn.now)

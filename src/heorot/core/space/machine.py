@@ -30,6 +30,7 @@ from heorot.core.space.input import InputSide
 from heorot.core.space.jobs import Rank, SpaceJob, Tombstones
 from heorot.core.space.launches import SpaceLaunches
 from heorot.core.space.output import OutputSide
+from heorot.core.space.pmi import PmiSide
 from heorot.core.space.queries import Queries
 from heorot.core.space.reports import ReportSide
 from heorot.core.space.routes import SAID_BY_AGENT
@@ -65,7 +66,8 @@ class Space:
         self.output = OutputSide(config, spool, self._turn)
         self._input = InputSide(self._turn)
         self._reports = ReportSide(self._turn)
-        self._endings = Endings(config.node, self._turn, self._slots, self._input, self._reports.tell)
+        self.pmi = PmiSide(config.node, self._turn, self._slots, self._reports.tell)
+        self._endings = Endings(config.node, self._turn, self._slots, self._input, self.pmi, self._reports.tell)
         self.solitude = Solitude(config.node, self._turn, self.jobs, self._reports.tell)
         self._launches = SpaceLaunches(
             config,
@@ -75,6 +77,7 @@ class Space:
             self.tombstones,
             self.output,
             self._input,
+            self.pmi,
             self._reports.tell,
             self.solitude.reckon,
         )
@@ -92,6 +95,7 @@ class Space:
             e.Swept: self._endings.swept,
             e.Fed: self._fed,
             e.InputClosed: self._input_closed,
+            e.PmiSaid: self.pmi.said,
             e.Selected: self._queries.selected,
             e.Counted: self._counted,
             e.Backlog: self._backlog,
@@ -219,6 +223,7 @@ class Space:
             return
         self.tombstones.bury(job.id, job.issued_at_ms, self._turn.now)
         self._reports.forget(job)
+        self.pmi.forget(job)
         if job.unstarted:
             self._turn.out.append(e.CancelStarts(job.id))
         destroyed: list[int] = []

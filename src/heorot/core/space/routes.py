@@ -23,6 +23,7 @@ FROM_AGENT = Routes(
         (Side.AGENT, m.FetchLaunch): lambda space, command: space._fetch_launch(command),
         (Side.AGENT, m.Admit): lambda space, command: space._admit(command),
         (Side.AGENT, m.Alone): lambda space, command: space._alone(command),
+        (Side.AGENT, m.Scattered): lambda space, command: space.pmi.scattered(command),
     },
 )
 

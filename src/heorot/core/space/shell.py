@@ -43,6 +43,14 @@ class SpaceShell(Dispatch[e.SpaceInstruction], instructions=e.SpaceInstruction):
         """The rank finds the end of its input."""
 
     @abstractmethod
+    def pmi_answer(self, item: e.PmiAnswer) -> None:
+        """The rank reads it; of what it says, `PmiSaid` comes in order, and before its `ProcessExited`."""
+
+    @abstractmethod
+    def pmi_close(self, item: e.PmiClose) -> None:
+        """The rank finds the end of its connection, and no `PmiSaid` of it comes any more."""
+
+    @abstractmethod
     def pause_reading(self, item: e.PauseReading) -> None:
         """At most one `Wrote` still comes of this stream, and no `WriteEnded`, before it is read again or closed."""
 

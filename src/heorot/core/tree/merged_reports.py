@@ -11,14 +11,16 @@ LAUNCH_WAIT_MS_PER_NODE = 60
 LONGEST_LAUNCH_WAIT_MS = 2_000
 """So long the news of a launch under way waits for the rest of its subtree. A subtree on hosts of its own is complete
 after some milliseconds; one on a busy machine that holds many nodes shall not reach the head in pieces."""
+MAX_ABORTS = 4
+"""So many reasons for which a job has to end are passed on together."""
 
 
 class MergedReports(Merged[Report]):
     """What the ranks of one job have come to. Milestones: all of a node's are started; all of them are over."""
 
     __slots__ = (
-        "exited", "failed", "killed", "nodes_over", "nodes_started", "notes", "pending_over", "pending_started",
-        "started", "used", "used_runs",
+        "aborts", "exited", "failed", "has_aborted", "killed", "nodes_over", "nodes_started", "notes", "pending_over",
+        "pending_started", "started", "used", "used_runs",
     )  # fmt: skip
     max_subjects = 16_384
 
@@ -26,6 +28,8 @@ class MergedReports(Merged[Report]):
         super().__init__(job)
         self.nodes_started = 0
         self.nodes_over = 0
+        self.has_aborted = False
+        """Somebody was told at once that the whole job has to end; whoever says so after that can wait."""
         self._forget()
 
     def _forget(self) -> None:
@@ -36,6 +40,7 @@ class MergedReports(Merged[Report]):
         self.killed: list[int] = []
         self.used_runs: list[int] = []
         self.used: list[int] = []
+        self.aborts: list[Failure] = []
         self.pending_started = 0
         self.pending_over = 0
 
@@ -54,7 +59,7 @@ class MergedReports(Merged[Report]):
     def weigh(word: Report) -> int:
         """See `Merged`."""
         numbers = len(word.started) + len(word.exited) + len(word.killed) + len(word.used_runs) + len(word.used)
-        return 9 * numbers + sum(32 + 4 * len(item.text) for item in (*word.failed, *word.notes))
+        return 9 * numbers + sum(32 + 4 * len(item.text) for item in (*word.failed, *word.notes, *word.aborts))
 
     def add(self, word: Report) -> None:
         """See `Merged`."""
@@ -65,6 +70,8 @@ class MergedReports(Merged[Report]):
         self.killed += word.killed
         self.used_runs += word.used_runs
         self.used += word.used
+        # All of a job may say it, and one is enough.
+        self.aborts += word.aborts[: MAX_ABORTS - len(self.aborts)]
         self.pending_started = min(self.pending_started + word.nodes_started, MAX_NODES)
         self.pending_over = min(self.pending_over + word.nodes_over, MAX_NODES)
         self.nodes_started = min(self.nodes_started + word.nodes_started, MAX_NODES)
@@ -75,7 +82,7 @@ class MergedReports(Merged[Report]):
         assert isinstance(self.subject, str)
         report = Report(
             self.subject, self.started, self.exited, self.failed, self.pending_started, self.pending_over, self.notes,
-            killed=self.killed, used_runs=self.used_runs, used=self.used,
+            killed=self.killed, used_runs=self.used_runs, used=self.used, aborts=self.aborts,
         )  # fmt: skip
         self._forget()
         return in_runs(report)
@@ -83,7 +90,7 @@ class MergedReports(Merged[Report]):
     @property
     def empty(self) -> bool:
         """See `Merged`."""
-        news = self.started or self.exited or self.failed or self.notes or self.killed or self.used_runs
+        news = self.started or self.exited or self.failed or self.notes or self.killed or self.used_runs or self.aborts
         return not (news or self.pending_started or self.pending_over)
 
     @property
@@ -97,8 +104,10 @@ class MergedReports(Merged[Report]):
         return self.nodes_started, self.nodes_over
 
     def waits_for_no_one(self, word: Report) -> bool:
-        """A failure does not: somebody is looking at a command that cannot run."""
-        return bool(word.failed)
+        """A failure does not: somebody is looking at a command that cannot run, or the others of its job are to end."""
+        first_abort = bool(word.aborts) and not self.has_aborted
+        self.has_aborted = self.has_aborted or first_abort
+        return bool(word.failed) or first_abort
 
     def patience_ms(self, expected_nodes: int) -> int:
         """The launch is under way. Its news is complete soon, and is told at once then: only for a straggler, or on a
@@ -127,9 +136,10 @@ def report_for(mask: int, report: Report) -> Report | None:
         killed=of_these(report.killed, 3),
         used_runs=used_runs,
         used=used,
+        aborts=[abort for abort in report.aborts if mask >> abort.node & 1],
     )
     news = part.started or part.exited or part.failed or part.notes or part.killed or part.used_runs
-    return part if news else None
+    return part if news or part.aborts else None
 
 
 def speakable(mask: int, report: Report) -> Report | None:
@@ -141,6 +151,7 @@ def speakable(mask: int, report: Report) -> Report | None:
     report = flat(report, mask)
     nodes = report.started[0::3] + report.exited[0::5] + report.killed[0::3]
     nodes += [failure.node for failure in report.failed] + [note.node for note in report.notes]
+    nodes += [abort.node for abort in report.aborts]
     if all(node >= 0 and mask >> node & 1 for node in nodes):
         return report
     return report_for(mask, report)

@@ -305,10 +305,12 @@ class ImageTook(Message, tag="image-took", frozen=True):
 
 
 class Done(Message, tag="done", frozen=True):
-    """All ranks are over; every Started, Exited, Failed and Lost was sent. `text`: why, if something ended the job."""
+    """All ranks are over; every Started, Exited, Failed and Lost was sent. `text`: why, if something ended the job.
+    `status`: what the job's exit status is whatever its ranks' are; -1: theirs."""
 
     job: JobId
     text: str = ""
+    status: int = -1
 
 
 class Signalled(Message, tag="signalled", frozen=True):

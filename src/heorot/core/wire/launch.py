@@ -46,6 +46,8 @@ class LaunchSpec(Message, frozen=True):
     no image; empty: every node does."""
     linger: bool = False
     """What a rank leaves running belongs to it until that ends; else it is killed when the rank's own process ended."""
+    pmi: bool = False
+    """Each rank has a connection to PMI-1 as descriptor 3 (`heorot.core.pmi`), and the job ends as one of MPI does."""
 
 
 def flaw_of(spec: LaunchSpec) -> str:

@@ -28,6 +28,7 @@ TAG_ADMIT = _tag(m.Admit)
 TAG_LOOK = _tag(m.Look)
 TAG_INVENTORY = _tag(m.Inventory)
 TAG_REPLY = _tag(m.Reply)
+TAG_SCATTERED = _tag(m.Scattered)
 
 FIRST_COMMAND_TAG, LAST_COMMAND_TAG = 48, 79
 """Commands to a process space have these tags, of later releases, too."""
@@ -40,3 +41,9 @@ KNOWN_TAGS = frozenset(
 """Of commands and answers of this release."""
 BULK_TAGS = (_tag(m.Stdin), _tag(m.Output))
 """Of input and output, which wait for everything else on a link."""
+_SHORT_BYTES = 32 * 1024
+
+
+def is_bulk(tag: int, payload: bytes) -> bool:
+    """Say whether a command waits for all else on a link: input, and what is put at barriers, if that is much."""
+    return tag in BULK_TAGS or (tag == TAG_SCATTERED and len(payload) > _SHORT_BYTES)

@@ -20,6 +20,8 @@ class Launch(Message, tag=48, frozen=True):
     """From the agent only: the directory that holds the files of the ticket's image; empty: start the node's own."""
     waits: bool = False
     """From the agent only: the program is not here yet. Keep the job and start nothing; this comes again when it is."""
+    gathers: bool = False
+    """The ticket's `LaunchSpec.pmi`, unsigned: a hint for relays, which merge what the nodes say at a barrier."""
 
 
 class Ticket(Message, frozen=True):

@@ -24,6 +24,9 @@ from heorot.core.wire.base import LastJob as LastJob
 from heorot.core.wire.base import Message as Message
 from heorot.core.wire.base import NodeNumber as NodeNumber
 from heorot.core.wire.base import Port as Port
+from heorot.core.wire.collectives import Collective as Collective
+from heorot.core.wire.collectives import Gathered as Gathered
+from heorot.core.wire.collectives import Scattered as Scattered
 from heorot.core.wire.heads import Barred as Barred
 from heorot.core.wire.heads import HeadAddress as HeadAddress
 from heorot.core.wire.heads import HeadList as HeadList
@@ -52,10 +55,14 @@ from heorot.core.wire.tickets import Ticket as Ticket
 from heorot.core.wire.tickets import job_order as job_order
 from heorot.core.wire.tickets import nodes_of as nodes_of
 from heorot.core.wire.tickets import ranks_on as ranks_on
+from heorot.core.wire.views import JobView as JobView
+from heorot.core.wire.views import Look as Look
+from heorot.core.wire.views import SpaceView as SpaceView
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 """Before 3, a ticket named one by one what is `LaunchSpec`; before 4, an inventory said what its space understands;
-before 5, answers of nodes were not put together on their way up; before 6, streams had no turns."""
+before 5, answers of nodes were not put together on their way up; before 6, streams had no turns;
+before 7, ranks had no barriers."""
 OLDEST_PROTOCOL_VERSION = 6
 MAX_RANKS = 131_072
 """Of one job."""
@@ -153,6 +160,8 @@ class Report(Message, tag=7, frozen=True):
     used: list[int] = msgspec.field(default_factory=list)
     """Of the ranks of `used_runs`, in order: CPU time as a user and in the kernel in ms, and the peak of memory in KiB
     (0: no more than bpinit takes itself)."""
+    aborts: list[Failure] = msgspec.field(default_factory=list)
+    """Ranks with which the whole job has to end (`heorot.core.pmi.job.Abort`); `error` is the job's exit status."""
 
 
 class Detached(Message, tag=8, frozen=True):
@@ -333,11 +342,6 @@ class Alone(Message, tag=58, frozen=True):
     """The highest epoch that the agent has seen: for whoever asks the space directly."""
 
 
-class Look(Message, tag=59, frozen=True):
-    """The first and only message of somebody on the node who is no agent and asks what runs here. Answered by one or
-    more `SpaceView`, then the connection is closed."""
-
-
 # ------------------------------------------------ answers of a process space: tags 80..111
 
 
@@ -368,6 +372,10 @@ class JobInventory(Message, frozen=True):
     """Flat: rank, count, of ranks in `exited`; as in `Report`."""
     used: list[int] = msgspec.field(default_factory=list)
     """Flat: rank, and of it what `Report.used` says; of ranks in `exited`."""
+    aborts: list[Failure] = msgspec.field(default_factory=list)
+    """As in `Report`."""
+    collective: Collective | None = None
+    """Only of a job whose ranks have barriers (`LaunchSpec.pmi`)."""
 
 
 class Output(Message, tag=81, frozen=True):
@@ -395,53 +403,21 @@ class StdinAck(Message, tag=82, frozen=True):
     """-1: the broadcast stream; else the rank whose own stream this is."""
 
 
-class SpaceView(Message, tag=85, frozen=True):
-    """What a process space holds, as it says itself: the answer to `Look`."""
-
-    node: Count
-    incarnation: Count
-    epoch: Count
-    """The highest that the space was told of; 0: none yet."""
-    agent: bool
-    """An agent is connected."""
-    headless_ms: Count | None
-    """How long there has been no head; None: there is one, as far as the agent knows, or there was never an agent."""
-    jobs: list[JobView]
-    processes: list[Process]
-    more: bool = False
-    """Another view with further jobs and processes follows."""
-
-
-class JobView(Message, frozen=True):
-    """What the node holds of one job."""
-
-    job: JobId
-    uid: Count
-    running: Count
-    """Ranks that run or are about to."""
-    exited: Count
-    """Ranks that have ended; their statuses are kept."""
-    failed: Count
-    """Ranks that could not be started."""
-    kept_bytes: Count
-    """What all of its ranks have written and nobody has acknowledged."""
-    headless_ms: Count
-    """It ends when there has been no head for so long; 0: never."""
-
-
 LinkMessage: TypeAlias = (
     Hello | Refused | Ping | Pong | Down | Up | Report | Detached | Reattached
     | Want | ImageManifest | Piece | Stored | Took | Unavailable | Swarm | KeepImage | ImageKept | Replies
+    | Gathered
 )  # fmt: skip
 HeadCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place | TellHeads
-    | Barred
+    | Barred | Scattered
 )  # fmt: skip
 SpaceCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Alone | RefuseLaunch
+    | Scattered
 )  # fmt: skip
 NodePayload: TypeAlias = Attach | SpaceGone | HeadsKept | Inventory | Output | StdinAck | Reply | LaunchCopy
-SpaceAnswer: TypeAlias = Report | Inventory | Output | StdinAck | Reply | LaunchCopy
+SpaceAnswer: TypeAlias = Report | Inventory | Output | StdinAck | Reply | LaunchCopy | Gathered
 
 _encoder = msgspec.msgpack.Encoder()
 _link_decoder: msgspec.msgpack.Decoder[LinkMessage] = msgspec.msgpack.Decoder(LinkMessage)

@@ -18,7 +18,7 @@ from heorot.core.space.machine import Space
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_INVENTORIZE
-from heorot.sim.mutants import failover, images, launches, sessions, watches
+from heorot.sim.mutants import barriers, failover, images, launches, sessions, watches
 from heorot.sim.store import VirtualStore
 
 # Private parts are replaced here on purpose, and instances are patched: the machines themselves offer no such switch.
@@ -266,6 +266,8 @@ NAMES = tuple(
             *failover.KEEPER,
             *sessions.SESSION,
             *watches.SESSION,
+            *barriers.SPACE,
+            *barriers.HEAD,
         )
     )
 )
@@ -287,6 +289,7 @@ FOCUS: dict[str, dict[str, Any]] = {
     **images.FOCUS,
     **sessions.FOCUS,
     **watches.FOCUS,
+    **barriers.FOCUS,
     "head-lets-the-lost-live": {"isolate_weight": 20, "stall_weight": 8, "node_grace_ms": 1_500, "detached_rate": 0.6},
 }  # fmt: skip
 """The weather in which a mutant is soon found out; else the usual."""
@@ -297,7 +300,7 @@ def mutator(name: str) -> Callable[[object], None]:
 
     def mutate(machine: object) -> None:
         if isinstance(machine, Space):
-            change = SPACE.get(name) or failover.SPACE.get(name)
+            change = SPACE.get(name) or failover.SPACE.get(name) or barriers.SPACE.get(name)
         elif isinstance(machine, NodeMachine):
             change = NODE.get(name) or failover.NODE.get(name) or images.NODE.get(name)
         elif isinstance(machine, VirtualStore):
@@ -308,7 +311,8 @@ def mutator(name: str) -> Callable[[object], None]:
             change = sessions.SESSION.get(name) or watches.SESSION.get(name)
         else:
             assert isinstance(machine, HeadMachine)
-            change = HEAD.get(name) or failover.HEAD.get(name) or launches.HEAD.get(name) or watches.HEAD.get(name)
+            kinds = HEAD, failover.HEAD, launches.HEAD, watches.HEAD, barriers.HEAD
+            change = next((kind[name] for kind in kinds if name in kind), None)
         if change is not None:
             change(machine)
 

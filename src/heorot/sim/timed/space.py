@@ -117,7 +117,7 @@ class TimedInit(SpaceShell):
         raise Unexpected(f"bpinit of n{self.agent.node} is to {type(item).__name__}")
 
     cancel_starts = feed = feed_end = pause_reading = resume_reading = send_signal = unexpected
-    destroy = sweep = close_outputs = select = resize_terminals = unexpected
+    destroy = sweep = close_outputs = select = resize_terminals = pmi_answer = pmi_close = unexpected
 
     # ------------------------------------------------------------------ processes
 

@@ -1,0 +1,112 @@
+"""What the ranks of a job have told each other: keys and values, which all have after the barrier that follows a put.
+
+All nodes of a job hold the same: of two values for one key the one of the earlier barrier stands, or the smaller one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+ENTRY_BYTES = 128
+"""What an entry takes in memory besides its bytes."""
+MAX_KNOWN_BYTES = 64 * 1024 * 1024
+"""Of one job."""
+MAX_OWN_BYTES = 512 * 1024
+"""What the ranks of one job on one node put between two barriers: it travels in one message."""
+
+Take = Callable[[int], str]
+"""Takes so many bytes more of what a user's jobs may hold (or, negative, gives them back); why not, for people."""
+
+
+def size_of(entries: Iterable[bytes]) -> int:
+    """Return how much memory keys and values, one after the other, take."""
+    return sum(len(item) + ENTRY_BYTES // 2 for item in entries)
+
+
+def flat_entries(entries: dict[bytes, bytes]) -> list[bytes]:
+    """Return keys and values one after the other, in the order of keys."""
+    return [item for key in sorted(entries) for item in (key, entries[key])]
+
+
+def join_entries(entries: dict[bytes, bytes], more: list[bytes]) -> int:
+    """Add keys and values, one after the other; return how many bytes that takes. The smaller of two values stays."""
+    grown = 0
+    for key, value in zip(more[0::2], more[1::2], strict=False):
+        known = entries.get(key)
+        if known is None:
+            grown += len(key) + len(value) + ENTRY_BYTES
+            entries[key] = value
+        elif value < known:
+            grown += len(value) - len(known)
+            entries[key] = value
+    return grown
+
+
+class Dictionary:
+    """One job's, as one of its nodes knows it.
+
+    Parameters
+    ----------
+    take_own
+        Accounts for what this node has to say, until the barrier after the next.
+    take_known
+        The same for what all have said.
+    """
+
+    def __init__(self, take_own: Take, take_known: Take) -> None:
+        self.known: dict[bytes, bytes] = {}
+        self.own: dict[bytes, bytes] = {}
+        """What was put here since the last barrier."""
+        self.former: dict[bytes, bytes] = {}
+        """What was put here before it: another node may not have come through that barrier."""
+        self._take_own = take_own
+        self._take_known = take_known
+        self._own_bytes = self._former_bytes = self._known_bytes = 0
+
+    def find(self, key: bytes) -> bytes | None:
+        """Return the value of a key."""
+        return self.known.get(key, self.own.get(key))
+
+    def put(self, key: bytes, value: bytes) -> str:
+        """Take what a rank of this node has put; return why not, for people."""
+        former = self.find(key)
+        if former is not None:
+            return "" if former == value else "the key was put before with another value"
+        size_bytes = len(key) + len(value) + ENTRY_BYTES
+        if self._own_bytes + size_bytes > MAX_OWN_BYTES:
+            return f"more than {MAX_OWN_BYTES} bytes on one node between two barriers"
+        problem = self._take_own(size_bytes)
+        if not problem:
+            self.own[key] = value
+            self._own_bytes += size_bytes
+        return problem
+
+    def learn(self, entries: list[bytes]) -> str:
+        """All have come through a barrier, and this is what was put before it; return why that cannot be kept."""
+        union = dict(self.own)
+        join_entries(union, entries)
+        fresh = {key: value for key, value in union.items() if key not in self.known}
+        size_bytes = size_of(flat_entries(fresh))
+        if self._known_bytes + size_bytes > MAX_KNOWN_BYTES:
+            return f"its ranks have told each other more than {MAX_KNOWN_BYTES >> 20} MiB"
+        problem = self._take_known(size_bytes)
+        if problem:
+            return problem
+        self.known |= fresh
+        self._known_bytes += size_bytes
+        self._take_own(-self._former_bytes)
+        self.former, self._former_bytes = self.own, self._own_bytes
+        self.own, self._own_bytes = {}, 0
+        return ""
+
+    def shrink(self) -> None:
+        """No rank of this node asks any more; what it has said may still be asked for."""
+        self._take_known(-self._known_bytes)
+        self.known, self._known_bytes = {}, 0
+
+    def close(self) -> None:
+        """The job is forgotten."""
+        self.shrink()
+        self._take_own(-self._own_bytes - self._former_bytes)
+        self.own, self.former = {}, {}
+        self._own_bytes = self._former_bytes = 0
