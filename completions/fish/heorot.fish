@@ -84,6 +84,7 @@ complete -c bpsh -l mpi -d 'Ranks of MPI find each other, and end together'
 complete -c bpsh -l headless -x -d 'End the job on a node without any head so long'
 complete -c bpsh -l image -x -a 'auto send path' -d 'Run the file of the node, or send this one'
 complete -c bpsh -l with -r -d 'Send this file or directory, too'
+complete -c bpsh -l stage -d 'Send the program and start nothing'
 complete -c bpsh -l max-processes -x -d 'End the job if it has more on a node'
 
 complete -c bpstat -a '(__heorot_node_list)' -d Nodes

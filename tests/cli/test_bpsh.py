@@ -21,6 +21,8 @@ from heorot.core.tree.nodeset import NodeSet
 from tests.support.local_cluster import LocalCluster, eventually
 
 RANK = "r=$((0$BPROC_RANK))"
+LEFT = "; it is not sent: nodes run their own\n"
+"""What is said of a program that cannot be collected."""
 SITE = f"import sys; sys.path.append({sysconfig.get_path('purelib')!r})\n"
 """What an interpreter without its site module needs to find msgpack."""
 SLOW_FIRST = "[ $BPROC_RANK = 0000000 ] && sleep 0.3; "
@@ -206,13 +208,14 @@ def test_a_detached_job_runs_on(cluster: LocalCluster) -> None:
         (["0-2", "--json", "sh", "-c", f"{RANK}; exit $((r > 0))"], 1, ""),
         (["0-2", "--json", "nosuchcommand"], 127, ""),
         (["0-2", "--json", "sh", "-c", f"{RANK}; [ $r = 1 ] && kill -9 $$"], 137, ""),
-        (["0", "{tmp}/none"], 127, "bpsh: {tmp}/none needs the interpreter /none, which does not exist\n"),
+        (["0", "{tmp}/none"], 127, f"bpsh: {{tmp}}/none needs the interpreter /none, which does not exist{LEFT}"),
         (
             ["0", "{tmp}/closed"],
             126,
             "bpsh: {tmp}/closed needs the interpreter /etc/passwd, which cannot be executed: ",
         ),
-        (["0", "{tmp}/env"], 127, "bpsh: {tmp}/env needs the interpreter nosuch, which is not in PATH\n"),
+        (["0", "{tmp}/env"], 127, f"bpsh: {{tmp}}/env needs the interpreter nosuch, which is not in PATH{LEFT}"),
+        (["0", "--image", "send", "{tmp}/none"], 127, "bpsh: {tmp}/none needs the interpreter /none, which "),
         (["0", "--image", "path", "{tmp}/none"], 127, "bpsh: n0 (rank 0): cannot execute {tmp}/none: "),
         (["0", "--image", "path", "{tmp}/closed"], 126, "bpsh: n0 (rank 0): cannot execute {tmp}/closed: "),
         (["n77", "true"], 125, "bpsh: 'n77': there is no node n77"),

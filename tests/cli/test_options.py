@@ -56,6 +56,11 @@ def test_long_options_may_be_shortened() -> None:
     assert BpshOptions(["--gath", "0", "ls"]).gather
 
 
+def test_what_is_sent_ahead_has_no_input() -> None:
+    options = BpshOptions(["--stage", "0", "ls"])
+    assert (options.stage, options.stdin, options.stdout) == (True, None, b"")
+
+
 def test_a_user_is_accepted_and_ignored() -> None:
     assert BpshOptions(["-l", "root", "0", "ls"]).argv == [b"ls"]
 
@@ -96,6 +101,10 @@ def test_a_detached_job_has_no_input() -> None:
         (["--gather", "-d", "0", "ls"], "--gather and -d exclude"),
         (["--json", "-L", "0", "ls"], "--json and -L exclude"),
         (["--detach", "--pty", "0", "ls"], "--detach and --pty exclude"),
+        (["--stage", "--detach", "0", "ls"], "--stage and --detach exclude"),
+        (["--stage", "-O", "out", "0", "ls"], "--stage and --stdout exclude"),
+        (["--stage", "--image", "path", "0", "ls"], "--stage and --image path exclude"),
+        (["--stage", "0", "ls", "-l"], "--stage starts nothing: name the program alone, and other files with --with"),
     ],
 )
 def test_what_cannot_be_understood_is_said(words: list[str], message: str) -> None:

@@ -243,7 +243,7 @@ def test_what_cannot_run_is_refused_before_anything_is_sent(
     make(program)
     program.chmod(0o755)
     jobs = len(bare.jobs())
-    result = bare.run("bpsh", "-a", program)
+    result = bare.run("bpsh", "-a", "--image", "send", program)
     assert result.returncode == status
     assert message in result.stderr.decode()
     assert str(program) in result.stderr.decode()
@@ -262,7 +262,7 @@ def test_a_program_that_may_not_be_read_is_refused(bare: Cluster, place: Path) -
 def heorot_offer(program: Path) -> None:
     from heorot.images.offer import offer_command
 
-    offer_command(os.fsencode(program), [b"PATH=/bin"], b"/")
+    offer_command(os.fsencode(program), [b"PATH=/bin"], b"/", always_send=True)
 
 
 def test_a_detached_job_needs_nobody_to_send_its_program(bare: Cluster, place: Path) -> None:

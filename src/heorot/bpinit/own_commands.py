@@ -29,6 +29,7 @@ from heorot.linux import system
 PUT = b"heorot:put"
 GET = b"heorot:get"
 LOOK = b"heorot:look"
+STAGE = b"heorot:stage"
 IMAGE_ROOT = b"/copy/"
 """Below it an image that is copied has its files."""
 
@@ -248,5 +249,10 @@ def _get(arguments: list[bytes], node: int) -> int:
     return complain.status()
 
 
-_COMMANDS: dict[bytes, Callable[[list[bytes], int], int]] = {PUT: _put, GET: _get, LOOK: _look}
+def _stage(arguments: list[bytes], node: int) -> int:
+    """``heorot:stage PROGRAM``: nothing, once all of the image is in this node's cache."""
+    return 0
+
+
+_COMMANDS: dict[bytes, Callable[[list[bytes], int], int]] = {PUT: _put, GET: _get, LOOK: _look, STAGE: _stage}
 NAMES = frozenset(_COMMANDS)

@@ -30,9 +30,10 @@ import msgspec
 from heorot.bpinit import as_user
 from heorot.bpinit.as_user import UserIds, user_ids_of
 from heorot.bpinit.errands import Errands
+from heorot.bpinit.links import cover_diverted, find_diverted, path_to_run
 from heorot.bpinit.names import Anchor, Made, Name, find_missing, make, unmake
 from heorot.core.errors import ProtocolError
-from heorot.core.images.chunks import DIRECTORY, FILE
+from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.core.images.manifest import Entry, Manifest, decode_manifest
 from heorot.core.wire.tree import Ticket
 from heorot.images.identity import shown
@@ -53,6 +54,8 @@ class Room:
 
     def __init__(self) -> None:
         self.namespace = -1
+        self.program = b""
+        """The path by which the program is executed there."""
         self.made: list[bytes] = []
         """Names that were made in the node's own directories, in this order."""
 
@@ -76,8 +79,12 @@ class Rooms:
         """What was made and is not removed yet."""
         self._home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
-    def enter(self, ticket: Ticket, view: bytes) -> None:
+    def enter(self, ticket: Ticket, view: bytes) -> bytes:
         """Move to the job's room, which is made if need be; `leave` brings us back, also after an error.
+
+        Returns
+        -------
+        The path by which the program is executed there.
 
         Raises
         ------
@@ -90,10 +97,12 @@ class Rooms:
                 manifest = _read(view)
                 room = self.by_job[ticket.job] = Room()
                 missing = self._make_names(room, manifest, ticket)
-                furnish = partial(_furnish, view, manifest, missing, user_ids_of(ticket))
-                (room.namespace,) = self._errands.call(ticket.uid, None, furnish)[1]
+                furnish = partial(_furnish, view, manifest, missing, user_ids_of(ticket), ticket.spec.program)
+                answer, (room.namespace,) = self._errands.call(ticket.uid, None, furnish)
+                room.program = msgspec.convert(answer, bytes)
             as_user.forbid_imports()
             system.setns(room.namespace, system.CLONE_NEWNS)
+            return room.program
         except OSError as error:
             place = f"{shown(error.filename)}: " if isinstance(error.filename, bytes) else ""
             text = f"cannot show the program's files on this node: {place}{error.strerror or error}"
@@ -166,8 +175,12 @@ class Rooms:
         return [manifest.entries[number] for number in made.refused]
 
 
-def _furnish(view: bytes, manifest: Manifest, missing: list[Entry], identity: UserIds) -> tuple[object, list[int]]:
-    """Make a room around this process, a child with root's rights, and return a descriptor of it.
+def _furnish(
+    view: bytes, manifest: Manifest, missing: list[Entry], identity: UserIds, program: bytes
+) -> tuple[object, list[int]]:
+    """Make a room around this process, a child with root's rights.
+
+    Return the path by which this program is executed there, and a descriptor of the room.
 
     `missing` has no names on the node, and the user may make none. Raises OSError.
     """
@@ -177,9 +190,12 @@ def _furnish(view: bytes, manifest: Manifest, missing: list[Entry], identity: Us
     for index, entry in enumerate(manifest.entries):
         if entry.kind == FILE:
             _bind(b"%s/%d" % (view, index), entry.path)
+    path = program
+    if program != manifest.program or any(entry.kind == SYMLINK for entry in manifest.entries):
+        path = _see_to_links(view, manifest, identity, program)
     if identity.uid != 0:
         system.forbid_set_user_id()
-    return None, [os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)]
+    return path, [os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)]
 
 
 def _cover(missing: list[Entry], view: bytes, identity: UserIds) -> None:
@@ -189,6 +205,14 @@ def _cover(missing: list[Entry], view: bytes, identity: UserIds) -> None:
     cover = _Cover(view)
     cover.add(places, descriptors, missing)
     cover.mount()
+
+
+def _see_to_links(view: bytes, manifest: Manifest, identity: UserIds, program: bytes) -> bytes:
+    with as_user.rights_of(identity):
+        diverted = find_diverted(manifest)
+    cover_diverted(view, diverted)
+    with as_user.rights_of(identity):
+        return path_to_run(program, manifest.program)
 
 
 def _read(view: bytes) -> Manifest:

@@ -124,6 +124,8 @@ class Starter:
             if plan.limits is None:
                 plan.limits = self._limits.changes(plan.ticket)
             if plan.builtin:
+                if plan.ticket.spec.argv[0] == own_commands.STAGE and self.rooms is None:
+                    raise _cannot_show(plan)
                 if plan.view and not plan.given and plan.ticket.spec.argv[0] == own_commands.PUT:
                     plan.given = _open_view(plan.view)
             elif plan.view:
@@ -179,13 +181,9 @@ class Starter:
 
     def _enter_room(self, plan: Plan) -> None:
         if self.rooms is None:
-            raise StartError(
-                0,
-                f"this node cannot show processes the head's {shown_name(plan.ticket.spec.program)}: that needs root,"
-                " and its daemons run without; --image path runs the node's own",
-            )
+            raise _cannot_show(plan)
         try:
-            self.rooms.enter(plan.ticket, plan.view)
+            plan.path = self.rooms.enter(plan.ticket, plan.view)
         except RoomError as error:
             raise StartError(0, str(error)) from error
 
@@ -351,6 +349,15 @@ def _has_capability(number: int) -> bool:
             if line.startswith(b"CapEff:"):
                 return bool(int(line.split()[1], 16) >> number & 1)
     return False
+
+
+def _cannot_show(plan: Plan) -> StartError:
+    name = shown_name(plan.ticket.spec.argv[-1] if plan.builtin else plan.ticket.spec.program)
+    return StartError(
+        0,
+        f"this node cannot show processes the head's {name}: that needs root, and its daemons run without;"
+        " --image path runs the node's own",
+    )
 
 
 def _open_view(view: bytes) -> list[int]:

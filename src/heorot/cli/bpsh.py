@@ -94,7 +94,7 @@ def _run_job(options: BpshOptions) -> int:
             select=options.select,
             argv=options.argv,
             environment=environment,
-            directory=caller.directory(),
+            directory=caller.directory() if not options.stage else b"/",
             umask=caller.umask(),
             limits=caller.limits(),
             stdin=options.stdin,
@@ -145,11 +145,16 @@ def _offer(options: BpshOptions, session: Session, environment: list[bytes]) -> 
         environment,
         caller.directory(),
         extra=options.extra,
-        always_send=options.image == "send",
+        always_send=options.image == "send" or options.stage,
         terminal=options.pty,
+        say=_say,
     )
     if offer is not None:
         session.offer(Upload(offer), offer.image)
+        if options.stage:
+            from heorot.client.stage import stage_argv
+
+            options.argv = stage_argv(offer)
     return offer
 
 

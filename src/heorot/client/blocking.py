@@ -117,7 +117,8 @@ class Cluster(ClusterFlows["Job"]):
         RequestError
             If the cluster refuses: unknown node, node down, no permission, ...
         ImageError
-            If the program cannot be sent: a library of it is missing, it is for another kind of machine, ...
+            If the program is to be sent and cannot be: a library is missing, it is for another kind of machine, ...
+            In `"auto"`, without `extra_files`, that is a warning, and nodes run what they have.
         """
         return self._run(self._spawn(*spawn_fields(argv, nodes, **options)))
 

@@ -74,6 +74,12 @@ def _where(value: Where, what: str) -> bytes | None:
     return path
 
 
+def _warn(text: str) -> None:
+    import warnings
+
+    warnings.warn(text, stacklevel=2)
+
+
 def spawn_fields(
     argv: Sequence[Argument],
     nodes: Nodes,
@@ -115,7 +121,13 @@ def spawn_fields(
             raise ValueError(f'image must be "auto", "send" or "path", not {image!r}')
         extra = [os.fsencode(name) for name in extra_files]
         offer = offer_command(
-            words[0], variables, where, extra=extra, always_send=image == "send", terminal=terminal is not None
+            words[0],
+            variables,
+            where,
+            extra=extra,
+            always_send=image == "send",
+            terminal=terminal is not None,
+            say=_warn,
         )
     elif extra_files:
         raise ValueError('with image="path" nothing is sent, but there are extra_files')

@@ -10,9 +10,10 @@ from heorot.client.copies import Copied, CopyError, CopyJob, Problem, reason_of
 from heorot.core.client import short_msgpack
 from heorot.core.images.chunks import DIRECTORY, FILE, SYMLINK
 from heorot.core.tree.nodeset import NodeSet
-from heorot.images.collecting import MAX_ENTRIES, MAX_MANIFEST_BYTES, digest_file
+from heorot.images.collecting import MAX_MANIFEST_BYTES, digest_file
 from heorot.images.files import SizeError
 from heorot.images.identity import ImageError, shown
+from heorot.images.named import MAX_ENTRIES
 from heorot.images.offer import Offer, Upload
 from heorot.images.taken import Taken, TakenFiles
 

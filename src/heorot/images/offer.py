@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WINDOW_BYTES = 1024 * 1024
 """What may be on its way to the head unacknowledged."""
 PIECE_BYTES = 512 * 1024
-FORMAT = "heorot image 1"
+FORMAT = "heorot image 2"
 MAX_SAVED_BYTES = 256 * 1024
 _VARIABLES = (b"PATH", b"LD_LIBRARY_PATH", b"LD_PRELOAD", b"LD_AUDIT", b"LD_ORIGIN_PATH", b"GLIBC_TUNABLES")
 """Of the environment: what the search for a program's files depends on."""
@@ -41,6 +41,7 @@ class Offer:
     def __init__(self, image: bytes, program: bytes, program_id: bytes, manifest: bytes) -> None:
         self.image = image
         self.program = program
+        """The path by which it is started; the manifest has that of its file, which differs if this one is a link."""
         self.program_id = program_id
         """Empty: the nodes' own files shall not be run even if they are the same."""
         self.manifest = manifest
@@ -54,13 +55,17 @@ def offer_command(
     extra: Sequence[bytes] = (),
     always_send: bool = False,
     terminal: bool = False,
+    say: Callable[[str], object] = lambda text: None,
 ) -> Offer | None:
-    """Return the image of a command as it is found here; None if it is not here and need not be sent.
+    """Return the image of a command as it is found here; None: the nodes are to run what they have under this name.
+
+    That is if the command is not here, or not all that it needs, and it need not be sent. Of the latter, and of what
+    goes without something that it needs, `say` is told a line for people.
 
     Raises
     ------
     ImageError
-        As `offer_program` does.
+        As `offer_program` does, if it is to be sent or `extra` is.
     CommandError
         If the command is here and cannot be executed, or is to be sent and is not here.
     """
@@ -72,7 +77,15 @@ def offer_command(
             search = entry[5:]
     program = find_command(command, search, directory)
     if program is not None:
-        return offer_program(program, environment, directory, extra=extra, always_send=always_send, terminal=terminal)
+        try:
+            return offer_program(
+                program, environment, directory, extra=extra, always_send=always_send, terminal=terminal, say=say
+            )
+        except ImageError as error:
+            if always_send or extra:
+                raise
+            say(f"{error}; it is not sent: nodes run their own")
+            return None
     found = obstacle(command, search, directory)
     if found is not None:
         raise CommandError(EXIT_NOT_EXECUTABLE, f"cannot execute {shown(found[0])}: {found[1]}")
@@ -89,6 +102,7 @@ def offer_program(
     extra: Sequence[bytes] = (),
     always_send: bool = False,
     terminal: bool = False,
+    say: Callable[[str], object] = lambda text: None,
 ) -> Offer:
     """Return the image of a program at an absolute path with all that it needs, and with `extra` files and directories.
 
@@ -107,10 +121,11 @@ def offer_program(
     if offer is None:
         from heorot.images import collecting
 
-        files, depends = collecting.collect(program, environment, directory, extra, described)
-        offer = Offer(*collecting.describe_image(files, program))
+        collected = collecting.collect(program, environment, directory, extra, described, say)
+        image, program_id, manifest = collecting.describe_image(collected)
+        offer = Offer(image, program, program_id, manifest)
         if not extra:
-            _save(saved, key, offer, depends)
+            _save(saved, key, offer, collected.depends)
     if always_send:
         offer.program_id = b""
     return offer

@@ -44,6 +44,7 @@ SECTIONS = (
             "auto|send|path",
         ),
         Option("--with", "send this file or directory, too; may be repeated", "PATH"),
+        Option("--stage", "send the program ahead, to every one of the nodes, and start nothing"),
     )),
     ("How output is shown", (
         Option("-L", "whole lines, never mixed", key="lines"),
@@ -89,6 +90,7 @@ _CONFLICTS = (
     ("json", ("pty", *_LINES, *_SEQUENTIAL)),
     ("detach", ("pty", "gather", "json", *_LINES, *_SEQUENTIAL)),
     ("no_io", ("pty",)),
+    ("stage", ("stdin", "stdout", "stderr", "pty", "detach", "linger", "headless", "max-processes", "mpi")),
 )
 _SPELLINGS = {"lines": "-L", "prefix": "-p", "sequential": "-s", "divide": "-d", "no_io": "-N"}
 
@@ -107,7 +109,7 @@ class BpshOptions:
     __slots__ = (
         "argv", "detach", "directory", "divide", "extra", "gather", "headless_ms", "help", "image", "json", "label",
         "line_bytes", "lines", "linger", "max_processes", "mpi", "nodes", "prefix", "pty", "select", "sequential",
-        "stderr", "stdin", "stdout", "time", "version",
+        "stage", "stderr", "stdin", "stdout", "time", "version",
     )  # fmt: skip
 
     def __init__(self, words: list[str]) -> None:
@@ -154,6 +156,11 @@ class BpshOptions:
         self.extra = [_path(name, "--with") for name in parsed.all("with")]
         if self.extra and self.image == "path":
             raise UsageError("--with and --image path exclude each other: nothing is sent")
+        self.stage = parsed.has("stage")
+        if self.stage and self.image == "path":
+            raise UsageError("--stage and --image path exclude each other: nothing is sent")
+        if self.stage and len(self.argv) > 1:
+            raise UsageError("--stage starts nothing: name the program alone, and other files with --with")
         self.pty = parsed.has("pty")
         self.gather = parsed.has("gather")
         self.json = parsed.has("json")
@@ -170,8 +177,8 @@ class BpshOptions:
         self.stdin = default
         if parsed.has("stdin"):
             self.stdin = _path(parsed.get("stdin"), "-I")
-        elif parsed.has("no_stdin") or self.detach:
-            # Nobody would feed a detached job.
+        elif parsed.has("no_stdin") or self.detach or self.stage:
+            # Nobody would feed a detached job, and one that only sends has nobody to feed.
             self.stdin = None
         self.stdout = _path(parsed.get("stdout"), "-O") if parsed.has("stdout") else default
         self.stderr = _path(parsed.get("stderr"), "-E") if parsed.has("stderr") else default
