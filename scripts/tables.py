@@ -22,6 +22,7 @@ from heorot.core.space import states as space_states
 from heorot.core.states import StateTable, word
 from heorot.core.tree import states as tree_states
 from heorot.core.wire import clients as c
+from heorot.core.wire import wishes
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE = DOCS / "protocol.md"
@@ -80,13 +81,23 @@ def picture(states: StateTable[Any, Any]) -> str:
     return "\n".join([*lines, "```"]) + "\n"
 
 
+def words_of_nodes() -> str:
+    """Return the words that nodes may be set to, as they stand in the page."""
+    lines = ["| set to | may start processes there | what it says |", "| --- | --- | --- |"]
+    lines += [f"| `{state}` | {who} | {meaning} |" for state, (who, meaning) in wishes.MEANINGS.items()]
+    own = f"a word of the site, of at most {wishes.MAX_STATE} characters"
+    lines.append(f"| {own} | {wishes.ADMINISTRATORS} | what the site wants |")
+    return "\n".join(lines) + "\n"
+
+
 def redrawn(page: str) -> str:
     """Return the page of states with its pictures as they are now."""
-    for name, states in ALL_STATES.items():
+    parts = {name: picture(states) for name, states in ALL_STATES.items()} | {"node-states": words_of_nodes()}
+    for name, text in parts.items():
         begin = f"<!-- {name}: python -m scripts.tables -->\n"
         before, mark, rest = page.partition(begin)
         assert mark, f"there is no place for the picture of {name}"
-        page = f"{before}{begin}{picture(states)}{END}{rest.partition(END)[2]}"
+        page = f"{before}{begin}{text}{END}{rest.partition(END)[2]}"
     return page
 
 

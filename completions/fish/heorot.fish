@@ -50,7 +50,7 @@ function __heorot_bpsh_needs_nodes
     return 0
 end
 
-for command in bpsh bpstat bpps bpkill bpjob bpcp heorot
+for command in bpsh bpstat bpctl bpps bpkill bpjob bpcp heorot
     complete -c $command -f
     complete -c $command -l dir -r -d 'The directory of the cluster' -a '(__fish_complete_directories)'
     complete -c $command -s h -l help -d 'Print a summary of the options'
@@ -103,6 +103,20 @@ complete -c bpstat -s A -l host -x -a '(__fish_print_hostnames)' -d 'Numbers of 
 complete -c bpstat -s p -l processes -d 'List processes with their nodes'
 complete -c bpstat -s P -l ps -d 'Put a node column into the output of ps'
 complete -c bpstat -l json -d 'Print JSON'
+
+complete -c bpctl -s S -l nodes -x -a '(__heorot_node_list)' -d Nodes
+complete -c bpctl -s M -l master -d 'The head, of which nothing can be set'
+complete -c bpctl -s s -l state -x -a 'up drain error unavailable' -d 'Set them to this state'
+complete -c bpctl -s m -l mode -x -a '111 110 100' -d 'Who may start processes there'
+complete -c bpctl -s u -l user -x -a '(__fish_complete_users)' -d 'Give them to this user'
+complete -c bpctl -s g -l group -x -a '(__fish_complete_groups)' -d 'Give them to this group'
+complete -c bpctl -s R -l reboot -d 'Reboot them'
+complete -c bpctl -s H -l halt -d 'Halt them'
+complete -c bpctl -s P -l power-off -d 'Power them off'
+complete -c bpctl -s r -l chroot -r -d 'Not possible'
+complete -c bpctl -l reconnect -x -d 'Not possible'
+complete -c bpctl -l reason -x -d 'Why, for people'
+complete -c bpctl -l json -d 'Print JSON'
 
 complete -c bpps -s n -l nodes -x -a '(__heorot_node_list)' -d 'Only on these nodes'
 complete -c bpps -s j -l job -x -a '(__heorot_jobs)' -d 'Only of this job'
@@ -164,16 +178,16 @@ complete -c heorot -n '__heorot_at' -a up -d 'Start a cluster on this machine'
 complete -c heorot -n '__heorot_at' -a down -d 'End it and remove all that it left'
 complete -c heorot -n '__heorot_at' -a status -d 'Heads, epoch, nodes, tree, daemons'
 complete -c heorot -n '__heorot_at' -a doctor -d 'Say what this machine lacks'
-complete -c heorot -n '__heorot_at' -a node -d 'Start, stop, ask, join, list or remove nodes'
+complete -c heorot -n '__heorot_at' -a node -d 'Start, stop, ask, join, list, remove, drain or resume nodes'
 complete -c heorot -n '__heorot_at' -a head -d 'Start, stop or make heads, hand over to another'
 complete -c heorot -n '__heorot_at' -a token -d 'Make, list and revoke join tokens'
-complete -c heorot -n '__heorot_at node' -a 'start stop ps join list remove'
+complete -c heorot -n '__heorot_at node' -a 'start stop ps join list remove drain resume'
 complete -c heorot -n '__heorot_at head' -a 'start stop init add join remove switch'
 complete -c heorot -n '__heorot_at' -a certificate -d 'Show or renew certificates'
 complete -c heorot -n '__heorot_at certificate' -a 'show renew'
 complete -c heorot -n '__heorot_at token' -a 'create list revoke'
 complete -c heorot -n "__heorot_in up down status doctor 'node start' 'node stop' 'node ps' 'head start' 'head stop'" -s d -r -d 'The directory of the cluster'
-complete -c heorot -n "__heorot_in 'node start' 'node stop' 'node ps'" -a '(__heorot_node_list)' -d Nodes
+complete -c heorot -n "__heorot_in 'node start' 'node stop' 'node ps' 'node drain' 'node resume'" -a '(__heorot_node_list)' -d Nodes
 complete -c heorot -n '__heorot_in up doctor' -s n -l nodes -x -d 'How many nodes'
 complete -c heorot -n '__heorot_in up' -l heads -x -d 'How many heads'
 complete -c heorot -n '__heorot_in up' -l etcd -x -d 'Let the heads agree through etcd'
@@ -183,10 +197,11 @@ complete -c heorot -n '__heorot_in up' -l image-cache -x -d 'MiB for sent files 
 complete -c heorot -n '__heorot_in up' -l debug -d 'Write debug lines to the logs'
 complete -c heorot -n '__heorot_in up down' -s q -l quiet -d 'Say nothing'
 complete -c heorot -n '__heorot_in status' -l tree -d 'Who is below whom'
-complete -c heorot -n "__heorot_in up status doctor 'token list' 'token create' 'certificate show' 'node list' 'node ps'" -l json -d 'Print JSON'
+complete -c heorot -n "__heorot_in up status doctor 'token list' 'token create' 'certificate show' 'node list' 'node ps' 'node drain' 'node resume'" -l json -d 'Print JSON'
 complete -c heorot -n "__heorot_in 'node join'" -l token -x -d 'The token'
 complete -c heorot -n "__heorot_in 'node join'" -l token-file -r -F -d 'Read the token from a file'
 complete -c heorot -n "__heorot_in 'node join'" -l number -x -d 'The number to ask for'
+complete -c heorot -n "__heorot_in 'node drain'" -l reason -x -d 'Why, for people'
 complete -c heorot -n "__heorot_in 'node join'" -l force -d 'Replace a configuration that exists'
 complete -c heorot -n "__heorot_in 'node join' 'head init' 'head join'" -l listen -x -d 'Where to accept nodes'
 complete -c heorot -n "__heorot_in 'node join' 'head init' 'head join'" -l config -r -F -d 'The configuration to write'

@@ -372,6 +372,21 @@ def test_a_launch_that_was_interrupted_is_ended_as_soon_as_it_is_known(
         assert head.requests[-1][2] == "7.1"
 
 
+def test_nodes_are_set_and_given_back(library: heorot.Cluster) -> None:
+    assert library.set_node_state([2, 0], "drain", "fan") == {"nodes": [2, 0], "late": []}
+    with pytest.raises(heorot.RequestError, match=r"n0 is set to drain \(by .*: fan\)") as caught:
+        library.run(["true"], [0, 1], image="path")
+    assert caught.value.code == "node-closed"
+    library.set_node_mode("n1", 0o110)
+    library.set_node_owner(1, 0)
+    library.set_node_group(1, "0")
+    assert [row["mode"] for row in library.nodes(1)] == [0o110]
+    library.set_node_mode("n1", 0o111)
+    library.set_node_state("n[0-2]", "up")
+    with pytest.raises(heorot.RequestError, match="there is no user"):
+        library.set_node_owner(1, "nobody-of-this-name")
+
+
 @pytest.mark.parametrize("kind", ["Cluster", "Job"])
 def test_both_forms_have_the_same_methods_with_the_same_parameters(kind: str) -> None:
     def methods(of: type) -> dict[str, object]:

@@ -116,8 +116,23 @@ def test_commands_on_a_standby_host_run_everywhere_and_go_on_there_when_it_takes
     started = second.run("bpsh", "--detach", "-a", "sleep", "600", **there)
     assert started.returncode == 0, started.stderr
     job = started.stdout.strip()
+    done = second.run("heorot", "node", "drain", "n2", "--reason", "fan", **there)
+    assert (done.returncode, done.stdout) == (
+        0,
+        "n2 is drained: nothing is started there any more; 1 rank goes on there\n",
+    ), done.stderr
+    # What is acknowledged, the next head knows, however soon after it comes.
     first.end("bphead", kill=True)
-    eventually("the nodes are at the second head", lambda: states(second) == UP and status_of(second)["epoch"] >= 2)
+    drained = {**UP, "n2": "drain"}
+    eventually(
+        "the nodes are at the second head", lambda: states(second) == drained and status_of(second)["epoch"] >= 2
+    )
+    done = second.run("bpsh", "n2", "true", **there)
+    assert (done.returncode, done.stderr) == (
+        125,
+        "bpsh: n2 is set to drain (by root: fan); 'bpstat -l' shows it\n",
+    )
+    assert second.run("heorot", "node", "resume", "n2", **there).returncode == 0
     assert roles(second)["h1"] == "active"
     # What passed this host's clients on has ended: the keeper has the head alone.
     assert len(children(second.daemons["bphead"].pid)) == 1

@@ -32,6 +32,7 @@ from heorot.core.timers import HeartbeatDue
 from heorot.core.wire.clients import ClientHello, ShowStatus, Welcome
 from heorot.core.wire.framing import FrameDecoder, encode_frame
 from heorot.core.wire.tree import LinkMessage, Pong
+from heorot.daemons.kept_wishes import KeptWishes
 from heorot.images.cache import Cache
 from heorot.runtime.clients import Clients
 from heorot.runtime.images import Images
@@ -90,7 +91,8 @@ class Rig:
         )
         self.clients = Clients(loop, self.path, self.shell.feed, log)
         self.images = Images(loop, Cache(str(directory / "images"), 1 << 20, "h0"), self.shell.feed, log)
-        self.shell.attach(head or self.machine, self.links, self.clients, self.images)
+        wishes = KeptWishes(loop, None, None, self.shell.feed)
+        self.shell.attach(head or self.machine, self.links, self.clients, self.images, wishes.keep)
         self.clients.listen()
         self.shell.start()
 

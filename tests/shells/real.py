@@ -15,6 +15,7 @@ from heorot.core.space import events as e
 from heorot.core.space.machine import Space
 from heorot.core.wire import tree as m
 from heorot.core.wire.framing import FrameDecoder, encode_frame
+from heorot.daemons.kept_wishes import KeptWishes
 from heorot.images.cache import Cache
 from heorot.runtime import state
 from heorot.runtime.channel import Channel
@@ -190,7 +191,8 @@ class RealHeadRig(RealRig):
         self._connected: list[RealClient] = []
         self._path = directory / "head.sock"
         self._clients = Clients(loop, self._path, self.shell.feed, self._log)
-        self.shell.attach(self.machine, self.links, self._clients, self.images)
+        wishes = KeptWishes(loop, directory, None, self.shell.feed)
+        self.shell.attach(self.machine, self.links, self._clients, self.images, wishes.keep)
         self._clients.listen()
         self.shell.start()
 

@@ -53,7 +53,7 @@ def tell(story: Story) -> str:
     settings = draw(story.seed)
     # What a story is about is heads; programs that travel would fill pages.
     settings.image_rate = 0.0
-    settings.spare_heads = settings.rush = settings.watchers = 0
+    settings.spare_heads = settings.rush = settings.watchers = settings.administrators = 0
     for kind in KINDS:
         setattr(settings, f"{kind}_weight", 4 if kind in story.faults else 0)
     settings.nodes, settings.heads, settings.jobs, settings.faults = 3, 2, 3, 4

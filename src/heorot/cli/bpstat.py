@@ -110,11 +110,7 @@ def picture(nodes: list[Node], parsed: Parsed, columns: int) -> str:
     if form == "total":
         return f"{len(nodes)}\n"
     if form == "long":
-        rows = [
-            (node["id"], address_of(node), node["state"], mode_text(node["mode"]), node["user"], node["group"])
-            for node in nodes
-        ]
-        return table.render(("Node", "Address", "Status", "Mode", "User", "Group"), rows, right="Node")
+        return long(nodes)
     if form == "compact":
         return compact(nodes, columns)
     if form == "address":
@@ -123,27 +119,57 @@ def picture(nodes: list[Node], parsed: Parsed, columns: int) -> str:
     return "".join(f"{table.printable(str(node[field]))}\n" for node in nodes)
 
 
+def long(nodes: list[Node]) -> str:
+    """Return a line for each node; with the reasons of their states, if somebody has set any."""
+    import time
+
+    now_s = time.time()
+    rows = [
+        (node["id"], address_of(node), node["state"], mode_text(node["mode"]), node["user"], node["group"])
+        for node in nodes
+    ]
+    header = ("Node", "Address", "Status", "Mode", "User", "Group")
+    if not any(node.get("wanted") for node in nodes):
+        return table.render(header, rows, right="Node")
+    whole = [(*row, why_set(node, now_s)) for row, node in zip(rows, nodes, strict=True)]
+    return table.render((*header, "Reason"), whole, right="Node")
+
+
+def why_set(node: Node, now_s: float = 0) -> str:
+    """Return why a node is set to what it is, by whom, and since when if it is said what time it is; else nothing."""
+    if not node.get("wanted"):
+        return ""
+    since = f" {table.clock_time(node['set_at_ms'], now_s)}" if now_s and node["set_at_ms"] else ""
+    return f"{node['reason']} ({node['set_by']}{since})".lstrip()
+
+
 def compact(nodes: list[Node], columns: int) -> str:
     """Return a line for each run of nodes that are alike, their numbers folded, in the order given.
 
     Numbers that do not fit the terminal go on in a further line of the same kind.
     """
-    groups: list[tuple[tuple[str, str, str, str], list[int]]] = []
+    groups: list[tuple[tuple[str, ...], list[int]]] = []
+    header: tuple[str, ...] = ("Status", "Mode", "User", "Group")
+    reasons = any(node.get("wanted") for node in nodes)
+    if reasons:
+        header = (*header, "Reason")
     for node in nodes:
-        alike = (str(node["state"]), mode_text(node["mode"]), node["user"], node["group"])
+        alike: tuple[str, ...] = (str(node["state"]), mode_text(node["mode"]), node["user"], node["group"])
+        if reasons:
+            alike = (*alike, why_set(node))
         if not groups or groups[-1][0] != alike:
             groups.append((alike, []))
         groups[-1][1].append(node["id"])
-    header = ("Status", "Mode", "User", "Group", "Node(s)")
-    rows = [(*alike, table.fold_numbers(numbers)) for alike, numbers in groups]
+    title = "Node(s)"
+    rows = [(table.fold_numbers(numbers), alike) for alike, numbers in groups]
     # The node list, the one column without a limit, stands first as in BProc: the others are laid out alone.
-    lines = table.render(header[:4], [row[:4] for row in rows]).splitlines()
-    width = max([len(header[4]), *(len(row[4]) for row in rows)])
+    lines = table.render(header, [alike for _, alike in rows]).splitlines()
+    width = max([len(title), *(len(numbers) for numbers, _ in rows)])
     if columns:
-        width = min(width, max(columns - max(map(len, lines)) - 2, len(header[4])))
-    result = [f"{header[4]:<{width}}  {lines[0]}"]
-    for row, line in zip(rows, lines[1:], strict=True):
-        result += [f"{numbers:<{width}}  {line}" for numbers in wrapped(row[4], width)]
+        width = min(width, max(columns - max(map(len, lines)) - 2, len(title)))
+    result = [f"{title:<{width}}  {lines[0]}"]
+    for (numbers, _), line in zip(rows, lines[1:], strict=True):
+        result += [f"{part:<{width}}  {line}" for part in wrapped(numbers, width)]
     return "\n".join(result) + "\n"
 
 

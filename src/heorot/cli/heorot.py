@@ -24,6 +24,8 @@ COMMANDS = {
     ("head", "switch"): ("head", "hand over to a standby head"),
     ("node", "list"): ("node", "list the nodes that have joined"),
     ("node", "remove"): ("node", "take a node out of the cluster"),
+    ("node", "drain"): ("node_states", "let nothing be started on nodes any more"),
+    ("node", "resume"): ("node_states", "give nodes back"),
     ("certificate", "show"): ("certificates", "say when this host's certificates end"),
     ("certificate", "renew"): ("certificates", "renew this host's certificates"),
     ("token", "create"): ("tokens", "make a token with which hosts may join"),

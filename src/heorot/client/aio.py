@@ -23,6 +23,7 @@ from heorot.client.endpoint import cluster_directory
 from heorot.client.get import Get
 from heorot.client.job import Chunk, Completed, JobFlows, LineSplitter
 from heorot.client.launch import DEVNULL, PIPE, Argument, Nodes, SpawnOptions, path_list, spawn_fields
+from heorot.client.node_control import AsyncNodeControl
 from heorot.client.put import Put
 from heorot.core.client.end import Status
 from heorot.core.client.job import JobState
@@ -67,7 +68,7 @@ class Connecting:
         await self._cluster.close()
 
 
-class Cluster(ClusterFlows["Job"]):
+class Cluster(ClusterFlows["Job"], AsyncNodeControl):
     """A connection to a cluster's head. An asynchronous context manager: leaving it closes the connection, which ends
     its jobs unless they are detached.
     """
@@ -184,6 +185,9 @@ class Cluster(ClusterFlows["Job"]):
     async def resolve(self, nodes: Nodes) -> list[int]:
         """Return the numbers of the nodes that a list names, in order, repeats included."""
         return await self._run(self._resolve(nodes))
+
+    async def _change(self, nodes: Nodes, fields: dict[str, Any]) -> dict[str, Any]:
+        return await self._run(self._set_nodes(nodes, fields))
 
     async def signal(self, pids: Sequence[int], number: int) -> int:
         """Signal processes by cluster-wide PID (negative: a process group); return how many got it."""

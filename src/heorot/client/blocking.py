@@ -20,6 +20,7 @@ from heorot.client.endpoint import cluster_directory
 from heorot.client.get import Get
 from heorot.client.job import Chunk, Completed, JobFlows, LineSplitter
 from heorot.client.launch import DEVNULL, PIPE, Argument, Nodes, SpawnOptions, path_list, spawn_fields
+from heorot.client.node_control import NodeControl
 from heorot.client.put import Put
 from heorot.client.runner import ThreadRunner
 from heorot.core.client.end import Status
@@ -51,7 +52,7 @@ def connect(directory: str | os.PathLike[str] | None = None, *, reconnect_timeou
     return Cluster(cluster_directory(None if directory is None else os.fspath(directory)), reconnect_timeout_s)
 
 
-class Cluster(ClusterFlows["Job"]):
+class Cluster(ClusterFlows["Job"], NodeControl):
     """A connection to a cluster's head. A context manager: leaving it closes the connection, which ends its jobs
     unless they are detached.
     """
@@ -262,6 +263,9 @@ class Cluster(ClusterFlows["Job"]):
     def resolve(self, nodes: Nodes) -> list[int]:
         """Return the numbers of the nodes that a list names, in order, repeats included."""
         return self._run(self._resolve(nodes))
+
+    def _change(self, nodes: Nodes, fields: dict[str, Any]) -> dict[str, Any]:
+        return self._run(self._set_nodes(nodes, fields))
 
     def signal(self, pids: Sequence[int], number: int) -> int:
         """Signal processes by cluster-wide PID (negative: a process group); return how many got it. See `Job.signal`

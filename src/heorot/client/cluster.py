@@ -14,7 +14,7 @@ from heorot.client.copies import Copied
 from heorot.client.flow import NOTICE, Aside, Flow, Until, answer
 from heorot.client.get import Get
 from heorot.client.job import Completed, JobFlows
-from heorot.client.launch import Nodes, node_list
+from heorot.client.launch import DEVNULL, Nodes, SpawnOptions, node_list, spawn_fields
 from heorot.client.put import Put
 from heorot.core.client import messages
 from heorot.core.client.job import JobState
@@ -28,6 +28,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from heorot.client.watched import Watched
 
+UNCHANGED = {"state": "", "reason": "", "mode": -1, "uid": -1, "gid": -1, "power": False}
+"""Of nodes, in the order of the message; what is given takes its place."""
+ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRESS_S = 0.1
 """How often a copy says how far it is."""
 Progress: TypeAlias = Callable[[int, int, int], object]
@@ -141,6 +144,18 @@ class ClusterFlows(Generic[J]):
 
     def _processes(self, nodes: Nodes, job: str | None) -> Flow[list[Row]]:
         return list((yield from self._ask(messages.list_processes, node_list(nodes), job))["processes"])
+
+    def _set_nodes(self, nodes: Nodes, fields: dict[str, Any]) -> Flow[Row]:
+        asked = {**UNCHANGED, **fields}
+        answer = dict((yield from self._ask(messages.set_nodes, node_list(nodes), *asked.values())))
+        command = answer.pop("command", [])
+        if not asked["power"]:
+            return answer
+        # It ends the node, and with it the job.
+        options: SpawnOptions = {"image": "path", "detached": True, "directory": "/", "umask": 0o022, "stdout": DEVNULL}
+        options |= {"stderr": DEVNULL, "environment": {"PATH": ROOT_PATH}}
+        job = yield from self._spawn(*spawn_fields(command, sorted(set(answer["nodes"])), **options))
+        return {**answer, "job": job.id}
 
     def _list_jobs(self) -> Flow[list[Row]]:
         return list((yield from self._ask(messages.list_jobs)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import shlex
 import tomllib
 import typing
 import urllib.parse
@@ -163,6 +164,19 @@ class TimersSection:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerSection:
+    """``[power]``: what ends a node; run there as root, word by word, without a shell."""
+
+    reboot: str = "systemctl reboot"
+    halt: str = "systemctl halt"
+    pwroff: str = "systemctl poweroff"
+
+    def commands(self) -> dict[str, tuple[str, ...]]:
+        """Return the words of each, by the state that goes with it. Raises ValueError."""
+        return {name: tuple(shlex.split(getattr(self, name))) for name in ("reboot", "halt", "pwroff")}
+
+
+@dataclass(frozen=True, slots=True)
 class ImagesSection:
     """``[images]``: programs and data that were sent to this host."""
 
@@ -202,6 +216,7 @@ class HeadFile:
     limits: LimitsSection = LimitsSection()
     timers: TimersSection = TimersSection()
     images: ImagesSection = ImagesSection()
+    power: PowerSection = PowerSection()
     groups: dict[str, str] = field(default_factory=dict)
     """Named node lists: ``rack1 = "n0-n31"`` is ``@rack1`` in a command."""
 
@@ -229,6 +244,10 @@ def read_head(path: Path, text: bytes) -> HeadFile:
     config = _parse(path, text, HeadFile)
     _check_timers(path, config.timers)
     check_store(f"{path}: [store]", config.store)
+    try:
+        config.power.commands()
+    except ValueError as error:
+        raise ConfigError(f"{path}: [power]: what stands there is no command line: {error}") from error
     return config
 
 

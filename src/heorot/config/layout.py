@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 DIRECTORIES = ("ca", "coord", "heads", "log", "nodes", "tokens", "cache", "content")
 LOCK = "warden.lock"
 """Made before anything else, and removed last: without it, what is in a directory is not of an embedded cluster."""
-FILES = ("cluster.toml", "head.sock", "registry.json", "registry.lock", "warden.sock", "warden.json", LOCK)
+FILES = (
+    "cluster.toml",
+    "head.sock",
+    "registry.json",
+    "registry.lock",
+    "node-states.json",
+    "warden.sock",
+    "warden.json",
+    LOCK,
+)
 """What a cluster keeps in its directory, in the order in which it is removed."""
 RECORD = "warden.json"
 FAILED_START = "failed-start"

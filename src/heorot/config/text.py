@@ -12,6 +12,7 @@ from heorot.config.files import (
     Address,
     HeadFile,
     LimitsSection,
+    PowerSection,
     StoreSection,
     TimersSection,
     TreeSection,
@@ -19,7 +20,7 @@ from heorot.config.files import (
 
 Settings = dict[str, dict[str, Any]]
 """Values by section and key."""
-SHARED_SECTIONS = ("store", "tree", "limits", "timers")
+SHARED_SECTIONS = ("store", "tree", "limits", "timers", "power")
 
 _HEAD_TEMPLATE = """\
 # The configuration of this head. A change needs: systemctl restart heorot-head
@@ -75,6 +76,12 @@ socket = "{socket}"
 # query_timeout_ms = {timers.query_timeout_ms}
 # hang_ms = {timers.hang_ms}                       # a head that gives no sign of life for so long is replaced
 
+[power]
+# What bpctl -R, -H and -P run on nodes, as root.
+# reboot = "{power.reboot}"
+# halt = "{power.halt}"
+# pwroff = "{power.pwroff}"
+
 [groups]
 # rack1 = "n0-n31"                      # bpsh @rack1 uptime
 """
@@ -125,6 +132,7 @@ def render_head(
         store=StoreSection(),
         tree=TreeSection(),
         limits=LimitsSection(),
+        power=PowerSection(),
         timers=TimersSection(),
     )
     for section, values in (settings or {}).items():

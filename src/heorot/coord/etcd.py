@@ -106,7 +106,7 @@ class EtcdStore:
         namesake = self._check_announced(keys)
         # First: this refuses the keys of another cluster.
         view = self._view(keys)
-        return replace(view, warning=namesake or self._share(keys, CALL_BUDGET_S))
+        return self._share(replace(view, warning=namesake), keys, CALL_BUDGET_S)
 
     def hints(self) -> list[int]:
         """The watch, which speaks when a key of this cluster changes."""
@@ -136,7 +136,7 @@ class EtcdStore:
                 self._revoke(lease)
                 return None
         self._leader_lease, self._leader_value = lease, value
-        warning = ""
+        warning = self._take_records()
         if stored < floor:
             warning = f"etcd gives epoch {stored} for this cluster, but {floor} was seen here: going on above that"
         return Term(epoch, warning=warning)
@@ -159,12 +159,12 @@ class EtcdStore:
         leader = keys.get("leader")
         if leader is None or leader.value != self._leader_value:
             raise LeaseLost(f"etcd says that {self._view(keys).leader or 'nobody'} leads")
-        return replace(self._view(keys), warning=namesake or self._share(keys, budget_s))
+        return self._share(replace(self._view(keys), warning=namesake), keys, budget_s)
 
-    def _share(self, keys: dict[str, _Key], budget_s: float) -> str:
-        """Bring the records of this host and those in etcd together; return what went wrong."""
+    def _share(self, view: Leadership, keys: dict[str, _Key], budget_s: float) -> Leadership:
+        """Bring the records of this host and those in etcd together; return `view`, with how that went."""
         if self._shared is None:
-            return ""
+            return view
         # It has time until the next look: the lease stands, whatever comes of this.
         try:
             stored = keys["stamp"].value if "stamp" in keys else b""
@@ -172,15 +172,43 @@ class EtcdStore:
             ours = self._shared.merge(theirs)
             stamp = hashlib.sha256(ours).hexdigest().encode()
             if stamp != stored:
+                # Whoever leads has read what was there when it was elected: nothing is put behind its back.
+                wishes = [self._unchanged("stamp", keys), self._unchanged("leader", keys)]
                 puts = [self._put("stamp", stamp), self._put(RECORDS, ours)]
-                body = {"compare": [self._unchanged("stamp", keys)], "success": puts}
+                body = {"compare": wishes, "success": puts}
                 if not self._call("/v3/kv/txn", body, budget_s).get("succeeded"):
-                    return ""  # another head was faster; the next look takes its records in
+                    return replace(view, shared=False)  # another head was faster; the next look takes its records in
             self._records, self._stamp = ours, stamp
         except StoreUnavailable:
-            pass  # that is said where it matters
+            return replace(view, shared=False)  # that is said where it matters
         except (HeorotError, OSError) as error:
-            return f"nodes and tokens are not shared with the other heads: {error}"
+            text = f"nodes and tokens are not shared with the other heads: {error}"
+            return replace(view, warning=view.warning or text, shared=False)
+        return view
+
+    def _take_records(self) -> str:
+        """Take over all that heads have put into etcd before this one was elected; return what is wrong with it.
+
+        Raises
+        ------
+        StoreUnavailable, StoreRefused
+            If that cannot be done. This one does not lead then: it would not know what it has to go by.
+        """
+        if self._shared is None:
+            return ""
+        try:
+            keys = self._read(CALL_BUDGET_S)
+            if "stamp" in keys and keys["stamp"].value != self._stamp:
+                self._shared.merge(self._read_records(CALL_BUDGET_S))
+        except (StoreUnavailable, StoreRefused, OSError) as error:
+            with contextlib.suppress(HeorotError):
+                self.resign()
+            if isinstance(error, OSError):
+                raise StoreRefused(f"cannot write down what the heads share: {error.strerror or error}") from error
+            raise
+        except HeorotError as error:
+            # What is damaged here is repaired by hand; until then somebody has to lead.
+            return f"goes by what this host has of what the heads share: {error}"
         return ""
 
     def _read_records(self, budget_s: float) -> bytes:

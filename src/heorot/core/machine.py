@@ -2,9 +2,7 @@
 
 A machine has one method, ``handle(event, now_ms) -> list[Instruction]``. `now_ms` is a monotonic clock of the shell's.
 A shell (`heorot.runtime` for real, `heorot.sim` for simulation) carries the instructions out in order and feeds the
-results back: what it must do of each is said in `heorot.core.shells`. Links and clients are numbers that the shell
-chooses and never uses again. All are msgspec structs, because making one costs an eighth of what a dataclass costs, and
-every message makes several.
+results back, as `heorot.core.shells` says. Links and clients are numbers that the shell chooses and never uses again.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from heorot.core.wire.base import Chunk
 from heorot.core.wire.clients import ClientMessage, HeadMessage
 from heorot.core.wire.heads import HeadAddress
 from heorot.core.wire.tree import LinkMessage
+from heorot.core.wire.wishes import KeepWishes, WishesKept
 
 # ------------------------------------------------------------------ events
 
@@ -388,13 +387,14 @@ LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | Time
 CacheEvent: TypeAlias = Examined | SharedTaken | ChunksGone | CacheFailed | CopiesFound | CopiesDropped
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept | CacheEvent | Compared | ViewMade
 ClientEvent: TypeAlias = ClientOpened | ClientClosed | FromClient
-HeadEvent: TypeAlias = LinkEvent | ClientEvent | HeadsKnown | HeadHeard | NodesJoined | NodesRemoved | CacheEvent
+RecordEvent: TypeAlias = HeadsKnown | NodesJoined | NodesRemoved | WishesKept
+HeadEvent: TypeAlias = LinkEvent | ClientEvent | RecordEvent | HeadHeard | CacheEvent
 LinkInstruction: TypeAlias = Send | CloseLink | Connect | SetTimer | Log | Stop
 CacheInstruction: TypeAlias = (
     Examine | Forget | KeepManifest | KeepChunks | TakeShared | SendManifest | SendChunks | DropCopies
 )
 SharedInstruction: TypeAlias = LinkInstruction | CacheInstruction
 """What heads and nodes have in common."""
-HeadInstruction: TypeAlias = SharedInstruction | ToClient | CloseClient
+HeadInstruction: TypeAlias = SharedInstruction | ToClient | CloseClient | KeepWishes
 NodeInstruction: TypeAlias = SharedInstruction | SendEncoded | ToSpace | Remember | Compare | MakeView
 Instruction: TypeAlias = HeadInstruction | NodeInstruction

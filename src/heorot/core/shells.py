@@ -41,6 +41,7 @@ from heorot.core.machine import (
     ToClient,
     ToSpace,
 )
+from heorot.core.wire.wishes import KeepWishes
 
 
 class LinkShell(ABC):
@@ -152,6 +153,12 @@ class HeadShell(LinkShell, CacheShell, Dispatch[HeadInstruction], instructions=H
     def close_client(self, item: CloseClient) -> None:
         """The client gets what was sent before, then the end. The machine hears nothing of it any more: no
         `ClientClosed`, which is for one that has ended by itself or that the shell had to close.
+        """
+
+    @abstractmethod
+    def keep_wishes(self, item: KeepWishes) -> None:
+        """Answered by `WishesKept`, in the order in which they are given. Without an error, whoever leads next is given
+        them in its configuration; with one, that is not certain. Any number of other events may come before.
         """
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.wire.tree import (
     HeadList,
@@ -40,6 +42,18 @@ def seal_ticket(sign: Sign, ticket: Ticket) -> Launch:
     """Encode and sign a ticket."""
     encoded = encode(ticket)
     return Launch(encoded, sign(_TICKET_DOMAIN + encoded), ticket.job, gathers=ticket.spec.pmi)
+
+
+def renewed(ticket: Ticket, epoch: int, wall_ms: int, attended: bool, refused: str) -> Ticket:
+    """Return a ticket as the head of this epoch gives it now, to be sealed again."""
+    return replace(
+        ticket,
+        epoch=epoch,
+        issued_at_ms=wall_ms,
+        expires_at_ms=wall_ms + TICKET_VALIDITY_MS,
+        attended=attended,
+        refused=refused,
+    )
 
 
 def open_launch(verify: Verify, launch: Launch, *, cluster: str, wall_ms: int) -> Ticket:

@@ -27,6 +27,7 @@ def main() -> int:
     from heorot.security.registry import Registry
     from heorot.security.shared import SharedRecords
     from heorot.security.signing import Signer
+    from heorot.security.wishes import WishFile
 
     path = configuration_path("bphead", DEFAULT_HEAD_PATH, sys.argv[1:])
     set_name("bphead-keeper")
@@ -57,6 +58,7 @@ def main() -> int:
             machine={
                 "others": _others(config),
                 "groups": config.groups,
+                "power": config.power.commands(),
                 # Without root, nodes hold plain processes, and a PID does not tell its node.
                 "pid_range": pid_range(0, config.cluster.capacity)[1] if os.geteuid() == 0 else 0,
                 **dataclasses.asdict(config.limits),
@@ -71,6 +73,8 @@ def main() -> int:
             },
             join=join.session if join else None,
             registry=Registry(root),
+            wishes=WishFile(root),
+            asks_keeper=config.store.kind == "etcd",
             hang_ms=config.timers.hang_ms,
             log_level=config.cluster.log_level,
             image_cache_bytes=config.images.cache_bytes,

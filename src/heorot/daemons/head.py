@@ -22,6 +22,8 @@ from heorot.core.keeper.election import Term
 from heorot.core.machine import HeadsKnown
 from heorot.core.wire.heads import HeadAddress
 from heorot.daemons.keeper import STATE_NAME, Keeper
+from heorot.daemons.keeper_control import SOCKET_NAME
+from heorot.daemons.kept_wishes import KeptWishes
 from heorot.daemons.listed_heads import ListedHeads
 from heorot.daemons.registered_nodes import RegisteredNodes
 from heorot.daemons.single import hold
@@ -48,6 +50,7 @@ from heorot.security.head_identity import check_head_identity
 from heorot.security.head_registry import HeadRegistry
 from heorot.security.registry import Registry
 from heorot.security.signing import Signer, Verifier
+from heorot.security.wishes import WishFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,10 @@ class HeadSettings:
     join: Callable[[str], JoinConversation | None] | None = None
     registry: Registry | None = None
     """Says which nodes have joined and which were removed, from then on; None: that never changes."""
+    wishes: WishFile | None = None
+    """What is wanted of nodes, in the cluster's directory; None: nothing of it outlives a head."""
+    asks_keeper: bool = False
+    """Heads on other hosts learn of it through the store: the keeper brings it there."""
     hang_ms: int = 10_000
     """The keeper ends a head whose event loop gives no sign of life for so long."""
     log_level: str = "info"
@@ -211,6 +218,7 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
         port=port,
         fanout=settings.fanout,
         nodes=settings.nodes(),
+        wishes=tuple(settings.wishes.content().values()) if settings.wishes is not None else (),
         pid=os.getpid(),
         owner=os.geteuid(),
         wall_offset_ms=int((time.time() - loop.time()) * 1000),
@@ -235,7 +243,8 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
     images_at, limit_bytes = str(settings.directory / "images"), settings.image_cache_bytes
     cache = Cache(images_at, limit_bytes, owner, log, make_room, settings.shared_content)
     images = Images(loop, cache, shell.feed, log)
-    shell.attach(machine, links, clients, images)
+    wishes = _kept_wishes(settings, loop, shell)
+    shell.attach(machine, links, clients, images, wishes.keep)
     shell.start()
     registered: RegisteredNodes | None = None
     if settings.registry is not None:
@@ -255,8 +264,14 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
     images.end()
     if registered is not None:
         registered.close()
+    wishes.close()
     loop.close()
     return reason
+
+
+def _kept_wishes(settings: HeadSettings, loop: EpollLoop, shell: HeadDaemonShell) -> KeptWishes:
+    directory = settings.wishes.path.parent if settings.wishes is not None else None
+    return KeptWishes(loop, directory, settings.directory / SOCKET_NAME if settings.asks_keeper else None, shell.feed)
 
 
 def _passing_starter(settings: HeadSettings, log: LogFile, lock: int) -> Callable[[str], int]:

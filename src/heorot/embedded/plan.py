@@ -29,6 +29,7 @@ from heorot.runtime.sockets import bind_tcp, listen_unix
 from heorot.runtime.tls_codec import TlsCodec
 from heorot.security import tls
 from heorot.security.authority import Authority
+from heorot.security.wishes import WishFile
 
 HOST = "127.0.0.1"
 CONNECT_TIMEOUT_MS = 10_000
@@ -284,6 +285,8 @@ class Embedded:
             image_cache_bytes=self.plan.image_cache_bytes,
             page=head.page,
             shared_content=self.layout.path("content"),
+            # All heads are on this host, whatever store they have.
+            wishes=WishFile(Path(self.layout.root)),
         )
 
 

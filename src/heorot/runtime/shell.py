@@ -34,6 +34,7 @@ from heorot.core.machine import (
 )
 from heorot.core.shells import CacheByPart, HeadShell, LinkShell, NodeShell
 from heorot.core.timers import Due
+from heorot.core.wire.wishes import KeepWishes
 from heorot.runtime.clients import Clients
 from heorot.runtime.images import Images
 from heorot.runtime.links import Links
@@ -155,13 +156,21 @@ class DaemonShell(LinkShell, Dispatch[Item]):
 class HeadDaemonShell(CacheByPart, DaemonShell[HeadInstruction], HeadShell):
     """The hands of a head."""
 
-    def attach(self, machine: Machine[HeadInstruction], links: Links, clients: Clients, images: Images) -> None:
-        """Say what the shell works with; then `start`."""
+    def attach(
+        self,
+        machine: Machine[HeadInstruction],
+        links: Links,
+        clients: Clients,
+        images: Images,
+        keep_wishes: Callable[[KeepWishes], None],
+    ) -> None:
+        """Say what the shell works with; then `start`. `keep_wishes` does what is said there, and feeds the answer."""
         images.attach(links)
         self._machine = machine
         self._links = links
         self._clients = clients
         self.cache = images
+        self._keep_wishes = keep_wishes
 
     def _refuse(self, event: NodeEvent | HeadEvent, error: Exception) -> None:
         if type(event) is not FromClient:
@@ -177,6 +186,10 @@ class HeadDaemonShell(CacheByPart, DaemonShell[HeadInstruction], HeadShell):
     def close_client(self, item: CloseClient) -> None:
         """Let go of the client, whose connection ends as soon as its queue is empty."""
         self._clients.close_client(item.client)
+
+    def keep_wishes(self, item: KeepWishes) -> None:
+        """Write them down, and have them shared."""
+        self._keep_wishes(item)
 
 
 class NodeDaemonShell(CacheByPart, DaemonShell[NodeInstruction], NodeShell):

@@ -1,4 +1,5 @@
-"""The records that all heads of a cluster share: nodes that have joined or were removed, heads, and join tokens.
+"""The records that all heads of a cluster share: nodes that have joined or were removed, what is wanted of them, heads,
+and join tokens.
 
 Every head's host has them in files, and changes them there. Two versions are brought together kind by kind, and it
 does not matter in which order: for a node or a head the later of joining and removal counts, a token has as many uses
@@ -22,6 +23,7 @@ from heorot.security.records import NOT_RECORDS, RecordKind
 from heorot.security.registry import Registry
 from heorot.security.signing import SIGNATURE_BYTES, Signer
 from heorot.security.tokens import TokenStore
+from heorot.security.wishes import WishFile
 
 CONTEXT = b"heorot shared records 1\0"
 """In front of what is signed: no other signature of this key can be taken for one of these."""
@@ -36,7 +38,7 @@ Contents = tuple[Any, ...]
 
 def kinds_in(directory: Path) -> tuple[RecordKind[Any], ...]:
     """Return all kinds of records that the heads of a cluster share, as they are in this directory of it."""
-    return Registry(directory), TokenStore(directory), HeadRegistry(directory)
+    return Registry(directory), TokenStore(directory), HeadRegistry(directory), WishFile(directory)
 
 
 class SharedRecords:
@@ -45,7 +47,7 @@ class SharedRecords:
     Parameters
     ----------
     directory
-        The cluster's, with ``registry.json``, ``heads.json`` and ``tokens/``.
+        The cluster's, with ``registry.json``, ``heads.json``, ``node-states.json`` and ``tokens/``.
     wall_clock
         Seconds since 1970.
     """

@@ -17,6 +17,7 @@ from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_LAUNCH
 from heorot.sim.barriers import BarrierChecks
+from heorot.sim.closing import Closing
 from heorot.sim.denials import Denials
 from heorot.sim.images import DISK_FULL, FILES_GONE
 from heorot.sim.rest import Rest
@@ -42,6 +43,8 @@ INVARIANTS = (
     "TableTrue",
     "HeadsTold",
     "StaysOut",
+    "Drained",
+    "WishesKept",
     "Bounded",
     "ImageExact",
     "BarrierHolds",
@@ -55,6 +58,8 @@ INVARIANTS = (
 leaves it soon after the network heals.
 `HeadsTold`: after the network heals, every node keeps the list of the heads that there are to be.
 `StaysOut`: a node that was removed is attached nowhere that knows of it, and its ranks are over.
+`Drained`: no rank is started on a node after its drain was acknowledged, by whichever head, and none is taken on.
+`WishesKept`: what was acknowledged of the states of nodes is known to every head that begins its term.
 `OneAnswer`: a request gets exactly one answer. `Peace`: no honest message is taken for a breach of the protocol.
 `NoCrash`: no machine raises anything."""
 
@@ -79,6 +84,7 @@ class Checks:
         """Jobs on the node that the head is about to give up."""
         self.denials = Denials(cluster)
         self.barriers = BarrierChecks(cluster, self._failed)
+        self.closing = Closing(self.world, self.truth)
         self.rest = Rest(cluster, self._failed, self._came_first)
 
     # ------------------------------------------------------------------ nodes
@@ -114,6 +120,11 @@ class Checks:
         if host.epoch == max(self._epochs):
             self.cluster.head = next(head for head in self.cluster.heads if head is host)
 
+    def begins(self, host: SomeHead) -> None:
+        """A head that was just elected is about to take the first event."""
+        if host.epoch == max(self._epochs):
+            self.closing.begins(host)
+
     def look_at_heads(self) -> None:
         """OneHead: no head goes on while a newer one could tell it; now and again."""
         now_us, network = self.world.now_us, self.cluster.network
@@ -144,6 +155,8 @@ class Checks:
                 self.truth.jobs[job].unwanted |= not machine.jobs.jobs[job].detached
         elif isinstance(event, FromClient) and isinstance(event.message, c.AttachJob):
             self.denials.asked(event.client, event.message)
+        elif isinstance(event, FromClient) and isinstance(event.message, c.SetNodes):
+            self.closing.asked(machine, event.client, event.message)
         elif isinstance(event, FromClient) and isinstance(event.message, c.Signal):
             asked = self.truth.jobs.get(event.message.job or "")
             if asked is not None:
@@ -186,6 +199,7 @@ class Checks:
         known = JobTruth(job.id, list(job.nodes), job.detached, incarnations, dict(self.truth.given_up), job.ticket.key)
         known.mpi = job.ticket.spec.pmi
         self.truth.jobs[job.id] = known
+        self.closing.launched(job.id, known.nodes)
 
     def killed(self, host: SomeNode, job: str, rank: int, signal: int) -> None:
         """NoLostJob: a process is killed only if a user wants that, or because a head has told that it is lost.
@@ -232,7 +246,10 @@ class Checks:
         """A head says something to a client: that is judged by what this head knows at this moment."""
         if isinstance(message, c.Spawned):
             self._acknowledges(machine, message.job)
+        elif isinstance(message, c.Result):
+            self.closing.answered(machine, client, message)
         elif isinstance(message, c.Error):
+            self.closing.refused(machine, client, message.request)
             self.denials.refused(machine, client, message)
 
     def _acknowledges(self, machine: HeadMachine, job_id: str) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from heorot.core.client import messages
 from heorot.core.client.conversation import Request
+from heorot.sim.administering import VirtualAdministrator
 from heorot.sim.checks import Checks
 from heorot.sim.client import VirtualUser
 from heorot.sim.clocks import Clock, draw_clock
@@ -123,6 +124,7 @@ class SimulatedCluster:
         """Nodes that were removed from the cluster; their hosts go on as if nothing had happened."""
         self.clients: list[VirtualUser] = []
         self.watchers = [VirtualWatcher(self, number) for number in range(settings.watchers)]
+        self.administrators = [VirtualAdministrator(self, number) for number in range(settings.administrators)]
         self.faults = Faults(self)
         self.calm = False
         self._until_bounds = BOUNDS_EVERY
@@ -179,6 +181,8 @@ class SimulatedCluster:
             world.after(world.between(0, 300_000), host.start_space)
         for watcher in self.watchers:
             world.after(world.between(0, START_US), watcher.begin)
+        for administrator in self.administrators:
+            world.after(world.between(0, 2 * START_US), administrator.begin)
         if len(self.heads) + len(self.spares) > 1:
             self.checks.look_at_heads()
         span_us = max(settings.fault_span_ms, settings.job_span_ms) * 1000 + 100_000
@@ -196,6 +200,8 @@ class SimulatedCluster:
         self.faults.heal()
         world.run_until(storm_us + CALM_AFTER_US, self._checked)
         self.calm = True
+        for administrator in self.administrators:
+            administrator.rest()
         self.checks.lost_are_dead()
         self.checks.barriers.are_open()
         janitor = Janitor(self, len(self.clients))

@@ -29,12 +29,14 @@ from heorot.core.shells import HeadShell
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.wishes import KeepWishes
 from heorot.sim.ambush import Ambush
 from heorot.sim.hosts import CLUSTER, LOCAL_DELAY_US, sign, verify
 from heorot.sim.keeper import VirtualKeeper
 from heorot.sim.network import Attempt, Closed, End, Link
 from heorot.sim.network import Received as OnReceived
 from heorot.sim.shell import VirtualShell
+from heorot.sim.wish_disk import WishDisk
 
 if TYPE_CHECKING:
     from heorot.sim.run import Run, SomeHead
@@ -61,6 +63,7 @@ class HeadHost(VirtualShell, HeadShell):
         self.clients: dict[int, End] = {}
         self.registry: list[int] = []
         """The nodes that were removed, as far as this host has heard; it is on its disk."""
+        self.wish_disk = WishDisk(lambda: self.keeper.share())
         self.keeper = VirtualKeeper(self)
 
     # ------------------------------------------------------------------ life and death of the host
@@ -128,6 +131,7 @@ class HeadHost(VirtualShell, HeadShell):
             fanout=settings.fanout,
             swarm_gain_ms=settings.swarm_gain_ms,
             nodes=tuple(range(settings.nodes)),
+            wishes=tuple(self.wish_disk.wishes.values()),
             wall_offset_ms=self.clock.wall_offset_ms,
             heartbeat_ms=settings.heartbeat_ms,
             link_timeout_ms=settings.link_timeout_ms,
@@ -142,6 +146,7 @@ class HeadHost(VirtualShell, HeadShell):
         self.world.tell(self.name, "starts, epoch %d", self.epoch)
         self.cluster.checks.elected(self)
         self.machine = self.cluster.mutate(HeadMachine(config, sign, verify))
+        self.cluster.checks.begins(self)
         self.cache.begin(self.feed, lambda link, message: self.send(Send(link, message, True)))
         self.carry_out(self.machine.start(self.clock.now_ms))
         if self.registry:
@@ -198,6 +203,7 @@ class HeadHost(VirtualShell, HeadShell):
 
     def _end_machine(self, closed: float | None) -> None:
         """All that it knew is gone. So often its connections are closed; else they break. None: the power is off."""
+        self.wish_disk.forget()
         self.machine = None
         self.ambush.lift()
         self.timers.clear()
@@ -370,6 +376,10 @@ class HeadHost(VirtualShell, HeadShell):
         end = self.clients.get(item.client)
         if end is not None:
             self.cluster.network.send(end, m.encode(item.message))
+
+    def keep_wishes(self, item: KeepWishes) -> None:
+        """Write them down, and wait for the store."""
+        self.wish_disk.keep(item, self.feed)
 
     def close_client(self, item: CloseClient) -> None:
         """Close our end."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from heorot.core.machine import HeadsKnown
     from heorot.sim.clocks import Clock
     from heorot.sim.run import Run
+    from heorot.sim.wish_disk import WishDisk
     from heorot.sim.world import World
 
 STORE = "simulated"
@@ -38,6 +39,7 @@ class Host(SomeHead, Protocol):
     cluster: Run
     world: World
     clock: Clock
+    wish_disk: WishDisk
 
     def do(self, call: Callable[..., None], *arguments: Any) -> None:
         """Call this on the host; later, if it is paused."""
@@ -74,6 +76,10 @@ class VirtualKeeper(KeeperShell):
         self._hinted = False
         self._ended: str | None = None
         self._switch_asked = False
+        self._share_asked = 0
+        """How often the head wants to know that the store has what is on the disk."""
+        self._answers = ""
+        """What the request is that is answered next."""
 
     @property
     def _ttl_ms(self) -> int:
@@ -87,6 +93,7 @@ class VirtualKeeper(KeeperShell):
         config = KeeperConfig(self.host.name, STORE, ttl_s, ttl_s / 3, ttl_s / 3)
         self._machine = self.host.cluster.mutate(KeeperMachine(config, self.world.random.random))
         self._hinted = self._switch_asked = False
+        self._share_asked = 0
         self._ended = None
         life = self._life
         self.store.watch(self.host.name, lambda: self._in_life(life, self._hint))
@@ -109,6 +116,11 @@ class VirtualKeeper(KeeperShell):
     def switch(self) -> None:
         """An administrator wants another head to lead."""
         self._switch_asked = True
+        self._wake()
+
+    def share(self) -> None:
+        """Its head has written something down that the store is to have."""
+        self._share_asked += 1
         self._wake()
 
     # ------------------------------------------------------------------ one step after the other
@@ -148,6 +160,7 @@ class VirtualKeeper(KeeperShell):
     def start_head(self, step: s.StartHead) -> int:
         """Start the machine of a head."""
         self._ended = None
+        self._share_asked = 0
         self.host.start_head(step.term.epoch)
         return 1
 
@@ -172,7 +185,12 @@ class VirtualKeeper(KeeperShell):
     def not_simulated(self, step: object) -> None:
         """Clients find the active head by themselves, the store needs no pid, and nobody looks at a keeper."""
 
-    hand_over = pass_clients_on = stop_passing = publish = control_answer = not_simulated
+    hand_over = pass_clients_on = stop_passing = publish = not_simulated
+
+    def control_answer(self, step: s.ControlAnswer) -> None:
+        """Tell the head, if it has asked; an administrator does not wait."""
+        if self._answers == "share":
+            self.host.wish_disk.shared(step.value)
 
     # ------------------------------------------------------------------ the store
 
@@ -187,7 +205,8 @@ class VirtualKeeper(KeeperShell):
         if isinstance(wish, (s.Renew, s.Resign)):
             budget_ms = self._ttl_ms // (4 if isinstance(wish, s.Renew) else 2)
         self._pending = self.host.cluster.network.number()
-        request = StoreRequest(self.host.name, self._pending, self._lease, wish)
+        records = tuple(self.host.wish_disk.wishes.values())
+        request = StoreRequest(self.host.name, self._pending, self._lease, wish, records)
         self._send(request, self.host.clock.now_ms + budget_ms)
         return LATER
 
@@ -210,6 +229,7 @@ class VirtualKeeper(KeeperShell):
             return
         self._pending = 0
         self.listed = max(self.listed, answer.listed)
+        self.host.wish_disk.take(answer.records)
         if isinstance(answer.value, HeorotError):
             self._go_on(None, answer.value)
         else:
@@ -231,7 +251,7 @@ class VirtualKeeper(KeeperShell):
     def _has_news(self) -> bool:
         waiting = self._waiting
         hinted = self._hinted and waiting is not None and waiting.hints
-        return hinted or self._ended is not None or self._switch_asked
+        return hinted or self._ended is not None or self._switch_asked or self._share_asked > 0
 
     def _hint(self) -> None:
         self._hinted = True
@@ -250,10 +270,19 @@ class VirtualKeeper(KeeperShell):
             ended=self._ended,
             # Whoever is paused is paused with its keeper, and a machine that hangs would not be a simulated one.
             heard=True,
-            request={"do": "switch"} if self._switch_asked else None,
+            request=self._request(),
         )
         self._hinted = self._hinted and not hints
-        self._ended, self._switch_asked = None, False
+        self._ended = None
         self._waiting = None
         self._pending = 0
         self._go_on(woken, None)
+
+    def _request(self) -> dict[str, Any] | None:
+        """Return what somebody asks of the keeper, one thing at a time."""
+        self._answers = "switch" if self._switch_asked else "share" if self._share_asked else ""
+        if self._switch_asked:
+            self._switch_asked = False
+        elif self._share_asked:
+            self._share_asked -= 1
+        return {"do": self._answers} if self._answers else None

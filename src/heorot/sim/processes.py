@@ -167,7 +167,7 @@ class ProcessTable(SpaceShell):
             )
         if known.key:
             self._check_launch(known, rank)
-        truth = self.truth.ranks[job, rank] = RankTruth(self.node, self.incarnation, pid)
+        truth = self.truth.started(self.world, job, rank, RankTruth(self.node, self.incarnation, pid))
         stubborn = ticket.spec.argv[1][-1:] in b"13"
         process = VirtualProcess(slot, rank, ticket, script_of(ticket.spec.argv, rank), truth, stubborn)
         if ticket.spec.stdin is None:

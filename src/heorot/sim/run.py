@@ -74,6 +74,9 @@ class Witness(Protocol):
     def elected(self, host: SomeHead) -> None:
         """A term of office begins."""
 
+    def begins(self, host: SomeHead) -> None:
+        """Its machine is there, and was told nothing yet."""
+
     def before_head(self, machine: HeadMachine, event: HeadEvent) -> None:
         """A head is about to take an event."""
 

@@ -110,6 +110,8 @@ class Settings:
     """A client dies."""
     watchers: int = 0
     """Users who watch nodes, jobs and processes all the time."""
+    administrators: int = 0
+    """Users who drain nodes and give them back all the time."""
     doze_weight: int = 0
     """Agents are stopped for a while, and the head is killed meanwhile."""
     rush: int = 0
@@ -170,6 +172,7 @@ def draw(seed: int) -> Settings:
     settings.shared_store_rate = Random(f"shared stores {seed}").choice((0.0, 0.0, 0.5, 1.0))
     settings.spare_heads = random.choice((0, 1, 2, 4))
     settings.remove_node_weight = Random(f"removed nodes {seed}").choice((0, 0, 0, 1, 3))
+    settings.administrators = Random(f"administrators {seed}").choice((0, 0, 1))
     settings.watchers = Random(f"watchers {seed}").choice((0, 0, 0, 1, 3))
     settings.job_window_bytes = Random(f"windows {seed}").choice((8 << 20, 8 << 20, 256 << 10, 64 << 10))
     late = Random(f"what comes late {seed}")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from heorot.core.errors import HeorotError
 from heorot.core.keeper.election import HOLD_BACK_S, Leadership, LeaseLost, Term
 from heorot.core.keeper.steps import Campaign, LookAtStore, Prefer, Renew, Resign
+from heorot.core.wire.wishes import NodeWish
+from heorot.sim.wish_disk import Wishes, newest_of_both
 
 if TYPE_CHECKING:
     from heorot.sim.surroundings import Surroundings
@@ -38,6 +40,8 @@ class StoreRequest:
     lease: int
     """By which it leads, or will when it is elected."""
     wish: Wish
+    records: tuple[NodeWish, ...] = ()
+    """What its host has on its disk, of what all heads share."""
 
     def __str__(self) -> str:
         return f"{self.name} by lease {self.lease}: {self.wish}"
@@ -50,6 +54,8 @@ class StoreAnswer:
     number: int
     value: Leadership | Term | HeorotError | None
     listed: Listed
+    records: tuple[NodeWish, ...] = ()
+    """What all heads share."""
 
 
 class VirtualStore:
@@ -65,6 +71,8 @@ class VirtualStore:
         """Name, lease, epoch."""
         self.listed: Listed = 0, ()
         """Heads read it whenever they ask; who writes it is an administrator, on the host of any of them."""
+        self.records: Wishes = {}
+        """What is wanted of nodes."""
         self.up = True
         self.delay_us = (100, 3_000)
         self.loss_rate = cluster.settings.store_loss_rate
@@ -103,7 +111,8 @@ class VirtualStore:
         value = self._handle(request)
         if not isinstance(request.wish, (LookAtStore, Renew)) or isinstance(value, HeorotError):
             self.world.tell(NAME, "%s -> %s", str(request), repr(value))
-        self._carry(NAME, request.name, answer, StoreAnswer(request.number, value, self.listed))
+        records = tuple(self.records.values())
+        self._carry(NAME, request.name, answer, StoreAnswer(request.number, value, self.listed, records))
 
     # ------------------------------------------------------------------ what it does
 
@@ -122,6 +131,8 @@ class VirtualStore:
                     return LeaseLost("its lease has run out")
                 self._renew(lease)
             self._announce(name)
+            # In one transaction: whoever was elected meanwhile has read all that was put there before.
+            self.records = newest_of_both(self.records, request.records)
             return self._view()
         return None
 

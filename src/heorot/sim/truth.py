@@ -114,6 +114,15 @@ class Truth:
         self.lost: set[tuple[str, int]] = set()
         """Ranks that some head has given up; only looked up."""
         self.barriers = Barriers()
+        self.drained: set[int] = set()
+        """Nodes of which it was acknowledged that nothing is started there any more; only looked up."""
+
+    def started(self, world: World, job: str, rank: int, truth: RankTruth) -> RankTruth:
+        """A rank starts. Drained: not on a node that was drained before."""
+        if truth.node in self.drained:
+            world.violated("Drained", f"{job} r{rank} starts on n{truth.node}, which was drained before")
+        self.ranks[job, rank] = truth
+        return truth
 
     def check_input(self, world: World, job: str, rank: int, offset: int, data: bytes) -> None:
         """Check what a process reads against what the client sent."""

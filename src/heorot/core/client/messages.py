@@ -355,6 +355,20 @@ def list_processes(request: int, nodes: str, job: str | None) -> list[object]:
     return ["processes", request, nodes, job if job is None else _job(job)]
 
 
+def set_nodes(
+    request: int,
+    nodes: str,
+    state: str = "",
+    reason: str = "",
+    mode: int = -1,
+    uid: int = -1,
+    gid: int = -1,
+    power: bool = False,
+) -> list[object]:
+    """Answered by ``result`` with the nodes, and which of them are late."""
+    return ["set-nodes", request, nodes, state, reason, mode, uid, gid, power]
+
+
 def list_jobs(request: int) -> list[object]:
     """Answered by ``result`` with a list of jobs."""
     return ["jobs", request]

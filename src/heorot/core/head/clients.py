@@ -13,6 +13,7 @@ from heorot.core.head.requests import Requests
 from heorot.core.head.routes import FROM_CLIENTS, SAID_BY_CLIENTS
 from heorot.core.head.settling import Settling
 from heorot.core.head.watches import Watches
+from heorot.core.head.wishes import NodeWishes
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
 from heorot.core.routes import Side
 from heorot.core.tree.nodeset import NodeSet
@@ -30,6 +31,7 @@ class HeadClients:
         self._requests = requests
         self._images = images
         self.settling = Settling(context, jobs, self._attempt)
+        self.wishes = NodeWishes(context, jobs, requests, self.settling)
         self.launches = Launches(context, jobs, requests, images, self.settling)
         self.overview = Overview(context, jobs, requests, self.settling)
         self.watches = Watches(context, jobs, requests.questions, self.overview)

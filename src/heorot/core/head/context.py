@@ -19,6 +19,7 @@ from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.core.wire.rows import Answer, AnyRow
+from heorot.core.wire.wishes import NodeWish
 
 ROWS_AT_ONCE = 500
 """In one message to a client: a command line is cut at 4 KiB, so these rows stay below the limit of a frame."""
@@ -36,6 +37,10 @@ class HeadConfig:
     port: int
     fanout: int = 32
     nodes: tuple[int, ...] = ()
+    wishes: tuple[NodeWish, ...] = ()
+    """What is wanted of nodes, as the store has it; of those that are not here, nothing."""
+    power: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By state, ``reboot`` say: the site's command for it. Without one it cannot be done from here."""
     others: tuple[tuple[str, int], ...] = ()
     """Host and port of every other head of the cluster."""
     pid: int = 0
@@ -111,7 +116,7 @@ class HeadContext(MachineContext[HeadInstruction]):
         self.verify = verify
         self.receipts = Receipts(sign)
         self.below = NodesBelow(self.emit)
-        self.members = Membership(config.fanout, config.nodes, self.below)
+        self.members = Membership(config.fanout, config.nodes, self.below, config.wishes)
         self.tenure = Tenure(bool(config.others))
         self.listed: tuple[m.HeadAddress, ...] = ()
         """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head.list_of_heads`."""

@@ -84,6 +84,8 @@ class HeadJob:
     """An earlier head launched it."""
     handed_over: bool = False
     """That launch was given to this head by its client: perhaps no node has it."""
+    sent_mask: int = 0
+    """The nodes to which this head has sent the launch, or has meant to."""
     reading: int = 0
     """The number of the present reader, or of the last one; 0 for the first."""
     tell_started: bool = True

@@ -13,6 +13,7 @@ from heorot.core.errors import ProtocolError, RequestError
 from heorot.core.head import given_turns
 from heorot.core.head.adoption import Adoptions
 from heorot.core.head.attendance import SIGKILL, Attendance
+from heorot.core.head.closed_nodes import closed_to, refusal
 from heorot.core.head.collectives import Collectives
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.ends import LostRank
@@ -28,7 +29,7 @@ from heorot.core.head.reports import JobReports, listed
 from heorot.core.head.safekeeping import Safekeeping
 from heorot.core.head.states import PENDING
 from heorot.core.head.stdin_feed import StdinFeed
-from heorot.core.tickets import TICKET_VALIDITY_MS, seal_ticket
+from heorot.core.tickets import TICKET_VALIDITY_MS, renewed, seal_ticket
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.tree.runs import flat
 from heorot.core.wire import clients as c
@@ -91,7 +92,7 @@ class Jobs:
         self._sequence += 1
         ticket = self._ticket(f"{config.epoch}.{self._sequence}", caller, ask, runs_of(nodes))
         job = HeadJob(ticket, RankPlaces(ticket.runs, nodes), ask.detached, context.wall_ms)
-        job.tell_started = ask.tell_started
+        job.tell_started, job.sent_mask = ask.tell_started, job.node_set.mask
         job.launch = seal_ticket(context.sign, ticket)
         if note:
             job.add_note(note)
@@ -173,14 +174,8 @@ class Jobs:
     def resend_launch(self, job: HeadJob, nodes: NodeSet) -> None:
         """Send the launch to nodes again, and what followed it; what is there already is not started twice."""
         context = self._context
-        # Signed anew: the first ticket may have expired, or be of an earlier epoch.
-        job.ticket = replace(
-            job.ticket,
-            epoch=context.config.epoch,
-            issued_at_ms=context.wall_ms,
-            expires_at_ms=context.wall_ms + TICKET_VALIDITY_MS,
-            attended=job.attended,
-        )
+        job.sent_mask |= nodes.mask
+        job.ticket = self._renewed(job)
         job.launch = seal_ticket(context.sign, job.ticket)
         context.send_down(nodes, job.launch)
         if job.reading or not job.attended:
@@ -188,6 +183,10 @@ class Jobs:
         for node in nodes:
             self._input.feed_again(job, node)
         self.holders.asked_again(job, nodes)
+
+    def _renewed(self, job: HeadJob, refused: str = "") -> m.Ticket:
+        # The first one may have expired, or be of an earlier epoch.
+        return renewed(job.ticket, self._context.config.epoch, self._context.wall_ms, job.attended, refused)
 
     def launching(self) -> NodeSet:
         """Return the nodes with ranks of which nothing was heard yet."""
@@ -304,8 +303,13 @@ class Jobs:
                 self.collectives.lost(job, record.node, f"n{record.node} was restarted")
             else:
                 to_launch |= 1 << record.node
-        if to_launch:
-            self.resend_launch(job, NodeSet(to_launch))
+        # An earlier head took it on: a node that was closed since takes it no more, and says if it has had it.
+        closed = closed_to(self._context, job.ticket.uid, NodeSet(to_launch & ~job.sent_mask))
+        if closed:
+            refused = self._renewed(job, refusal(self._context, closed))
+            self._context.send_down(closed, seal_ticket(self._context.sign, refused))
+        if to_launch & ~closed.mask:
+            self.resend_launch(job, NodeSet(to_launch & ~closed.mask))
 
     def node_gone(self, node: int, why: str) -> None:
         """Give up every rank of this node, and the output of those that have ended but was not collected."""

@@ -9,6 +9,7 @@ in a way that lets it wait (`heorot.core.head.settling`). `heorot.core.head.jobs
 from __future__ import annotations
 
 from heorot.core.errors import NotYetError, RequestError
+from heorot.core.head.closed_nodes import closed_to, privileged, refusal
 from heorot.core.head.context import Caller, HeadContext
 from heorot.core.head.images import HeadImages
 from heorot.core.head.job import HeadJob
@@ -146,7 +147,7 @@ class Launches:
         Raises
         ------
         RequestError
-            ``bad-nodes``, ``no-nodes``, ``node-down``, ``not-permitted`` or ``bad-request``.
+            ``bad-nodes``, ``no-nodes``, ``node-down``, ``node-closed``, ``not-permitted`` or ``bad-request``.
         """
         self._requests.require_some(nodes, ask.nodes, ask.select)
         if len(nodes) > m.MAX_RANKS:
@@ -158,24 +159,27 @@ class Launches:
         named = set(nodes)
         down = NodeSet.of(node for node in named if not records[node].is_up) if ask.select != "up" else NodeSet()
         if down:
-            states = sorted({records[node].word for node in down})
+            states = sorted({records[node].told for node in down})
             raise NotYetError(
                 "node-down",
                 f"{down} {'is' if len(down) == 1 else 'are'} {'/'.join(states)}, not up",
                 lambda: not down - self._members.up,
             )
-        if caller.uid != 0:
+        closed = closed_to(self._context, caller.uid, NodeSet.of(named)) if self._members.wished_mask else NodeSet()
+        if closed:
+            raise RequestError("node-closed", refusal(self._context, closed))
+        if not privileged(self._context, caller.uid):
             barred = NodeSet.of(node for node in named if not self._may_execute(caller, node))
             if barred:
                 raise RequestError("not-permitted", f"{caller.user} may not start processes on {barred}")
 
     def _may_execute(self, caller: Caller, node: int) -> bool:
-        record = self._members.records[node]
-        if caller.uid == record.uid:
-            return bool(record.mode & 0o100)
-        if record.gid in (caller.gid, *caller.groups):
-            return bool(record.mode & 0o010)
-        return bool(record.mode & 0o001)
+        wish = self._members.records[node].wish
+        if caller.uid == wish.uid:
+            return bool(wish.mode & 0o100)
+        if wish.gid in (caller.gid, *caller.groups):
+            return bool(wish.mode & 0o010)
+        return bool(wish.mode & 0o001)
 
     def _require_reach(self, nodes: list[int]) -> None:
         """While another head may lead, let a launch wait for nodes that may have gone to it. Raises RequestError."""

@@ -57,6 +57,7 @@ from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.tree.shape import ancestors_of, living_path
 from heorot.core.wakefulness import Looks
 from heorot.core.wire import tree as m
+from heorot.core.wire.wishes import WishesKept
 
 __all__ = ["HeadConfig", "HeadMachine"]
 
@@ -99,9 +100,10 @@ class HeadMachine:
             ClientOpened: self.clients.opened,
             ClientClosed: self.clients.closed,
             HeadsKnown: self._heads_known,
-            HeadHeard: self._head_heard,
+            HeadHeard: lambda event: self.rivals.heard(event.epoch),
             NodesJoined: self._nodes_joined,
             NodesRemoved: self.removals.know,
+            WishesKept: self.clients.wishes.kept,
             ConnectFailed: self._connect_failed,
             Examined: self.images.transfers.examined,
             SharedTaken: self.images.transfers.stored.taken,
@@ -148,9 +150,6 @@ class HeadMachine:
     def _connect_failed(self, event: ConnectFailed) -> None:
         """Another head does not answer: it is on standby, or its host is gone."""
         self.rivals.failed(event)
-
-    def _head_heard(self, event: HeadHeard) -> None:
-        self.rivals.heard(event.epoch)
 
     def _received(self, event: Received) -> None:
         link = self.context.below.by_link.get(event.link)
@@ -227,6 +226,7 @@ class HeadMachine:
         if record.incarnation not in (None, attach.incarnation):
             self._gone(record, NodeChange.RESTARTED, f"n{node} was restarted: what ran on it is gone")
         record.incarnation = attach.incarnation
+        self.clients.wishes.attached(record)
         record.parent = attach.parent
         record.release = attach.release
         record.agent_pid, record.init_pid = attach.agent_pid, attach.init_pid

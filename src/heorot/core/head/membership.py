@@ -14,6 +14,7 @@ from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.tree.outcasts import Outcasts
 from heorot.core.tree.shape import living_path
 from heorot.core.wire.heads import HeadAddress
+from heorot.core.wire.wishes import NO_WISH, NodeWish, shown_state
 
 
 @dataclass(slots=True)
@@ -46,9 +47,8 @@ class KnownNode(NodeBelow):
     """When this incarnation began, or later; on the head's clock."""
     heads: tuple[HeadAddress, ...] | None = None
     """The heads that it keeps on its disk; None: it cannot be told."""
-    mode: int = 0o111
-    uid: int = 0
-    gid: int = 0
+    wish: NodeWish = NO_WISH
+    """What is wanted of it, and who may use it."""
 
     @property
     def name(self) -> str:
@@ -62,10 +62,15 @@ class KnownNode(NodeBelow):
 
     @property
     def word(self) -> str:
-        """The state that users are told: ``up``, ``boot`` or ``down``."""
+        """The fact: ``up``, ``boot`` or ``down``."""
         if self.is_up:
             return "up"
         return "boot" if self.state is NodeState.BOOT else "down"
+
+    @property
+    def told(self) -> str:
+        """The state that users are told (`heorot.core.wire.wishes`)."""
+        return shown_state(self.word, self.wish.state) if self.wish.state else self.word
 
     @property
     def was_seen(self) -> bool:
@@ -84,18 +89,25 @@ class KnownNode(NodeBelow):
 class Membership:
     """All nodes. Iteration is always in the order of their numbers."""
 
-    def __init__(self, fanout: int, nodes: tuple[int, ...], below: NodesBelow) -> None:
+    def __init__(
+        self, fanout: int, nodes: tuple[int, ...], below: NodesBelow, wishes: tuple[NodeWish, ...] = ()
+    ) -> None:
         self.fanout = fanout
         self.below = below
         """Which nodes are reached, and through which links."""
-        self.records: dict[int, KnownNode] = {node: KnownNode(node) for node in sorted(nodes)}
-        self.known_mask = NodeSet.of(self.records).mask
+        self.records: dict[int, KnownNode] = {}
+        self.known_mask = 0
         self.outcasts = Outcasts()
         """See `heorot.core.head.removals`."""
         self.up_mask = 0
         """Nodes that are up: reached, or within the grace."""
+        self.wished_mask = 0
+        """Nodes that somebody has set to something: nothing is started there that names nobody."""
         self.spoken_mask = 0
         """Nodes that have said in this term of office what they hold."""
+        self._wishes = {wish.node: wish for wish in wishes}
+        """As they were when the term began."""
+        self.register(nodes)
 
     def record(self, node: int) -> KnownNode:
         """Return the record of a node; a node with a valid certificate that attaches for the first time gets one."""
@@ -106,6 +118,9 @@ class Membership:
     def register(self, nodes: Iterable[int]) -> None:
         """Give each of these nodes a record that has none yet."""
         new = {node: KnownNode(node) for node in nodes if node not in self.records}
+        for node, record in new.items():
+            if node in self._wishes:
+                self.wish(record, self._wishes[node])
         if new:
             self.known_mask |= NodeSet.of(new).mask
             self.records = dict(sorted((self.records | new).items()))
@@ -121,9 +136,30 @@ class Membership:
         return NodeSet(self.up_mask)
 
     @property
+    def usable(self) -> NodeSet:
+        """Every node that is up, and of which nobody wants anything."""
+        return NodeSet(self.up_mask & ~self.wished_mask)
+
+    @property
     def silent(self) -> NodeSet:
         """Every registered node that has not said in this term of office what it holds."""
         return NodeSet(self.known_mask & ~self.spoken_mask & ~self.outcasts.removed)
+
+    def wish(self, record: KnownNode, wish: NodeWish) -> None:
+        """Go by what is wanted of a node from now on."""
+        record.wish = wish
+        if wish.state:
+            self.wished_mask |= 1 << record.node
+        else:
+            self.wished_mask &= ~(1 << record.node)
+
+    def holders_known(self) -> None:
+        """The registry says who has which number: what was wanted of the host before is not wanted of the next one."""
+        for node, holder in self.outcasts.given_to.items():
+            record = self.records.get(node)
+            if record is not None and record.wish.holder and record.wish.holder != holder.hex():
+                # A later change is newer all the same.
+                self.wish(record, NodeWish(node, record.wish.epoch, record.wish.sequence))
 
     def step(self, record: KnownNode, change: NodeChange) -> NodeState:
         """Let a node's state change; return the new one."""

@@ -81,6 +81,7 @@ class Removals:
         """Take note of who has which number; return those under which another one is known here."""
         outcasts, links = self._context.members.outcasts, self._context.below.by_link.values()
         known, outcasts.given_to = outcasts.given_to, given_to
+        self._context.members.holders_known()
         replaced = {node for node, holder in given_to.items() if known.get(node, holder) != holder}
         replaced.update(link.peer for link in links if outcasts.is_former(link.peer, link.holder))
         return NodeSet.of(replaced).mask

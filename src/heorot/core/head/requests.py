@@ -18,6 +18,7 @@ from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.core.wire.rows import ClusterStatus, ContactRow, NodeRow, StoreRow
+from heorot.core.wire.wishes import shown_state
 
 NOBODY = NodeSet()
 MAX_PIDS = 16_384
@@ -56,7 +57,7 @@ class Requests:
         """
         members = self._context.members
         if select == "up":
-            return members.up.numbers(), True
+            return members.usable.numbers(), True
         if select == "notdown":
             return [node for node in members.known if members.records[node].word != "down"], True
         if select == "list":
@@ -68,7 +69,8 @@ class Requests:
         records = members.records
         view = nodelist.NodeView(
             known=members.known,
-            states={node: records[node].word for node in members.known} | dict.fromkeys(unknown, UNKNOWN),
+            states={node: records[node].told for node in members.known}
+            | {node: shown_state(UNKNOWN, records[node].wish.state) for node in unknown},
             groups=self._context.config.groups,
         )
         try:
@@ -93,24 +95,29 @@ class Requests:
             if node == HEAD:
                 continue
             record = self._context.members.records[node]
+            wish = record.wish
             rows.append(
                 NodeRow(
                     id=node,
                     name=record.name,
-                    state=UNKNOWN if node in unknown else record.word,
+                    state=shown_state(UNKNOWN if node in unknown else record.word, wish.state),
                     parent=record.parent if record.link is not None else None,
                     agent_pid=record.agent_pid or None,
                     init_pid=record.init_pid or None,
                     address=f"{record.host}:{record.port}" if record.host else "",
-                    mode=record.mode,
-                    uid=record.uid,
-                    gid=record.gid,
-                    user="root" if record.uid == 0 else str(record.uid),
-                    group="root" if record.gid == 0 else str(record.gid),
+                    mode=wish.mode,
+                    uid=wish.uid,
+                    gid=wish.gid,
+                    user="root" if wish.uid == 0 else str(wish.uid),
+                    group="root" if wish.gid == 0 else str(wish.gid),
                     release=record.release,
                     ranks=busy.get(node, 0),
                     silent=node in silent,
                     seen=record.was_seen,
+                    wanted=wish.state,
+                    reason=wish.reason,
+                    set_by=wish.by if wish.state else "",
+                    set_at_ms=wish.at_ms if wish.state else None,
                 )
             )
         return rows

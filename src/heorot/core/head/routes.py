@@ -65,6 +65,7 @@ FROM_CLIENTS = Routes(
         (Side.CLIENT, c.Watch): lambda clients, caller, ask: clients._watch(caller, ask),
         (Side.CLIENT, c.Seen): lambda clients, caller, word: clients.watches.seen(caller.client, word.request),
         (Side.CLIENT, c.Unwatch): lambda clients, caller, word: clients._unwatch(caller, word),
+        (Side.CLIENT, c.SetNodes): lambda clients, caller, ask: clients.wishes.ask(caller, ask),
         (Side.CLIENT, c.ListJobs): lambda clients, caller, ask: clients._list_jobs(caller, ask),
         (Side.CLIENT, c.ShowJob): lambda clients, caller, ask: clients._show_job(caller, ask),
         (Side.CLIENT, c.Stage): lambda clients, caller, ask: clients._images.stage(caller, ask),

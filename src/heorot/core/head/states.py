@@ -10,7 +10,7 @@ from heorot.core.states import StateTable
 class NodeState(StrEnum):
     """What the head knows of a node's processes, and whether it is reached.
 
-    Users are told three words of it: `heorot.core.head.membership.KnownNode.word`.
+    Users are told three words of it, and what is wanted of it: `heorot.core.head.membership.KnownNode.told`.
     """
 
     DOWN = auto()

@@ -72,6 +72,10 @@ class SettleDue(Due, frozen=True, gc=False):
     """A new head is to look again at what waits for nodes."""
 
 
+class WishDue(Due, frozen=True, gc=False):
+    """Nothing may be on its way any more to nodes that were closed."""
+
+
 class HoldDue(Due, frozen=True, gc=False):
     """No node may have said that it has a detached job."""
 
@@ -103,6 +107,7 @@ WHEN_DUE = DueTable(
         CopiesDue: lambda head, _: head.images.transfers.copies.look(),
         DoubtDue: lambda head, due: head.links_below.doubt_due(due),
         SettleDue: lambda head, _: head.settling.due(),
+        WishDue: lambda head, _: head.clients.wishes.look(),
         HoldDue: lambda head, due: head.jobs.holders.due(due.job),
         AdoptDue: lambda head, _: head.jobs.adoptions.due(),
     },

@@ -40,6 +40,8 @@ class Leadership:
     """Who is to lead next; the others hold back. Empty: anybody."""
     warning: str = ""
     """What went wrong beside the election, for the log."""
+    shared: bool = True
+    """What this host had of the records that all heads share, when this was asked, is in the store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heorot.core.errors import HeorotError
 from heorot.core.keeper import steps as s
 from heorot.core.keeper.election import Leadership, LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term
+from heorot.core.keeper.sharing import share_records
 from heorot.core.keeper.store_health import StoreHealth
 from heorot.core.keeper.watchdog import PULSE_S, Watchdog
 from heorot.core.machine import HeadsKnown, Log
@@ -96,9 +97,7 @@ class KeeperMachine:
         self._store = StoreHealth(config.store)
         self._failure = ""
         """Why the head's process could not be started, or ended soon."""
-        self._ending = False
-        self._switch_asked = False
-        self._handing_over = False
+        self._ending = self._switch_asked = self._handing_over = False
 
     def run(self) -> s.Flow[None]:
         """Go on until told to end; no head of ours lives, and nothing is held, when this returns.
@@ -279,6 +278,12 @@ class KeeperMachine:
         self._lease_until_s = asked_s + self._config.lease_s
         return asked_s + self._config.renew_every_s
 
+    def _renewed(self) -> s.Flow[Leadership | None]:
+        """Renew the lease; return what the store says, None if it says nothing of use. Raises LeaseLost."""
+        former = self._view = replace(self._view)
+        yield from self._renew()
+        return self._view if self._view is not former else None
+
     def _end_head(self, force: bool) -> s.Flow[str]:
         how = yield s.EndHead(force)
         return f"was ended ({how})"
@@ -375,6 +380,8 @@ class KeeperMachine:
                 raise HeorotError(f"{self._name} is not the active head; {self._view.leader or 'nobody'} is")
             target = yield from self._hand_over(str(request.get("name") or ""))
             return {"to": target, "epoch": self._epoch}
+        if request.get("do") == "share" and self._role == "active":
+            return (yield from share_records(self._renewed))
         if request.get("do") == "status":
             return self._status()
         raise HeorotError(f"unknown command {request.get('do')!r}")
@@ -389,10 +396,5 @@ class KeeperMachine:
             "quick_ends": self._quick_ends,
             "problem": self._why_not(),
             "heads": [{"name": name, "role": role} for name, role in self._heads()],
-            "store": {
-                "kind": self._config.store,
-                "reachable": self._store.reachable,
-                "since_s": round(self.now_s - self._store.since_s, 1),
-                "problem": self._store.problem,
-            },
+            "store": self._store.row(self.now_s),
         }

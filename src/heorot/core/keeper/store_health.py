@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from heorot.core.keeper.steps import Flow
 from heorot.core.machine import Log
 
@@ -18,6 +20,11 @@ class StoreHealth:
         """What was complained of last, until all was well again: it is logged once, however often it is tried."""
         self._kind = kind
         self._warned = ""
+
+    def row(self, now_s: float) -> dict[str, Any]:
+        """Return it for those who ask the keeper."""
+        since_s = round(now_s - self.since_s, 1)
+        return {"kind": self._kind, "reachable": self.reachable, "since_s": since_s, "problem": self.problem}
 
     def answers(self, now_s: float) -> Flow[None]:
         """It has answered."""

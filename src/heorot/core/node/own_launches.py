@@ -60,7 +60,9 @@ class OwnLaunches:
             self._reports.of_jobs.merge(m.Report(ticket.job, [], [], [], 1, 1))
             return
         problem = clock_problem(ticket, context.now_ms + context.config.wall_offset_ms)
-        if problem:
+        if ticket.refused:
+            self._fail(launch, self._refusal(ticket.refused))
+        elif problem:
             context.log("error", f"launch {launch.job} refused: {problem}")
             self._fail(launch, self._refusal(problem))
         elif ticket.spec.image:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from heorot.core.errors import NodeListError
 from heorot.core.tree.nodeset import HEAD, MAX_NODES, NodeSet
 
-NODE_STATES = ("down", "boot", "up", "error", "unavailable", "reboot", "halt", "pwroff", "unknown")
+NODE_STATES = ("down", "boot", "up", "drain", "error", "unavailable", "reboot", "halt", "pwroff", "unknown")
 """The states that Heorot itself sets or shows; an administrator may set others, of up to 15 characters."""
 MAX_ENTRIES = 1 << 18
 """No list yields more entries: twice the ranks that a job may have."""
@@ -267,11 +267,14 @@ class _Reader:
         if element == "all":
             return self._known
         self.looked_at_states = True
-        in_use = {view.state_of(node) for node in self._known}
+        shown = {view.state_of(node) for node in self._known}
+        # One that is down and set to something is in both states: `heorot.core.wire.wishes`.
+        in_use = {word for state in shown for word in state.split("+")}
         for prefix, wanted in (("", True), ("allnot", False), ("all", True), ("not", False)):
             state = element.removeprefix(prefix)
             if element.startswith(prefix) and (state in in_use or state in NODE_STATES):
-                return [node for node in self._known if (view.state_of(node) == state) == wanted]
+                meant = {each for each in shown if state in each.split("+")}
+                return [node for node in self._known if (view.state_of(node) in meant) == wanted]
         others = sorted(in_use.difference(NODE_STATES))
         raise NodeListError(
             f"{_quote(element)} is neither a node nor a state; {self._existing()}, the states are "

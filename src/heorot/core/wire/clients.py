@@ -29,6 +29,7 @@ from heorot.core.wire.questions import ShowJob as ShowJob
 from heorot.core.wire.questions import ShowStatus as ShowStatus
 from heorot.core.wire.questions import Unwatch as Unwatch
 from heorot.core.wire.questions import Watch as Watch
+from heorot.core.wire.wishes import SetNodes as SetNodes
 
 CLIENT_PROTOCOL_VERSION = 2
 
@@ -350,7 +351,7 @@ class Result(Message, tag="result", frozen=True):
 ClientMessage: TypeAlias = (
     ClientHello | Spawn | ClientStdin | ClientAck | ClientResize | ClientRelease | Detach | AttachJob | Wait | Signal
     | Resolve | ShowStatus | ListNodes | ListProcesses | ListJobs | ShowJob
-    | Stage | OfferedManifest | OfferedPiece | NotOffered | Watch | Seen | Unwatch
+    | Stage | OfferedManifest | OfferedPiece | NotOffered | Watch | Seen | Unwatch | SetNodes
 )  # fmt: skip
 HeadMessage: TypeAlias = (
     Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done

@@ -38,6 +38,25 @@ class NodeRow(Struct, frozen=True, gc=False):
     """This head is new, and has not heard of it yet."""
     seen: bool
     """It has attached to this head at least once."""
+    wanted: str = ""
+    """What somebody has set it to; empty: nothing. `state` is made of this and of what the head finds out:
+    `heorot.core.wire.wishes`."""
+    reason: str = ""
+    set_by: str = ""
+    """Who has set that, by name,"""
+    set_at_ms: int | None = None
+    """and when, since 1970; None: nobody has."""
+
+
+class NodesSet(Struct, frozen=True):
+    """The answer to `SetNodes`: it is so, under every head from now on."""
+
+    nodes: list[int]
+    """In the order in which they were named."""
+    late: list[int]
+    """Of these nodes: those on which something may be started yet that was launched before."""
+    command: list[str] = []
+    """With `SetNodes.power`: what is to be run on them as root, the words of a command line."""
 
 
 class RankStatus(Struct, frozen=True, gc=False):
@@ -200,5 +219,7 @@ class ClusterStatus(Struct, frozen=True):
 
 AnyRow = TypeVar("AnyRow", NodeRow, JobRow, ProcessRow)
 """What a long answer is cut between."""
-Answer: TypeAlias = ClusterStatus | JobDetails | ProcessList | list[NodeRow] | list[JobRow] | list[int] | None
+Answer: TypeAlias = (
+    ClusterStatus | JobDetails | ProcessList | NodesSet | list[NodeRow] | list[JobRow] | list[int] | None
+)
 """What a question is answered with."""

@@ -46,6 +46,8 @@ class Ticket(Message, frozen=True):
     """False: nobody reads yet; keep output on the node until `Attend` says otherwise."""
     key: bytes = b""
     """What the launching client calls the job, unique among its user's; empty: nothing."""
+    refused: str = ""
+    """Start nothing of it, for this reason, unless it was started or released here before; empty: start it."""
 
 
 class RefuseLaunch(Message, tag=60, frozen=True):

@@ -62,7 +62,7 @@ from heorot.core.wire.views import SpaceView as SpaceView
 PROTOCOL_VERSION = 7
 """Before 3, a ticket named one by one what is `LaunchSpec`; before 4, an inventory said what its space understands;
 before 5, answers of nodes were not put together on their way up; before 6, streams had no turns;
-before 7, ranks had no barriers."""
+before 7, ranks had no barriers, and tickets refused nothing."""
 OLDEST_PROTOCOL_VERSION = 6
 MAX_RANKS = 131_072
 """Of one job."""

@@ -18,7 +18,7 @@ from heorot.core.space.machine import Space
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_INVENTORIZE
-from heorot.sim.mutants import barriers, failover, images, launches, sessions, watches
+from heorot.sim.mutants import barriers, closing, failover, images, launches, sessions, watches
 from heorot.sim.store import VirtualStore
 
 # Private parts are replaced here on purpose, and instances are patched: the machines themselves offer no such switch.
@@ -261,6 +261,7 @@ NAMES = tuple(
             *failover.NODE,
             *failover.HEAD,
             *launches.HEAD,
+            *closing.HEAD,
             *watches.HEAD,
             *failover.STORE,
             *failover.KEEPER,
@@ -286,6 +287,7 @@ FOCUS: dict[str, dict[str, Any]] = {
     },
     **failover.FOCUS,
     **launches.FOCUS,
+    **closing.FOCUS,
     **images.FOCUS,
     **sessions.FOCUS,
     **watches.FOCUS,
@@ -311,7 +313,7 @@ def mutator(name: str) -> Callable[[object], None]:
             change = sessions.SESSION.get(name) or watches.SESSION.get(name)
         else:
             assert isinstance(machine, HeadMachine)
-            kinds = HEAD, failover.HEAD, launches.HEAD, watches.HEAD, barriers.HEAD
+            kinds = HEAD, failover.HEAD, launches.HEAD, watches.HEAD, barriers.HEAD, closing.HEAD
             change = next((kind[name] for kind in kinds if name in kind), None)
         if change is not None:
             change(machine)

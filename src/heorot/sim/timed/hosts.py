@@ -45,6 +45,7 @@ from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_LAUNCH
+from heorot.core.wire.wishes import KeepWishes
 from heorot.sim.timed.costs import DaemonCosts, TimedUsage
 from heorot.sim.timed.space import TimedInit
 from heorot.sim.timed.timeline import Cores, Port, TimedProcess, Unexpected
@@ -230,6 +231,10 @@ class TimedHead(TimedDaemon, NoImages, HeadShell):
     def close_client(self, item: CloseClient) -> None:
         """The only client is welcome."""
         raise Unexpected(f"the head closes client {item.client}")
+
+    def keep_wishes(self, item: KeepWishes) -> None:
+        """Nobody sets anything."""
+        raise Unexpected(f"the head keeps what is wanted of {len(item.wishes)} nodes")
 
     def connect(self, item: Connect) -> None:
         """There is no other head."""
