@@ -50,7 +50,7 @@ function __heorot_bpsh_needs_nodes
     return 0
 end
 
-for command in bpsh bpstat bpctl bpps bpkill bpjob bpcp heorot
+for command in bpsh bpstat bpctl bpps bpkill bpjob bpcp mpprun bpsrun heorot
     complete -c $command -f
     complete -c $command -l dir -r -d 'The directory of the cluster' -a '(__fish_complete_directories)'
     complete -c $command -s h -l help -d 'Print a summary of the options'
@@ -221,3 +221,15 @@ complete -c heorot -n '__heorot_in certificate' -l head-config -r -F -d "The hea
 complete -c heorot -n '__heorot_in certificate' -l node-config -r -F -d "The node's configuration"
 complete -c heorot -n "__heorot_in 'certificate renew'" -l within -x -d 'Only those that end within this time'
 complete -c heorot -n "__heorot_in 'certificate renew'" -l restart -d 'Then restart the services'
+
+complete -c mpprun -a '(__fish_complete_subcommand)'
+complete -c mpprun -s n -l np -x -d 'How many ranks'
+complete -c mpprun -l nodes -x -a '(__heorot_node_list)' -d 'On these nodes'
+complete -c mpprun -l cyclic -d 'One rank on each node in turn'
+
+complete -c bpsrun -a '(__fish_complete_subcommand)'
+complete -c bpsrun -s w -l nodelist -x -a '(__heorot_node_list)' -d 'On these nodes'
+complete -c bpsrun -s N -x -d 'How many nodes these are'
+complete -c bpsrun -s n -l ntasks -x -d 'How many processes'
+complete -c bpsrun -l input -x -a 'none all' -d 'Standard input'
+complete -c bpsrun -l with -r -F -d 'Send this file or directory, too'

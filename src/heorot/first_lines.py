@@ -11,7 +11,10 @@ import os
 import sys
 from collections.abc import Iterable
 
-COMMANDS = ("bpcp", "bpctl", "bphead", "bpinit", "bpjob", "bpkill", "bpnode", "bpps", "bpsh", "bpstat", "heorot")
+COMMANDS = (
+    "bpcp", "bpctl", "bphead", "bpinit", "bpjob", "bpkill", "bpnode", "bpps", "bpsh", "bpsrun", "bpstat",
+    "heorot", "mpprun",
+)  # fmt: skip
 OPTIONS = "-IS"
 MAX_LINE_BYTES = 255
 """What Linux reads of a first line; before Linux 5.1 half of it."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
 DAEMONS = ("bphead", "bpnode", "bpinit")
-SHORT_COMMANDS = ("bpsh", "bpstat", "bpps", "bpkill", "bpjob", "bpcp", "bpctl")
+SHORT_COMMANDS = ("bpsh", "bpstat", "bpps", "bpkill", "bpjob", "bpcp", "bpctl", "mpprun", "bpsrun")
 """Commands that own nothing which an exit handler must clean up."""
 
 OUTPUT_FAILURES = (5, 9, 27, 28, 122)

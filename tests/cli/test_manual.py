@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from heorot.cli import bpcp, bpjob, bpkill, bpps, bpstat, heorot
+from heorot.cli import bpcp, bpjob, bpkill, bpps, bpsrun, bpstat, heorot, mpprun
 from heorot.cli.arguments import Command
 from tests.cluster.harness import ROOT, Cluster
 
 PAGES = sorted((ROOT / "man").glob("*.[18]"))
-COMMANDS = ["bpsh", "bpcp", "bpstat", "bpps", "bpkill", "bpjob", "bpctl", "heorot"]
+COMMANDS = ["bpsh", "bpcp", "bpctl", "bpstat", "bpps", "bpkill", "bpjob", "mpprun", "bpsrun", "heorot"]
 DAEMONS = ["bphead", "bpnode", "bpinit"]
 SECTIONS = {".1": ["NAME", "SYNOPSIS", "DESCRIPTION"], ".8": ["NAME", "SYNOPSIS", "DESCRIPTION"]}
 SPELLINGS = re.compile(r"(?:^ +|, |\|)(--?[A-Za-z][A-Za-z-]*)")
@@ -101,7 +101,15 @@ def test_the_completion_of_zsh_is_for_each_command_of_users() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [bpcp.COMMAND, bpstat.COMMAND, bpps.COMMAND, bpkill.COMMAND, *bpjob.COMMANDS.values()],
+    [
+        bpcp.COMMAND,
+        bpstat.COMMAND,
+        bpps.COMMAND,
+        bpkill.COMMAND,
+        mpprun.COMMAND,
+        bpsrun.COMMAND,
+        *bpjob.COMMANDS.values(),
+    ],
     ids=lambda command: command.name,
 )
 def test_the_help_lists_what_the_parser_knows(command: Command) -> None:
