@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from heorot.bpinit.own_commands import GET, PUT, open_view
+from heorot.bpinit.own_commands import GET, PUT, STAGE, open_view
 from heorot.core.wire import tree as m
 from heorot.images.cache import Cache
 from heorot.images.copy_stream import MAX_COMPLAINTS, Receiver
@@ -233,3 +233,28 @@ def test_files_are_read_as_the_user(rig: SpaceRig, tmp_path: Path) -> None:
     if expected:
         assert os.listdir(tmp_path) == ["copy.0"]
         assert errors(rig, "1.1") == f"cannot read {secret}: Permission denied\n".encode()
+
+
+@needs_root
+@pytest.mark.parametrize("uid", [0, NOBODY])
+def test_of_a_program_that_is_sent_ahead_nothing_is_started(space: SpaceRig, uid: int) -> None:
+    agent = space.agent()
+    program = os.fsencode(space.work) + b"/program"
+    sample = Sample({program: (b"#!/bin/sh\necho started; touch %s/witness" % os.fsencode(space.work), 0o755)})
+    made = put(space, sample, "1.1", b"", Path(space.work), uid)
+    ticket = changed(m.decode_ticket(made.ticket), argv=[STAGE, program], program=b"/" + STAGE)
+    agent.send(replace(made, ticket=m.encode(ticket)))
+    assert agent.wait_over("1.1") == {0: 0}
+    assert agent.output == {}
+    assert os.listdir(space.work) == ["images"]
+
+
+def test_where_nothing_can_be_shown_nothing_is_sent_ahead() -> None:
+    rig = SpaceRig("rootless")
+    agent = rig.agent()
+    agent.send(rig.launch("1.1", STAGE, b"/bin/true", uid=rig.uid, image=b"i" * 32, program=b"/" + STAGE))
+    agent.until(lambda: agent.failed("1.1"), "the failure")
+    assert agent.failed("1.1")[0].text.startswith(
+        "this node cannot show processes the head's /bin/true: that needs root"
+    )
+    rig.end()

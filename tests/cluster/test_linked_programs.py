@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import heorot
-from tests.cluster.harness import Cluster, cluster
+from tests.cluster.harness import Cluster, await_that, cluster, kill_hard
 from tests.cluster.test_images import away_from_home, large, script
 from tests.images.elf_files import ECHO, laid_out
 
@@ -124,11 +124,11 @@ def test_what_cannot_be_collected_is_left_to_the_nodes_with_one_word(bare: Clust
 # ------------------------------------------------------------------ what is sent ahead
 
 
-def files_of(made: Cluster, program: Path) -> list[os.stat_result]:
+def files_of(made: Cluster, program: Path, nodes: int = NODES) -> list[os.stat_result]:
     """Return the status of a program in the caches of the nodes."""
     digest = hashlib.sha256(program.read_bytes()).digest()
     found = []
-    for node in range(NODES):
+    for node in range(nodes):
         for item in (made.directory / "nodes" / f"n{node}" / "images" / "files").iterdir():
             if item.stat().st_size == program.stat().st_size:
                 assert hashlib.sha256(item.read_bytes()).digest() == digest
@@ -178,3 +178,14 @@ def test_nodes_that_cannot_have_it_are_named(place: Path) -> None:
             125,
             b"bpsh: 'n7': there is no node n7; the cluster has n[0-2]\n",
         )
+
+
+def test_a_head_that_is_lost_while_a_program_is_sent_ahead_costs_nothing(place: Path) -> None:
+    program = large(place / "program", 40_000_000)
+    with away_from_home(), cluster(3, "--fanout", "2", "--heads", "2", "--bare") as made:
+        head = made.head_pid()
+        with made.start("bpsh", "--stage", "-a", program) as process:
+            await_that(lambda: made.fetched_blocks(), "a part of the program")
+            kill_hard(head)
+            assert process.outcome() == (0, b"", b"")
+        assert len(files_of(made, program, 3)) == 3

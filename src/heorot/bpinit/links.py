@@ -16,8 +16,10 @@ from heorot.linux import system
 
 MAX_FOLLOWED = 40
 """So many links lead one to the next at most, as for the kernel."""
+MAX_LOOKED = 4_096
+"""So many links to programs are looked at for a job."""
 MAX_DIVERTED = 256
-"""So many links that lead elsewhere are seen to for a job."""
+"""So many that lead elsewhere are seen to."""
 
 
 def find_diverted(manifest: Manifest) -> list[tuple[int, int]]:
@@ -34,11 +36,18 @@ def find_diverted(manifest: Manifest) -> list[tuple[int, int]]:
     if not links:
         return diverted
     files = {entry.path: number for number, entry in enumerate(manifest.entries) if entry.kind == FILE}
+    places: dict[int, bytes] = {}
+    looked = 0
     for path in links:
         number = _end_of(path, links, files)
-        if number is None or not manifest.entries[number].mode & 0o111 or len(diverted) >= MAX_DIVERTED:
+        if number is None or not manifest.entries[number].mode & 0o111:
             continue
-        fd = _open_other(path, manifest.entries[number].path)
+        looked += 1
+        if looked > MAX_LOOKED or len(diverted) >= MAX_DIVERTED:
+            break
+        if number not in places:
+            places[number] = _place(manifest.entries[number].path)
+        fd = _open_other(path, places[number])
         if fd >= 0:
             diverted.append((number, fd))
     return diverted
@@ -54,13 +63,13 @@ def _end_of(path: bytes, links: dict[bytes, bytes], files: dict[bytes, int]) -> 
     return None
 
 
-def _open_other(path: bytes, file: bytes) -> int:
-    """Open the regular file to which a path leads, unless `file` leads there, too; -1: there is none."""
+def _open_other(path: bytes, place: bytes) -> int:
+    """Open the regular file to which a path leads, unless that is at this place; -1: there is none."""
     try:
         fd = system.open_without_magic(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return -1
-    if stat.S_ISREG(os.fstat(fd).st_mode) and _place_of(fd) != _place(file):
+    if stat.S_ISREG(os.fstat(fd).st_mode) and _place_of(fd) != place:
         return fd
     os.close(fd)
     return -1

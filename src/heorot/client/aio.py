@@ -22,7 +22,7 @@ from heorot.client.copies import Copied
 from heorot.client.endpoint import cluster_directory
 from heorot.client.get import Get
 from heorot.client.job import Chunk, Completed, JobFlows, LineSplitter
-from heorot.client.launch import DEVNULL, PIPE, Argument, Nodes, SpawnOptions, path_list, spawn_fields
+from heorot.client.launch import DEVNULL, PIPE, Argument, Nodes, SpawnOptions, path_list, spawn_fields, stage_fields
 from heorot.client.node_control import AsyncNodeControl
 from heorot.client.put import Put
 from heorot.core.client.end import Status
@@ -106,6 +106,10 @@ class Cluster(ClusterFlows["Job"], AsyncNodeControl):
         """Run a command on nodes to its end; `options` are those of `spawn`. What interrupts it ends the job."""
         options.setdefault("stdin", PIPE if input else DEVNULL)
         return await self._run(self._run_job(*spawn_fields(argv, nodes, **options), input))
+
+    async def stage(self, program: Argument, nodes: Nodes = "up", extra_files: Sequence[Argument] = ()) -> Completed:
+        """Send a program ahead. See `heorot.client.blocking.Cluster.stage`."""
+        return await self._run(self._run_job(*stage_fields(program, nodes, extra_files), b""))
 
     async def attach(self, job: str, from_start: bool = True) -> Job:
         """Read a detached or unattended job. See `heorot.client.blocking.Cluster.attach`."""

@@ -19,7 +19,7 @@ from heorot.client.copies import Copied
 from heorot.client.endpoint import cluster_directory
 from heorot.client.get import Get
 from heorot.client.job import Chunk, Completed, JobFlows, LineSplitter
-from heorot.client.launch import DEVNULL, PIPE, Argument, Nodes, SpawnOptions, path_list, spawn_fields
+from heorot.client.launch import DEVNULL, PIPE, Argument, Nodes, SpawnOptions, path_list, spawn_fields, stage_fields
 from heorot.client.node_control import NodeControl
 from heorot.client.put import Put
 from heorot.client.runner import ThreadRunner
@@ -129,6 +129,10 @@ class Cluster(ClusterFlows["Job"], NodeControl):
         """Run a command on nodes to its end; `options` are those of `spawn`. What interrupts it ends the job."""
         options.setdefault("stdin", PIPE if input else DEVNULL)
         return self._run(self._run_job(*spawn_fields(argv, nodes, **options), input))
+
+    def stage(self, program: Argument, nodes: Nodes = "up", extra_files: Sequence[Argument] = ()) -> Completed:
+        """Send a program ahead and start nothing; the result says why a node does not have it. Raises as `spawn`."""
+        return self._run(self._run_job(*stage_fields(program, nodes, extra_files), b""))
 
     def attach(self, job: str, from_start: bool = True) -> Job:
         """Read a detached or unattended job.

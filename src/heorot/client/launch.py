@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict
 
 from heorot.client import caller
+from heorot.client.stage import stage_argv
 from heorot.core.client import messages
 from heorot.core.tree.nodeset import NodeSet
 from heorot.images.offer import Offer, offer_command
@@ -155,3 +156,13 @@ def spawn_fields(
     if offer is not None:
         fields |= {"image": offer.image, "program": offer.program, "program_id": offer.program_id}
     return fields, offer
+
+
+def stage_fields(program: Argument, nodes: Nodes, extra_files: Sequence[Argument]) -> tuple[dict[str, Any], Offer]:
+    """Return the fields of a launch that only sends a program ahead (`heorot.client.stage`), and its image."""
+    fields, offer = spawn_fields([program], nodes, image="send", extra_files=extra_files)
+    assert offer is not None
+    argv = stage_argv(offer)
+    named = {"argv": argv, "program": offer.program, "program_id": offer.program_id}
+    # Every node has this directory; here, files are looked for in ours.
+    return fields | named | {"directory": b"/"}, offer
