@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from heorot.config.layout import Layout
 from heorot.core.errors import RequestError, SecurityError
 from heorot.daemons import agent
 from heorot.embedded import control
+from heorot.images import collecting
 from heorot.runtime.loop import EpollLoop
 from tests.cluster.harness import Cluster
 from tests.support.other_user import OTHER, as_other, impostor, open_to_all, other_holding
@@ -271,3 +273,20 @@ def test_nothing_of_a_cluster_can_be_changed_by_a_user_and_nothing_secret_read(s
 def _run_sent(directory: str) -> int:
     with heorot.connect(directory) as cluster:
         return cluster.run(["true"], "n[0-1]").exit_status
+
+
+def test_what_a_user_may_execute_and_not_read_is_run_as_the_nodes_have_it(shared: Cluster, theirs: Path) -> None:
+    program = theirs.parent / "program"
+    program.write_bytes(Path("/bin/echo").read_bytes())
+    program.chmod(0o711)
+    open_to_all(shared.directory)
+
+    def work() -> list[object]:
+        with heorot.connect(shared.directory) as cluster, warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            done = cluster.run([program, "from the node"], "n0", environment={"PATH": "/bin"}, directory="/")
+            return [done.exit_status, done.stdout[0].decode(), str(said[0].message)]
+
+    collecting.collect(b"/bin/echo", [], b"/")  # imports what it needs
+    word = f"cannot read {program}: Permission denied; it is not sent: nodes run their own"
+    assert as_other(work) == [0, "from the node\n", word]
