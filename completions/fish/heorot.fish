@@ -37,7 +37,8 @@ function __heorot_bpsh_needs_nodes
     set -e words[1]
     while set -q words[1]
         switch $words[1]
-            case -I -O -E -b -l --stdin --stdout --stderr --headless --max-processes --image --with --dir
+            case -I -O -E -b -l --stdin --stdout --stderr --headless --max-processes --image --with --dir \
+                    --ranks --ranks-per-node --timeout --bind --input
                 set -e words[1]
             case -a -A
                 return 1
@@ -86,6 +87,11 @@ complete -c bpsh -l image -x -a 'auto send path' -d 'Run the file of the node, o
 complete -c bpsh -l with -r -d 'Send this file or directory, too'
 complete -c bpsh -l stage -d 'Send the program and start nothing'
 complete -c bpsh -l max-processes -x -d 'End the job if it has more on a node'
+complete -c bpsh -l ranks -x -d 'How many ranks, in blocks on the nodes'
+complete -c bpsh -l ranks-per-node -x -d 'How many ranks on each node'
+complete -c bpsh -l timeout -x -d 'End the job on a node after so long'
+complete -c bpsh -l bind -x -a 'core cpu none' -d 'Bind each rank to CPUs of its node'
+complete -c bpsh -l input -x -a 'all none' -d 'Standard input to these ranks only'
 
 complete -c bpstat -a '(__heorot_node_list)' -d Nodes
 complete -c bpstat -s c -l compact -d 'States with their nodes folded'

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.local_cluster import ROOT, LocalCluster
 
-OURS = (b"HEOROT_", b"BPROC_")
+OURS = (b"HEOROT_", b"BPROC_", b"NODES=")
 ODD = {
     b"a.b": b"1",
     b"c-d": b"2",

@@ -52,6 +52,34 @@ def test_redirections() -> None:
     assert (options.stdin, options.stdout, options.stderr) == (None, b"out", None)
 
 
+@pytest.mark.parametrize(
+    ("text", "limit_ms"), [("90", 90_000), ("0.5", 500), ("1.5m", 90_000), ("2h", 7_200_000), ("1d", 86_400_000)]
+)
+def test_times_are_written_as_for_timeout(text: str, limit_ms: int) -> None:
+    assert BpshOptions(["--timeout", text, "0", "ls"]).time_limit_ms == limit_ms
+
+
+def test_input_for_some_ranks() -> None:
+    assert BpshOptions(["--input=0,4-7,5", "0", "ls"]).stdin_ranks == [0, 0, 4, 7]
+    assert BpshOptions(["--input=all", "0", "ls"]).stdin_ranks is None
+    none = BpshOptions(["--input=none", "0", "ls"])
+    assert (none.stdin, none.stdin_ranks) == (None, None)
+
+
+def test_binding() -> None:
+    assert [BpshOptions([f"--bind={text}", "0", "ls"]).bind for text in ("none", "core", "0-3:4")] == [
+        "",
+        "core",
+        "0-3:4",
+    ]
+
+
+def test_ranks_and_names_of_files_that_differ() -> None:
+    options = BpshOptions(["--ranks", "8", "--ranks-per-node=4", "-O", "out.%r", "0", "ls"])
+    assert (options.ranks, options.ranks_per_node, options.patterns) == (8, 4, True)
+    assert not BpshOptions(["-O", "out", "0", "ls"]).patterns
+
+
 def test_long_options_may_be_shortened() -> None:
     assert BpshOptions(["--gath", "0", "ls"]).gather
 
@@ -94,6 +122,19 @@ def test_a_detached_job_has_no_input() -> None:
         (["-b", "0", "0", "ls"], "a number from 1 to"),
         (["-b", "many", "0", "ls"], "not 'many'"),
         (["--max-processes=-1", "0", "ls"], "a number from 1 to"),
+        (["--timeout=soon", "0", "ls"], "--timeout needs a time such as 90, 1.5m, 2h or 1d, not 'soon'"),
+        (["--timeout=0s", "0", "ls"], "not '0s'"),
+        (["--timeout=4000d", "0", "ls"], "not '4000d'"),
+        (["--timeout=m", "0", "ls"], "not 'm'"),
+        (["--bind", "0-", "0", "ls"], "binds to nothing: it is none, core, cpu, or"),
+        (["--bind=", "0", "ls"], "are empty"),
+        (["--input", "0-x", "0", "ls"], "is not a list of ranks such as 0,4-7"),
+        (["--input=0", "-n", "0", "ls"], "--input and -n exclude each other"),
+        (["--input=0", "--detach", "0", "ls"], "--input and --detach exclude each other"),
+        (["--ranks=0", "0", "ls"], "--ranks needs a number from 1 to 131072"),
+        (["--ranks-per-node=5000", "0", "ls"], "--ranks-per-node needs a number from 1 to 4096"),
+        (["-O", "out.%x", "0", "ls"], "'%x' in 'out.%x' means nothing; there are %r"),
+        (["-I", "in%", "0", "ls"], "'%' in 'in%' means nothing"),
         (["-aA", "ls"], "exclude each other"),
         (["3", "-a", "ls"], "'3' is given as well"),
         (["-I", "", "0", "ls"], "is empty"),

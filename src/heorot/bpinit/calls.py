@@ -64,6 +64,7 @@ _NUMBERS = {
     "prlimit64": (302, 261),
     "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),
+    "sched_setaffinity": (203, 122),
     "setgroups": (116, 159),
     "setresgid": (119, 149),
     "setresuid": (117, 147),

@@ -6,19 +6,18 @@ import os
 import socket
 
 from heorot.bpinit.as_user import UserIds
+from heorot.bpinit.plan import Plan
 from heorot.bpinit.start_words import StartError, reason_not_started
 from heorot.bpinit.terminal import set_size
 from heorot.core.wire.tree import Ticket
-
-PMI_FD = 3
-"""The descriptor of a rank's connection to PMI, as the rank knows it. None of ours has this number."""
 
 
 class Ends:
     """Both ends of one rank's three streams, and of its connection to PMI; -1: none."""
 
     __slots__ = (
-        "error", "our_pmi", "our_stderr", "our_stdin", "our_stdout", "pmi", "stderr", "stdin", "stdout", "terminal",
+        "error", "files", "our_pmi", "our_stderr", "our_stdin", "our_stdout", "pmi", "stderr", "stdin", "stdout",
+        "terminal",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -27,10 +26,12 @@ class Ends:
         self.pmi = self.our_pmi = -1
         self.terminal = -1
         """The rank's end of a pseudo-terminal, which `stdout` is, too."""
+        self.files = [-1, -1]
+        """Files for this rank alone in place of stdout and stderr."""
         self.error: StartError | None = None
 
-    def _open_pipes(self, ticket: Ticket, owner: UserIds | None) -> None:
-        if ticket.spec.stdin == b"":
+    def _open_pipes(self, ticket: Ticket, reads: bool, owner: UserIds | None) -> None:
+        if reads:
             self.stdin, self.our_stdin = _pipe(owner)
             os.set_blocking(self.our_stdin, False)
         if ticket.spec.stdout == b"":
@@ -59,7 +60,7 @@ class Ends:
 
     def close_theirs(self) -> None:
         """Close the child's ends."""
-        for fd in (self.stdin, self.stdout, self.stderr, self.pmi):
+        for fd in (self.stdin, self.stdout, self.stderr, self.pmi, *self.files):
             if fd >= 0:
                 os.close(fd)
 
@@ -70,8 +71,8 @@ class Ends:
                 os.close(fd)
 
 
-def open_ends(ends: list[Ends], ticket: Ticket, owner: UserIds | None) -> None:
-    """Open what the ticket asks for, for each rank; those for which it cannot be done get an error.
+def open_ends(ends: list[Ends], plan: Plan, ranks: list[int], owner: UserIds | None) -> None:
+    """Open what the ticket asks for, for each of these ranks; those for which it cannot be done get an error.
 
     A pipe of root's could be written, but not be opened again: /dev/stdout names it, and the kernel looks at its owner.
 
@@ -80,12 +81,13 @@ def open_ends(ends: list[Ends], ticket: Ticket, owner: UserIds | None) -> None:
     owner:
         Whose processes they are; None: ours.
     """
-    for position, end in enumerate(ends):
+    ticket = plan.ticket
+    for position, (rank, end) in enumerate(zip(ranks, ends, strict=True)):
         try:
             if ticket.spec.terminal:
                 end._open_terminal(ticket.spec.terminal, owner)
             else:
-                end._open_pipes(ticket, owner)
+                end._open_pipes(ticket, plan.reads(rank), owner)
             if ticket.spec.pmi:
                 end._open_pmi()
         except OSError as error:

@@ -9,17 +9,18 @@ from array import array
 
 from heorot.bpinit import own_commands
 from heorot.bpinit.calls import CALL_WORDS, Calls
-from heorot.bpinit.ends import PMI_FD
+from heorot.bpinit.cpu_binding import CpuBinding
+from heorot.bpinit.rank_environment import environment_of
 from heorot.bpinit.start_words import StartError
 from heorot.core.space.events import SpaceConfig
+from heorot.core.wire.launch import reads_stdin
+from heorot.core.wire.path_patterns import JOB, NODE, RANK, expand, is_per_rank
 from heorot.core.wire.tree import Ticket, ranks_on
 
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
-_NUMBER_BYTES = 64
-"""More than a name and a number need: what a frame can say has 30 digits."""
-_RANK_NUMBERS = struct.Struct(4 * f"{_NUMBER_BYTES}s ")
-_OF_PMI = (b"PMI_PORT", b"PMI_ID", b"PMI_RANK", b"PMI_SPAWNED", b"MPI_LOCALRANKID")
-"""What a rank that is given a connection to PMI must not believe of another one."""
+_ENTRY_BYTES = 64
+_RANK_NUMBERS = struct.Struct(5 * f"{_ENTRY_BYTES}s ")
+"""More than the names and numbers need: what a frame can say has 30 digits."""
 
 
 class Plan:
@@ -33,6 +34,8 @@ class Plan:
         self.failure: StartError | None = None
         self.caveat = ""
         """What the user should know of how they were started, should one exit with another status than 0."""
+        self.note = ""
+        """What the user should know of it anyway."""
         self.unseen: set[int] = set()
         """Ranks that were started last, and were not waited for until they had come to their program."""
         self.directory = ticket.spec.directory or b"/"
@@ -43,6 +46,8 @@ class Plan:
         self.given: list[int] = []
         """Descriptors for a built-in command; with them its image stays in the cache."""
         self.through_shell = False
+        self.binding: CpuBinding | None = None
+        """To which CPUs each rank is bound; None: to none, or it is not worked out."""
         self.limits: list[tuple[int, int, int]] | None = None
         """Resource limits that differ from the daemon's own: number, soft, hard."""
         self.shared_files: dict[int, int] = {}
@@ -50,34 +55,39 @@ class Plan:
         # Sharing the offset is not enough for several writers: copy_file_range(2), which cat(1) uses, does not lock it.
         append = os.O_APPEND if ranks > 1 else 0
         self.write_flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | append
-        environment: dict[bytes, bytes] = {}
-        for entry in ticket.spec.environment:
-            name, found, _ = entry.partition(b"=")
-            if name and found:
-                environment[name] = entry
-        path = environment.get(b"PATH")
-        self.search = _DEFAULT_PATH if path is None else path[len(b"PATH=") :]
-        environment[b"BPROC_PROGNAME"] = b"BPROC_PROGNAME=" + (ticket.spec.argv[0] if ticket.spec.argv else b"")
-        environment[b"HEOROT_JOB"] = b"HEOROT_JOB=" + job.encode()
-        environment[b"HEOROT_SIZE"] = b"HEOROT_SIZE=%d" % size
-        environment[b"HEOROT_NODE"] = b"HEOROT_NODE=%d" % config.node
-        environment[b"HEOROT_SPACE"] = b"HEOROT_SPACE=" + config.marker.encode()
-        # A descriptor does not travel.
-        for name in (b"BPROC_RANK", b"HEOROT_RANK", b"PMI_FD"):
-            environment.pop(name, None)
-        self.local_ranks: dict[int, int] = {}
-        """The how manieth of this node each rank is, from 0; only known for those of MPI."""
-        if ticket.spec.pmi:
-            self.local_ranks = {rank: local for local, rank in enumerate(ranks_on(ticket, config.node))}
-            for name in _OF_PMI:
-                environment.pop(name, None)
-            environment[b"PMI_FD"] = b"PMI_FD=%d" % PMI_FD
-            environment[b"PMI_SIZE"] = b"PMI_SIZE=%d" % size
-            environment[b"MPI_LOCALNRANKS"] = b"MPI_LOCALNRANKS=%d" % len(self.local_ranks)
-        self.environment = list(environment.values())
+        here = ranks_on(ticket, config.node)
+        self.local_ranks = {rank: number for number, rank in enumerate(here)}
+        """Of each rank here: how many are before it."""
+        self.environment = environment_of(ticket, size, len(here), config.node, config.marker)
         """Without what differs from rank to rank."""
+        path = next((entry for entry in self.environment if entry.startswith(b"PATH=")), None)
+        self.search = _DEFAULT_PATH if path is None else path[len(b"PATH=") :]
+        spec = ticket.spec
+        outputs = ((1, spec.stdout), (2, spec.stderr)) if spec.patterns else ()
+        self.own_files = frozenset(number for number, name in outputs if name and is_per_rank(name))
+        """Which of stdout (1) and stderr (2) is a file of its own for each rank."""
+        self._names = {NODE: b"n%d" % config.node, JOB: job.encode()}
         self.steps: Steps | None = None
         """How a rank is started; None: to be worked out."""
+
+    def bind(self) -> str:
+        """Work out to which CPUs ranks are bound, if that is still to be done; return what the user should know of it.
+
+        Raises StartError.
+        """
+        bind = self.ticket.spec.bind
+        if not bind or self.binding is not None:
+            return ""
+        self.binding = CpuBinding(bind, len(self.local_ranks))
+        return self.binding.note
+
+    def reads(self, rank: int) -> bool:
+        """Say whether a rank is given input that comes from the client."""
+        return reads_stdin(self.ticket.spec, rank)
+
+    def file_name(self, path: bytes, rank: int) -> bytes:
+        """Return what a file is called that a stream of this rank is redirected to."""
+        return expand(path, {**self._names, RANK: b"%d" % rank}) if self.ticket.spec.patterns else path
 
     def close(self) -> None:
         """Close the files that the ranks shared."""
@@ -98,9 +108,13 @@ class Steps:
         The call that gives it its connection to PMI; -1: there is none.
     numbers:
         What `rank_numbers` has made, to which its environment points.
+    binds, mask:
+        Where it is bound to CPUs, and the mask that says to which.
     """
 
-    __slots__ = ("_numbers", "_pmi", "_streams", "_terminal", "calls", "candidates", "enters", "first")
+    __slots__ = (
+        "_mask", "_numbers", "_pmi", "_streams", "_terminal", "binds", "calls", "candidates", "enters", "first",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -112,6 +126,8 @@ class Steps:
         first: int,
         candidates: list[bytes],
         numbers: array[int],
+        binds: int = -1,
+        mask: array[int] | None = None,
     ) -> None:
         self.calls = calls
         self._streams = streams
@@ -123,6 +139,9 @@ class Steps:
         """Executing the first candidate."""
         self.candidates = candidates
         self._numbers = numbers
+        self.binds = binds
+        """Being bound to CPUs; -1: it is not."""
+        self._mask = mask
 
     def for_rank(self, rank: int, local: int, stdin: int, stdout: int, stderr: int, terminal: int, pmi: int) -> None:
         """Let them start this rank, the how manieth `local` says, with these streams."""
@@ -136,8 +155,14 @@ class Steps:
             words[self._terminal * CALL_WORDS + 1] = terminal
         if self._pmi >= 0:
             words[self._pmi * CALL_WORDS + 1] = pmi
-        own = b"BPROC_RANK=%07d" % rank, b"HEOROT_RANK=%d" % rank, b"PMI_RANK=%d" % rank, b"MPI_LOCALRANKID=%d" % local
-        _RANK_NUMBERS.pack_into(self._numbers, 0, *own)
+        own = b"BPROC_RANK=%07d" % rank, b"HEOROT_RANK=%d" % rank, b"HEOROT_LOCAL_RANK=%d" % local
+        _RANK_NUMBERS.pack_into(self._numbers, 0, *own, b"PMI_RANK=%d" % rank, b"MPI_LOCALRANKID=%d" % local)
+
+    def bind(self, mask: list[int]) -> None:
+        """Let them bind the rank to these CPUs."""
+        assert self._mask is not None
+        for index, word in enumerate(mask):
+            self._mask[index] = word
 
     def has_failed(self, place: int, result: int) -> bool:
         """Say whether the child ends with this result of this call."""
@@ -152,4 +177,4 @@ def rank_numbers() -> array[int]:
 def numbers_at(numbers: array[int], pmi: bool) -> list[int]:
     """Return the addresses of these entries; the last two are only for ranks of MPI."""
     at = numbers.buffer_info()[0]
-    return [at + _NUMBER_BYTES * place for place in range(4 if pmi else 2)]
+    return [at + _ENTRY_BYTES * place for place in range(5 if pmi else 3)]

@@ -39,7 +39,9 @@ class _Wanted:
         self.take = take
 
 
-def open_streams(runner: Runner, plan: Plan, ends: list[Ends], identity: UserIds | None, errands: Errands) -> int:
+def open_streams(
+    runner: Runner, plan: Plan, ranks: list[int], ends: list[Ends], identity: UserIds | None, errands: Errands
+) -> int:
     """Open what the streams of these ranks are redirected to, and see that their directory can be entered.
 
     Returns
@@ -53,7 +55,7 @@ def open_streams(runner: Runner, plan: Plan, ends: list[Ends], identity: UserIds
         If one cannot be opened. Those that were are in `plan` and `ends`, whose owners close them.
     """
     ticket = plan.ticket
-    files = _wanted(plan, ends)
+    files = _wanted(plan, ranks, ends)
     calls = Calls()
     calls.add("umask", ticket.spec.umask & 0o777)
     if identity is not None:
@@ -91,8 +93,8 @@ def open_streams(runner: Runner, plan: Plan, ends: list[Ends], identity: UserIds
     finally:
         for fd in opened:
             os.close(fd)
-    if ticket.spec.stderr and ticket.spec.stderr == ticket.spec.stdout and 1 in plan.shared_files:
-        plan.shared_files[2] = plan.shared_files[1]
+    if ticket.spec.stderr and ticket.spec.stderr == ticket.spec.stdout:
+        _share(plan, ends)
     last = len(results) - 1
     failed = bool(results) and results[last] < 0
     if last == len(calls) - 2 and not failed:
@@ -117,15 +119,34 @@ def _refused(file: _Wanted, why: str, number: int) -> StartError:
     return StartError(0, f"cannot {file.purpose} {shown_name(file.path)}: {why}")
 
 
-def _wanted(plan: Plan, ends: list[Ends]) -> list[_Wanted]:
-    ticket = plan.ticket
-    files = []
-    for number, path in ((1, ticket.spec.stdout), (2, ticket.spec.stderr)):
-        if path and number not in plan.shared_files and not (number == 2 and path == ticket.spec.stdout):
-            files.append(_Wanted(path, plan.write_flags, "write to", partial(plan.shared_files.__setitem__, number)))
-    if ticket.spec.stdin:
-        for end in ends:
-            files.append(_Wanted(ticket.spec.stdin, os.O_RDONLY, "read", partial(setattr, end, "stdin")))
+def _share(plan: Plan, ends: list[Ends]) -> None:
+    """Let both streams write to one open file, that of stdout."""
+    if 1 in plan.shared_files:
+        plan.shared_files[2] = plan.shared_files[1]
+    for end in ends:
+        if end.files[0] >= 0 and end.files[1] < 0:
+            end.files[1] = os.dup(end.files[0])
+
+
+def _wanted(plan: Plan, ranks: list[int], ends: list[Ends]) -> list[_Wanted]:
+    spec = plan.ticket.spec
+    files: list[_Wanted] = []
+
+    def write(path: bytes, rank: int, take: Callable[[int], None]) -> None:
+        files.append(_Wanted(plan.file_name(path, rank), plan.write_flags, "write to", take))
+
+    for number, path in ((1, spec.stdout), (2, spec.stderr)):
+        if not path or (number == 2 and path == spec.stdout):
+            continue
+        if number in plan.own_files:
+            for rank, end in zip(ranks, ends, strict=True):
+                write(path, rank, partial(end.files.__setitem__, number - 1))
+        elif number not in plan.shared_files:
+            write(path, ranks[0], partial(plan.shared_files.__setitem__, number))
+    if spec.stdin:
+        for rank, end in zip(ranks, ends, strict=True):
+            path = plan.file_name(spec.stdin, rank)
+            files.append(_Wanted(path, os.O_RDONLY, "read", partial(setattr, end, "stdin")))
     return files
 
 

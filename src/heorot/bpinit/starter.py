@@ -20,10 +20,11 @@ from typing import TypeVar
 from heorot.bpinit import own_commands
 from heorot.bpinit.as_user import UserIds, add_identity, user_ids_of
 from heorot.bpinit.calls import CALL_WORDS, MAX_CALLS, Calls, ChildError, Runner
-from heorot.bpinit.ends import PMI_FD, Ends, open_ends
+from heorot.bpinit.ends import Ends, open_ends
 from heorot.bpinit.errands import START_MS, Errands
 from heorot.bpinit.limits import LimitRules
 from heorot.bpinit.plan import Plan, Steps, numbers_at, rank_numbers
+from heorot.bpinit.rank_environment import PMI_FD
 from heorot.bpinit.redirects import open_streams
 from heorot.bpinit.rooms import RoomError, Rooms, lost_view
 from heorot.bpinit.start_words import (
@@ -120,9 +121,10 @@ class Starter:
         moved = False
         try:
             identity = self._identity(plan.ticket)
-            open_ends(ends, plan.ticket, None if identity is None or identity[:2] == self._own else identity)
+            open_ends(ends, plan, ranks, None if identity is None or identity[:2] == self._own else identity)
             if plan.limits is None:
                 plan.limits = self._limits.changes(plan.ticket)
+            plan.note = plan.bind() or plan.note
             if plan.builtin:
                 if plan.ticket.spec.argv[0] == own_commands.STAGE and self.rooms is None:
                     raise _cannot_show(plan)
@@ -132,8 +134,8 @@ class Starter:
                 moved = True
                 self._enter_room(plan)
             redirected = plan.ticket.spec.stdout or plan.ticket.spec.stderr
-            if plan.builtin or plan.ticket.spec.stdin or (redirected and not plan.shared_files):
-                while number := open_streams(self._runner, plan, ends, identity, self._errands):
+            if plan.builtin or plan.ticket.spec.stdin or (redirected and (plan.own_files or not plan.shared_files)):
+                while number := open_streams(self._runner, plan, ranks, ends, identity, self._errands):
                     self._cannot_enter(plan, number)
             start = self._fork if plan.builtin else self._spawn
             for rank, end in zip(ranks, ends, strict=True):
@@ -206,17 +208,19 @@ class Starter:
             plan.steps = steps
             stdin, stdout, stderr = end.stdin, end.stdout, end.stderr
             if end.terminal >= 0:
-                stdin = end.terminal if plan.ticket.spec.stdin == b"" else stdin
+                stdin = end.terminal if plan.reads(rank) else stdin
                 stderr = end.terminal
             steps.for_rank(
                 rank,
                 plan.local_ranks.get(rank, 0),
                 stdin if stdin >= 0 else self._null,
-                plan.shared_files.get(1, stdout if stdout >= 0 else self._null),
-                plan.shared_files.get(2, stderr if stderr >= 0 else self._null),
+                self._output(plan, end, 1, stdout),
+                self._output(plan, end, 2, stderr),
                 end.terminal,
                 end.pmi,
             )
+            if plan.binding is not None:
+                steps.bind(plan.binding.mask_of(plan.local_ranks.get(rank, 0)))
             errands, uid = self._errands, plan.ticket.uid
             try:
                 pid = self._runner.run(steps.calls, partial(errands.waiting, uid, START_MS))
@@ -248,12 +252,21 @@ class Starter:
             errands.reap(pid, uid)
             self._failed(plan, steps, results, identity)
 
+    def _output(self, plan: Plan, end: Ends, number: int, stream: int) -> int:
+        """Return where stdout (1) or stderr (2) of a rank goes; `stream`: if it is not redirected."""
+        file = plan.shared_files.get(number, end.files[number - 1])
+        if file >= 0:
+            return file
+        return stream if stream >= 0 else self._null
+
     def _failed(self, plan: Plan, steps: Steps, results: list[int], identity: UserIds | None) -> None:
         """Change the plan so that it is worth another trial, or raise StartError."""
         last, number = len(results) - 1, -results[-1]
         if last == steps.enters:
             self._cannot_enter(plan, number)
             return
+        if last == steps.binds:
+            raise StartError(number, f"cannot bind to CPUs: {os.strerror(number)}")
         if last < steps.first:
             raise not_that_user(plan.ticket.user, number)
         tried = [(path, -result) for path, result in zip(steps.candidates, results[steps.first :], strict=False)]
@@ -308,6 +321,10 @@ class Starter:
             terminal = calls.add("ioctl", 1, termios.TIOCSCTTY, 0) if spec.terminal else -1
             for number, soft, hard in plan.limits or ():
                 calls.add("prlimit64", 0, number, calls.keep(array("q", (soft, hard))), 0, may_fail=True)
+            mask, binds = None, -1
+            if plan.binding is not None:
+                mask = array("Q", plan.binding.mask_of(0))
+                binds = calls.add("sched_setaffinity", 0, mask.itemsize * len(mask), calls.keep(mask))
             calls.add("umask", spec.umask & 0o777)
             if identity is not None:
                 add_identity(calls, identity, True)
@@ -324,14 +341,14 @@ class Starter:
             calls.add("exit_group", 127)
         except ValueError as error:
             raise StartError(errno.EINVAL, f"cannot start {shown_name(candidates[0])}: {error}") from error
-        return Steps(calls, self._streams, pmi, terminal, enters, first, candidates, numbers)
+        return Steps(calls, self._streams, pmi, terminal, enters, first, candidates, numbers, binds, mask)
 
     def _fork(self, plan: Plan, rank: int, end: Ends, identity: UserIds | None) -> Spawned:
         """Start a built-in command."""
         streams = (
             end.stdin if end.stdin >= 0 else self._null,
-            plan.shared_files.get(1, end.stdout if end.stdout >= 0 else self._null),
-            plan.shared_files.get(2, end.stderr if end.stderr >= 0 else self._null),
+            self._output(plan, end, 1, end.stdout),
+            self._output(plan, end, 2, end.stderr),
         )
         settings = own_commands.CommandSettings(
             identity, plan.directory, plan.ticket.spec.umask & 0o777, plan.limits or [], self.config.node

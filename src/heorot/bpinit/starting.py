@@ -63,6 +63,9 @@ class Starting:
         if plan.caveat and not all(isinstance(result, StartError) for result in results):
             self._emit(e.Caveat(plan.job, plan.caveat))
             plan.caveat = ""
+        if plan.note:
+            self._emit(e.Caveat(plan.job, plan.note, at_once=True))
+            plan.note = ""
         for (slot, rank), result in zip(batch, results, strict=True):
             if isinstance(result, StartError):
                 self._emit(e.StartFailed(slot, result.error, result.text))

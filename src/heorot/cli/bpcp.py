@@ -29,7 +29,8 @@ COMMAND = Command(
         Option("--json", "at the end, one JSON document"),
     ],
     "A path of this host with a colon before its first slash is written ./a:b. From several nodes each file gets its\n"
-    "node's name: bpcp n[0-3]:/tmp/log . makes log.n0, log.n1, ... The exit status is 1 if anything was not copied.",
+    "node's name: bpcp n[0-3]:/tmp/log . makes log.n0, log.n1, ...; or it stands where FILE2 has %n: logs/%n.log.\n"
+    "The exit status is 1 if anything was not copied.",
 )
 BAR_COLUMNS, LEAST_BAR_COLUMNS = 30, 10
 FIRST_SHOWN_S, SHOWN_AGAIN_S = 0.3, 0.1
@@ -115,9 +116,8 @@ def _between(
     for group in _apart(paths):
         contents = len(group) == 1 and not name_of(group[0])
         with _DirectoryBetween() as folder:
-            came = cluster.copy_from(
-                nodes, group, os.path.join(folder, b"contents") if contents else folder, progress=show, **options
-            )
+            place = os.path.join(folder, b"contents") if contents else folder
+            came = cluster.copy_from(nodes, group, place.replace(b"%", b"%%"), progress=show, **options)
             names = sorted(os.listdir(folder))
             if not names:
                 went = _joined(went, came)

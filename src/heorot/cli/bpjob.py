@@ -218,6 +218,8 @@ def description(job: Job, columns: int) -> str:
         ("Nodes", job["nodes"]),
         ("Attended", ("yes" if job["attended"] else "no") + (", detached" if job["detached"] else "")),
     ]
+    if job.get("time_limit_ms"):
+        facts.append(("Limit", f"{job['time_limit_ms'] / 1000:g} s from the start on each node"))
     text = "".join(f"{name + ':':<10}{table.printable(str(value))}\n" for name, value in facts)
     rows = []
     statuses = statuses_of(job)
@@ -283,7 +285,7 @@ def troubles(job: Job) -> list[str]:
     for rank, status in statuses.items():
         if status.code is None or status.error is not None or (status.code and not alike):
             fates.setdefault(in_words(status), []).append(rank)
-    lines = [f"job {job['job']}: {job['text']}"] if job.get("left_running") else []
+    lines = [f"job {job['job']}: {job['text']}"] if job.get("text") else []
     for fate, ranks in fates.items():
         nodes = table.fold_nodes(job["rank_nodes"][rank] for rank in ranks)
         lines.append(

@@ -108,6 +108,12 @@ def _run_job(options: BpshOptions) -> int:
             headless_ms=options.headless_ms,
             linger=options.linger,
             pmi=options.mpi,
+            ranks=options.ranks,
+            ranks_per_node=options.ranks_per_node,
+            patterns=options.patterns,
+            time_limit_ms=options.time_limit_ms,
+            bind=options.bind,
+            stdin_ranks=options.stdin_ranks,
             image=offer.image if offer is not None else b"",
             program=offer.program if offer is not None else b"",
             program_id=offer.program_id if offer is not None else b"",
@@ -183,6 +189,11 @@ def _follow(options: BpshOptions, session: Session, connection: Connection, job:
         status = relay.run_until_acknowledged()
         if status is not None:
             return status
+        if options.stdout or options.stderr:
+            from heorot.cli.foreground.shared_files import warning_of
+
+            if warning := warning_of(job.nodes, options.stdout, options.stderr, options.patterns):
+                relay.say(warning)
         if options.detach:
             return _print_id(job.id)
         status = relay.run()

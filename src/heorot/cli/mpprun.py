@@ -23,7 +23,10 @@ COMMAND = Command(
     completes="nodes",
 )
 MAX_RANKS = 131_072
-_NOT_FROM_BPSH = ("up", "not_down", "no_stdin", "mpi", "dir", "help", "version")
+_NOT_FROM_BPSH = (
+    "up", "not_down", "no_stdin", "mpi", "dir", "help", "version",
+    "ranks", "ranks_per_node", "rolling", "stop_on_failure",
+)  # fmt: skip
 _OF_BPSH = [option for _, options in SECTIONS for option in options if option.key not in _NOT_FROM_BPSH]
 _TABLE = OptionTable([*COMMAND.options, *_OF_BPSH])
 

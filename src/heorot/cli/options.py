@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+_UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+"""Of times as timeout(1) takes them."""
+
+
 class UsageError(Exception):
     """The command line cannot be understood; the message says what is wrong with it."""
 
@@ -85,6 +89,24 @@ class Parsed:
         if not text.isascii() or not text.isdigit() or not minimum <= int(text) <= maximum:
             raise UsageError(f"option {self.spellings[key]} needs a number from {minimum} to {maximum}, not {text!r}")
         return int(text)
+
+    def milliseconds(self, key: str, default: int, maximum_s: int) -> int:
+        """Return an option's value, a time such as ``90``, ``1.5m``, ``2h`` or ``1d``, in milliseconds.
+
+        Raises
+        ------
+        UsageError
+            If it is no time, less than a millisecond, or above the maximum.
+        """
+        text = self.values.get(key)
+        if text is None:
+            return default
+        unit_ms = _UNITS_MS.get(text[-1:], 0)
+        number = text[:-1] if unit_ms else text
+        value_ms = round(float(number) * (unit_ms or 1000)) if is_number(number) and len(number) <= 18 else 0
+        if not 0 < value_ms <= 1000 * maximum_s:
+            raise UsageError(f"option {self.spellings[key]} needs a time such as 90, 1.5m, 2h or 1d, not {text!r}")
+        return value_ms
 
 
 class OptionTable:

@@ -72,9 +72,7 @@ class Cluster(ClusterFlows["Job"], NodeControl):
         self.close()
 
     def close(self) -> None:
-        """Close the connection. If the head was lost meanwhile, wait a little for the next one, to tell it which jobs
-        are collected.
-        """
+        """Close the connection. If the head was lost, wait a little for the next, to tell it which jobs are collected."""
         self._run(self._close())
         self._runner.close()
 
@@ -91,7 +89,9 @@ class Cluster(ClusterFlows["Job"], NodeControl):
             A node list such as ``"n[0-63]"`` or ``"up"``, a number, or several numbers; rank 0 is the first.
         stdin, stdout, stderr:
             `PIPE`, `DEVNULL`, or a path on the node; `DEVNULL`, `PIPE` and `PIPE` by default. With `PIPE` as stdin the
-            ranks wait for `write` and `close_stdin`.
+            ranks wait for `write` and `close_stdin`. Paths may have ``%r``, the rank, ``%n``, the node, and ``%j``.
+        ranks, ranks_per_node, bind, stdin_ranks, time_limit_s:
+            As bpsh's ``--ranks``, ``--ranks-per-node``, ``--bind``, ``--input`` and ``--timeout``.
         environment, directory, umask, limits:
             Those of this process by default. `limits` maps ``RLIMIT_*`` to soft and hard limit, -1 for none.
         terminal:
@@ -108,8 +108,8 @@ class Cluster(ClusterFlows["Job"], NodeControl):
         mpi:
             The ranks are of an MPI program that speaks PMI-1, as MPICH does: they find each other, and end together.
         image:
-            ``"auto"`` (the default): a node runs its own file if it is the same as here, else it is sent this one, with
-            its interpreter and libraries; ``"send"``: always the latter; ``"path"``: nodes run what they have.
+            ``"auto"`` (the default): a node runs its own file if it is the same as here, else this one is sent, with
+            interpreter and libraries; ``"send"``: always the latter; ``"path"``: nodes run what they have.
         extra_files:
             Files and directories that are sent with the program.
 
@@ -201,7 +201,8 @@ class Cluster(ClusterFlows["Job"], NodeControl):
     ) -> Copied:
         """Copy files of nodes to this host, and return what became of it. Parameters are those of `copy_to`.
 
-        From several nodes the destination is a directory, and the node's name is added to each file's: ``FILE.n3``.
+        From several nodes the destination is a directory, and the node's name is added to each file's: ``FILE.n3``; or
+        ``%n`` in the destination is the node's name.
         """
         get = Get(path_list(sources), os.fsencode(destination), recursive=recursive, preserve=preserve)
         return self._run(self._copy_from(get, nodes, progress))

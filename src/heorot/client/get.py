@@ -9,6 +9,7 @@ from heorot.client.copies import Copied, CopyError, CopyJob, Problem, node_name
 from heorot.client.put import name_of
 from heorot.core.client.job import STDERR
 from heorot.core.errors import ProtocolError
+from heorot.core.wire.path_patterns import NODE, expand
 from heorot.images.copy_stream import Receiver
 from heorot.images.identity import shown
 from heorot.images.new_file import PlacingError
@@ -34,12 +35,13 @@ class Get(CopyJob):
     sources:
         Paths there.
     destination:
-        A path here. From one node a file keeps its name; from several, ``.NODE`` is added to it, as clush(1) does.
+        A path here, in which ``%n`` is the name of the node and ``%%`` is ``%``. Without ``%n``, a file of one node
+        keeps its name, and to those of several ``.NODE`` is added, as clush(1) does.
 
     Raises
     ------
     CopyError
-        If two of them would have the same name, or the destination has to be a directory and is none.
+        If two of them would have the same name, the destination has to be a directory and is none, or is no pattern.
     """
 
     def __init__(
@@ -58,6 +60,10 @@ class Get(CopyJob):
         if len(set(named)) < len(named):
             raise CopyError("two of the files have the same name: copy them one after the other")
         self._destination = destination
+        try:
+            self._names_node = self._destination_of(0) != self._destination_of(1)
+        except ValueError as error:
+            raise CopyError(str(error)) from error
         self._recursive = recursive
         self._preserve = preserve
         self._several = several or len(sources) > 1
@@ -80,24 +86,32 @@ class Get(CopyJob):
             If the destination cannot take what will come.
         """
         self._nodes = list(nodes)
-        several = self._several or len(nodes) > 1
+        mixed = len(nodes) > 1 and not self._names_node
+        several = self._several or mixed
         if len(set(nodes)) < len(nodes):
             raise CopyError("a node is named twice: its files would be copied twice to the same place")
-        if len(nodes) > 1 and CONTENTS in self._names:
+        if mixed and CONTENTS in self._names:
             source = shown(self._sources[self._names.index(CONTENTS)])
             raise CopyError(f"what is in {source} of {len(nodes)} nodes would be mixed: name the directory itself")
         for rank, node in enumerate(nodes):
-            suffix = b"." + node_name(node).encode() if len(nodes) > 1 else b""
-            self._check_destination(suffix)
+            suffix = b"." + node_name(node).encode() if mixed else b""
+            destination = self._destination_of(node)
+            self._check_destination(destination, suffix)
             try:
-                placer = Placer(self._destination, several)
+                placer = Placer(destination, several)
             except PlacingError as error:
                 raise CopyError(str(error)) from error
             self._receivers[rank] = Receiver(placer, self._renamer(suffix), self._preserve, self._complainer(node))
 
-    def _check_destination(self, suffix: bytes) -> None:
+    def _destination_of(self, node: int) -> bytes:
+        """Return where the files of a node go. Raises ValueError."""
+        if b"%" not in self._destination:
+            return self._destination
+        return expand(self._destination, {NODE: node_name(node).encode()})
+
+    def _check_destination(self, destination: bytes, suffix: bytes) -> None:
         """See that what comes can be made where it shall be, before any of it comes. Raises CopyError."""
-        folder, names = self._destination or b".", [name + suffix for name in self._names]
+        folder, names = destination or b".", [name + suffix for name in self._names]
         if not os.path.isdir(folder):
             folder, name = os.path.split(folder.rstrip(b"/"))
             folder, names = folder or b".", [name]

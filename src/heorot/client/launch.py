@@ -9,7 +9,9 @@ from typing import Any, TypeAlias, TypedDict
 from heorot.client import caller
 from heorot.client.stage import stage_argv
 from heorot.core.client import messages
-from heorot.core.tree.nodeset import NodeSet
+from heorot.core.tree.nodeset import MAX_NODES, NodeSet
+from heorot.core.wire.cpu_lists import why_no_binding
+from heorot.core.wire.path_patterns import why_no_pattern
 from heorot.images.offer import Offer, offer_command
 
 PIPE = -1
@@ -40,6 +42,11 @@ class SpawnOptions(TypedDict, total=False):
     headless_s: float
     linger: bool
     mpi: bool
+    ranks: int
+    ranks_per_node: int
+    time_limit_s: float
+    bind: str
+    stdin_ranks: Iterable[int] | None
     image: str
     extra_files: Sequence[Argument]
 
@@ -81,6 +88,33 @@ def _warn(text: str) -> None:
     warnings.warn(text, stacklevel=2)
 
 
+def _binding(bind: str) -> str:
+    why = why_no_binding(bind) if bind != "none" else ""
+    if why:
+        raise ValueError(why)
+    return bind if bind != "none" else ""
+
+
+def _ranges(ranks: Iterable[int] | None) -> list[int] | None:
+    """Return the first and last of each range of these ranks. Raises ValueError."""
+    if ranks is None:
+        return None
+    chosen = sorted(set(ranks))
+    if chosen and not 0 <= chosen[0] <= chosen[-1] < MAX_NODES:
+        raise ValueError(f"ranks are numbers from 0, not {chosen[0]} to {chosen[-1]}")
+    return NodeSet.of(chosen).ranges()
+
+
+def _has_patterns(*streams: Where) -> bool:
+    """Say whether one of these paths is a pattern. Raises ValueError if it is and cannot be read."""
+    found = [path for where in streams if not isinstance(where, int) and b"%" in (path := os.fsencode(where))]
+    for pattern in found:
+        why = why_no_pattern(pattern)
+        if why:
+            raise ValueError(why)
+    return bool(found)
+
+
 def spawn_fields(
     argv: Sequence[Argument],
     nodes: Nodes,
@@ -98,6 +132,11 @@ def spawn_fields(
     headless_s: float = 0,
     linger: bool = False,
     mpi: bool = False,
+    ranks: int = 0,
+    ranks_per_node: int = 0,
+    time_limit_s: float = 0,
+    bind: str = "none",
+    stdin_ranks: Iterable[int] | None = None,
     image: str = "auto",
     extra_files: Sequence[Argument] = (),
 ) -> tuple[dict[str, Any], Offer | None]:
@@ -106,6 +145,10 @@ def spawn_fields(
 
     What it left out is taken from this process.
     """
+    if not 0 <= time_limit_s <= messages.MAX_TIME_LIMIT_S or (time_limit_s and round(time_limit_s * 1000) == 0):
+        raise ValueError(f"time_limit_s must be 0, or from 0.001 to {messages.MAX_TIME_LIMIT_S}, not {time_limit_s}")
+    if min(ranks, ranks_per_node) < 0:
+        raise ValueError(f"ranks and ranks_per_node must be 0 or more, not {ranks} and {ranks_per_node}")
     if not 0 <= headless_s <= messages.MAX_HEADLESS_S:
         raise ValueError(f"headless_s must be between 0 and {messages.MAX_HEADLESS_S}, not {headless_s}")
     if isinstance(argv, str | bytes) or not argv:
@@ -152,6 +195,12 @@ def spawn_fields(
         "headless_ms": round(headless_s * 1000),
         "linger": linger,
         "pmi": mpi,
+        "ranks": ranks,
+        "ranks_per_node": ranks_per_node,
+        "bind": _binding(bind),
+        "stdin_ranks": _ranges(stdin_ranks),
+        "time_limit_ms": round(time_limit_s * 1000),
+        "patterns": _has_patterns(stdin, stdout, stderr),
     }
     if offer is not None:
         fields |= {"image": offer.image, "program": offer.program, "program_id": offer.program_id}

@@ -48,6 +48,7 @@ INVARIANTS = (
     "Bounded",
     "ImageExact",
     "BarrierHolds",
+    "TimeKept",
     "NoStray",
     "Peace",
     "NoCrash",
@@ -56,6 +57,7 @@ INVARIANTS = (
 `ImageExact`: what a cache keeps, and what a process is started from, is what the client offered.
 `BarrierHolds`: a rank leaves a barrier only when all ranks have entered it, then knows all that was put before, and
 leaves it soon after the network heals.
+`TimeKept`: no rank outlives its time limit by more than the grace.
 `HeadsTold`: after the network heals, every node keeps the list of the heads that there are to be.
 `StaysOut`: a node that was removed is attached nowhere that knows of it, and its ranks are over.
 `Drained`: no rank is started on a node after its drain was acknowledged, by whichever head, and none is taken on.
@@ -212,13 +214,12 @@ class Checks:
             )
 
     def _may_be_killed(self, job: str, rank: int) -> bool:
-        known = self.truth.jobs[job]
+        known, truth = self.truth.jobs[job], self.truth.ranks.get((job, rank))
         is_removed = known.nodes[rank] in self.cluster.removed
-        if self.barriers.breaks_up(known):
+        if self.barriers.breaks_up(known) or (truth is not None and truth.is_out_of_time(self.world.now_us)):
             return True
-        return (
-            known.unwanted or known.released or is_removed or (job, rank) in self.truth.lost or self._superseded(known)
-        )
+        is_lost = is_removed or (job, rank) in self.truth.lost
+        return known.unwanted or known.released or is_lost or self._superseded(known)
 
     def _superseded(self, known: JobTruth) -> bool:
         """Say whether the same launch was acknowledged as another job, without the nodes that were given up."""
@@ -302,7 +303,7 @@ class Checks:
         if self._came_first(job, rank, status):
             self._failed[job, rank] = f"signal {status}"
             truth = RankTruth(0, 0, 0, status=status)
-        if truth is None or truth.status != status:
+        if truth is None or not truth.ended_with(status):
             self.world.violated("ExitOnce", f"{job} r{rank} is said to have ended with {status}; in truth {truth}")
         if truth.lingers:
             self.world.violated("ExitOnce", f"{job} r{rank} is said to be over, and something that it started lingers")

@@ -19,7 +19,6 @@ from heorot.core.wire import clients as c
 from heorot.core.wire.framing import HEADER_BYTES, encode_frame
 from heorot.images.offer import Upload
 from heorot.sim.feeding import Feeding
-from heorot.sim.images import PROGRAM
 from heorot.sim.network import End
 from heorot.sim.processes import SIGKILL
 from heorot.sim.reading import Reading
@@ -102,15 +101,12 @@ class VirtualUser:
         if not self.connect():
             self.world.after(300_000, self.begin)
             return
-        more: dict[str, Any] = {"pmi": plan.mpi}
         if plan.image is not None:
             self.session.offer(Upload(plan.image.offer(), plan.image.chunk), plan.image.image)
-            program_id = b"" if plan.always_send else plan.image.program_id
-            more |= {"image": plan.image.image, "program": PROGRAM, "program_id": program_id}
         self.state = self.session.spawn(
             self.world.now_ms, nodes=plan.nodes, select=plan.select, argv=plan.argv, environment=[b"A=b"],
             directory=b"/", umask=18, limits=[], stdin=plan.stdin, stdout=b"", stderr=b"", terminal=[],
-            detached=plan.detached, max_processes=0, key=self.world.random.randbytes(16), linger=plan.linger, **more,
+            detached=plan.detached, max_processes=0, key=self.world.random.randbytes(16), **plan.fields(),
         )  # fmt: skip
         self.flush()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import TypeVar
 
 from heorot.core.client import messages
@@ -273,6 +274,12 @@ class SimulatedCluster:
         plan = UserPlan(nodes, select, argv, world.chance(settings.detached_rate), None)
         plan.linger = argv[1][-1:] in b"02468"
         plan.mpi = kind == "mpi"
+        # Drawn apart, as whether what a process leaves may linger.
+        apart = Random(f"ranks and limits {argv[1].decode()}")
+        if apart.random() < settings.time_limit_rate:
+            plan.time_limit_ms = apart.choice((1, 50, 700, 2_500, 8_000))
+        if apart.random() < settings.crowd_rate:
+            plan.ranks_per_node = apart.randint(2, 3)
         if kind == "reader":
             plan.stdin = b""
             plan.input_size = world.between(0, random.choice((10, 50_000, 1_500_000)))

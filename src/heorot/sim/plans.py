@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from heorot.sim.images import VirtualImage
+from heorot.sim.images import PROGRAM, VirtualImage
 
 
 @dataclass(slots=True)
@@ -34,3 +35,18 @@ class UserPlan:
     always_send: bool = False
     linger: bool = False
     mpi: bool = False
+    time_limit_ms: int = 0
+    ranks_per_node: int = 0
+
+    def fields(self) -> dict[str, Any]:
+        """Return what is said of the launch that not every launch says."""
+        said: dict[str, Any] = {
+            "linger": self.linger,
+            "pmi": self.mpi,
+            "time_limit_ms": self.time_limit_ms,
+            "ranks_per_node": self.ranks_per_node,
+        }
+        if self.image is not None:
+            program_id = b"" if self.always_send else self.image.program_id
+            said |= {"image": self.image.image, "program": PROGRAM, "program_id": program_id}
+        return said

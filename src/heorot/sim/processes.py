@@ -19,7 +19,7 @@ from heorot.sim.virtual_process import VirtualProcess
 from heorot.sim.world import World
 
 PIPE_BYTES = 64 * 1024
-SIGHUP, SIGKILL = 1, 9
+SIGHUP, SIGKILL, SIGTERM, SIGCONT = 1, 9, 15, 18
 
 
 class ProcessTable(SpaceShell):
@@ -248,7 +248,7 @@ class ProcessTable(SpaceShell):
     def _end(self, process: VirtualProcess, status: int) -> None:
         process.ended = True
         process.blocked = None
-        process.truth.status = status
+        process.truth.end(status, self.world.now_us)
         # Of every rank another amount, and of some no peak is known.
         process.truth.used = 10 * process.rank + 1, process.truth.pid % 7, 4096 * (process.rank % 3)
         self.world.tell(self._name, "%s r%d ends with %d", process.job, process.rank, status)
@@ -323,7 +323,7 @@ class ProcessTable(SpaceShell):
     # ------------------------------------------------------------------ signals and ends
 
     def _signal(self, process: VirtualProcess, signal: int) -> None:
-        if self.dead or process.ended or signal == 0 or (signal == SIGHUP and process.ignores_hangup):
+        if self.dead or process.ended or signal in process.ignored:
             return
         self._killed(process.job, process.rank, signal)
         self._end(process, signal)
@@ -334,7 +334,7 @@ class ProcessTable(SpaceShell):
 
     def _kill_left(self, process: VirtualProcess, signal: int) -> bool:
         """Kill what a process has left, if there is something; return whether there was."""
-        was_there = process.leftover and not (signal == SIGHUP and process.ignores_hangup)
+        was_there = process.leftover and signal not in process.ignored
         if was_there:
             if process.lingers:
                 self._killed(process.job, process.rank, signal)

@@ -121,6 +121,10 @@ class Settings:
     detached_rate: float = 0.25
     signal_rate: float = 0.3
     stall_reader_rate: float = 0.2
+    time_limit_rate: float = 0.0
+    """Jobs that may run for a short time only."""
+    crowd_rate: float = 0.0
+    """Jobs with several ranks on each node."""
 
     def show(self) -> str:
         """Return all settings in one line."""
@@ -181,6 +185,9 @@ def draw(seed: int) -> Settings:
     if settings.image_rate:
         settings.spoil_weight = late.choice((0, 0, 1, 4))
     settings.roof_weight = late.choice((0, 0, 0, 2))
+    more = Random(f"ranks and limits {seed}")
+    settings.time_limit_rate = more.choice((0.0, 0.0, 0.3))
+    settings.crowd_rate = more.choice((0.0, 0.0, 0.3))
     settings.headless_patience_ms = late.choice((1_000, 4_000, 60_000))
     if settings.spare_heads:
         settings.add_head_weight, settings.remove_head_weight = random.choice((1, 2)), random.choice((0, 1, 2))

@@ -11,6 +11,7 @@ from heorot.core.streams import Spool
 from heorot.core.wire import tree as m
 from heorot.sim.clocks import Clock
 from heorot.sim.processes import ProcessTable
+from heorot.sim.time_limits import TimeKeeping
 
 if TYPE_CHECKING:
     from heorot.sim.network import End
@@ -68,9 +69,12 @@ class SpaceHost(ProcessTable):
         self._network = cluster.network
         self._clock = clock
         self._tick_at_ms = -1
+        self._time = TimeKeeping(cluster.world)
 
     def tell(self, event: e.SpaceEvent) -> None:
         """Give the machine an event and do what it says."""
+        if isinstance(event, e.ProcessStarted):
+            self._time.started(self.processes[event.slot], self._clock())
         self.carry_out(self.machine.handle(event, self._clock().now_ms))
         due_ms = self.machine.deadline_ms
         if due_ms is not None and due_ms != self._tick_at_ms:

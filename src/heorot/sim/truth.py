@@ -7,10 +7,13 @@ from random import Random
 from zlib import crc32
 
 from heorot.core.head.ends import ExitedRank
+from heorot.core.space.endings import SIGKILL, TIMED_OUT
 from heorot.sim.world import World
 
 _BLOCK_BYTES = 65_521
 """A prime, so that no repetition by a round number of bytes goes unseen."""
+ON_TIME_US = 5_000
+"""What is done within so long is done in time: a signal takes a moment to its process, and an end to who reaps it."""
 CLOCKS = "synchronise the clocks"
 """In what a node says that refuses a launch because of its clock or the head's."""
 _BLOCK = Random("bytes of virtual processes").randbytes(_BLOCK_BYTES)
@@ -45,10 +48,28 @@ class RankTruth:
     """What its process has used, once that has ended."""
     left_killed: int = 0
     """How many processes its node has killed that it had left running."""
+    limit_us: int | None = None
+    """When the time of its job is over on its node; None: never."""
+    ended_us: int = 0
+
+    def end(self, status: int, now_us: int) -> None:
+        """Its process has ended."""
+        self.status, self.ended_us = status, now_us
+
+    def is_out_of_time(self, now_us: int) -> bool:
+        """Say whether its node may end it, because the time of its job is over."""
+        return self.limit_us is not None and now_us >= self.limit_us - ON_TIME_US
+
+    def ended_with(self, status: int) -> bool:
+        """Say whether this is how it ended, as its node tells it: with 124 if its time was over."""
+        if self.limit_us is None or self.status is None or self.status & 0x7F == SIGKILL:
+            return self.status == status
+        late = self.ended_us > self.limit_us + ON_TIME_US
+        return (status == self.status and not late) or (status == TIMED_OUT and self.is_out_of_time(self.ended_us))
 
     def fits(self, end: ExitedRank, used: tuple[int, ...] | None) -> bool:
         """Say whether this is how it ended, and what it has used."""
-        return (self.status, self.used) == (end.wait_status, used)
+        return self.ended_with(end.wait_status) and self.used == used
 
 
 @dataclass(slots=True)

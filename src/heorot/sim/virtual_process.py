@@ -7,14 +7,16 @@ from heorot.sim.mpi_rank import MpiRank
 from heorot.sim.scripts import Action
 from heorot.sim.truth import RankTruth
 
+SIGHUP, SIGTERM, SIGCONT = 1, 15, 18
+
 
 class VirtualProcess:
     """A rank's process, and whether something that it started is left."""
 
     __slots__ = (
-        "awaited", "blocked", "closed_input", "ended", "fed", "feed_end", "holds_pipe", "ignores_hangup", "job",
+        "awaited", "blocked", "closed_input", "ended", "fed", "feed_end", "holds_pipe", "ignored", "job",
         "leftover", "lingers", "mpi", "outputs_ended", "paused", "piped", "polling", "rank", "reading", "script",
-        "slot", "step", "truth", "uid", "wanted",
+        "slot", "step", "time_limit_ms", "truth", "uid", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -25,7 +27,8 @@ class VirtualProcess:
         self.rank = rank
         self.script = script
         self.truth = truth
-        self.ignores_hangup = stubborn
+        limit_ms = self.time_limit_ms = ticket.spec.time_limit_ms
+        self.ignored = (0, SIGCONT, *((SIGHUP, SIGTERM) if stubborn and limit_ms else (SIGHUP,) if stubborn else ()))
         self.uid = ticket.uid
         self.lingers = ticket.spec.linger
         self.step = 0

@@ -34,6 +34,12 @@ SPEC_FIELDS: dict[str, Any] = {
     "program_id": b"p" * 32,
     "linger": True,
     "pmi": True,
+    "ranks": 8,
+    "ranks_per_node": 2,
+    "patterns": True,
+    "time_limit_ms": 90_000,
+    "bind": "core",
+    "stdin_ranks": [0, 3],
 }
 SPAWN_FIELDS: dict[str, Any] = {
     "nodes": "n[0-3]",

@@ -10,6 +10,7 @@ from heorot.core.head.machine import HeadMachine
 from heorot.core.head.timers import AdoptDue
 from heorot.core.machine import Send
 from heorot.core.wire import tree as m
+from heorot.core.wire.launch import MAX_RANKS
 from tests.core.rigs import HeadRig, held
 
 RANKS = 30_000
@@ -72,4 +73,4 @@ def test_a_job_with_more_ranks_than_there_may_be_is_no_job() -> None:
     rig = HeadRig(1)
     rig.attach(0)
     with pytest.raises(ProtocolError, match="more than 131072 ranks"):
-        say(rig, "0.1", ranks=m.MAX_RANKS + 1)
+        say(rig, "0.1", ranks=MAX_RANKS + 1)

@@ -12,6 +12,7 @@ import pytest
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.launch import MAX_RANKS
 from tests.core.head.test_quotas import enter
 from tests.core.rigs import HeadRig
 
@@ -89,7 +90,7 @@ def test_a_signal_goes_to_the_nodes_whose_pids_it_names_and_else_to_all() -> Non
 def test_more_ranks_than_a_job_may_have_are_refused() -> None:
     head = head_of()
     job = head.spawn("n0", 2)
-    head.ask(c.Signal(9, job, [0] * (m.MAX_RANKS + 1), None, 0, ""), 2)
+    head.ask(c.Signal(9, job, [0] * (MAX_RANKS + 1), None, 0, ""), 2)
     assert [message.code for message in head.told(2) if isinstance(message, c.Error)] == ["bad-request"]
 
 

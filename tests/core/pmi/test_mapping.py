@@ -29,3 +29,15 @@ def test_what_is_too_long_for_a_value_is_not_told() -> None:
     runs = [value for number in range(2000) for value in (number % 7 * 3, 1)]
     assert process_mapping(runs) == b""
     assert process_mapping([0, 100_000]) == b"(vector,(0,100000,1))"
+
+
+@pytest.mark.parametrize(
+    ("runs", "total", "mapping"),
+    [
+        ([0, 4], 16, b"(vector,(0,4,4))"),
+        ([0, 3], 8, b"(vector,(0,2,3),(2,1,2))"),
+        ([5, 1, 5, 1, 2, 1], 6, b"(vector,(0,1,4),(1,1,2))"),
+    ],
+)
+def test_ranks_in_blocks(runs: list[int], total: int, mapping: bytes) -> None:
+    assert process_mapping(runs, total) == mapping

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from heorot.core.space import events as e
-from heorot.core.space.headless import KILL_GRACE_MS, SIGHUP
+from heorot.core.space.grace import KILL_GRACE_MS
+from heorot.core.space.headless import SIGHUP
 from heorot.core.wire import tree as m
 from tests.core.space.test_machine import NODE, Driver, sent
 

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from heorot.core.errors import ProtocolError
 from heorot.core.tree.runs import flat, in_runs
-from heorot.core.wire.tree import MAX_RANKS, Report, encode
+from heorot.core.wire.launch import MAX_RANKS
+from heorot.core.wire.tree import Report, encode
 
 NUMBERS = st.integers(0, 40)
 STARTS = st.lists(st.tuples(NUMBERS, NUMBERS, st.integers(1, 1 << 30)))

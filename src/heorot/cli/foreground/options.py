@@ -20,19 +20,30 @@ The exit status is the largest of the processes': 128+N for death by signal N, 1
 DEFAULT_LINE_BYTES = 4096
 MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_PROCESSES = 4 * 1024 * 1024
-MAX_HEADLESS_S = 10 * 365 * 86400
+MAX_HEADLESS_S = MAX_TIME_LIMIT_S = 10 * 365 * 86400
+MAX_RANKS, MAX_RANKS_PER_NODE = 131_072, 4096
+"""As in `heorot.core.wire.launch`, which costs more to load."""
 
 SECTIONS = (
-    ("Which nodes", (
+    ("Which nodes, and how many processes", (
         Option("-a", "all nodes that are up", key="up"),
         Option("-A", "all nodes that are not down", key="not_down"),
+        Option("--ranks", "start N processes, in equal blocks on the nodes", "N"),
+        Option("--ranks-per-node", "start K on each node; with --ranks, at most K", "K"),
+        Option(
+            "--bind",
+            "bind each process to a core or CPU of its node, or the first one to the CPUs before the first colon,\n"
+            "the second to those behind it: 0-3:4-7",
+            "core|cpu|CPUS",
+        ),
     )),
     ("Input and output", (
         Option("-n", "stdin from /dev/null", key="no_stdin"),
         Option("-N", "no input and output at all (/dev/null on the nodes)", key="no_io"),
-        Option("-I --stdin", "stdin from a file on the node", "FILE"),
-        Option("-O --stdout", "stdout into a file on the node", "FILE"),
-        Option("-E --stderr", "stderr into a file on the node", "FILE"),
+        Option("--input", "stdin to these ranks only, such as 0 or 0,4-7; the others have /dev/null", "RANKS"),
+        Option("-I --stdin", "stdin from a file on the node; %r, %n, %j in its name: rank, node, job", "FILE"),
+        Option("-O --stdout", "stdout into a file on the node, named in the same way", "FILE"),
+        Option("-E --stderr", "stderr into a file on the node, named in the same way", "FILE"),
         Option("--pty", "give each process a terminal"),
     )),
     ("The program", (
@@ -60,6 +71,7 @@ SECTIONS = (
         Option("--detach", "leave the job running, print its id and end"),
         Option("--linger", "what a process leaves running stays part of the job until it ends, and is not killed"),
         Option("--mpi", "processes of MPI (MPICH) find each other, and end together"),
+        Option("--timeout", "end the job on a node after so long: 90, 1.5m, 2h or 1d; its status is 124 then", "TIME"),
         Option("--headless", "end the job on a node that has been without any head for so long", "SECONDS"),
         Option("--max-processes", "end the job if it has more than N processes on a node", "N"),
         Option("-t --time", "print the wall time to stderr"),
@@ -89,10 +101,12 @@ _CONFLICTS = (
     ("gather", ("json", "pty", *_LINES, *_SEQUENTIAL)),
     ("json", ("pty", *_LINES, *_SEQUENTIAL)),
     ("detach", ("pty", "gather", "json", *_LINES, *_SEQUENTIAL)),
-    ("no_io", ("pty",)),
+    ("no_io", ("pty", "input")),
+    ("input", ("no_stdin", "stdin", "detach")),
     ("stage", ("stdin", "stdout", "stderr", "pty", "detach", "linger", "headless", "max-processes", "mpi")),
+    ("stage", ("ranks", "ranks-per-node", "bind", "input", "timeout")),
 )
-_SPELLINGS = {"lines": "-L", "prefix": "-p", "sequential": "-s", "divide": "-d", "no_io": "-N"}
+_SPELLINGS = {"lines": "-L", "prefix": "-p", "sequential": "-s", "divide": "-d", "no_io": "-N", "no_stdin": "-n"}
 
 
 def _refuse_conflicts(parsed: Parsed) -> None:
@@ -107,9 +121,10 @@ class BpshOptions:
     """What the user asked for."""
 
     __slots__ = (
-        "argv", "detach", "directory", "divide", "extra", "gather", "headless_ms", "help", "image", "json", "label",
-        "line_bytes", "lines", "linger", "max_processes", "mpi", "nodes", "prefix", "pty", "select", "sequential",
-        "stage", "stderr", "stdin", "stdout", "time", "version",
+        "argv", "bind", "detach", "directory", "divide", "extra", "gather", "headless_ms", "help", "image", "json",
+        "label", "line_bytes", "lines", "linger", "max_processes", "mpi", "nodes", "patterns", "prefix", "pty", "ranks",
+        "ranks_per_node", "select", "sequential", "stage", "stderr", "stdin", "stdin_ranks", "stdout", "time",
+        "time_limit_ms", "version",
     )  # fmt: skip
 
     def __init__(self, words: list[str]) -> None:
@@ -149,6 +164,10 @@ class BpshOptions:
         self.directory = parsed.values.get("dir")
         self.line_bytes = parsed.integer("line_bytes", DEFAULT_LINE_BYTES, 1, MAX_LINE_BYTES)
         self.max_processes = parsed.integer("max-processes", 0, 1, MAX_PROCESSES)
+        self.bind = _binding(parsed)
+        self.time_limit_ms = parsed.milliseconds("timeout", 0, MAX_TIME_LIMIT_S)
+        self.ranks = parsed.integer("ranks", 0, 1, MAX_RANKS)
+        self.ranks_per_node = parsed.integer("ranks-per-node", 0, 1, MAX_RANKS_PER_NODE)
         self.headless_ms = 1000 * parsed.integer("headless", 0, 1, MAX_HEADLESS_S)
         self.image = parsed.get("image", "auto")
         if self.image not in ("auto", "send", "path"):
@@ -182,6 +201,10 @@ class BpshOptions:
             self.stdin = None
         self.stdout = _path(parsed.get("stdout"), "-O") if parsed.has("stdout") else default
         self.stderr = _path(parsed.get("stderr"), "-E") if parsed.has("stderr") else default
+        self.stdin_ranks = _input_ranks(parsed) if self.stdin == b"" else None
+        if self.stdin_ranks == []:
+            self.stdin = self.stdin_ranks = None
+        self.patterns = _has_patterns(self.stdin, self.stdout, self.stderr)
 
 
 def _after(nodes: str) -> str:
@@ -195,3 +218,40 @@ def _path(text: str, spelling: str) -> bytes:
     if not text:
         raise UsageError(f"the file of {spelling} is empty")
     return os.fsencode(text)
+
+
+def _binding(parsed: Parsed) -> str:
+    """Return to which CPUs processes are bound; empty: to none. Raises UsageError."""
+    bind = parsed.get("bind", "none")
+    if bind == "none":
+        return ""
+    from heorot.core.wire.cpu_lists import why_no_binding
+
+    why = why_no_binding(bind) if bind else "the CPUs of --bind are empty"
+    if why:
+        raise UsageError(why)
+    return bind
+
+
+def _input_ranks(parsed: Parsed) -> list[int] | None:
+    """Return which ranks have our stdin, as ranges (first, last); None: all of them. Raises UsageError."""
+    text = parsed.get("input", "all")
+    if text in ("all", "none"):
+        return None if text == "all" else []
+    from heorot.cli.bpkill import parse_ranks
+    from heorot.core.tree.nodeset import NodeSet
+
+    return NodeSet.of(parse_ranks(text, f"--input {text}")).ranges()
+
+
+def _has_patterns(*paths: bytes | None) -> bool:
+    """Say whether one of these names is a pattern. Raises UsageError if it is and cannot be read."""
+    patterns = [path for path in paths if path and b"%" in path]
+    if patterns:
+        from heorot.core.wire.path_patterns import why_no_pattern
+
+        for pattern in patterns:
+            why = why_no_pattern(pattern)
+            if why:
+                raise UsageError(why)
+    return bool(patterns)

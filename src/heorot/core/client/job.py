@@ -232,10 +232,14 @@ class JobState:
 
     # -------------------------------------------------- what the head said; called by Session
 
-    def spawned(self, job: str, runs: list[int], window_bytes: int, spare_bytes: int = 0) -> None:
+    def spawned(self, job: str, runs: list[int], window_bytes: int, spare_bytes: int = 0, ranks: int = 0) -> None:
         """The job exists."""
         self.id = job
         self.nodes = [node for i in range(0, len(runs), 2) for node in range(runs[i], runs[i] + runs[i + 1])]
+        if ranks:
+            from heorot.core.wire.node_runs import block_places
+
+            self.nodes = block_places(self.nodes, ranks)
         self.acknowledge_bytes = max(1, window_bytes // 2)
         self.window_bytes, self.spare_bytes = window_bytes, spare_bytes
         if self.turns is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         def reset(self) -> None: ...
 
 
-CLIENT_PROTOCOL_VERSION = 2
+CLIENT_PROTOCOL_VERSION = 3
 HEADER_BYTES = 4
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 """As in `heorot.core.wire`, which costs more to load than these three lines."""
@@ -41,7 +41,7 @@ MANY_MESSAGES = 300
 """and so are so many."""
 KEY_BYTES = 16
 """The length of the key of a launch."""
-MAX_HEADLESS_S = 10 * 365 * 86400
+MAX_HEADLESS_S = MAX_TIME_LIMIT_S = 10 * 365 * 86400
 SPAWN_REQUEST, SPAWN_SPEC, SPAWN_DETACHED, SPAWN_KEY = 1, 4, 5, 7
 SPAWN_AGAIN, SPAWN_ASKED_AT, SPAWN_JOB, SPAWN_RUNS, SPAWN_RECEIPT = 8, 9, 10, 11, 12
 """Where these fields are in a ``spawn``, and ..."""
@@ -223,6 +223,12 @@ def launch_spec(
     program_id: bytes = b"",
     linger: bool = False,
     pmi: bool = False,
+    ranks: int = 0,
+    ranks_per_node: int = 0,
+    patterns: bool = False,
+    time_limit_ms: int = 0,
+    bind: str = "",
+    stdin_ranks: list[int] | None = None,
 ) -> list[object]:
     """What is to be started: `heorot.core.wire.launch.LaunchSpec`, which says what the fields mean."""
     # All parameters in their order, which is that of the fields there: each is named once, and a test compares the two.

@@ -330,7 +330,7 @@ class Session(Conversation):
         if not isinstance(request, JobRequest):
             raise ProtocolError("the head answered a question with a job")
         job = request.job
-        job.spawned(message[2], message[3], message[4], message[6] if len(message) > 6 else 0)
+        job.spawned(message[2], message[3], message[4], *message[6:8])
         if len(message) > 5 and message[5]:
             job.keep_launch(request.message, message[3], message[5])
         if job.resuming:

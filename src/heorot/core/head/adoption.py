@@ -32,6 +32,7 @@ from heorot.core.tickets import open_launch
 from heorot.core.tree.greeting import removal
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
+from heorot.core.wire.launch import MAX_RANKS
 
 if TYPE_CHECKING:
     from heorot.core.head.context import HeadContext
@@ -155,8 +156,8 @@ class Adoptions:
         ranks = max(
             len(item.running) // 2, len(item.exited) // 4, len(item.killed) // 2, len(item.used) // 4, len(item.failed)
         )  # fmt: skip
-        if ranks > m.MAX_RANKS:
-            raise ProtocolError(f"an inventory of job {item.job} with more than {m.MAX_RANKS} ranks")
+        if ranks > MAX_RANKS:
+            raise ProtocolError(f"an inventory of job {item.job} with more than {MAX_RANKS} ranks")
         size_bytes = _size_bytes(item)
         others_bytes = self._held_bytes.held.get(record.node, 0) - self._held.get(record.node, {}).get(item.job, 0)
         if others_bytes and others_bytes + size_bytes > MAX_HELD_BYTES:
@@ -293,7 +294,8 @@ class Adoptions:
             self._jobs.releases.disown(ticket.job)
             context.send_down(holders, m.Release(ticket.job))
             return None
-        job = HeadJob(ticket, RankPlaces(ticket.runs), not ticket.attended, ticket.issued_at_ms)
+        places = RankPlaces(ticket.runs, total=m.ranks_of(ticket))
+        job = HeadJob(ticket, places, not ticket.attended, ticket.issued_at_ms)
         job.adopted = True
         if ticket.key:
             job.awaited_until_ms = context.now_ms + context.config.adoption_grace_ms
@@ -301,7 +303,7 @@ class Adoptions:
         if ticket.spec.stdin == b"":
             # What was on its way to slower nodes is gone with the earlier head: a reader goes on from the slowest.
             taken = [item.stdin_offset for item in adoption.held.values() if item.stdin_offset < TAKES_NO_MORE]
-            job.stdin.open(list(job.node_set), min(taken, default=0))
+            job.stdin.open(list(job.input_nodes), min(taken, default=0))
         self._jobs.adopt(job)
         context.log("info", f"took over job {job.id} of an earlier head")
         self._put_right(job, adoption)

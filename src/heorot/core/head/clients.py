@@ -113,7 +113,7 @@ class HeadClients:
 
     def _client_hello(self, caller: Caller, message: c.ClientHello) -> None:
         config = self._context.config
-        if message.version != c.CLIENT_PROTOCOL_VERSION:
+        if not c.OLDEST_CLIENT_PROTOCOL_VERSION <= message.version <= c.CLIENT_PROTOCOL_VERSION:
             text = f"this head speaks client protocol {c.CLIENT_PROTOCOL_VERSION}, the client {message.version}"
             self._context.refuse(caller.client, 0, "version", f"{text}; use commands of release {config.release}")
             self._close(caller.client)
@@ -121,7 +121,7 @@ class HeadClients:
         self._greeted.add(caller.client)
         if message.hears_used:
             self._context.hear_used.add(caller.client)
-        welcome = c.Welcome(c.CLIENT_PROTOCOL_VERSION, config.release, config.name, config.epoch, self._context.now_ms)
+        welcome = c.Welcome(message.version, config.release, config.name, config.epoch, self._context.now_ms)
         self._context.to_client(caller.client, welcome)
 
     def _attended(self, caller: Caller, job_id: str) -> bool:

@@ -152,8 +152,8 @@ class HeadContext(MachineContext[HeadInstruction]):
 
     def tell_spawned(self, job: HeadJob, client: int, request: int, receipt: bytes = b"") -> None:
         """Tell a client of the job that it asked for."""
-        runs, window_bytes = job.places.runs, job.ticket.window_bytes
-        self.to_client(client, c.Spawned(request, job.id, runs, window_bytes, receipt, self.spare_bytes(job)))
+        places, windows = job.places, (job.ticket.window_bytes, receipt, self.spare_bytes(job))
+        self.to_client(client, c.Spawned(request, job.id, places.runs, *windows, places.more_ranks))
 
     def to_client(self, client: int, message: c.HeadMessage) -> None:
         """Send to a client."""

@@ -218,5 +218,6 @@ class Holders:
         self._release(job)
 
     def _tell(self, job: HeadJob, client: int, request: int) -> None:
-        ticket = job.ticket
-        self._context.to_client(client, c.Spawned(request, job.id, ticket.runs, ticket.window_bytes))
+        places, window_bytes = job.places, job.ticket.window_bytes
+        message = c.Spawned(request, job.id, places.runs, window_bytes, ranks=places.more_ranks)
+        self._context.to_client(client, message)

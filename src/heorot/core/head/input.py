@@ -31,6 +31,8 @@ class JobInput:
         rank = message.rank
         if rank < 0:
             feed, nodes, ranks = job.stdin, job.live_nodes(), None
+            if job.ticket.spec.stdin_ranks is not None:
+                nodes = nodes & job.input_nodes
         else:
             if rank >= len(job.nodes):
                 raise ProtocolError(f"input for rank {rank} of job {job.id}, which has {len(job.nodes)} ranks")

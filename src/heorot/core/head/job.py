@@ -123,6 +123,15 @@ class HeadJob:
         return self.places.node_set
 
     @property
+    def input_nodes(self) -> NodeSet:
+        """The nodes that have ranks which read input."""
+        chosen = self.ticket.spec.stdin_ranks
+        if chosen is None:
+            return self.node_set
+        ranges = zip(chosen[0::2], chosen[1::2], strict=True)
+        return NodeSet.of(node for first, last in ranges for node in self.nodes[first : last + 1])
+
+    @property
     def text(self) -> str:
         """All that its user should know, as one line."""
         if not self.end_reason and not self.killed:
@@ -315,6 +324,7 @@ class HeadJob:
             left_running_by_rank={str(rank): self.killed[rank] for rank in sorted(self.killed)},
             pids={str(rank): pid for rank, pid in enumerate(self.pids) if pid},
             used={str(rank): RankUsed.of(*used) for rank in sorted(self.ends) if (used := self.used(rank))},
+            time_limit_ms=self.ticket.spec.time_limit_ms or None,
         )
 
     def _row(self, argv: list[bytes]) -> JobRow:

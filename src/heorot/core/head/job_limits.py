@@ -14,7 +14,7 @@ from heorot.core.head.job import HeadJob
 from heorot.core.quota import ITEM_BYTES, Ledger
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
-from heorot.core.wire.launch import LaunchSpec
+from heorot.core.wire.launch import LaunchSpec, rank_count
 
 RANK_BYTES = 32
 """What is kept of each rank, and of where it is."""
@@ -71,16 +71,15 @@ class JobLimits:
             held = sum(not job.done or job.client is not None for job in jobs.values())
             if held >= quota.limit - quota.kept:
                 raise RequestError("too-many-jobs", f"{held} {quota.what}, and the rest is kept for root")
-        why = self._context.launches_quota.overflow(
-            caller.uid, self.launch_bytes.held, bytes_of_launch(ask.spec, ask.key, sum(ask.runs[1::2]))
-        )
+        size_bytes = bytes_of_launch(ask.spec, ask.key, rank_count(ask.spec, sum(ask.runs[1::2])))
+        why = self._context.launches_quota.overflow(caller.uid, self.launch_bytes.held, size_bytes)
         if why:
             raise RequestError("too-many-jobs", why)
 
     def has_room_for(self, ticket: m.Ticket) -> bool:
         """Say whether a job of an earlier head can be taken over: it kept the same limits."""
         context, held = self._context, self.launch_bytes.held
-        more = bytes_of_launch(ticket.spec, ticket.key, sum(ticket.runs[1::2]))
+        more = bytes_of_launch(ticket.spec, ticket.key, m.ranks_of(ticket))
         most = context.config.max_jobs + context.config.max_finished_jobs
         return self._unreleased < most and not context.launches_quota.overflow(0, held, more)
 

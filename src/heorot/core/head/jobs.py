@@ -34,6 +34,7 @@ from heorot.core.tree.nodeset import NodeSet
 from heorot.core.tree.runs import flat
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.launch import rank_count
 from heorot.core.wire.node_runs import runs_of
 
 
@@ -73,7 +74,7 @@ class Jobs:
     # ------------------------------------------------------------------ launch
 
     def spawn(self, caller: Caller, ask: c.Spawn, nodes: list[int], note: str = "") -> HeadJob:
-        """Create a job and launch it on these nodes; `note` is for its user.
+        """Create a job and launch it on these nodes, which all get ranks; `note` is for its user.
 
         An attended one is acknowledged at once, and its client keeps the launch: see `take_back`. A detached one is
         acknowledged when a node has it.
@@ -87,17 +88,18 @@ class Jobs:
         former = self.by_key(caller.uid, ask.key)
         if former is not None:
             raise RequestError("bad-request", f"the key of this launch is that of job {former.id}")
-        size_bytes = bytes_of_launch(ask.spec, ask.key, len(nodes))
+        total = rank_count(ask.spec, len(nodes))
+        size_bytes = bytes_of_launch(ask.spec, ask.key, total)
         self.limits.require_room(caller, size_bytes)
         self._sequence += 1
         ticket = self._ticket(f"{config.epoch}.{self._sequence}", caller, ask, runs_of(nodes))
-        job = HeadJob(ticket, RankPlaces(ticket.runs, nodes), ask.detached, context.wall_ms)
+        job = HeadJob(ticket, RankPlaces(ticket.runs, nodes, total), ask.detached, context.wall_ms)
         job.tell_started, job.sent_mask = ask.tell_started, job.node_set.mask
         job.launch = seal_ticket(context.sign, ticket)
         if note:
             job.add_note(note)
         if ticket.spec.stdin == b"":
-            job.stdin.open(list(job.node_set))
+            job.stdin.open(list(job.input_nodes))
         self.jobs[job.id] = self._launching[job.id] = job
         self.limits.take(job, size_bytes)
         self._keys.remember(job)
@@ -133,7 +135,7 @@ class Jobs:
             groups=list(caller.groups),
             spec=spec,
             runs=runs,
-            window_bytes=window_of(sum(runs[1::2]), config.job_window_bytes),
+            window_bytes=window_of(rank_count(spec, sum(runs[1::2])), config.job_window_bytes),
             attended=not ask.detached,
             key=ask.key,
         )

@@ -21,7 +21,7 @@ from heorot.core.head.settling import IN_DOUBT, NO_SUCH_JOB, OLD_RECEIPT, Settli
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
-from heorot.core.wire.launch import check_spec
+from heorot.core.wire.launch import check_spec, is_new, nodes_used
 from heorot.core.wire.node_runs import nodes_in
 
 
@@ -57,6 +57,7 @@ class Launches:
                 nodes = [node for node in nodes if node not in unclear]
         if by_states:
             self._settling.require()
+        nodes = self._with_ranks(ask, nodes)
         self._check_nodes(caller, ask, nodes)
         self._require_reach(nodes)
         if ask.spec.image:
@@ -141,17 +142,20 @@ class Launches:
 
     # ------------------------------------------------------------------ nodes
 
+    def _with_ranks(self, ask: c.Spawn, nodes: list[int]) -> list[int]:
+        """Return the first of the nodes, those that get ranks. Raises RequestError: ``no-nodes`` or ``bad-request``."""
+        self._requests.require_some(nodes, ask.nodes, ask.select)
+        used = nodes_used(ask.spec, len(nodes))
+        return nodes if used == len(nodes) else nodes[:used]
+
     def _check_nodes(self, caller: Caller, ask: c.Spawn, nodes: list[int]) -> None:
-        """See that there are nodes for a launch, that each is up and that the caller may use it.
+        """See that each of the nodes of a launch is up and that the caller may use it.
 
         Raises
         ------
         RequestError
-            ``bad-nodes``, ``no-nodes``, ``node-down``, ``node-closed``, ``not-permitted`` or ``bad-request``.
+            ``bad-nodes``, ``node-down``, ``node-closed``, ``bad-request`` or ``not-permitted``.
         """
-        self._requests.require_some(nodes, ask.nodes, ask.select)
-        if len(nodes) > m.MAX_RANKS:
-            raise RequestError("bad-request", f"{len(nodes)} ranks are too many for one job; at most {m.MAX_RANKS}")
         if HEAD in nodes:
             raise RequestError("bad-nodes", "the head runs no ranks; name nodes, for example n0")
         records = self._members.records
@@ -168,6 +172,12 @@ class Launches:
         closed = closed_to(self._context, caller.uid, NodeSet.of(named)) if self._members.wished_mask else NodeSet()
         if closed:
             raise RequestError("node-closed", refusal(self._context, closed))
+        if is_new(ask.spec):
+            own = self._context.config.release
+            others = NodeSet.of(node for node in named if records[node].release not in ("", own))
+            if others:
+                text = f"{others} may not know what this launch asks for: release {own} is needed there"
+                raise RequestError("bad-request", text)
         if not privileged(self._context, caller.uid):
             barred = NodeSet.of(node for node in named if not self._may_execute(caller, node))
             if barred:

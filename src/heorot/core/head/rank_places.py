@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Sequence
 
 from heorot.core.tree.nodeset import MAX_NODES, NodeSet
-from heorot.core.wire.node_runs import nodes_in, ranks_in, runs_of
+from heorot.core.wire.node_runs import block_places, nodes_in, ranks_in, runs_of
 
 
 class RankPlaces:
@@ -21,7 +21,9 @@ class RankPlaces:
     runs
         Those of the ticket, flat: first node, count.
     nodes
-        The same by rank, if that is known.
+        The same as a list, if that is known.
+    total
+        How many ranks there are; 0: one on each.
 
     Attributes
     ----------
@@ -33,12 +35,14 @@ class RankPlaces:
         Whether no node has two ranks.
     """
 
-    __slots__ = ("_generations", "_runs", "node_set", "nodes", "one_on_each")
+    __slots__ = ("_generations", "_runs", "_total", "node_set", "nodes", "one_on_each")
 
-    def __init__(self, runs: Sequence[int], nodes: Sequence[int] | None = None) -> None:
+    def __init__(self, runs: Sequence[int], nodes: Sequence[int] | None = None, total: int = 0) -> None:
         self._runs = runs
+        nodes = nodes_in(runs) if nodes is None else nodes
+        self._total = total if total != len(nodes) else 0
         # Plain numbers: a list would point to as many objects, and a large launch finds none of them in the cache.
-        self.nodes = array("i", nodes_in(runs) if nodes is None else nodes)
+        self.nodes = array("i", block_places(nodes, total) if self._total else nodes)
         self._generations: dict[int, int] = {}
         self._look()
 
@@ -54,8 +58,13 @@ class RankPlaces:
 
     @property
     def runs(self) -> list[int]:
-        """The nodes by rank in flat runs, as they are now."""
+        """The nodes in flat runs, as they are now; each has one rank, or `more_ranks` are in blocks on them."""
         return runs_of(list(self.nodes)) if self._generations else list(self._runs)
+
+    @property
+    def more_ranks(self) -> int:
+        """How many ranks there are on the nodes of `runs`; 0: one on each."""
+        return 0 if self._generations else self._total
 
     def generation_of(self, rank: int) -> int:
         """Return how often a rank has moved: 0 where the ticket has put it."""
@@ -72,7 +81,7 @@ class RankPlaces:
 
     def ranks_on(self, node: int) -> list[int]:
         """Return this node's ranks, ascending."""
-        ranks = ranks_in(self._runs, node)
+        ranks = ranks_in(self._runs, node, self._total)
         if self._generations:
             ranks = [rank for rank in ranks if self.nodes[rank] == node]
             ranks = sorted({*ranks, *(rank for rank in self._generations if self.nodes[rank] == node)})

@@ -17,6 +17,7 @@ from heorot.core.tree import nodelist
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.launch import MAX_RANKS
 from heorot.core.wire.rows import ClusterStatus, ContactRow, NodeRow, StoreRow
 from heorot.core.wire.wishes import shown_state
 
@@ -192,8 +193,8 @@ class Requests:
             job = self.owned_job(caller, ask.job)
             if ask.ranks is None:
                 return job.node_set
-            if len(ask.ranks) > m.MAX_RANKS:
-                raise RequestError("bad-request", f"{len(ask.ranks)} ranks are too many; at most {m.MAX_RANKS}")
+            if len(ask.ranks) > MAX_RANKS:
+                raise RequestError("bad-request", f"{len(ask.ranks)} ranks are too many; at most {MAX_RANKS}")
             if any(not 0 <= rank < len(job.nodes) for rank in ask.ranks):
                 raise RequestError("bad-request", f"job {job.id} has the ranks 0 to {len(job.nodes) - 1}")
             return NodeSet.of(job.nodes[rank] for rank in ask.ranks)

@@ -18,6 +18,10 @@ EXIT_DELAY_MS = 2
 STRAY_PIPE_MS = 2000
 """How long a pipe may stay open after everything that the rank started is gone (somebody outside holds it)."""
 
+TIMED_OUT = 124 << 8
+"""The status of a rank whose time was over, whatever it has made of the signal that told it so, as of timeout(1): only
+one that had to be killed is said to be killed."""
+SIGKILL = 9
 NOT_EXECUTED = 127 << 8
 """The status of a process that has found no program to become."""
 UNSEEN = (
@@ -65,6 +69,8 @@ class Endings:
         if rank is not None:
             rank.state = ON_EXITED[rank.state]
             rank.status = event.status
+            if rank.out_of_time and event.status & 0x7F != SIGKILL:
+                rank.status = TIMED_OUT
             rank.used = event.used
             self._input.leave(rank)
             self._pmi.exited(rank)

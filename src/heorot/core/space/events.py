@@ -73,6 +73,8 @@ class Caveat(Struct, gc=False):
 
     job: str
     text: str
+    at_once: bool = False
+    """Whatever becomes of the ranks."""
 
 
 class ProcessStarted(Struct, gc=False):

@@ -16,15 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from heorot.core.space import events as e
 from heorot.core.space.jobs import SpaceJob
-from heorot.core.space.states import EXITED, HELD, QUEUED, RUNNING
 from heorot.core.space.turn import Turn
-from heorot.core.wire.tree import Failure
 
-SIGHUP, SIGKILL = 1, 9
-KILL_GRACE_MS = 2_000
-"""What a job that is hung up gets before it is killed, as with a client that went away."""
+SIGHUP = 1
 
 
 class Solitude:
@@ -38,22 +33,19 @@ class Solitude:
         Shared with the machine; `turn.alone` is kept here.
     jobs:
         The machine's jobs.
-    tell:
-        Called with a job that has something to report, and when.
+    end:
+        Ends a job for a reason, with these signals first.
     """
 
-    def __init__(self, node: int, turn: Turn, jobs: dict[str, SpaceJob], tell: Callable[[SpaceJob, int], None]) -> None:
+    def __init__(self, node: int, turn: Turn, jobs: dict[str, SpaceJob], end: Callable[..., None]) -> None:
         self.since_ms: int | None = None
         """When the last head was lost; None: there is one, or there was never an agent."""
         self._node = node
         self._turn = turn
         self._jobs = jobs
-        self._tell = tell
-        self._hang_up_ms: int | None = None
-        """When the first of the jobs has been without a head for as long as it may."""
-        self._to_kill: list[tuple[int, SpaceJob]] = []
+        self._end = end
         self.due_ms: int | None = None
-        """When `tick` is wanted."""
+        """When `tick` is wanted: the first of the jobs has been without a head for as long as it may."""
 
     def change(self, alone: bool) -> bool:
         """Take word of the head; return whether it is news."""
@@ -66,44 +58,22 @@ class Solitude:
 
     def reckon(self) -> None:
         """Find out anew which job is the first that has to end: one has come, or the time began to run."""
-        self._hang_up_ms = None
+        self.due_ms = None
         if self.since_ms is not None:
             jobs = [job for job in self._jobs.values() if job.headless_ms and job.live and not job.hung_up]
             if jobs:
-                self._hang_up_ms = self.since_ms + min(job.headless_ms for job in jobs)
-        self._find_due()
-
-    def _find_due(self) -> None:
-        self.due_ms = self._hang_up_ms
-        if self._to_kill and (self.due_ms is None or self._to_kill[0][0] < self.due_ms):
-            self.due_ms = self._to_kill[0][0]
+                self.due_ms = self.since_ms + min(job.headless_ms for job in jobs)
 
     def tick(self) -> None:
         """End what is due."""
         now = self._turn.now
-        if self.since_ms is not None and self._hang_up_ms is not None and now >= self._hang_up_ms:
+        if self.since_ms is not None and self.due_ms is not None and now >= self.due_ms:
             for job in list(self._jobs.values()):
                 due = job.headless_ms and not job.hung_up and now >= self.since_ms + job.headless_ms
                 if due and job.live:
                     self._hang_up(job)
             self.reckon()
-        while self._to_kill and self._to_kill[0][0] <= now:
-            _, job = self._to_kill.pop(0)
-            slots = [rank.slot for rank in job.ranks.values() if rank.state in HELD]
-            if self._jobs.get(job.id) is job and slots:
-                self._turn.out.append(e.Destroy(slots))
-        self._find_due()
 
     def _hang_up(self, job: SpaceJob) -> None:
         job.hung_up = True
-        text = f"it was ended on n{self._node}: no head for {job.headless_ms / 1000:g} s"
-        self._turn.log("warning", f"job {job.id}: {text}")
-        first = next(rank for rank in job.ranks.values() if rank.state is QUEUED or rank.state in HELD)
-        job.note(Failure(self._node, first.number, 0, text))
-        self._tell(job, self._turn.now)
-        for rank in job.ranks.values():
-            if rank.state is RUNNING or (rank.state is EXITED and job.linger):
-                self._turn.out.append(e.SendSignal(rank.slot, SIGHUP))
-            elif rank.state is QUEUED:
-                rank.pending_signals.append(SIGKILL)
-        self._to_kill.append((self._turn.now + KILL_GRACE_MS, job))
+        self._end(job, f"it was ended on n{self._node}: no head for {job.headless_ms / 1000:g} s", SIGHUP)

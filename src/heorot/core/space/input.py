@@ -65,13 +65,16 @@ class InputSide:
             return
         source.leave(rank)
         # That a rank which is over reads no more goes without saying: its exit says it, and saves a message per node.
-        if (source.readers or rank.state is RUNNING) and source.untold():
+        # But not if others go on that never read.
+        others = job.some_read and job.live > 1
+        if (source.readers or rank.state is RUNNING or others) and source.untold():
             self._tell(job, source)
 
     def _readers(self, job: SpaceJob, ranks: list[Rank]) -> list[Rank]:
         if not job.takes_input:
             return []
-        return [rank for rank in ranks if rank.state in (QUEUED, RUNNING) and rank.input is None and not rank.end_fed]
+        free = [rank for rank in ranks if rank.state in (QUEUED, RUNNING) and rank.input is None and not rank.end_fed]
+        return [rank for rank in free if job.reads(rank.number)] if job.some_read else free
 
     def _take(self, job: SpaceJob, source: Input, command: Stdin) -> None:
         stream = source.stream

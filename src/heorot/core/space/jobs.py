@@ -7,6 +7,7 @@ from collections import OrderedDict
 from heorot.core.pmi.job import PmiJob
 from heorot.core.space.states import FAILED, OVER, QUEUED, SpaceRankState
 from heorot.core.streams import CHUNK_BYTES, TAKES_NO_MORE, InputStream, OutputStream
+from heorot.core.wire.launch import reads_stdin
 from heorot.core.wire.tree import Collective, Failure, JobInventory, Launch, Report, Ticket
 
 TOMBSTONE_MS = 25 * 60 * 1000
@@ -26,6 +27,7 @@ class Rank:
         "job",
         "killed",
         "number",
+        "out_of_time",
         "output_ended",
         "outputs",
         "paused",
@@ -50,6 +52,8 @@ class Rank:
         self.status = 0
         self.unseen = False
         """As in `ProcessStarted`."""
+        self.out_of_time = False
+        """It ran, or was to be started, when the time of its job was over."""
         self.used: tuple[int, int, int] | None = None
         """As `ProcessExited` said; None: its process never ran, or runs."""
         self.killed = 0
@@ -131,6 +135,7 @@ class SpaceJob:
     """One job on this node."""
 
     __slots__ = (
+        "_spec",
         "abort",
         "abort_told",
         "all_notes",
@@ -160,6 +165,8 @@ class SpaceJob:
         "started",
         "started_told",
         "takes_input",
+        "time_limit_ms",
+        "timed",
         "uid",
         "unstarted",
         "used",
@@ -177,7 +184,12 @@ class SpaceJob:
         self.max_processes = ticket.spec.max_processes
         self.headless_ms = ticket.spec.headless_ms
         self.linger = ticket.spec.linger
+        self.time_limit_ms = ticket.spec.time_limit_ms
+        self.timed = False
+        """Its time has begun."""
+        self._spec = ticket.spec if ticket.spec.stdin_ranks is not None else None
         self.takes_input = ticket.spec.stdin == b""
+        """Some rank here does."""
         self.attended = ticket.attended
         self.reading = 0
         self.muted = False
@@ -214,6 +226,15 @@ class SpaceJob:
         self.abort: Failure | None = None
         """Why all of it has to end, on every node; `error` is what its exit status is to be."""
         self.abort_told = True
+
+    def reads(self, rank: int) -> bool:
+        """Say whether a rank is one of those that take input."""
+        return self.takes_input if self._spec is None else reads_stdin(self._spec, rank)
+
+    @property
+    def some_read(self) -> bool:
+        """Whether there are ranks that read and others that do not."""
+        return self._spec is not None
 
     def note(self, note: Failure) -> None:
         """Let the user know."""

@@ -36,6 +36,8 @@ class SpaceLaunches:
         Has a job's news reported by this time.
     reckon:
         Has it reckoned when jobs end for which there is no head.
+    begins:
+        Called with the job of each rank that was started.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SpaceLaunches:
         pmi: PmiSide,
         tell: Callable[[SpaceJob, int], None],
         reckon: Callable[[], None],
+        begins: Callable[[SpaceJob], None],
     ) -> None:
         self._config = config
         self._turn = turn
@@ -61,6 +64,7 @@ class SpaceLaunches:
         self._pmi = pmi
         self._tell = tell
         self._reckon = reckon
+        self._begins = begins
         self._next_slot = 1
 
     def launch(self, command: m.Launch, problem: str = "") -> None:
@@ -97,6 +101,7 @@ class SpaceLaunches:
             self._next_slot += 1
             job.ranks[number] = self._slots[slot] = Rank(slot, number, job)
             slots.append((slot, number))
+        job.takes_input = any(map(job.reads, job.ranks))
         if problem:
             self._fail_all(job, problem)
             return
@@ -105,7 +110,7 @@ class SpaceLaunches:
         self._output.set_sending(job)
         if self._turn.alone:
             self._reckon()
-        size = sum(ticket.runs[1::2])
+        size = m.ranks_of(ticket)
         if not job.waiting:
             self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots, command.view))
 
@@ -118,7 +123,7 @@ class SpaceLaunches:
         job.waiting = False
         slots = [(rank.slot, rank.number) for rank in job.ranks.values() if rank.state is QUEUED]
         if slots:
-            size = sum(ticket.runs[1::2])
+            size = m.ranks_of(ticket)
             self._turn.out.append(e.StartRanks(ticket.job, ticket, size, slots, command.view))
 
     def _never_ran(self, job: SpaceJob, ranks: Iterable[Rank], problem: str) -> None:
@@ -168,8 +173,13 @@ class SpaceLaunches:
     def caveat(self, event: e.Caveat) -> None:
         """A job was started otherwise than its user may expect."""
         job = self._jobs.get(event.job)
-        if job is not None:
-            job.caveat = event.text[:MAX_FAILURE_CHARACTERS]
+        if job is None:
+            return
+        text = event.text[:MAX_FAILURE_CHARACTERS]
+        if event.at_once:
+            job.note(m.Failure(self._config.node, next(iter(job.ranks)), 0, text))
+        else:
+            job.caveat = text
 
     def started(self, event: e.ProcessStarted) -> None:
         """A rank runs."""
@@ -181,6 +191,7 @@ class SpaceLaunches:
         rank.state = states.ON_STARTED[rank.state]
         rank.pid = event.pid
         rank.unseen = event.unseen
+        self._begins(job)
         job.unstarted -= 1
         job.started += (self._config.node, rank.number, event.pid)
         self._tell(job, self._turn.now + (REPORT_DELAY_MS if job.attended else UNATTENDED_REPORT_DELAY_MS))

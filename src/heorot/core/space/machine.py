@@ -25,6 +25,7 @@ from typing import Any
 
 from heorot.core.space import events as e
 from heorot.core.space.endings import Endings
+from heorot.core.space.grace import Grace
 from heorot.core.space.headless import Solitude
 from heorot.core.space.input import InputSide
 from heorot.core.space.jobs import Rank, SpaceJob, Tombstones
@@ -35,6 +36,7 @@ from heorot.core.space.queries import Queries
 from heorot.core.space.reports import ReportSide
 from heorot.core.space.routes import SAID_BY_AGENT
 from heorot.core.space.states import HELD, QUEUED, RUNNING, SWEPT
+from heorot.core.space.time_limits import TimeLimits
 from heorot.core.space.turn import Turn
 from heorot.core.space.view import views
 from heorot.core.streams import Spool
@@ -68,7 +70,9 @@ class Space:
         self._reports = ReportSide(self._turn)
         self.pmi = PmiSide(config.node, self._turn, self._slots, self._reports.tell)
         self._endings = Endings(config.node, self._turn, self._slots, self._input, self.pmi, self._reports.tell)
-        self.solitude = Solitude(config.node, self._turn, self.jobs, self._reports.tell)
+        self._grace = Grace(config.node, self._turn, self.jobs, self._reports.tell)
+        self.solitude = Solitude(config.node, self._turn, self.jobs, self._grace.end)
+        self._limits = TimeLimits(self._turn, self.jobs, self._grace.end)
         self._launches = SpaceLaunches(
             config,
             self._turn,
@@ -80,6 +84,7 @@ class Space:
             self.pmi,
             self._reports.tell,
             self.solitude.reckon,
+            self._limits.started,
         )
         self._queries = Queries(self._turn, self.jobs, self._launches.end_queued)
         handlers: dict[type, Callable[[Any], None]] = {
@@ -125,7 +130,8 @@ class Space:
         """When the next `Tick` is wanted; None: not before another event."""
         output = self.output
         due = self._reports.due_ms
-        for at in (output.due_ms, output.retry_ms, output.dry_ms, self.solitude.due_ms, self._endings.due_ms):
+        parts = self.solitude.due_ms, self._endings.due_ms, self._limits.due_ms, self._grace.due_ms
+        for at in (output.due_ms, output.retry_ms, output.dry_ms, *parts):
             if at is not None and (due is None or at < due):
                 due = at
         return due
@@ -224,6 +230,7 @@ class Space:
         self.tombstones.bury(job.id, job.issued_at_ms, self._turn.now)
         self._reports.forget(job)
         self.pmi.forget(job)
+        self._limits.forget(job)
         if job.unstarted:
             self._turn.out.append(e.CancelStarts(job.id))
         destroyed: list[int] = []
@@ -324,6 +331,8 @@ class Space:
         now = self._turn.now
         self._endings.tick()
         self.solitude.tick()
+        self._limits.tick()
+        self._grace.tick()
         report = self._reports.due_ms is not None and self._reports.due_ms <= now
         if report or (self.output.due_ms is not None and self.output.due_ms <= now):
             # Before the report: an exit shall not overtake the last words.

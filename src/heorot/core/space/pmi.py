@@ -17,7 +17,7 @@ from heorot.core.space import events as e
 from heorot.core.space.jobs import Rank, SpaceJob
 from heorot.core.space.states import HELD, QUEUED
 from heorot.core.space.turn import Turn
-from heorot.core.wire.tree import Failure, Gathered, Scattered, Ticket, ranks_on
+from heorot.core.wire.tree import Failure, Gathered, Scattered, Ticket, ranks_of, ranks_on
 
 OWN_BYTES = 4 * MIB
 """What the ranks of this node have put since the barrier before the last one, of all jobs: its inventory holds that."""
@@ -59,10 +59,10 @@ class PmiSide:
         own, known = partial(_take, *self._own, ticket.uid), partial(_take, *self._known, ticket.uid)
         job.pmi = PmiJob(
             b"heorot_" + ticket.job.encode(),
-            sum(ticket.runs[1::2]),
+            ranks_of(ticket),
             ranks_on(ticket, self._node),
             f"n{self._node}",
-            process_mapping(ticket.runs),
+            process_mapping(ticket.runs, ranks_of(ticket)),
             Dictionary(own, known),
         )
         self._jobs[job.id] = job

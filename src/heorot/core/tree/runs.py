@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from heorot.core.errors import ProtocolError
 from heorot.core.tree.nodeset import MAX_NODES, NodeSet
-from heorot.core.wire.tree import MAX_RANKS, Report
+from heorot.core.wire.launch import MAX_RANKS
+from heorot.core.wire.tree import Report
 
 RANKS_IN_A_RUN = 2
 """Below this mean a run takes more room than its ranks."""

@@ -31,7 +31,10 @@ from heorot.core.wire.questions import Unwatch as Unwatch
 from heorot.core.wire.questions import Watch as Watch
 from heorot.core.wire.wishes import SetNodes as SetNodes
 
-CLIENT_PROTOCOL_VERSION = 2
+CLIENT_PROTOCOL_VERSION = 3
+OLDEST_CLIENT_PROTOCOL_VERSION = 2
+"""Heads take clients of it, whose messages are the same, but for what they lack. A head of it takes none of 3: it would
+start what they ask for without what it does not know, such as a time limit."""
 
 
 # ------------------------------------------------------------------ client to head
@@ -209,13 +212,15 @@ class Spawned(Message, tag="spawned", frozen=True):
     request: Count
     job: JobId
     runs: list[int]
-    """Flat: first node, count; rank 0 is the first node of the first run, and so on."""
+    """Flat: first node, count; rank 0 is on the first node of the first run, and so on."""
     window_bytes: Count
     """The client acknowledges each stream at the latest after half of this, or lets it wait for its turn."""
     receipt: bytes = b""
     """Of an attended launch with a key: lets its client hand it to the next head (`Spawn.receipt`)."""
     spare_bytes: Count = 0
     """So much may be on its way beyond the windows, of all streams of the job together; 0: none."""
+    ranks: Count = 0
+    """How many ranks the nodes of `runs` have, in blocks (`heorot.core.wire.node_runs`); 0: one each."""
 
 
 class Started(Message, tag="started", frozen=True):

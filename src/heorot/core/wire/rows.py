@@ -120,6 +120,8 @@ class JobDetails(JobRow, frozen=True):
     pids: dict[str, int]
     used: dict[str, RankUsed]
     """Of those that ran and are over."""
+    time_limit_ms: int | None = None
+    """How long it may run on a node; None: for ever."""
 
 
 class ProcessRow(Struct, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heorot.core.wire.base import Count, JobId, Message
-from heorot.core.wire.launch import LaunchSpec
+from heorot.core.wire.launch import MAX_RANKS, LaunchSpec, rank_count
 from heorot.core.wire.node_runs import ranks_in
 
 
@@ -39,7 +39,7 @@ class Ticket(Message, frozen=True):
     groups: list[int]
     spec: LaunchSpec
     runs: list[int]
-    """Flat: first node, count; rank 0 is the first node of the first run, and so on in order."""
+    """Flat: first node, count, in order. Each node has one rank, or as many as `heorot.core.wire.node_runs` says."""
     window_bytes: Count
     """How much of one stream may be on its way unacknowledged."""
     attended: bool
@@ -78,9 +78,14 @@ class LaunchCopy(Message, tag=84, frozen=True):
     signature: bytes
 
 
+def ranks_of(ticket: Ticket) -> int:
+    """Return how many ranks a ticket has: of more than a job can have, so many."""
+    return min(MAX_RANKS, rank_count(ticket.spec, sum(ticket.runs[1::2])))
+
+
 def ranks_on(ticket: Ticket, node: int) -> list[int]:
     """Return the ranks that a ticket gives to a node, ascending."""
-    return ranks_in(ticket.runs, node)
+    return ranks_in(ticket.runs, node, ranks_of(ticket))
 
 
 def nodes_of(ticket: Ticket) -> int:

@@ -54,6 +54,7 @@ from heorot.core.wire.tickets import RefuseLaunch as RefuseLaunch
 from heorot.core.wire.tickets import Ticket as Ticket
 from heorot.core.wire.tickets import job_order as job_order
 from heorot.core.wire.tickets import nodes_of as nodes_of
+from heorot.core.wire.tickets import ranks_of as ranks_of
 from heorot.core.wire.tickets import ranks_on as ranks_on
 from heorot.core.wire.views import JobView as JobView
 from heorot.core.wire.views import Look as Look
@@ -62,10 +63,8 @@ from heorot.core.wire.views import SpaceView as SpaceView
 PROTOCOL_VERSION = 7
 """Before 3, a ticket named one by one what is `LaunchSpec`; before 4, an inventory said what its space understands;
 before 5, answers of nodes were not put together on their way up; before 6, streams had no turns;
-before 7, ranks had no barriers, and tickets refused nothing."""
+before 7, ranks had no barriers and no time limits, each node had one, and tickets refused nothing."""
 OLDEST_PROTOCOL_VERSION = 6
-MAX_RANKS = 131_072
-"""Of one job."""
 
 # ---------------------------------------------------------------- link messages: tags 1..31
 

@@ -202,6 +202,21 @@ def _forgets_what_it_killed(space: Any) -> None:
     space._inventorize = inventorize
 
 
+def _takes_any_time(space: Any) -> None:
+    """The time of a job never begins."""
+    space._launches._begins = lambda job: None
+
+
+def _only_asks(space: Any) -> None:
+    """What goes on when its time is over is not killed."""
+
+    def end(job: Any, text: str, *signals: int) -> None:
+        space._grace.end(job, text, *signals)
+        space._grace._to_kill.pop()
+
+    space._limits._end = end
+
+
 def _passes_no_counts_on(node: Any) -> None:
     """A relay drops from reports what was killed of ranks that have ended."""
     reports = node.reports.of_jobs
@@ -229,6 +244,8 @@ SPACE: dict[str, Callable[[Any], None]] = {
     "space-sends-beyond-the-window": _sends_beyond_the_window,
     "space-ends-what-lingers": _ends_what_lingers,
     "space-forgets-what-it-killed": _forgets_what_it_killed,
+    "space-takes-any-time": _takes_any_time,
+    "space-only-asks": _only_asks,
 }
 NODE: dict[str, Callable[[Any], None]] = {
     "node-obeys-any-epoch": _obeys_any_epoch,
@@ -276,6 +293,8 @@ NAMES = tuple(
 
 
 FOCUS: dict[str, dict[str, Any]] = {
+    "space-takes-any-time": {"time_limit_rate": 0.8},
+    "space-only-asks": {"time_limit_rate": 0.8},
     "space-forgets-released-jobs": {"head_weight": 4, "cut_weight": 4, "faults": 40},
     "node-obeys-any-epoch": {"head_weight": 8, "ghost_weight": 8, "faults": 40},
     "head-reuses-question-numbers": {"head_weight": 8, "signal_rate": 1.0, "jobs": 25},
