@@ -38,7 +38,7 @@ function __heorot_bpsh_needs_nodes
     while set -q words[1]
         switch $words[1]
             case -I -O -E -b -l --stdin --stdout --stderr --headless --max-processes --image --with --dir \
-                    --ranks --ranks-per-node --timeout --bind --input
+                    --ranks --ranks-per-node --timeout --bind --input --rolling --fanout
                 set -e words[1]
             case -a -A
                 return 1
@@ -90,6 +90,9 @@ complete -c bpsh -l max-processes -x -d 'End the job if it has more on a node'
 complete -c bpsh -l ranks -x -d 'How many ranks, in blocks on the nodes'
 complete -c bpsh -l ranks-per-node -x -d 'How many ranks on each node'
 complete -c bpsh -l timeout -x -d 'End the job on a node after so long'
+complete -c bpsh -l rolling -x -d 'On so many nodes at a time'
+complete -c bpsh -l fanout -x -d 'On so many nodes at a time'
+complete -c bpsh -l stop-on-failure -d 'Begin with no further nodes when one has failed'
 complete -c bpsh -l bind -x -a 'core cpu none' -d 'Bind each rank to CPUs of its node'
 complete -c bpsh -l input -x -a 'all none' -d 'Standard input to these ranks only'
 

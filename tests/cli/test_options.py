@@ -66,6 +66,11 @@ def test_input_for_some_ranks() -> None:
     assert (none.stdin, none.stdin_ranks) == (None, None)
 
 
+def test_some_nodes_at_a_time() -> None:
+    options = BpshOptions(["--fanout=2", "--stop-on-failure", "0", "ls"])
+    assert (options.rolling, options.stop_on_failure, options.stdin) == (2, True, None)
+
+
 def test_binding() -> None:
     assert [BpshOptions([f"--bind={text}", "0", "ls"]).bind for text in ("none", "core", "0-3:4")] == [
         "",
@@ -131,6 +136,9 @@ def test_a_detached_job_has_no_input() -> None:
         (["--input", "0-x", "0", "ls"], "is not a list of ranks such as 0,4-7"),
         (["--input=0", "-n", "0", "ls"], "--input and -n exclude each other"),
         (["--input=0", "--detach", "0", "ls"], "--input and --detach exclude each other"),
+        (["--stop-on-failure", "0", "ls"], "--stop-on-failure needs --rolling"),
+        (["--rolling=2", "--json", "0", "ls"], "--rolling and --json exclude each other"),
+        (["--fanout=0", "0", "ls"], "--fanout needs a number from 1"),
         (["--ranks=0", "0", "ls"], "--ranks needs a number from 1 to 131072"),
         (["--ranks-per-node=5000", "0", "ls"], "--ranks-per-node needs a number from 1 to 4096"),
         (["-O", "out.%x", "0", "ls"], "'%x' in 'out.%x' means nothing; there are %r"),

@@ -68,7 +68,6 @@ def _run_job(options: BpshOptions) -> int:
     from heorot.client import caller
     from heorot.client.connection import Connection
     from heorot.client.endpoint import cluster_directory
-    from heorot.core.client.messages import KEY_BYTES
     from heorot.core.client.session import Session
     from heorot.core.errors import HeorotError
 
@@ -88,36 +87,14 @@ def _run_job(options: BpshOptions) -> int:
 
             # We shall be gone when a node asks for the program.
             stage_program(session, connection, offer.image, _say)
-        job = session.spawn(
-            monotonic_ns() // 1_000_000,
-            nodes=options.nodes,
-            select=options.select,
-            argv=options.argv,
-            environment=environment,
-            directory=caller.directory() if not options.stage else b"/",
-            umask=caller.umask(),
-            limits=caller.limits(),
-            stdin=options.stdin,
-            stdout=options.stdout,
-            stderr=options.stderr,
-            terminal=_terminal_size() if options.pty else [],
-            detached=options.detach,
-            max_processes=options.max_processes,
-            tell_started=options.json,
-            key=os.urandom(KEY_BYTES),
-            headless_ms=options.headless_ms,
-            linger=options.linger,
-            pmi=options.mpi,
-            ranks=options.ranks,
-            ranks_per_node=options.ranks_per_node,
-            patterns=options.patterns,
-            time_limit_ms=options.time_limit_ms,
-            bind=options.bind,
-            stdin_ranks=options.stdin_ranks,
-            image=offer.image if offer is not None else b"",
-            program=offer.program if offer is not None else b"",
-            program_id=offer.program_id if offer is not None else b"",
-        )
+        if options.rolling:
+            from heorot.cli.foreground.rolling import Rolling
+
+            def launch(nodes: str) -> JobState:
+                return _launch(options, session, environment, offer, nodes, "list")
+
+            return Rolling(options, session, connection, launch, _form).run()
+        job = _launch(options, session, environment, offer, options.nodes, options.select)
     except HeorotError as error:
         sys.stderr.write(f"bpsh: {error}\n")
         from heorot.core.client.end import EXIT_NO_COMMAND
@@ -131,6 +108,45 @@ def _run_job(options: BpshOptions) -> int:
     # The cluster works while we load the rest.
     connection.flush()
     return _follow(options, session, connection, job)
+
+
+def _launch(
+    options: BpshOptions, session: Session, environment: list[bytes], offer: Offer | None, nodes: str, select: str
+) -> JobState:
+    """Ask for the job on these nodes."""
+    from heorot.client import caller
+    from heorot.core.client.messages import KEY_BYTES
+
+    return session.spawn(
+        monotonic_ns() // 1_000_000,
+        nodes=nodes,
+        select=select,
+        argv=options.argv,
+        environment=environment,
+        directory=caller.directory() if not options.stage else b"/",
+        umask=caller.umask(),
+        limits=caller.limits(),
+        stdin=options.stdin,
+        stdout=options.stdout,
+        stderr=options.stderr,
+        terminal=_terminal_size() if options.pty else [],
+        detached=options.detach,
+        max_processes=options.max_processes,
+        tell_started=options.json,
+        key=os.urandom(KEY_BYTES),
+        headless_ms=options.headless_ms,
+        linger=options.linger,
+        pmi=options.mpi,
+        ranks=options.ranks,
+        ranks_per_node=options.ranks_per_node,
+        patterns=options.patterns,
+        time_limit_ms=options.time_limit_ms,
+        bind=options.bind,
+        stdin_ranks=options.stdin_ranks,
+        image=offer.image if offer is not None else b"",
+        program=offer.program if offer is not None else b"",
+        program_id=offer.program_id if offer is not None else b"",
+    )
 
 
 def _see_that_files_can_be_opened() -> None:

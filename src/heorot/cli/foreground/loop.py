@@ -99,8 +99,7 @@ class ForegroundLoop:
         """The status to exit with before the job is over."""
         self._abandoned = False
         """Do not even write what is here already."""
-        self._told_to_end = False
-        self._unreadable = False
+        self.told_to_end = self._unreadable = False
         self._give_up_at: float | None = None
         self._release_until: float | None = None
         self._written_bytes = 0
@@ -138,8 +137,8 @@ class ForegroundLoop:
                 self._output_failed(error)
             while any(sink.pending_bytes for sink in self._sinks.values()):
                 self._turn()
-        if self.says_failures and self._leave is None and not self._told_to_end:
-            for line in words.failures(self._job):
+        if self.says_failures and self._leave is None and not self.told_to_end:
+            for line in self._failures():
                 self.say(line)
         if self._job.done_text:
             self.say(f"job {self._job.id}: {self._job.done_text}")
@@ -167,7 +166,7 @@ class ForegroundLoop:
 
     def _check_progress(self, now: float) -> None:
         """If a signal has ended the job and nobody reads its output, do not wait for ever."""
-        if not self._told_to_end or not self._job.done:
+        if not self.told_to_end or not self._job.done:
             return
         written_bytes = sum(sink.written_bytes for sink in self._sinks.values())
         if self._give_up_at is None or written_bytes != self._written_bytes:
@@ -315,6 +314,9 @@ class ForegroundLoop:
         for line in words.folded(self._job, self._ended.news.take()):
             self.say(line)
 
+    def _failures(self) -> list[str]:
+        return words.failures(self._job)
+
     def _refused(self) -> None:
         error = self._job.error or self._session.closed
         assert error is not None
@@ -388,7 +390,7 @@ class ForegroundLoop:
         if self._abandoned and number not in signals.DEADLY:
             return  # a shell sends SIGCONT after SIGHUP, which is not for a job that we have left
         if number in signals.DEADLY:
-            self._told_to_end = True
+            self.told_to_end = True
             # If the job cannot be told any more, only our own output keeps us here.
             alone = self._job.done or self._leave is not None
             if alone or (self._takeover is not None and self._takeover.told_to_end(number)):

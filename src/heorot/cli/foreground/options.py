@@ -68,6 +68,12 @@ SECTIONS = (
         Option("--json", "at the end, one JSON document with statuses and output"),
     )),
     ("The job", (
+        Option(
+            "--fanout --rolling",
+            "on N nodes at a time, and on the next N when these are over; stdin is /dev/null",
+            "N",
+        ),
+        Option("--stop-on-failure", "with --rolling: begin with no further nodes when one has failed"),
         Option("--detach", "leave the job running, print its id and end"),
         Option("--linger", "what a process leaves running stays part of the job until it ends, and is not killed"),
         Option("--mpi", "processes of MPI (MPICH) find each other, and end together"),
@@ -104,7 +110,8 @@ _CONFLICTS = (
     ("no_io", ("pty", "input")),
     ("input", ("no_stdin", "stdin", "detach")),
     ("stage", ("stdin", "stdout", "stderr", "pty", "detach", "linger", "headless", "max-processes", "mpi")),
-    ("stage", ("ranks", "ranks-per-node", "bind", "input", "timeout")),
+    ("stage", ("ranks", "ranks-per-node", "bind", "input", "timeout", "rolling")),
+    ("rolling", ("json", "pty", "detach", "ranks", "input")),
 )
 _SPELLINGS = {"lines": "-L", "prefix": "-p", "sequential": "-s", "divide": "-d", "no_io": "-N", "no_stdin": "-n"}
 
@@ -123,8 +130,8 @@ class BpshOptions:
     __slots__ = (
         "argv", "bind", "detach", "directory", "divide", "extra", "gather", "headless_ms", "help", "image", "json",
         "label", "line_bytes", "lines", "linger", "max_processes", "mpi", "nodes", "patterns", "prefix", "pty", "ranks",
-        "ranks_per_node", "select", "sequential", "stage", "stderr", "stdin", "stdin_ranks", "stdout", "time",
-        "time_limit_ms", "version",
+        "ranks_per_node", "rolling", "select", "sequential", "stage", "stderr", "stdin", "stdin_ranks", "stdout",
+        "stop_on_failure", "time", "time_limit_ms", "version",
     )  # fmt: skip
 
     def __init__(self, words: list[str]) -> None:
@@ -165,6 +172,10 @@ class BpshOptions:
         self.line_bytes = parsed.integer("line_bytes", DEFAULT_LINE_BYTES, 1, MAX_LINE_BYTES)
         self.max_processes = parsed.integer("max-processes", 0, 1, MAX_PROCESSES)
         self.bind = _binding(parsed)
+        self.rolling = parsed.integer("rolling", 0, 1, MAX_RANKS)
+        self.stop_on_failure = parsed.has("stop-on-failure")
+        if self.stop_on_failure and not self.rolling:
+            raise UsageError("--stop-on-failure needs --rolling: without it all nodes begin at once")
         self.time_limit_ms = parsed.milliseconds("timeout", 0, MAX_TIME_LIMIT_S)
         self.ranks = parsed.integer("ranks", 0, 1, MAX_RANKS)
         self.ranks_per_node = parsed.integer("ranks-per-node", 0, 1, MAX_RANKS_PER_NODE)
@@ -196,8 +207,8 @@ class BpshOptions:
         self.stdin = default
         if parsed.has("stdin"):
             self.stdin = _path(parsed.get("stdin"), "-I")
-        elif parsed.has("no_stdin") or self.detach or self.stage:
-            # Nobody would feed a detached job, and one that only sends has nobody to feed.
+        elif parsed.has("no_stdin") or self.detach or self.stage or self.rolling:
+            # Nobody would feed a detached job, or one that only sends; and the first nodes would have the input of all.
             self.stdin = None
         self.stdout = _path(parsed.get("stdout"), "-O") if parsed.has("stdout") else default
         self.stderr = _path(parsed.get("stderr"), "-E") if parsed.has("stderr") else default

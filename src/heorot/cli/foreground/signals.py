@@ -61,6 +61,13 @@ class SignalPipe:
         except BlockingIOError:
             return b""
 
+    def close(self) -> bytes:
+        """Close the pipe, whose place another one has taken; return the signals that nobody has read."""
+        unread = self.read()
+        os.close(self.fd)
+        os.close(self._write_fd)
+        return unread
+
     def stop_self(self) -> bytes:
         """Stop this process as the terminal's stop key does; return the signals that came, SIGCONT among them.
 
