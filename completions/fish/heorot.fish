@@ -167,6 +167,7 @@ complete -c bpjob -n '__fish_seen_subcommand_from kill' -s s -l signal -x -a '(_
 complete -c bpjob -n '__fish_seen_subcommand_from attach' -s L -l lines -d 'Whole lines, never mixed'
 complete -c bpjob -n '__fish_seen_subcommand_from attach' -s p -l prefix -d 'Number of the node before each line'
 complete -c bpjob -n '__fish_seen_subcommand_from attach' -l label -d 'Name of the node before each line'
+complete -c bpjob -n '__fish_seen_subcommand_from attach' -l watch -d 'Only look on, beside who reads it'
 
 function __heorot_at
     # True if the words of the command line so far, without options, are these.

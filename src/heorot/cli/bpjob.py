@@ -48,12 +48,15 @@ COMMANDS = {
             Option("-L --lines", "whole lines, never mixed"),
             Option("-p --prefix", "the number of the node before each line"),
             Option("--label", "the name of the node before each line"),
+            Option("--watch", "only look on, beside whoever reads the job: from now on, until it is over"),
         ],
         "At a terminal, Ctrl-D leaves the job running; Ctrl-C, Ctrl-Z and Ctrl-\\ go to it, as with bpsh.\n"
         "If whatever reads the output closes it, the job runs on as well. What was not written is kept for the\n"
         "next attach. Standard input is not passed on.\n"
         "The job must be detached, or have lost its client. Exit status: as bpsh, also after Ctrl-D if all of the\n"
-        "job was written; 0 if Ctrl-D left it; 141 if the output was closed.",
+        "job was written; 0 if Ctrl-D left it; 141 if the output was closed.\n"
+        "With --watch nothing that happens here reaches the job: Ctrl-C ends the look, and who is too slow is told\n"
+        "how many bytes are missing.",
         completes="jobs",
     ),
     "wait": Command(
@@ -307,7 +310,14 @@ def _attach(parsed: Parsed) -> int:
 
     styles = {"label": "label", "prefix": "number", "lines": "lines"}
     style = next((style for key, style in styles.items() if parsed.has(key)), "")
-    return attach(cluster_directory(parsed.get("dir")), parsed.operands[0], parsed.has("from-start"), style)
+    directory = cluster_directory(parsed.get("dir"))
+    if parsed.has("watch"):
+        if parsed.has("from-start"):
+            raise UsageError("--watch and --from-start exclude each other: what was written before was for the reader")
+        from heorot.cli.foreground.onlook import look_on
+
+        return look_on(directory, parsed.operands[0], style)
+    return attach(directory, parsed.operands[0], parsed.has("from-start"), style)
 
 
 if __name__ == "__main__":

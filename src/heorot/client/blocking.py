@@ -72,7 +72,7 @@ class Cluster(ClusterFlows["Job"], NodeControl):
         self.close()
 
     def close(self) -> None:
-        """Close the connection. If the head was lost, wait a little for the next, to tell it which jobs are collected."""
+        """Close the connection. If the head was lost, wait a bit for the next, to tell it which jobs are collected."""
         self._run(self._close())
         self._runner.close()
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heorot.core.client import messages as wire
+from heorot.core.client import onlooking
 from heorot.core.errors import ProtocolError
 from heorot.core.wire import clients as c
 from heorot.core.wire.framing import HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder, encode_frame
@@ -81,6 +82,8 @@ PAIRS: list[tuple[list[object], Message]] = [
     (wire.watch_topics(4, ["nodes"], 500, "n1", "1.2"), c.Watch(4, ["nodes"], 500, "n1", "1.2")),
     (wire.seen(4), c.Seen(4)),
     (wire.unwatch(4), c.Unwatch(4)),
+    (onlooking.look_on_job(4, "1.2"), c.LookOn(4, "1.2")),
+    (onlooking.look_took(4, 9), c.LookTook(4, 9)),
     (wire.stage(4, IMAGE), c.Stage(4, IMAGE)),
     (wire.image_manifest(IMAGE, b"data"), c.OfferedManifest(IMAGE, b"data")),
     (wire.image_piece(IMAGE, 3, [b"a", b"b"]), c.OfferedPiece(IMAGE, 3, [b"a", b"b"])),

@@ -80,6 +80,7 @@ class Conversation:
             "notice": self._notice,
             "error": self._error,
             "changed": self._changed,
+            "shown": self._changed,
             "welcome": self._welcome,
         }
         """By tag: what the head may say."""

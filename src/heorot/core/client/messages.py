@@ -283,7 +283,7 @@ def is_job(text: str) -> bool:
     return bool(dot) and text.isascii() and epoch.isdecimal() and sequence.isdecimal() and len(text) <= 40
 
 
-def _job(text: str) -> str:
+def job_id(text: str) -> str:
     """Return a job's id. Raises RequestError if it is none: the head would close the connection."""
     if not is_job(text):
         from heorot.core.safe_text import printable
@@ -321,7 +321,7 @@ def detach(request: int, job: str) -> list[object]:
 
 def attach_job(request: int, job: str, from_start: bool) -> list[object]:
     """Read a detached or unattended job; answered by ``spawned``."""
-    return ["attach", request, _job(job), from_start, False, [], False]
+    return ["attach", request, job_id(job), from_start, False, [], False]
 
 
 def resume_job(request: int, job: str, stdin: list[int], detached: bool) -> list[object]:
@@ -331,14 +331,14 @@ def resume_job(request: int, job: str, stdin: list[int], detached: bool) -> list
 
 def wait(request: int, job: str) -> list[object]:
     """Answered by ``result`` once all ranks of the job are over."""
-    return ["wait", request, _job(job)]
+    return ["wait", request, job_id(job)]
 
 
 def signal(
     request: int, job: str | None, ranks: list[int] | None, pids: list[int] | None, number: int, nodes: str = ""
 ) -> list[object]:
     """Answered by ``signalled``."""
-    return ["signal", request, job if job is None else _job(job), ranks, pids, number, nodes]
+    return ["signal", request, job if job is None else job_id(job), ranks, pids, number, nodes]
 
 
 def resolve(request: int, nodes: str, select: str) -> list[object]:
@@ -358,19 +358,13 @@ def list_nodes(request: int, nodes: str) -> list[object]:
 
 def list_processes(request: int, nodes: str, job: str | None) -> list[object]:
     """Answered by ``result`` with processes and missing nodes."""
-    return ["processes", request, nodes, job if job is None else _job(job)]
+    return ["processes", request, nodes, job if job is None else job_id(job)]
 
 
 def set_nodes(
-    request: int,
-    nodes: str,
-    state: str = "",
-    reason: str = "",
-    mode: int = -1,
-    uid: int = -1,
-    gid: int = -1,
-    power: bool = False,
-) -> list[object]:
+    request: int, nodes: str, state: str = "", reason: str = "",
+    mode: int = -1, uid: int = -1, gid: int = -1, power: bool = False,
+) -> list[object]:  # fmt: skip
     """Answered by ``result`` with the nodes, and which of them are late."""
     return ["set-nodes", request, nodes, state, reason, mode, uid, gid, power]
 
@@ -384,7 +378,7 @@ def watch_topics(
     request: int, topics: list[str], interval_ms: int, nodes: str = "", job: str | None = None
 ) -> list[object]:
     """Answered by ``changed``, any number of times."""
-    return ["watch", request, topics, interval_ms, nodes, job if job is None else _job(job)]
+    return ["watch", request, topics, interval_ms, nodes, job if job is None else job_id(job)]
 
 
 def seen(request: int) -> list[object]:
@@ -399,4 +393,4 @@ def unwatch(request: int) -> list[object]:
 
 def show_job(request: int, job: str) -> list[object]:
     """Answered by ``result`` with one job."""
-    return ["job", request, _job(job)]
+    return ["job", request, job_id(job)]

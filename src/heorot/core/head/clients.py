@@ -55,7 +55,9 @@ class HeadClients:
         self.settling.client_gone(event.client)
         self._requests.questions.client_gone(event.client)
         self.watches.client_gone(event.client)
+        self._jobs.onlookers.client_gone(event.client)
         self._jobs.attendance.client_gone(event.client, event.lost)
+        self._jobs.onlookers.look()
         self._jobs.holders.client_gone(event.client)
         self._images.client_gone(event.client)
 
@@ -160,6 +162,7 @@ class HeadClients:
         job = self._requests.owned_job(caller, ask.job)
         if job.client == caller.client:
             self._jobs.attendance.detach(job)
+            self._jobs.onlookers.look()
             self._jobs.safekeeping.launched(job)
             self._jobs.holders.leave(job, caller.client, ask.request)
         else:
@@ -188,6 +191,9 @@ class HeadClients:
         if why:
             raise RequestError("busy", why)
         self._jobs.attendance.wait(job, caller.client, caller.uid, ask.request)
+
+    def _look_on(self, caller: Caller, ask: c.LookOn) -> None:
+        self._jobs.onlookers.begin(caller, self._requests.owned_job(caller, ask.job), ask.request)
 
     def _signal(self, caller: Caller, ask: c.Signal) -> None:
         nodes = self._requests.signal_nodes(caller, ask)

@@ -23,6 +23,7 @@ from heorot.core.head.job import HeadJob, window_of
 from heorot.core.head.job_limits import JobLimits, bytes_of_launch
 from heorot.core.head.launch_keys import LaunchKeys
 from heorot.core.head.membership import KnownNode
+from heorot.core.head.onlookers import Onlookers
 from heorot.core.head.rank_places import RankPlaces
 from heorot.core.head.releases import Releases
 from heorot.core.head.reports import JobReports, listed
@@ -54,6 +55,7 @@ class Jobs:
         self.collectives = Collectives(context, lambda: self.jobs, self._signal, self._unknown)
         aborted = self.collectives.aborted
         self._reports = JobReports(context, self._input, self._done, self._was_released, self._kill_lost, aborted)
+        self.onlookers = Onlookers(context)
         self._sequence = 0
         # Nodes remember which questions they have answered: no two heads may use the same numbers.
         self._actions = context.config.epoch << 32
@@ -88,12 +90,11 @@ class Jobs:
         former = self.by_key(caller.uid, ask.key)
         if former is not None:
             raise RequestError("bad-request", f"the key of this launch is that of job {former.id}")
-        total = rank_count(ask.spec, len(nodes))
-        size_bytes = bytes_of_launch(ask.spec, ask.key, total)
+        size_bytes = bytes_of_launch(ask.spec, ask.key, rank_count(ask.spec, len(nodes)))
         self.limits.require_room(caller, size_bytes)
         self._sequence += 1
         ticket = self._ticket(f"{config.epoch}.{self._sequence}", caller, ask, runs_of(nodes))
-        job = HeadJob(ticket, RankPlaces(ticket.runs, nodes, total), ask.detached, context.wall_ms)
+        job = HeadJob(ticket, RankPlaces(ticket.runs, nodes, m.ranks_of(ticket)), ask.detached, context.wall_ms)
         job.tell_started, job.sent_mask = ask.tell_started, job.node_set.mask
         job.launch = seal_ticket(context.sign, ticket)
         if note:
@@ -105,9 +106,8 @@ class Jobs:
         self._keys.remember(job)
         if not ask.detached:
             self.attendance.begin(job, client)
-            receipt = b""
-            if ask.key:
-                receipt = context.receipts.give(ask, job.id, caller.uid, ticket.runs, context.wall_ms)
+            give = context.receipts.give
+            receipt = give(ask, job.id, caller.uid, ticket.runs, context.wall_ms) if ask.key else b""
             context.tell_spawned(job, client, ask.request, receipt)
         self.releases.send(within=job.node_set)
         # A node that cannot be reached just now gets the launch after its next inventory.
@@ -252,6 +252,7 @@ class Jobs:
         at, data, kept_from = output.offset, output.data, output.kept_from
         message = c.ClientOutput(job.id, output.rank, output.stream, at, data, kept_from, output.in_turn)
         self._context.to_client(job.client, message)
+        self.onlookers.show(job, output)
 
     # ------------------------------------------------------------------ inventories
 
@@ -272,8 +273,7 @@ class Jobs:
 
     def take_inventory(self, job: HeadJob, record: KnownNode, item: m.JobInventory) -> None:
         """Compare what a node holds of one job with what this head believes."""
-        node = record.node
-        here = NodeSet(1 << node)
+        node, here = record.node, NodeSet(1 << record.node)
         if job.released:
             self._context.send_down(here, m.Release(job.id))
             return
@@ -297,13 +297,11 @@ class Jobs:
         to_launch = 0
         for record in records:
             ranks = job.live_ranks_on(record.node)
-            if not ranks:
-                continue
             launched_before = m.job_order(job.id) <= m.job_order(record.admitted_after)
-            if launched_before or any(job.states[rank] != PENDING for rank in ranks):
+            if ranks and (launched_before or any(job.states[rank] != PENDING for rank in ranks)):
                 self._lose(job, record.node, f"n{record.node} was restarted: what ran on it is gone")
                 self.collectives.lost(job, record.node, f"n{record.node} was restarted")
-            else:
+            elif ranks:
                 to_launch |= 1 << record.node
         # An earlier head took it on: a node that was closed since takes it no more, and says if it has had it.
         closed = closed_to(self._context, job.ticket.uid, NodeSet(to_launch & ~job.sent_mask))
@@ -340,9 +338,8 @@ class Jobs:
 
     def _was_released(self, job: HeadJob, node: int) -> None:
         """A node has released a job of an earlier head already: it was collected, and the other nodes may forget it."""
-        why = "its output was collected before the change of heads"
         for number in job.node_set:
-            self._lose(job, number, why)
+            self._lose(job, number, "its output was collected before the change of heads")
         self.release(job)
 
     # ------------------------------------------------------------------ input
@@ -361,6 +358,7 @@ class Jobs:
 
     def _done(self, job: HeadJob) -> None:
         self.attendance.done(job)
+        self.onlookers.look()
         if job.ending:
             self.release(job)
 
@@ -381,6 +379,7 @@ class Jobs:
         job.rank_stdin.clear()
         job.launch, job.ticket = None, replace(job.ticket, spec=replace(job.ticket.spec, environment=[]))
         self.attendance.forget_reader(job)
+        self.onlookers.look()
         self.releases.add(job)
 
     def _kill_lost(self, job: HeadJob, node: int, rank: int) -> None:
@@ -390,8 +389,7 @@ class Jobs:
     def _signal(self, job: HeadJob, nodes: NodeSet, ranks: list[int] | None, signal: int) -> None:
         """Signal without a question: its replies are ignored (even numbers; requests have odd ones)."""
         self._actions += 2
-        query = m.Query(self._actions, job.id, ranks, None, signal, False, asker=job.ticket.uid)
-        self._context.send_down(nodes, query)
+        self._context.send_down(nodes, m.Query(self._actions, job.id, ranks, None, signal, False, asker=job.ticket.uid))
 
     def _forget_oldest(self) -> None:
         """Keep the list of jobs that are over short."""

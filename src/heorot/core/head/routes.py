@@ -66,6 +66,10 @@ FROM_CLIENTS = Routes(
         (Side.CLIENT, c.Seen): lambda clients, caller, word: clients.watches.seen(caller.client, word.request),
         (Side.CLIENT, c.Unwatch): lambda clients, caller, word: clients._unwatch(caller, word),
         (Side.CLIENT, c.SetNodes): lambda clients, caller, ask: clients.wishes.ask(caller, ask),
+        (Side.CLIENT, c.LookOn): lambda clients, caller, ask: clients._look_on(caller, ask),
+        (Side.CLIENT, c.LookTook): lambda clients, caller, word: clients._jobs.onlookers.took(
+            caller.client, word.request, word.size_bytes
+        ),
         (Side.CLIENT, c.ListJobs): lambda clients, caller, ask: clients._list_jobs(caller, ask),
         (Side.CLIENT, c.ShowJob): lambda clients, caller, ask: clients._show_job(caller, ask),
         (Side.CLIENT, c.Stage): lambda clients, caller, ask: clients._images.stage(caller, ask),

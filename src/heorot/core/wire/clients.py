@@ -23,9 +23,12 @@ from heorot.core.wire.questions import Changed as Changed
 from heorot.core.wire.questions import ListJobs as ListJobs
 from heorot.core.wire.questions import ListNodes as ListNodes
 from heorot.core.wire.questions import ListProcesses as ListProcesses
+from heorot.core.wire.questions import LookOn as LookOn
+from heorot.core.wire.questions import LookTook as LookTook
 from heorot.core.wire.questions import Resolve as Resolve
 from heorot.core.wire.questions import Seen as Seen
 from heorot.core.wire.questions import ShowJob as ShowJob
+from heorot.core.wire.questions import Shown as Shown
 from heorot.core.wire.questions import ShowStatus as ShowStatus
 from heorot.core.wire.questions import Unwatch as Unwatch
 from heorot.core.wire.questions import Watch as Watch
@@ -356,11 +359,11 @@ class Result(Message, tag="result", frozen=True):
 ClientMessage: TypeAlias = (
     ClientHello | Spawn | ClientStdin | ClientAck | ClientResize | ClientRelease | Detach | AttachJob | Wait | Signal
     | Resolve | ShowStatus | ListNodes | ListProcesses | ListJobs | ShowJob
-    | Stage | OfferedManifest | OfferedPiece | NotOffered | Watch | Seen | Unwatch | SetNodes
+    | Stage | OfferedManifest | OfferedPiece | NotOffered | Watch | Seen | Unwatch | SetNodes | LookOn | LookTook
 )  # fmt: skip
 HeadMessage: TypeAlias = (
     Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done
-    | Used | Signalled | Rows | Result | ImageWanted | ImageTook | Notice | Changed
+    | Used | Signalled | Rows | Result | ImageWanted | ImageTook | Notice | Changed | Shown
 )  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)

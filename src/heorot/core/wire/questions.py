@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from heorot.core.wire.base import Count, JobId, Message
+from heorot.core.wire.base import Chunk, Count, JobId, Message
 
 
 class Resolve(Message, tag="resolve", frozen=True):
@@ -78,6 +78,33 @@ class Unwatch(Message, tag="unwatch", frozen=True):
     """The end of a watch."""
 
     request: Count
+
+
+class LookOn(Message, tag="look-on", frozen=True):
+    """Show what ranks of a job write from now on, beside whoever reads it. Answered by `Shown` any number of times, and
+    by `Result` with a `JobDetails` when the job is over. Only root may look at the jobs of others."""
+
+    request: Count
+    job: JobId
+
+
+class LookTook(Message, tag="look-took", frozen=True):
+    """So much more of what was shown was taken: until then little more is shown, and the rest is left out."""
+
+    request: Count
+    size_bytes: Count
+
+
+class Shown(Message, tag="shown", frozen=True):
+    """Bytes of a rank, as they are passed on to the job's reader; what was shown before may come again."""
+
+    request: Count
+    rank: Count
+    stream: int
+    offset: Count
+    data: Chunk
+    missed_bytes: Count = 0
+    """So much of the job was left out since the last time, because what had been shown was not taken."""
 
 
 class Changed(Message, tag="changed", frozen=True):
