@@ -7,12 +7,16 @@ the same place but has no end of its own.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import socket
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+from heorot.config.hosts import HOSTS_PATH
 from heorot.core.errors import HeorotError
 from heorot.core.space.events import SpaceConfig
 from heorot.linux import system
@@ -22,6 +26,8 @@ PID_LIMIT = 4_194_304
 MAX_RANGE_SIZE = 65_536
 BARE_ROOT_MIB = 256
 """What a bare node has room for outside the cluster's own directory, in memory as far as it is used."""
+SHARED_MEMORY = "/dev/shm"
+MESSAGE_QUEUES = "/dev/mqueue"
 MIN_RANGE_SIZE = 512
 """The kernel reserves PIDs below 300, and a useful node needs some."""
 
@@ -145,7 +151,7 @@ def _child(
 
 
 def isolate(config: SpaceConfig) -> None:
-    """Finish the namespace from inside, as its PID 1: private mounts, /proc, the PID range.
+    """Finish the namespace from inside, as its PID 1: private mounts, /proc, the PID range, and a host name of its own.
 
     Raises
     ------
@@ -154,12 +160,19 @@ def isolate(config: SpaceConfig) -> None:
     """
     try:
         system.unshare(system.CLONE_NEWNS)
+        if config.host_name:
+            system.unshare(system.CLONE_NEWUTS | system.CLONE_NEWIPC)
+            socket.sethostname(config.host_name)
         system.make_mounts_private()
         if config.bare:
-            _empty_root(os.fsencode(config.bare))
+            _empty_root(os.fsencode(config.bare), with_hosts=bool(config.hosts_path))
         system.mount_proc()
+        if config.host_name:
+            _own_shared_memory(config)
+        if config.hosts_path:
+            _show_hosts(config)
     except OSError as error:
-        raise SpaceError(f"cannot set up the mount namespace of node {config.node}: {_said(error)}") from error
+        raise SpaceError(f"cannot set up the namespaces of node {config.node}: {_said(error)}") from error
     if not config.base_pid:
         return
     if _kernel_version() >= (6, 14):
@@ -167,17 +180,72 @@ def isolate(config: SpaceConfig) -> None:
     _write("/proc/sys/kernel/ns_last_pid", config.base_pid - 1)
 
 
-def _empty_root(kept: bytes) -> None:
-    """Change to a root with nothing in it but /proc, /dev, /tmp and one directory."""
+def _empty_root(kept: bytes, with_hosts: bool) -> None:
+    """Change to a root with nothing in it but /proc, /dev, /tmp, one directory, and perhaps a hosts file."""
     root = kept + b"/cache/root"
     os.makedirs(root, 0o755, exist_ok=True)
     system.mount_tmpfs(root, BARE_ROOT_MIB)
     for name in (b"/proc", b"/dev", b"/tmp", kept):
         os.makedirs(root + name, 0o755)
     os.chmod(root + b"/tmp", 0o1777)
+    if with_hosts:
+        os.mkdir(root + b"/etc", 0o755)
+        with open(root + os.fsencode(HOSTS_PATH), "xb"):
+            pass
     for name in (b"/proc", b"/dev", kept):
         system.bind_mount(name, root + name, recursive=True)
     system.change_root(root)
+
+
+def _own_shared_memory(config: SpaceConfig) -> None:
+    """Cover the host's shared memory and message queues: what meets there is on one host, and this is another.
+
+    Not where the cluster keeps its own files in that directory: these would be gone with it.
+    """
+    own = [os.path.realpath(path) for path in (config.spool_dir, config.cluster_dir, config.bare) if path]
+    if any(os.path.commonpath([SHARED_MEMORY, path]) == SHARED_MEMORY for path in own):
+        return
+    with _directory(SHARED_MEMORY) as fd:
+        if fd is not None:
+            is_mount = os.fstat(fd).st_dev != os.stat("/dev").st_dev
+            found = os.fstatvfs(fd)
+            system.mount_shared_memory(b"/proc/self/fd/%d" % fd, found.f_blocks * found.f_frsize if is_mount else None)
+    with _directory(MESSAGE_QUEUES) as fd:
+        if fd is not None:
+            with contextlib.suppress(OSError):  # a kernel may have none
+                system.mount_message_queues(b"/proc/self/fd/%d" % fd)
+
+
+def _show_hosts(config: SpaceConfig) -> None:
+    """Cover the host's hosts file with the cluster's. A node on which that cannot be goes on without."""
+    way = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened: list[int] = []
+    try:
+        for path in (config.hosts_path, HOSTS_PATH):
+            opened.append(os.open(path, way))
+        if not all(stat.S_ISREG(os.fstat(fd).st_mode) for fd in opened):
+            raise OSError(errno.EINVAL, "a link, and no file")
+        system.show_read_only(*opened)
+    except OSError as error:
+        text = f"names of nodes are not found on n{config.node}: {HOSTS_PATH} cannot be covered: {_said(error)}"
+        os.write(2, f"bpinit: {text}\n".encode(errors="backslashreplace"))
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def _directory(path: str) -> Iterator[int | None]:
+    """Give a descriptor of a directory; None if there is none by this name, or a link."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _kernel_version() -> tuple[int, int]:

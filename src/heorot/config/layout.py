@@ -16,6 +16,7 @@ LOCK = "warden.lock"
 """Made before anything else, and removed last: without it, what is in a directory is not of an embedded cluster."""
 FILES = (
     "cluster.toml",
+    "hosts",
     "head.sock",
     "registry.json",
     "registry.lock",

@@ -25,6 +25,7 @@ from heorot.linux.trusted_path import make_directory, open_directory
 TIMEOUT_S = 10.0
 MAX_TEXT_BYTES = 4096
 NODE = 0
+NAME = "n0"
 
 
 class TrialRefused(HeorotError):
@@ -110,11 +111,13 @@ def process_space(nodes: int = 0) -> str:
     base, size = pid_range(NODE, nodes) if nodes else (0, 0)
 
     def inside() -> str:
-        isolate(SpaceConfig(node=NODE, base_pid=base, range_size=size))
+        isolate(SpaceConfig(node=NODE, base_pid=base, range_size=size, host_name=NAME))
         if os.readlink("/proc/self") != "1":
             raise TrialRefused("/proc does not show the new PID namespace")
+        if os.uname().nodename != NAME:
+            raise TrialRefused(f"the host name is {os.uname().nodename}, not {NAME}")
         if not size:
-            return "a /proc and mounts of its own"
+            return "a /proc, mounts, a host name and shared memory of its own"
         pid = os.fork()
         if not pid:
             os._exit(0)

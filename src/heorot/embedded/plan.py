@@ -13,6 +13,7 @@ from typing import Any
 
 from heorot.bpinit.namespace import pid_range
 from heorot.config.files import StoreSection
+from heorot.config.hosts import MASTER, loopback_address, own_text, with_part
 from heorot.config.layout import Layout
 from heorot.coord.port import Store
 from heorot.coord.stores import open_store
@@ -29,6 +30,7 @@ from heorot.runtime.sockets import bind_tcp, listen_unix
 from heorot.runtime.tls_codec import TlsCodec
 from heorot.security import tls
 from heorot.security.authority import Authority
+from heorot.security.files import write_atomically
 from heorot.security.wishes import WishFile
 
 HOST = "127.0.0.1"
@@ -127,8 +129,16 @@ class Embedded:
                 f"fanout = {self.plan.fanout}\n"
             )
             Path(self.layout.path("cluster.toml")).write_text(text, encoding="utf-8")
+            if self.isolated:
+                self._write_hosts()
         except OSError as error:
             raise disk_error(error, self.layout.root) from error
+
+    def _write_hosts(self) -> None:
+        """Write what all nodes see as /etc/hosts. Raises OSError."""
+        hosts = [(HOST, [MASTER])] + [(loopback_address(node.number), [f"n{node.number}"]) for node in self.nodes]
+        text = with_part(own_text(), hosts).encode("utf-8", "surrogateescape")
+        write_atomically(Path(self.layout.path("hosts")), text, mode=0o644)
 
     def warm_up(self) -> None:
         """Do once what every daemon does at its start, so that OpenSSL's tables are made before they are shared."""
@@ -172,7 +182,8 @@ class Embedded:
     def _write_placement(self, node: NodeSlot) -> None:
         # With a placement from the start a node goes to its parent at once and not by way of the head.
         hops = [
-            Hop(number, HOST, self.nodes[number].port) for number in shape.ancestors_of(node.number, self.plan.fanout)
+            Hop(number, loopback_address(number), self.nodes[number].port)
+            for number in shape.ancestors_of(node.number, self.plan.fanout)
         ]
         assert self._authority is not None
         sealed = seal_placement(self._authority.signer.sign, Placement(self.cluster, node.number, hops, 1, 0))
@@ -206,11 +217,11 @@ class Embedded:
     def bind_agent(self, node: NodeSlot) -> socket.socket:
         """Return the agent's bound socket: with the port it had before, or another if that was taken meanwhile."""
         try:
-            sock = bind_tcp(HOST, node.port)
+            sock = bind_tcp(loopback_address(node.number), node.port)
         except HeorotError:
             if not node.port:
                 raise
-            sock = bind_tcp(HOST, 0)
+            sock = bind_tcp(loopback_address(node.number), 0)
         node.port = sock.getsockname()[1]
         return sock
 
@@ -238,6 +249,8 @@ class Embedded:
             die_with_parent=True,
             log_path=self.layout.log(f"n{node.number}-init"),
             bare=self.layout.root if self.plan.bare else "",
+            host_name=f"n{node.number}",
+            hosts_path=self.layout.path("hosts"),
         )
 
     def node_settings(self, node: NodeSlot, listener: socket.socket) -> NodeSettings:
@@ -250,7 +263,7 @@ class Embedded:
             log_path=Path(self.layout.log(f"n{node.number}")),
             cluster=self.cluster,
             node=node.number,
-            host=HOST,
+            host=loopback_address(node.number),
             port=node.port,
             heads=tuple((HOST, head.port) for head in self.heads),
             listener=listener,

@@ -10,10 +10,13 @@ import struct
 from heorot.config.mark import EMBEDDED
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
 _MS_REC = 0x4000
 _MS_PRIVATE = 1 << 18
 _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
+_MS_NOSUID_NODEV = 2 | 4
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
@@ -34,6 +37,7 @@ RESOLVE_NO_MAGICLINKS = 2
 _RESOLVE_IN_ROOT = 16
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
+_MOUNT_ATTR_RDONLY = 1
 _MOUNT_ATTR_NOSUID = 2
 _PROC_SUPER_MAGIC = 0x9FA0
 _STATFS_BYTES = 256
@@ -113,10 +117,49 @@ def mount_proc() -> None:
     _check(_libc.mount(b"proc", b"/proc", b"proc", flags, None), "mount proc on /proc")
 
 
+def mount_shared_memory(target: bytes, size_bytes: int | None) -> None:
+    """Mount a file system in memory for all users, as /dev/shm is; None: for at most half of the memory.
+
+    Raises OSError.
+    """
+    options = b"mode=1777" if size_bytes is None else b"mode=1777,size=%d" % size_bytes
+    _check(_libc.mount(b"heorot", target, b"tmpfs", ctypes.c_ulong(_MS_NOSUID_NODEV), options), "mount tmpfs")
+
+
+def mount_message_queues(target: bytes) -> None:
+    """Mount the POSIX message queues of this IPC namespace. Raises OSError."""
+    flags = ctypes.c_ulong(_MS_NOSUID_NODEV_NOEXEC)
+    _check(_libc.mount(b"mqueue", target, b"mqueue", flags, None), "mount mqueue")
+
+
 def bind_mount(source: bytes, target: bytes, *, recursive: bool = False) -> None:
     """Show a file or directory at another place, too. Raises OSError."""
     flags = ctypes.c_ulong(_MS_BIND | (_MS_REC if recursive else 0))
     _check(_libc.mount(source, target, None, flags, None), "mount --bind")
+
+
+def show_read_only(source: int, target: int) -> None:
+    """Show a file in the place of another one, for reading only; given by descriptors, so that no link is followed.
+
+    Needs Linux 5.12. Raises OSError.
+    """
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH
+    tree = _libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(source), b"", ctypes.c_uint(flags))
+    _check(0 if tree >= 0 else -1, "open_tree")
+    try:
+        attributes = struct.pack("4Q", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+        result = _libc.syscall(
+            ctypes.c_long(_SYS_MOUNT_SETATTR), ctypes.c_int(tree), b"", ctypes.c_uint(_AT_EMPTY_PATH), attributes,
+            ctypes.c_size_t(len(attributes)),
+        )  # fmt: skip
+        _check(result, "mount_setattr(read-only)")
+        moved = _libc.syscall(
+            ctypes.c_long(_SYS_MOVE_MOUNT), ctypes.c_int(tree), b"", ctypes.c_int(target), b"",
+            ctypes.c_uint(_MOVE_MOUNT_EMPTY_PATHS),
+        )  # fmt: skip
+        _check(moved, "move_mount")
+    finally:
+        os.close(tree)
 
 
 def move_mount(source: bytes, target: bytes) -> None:

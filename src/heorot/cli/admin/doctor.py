@@ -76,7 +76,7 @@ def examine(nodes: int, directory: str) -> list[Check]:
             root,
             "process spaces are PID namespaces, and users are kept apart"
             if root
-            else "not root: one user, no PID namespaces, no cluster-wide PID ranges; all else works",
+            else "not root: one user, no PID namespaces, no cluster-wide PIDs, no host names of nodes; all else works",
             required=False,
         ),
         *([] if missing else _tried(nodes, directory)),

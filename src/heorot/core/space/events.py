@@ -47,6 +47,10 @@ class SpaceConfig(Struct, frozen=True, kw_only=True):
     """Empty: the standard error stream as it is."""
     cluster_dir: str = ""
     """The directory whose caches give room to a spool that has none; empty: none do."""
+    host_name: str = ""
+    """The host name that its processes see; with it go IPC and a /dev/shm of their own. Empty: those of the host."""
+    hosts_path: str = ""
+    """The file that its processes see as /etc/hosts, of root's; empty: the host's own."""
 
 
 # ------------------------------------------------------------------ events
