@@ -77,9 +77,9 @@ def test_bpstat_folds_nodes_of_one_state(trio: Cluster) -> None:
 
 def test_bpstat_long_has_the_known_header(trio: Cluster) -> None:
     header, *rows = lines(trio, "bpstat", "-l", "n[1-2]")
-    assert header.split() == ["Node", "Address", "Status", "Mode", "User", "Group"]
+    assert header.split() == ["Node", "Address", "Status", "Mode", "User", "Group", "Host"]
     assert [row.split() for row in rows] == [
-        [number, f"127.1.0.{number}", "up", "---x--x--x", "root", "root"] for number in ("1", "2")
+        [number, f"127.1.0.{number}", "up", "---x--x--x", "root", "root", f"n{number}"] for number in ("1", "2")
     ]
 
 

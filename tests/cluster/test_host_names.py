@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import Cluster, cluster
+from tests.cluster.harness import ROOT, Cluster, cluster, command
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="nodes have names of their own as root only")
 
@@ -49,3 +49,15 @@ def test_a_bare_node_has_names_too() -> None:
     with cluster(2, "--bare") as bare:
         assert bare.check("bpsh", "n1", "getent", "hosts", "n0").split() == [b"127.1.0.0", b"n0"]
         assert bare.check("bpsh", "n1", "uname", "-n") == b"n1\n"
+
+
+def test_a_rank_names_its_own_node_and_nodes_by_their_names(shared: Cluster) -> None:
+    words = ["env", f"PYTHONPATH={ROOT / 'src'}", f"HEOROT_DIR={shared.directory}", *command("bpsh")]
+    assert shared.check("bpsh", "n5", *words, "self", "uname", "-n") == b"n5\n"
+    assert shared.check("bpstat", "-n", "all!self,localhost").split() == [b"%d" % node for node in range(8)]
+    assert shared.check("bpstat", "-A", "n5") == b"5\n"
+    assert shared.check("bpstat", "-A", "127.1.0.6") == b"6\n"
+    header, row = shared.check("bpstat", "-l", "n5").decode().splitlines()
+    assert (header.split()[-1], row.split()[-1]) == ("Host", "n5")
+    printed = shared.check("heorot", "hosts").decode().splitlines()
+    assert [line for line in printed if "master" not in line] == [f"127.1.0.{node} n{node}" for node in range(8)]

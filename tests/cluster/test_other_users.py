@@ -266,7 +266,7 @@ def test_nothing_of_a_cluster_can_be_changed_by_a_user_and_nothing_secret_read(s
         sorted(path.removeprefix(f"{shared.directory}/") for path in paths) for paths in as_other(looked)
     )
     assert writable == ["head.sock", "warden.sock"]
-    assert readable == ["cluster.toml", "warden.json"]
+    assert readable == ["cluster.toml", "hosts", "warden.json"]
     assert entered == ["log"]
 
 

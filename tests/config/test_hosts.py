@@ -33,7 +33,7 @@ def test_the_part_is_taken_out_wherever_it_is_and_however_often() -> None:
     assert without_part(twice) == OWN
     assert without_part(f"{OWN}{BEGIN}\n10.0.0.1 n1\n") == OWN, "the end is missing"
     assert without_part("10.0.0.1 a") == "10.0.0.1 a\n"
-    assert without_part("") == "\n"
+    assert without_part("") == ""
 
 
 def test_a_file_is_read_that_is_not_there_or_is_no_text_or_has_no_end(tmp_path: Path) -> None:

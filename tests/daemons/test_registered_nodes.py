@@ -49,7 +49,7 @@ def test_a_registry_that_cannot_be_read_is_said_once_and_read_as_soon_as_it_can(
     while not fed:
         assert loop.time() < until_s, "it does not read what can be read now"
         loop.run_once(0.05)
-    assert (len(log), fed) == (1, [NodesRemoved((3,)), NodesJoined((5,))])
+    assert (len(log), fed) == (1, [NodesRemoved((3,)), NodesJoined((5,), ((5, "five"),))])
     registered.close()
     loop.close()
 
@@ -96,4 +96,6 @@ def test_who_has_which_number_and_who_had_it_before_is_told(tmp_path: Path) -> N
     loop = EpollLoop()
     RegisteredNodes(loop, registry, fed.append, lambda level, text: None).close()
     assert fed[0] == NodesRemoved((), ((4, holder_of(new)),), ((4, holder_of(old)),))
+    # Who joined first comes first: of two hosts with one name it is known by it.
+    assert fed[1] == NodesJoined((4, 5), ((5, "by hand"), (4, "new")))
     loop.close()

@@ -135,8 +135,9 @@ class Host:
 class Network:
     """Some hosts on one bridge; all is removed at the end."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: type[Host] = Host) -> None:
         self.directory = directory
+        self._kind = kind
         self.prefix = f"heorot{os.getpid()}"
         self.hosts: dict[str, Host] = {}
         self._namespaces: list[str] = []
@@ -166,7 +167,7 @@ class Network:
 
     def host(self, name: str) -> Host:
         """Add a host and plug it in."""
-        host = Host(self, name, len(self.hosts) + 1)
+        host = self._kind(self, name, len(self.hosts) + 1)
         self.hosts[name] = host
         self._add(host.namespace)
         port = f"port{len(self.hosts)}"

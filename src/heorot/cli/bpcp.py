@@ -8,6 +8,7 @@ import os
 import sys
 
 from heorot.cli.arguments import Command, Option, UsageError, parse
+from heorot.client.here import with_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ FIRST_SHOWN_S, SHOWN_AGAIN_S = 0.3, 0.1
 """A copy that is over so soon shows nothing; and so often the line changes."""
 
 
+THIS_HOST = ("master", "self", "localhost")
+"""What names this host in the place of nodes, unless this is a rank on one."""
+
+
 class CopyEnd:
     """One operand: nodes (empty: this host) and a path there."""
 
@@ -45,7 +50,8 @@ class CopyEnd:
     def __init__(self, word: str) -> None:
         head, colon, path = word.partition(":")
         remote = bool(colon) and bool(head) and "/" not in head
-        self.nodes = head if remote and head != "master" else ""
+        nodes = with_here(head) if remote else ""
+        self.nodes = nodes if nodes not in THIS_HOST else ""
         self.path = os.fsencode(path if remote else word)
         if not self.path:
             if not remote:

@@ -7,6 +7,7 @@ import sys
 
 from heorot.cli import request, table
 from heorot.cli.arguments import Command, Option, UsageError, parse
+from heorot.client.here import with_here
 from heorot.core.client.messages import is_job
 from heorot.core.errors import RequestError
 
@@ -20,7 +21,7 @@ COMMAND = Command(
         ),
         Option("-l --list", "list the signals, or translate names and numbers"),
     ],
-    "TARGET is a cluster PID; -PGID, a process group (after a signal or --); nN:PID, a PID on node N alone;\n"
+    "TARGET is a cluster PID; -PGID, a process group (after a signal or --); NODE:PID, a PID on that node;\n"
     "JOB, for example 1.42, all of its ranks; or JOB:RANKS, for example 1.42:0,4-7.\n"
     "Exit status: 0 every target was signalled; 1 some target failed; 125 no cluster or refused; 2 usage.",
     completes="targets",
@@ -111,8 +112,8 @@ def target_request(target: str, signal_number: int) -> tuple[object, ...]:
         If the target cannot be read.
     """
     node, colon, pid = target.partition(":")
-    if colon and node.startswith("n") and node[1:].isdecimal():
-        return ("signal", None, None, [_pid(pid, target)], signal_number, node)
+    if colon and node[:1].isalpha():
+        return ("signal", None, None, [_pid(pid, target)], signal_number, with_here(node))
     job, colon, ranks = target.partition(":")
     if is_job(job):
         return ("signal", job, parse_ranks(ranks, target) if colon else None, None, signal_number, "")
@@ -123,7 +124,7 @@ def _pid(text: str, target: str) -> int:
     if text.removeprefix("-").isdecimal() and text.isascii() and 0 < int(text.removeprefix("-")) < 1 << 31:
         return int(text)
     raise UsageError(
-        f"'{target}' is not a target: give a cluster PID, -PGID, nN:PID, a job (1.42) or ranks of it (1.42:0-3)"
+        f"'{target}' is not a target: give a cluster PID, -PGID, NODE:PID, a job (1.42) or ranks of it (1.42:0-3)"
     )
 
 

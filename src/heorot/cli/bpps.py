@@ -6,6 +6,7 @@ import sys
 
 from heorot.cli import request, table
 from heorot.cli.arguments import Command, Option, Parsed, UsageError, parse
+from heorot.client.here import with_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,13 +84,13 @@ def _body(arguments: list[str]) -> int:
     from heorot.cli.watch import interval, watch
 
     seconds = interval(parsed.get("watch"), WATCH_INTERVAL_S)
-    live = Live(parsed.get("dir"), "processes", parsed.get("nodes"), parsed.get("job") or None, seconds)
+    live = Live(parsed.get("dir"), "processes", with_here(parsed.get("nodes")), parsed.get("job") or None, seconds)
     return watch(live, lambda columns, rows: _picture(live, parsed, columns, rows), seconds)
 
 
 def fetch_processes(head: request.Head, parsed: Parsed) -> tuple[list[dict[str, Any]], list[int]]:
     """Return the selected processes in the order wanted, with users by name, and the nodes that did not answer."""
-    answer = head.ask("processes", parsed.get("nodes"), parsed.get("job") or None)
+    answer = head.ask("processes", with_here(parsed.get("nodes")), parsed.get("job") or None)
     return chosen_processes(answer["processes"], parsed), sorted(answer["missing"])
 
 

@@ -6,6 +6,7 @@ import sys
 
 from heorot.cli import request, table
 from heorot.cli.arguments import Command, Option, Parsed, UsageError, parse
+from heorot.client.here import with_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,14 +67,14 @@ def _body(arguments: list[str]) -> int:
     if parsed.has("ps"):
         return _augment_ps(head)
     if parsed.has("processes"):
-        return _processes(head, ",".join(parsed.operands), in_json=parsed.has("json"))
+        return _processes(head, with_here(",".join(parsed.operands)), in_json=parsed.has("json"))
     sys.stdout.write(picture(fetch_nodes(head, parsed), parsed, table.terminal_size(1)[0]))
     return 0
 
 
 def fetch_nodes(head: request.Head, parsed: Parsed) -> list[Node]:
     """Return the selected nodes in the order wanted."""
-    return chosen_nodes(head.ask("nodes", ",".join(parsed.operands)), parsed)
+    return chosen_nodes(head.ask("nodes", with_here(",".join(parsed.operands))), parsed)
 
 
 def chosen_nodes(nodes: list[Node], parsed: Parsed) -> list[Node]:
@@ -125,10 +126,13 @@ def long(nodes: list[Node]) -> str:
 
     now_s = time.time()
     rows = [
-        (node["id"], address_of(node), node["state"], mode_text(node["mode"]), node["user"], node["group"])
+        (
+            node["id"], address_of(node), node["state"], mode_text(node["mode"]), node["user"], node["group"],
+            node.get("host_name") or "-",
+        )
         for node in nodes
-    ]
-    header = ("Node", "Address", "Status", "Mode", "User", "Group")
+    ]  # fmt: skip
+    header = ("Node", "Address", "Status", "Mode", "User", "Group", "Host")
     if not any(node.get("wanted") for node in nodes):
         return table.render(header, rows, right="Node")
     whole = [(*row, why_set(node, now_s)) for row, node in zip(rows, nodes, strict=True)]
@@ -192,7 +196,7 @@ def _update(parsed: Parsed) -> int:
     from heorot.cli.live import Live
     from heorot.cli.watch import watch
 
-    live = Live(parsed.get("dir"), "nodes", ",".join(parsed.operands), None, UPDATE_INTERVAL_S)
+    live = Live(parsed.get("dir"), "nodes", with_here(",".join(parsed.operands)), None, UPDATE_INTERVAL_S)
 
     def draw(columns: int, rows: int) -> str:
         if live.problem:
@@ -208,16 +212,27 @@ def _numbers_at(head: request.Head, host: str) -> int:
 
     from heorot.core.errors import HeorotError
 
+    nodes = head.ask("nodes", "")
+    numbers = [node["id"] for node in nodes if host and host.lower() in names_of_node(node)]
+    if numbers:
+        sys.stdout.write("".join(f"{number}\n" for number in numbers))
+        return 0
     try:
         found = {str(entry[4][0]) for entry in _socket.getaddrinfo(host, None)}
     except OSError as error:
         raise HeorotError(f"unknown host '{host}': {error.strerror or error}") from error
-    numbers = [node["id"] for node in head.ask("nodes", "") if address_of(node) in {*found, host}]
+    numbers = [node["id"] for node in nodes if address_of(node) in {*found, host}]
     if not numbers:
         print(f"bpstat: no node has the address {host}", file=sys.stderr)
         return 1
     sys.stdout.write("".join(f"{number}\n" for number in sorted(numbers)))
     return 0
+
+
+def names_of_node(node: Node) -> tuple[str, ...]:
+    """Return the names by which a node is called, in lower case."""
+    name = str(node.get("host_name", ""))
+    return node["name"], name, name.partition(".")[0]
 
 
 def address_of(node: Node) -> str:

@@ -11,6 +11,7 @@ COMMANDS = {
     ("down",): ("down", "end it and remove all that it left"),
     ("status",): ("status", "heads, epoch, nodes, tree, daemons"),
     ("doctor",): ("doctor", "say what this machine lacks"),
+    ("hosts",): ("hosts", "print names and addresses of all nodes for /etc/hosts"),
     ("node", "start"): ("node_control", "start nodes of a cluster on this machine"),
     ("node", "stop"): ("node_control", "stop nodes of a cluster on this machine"),
     ("node", "ps"): ("node_ps", "list what nodes of this host hold, without any head"),

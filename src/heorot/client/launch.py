@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict
 
 from heorot.client import caller
+from heorot.client.here import with_here
 from heorot.client.stage import stage_argv
 from heorot.core.client import messages
 from heorot.core.tree.nodeset import MAX_NODES, NodeSet
@@ -54,7 +55,7 @@ class SpawnOptions(TypedDict, total=False):
 def node_list(nodes: Nodes) -> str:
     """Return the text form of a node selection."""
     if isinstance(nodes, str):
-        return nodes
+        return with_here(nodes)
     if isinstance(nodes, int):
         return str(nodes) if nodes >= 0 else "master"
     if isinstance(nodes, NodeSet):

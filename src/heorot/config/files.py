@@ -113,6 +113,8 @@ class NodeSection:
     """Where other nodes connect to: an address of this host that they can reach."""
     heads: tuple[Address, ...]
     """Tried in this order, and again for as long as it takes."""
+    hosts: bool = True
+    """Show processes here a hosts file that knows all nodes, in the place of /etc/hosts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def without_part(text: str) -> str:
             kept.append(line)
         elif line == END:
             inside = False
-    return "".join(f"{line}\n" for line in kept)
+    return "".join(f"{line}\n" for line in kept) if text else ""
 
 
 def defined_names(text: str) -> set[str]:

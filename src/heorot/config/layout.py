@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DIRECTORIES = ("ca", "coord", "heads", "log", "nodes", "tokens", "cache", "content")
+HOSTS_NAME = "hosts"
+"""What ranks see as /etc/hosts: in the directory of an embedded cluster, or in that of a node on a host of its own."""
 LOCK = "warden.lock"
 """Made before anything else, and removed last: without it, what is in a directory is not of an embedded cluster."""
 FILES = (
     "cluster.toml",
-    "hosts",
+    HOSTS_NAME,
     "head.sock",
     "registry.json",
     "registry.lock",

@@ -102,6 +102,7 @@ number = {number}
 # An address of this host that other nodes reach.
 listen = "{listen}"
 heads = [{heads}]
+# hosts = true                          # show processes the names of all nodes in /etc/hosts; takes heorot-init, too
 
 [timers]
 # heartbeat_ms = {timers.heartbeat_ms}                  # a quiet link says so this often

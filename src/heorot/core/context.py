@@ -33,6 +33,10 @@ class MachineContext(Generic[InstructionT]):
         """Say something in the daemon's log."""
         self.out.append(Log(level, text))
 
+    def warn(self, texts: list[str]) -> None:
+        """Say some things in the daemon's log that somebody should look after."""
+        self.out += [Log("warning", text) for text in texts]
+
     def set_timer(self, key: Due, in_ms: int) -> None:
         """Set a timer, relative to now."""
         self.out.append(SetTimer(key, self.now_ms + in_ms))

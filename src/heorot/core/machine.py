@@ -176,12 +176,11 @@ class FromClient(Struct, frozen=True, gc=False):
 
 
 class HeadsKnown(Struct, frozen=True, gc=False):
-    """What the head's keeper says: all heads that are alive, how the coordination store is, how long we lead."""
+    """What the head's keeper says: all heads that are alive, how the store (its kind) is, how long we lead."""
 
     heads: tuple[tuple[str, str], ...]
     """Name and role (``active``, ``standby``)."""
     store: str
-    """Its kind."""
     reachable: bool
     since_ms: int
     """Since when that is so, on the machine's clock."""
@@ -194,9 +193,10 @@ class HeadsKnown(Struct, frozen=True, gc=False):
 
 
 class NodesJoined(Struct, frozen=True, gc=False):
-    """The registry of nodes says which have joined, whether they have come up or not; all of them, each time."""
+    """The registry says which nodes have joined, come up or not, and as which hosts, in that order; all, each time."""
 
     nodes: tuple[int, ...]
+    hosts: tuple[tuple[int, str], ...] = ()
 
 
 class NodesRemoved(Struct, frozen=True, gc=False):

@@ -1,10 +1,11 @@
-"""What the head signs: launch tickets, placements and the list of heads. Pure: the signature itself is a callable.
+"""What the head signs: launch tickets, placements, the lists of heads and of names. Pure: the signature is a callable.
 
 The word in front of the signed bytes keeps one kind from being passed off as the other.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -12,13 +13,17 @@ from msgspec.structs import replace
 
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.wire.tree import (
+    MAX_LIST_BYTES,
     HeadList,
     Launch,
+    NameList,
     Placement,
     SignedPlacement,
     TellHeads,
+    TellNames,
     Ticket,
     decode_head_list,
+    decode_name_list,
     decode_placement,
     decode_signed_placement,
     decode_ticket,
@@ -36,6 +41,7 @@ CLOCK_TOLERANCE_MS = 300_000
 _TICKET_DOMAIN = b"heorot ticket\0"
 _PLACEMENT_DOMAIN = b"heorot placement\0"
 _HEADS_DOMAIN = b"heorot heads\0"
+_NAMES_DOMAIN = b"heorot names\0"
 
 
 def seal_ticket(sign: Sign, ticket: Ticket) -> Launch:
@@ -145,4 +151,32 @@ def open_heads(verify: Verify, sealed: TellHeads, *, cluster: str) -> HeadList:
     listing = decode_head_list(sealed.listing)
     if listing.cluster != cluster:
         raise SecurityError(f"the list of heads is of the cluster {listing.cluster!r}, not of {cluster!r}")
+    return listing
+
+
+def seal_names(sign: Sign, listing: NameList) -> TellNames:
+    """Encode, compress and sign a list of names."""
+    compressed = zlib.compress(encode(listing))
+    return TellNames(compressed, sign(_NAMES_DOMAIN + compressed))
+
+
+def open_names(verify: Verify, sealed: TellNames, *, cluster: str) -> NameList:
+    """Return a list of names after checking its signature and cluster.
+
+    Raises
+    ------
+    SecurityError
+        If it was not signed by this cluster's head, or is for another cluster.
+    ProtocolError
+        If the bytes are no such list.
+    """
+    if not verify(_NAMES_DOMAIN + sealed.listing, sealed.signature):
+        raise SecurityError("the list of names is not signed by this cluster's head")
+    try:
+        encoded = zlib.decompressobj().decompress(sealed.listing, MAX_LIST_BYTES)
+    except zlib.error as error:
+        raise ProtocolError(f"not a valid list of names: {error}") from error
+    listing = decode_name_list(encoded)
+    if listing.cluster != cluster:
+        raise SecurityError(f"the list of names is of the cluster {listing.cluster!r}, not of {cluster!r}")
     return listing

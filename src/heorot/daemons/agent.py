@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from heorot import __version__
+from heorot.config.layout import HOSTS_NAME
 from heorot.core.errors import HeorotError, SecurityError
 from heorot.core.machine import FromSpace, Remember, SpaceClosed, SpaceConnected
+from heorot.core.node.known_names import NAMES_NAME
 from heorot.core.node.machine import NodeConfig, NodeMachine
 from heorot.core.wire.framing import MAX_FRAME_BYTES
+from heorot.core.wire.tree import decode_name_list
 from heorot.daemons.single import hold
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.images.reclaim import Reclaimer
 from heorot.linux.keyring import leave_session_keyring
 from heorot.runtime import state
 from heorot.runtime.channel import Channel
+from heorot.runtime.hosts_file import HostsFile
 from heorot.runtime.images import Images
 from heorot.runtime.links import Links
 from heorot.runtime.log import LogFile
@@ -65,6 +69,10 @@ class NodeSettings:
     shared_content: str = ""
     """Where the caches of this host share what they have; empty: nowhere."""
     log_level: str = "info"
+    host_name: str = ""
+    """What this host calls itself, for the head; empty: that is nobody's business."""
+    shows_names: bool = False
+    """Keep the names of all nodes in the hosts file that bpinit shows."""
     page: SharedPage = field(default_factory=SharedPage)
     """Where the process that has forked this one reads what is wrong."""
 
@@ -120,12 +128,13 @@ def _serve(settings: NodeSettings, log: LogFile) -> str:
         make_passing_context=lambda: tls.client_context(directory, passed_on=True),
     )
     space = _channel_to_space(loop, space_socket, init_process, shell, log)
+    hosts = HostsFile(directory / HOSTS_NAME, log, loop if settings.shows_names else None)
     shell.attach(
         machine,
         links,
         images,
         to_space=lambda payload, newest_of: space.send(payload, newest_of=newest_of),
-        remember=_Memory(directory / "state", log, make_room, settings.page).keep,
+        remember=_Memory(directory / "state", log, make_room, settings.page, hosts).keep,
     )
     links.listen(listener)
     space.start()
@@ -139,6 +148,7 @@ def _serve(settings: NodeSettings, log: LogFile) -> str:
     _say_the_last(loop, links)
     links.close()
     images.close()
+    hosts.close()
     space.close()
     loop.close()
     os.close(init_process)
@@ -168,6 +178,8 @@ def _configure(settings: NodeSettings, listener: socket.socket, init_pid: int, w
         placement=state.recall(kept, "placement"),
         epoch=state.recall_epoch(kept),
         head_list=state.recall(kept, "heads"),
+        host_name=settings.host_name,
+        hears_names=settings.shows_names,
         agent_pid=os.getpid(),
         init_pid=init_pid,
         wall_offset_ms=wall_offset_ms,
@@ -210,7 +222,10 @@ def _say_the_last(loop: EpollLoop, links: Links) -> None:
 class _Memory:
     """Keeps what the machine wants to be given back after a restart, and says on the page what cannot be kept."""
 
-    def __init__(self, directory: Path, log: LogFile, make_room: Callable[[], bool], page: SharedPage) -> None:
+    def __init__(
+        self, directory: Path, log: LogFile, make_room: Callable[[], bool], page: SharedPage, hosts: HostsFile
+    ) -> None:
+        self._hosts = hosts
         self._directory = directory
         self._log = log
         self._make_room = make_room
@@ -219,6 +234,9 @@ class _Memory:
 
     def keep(self, item: Remember) -> str:
         """Keep a value; return what went wrong with one that must survive a power cut."""
+        if item.name == NAMES_NAME:
+            self._hosts.show(decode_name_list(item.value).hosts)
+            return ""
         if not item.durable:
             state.remember(self._directory, item.name, item.value, self._log, self._make_room)
             return ""

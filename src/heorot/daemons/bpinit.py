@@ -9,6 +9,8 @@ from typing import NoReturn
 
 from heorot.bpinit.namespace import pid_range, spawn_space
 from heorot.bpinit.space_socket import listen
+from heorot.config.hosts import own_text
+from heorot.config.layout import HOSTS_NAME
 from heorot.core.errors import HeorotError
 from heorot.daemons.single import hold
 from heorot.linux.trusted_path import UntrustedPath, check_directory, check_file, make_directory
@@ -38,6 +40,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         make_directory(spool, 0o700)
         # The space's own process has it, too: without root it outlives this one by the time that it takes to end all.
         hold(directory, "bpinit", f"bpinit of n{node}")
+        hosts = options.get("--hosts", "")
+        if hosts:
+            make_hosts_file(hosts)
         listener = listen(os.path.join(directory, "init.sock"))
         config = SpaceConfig(
             node=node,
@@ -46,6 +51,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             spool_dir=spool,
             die_with_parent=True,
             cluster_dir=cluster_of(directory, node),
+            hosts_path=hosts,
         )
         pid = spawn_space(config, listener)
     except (OSError, HeorotError) as error:
@@ -61,6 +67,20 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(
         0 if os.WIFSIGNALED(status) and os.WTERMSIG(status) == ending else os.waitstatus_to_exitcode(status) & 0xFF
     )
+
+
+def make_hosts_file(path: str) -> None:
+    """Make what processes are to see as /etc/hosts, if it is not there: until the agent knows more, as the host's own.
+
+    Raises OSError.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    with open(fd, "wb") as file:
+        os.fchmod(fd, 0o644)
+        file.write(own_text().encode("utf-8", "surrogateescape"))
 
 
 def cluster_of(directory: str, node: int) -> str:
@@ -109,8 +129,10 @@ def _configured(path: str) -> dict[str, str]:
     except (OSError, HeorotError) as error:
         sys.stderr.write(f"bpinit: {error}\n")
         sys.exit(1)
+    directory = os.path.join(config.cluster.directory, "nodes", f"n{config.node.number}")
     return {
-        "--dir": os.path.join(config.cluster.directory, "nodes", f"n{config.node.number}"),
+        "--dir": directory,
+        "--hosts": os.path.join(directory, HOSTS_NAME) if config.node.hosts and os.geteuid() == 0 else "",
         "--node": str(config.node.number),
         "--capacity": str(config.cluster.capacity),
     }

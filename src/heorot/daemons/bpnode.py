@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -37,6 +38,9 @@ def main() -> int:
             host=config.node.listen.host,
             port=config.node.listen.port,
             heads=tuple((address.host, address.port) for address in config.node.heads),
+            host_name=os.uname().nodename,
+            # Without root a process space shows what the host has.
+            shows_names=config.node.hosts and os.geteuid() == 0,
             machine={
                 "heartbeat_ms": config.timers.heartbeat_ms,
                 "link_timeout_ms": config.timers.link_timeout_ms,

@@ -85,7 +85,8 @@ class RegisteredNodes:
         self._seen, self._said = seen, ""
         # A number that was given anew is no longer a removed one when it is known again.
         self._feed(_removed(content))
-        self._feed(NodesJoined(tuple(content.nodes)))
+        in_order = sorted(content.nodes.values(), key=lambda record: (record.joined_at_ms, record.number))
+        self._feed(NodesJoined(tuple(content.nodes), tuple((record.number, str(record.host)) for record in in_order)))
         return True
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from heorot.bpinit.namespace import pid_range
 from heorot.config.files import StoreSection
 from heorot.config.hosts import MASTER, loopback_address, own_text, with_part
-from heorot.config.layout import Layout
+from heorot.config.layout import HOSTS_NAME, Layout
 from heorot.coord.port import Store
 from heorot.coord.stores import open_store
 from heorot.core.errors import HeorotError
@@ -138,7 +138,7 @@ class Embedded:
         """Write what all nodes see as /etc/hosts. Raises OSError."""
         hosts = [(HOST, [MASTER])] + [(loopback_address(node.number), [f"n{node.number}"]) for node in self.nodes]
         text = with_part(own_text(), hosts).encode("utf-8", "surrogateescape")
-        write_atomically(Path(self.layout.path("hosts")), text, mode=0o644)
+        write_atomically(Path(self.layout.path(HOSTS_NAME)), text, mode=0o644)
 
     def warm_up(self) -> None:
         """Do once what every daemon does at its start, so that OpenSSL's tables are made before they are shared."""
@@ -250,7 +250,7 @@ class Embedded:
             log_path=self.layout.log(f"n{node.number}-init"),
             bare=self.layout.root if self.plan.bare else "",
             host_name=f"n{node.number}",
-            hosts_path=self.layout.path("hosts"),
+            hosts_path=self.layout.path(HOSTS_NAME),
         )
 
     def node_settings(self, node: NodeSlot, listener: socket.socket) -> NodeSettings:
@@ -290,6 +290,7 @@ class Embedded:
             listener=listener,
             machine={
                 "pid_range": self.range_size,
+                "hosts": tuple((node.number, f"n{node.number}") for node in self.nodes) if self.isolated else (),
                 "lease_ms": self.plan.lease_ms if self.plan.etcd else 0,
                 **self.plan.machine,
             },

@@ -17,6 +17,8 @@ from heorot.core.errors import HeorotError, RequestError
 HOPELESS_S = 2.0
 """For how long no head of this host may be able to lead before none is waited for."""
 LOOK_S = 0.1
+MAX_NAMES = 8
+"""So many nodes with wrong names are shown."""
 COMMAND = Command(
     "heorot status",
     "[OPTION]...",
@@ -138,11 +140,19 @@ def _summary(status: dict[str, Any]) -> str:
         by_state.setdefault(node["state"], []).append(node["id"])
     rows = [(state, len(numbers), fold_nodes(numbers)) for state, numbers in sorted(by_state.items(), reverse=True)]
     lines.append("\n" + render(("STATE", "COUNT", "NODES"), rows, "COUNT"))
+    lines += _names(nodes)
     unseen = [node["id"] for node in nodes if node["state"] == "down" and not node.get("seen") and not node["silent"]]
     if unseen:
         have = "has" if len(unseen) == 1 else "have"
         lines.append(f"\n{fold_nodes(unseen)} {have} not been seen since this head leads (epoch {status['epoch']}).\n")
     return "".join(lines) + _caches(status.get("caches", {}))
+
+
+def _names(nodes: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each node whose host has a name by which it is not known, up to so many."""
+    wrong = [str(node["name_problem"]) for node in nodes if node.get("name_problem")]
+    more = [f"There are {len(wrong) - MAX_NAMES} more of these: bpstat --json.\n"] if len(wrong) > MAX_NAMES else []
+    return ["\n", *(f"{text}.\n" for text in wrong[:MAX_NAMES]), *more] if wrong else []
 
 
 def _caches(known: dict[str, int]) -> str:

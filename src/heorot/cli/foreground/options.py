@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from heorot.cli.options import Option, OptionTable, Parsed, UsageError
+from heorot.client.here import with_here
 
 USAGE = "usage: bpsh [options] NODES COMMAND [ARG...]"
 ABOUT = """\
@@ -147,7 +148,7 @@ class BpshOptions:
         if not everything:
             if index >= len(words):
                 raise UsageError("no nodes given; say which, or -a for all that are up")
-            self.nodes = words[index]
+            self.nodes = with_here(words[index])
             # Options may follow the nodes, and one more "--" may end those.
             index = _TABLE.take(words, index + 1, parsed)
             if parsed.has("up") or parsed.has("not_down"):

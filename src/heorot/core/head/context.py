@@ -48,6 +48,8 @@ class HeadConfig:
     """How many PIDs each node owns, node k from (k+1) * pid_range; 0: a PID does not tell its node."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Named node lists: ``@name``."""
+    hosts: tuple[tuple[int, str], ...] = ()
+    """Nodes and their host names, as of `heorot.core.machine.NodesJoined`, as far as no registry says them."""
     wall_offset_ms: int = 0
     heartbeat_ms: int = 10_000
     link_timeout_ms: int = 30_000
@@ -116,7 +118,7 @@ class HeadContext(MachineContext[HeadInstruction]):
         self.verify = verify
         self.receipts = Receipts(sign)
         self.below = NodesBelow(self.emit)
-        self.members = Membership(config.fanout, config.nodes, self.below, config.wishes)
+        self.members = Membership(config.fanout, config.nodes, self.below, config.wishes, config.hosts)
         self.tenure = Tenure(bool(config.others))
         self.listed: tuple[m.HeadAddress, ...] = ()
         """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head.list_of_heads`."""

@@ -18,6 +18,7 @@ from heorot.core.head.context import HeadConfig, HeadContext
 from heorot.core.head.images import HeadImages
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.list_of_heads import HeadListUpdates
+from heorot.core.head.list_of_names import NameListUpdates
 from heorot.core.head.membership import KnownNode
 from heorot.core.head.passed_words import PassedWords
 from heorot.core.head.removals import Removals
@@ -91,6 +92,7 @@ class HeadMachine:
         self.removals = Removals(self.context, self.jobs, self.requests, self.links_below)
         self.clients = HeadClients(self.context, self.jobs, self.requests, self.images)
         self.settling = self.clients.settling
+        self.names = NameListUpdates(self.context, lambda: self.settling.settled)
         self._handlers: dict[type, Callable[..., None]] = {
             Received: self._received,
             FromClient: self.clients.received,
@@ -104,7 +106,7 @@ class HeadMachine:
             NodesJoined: self._nodes_joined,
             NodesRemoved: self.removals.know,
             WishesKept: self.clients.wishes.kept,
-            ConnectFailed: self._connect_failed,
+            ConnectFailed: self.rivals.failed,
             Examined: self.images.transfers.examined,
             SharedTaken: self.images.transfers.stored.taken,
             ChunksGone: self.images.transfers.chunks_gone,
@@ -146,10 +148,6 @@ class HeadMachine:
     def _link_closed(self, event: LinkClosed) -> None:
         self.rivals.closed(event.link)
         self.links_below.closed(event.link, event.reason)
-
-    def _connect_failed(self, event: ConnectFailed) -> None:
-        """Another head does not answer: it is on standby, or its host is gone."""
-        self.rivals.failed(event)
 
     def _received(self, event: Received) -> None:
         link = self.context.below.by_link.get(event.link)
@@ -229,8 +227,10 @@ class HeadMachine:
         self.clients.wishes.attached(record)
         record.parent = attach.parent
         record.release = attach.release
+        self.context.warn(self.members.hosts.claimed(node, attach.host_name))
         record.agent_pid, record.init_pid = attach.agent_pid, attach.init_pid
         self.listed.attached(record, attach)
+        self.names.attached(record, attach)
         if self.members.outcasts.removed or self.members.outcasts.former:
             self.removals.tell(1 << node)
         self.members.step(record, NodeChange.ATTACHED)
@@ -315,6 +315,8 @@ class HeadMachine:
     def _nodes_joined(self, event: NodesJoined) -> None:
         """Know them like those that had joined when this head was elected: down, until they attach."""
         self.members.register(event.nodes)
+        self.context.warn(self.members.hosts.know(event.hosts))
+        self.names.changed()
 
     def _heads_known(self, event: HeadsKnown) -> None:
         self.context.tenure.heard(event, self.context.now_ms)

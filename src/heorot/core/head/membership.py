@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from heorot.core.head.host_names import HostNames
 from heorot.core.head.states import NODE, NodeChange, NodeState
 from heorot.core.tree.below import NodesBelow
 from heorot.core.tree.below_attachments import NodeBelow
@@ -90,7 +91,12 @@ class Membership:
     """All nodes. Iteration is always in the order of their numbers."""
 
     def __init__(
-        self, fanout: int, nodes: tuple[int, ...], below: NodesBelow, wishes: tuple[NodeWish, ...] = ()
+        self,
+        fanout: int,
+        nodes: tuple[int, ...],
+        below: NodesBelow,
+        wishes: tuple[NodeWish, ...] = (),
+        hosts: tuple[tuple[int, str], ...] = (),
     ) -> None:
         self.fanout = fanout
         self.below = below
@@ -101,6 +107,7 @@ class Membership:
         """See `heorot.core.head.removals`."""
         self.up_mask = 0
         """Nodes that are up: reached, or within the grace."""
+        self.hosts = HostNames(hosts)
         self.wished_mask = 0
         """Nodes that somebody has set to something: nothing is started there that names nobody."""
         self.spoken_mask = 0

@@ -73,6 +73,7 @@ class Requests:
             states={node: records[node].told for node in members.known}
             | {node: shown_state(UNKNOWN, records[node].wish.state) for node in unknown},
             groups=self._context.config.groups,
+            hosts=members.hosts.nodes,
         )
         try:
             named = nodelist.parse_noting(text, view)
@@ -86,6 +87,7 @@ class Requests:
 
         Of the `unknown` ones it cannot tell the state.
         """
+        members = self._context.members
         busy: dict[int, int] = {}
         for job in self._jobs.jobs.values():
             if not job.done:
@@ -95,7 +97,7 @@ class Requests:
         for node in nodes:
             if node == HEAD:
                 continue
-            record = self._context.members.records[node]
+            record = members.records[node]
             wish = record.wish
             rows.append(
                 NodeRow(
@@ -119,6 +121,8 @@ class Requests:
                     reason=wish.reason,
                     set_by=wish.by if wish.state else "",
                     set_at_ms=wish.at_ms if wish.state else None,
+                    host_name=members.hosts.name_of(node),
+                    name_problem=members.hosts.problem_of(node),
                 )
             )
         return rows

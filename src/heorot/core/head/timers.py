@@ -58,6 +58,10 @@ class SeekDue(Due, frozen=True, gc=False):
     """Those who are asked for programs are to be looked after."""
 
 
+class NamesDue(Due, frozen=True, gc=False):
+    """Nodes are to be told of names that have changed."""
+
+
 class RivalsDue(Due, frozen=True, gc=False):
     """The other heads are to be told of this one again."""
 
@@ -102,6 +106,7 @@ WHEN_DUE = DueTable(
         WatchDue: lambda head, _: head.clients.watches.due(),
         SafekeepingDue: lambda head, _: head.images.safekeeping.look(),
         SeekDue: lambda head, _: head.images.look(),
+        NamesDue: lambda head, _: head.names.due(),
         RivalsDue: lambda head, _: head.rivals.announce(),
         PaceDue: lambda head, _: head.images.transfers.waited(),
         CopiesDue: lambda head, _: head.images.transfers.copies.look(),

@@ -9,6 +9,7 @@ from heorot.core.node.context import NodeContext
 from heorot.core.node.epoch import EpochKeeping
 from heorot.core.node.images import NodeImages
 from heorot.core.node.known_heads import KnownHeads
+from heorot.core.node.known_names import KnownNames
 from heorot.core.node.own_launches import OwnLaunches
 from heorot.core.node.reports import SubtreeReports
 from heorot.core.node.space import KnownSpace
@@ -41,6 +42,7 @@ class Above:
         space: KnownSpace,
         epochs: EpochKeeping,
         heads: KnownHeads,
+        names: KnownNames,
         reports: SubtreeReports,
         launches: OwnLaunches,
         images: NodeImages,
@@ -51,6 +53,7 @@ class Above:
         self.uplink = context.uplink
         self.space = space
         self.heads = heads
+        self.names = names
         self.launches = launches
         self.images = images
         self.child_links = child_links
@@ -168,6 +171,8 @@ class Above:
             self.uplink.parent,
             self._attach_order,
             self.heads.certain,
+            config.host_name,
+            config.hears_names,
         )
         self.context.send_up(m.Up(config.node, m.encode(attach)))
         self._programs.drop_all()

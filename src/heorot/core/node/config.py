@@ -34,5 +34,9 @@ class NodeConfig:
     merge_ms: int = 50
     swarm_gain_ms: int = GAIN_MS
     head_list: bytes = b""
+    host_name: str = ""
+    """What the node's host calls itself; empty: a head need not know."""
+    hears_names: bool = False
+    """Whether the node wants to be told the names and addresses of all nodes."""
     headless_patience_ms: int = 60_000
     """When a parent has known no way to a head for so long, or for up to five times as long, a head is asked beside."""

@@ -57,6 +57,7 @@ from heorot.core.node.epoch import EpochKeeping
 from heorot.core.node.images import NodeImages
 from heorot.core.node.known_heads import NAME as HEADS_NAME
 from heorot.core.node.known_heads import KnownHeads
+from heorot.core.node.known_names import KnownNames
 from heorot.core.node.own_launches import OwnLaunches
 from heorot.core.node.peers import KEY as PEER_KEY
 from heorot.core.node.reports import SubtreeReports
@@ -101,6 +102,7 @@ class NodeMachine:
             self.space,
             self.epochs,
             self.heads,
+            KnownNames(context, self.epochs),
             self.reports,
             self.launches,
             self.images,

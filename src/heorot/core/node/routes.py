@@ -46,6 +46,7 @@ FROM_ABOVE = Routes(
         (Side.ORDER, m.Place): lambda above, payload, _: above.place(_decoded(payload).placement),
         (Side.ORDER, m.TellHeads): lambda above, payload, _: above.heads.told(_decoded(payload)),
         (Side.ORDER, m.Barred): lambda above, payload, _: above.child_links.bar(_decoded(payload)),
+        (Side.ORDER, m.TellNames): lambda above, payload, _: above.names.told(_decoded(payload)),
         (Side.ORDER, m.Admit): lambda above, payload, _: above.space.admit(payload),
         (Side.ORDER, m.Release): Above.give_release,
         **from_each(

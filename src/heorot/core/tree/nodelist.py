@@ -9,7 +9,11 @@ a launch starts one rank for each entry. BProc's language and ClusterShell's are
     element   = ["!"] ( numbers | word | "@" GROUP | "@*" )         a leading "!": all known nodes but these
     numbers   = ("n" | "." | "") ( N | A-B | A- | "[" ranges "]" )  "A-" ends at the highest known node
     ranges    = range { "," range }     range = N | A-B | A- | A-B/STEP
-    word      = "master" | "-1" | "all" | ["all"] ["not"] STATE
+    word      = "master" | "-1" | "self" | "localhost" | "all" | ["all"] ["not"] STATE | host
+    host      = text { "[" ranges "]" text }                        as c7, c[0-3], r[1-2]c[08-10].site; no "A-" there
+
+A word is the first of these that it can be: what looks like numbers is numbers, a state is a state, and no host has
+such a name (`heorot.core.tree.host_names`). A dash is a part of a host name: ``c0-3`` is one host, ``c[0-3]`` are four.
 
 Unlike BProc, which drops them silently, a node that does not exist is an error, as is an unknown state or group.
 """
@@ -22,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from heorot.core.errors import NodeListError
+from heorot.core.tree.host_names import HERE, PREFIXES, expand_names, fold_names
 from heorot.core.tree.nodeset import HEAD, MAX_NODES, NodeSet
 
 NODE_STATES = ("down", "boot", "up", "drain", "error", "unavailable", "reboot", "halt", "pwroff", "unknown")
@@ -38,6 +43,8 @@ _ELEMENT_WORK, _RANGE_WORK = 32, 8
 """Reading an element that was not read before, or a range in brackets, costs about as much as so many entries."""
 _ELEMENT = re.compile(r"[ !]*(?:\[[^\]]*\]|[^\[,!&^]+)*")
 """An element ends at an operator outside brackets. A "!" in front belongs to it: ``!up``, ``n[0-7]!!up``."""
+_HOST_RANGE = re.compile(r"([A-Za-z][\w.-]{0,60}?)(\d+)-(?:\1)?(\d+)")
+"""What is meant as a range of host names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,8 @@ class NodeView:
     """The state of each known node; a node that is missing here is down."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Group name without ``@`` to a node list."""
+    hosts: Mapping[str, int] = field(default_factory=dict)
+    """The node that has a host name, in lower case."""
 
     @property
     def highest(self) -> int:
@@ -110,6 +119,10 @@ class _Reader:
         """What was read before: lists repeat themselves, a launch starts a rank for each entry. Never changed."""
         self._ranges: dict[str, list[int]] = {}
         """And in brackets."""
+        self._words: frozenset[str] | None = None
+        """All words that are states; None: nobody has asked yet."""
+        self._shown: frozenset[str] = frozenset()
+        """The states that nodes are in, as they are shown."""
         self.looked_at_states = False
 
     def read(self, text: str, path: tuple[str, ...]) -> list[int]:
@@ -171,13 +184,17 @@ class _Reader:
             # An even number of "!" cancels out.
             odd = element[: len(element) - len(operand)].count("!") % 2 == 1
             return [node for node in self._known if (node in nodes) != odd]
-        if element in ("master", "-1", "n-1", ".-1"):
+        if element in ("master", "-1", "n-1", ".-1", *HERE):
             return [HEAD]
         if element[0] == "@":
             return self._group(element[1:].strip(), path)
         body = element[1:] if element[0] in "n." else element
         if body[:1].isdecimal() or body[:1] == "[":
-            return self._numbers(element, body)
+            # "3com", "n5a" and "3com[0-7]" only begin as numbers do.
+            node = self._view.hosts.get(element.lower())
+            if node is not None:
+                return [node]
+            return self._host_names(element) if "[" in body[1:] and body[0] != "[" else self._numbers(element, body)
         return self._word(element)
 
     def _numbers(self, element: str, body: str) -> list[int]:
@@ -261,25 +278,67 @@ class _Reader:
             raise NodeListError(f"in the group @{name}: {error}") from error
 
     def _word(self, element: str) -> list[int]:
-        """Read ``all`` or a state, with ``all`` and ``not`` in front or without; a state's exact name goes first."""
+        """Read ``all``, a state, with ``all`` and ``not`` in front or without, or a host name; a state goes first."""
         view = self._view
-        self._spend(len(self._known))
         if element == "all":
+            self._spend(len(self._known))
             return self._known
-        self.looked_at_states = True
-        shown = {view.state_of(node) for node in self._known}
-        # One that is down and set to something is in both states: `heorot.core.wire.wishes`.
-        in_use = {word for state in shown for word in state.split("+")}
-        for prefix, wanted in (("", True), ("allnot", False), ("all", True), ("not", False)):
-            state = element.removeprefix(prefix)
-            if element.startswith(prefix) and (state in in_use or state in NODE_STATES):
-                meant = {each for each in shown if state in each.split("+")}
-                return [node for node in self._known if (view.state_of(node) in meant) == wanted]
-        others = sorted(in_use.difference(NODE_STATES))
+        nodes = self._in_state(element)
+        if nodes is not None:
+            return nodes
+        node = view.hosts.get(element.lower())
+        if node is not None:
+            return [node]
+        if "[" in element:
+            return self._host_names(element)
+        others = sorted(self._states().difference(NODE_STATES))
         raise NodeListError(
-            f"{_quote(element)} is neither a node nor a state; {self._existing()}, the states are "
+            f"{_quote(element)} is neither a node nor a state{_hint(element)}; {self._existing()}, the states are "
             + ", ".join((*NODE_STATES, *others))
         )
+
+    def _in_state(self, word: str) -> list[int] | None:
+        """Return the nodes in a state, or not in it, if this word says so."""
+        states = self._states()
+        for prefix, wanted in PREFIXES:
+            state = word.removeprefix(prefix)
+            if word.startswith(prefix) and state in states:
+                self.looked_at_states = True
+                self._spend(len(self._known))
+                meant = {each for each in self._shown if state in each.split("+")}
+                return [node for node in self._known if (self._view.state_of(node) in meant) == wanted]
+        return None
+
+    def _states(self) -> frozenset[str]:
+        if self._words is None:
+            self._spend(len(self._known))
+            self._shown = frozenset(map(self._view.state_of, self._known))
+            # One that is down and set to something is in both states: `heorot.core.wire.wishes`.
+            self._words = frozenset(NODE_STATES).union(word for state in self._shown for word in state.split("+"))
+        return self._words
+
+    def _host_names(self, element: str) -> list[int]:
+        """Read host names in brackets."""
+        try:
+            names = expand_names(element.lower(), MAX_ENTRIES)
+        except NodeListError as error:
+            raise NodeListError(f"{_quote(element)}: {error}") from None
+        self._spend(len(names))
+        found = [self._view.hosts.get(name) for name in names]
+        nodes = [node for node in found if node is not None]
+        if len(nodes) < len(names):
+            unknown = [name for name, node in zip(names, found, strict=True) if node is None]
+            verb = "is no host" if len(unknown) == 1 else "are no hosts"
+            raise NodeListError(
+                f"{_quote(element)}: there {verb} {_brief(fold_names(unknown[:1000]))}; {self._existing()}"
+            )
+        return nodes
+
+
+def _hint(element: str) -> str:
+    """Return what may have been meant by a word that is nothing; empty: nobody knows."""
+    match = _HOST_RANGE.fullmatch(element[:128])
+    return f" (several hosts are written {_brief(f'{match[1]}[{match[2]}-{match[3]}]')})" if match else ""
 
 
 def _brief(text: str) -> str:

@@ -46,6 +46,10 @@ class NodeRow(Struct, frozen=True, gc=False):
     """Who has set that, by name,"""
     set_at_ms: int | None = None
     """and when, since 1970; None: nobody has."""
+    host_name: str = ""
+    """By which node lists know it; empty: by its number only."""
+    name_problem: str = ""
+    """What is wrong with the name of its host, for people; empty: nothing."""
 
 
 class NodesSet(Struct, frozen=True):

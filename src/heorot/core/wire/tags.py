@@ -19,6 +19,7 @@ TAG_ATTACH = _tag(m.Attach)
 TAG_PLACE = _tag(m.Place)
 TAG_TELL_HEADS = _tag(m.TellHeads)
 TAG_BARRED = _tag(m.Barred)
+TAG_TELL_NAMES = _tag(m.TellNames)
 TAG_LAUNCH = _tag(m.Launch)
 TAG_RELEASE = _tag(m.Release)
 TAG_RESIZE = _tag(m.Resize)
@@ -39,8 +40,8 @@ KNOWN_TAGS = frozenset(
     for kind in (*get_args(m.HeadCommand), *get_args(m.SpaceCommand), *get_args(m.SpaceAnswer), m.Look, m.SpaceView)
 )
 """Of commands and answers of this release."""
-BULK_TAGS = (_tag(m.Stdin), _tag(m.Output))
-"""Of input and output, which wait for everything else on a link."""
+BULK_TAGS = (_tag(m.Stdin), _tag(m.Output), TAG_TELL_NAMES)
+"""Of input, output and lists of names, which wait for everything else on a link."""
 _SHORT_BYTES = 32 * 1024
 
 

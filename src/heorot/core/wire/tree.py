@@ -16,6 +16,12 @@ import msgspec
 from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
+from heorot.core.wire.attaching import Attach as Attach
+from heorot.core.wire.attaching import Hop as Hop
+from heorot.core.wire.attaching import Place as Place
+from heorot.core.wire.attaching import Placement as Placement
+from heorot.core.wire.attaching import SignedPlacement as SignedPlacement
+from heorot.core.wire.attaching import SpaceGone as SpaceGone
 from heorot.core.wire.base import Chunk as Chunk
 from heorot.core.wire.base import Count as Count
 from heorot.core.wire.base import Failure as Failure
@@ -43,6 +49,11 @@ from heorot.core.wire.images import Took as Took
 from heorot.core.wire.images import Unavailable as Unavailable
 from heorot.core.wire.images import Want as Want
 from heorot.core.wire.launch import LaunchSpec as LaunchSpec
+from heorot.core.wire.names import MAX_LIST_BYTES as MAX_LIST_BYTES
+from heorot.core.wire.names import MAX_NAMED as MAX_NAMED
+from heorot.core.wire.names import NamedHost as NamedHost
+from heorot.core.wire.names import NameList as NameList
+from heorot.core.wire.names import TellNames as TellNames
 from heorot.core.wire.replies import NodeTable as NodeTable
 from heorot.core.wire.replies import Process as Process
 from heorot.core.wire.replies import Replies as Replies
@@ -176,73 +187,7 @@ class Reattached(Message, tag=9, frozen=True):
     epoch: Count
 
 
-# ------------------------------------------- payloads that agents and the head exchange: tags 32..47
-
-
-class Attach(Message, tag=32, frozen=True):
-    """A node offers itself to the head through its parent; an `Inventory` follows at once."""
-
-    node: Count
-    incarnation: Count
-    """Chosen at random by each bpinit; another number means that all processes of the former are gone."""
-    host: str
-    port: Port
-    """Where the agent accepts children."""
-    placement: bytes
-    """The encoded `SignedPlacement` under which the node attaches; empty: the node asks the head for one."""
-    release: str = ""
-    agent_pid: Count = 0
-    init_pid: Count = 0
-    parent: NodeNumber = -1
-    """The neighbour through which the node attaches."""
-    order: Count = 0
-    """Grows with each `Attach` of an incarnation: one that was overtaken by a newer one on another way is ignored."""
-    heads: Heads | None = None
-    """The heads that the node keeps on its disk; empty also while it is about to keep others; None: it does not
-    understand `TellHeads`."""
-
-
-class SpaceGone(Message, tag=33, frozen=True):
-    """The node's bpinit has ended, and with it every process of that incarnation."""
-
-    incarnation: Count
-
-
-class Place(Message, tag=34, frozen=True):
-    """Downward: attach to the last hop of this placement (none: to the head, where you are)."""
-
-    placement: bytes
-    """An encoded `SignedPlacement`."""
-
-
-class Hop(Message, frozen=True):
-    """An ancestor and where it accepts children."""
-
-    node: NodeNumber
-    host: str
-    port: Port
-
-
-class Placement(Message, frozen=True):
-    """The head's word that `node` belongs below each hop of `path` (root first, nearest ancestor last)."""
-
-    cluster: str
-    node: Count
-    path: list[Hop]
-    epoch: Count
-    serial: Count
-    """Grows with each placement of one head: the newer replaces the older."""
-    holder: bytes = b""
-    """Which key the node's certificate is for; empty: no registry says."""
-
-
-class SignedPlacement(Message, tag=35, frozen=True):
-    """A `Placement` with the head's Ed25519 signature over `b"heorot placement\\0" + placement`."""
-
-    placement: bytes
-    signature: bytes
-
-
+# ------------------------------- payloads that agents and the head exchange have the tags 32..47: `attaching`, `heads`
 # ------------------------------------------------- commands to a process space: tags 48..79
 
 
@@ -409,7 +354,7 @@ LinkMessage: TypeAlias = (
 )  # fmt: skip
 HeadCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Place | TellHeads
-    | Barred | Scattered
+    | Barred | Scattered | TellNames
 )  # fmt: skip
 SpaceCommand: TypeAlias = (
     Launch | Stdin | Ack | Attend | Release | Resize | Inventorize | Query | FetchLaunch | Admit | Alone | RefuseLaunch
@@ -431,6 +376,7 @@ _placement_decoder: msgspec.msgpack.Decoder[Placement] = msgspec.msgpack.Decoder
 _signed_placement_decoder: msgspec.msgpack.Decoder[SignedPlacement] = msgspec.msgpack.Decoder(SignedPlacement)
 _head_list_decoder: msgspec.msgpack.Decoder[HeadList] = msgspec.msgpack.Decoder(HeadList)
 _tell_heads_decoder: msgspec.msgpack.Decoder[TellHeads] = msgspec.msgpack.Decoder(TellHeads)
+_name_list_decoder: msgspec.msgpack.Decoder[NameList] = msgspec.msgpack.Decoder(NameList)
 
 
 def encode(message: Message) -> bytes:
@@ -552,3 +498,8 @@ def decode_head_list(payload: bytes) -> HeadList:
 def decode_tell_heads(payload: bytes) -> TellHeads:
     """Decode a signed list of heads that was kept. Raises only ProtocolError."""
     return _decode(_tell_heads_decoder, payload, "signed list of heads")
+
+
+def decode_name_list(payload: bytes) -> NameList:
+    """Decode a list of names whose signature was verified. Raises only ProtocolError."""
+    return _decode(_name_list_decoder, payload, "list of names")
