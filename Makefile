@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak check format docs bench sim scale chaos lock clean
+.PHONY: help venv demo test soak check format docs bench sim scale chaos mpi lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ scale: $(STAMP) ## Launches and broadcasts on clusters far larger than this mach
 
 chaos: $(STAMP) ## Kill the heads of a busy cluster again and again, and count what is lost (CHAOS_OPTIONS="--kills 20")
 	@$(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
+
+mpi: $(STAMP) ## Run unchanged MPI libraries on a real cluster (MPI_OPTIONS="--measure 9", "--prefix /usr"; fetches MPICH, 15 MB)
+	@$(BIN)/python -m tests.mpi $(MPI_OPTIONS)
 
 venv: $(STAMP) ## Install everything into .venv (once, about a minute)
 

@@ -17,6 +17,7 @@ class ChildProcess:
         "pid",
         "pmi",
         "pmi_answer",
+        "pmi_held",
         "rank",
         "reaped",
         "slot",
@@ -53,6 +54,8 @@ class ChildProcess:
         """Our end of its connection to PMI; -1: it has none."""
         self.pmi_answer = b""
         """What it is still to be told there."""
+        self.pmi_held = b""
+        """What it has said there that waits for its user's turn; nothing more is read meanwhile."""
         self.reaped = False
         self.doomed = False
         """To be destroyed with all of its descendants."""
