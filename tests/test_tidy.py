@@ -15,7 +15,7 @@ SOURCES = ROOT / "src"
 LONGEST = 400
 LONG = {
     "src/heorot/core/images/hop.py": 510,
-    "src/heorot/core/wire/tree.py": 555,
+    "src/heorot/core/wire/tree.py": 504,
     "src/heorot/runtime/channel.py": 478,
     "src/heorot/runtime/links.py": 447,
     "tests/bpinit/test_rooms.py": 535,

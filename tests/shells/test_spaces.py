@@ -62,6 +62,11 @@ def written(rig: SpaceRig) -> int:
     return len(rig.machine.of(e.Wrote))
 
 
+def await_more(rig: SpaceRig, told: int) -> None:
+    """Wait until more was told of what ranks write."""
+    rig.until(lambda: written(rig) > told)
+
+
 @pytest.mark.parametrize("silent", [False, True])
 def test_ranks_start_in_order_and_each_of_their_ends_is_told_once(rig: SpaceRig, silent: bool) -> None:
     slots = rig.start(ENDS, 3, silent=silent)
@@ -203,6 +208,36 @@ def test_a_signal_ends_its_own_rank_alone(rig: SpaceRig) -> None:
     assert exits(rig) == {first: signal.SIGTERM}
     rig.do(e.Destroy([second]))
     end_of(rig, second)
+
+
+@in_full
+def test_a_rank_that_stops_is_told_of_after_what_it_wrote_and_again_when_it_goes_on(rig: SpaceRig) -> None:
+    first, second = rig.start(WRITES_ON, 2)
+    stands = e.ProcessStopped, e.ProcessContinued
+    for _ in range(2):
+        rig.do(e.SendSignal(first, signal.SIGSTOP))
+        rig.until(lambda: [type(event) for event in rig.machine.of(*stands)[-1:]] == [e.ProcessStopped])
+        rig.settle()
+        told = written(rig)
+        assert type(rig.machine.of_slot(first)[-1]) is e.ProcessStopped
+        rig.do(e.SendSignal(first, signal.SIGCONT))
+        rig.until(lambda: type(rig.machine.of(*stands)[-1]) is e.ProcessContinued)
+        await_more(rig, told)
+    assert rig.machine.of(*stands) == [e.ProcessStopped(first, signal.SIGSTOP), e.ProcessContinued(first)] * 2
+    rig.do(e.Destroy([first, second]))
+    for slot in (first, second):
+        end_of(rig, slot)
+
+
+@in_full
+def test_a_rank_that_is_killed_while_it_is_stopped_has_ended_and_no_more_is_told(rig: SpaceRig) -> None:
+    (slot,) = rig.start(SLEEPS)
+    rig.do(e.SendSignal(slot, signal.SIGSTOP))
+    rig.until(lambda: rig.machine.of(e.ProcessStopped))
+    rig.do(e.Destroy([slot]))
+    end_of(rig, slot)
+    assert exits(rig) == {slot: signal.SIGKILL}
+    assert rig.machine.of(e.ProcessContinued) == []
 
 
 @in_full

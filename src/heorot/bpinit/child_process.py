@@ -22,6 +22,7 @@ class ChildProcess:
         "reaped",
         "slot",
         "stdin",
+        "stopped",
         "terminal",
         "uid",
     )
@@ -57,6 +58,8 @@ class ChildProcess:
         self.pmi_held = b""
         """What it has said there that waits for its user's turn; nothing more is read meanwhile."""
         self.reaped = False
+        self.stopped = False
+        """As was told."""
         self.doomed = False
         """To be destroyed with all of its descendants."""
         self.killed = 0

@@ -108,7 +108,7 @@ class SpaceDaemon(SpaceShell):
         self._pipes = Pipes(self._census, self._watcher, self._do)
         self._wanted = Wanted(favoured, self._space, self._census, self._pipes, self._do, self._backlog_bytes)
         self._pmi = PmiEnds(self._census, self._watcher, self._wanted.put, self._do)
-        self._reaper = Reaper(self._census, self._pids, self._do, self._finish)
+        self._reaper = Reaper(self._census, self._pids, self._do, self._finish, self._pipes.take_written)
         ends = self._pipes, self._pmi
         self._starting = Starting(favoured, starter, self._census, *ends, self._pids, self._reaper, self._do)
         self._guests = Guests(self._watcher, self._use_agent, self._look, partial(self._say, "warning"))

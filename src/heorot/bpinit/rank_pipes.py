@@ -78,6 +78,10 @@ class Pipes:
     def finish(self, child: ChildProcess) -> None:
         """The rank's own process has ended: take what it wrote last."""
         self._close_input(child)
+        self.take_written(child)
+
+    def take_written(self, child: ChildProcess) -> None:
+        """Take what the rank has written so far, of streams that are read."""
         for index in (0, 1):
             if child.ends[index] >= 0:
                 self._drain(child, index, False)

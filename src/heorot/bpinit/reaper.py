@@ -1,4 +1,4 @@
-"""The end of processes: reaping, ending what ended ranks have left, ending jobs that exceed their limit.
+"""How processes stand, and their end: reaping, ending what ended ranks have left, ending jobs that exceed their limit.
 
 What a rank has left when its own process ended is given a moment to end by itself, as the last of a pipeline does, and
 is killed then; in a job that lingers it is left alone until it ends or is ended. Those that are killed are counted.
@@ -20,6 +20,10 @@ from heorot.linux import proctable
 from heorot.linux.clock import now_ms
 
 _REAPED_PER_TURN = 4096
+_HOW = os.WNOHANG | os.WUNTRACED | os.WCONTINUED
+"""The kernel keeps how each child stands until we ask: nothing is lost, and of several changes we hear the last."""
+_STANDS, _CONTINUED = 0x7F, 0xFFFF
+"""In a status: the process has stopped or goes on; and the latter."""
 _SWEEP_INTERVAL_MS = 5
 _LINGER_INTERVAL_MS = 1_000
 """What lingers is looked at so often, beside each time that an orphan ends: its owner may be told by its environment
@@ -58,6 +62,8 @@ class Reaper:
         Takes the events.
     finish:
         Is called for each rank whose own process has ended, before the event.
+    take_written:
+        The same for one that has stopped.
     """
 
     def __init__(
@@ -66,11 +72,13 @@ class Reaper:
         pids: PidRange,
         emit: Callable[[e.SpaceEvent], None],
         finish: Callable[[ChildProcess], None],
+        take_written: Callable[[ChildProcess], None],
     ) -> None:
         self._census = census
         self._pids = pids
         self._emit = emit
         self._finish = finish
+        self._take_written = take_written
         self._sweeping: dict[int, int] = {}
         """By slot: until when what is left of it may end by itself."""
         self._sweep_at = 0
@@ -117,13 +125,17 @@ class Reaper:
         by_pid = self._census.by_pid
         for _ in range(_REAPED_PER_TURN):
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, _HOW)
             except ChildProcessError:
                 alone = True
                 break
             if pid == 0:
                 break
             child = by_pid.get(pid)
+            if status & _STANDS == _STANDS:
+                if child is not None:
+                    self._stands(child, status)
+                continue
             if child is None:
                 if self._census.unreaped.pop(pid, None) is not None:
                     continue
@@ -152,6 +164,17 @@ class Reaper:
             self._pids.all_gone()
             if clean and not self._sweeping:
                 self._rest()
+
+    def _stands(self, child: ChildProcess, status: int) -> None:
+        """A rank's own process has stopped or goes on."""
+        if status != _CONTINUED:
+            child.stopped = True
+            # Before the word of it, as it was written before.
+            self._take_written(child)
+            self._emit(e.ProcessStopped(child.slot, status >> 8 & 0xFF))
+        elif child.stopped:
+            child.stopped = False
+            self._emit(e.ProcessContinued(child.slot))
 
     def destroy(self, instruction: e.Destroy) -> None:
         """Carry out `Destroy`."""

@@ -231,11 +231,20 @@ def description(job: Job, columns: int) -> str:
         used = job.get("used", {}).get(str(rank))
         cpu_time = table.processor_time(used["user_time_ms"] + used["system_time_ms"]) if used else "-"
         peak = table.memory(used["peak_memory_bytes"]) if used and used["peak_memory_bytes"] else "-"
-        alive = "starting" if pid == "-" else "running"
+        alive = "starting" if pid == "-" else _stands(job, rank)
         status = in_words(statuses[rank]) if rank in statuses else alive
         rows.append((rank, table.node_name(node), pid, cpu_time, peak, status))
     header = ("RANK", "NODE", "PID", "TIME", "PEAK", "STATUS")
     return text + "\n" + table.render(header, rows, right="RANK PID TIME PEAK", width=columns)
+
+
+def _stands(job: Job, rank: int) -> str:
+    signal = job.get("stopped", {}).get(str(rank))
+    if signal is None:
+        return "running"
+    from heorot.linux.signal_names import signal_name
+
+    return f"stopped by {signal_name(signal)}"
 
 
 def statuses_of(job: Job) -> dict[int, Status]:
@@ -260,7 +269,8 @@ def counts(job: Job) -> str:
         else:
             fates["exited with another status than 0" if status.code else "exited with 0"] += 1
     starting = job["ranks"] - job["running"] - len(job["statuses"])
-    alive = {"starting": starting, "running": job["running"]}
+    stopped = len(job.get("stopped", {}))
+    alive = {"starting": starting, "running": job["running"] - stopped, "stopped": stopped}
     return ", ".join(f"{count} {state}" for state, count in {**alive, **fates}.items() if count)
 
 

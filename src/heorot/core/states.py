@@ -92,7 +92,7 @@ class StateTable(Generic[State, Change]):
     def on(self, change: Change) -> Following[State]:
         """Return what follows a change, by the state before it: for things of which there are too many for a story.
 
-        Their states must have no way back, so that a state says what was before.
+        A state of theirs says what was before, but for the loops in it.
         """
         then = {state: then for (state, its_change), (then, _) in self._steps.items() if its_change == change}
         return Following(
@@ -103,12 +103,15 @@ class StateTable(Generic[State, Change]):
             ),
         )
 
-    def ways_to(self, state: State) -> list[str]:
-        """Return all ways on which a state is reached, if there is no way back in this table."""
+    def ways_to(self, state: State, without: frozenset[State] = frozenset()) -> list[str]:
+        """Return all ways on which a state is reached that come by no state twice, and by none of `without`."""
         if state is self.start:
             return [word(state)]
-        last = [(before, change) for before, change, then in self if then is state and before is not state]
-        return [f"{way} ─{word(change)}▶ {word(state)}" for before, change in last for way in self.ways_to(before)]
+        without |= {state}
+        last = [(before, change) for before, change, then in self if then is state and before not in without]
+        return [
+            f"{way} ─{word(change)}▶ {word(state)}" for before, change in last for way in self.ways_to(before, without)
+        ]
 
     def story_of(self, thing: Stateful[State]) -> str:
         """Return the last steps of a thing, the oldest first: ``down ─attached▶ boot ─listed▶ up``."""

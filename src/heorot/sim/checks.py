@@ -41,6 +41,7 @@ INVARIANTS = (
     "ExitOnce",
     "OneAnswer",
     "TableTrue",
+    "StopsTold",
     "HeadsTold",
     "StaysOut",
     "Drained",
@@ -56,8 +57,8 @@ INVARIANTS = (
 """`AtMostOnceLaunch`: of the jobs with one client's key, one at most ever starts a process.
 `ImageExact`: what a cache keeps, and what a process is started from, is what the client offered.
 `BarrierHolds`: a rank leaves a barrier only when all ranks have entered it, then knows all that was put before, and
-leaves it soon after the network heals.
-`TimeKept`: no rank outlives its time limit by more than the grace.
+leaves it soon after the network heals. `TimeKept`: no rank outlives its time limit by more than the grace.
+`StopsTold`: in the healed network all know which ranks are stopped; nobody is told what was not so, or an older word.
 `HeadsTold`: after the network heals, every node keeps the list of the heads that there are to be.
 `StaysOut`: a node that was removed is attached nowhere that knows of it, and its ranks are over.
 `Drained`: no rank is started on a node after its drain was acknowledged, by whichever head, and none is taken on.

@@ -226,8 +226,8 @@ class VirtualUser:
         if isinstance(message, c.ClientOutput):
             known = self.state.streams.get((message.rank, message.stream)) if self.state is not None else None
             reading.output(message, known)
-        elif isinstance(message, c.Started):
-            reading.started(message)
+        elif isinstance(message, (c.Started, c.Stopped)):
+            reading.runs(message)
         elif isinstance(message, (c.Exited, c.ExitedAlike, c.Failed, c.Lost)):
             reading.ended(message, self.session.epoch)
         elif isinstance(message, c.ClientStdinAck):

@@ -19,6 +19,8 @@ from heorot.sim.images import VirtualCache, VirtualImage
 from heorot.sim.network import Network
 from heorot.sim.plans import UserPlan
 from heorot.sim.settings import Settings
+from heorot.sim.standing import untold_stops
+from heorot.sim.stopping import SIGCONT, SIGSTOP, SIGTSTP
 from heorot.sim.store import VirtualStore
 from heorot.sim.truth import Truth
 from heorot.sim.watching import VirtualWatcher
@@ -205,12 +207,21 @@ class SimulatedCluster:
             administrator.rest()
         self.checks.lost_are_dead()
         self.checks.barriers.are_open()
+        self._hear_of_stops()
         janitor = Janitor(self, len(self.clients))
         self.clients.append(janitor)
         janitor.sweep()
         for watcher in self.watchers:
             watcher.hurry()
         self._settle(world.now_us + SETTLE_US)
+
+    def _hear_of_stops(self) -> None:
+        """Wait until everybody knows of all ranks that stand still."""
+        deadline_us = self.world.now_us + SETTLE_US
+        while problem := untold_stops(self):
+            if self.world.now_us > deadline_us:
+                self.world.violated("StopsTold", problem)
+            self.world.run_until(self.world.now_us + 500_000, self._checked)
 
     def _bursts(self, until_us: int, span_us: int) -> list[int]:
         """Return when load and faults set in; between two bursts it is calmer for up to a minute and a half."""
@@ -297,6 +308,11 @@ class SimulatedCluster:
             plan.stall_ms = world.between(10, 8_000)
         if world.chance(0.3):
             plan.query_ms = world.between(0, 2_000)
+        apart = Random(f"stops {argv[1]!r}")
+        if kind != "mpi" and apart.random() < settings.stop_rate:
+            argv.append(b"stops")
+            if plan.signal_ms >= 0:
+                plan.signal = apart.choice((plan.signal, SIGSTOP, SIGTSTP, SIGCONT))
         if self.images and world.chance(settings.image_rate):
             plan.image = random.choice(list(self.images.values()))
             plan.always_send = world.chance(0.5)

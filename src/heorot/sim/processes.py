@@ -5,24 +5,23 @@ What a process does is in its script (`heorot.sim.scripts`).
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 
 from heorot.core.space import events as e
-from heorot.core.space.shell import SpaceShell
 from heorot.core.wire import tree as m
 from heorot.sim.mpi_rank import MpiRank
 from heorot.sim.scripts import script_of
+from heorot.sim.stopping import SIGCONT, STOPPING, Stopping
 from heorot.sim.truth import JobTruth, RankTruth, Truth, content
 from heorot.sim.virtual_process import VirtualProcess
 from heorot.sim.world import World
 
 PIPE_BYTES = 64 * 1024
-SIGHUP, SIGKILL, SIGTERM, SIGCONT = 1, 9, 15, 18
+SIGHUP, SIGKILL, SIGTERM = 1, 9, 15
 
 
-class ProcessTable(SpaceShell):
+class ProcessTable(Stopping):
     """The virtual processes of one process space: the part of its shell that has to do with them.
 
     `killed` looks at each job, rank and signal that ends a process.
@@ -41,10 +40,6 @@ class ProcessTable(SpaceShell):
         self._queued: dict[int, str] = {}
         self._next_pid = (node + 1) * 1_000_000 + incarnation % 1000 * 1000
         self._name = f"procs{node}"
-
-    @abstractmethod
-    def tell(self, event: e.SpaceEvent) -> None:
-        """Give the machine an event."""
 
     # ------------------------------------------------------------------ instructions
 
@@ -228,12 +223,14 @@ class ProcessTable(SpaceShell):
                 process.leftover, process.holds_pipe = True, bool(first)
                 process.truth.lingers = process.lingers
                 self.world.after(second, self._left_ends, process)
+            elif kind == "stop":
+                process.held_step = process.step
+                self._stop(process, first)
+                if second >= 0:
+                    self.world.after(second, self._continue, process)
+                return
             else:
                 self._end(process, first)
-
-    def _resume(self, process: VirtualProcess, step: int) -> None:
-        if process.step == step and not process.ended:
-            self._run(process)
 
     def _write(self, process: VirtualProcess) -> bool:
         assert process.blocked is not None
@@ -261,6 +258,8 @@ class ProcessTable(SpaceShell):
     def _reap(self, process: VirtualProcess) -> None:
         if not self.dead:
             truth = process.truth
+            if process.told_stopped:
+                truth.stands(0, 1, self.world.now_us)
             self.tell(e.ProcessExited(process.slot, truth.status or 0, not process.leftover, truth.used))
 
     # ------------------------------------------------------------------ pipes
@@ -286,7 +285,8 @@ class ProcessTable(SpaceShell):
             offset = process.truth.written[index] - size
             data = content(process.job, process.rank, index + 1, offset, size)
             self.tell(e.Wrote(process.slot, index + 1, data))
-        if process.blocked is not None and process.blocked[0] == index and self._write(process):
+        waits = process.blocked is not None and process.blocked[0] == index and not process.stopped_by
+        if waits and self._write(process):
             self.world.after(0, self._resume, process, process.step)
 
     def _close_outputs(self, process: VirtualProcess) -> None:
@@ -298,7 +298,7 @@ class ProcessTable(SpaceShell):
 
     def _take_input(self, process: VirtualProcess) -> None:
         """Let a process that reads take what is fed to it."""
-        if self.dead or process.ended or not process.reading:
+        if self.dead or process.ended or not process.reading or process.stopped_by:
             return
         truth = process.truth
         if process.fed is not None and process.wanted > 0:
@@ -323,7 +323,7 @@ class ProcessTable(SpaceShell):
     # ------------------------------------------------------------------ signals and ends
 
     def _signal(self, process: VirtualProcess, signal: int) -> None:
-        if self.dead or process.ended or signal in process.ignored:
+        if self.dead or process.ended or self._stops_or_holds(process, signal) or signal in process.ignored:
             return
         self._killed(process.job, process.rank, signal)
         self._end(process, signal)
@@ -380,6 +380,7 @@ class ProcessTable(SpaceShell):
             if select.detail:
                 rows.append(m.Process(pid, process.job, process.rank, 0, "S", 0, [b"sim"], True))
             if select.signal:
-                self._kill_left(process, select.signal)
+                if select.signal not in (SIGCONT, *STOPPING):
+                    self._kill_left(process, select.signal)
                 self._signal(process, select.signal)
         self.tell(e.Selected(select.query, matched, rows))

@@ -42,6 +42,8 @@ class Reading:
     """What a client goes by, whatever a later head makes of a rank."""
     cut_off: set[int] = field(default_factory=set)
     """Ended ranks whose remaining output is gone with their node; only looked up."""
+    told_changes: dict[int, int] = field(default_factory=dict)
+    """By rank that has stopped: its last change that was told over the present connection."""
     told_started: set[int] = field(default_factory=set)
     """Over the present connection; only looked up."""
     told_ended: set[int] = field(default_factory=set)
@@ -60,6 +62,7 @@ class Reading:
 
     def go_on(self) -> None:
         """Another head tells everything again, once."""
+        self.told_changes.clear()
         self.told_started.clear()
         self.told_ended.clear()
         self.told_exits.clear()
@@ -78,8 +81,11 @@ class Reading:
 
     # ------------------------------------------------------------------ states
 
-    def started(self, message: c.Started) -> None:
-        """Ranks are said to run."""
+    def runs(self, message: c.Started | c.Stopped) -> None:
+        """Ranks are said to run, to have stopped, or to go on."""
+        if isinstance(message, c.Stopped):
+            self._stopped(message)
+            return
         for rank, pid in zip(message.ranks[0::2], message.ranks[1::2], strict=True):
             truth = self.cluster.truth.ranks.get((self.job, rank))
             if truth is None or truth.pid != pid:
@@ -88,6 +94,19 @@ class Reading:
                 self.cluster.world.violated("ExitOnce", f"{self.job} r{rank} was said to be started twice")
             self.told_started.add(rank)
             self.pids[rank] = pid
+
+    def _stopped(self, message: c.Stopped) -> None:
+        for i in range(0, len(message.ranks), 5):
+            rank, changes, signal, *written = message.ranks[i : i + 5]
+            truth = self.cluster.truth.ranks.get((self.job, rank))
+            if truth is None or truth.stood.get(changes) != signal:
+                text = f"stopped by {signal} after {changes} changes, in truth {truth}"
+                self.cluster.world.violated("StopsTold", f"{self.job} r{rank} is said to be {text}")
+            if any(told > true for told, true in zip(written, truth.written, strict=True)):
+                self.cluster.world.violated("StreamExact", f"{self.job} r{rank} has not written {written} yet: {truth}")
+            if changes <= self.told_changes.get(rank, 0) or rank in self.told_ended:
+                self.cluster.world.violated("StopsTold", f"{self.job} r{rank}: told of change {changes} late")
+            self.told_changes[rank] = changes
 
     def ended(self, message: c.Exited | c.ExitedAlike | c.Failed | c.Lost, epoch: int) -> None:
         """Ranks are said to be over, by the head of this epoch."""

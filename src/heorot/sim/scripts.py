@@ -10,13 +10,13 @@ from random import Random
 from typing import TypeAlias
 
 Action: TypeAlias = tuple[str, int, int]
-"""What to do (``write``, ``read``, ``wait``, ``close``, ``exit``), and its two parameters."""
+"""What to do (``write``, ``read``, ``wait``, ``close``, ``stop``, ``exit``), and its two parameters."""
 MPI_INIT, MPI_BARRIER, MPI_FINALIZE, MPI_ABORT = range(4)
 """The parameter of ``mpi``; the other one is the number of the barrier, or a status."""
 
 
 def script_of(argv: list[bytes], rank: int) -> list[Action]:
-    """Return what a process with this command line does. ``kind variation largest-write``.
+    """Return what a process with this command line does. ``kind variation largest-write``, and perhaps ``stops``.
 
     Nothing is drawn for ``sleep seconds exit-code``, ``count lines bytes-a-line`` and ``read 0 0``, which reads input
     to the end: they are for stories that are written.
@@ -55,6 +55,8 @@ def script_of(argv: list[bytes], rank: int) -> list[Action]:
         script += [("fork", random.randint(0, 1), life_us), ("write", 1, random.randint(1, largest))]
     script.append(("wait", random.choice((0, 1_000, 300_000, 2_000_000)), 0))
     script.append(("exit", random.choice((0, 0, 1, 42)) << 8 if random.random() < 0.8 else random.choice((6, 11)), 0))
+    if argv[3:] == [b"stops"]:
+        _put_stops_in(script, Random(f"stops {variation} {rank}"))
     return script
 
 
@@ -72,3 +74,10 @@ def _mpi_script(variation: str, rank: int, random: Random) -> list[Action]:
         # It ends without a word to PMI.
         return script
     return [*script, ("mpi", MPI_FINALIZE, 0)]
+
+
+def _put_stops_in(script: list[Action], random: Random) -> None:
+    """Let a process stop itself now and then; mostly somebody lets it go on after so many microseconds."""
+    for _ in range(random.randint(1, 4)):
+        for_us = random.choice((0, 100, 100, 20_000, 20_000, 400_000, 400_000, 400_000, 3_000_000, -1))
+        script.insert(random.randint(0, len(script) - 1), ("stop", random.choice((19, 20)), for_us))

@@ -125,6 +125,8 @@ class Settings:
     """Jobs that may run for a short time only."""
     crowd_rate: float = 0.0
     """Jobs with several ranks on each node."""
+    stop_rate: float = 0.0
+    """Jobs whose processes stop and go on."""
 
     def show(self) -> str:
         """Return all settings in one line."""
@@ -178,6 +180,7 @@ def draw(seed: int) -> Settings:
     settings.remove_node_weight = Random(f"removed nodes {seed}").choice((0, 0, 0, 1, 3))
     settings.administrators = Random(f"administrators {seed}").choice((0, 0, 1))
     settings.watchers = Random(f"watchers {seed}").choice((0, 0, 0, 1, 3))
+    settings.stop_rate = Random(f"stops {seed}").choice((0.0, 0.0, 0.3, 0.7))
     settings.job_window_bytes = Random(f"windows {seed}").choice((8 << 20, 8 << 20, 256 << 10, 64 << 10))
     late = Random(f"what comes late {seed}")
     settings.late_close_rate = late.choice((0.0, 0.0, 0.0, 0.03, 0.3))

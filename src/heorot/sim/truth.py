@@ -67,6 +67,18 @@ class RankTruth:
         late = self.ended_us > self.limit_us + ON_TIME_US
         return (status == self.status and not late) or (status == TIMED_OUT and self.is_out_of_time(self.ended_us))
 
+    changes: int = 0
+    """How often it has stopped or gone on, as its space was told; odd: it is stopped."""
+    changed_at_us: int = 0
+    stood: dict[int, int] = field(default_factory=dict)
+    """By number of changes: the signal that had stopped it; 0: it ran."""
+
+    def stands(self, signal: int, changes: int, at_us: int) -> None:
+        """Its space is told that it has stopped, or goes on."""
+        self.changes += changes
+        self.changed_at_us = at_us
+        self.stood[self.changes] = signal
+
     def fits(self, end: ExitedRank, used: tuple[int, ...] | None) -> bool:
         """Say whether this is how it ended, and what it has used."""
         return self.ended_with(end.wait_status) and self.used == used

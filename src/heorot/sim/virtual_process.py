@@ -1,4 +1,4 @@
-"""A virtual process: a rank's, and whether something that it started is left."""
+"""A virtual process: what is so of it. What happens to it is in `heorot.sim.processes` and `heorot.sim.stopping`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ class VirtualProcess:
     """A rank's process, and whether something that it started is left."""
 
     __slots__ = (
-        "awaited", "blocked", "closed_input", "ended", "fed", "feed_end", "holds_pipe", "ignored", "job",
-        "leftover", "lingers", "mpi", "outputs_ended", "paused", "piped", "polling", "rank", "reading", "script",
-        "slot", "step", "time_limit_ms", "truth", "uid", "wanted",
+        "awaited", "blocked", "closed_input", "ended", "fed", "feed_end", "held_signals", "held_step", "holds_pipe",
+        "ignored", "job", "leftover", "lingers", "mpi", "outputs_ended", "paused", "piped", "polling", "rank",
+        "reading", "script", "slot", "step", "stopped_by", "stops_again", "time_limit_ms", "told_stopped", "truth",
+        "uid", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -53,3 +54,13 @@ class VirtualProcess:
         """How much more of the input the process waits for."""
         self.mpi: MpiRank | None = None
         """None: it has nothing to do with MPI."""
+        self.stopped_by = 0
+        """The signal that has stopped it; 0: it is not stopped."""
+        self.stops_again = False
+        """It has stopped, and its space was not told of that."""
+        self.told_stopped = False
+        """How its space was told that it stands."""
+        self.held_step: int | None = None
+        """The step that it was to go on with while it is stopped."""
+        self.held_signals: list[int] = []
+        """What it finds when it goes on."""

@@ -96,6 +96,8 @@ def job_with_rank(state: RankState) -> HeadJob:
     job = HeadJob(ticket("1.1", [0, 3]), RankPlaces([0, 3]), False, 0)
     if state is not RankState.PENDING:
         job.start(1, 500)
+    if state is RankState.STOPPED:
+        job.stop(1, (1, 19, 0, 0))
     if state is RankState.OVER:
         job.end(1, LostRank(1, "it is gone"))
     return job
@@ -127,4 +129,15 @@ def test_a_job_takes_news_of_a_rank_as_the_table_says(state: RankState) -> None:
         taken = take(job)
         # Or it leaves them to the former, one by one.
         assert job.states[1] == (after[state, change] if taken else state)
-        assert (job.running, job.over) == (job.states.count(RankState.RUNNING), job.states.count(RankState.OVER))
+        alive = job.states.count(RankState.RUNNING) + job.states.count(RankState.STOPPED)
+        assert (job.running, job.over) == (alive, job.states.count(RankState.OVER))
+
+
+@pytest.mark.parametrize("state", RankState)
+def test_a_rank_stops_and_goes_on_as_the_table_says(state: RankState) -> None:
+    after = {(before, change): then for before, change, then in RANK}
+    for change, stands in ((RankChange.STOPPED, (3, 19, 0, 0)), (RankChange.CONTINUED, (4, 0, 0, 0))):
+        job = job_with_rank(state)
+        assert job.stop(1, stands) == (state in (RankState.RUNNING, RankState.STOPPED))
+        assert job.states[1] == after[state, change]
+        assert not job.stop(1, stands), "it is no news any more"

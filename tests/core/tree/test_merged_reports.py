@@ -40,3 +40,18 @@ def test_hints_that_cannot_be_true_do_not_grow_without_bound() -> None:
     for _ in range(3):
         merged.add(Report("1.1", [], [], [], (1 << 64) - 1, (1 << 64) - 1))
     assert len(encode(merged.take())) < 64
+
+
+def test_of_a_rank_that_stops_and_goes_on_while_news_waits_the_last_travels_whichever_came_last() -> None:
+    merged = Accumulator(MergedReports("1.1"), 0b11, 50)
+    merged.add(Report("1.1", [], [], [], stops=[0, 0, 2, 0, 9, 0]))
+    merged.add(Report("1.1", [], [], [], stops=[1, 1, 1, 19, 0, 0, 0, 0, 1, 20, 5, 0]))
+    assert not merged.empty
+    report = merged.take()
+    assert report.stops == [0, 0, 2, 0, 9, 0, 1, 1, 1, 19, 0, 0]
+    assert in_runs(report).stops == report.stops
+    assert merged.empty
+    part = report_for(0b10, report)
+    assert part is not None
+    assert part.stops == [1, 1, 1, 19, 0, 0]
+    assert report_for(0b100, report) is None

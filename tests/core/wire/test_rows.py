@@ -30,6 +30,7 @@ DETAILS = r.JobDetails(
     pids={"1": 77},
     used={"0": r.RankUsed(5, 1, None), "2": r.RankUsed(5, 1, 4096)},
     time_limit_ms=90_000,
+    stopped={"1": 19},
 )
 PROCESS = r.ProcessRow(77, 1, "1.1", 1, 1000, None, "S", 1_700_000_000_000, [b"sleep", b"9"], True, 12, 30, 4096)
 STATUS = r.ClusterStatus(
@@ -55,7 +56,7 @@ DETAILS_TEXT = (
     ',"statuses":{"0":{"code":0},"1":{"code":127,"error":"no such file"},"2":{"signal":9},"3":{"lost":"n3 is down"}},'
     '"rank_nodes":[0,1,2,3],"left_running_by_rank":{"0":2},"pids":{"1":77},"used":{"0":{"user_time_ms":5,'
     '"system_time_ms":1,"peak_memory_bytes":null},"2":{"user_time_ms":5,"system_time_ms":1,"peak_memory_bytes":4096}},'
-    '"time_limit_ms":90000}'
+    '"time_limit_ms":90000,"stopped":{"1":19}}'
 )
 PROCESS_TEXT = (
     '{"pid":77,"node":1,"job":"1.1","rank":1,"uid":1000,"user":null,"state":"S","started_at_ms":1700000000000,'

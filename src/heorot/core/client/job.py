@@ -104,7 +104,7 @@ class JobState:
     __slots__ = (
         "acknowledge_bytes", "cut_off", "detached", "done", "done_text", "ended_status", "error", "from_attach", "id",
         "launch", "leaving", "missing_streams", "nodes", "pids", "released", "request", "resuming", "spare_bytes",
-        "staging", "statuses", "stdin", "streams", "turns", "unwanted", "used", "window_bytes",
+        "staging", "statuses", "stdin", "stops", "streams", "turns", "unwanted", "used", "window_bytes",
     )  # fmt: skip
 
     def __init__(self, request: int) -> None:
@@ -116,6 +116,9 @@ class JobState:
         self.statuses: dict[int, Status] = {}
         self.used: dict[int, RankUsage] = {}
         """What ranks have used that are over; only if the session hears of it."""
+        self.stops: dict[int, tuple[int, ...]] = {}
+        """How ranks stand that run and have ever stopped: how often one has stopped or gone on (odd: it is stopped),
+        the signal, and what it had written to stdout and to stderr."""
         self.streams: dict[tuple[int, int], ReadStream] = {}
         self.stdin: dict[int, StdinStream] = {}
         self.acknowledge_bytes = 1
@@ -280,6 +283,7 @@ class JobState:
         if rank in self.statuses:
             return False
         self.statuses[rank] = status
+        self.stops.pop(rank, None)
         for number, total in ((STDOUT, stdout_bytes), (STDERR, stderr_bytes)):
             if total > 0:
                 stream = self.stream(rank, number)
@@ -324,6 +328,16 @@ def _used(job: JobState, message: list[Any]) -> list[int]:
     for i in range(0, len(flat), 4):
         user_time_ms, system_time_ms, peak_kib = flat[i + 1 : i + 4]
         job.used[flat[i]] = RankUsage(user_time_ms, system_time_ms, 1024 * peak_kib or None)
+    return []
+
+
+def _stopped(job: JobState, message: list[Any]) -> list[int]:
+    flat = message[2]
+    for i in range(0, len(flat), 5):
+        rank, changes = flat[i], flat[i + 1]
+        # What comes late, or from the next head once more, is older.
+        if rank not in job.statuses and (rank not in job.stops or job.stops[rank][0] < changes):
+            job.stops[rank] = tuple(flat[i + 1 : i + 5])
     return []
 
 
@@ -374,6 +388,7 @@ def _done(job: JobState, message: list[Any]) -> list[int]:
 
 TOLD_OF_A_JOB = {
     "started": _started,
+    "stopped": _stopped,
     "used": _used,
     "exited": _exited,
     "exited-alike": _exited_alike,

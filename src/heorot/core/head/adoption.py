@@ -154,7 +154,8 @@ class Adoptions:
     def offer(self, record: KnownNode, item: m.JobInventory) -> None:
         """A node holds a job that this head does not know. Raises ProtocolError if it cannot hold so many ranks."""
         ranks = max(
-            len(item.running) // 2, len(item.exited) // 4, len(item.killed) // 2, len(item.used) // 4, len(item.failed)
+            len(item.running) // 2, len(item.exited) // 4, len(item.killed) // 2, len(item.used) // 4, len(item.failed),
+            len(item.stops) // 5,
         )  # fmt: skip
         if ranks > MAX_RANKS:
             raise ProtocolError(f"an inventory of job {item.job} with more than {MAX_RANKS} ranks")
@@ -335,7 +336,7 @@ class Adoptions:
 
 def _size_bytes(item: m.JobInventory) -> int:
     """Return about how much memory takes what a node has said of a job."""
-    numbers = len(item.running) + len(item.exited) + len(item.killed) + len(item.used)
+    numbers = len(item.running) + len(item.exited) + len(item.killed) + len(item.used) + len(item.stops)
     held = item.collective
     said = size_of(held.entries) + size_of(held.former) if held is not None else 0
     failures = [*item.failed, *item.aborts]

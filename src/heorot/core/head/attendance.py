@@ -86,6 +86,9 @@ class Attendance:
                 failed.append((rank, end.error, end.text))
         if started:
             context.to_client(client, c.Started(job.id, started))
+        if job.stops:
+            stopped = [value for rank, stands in job.stops.items() for value in (rank, *stands)]
+            context.to_client(client, c.Stopped(job.id, stopped))
         if failed:
             context.to_client(client, c.Failed(job.id, failed))
         if lost:

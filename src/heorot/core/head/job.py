@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import asdict
 
 from heorot.core.head.ends import ExitedRank, LostRank, NeverRan, RankEnd, all_alike
 from heorot.core.head.rank_places import RankPlaces
-from heorot.core.head.states import OVER, PENDING, RUNNING
+from heorot.core.head.states import OVER, PENDING, RUNNING, STOPPED
 from heorot.core.head.stdin_feed import StdinFeed
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire.rows import JobDetails, JobRow, RankUsed
@@ -96,6 +96,8 @@ class HeadJob:
     """Ranks that have ended and whose node is gone, with the output of theirs that was not read."""
     killed: dict[int, int] = field(default_factory=dict)
     """By rank that has ended: how many processes that it had left running its node has killed."""
+    stops: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """By rank that runs and has ever stopped: how it stands, as `heorot.core.wire.reports.Report` says."""
     _used: array[int] | None = field(init=False, default=None)
     """Three numbers of each rank, as in `heorot.core.wire.tree.Report`; -1: not known."""
 
@@ -210,6 +212,7 @@ class HeadJob:
             return False
         self.states[first : first + count] = bytes([OVER]) * count
         self.ends.update(dict.fromkeys(range(first, first + count), end))
+        self._stop_no_more(range(first, first + count))
         self.running -= count
         self.over += count
         return True
@@ -241,6 +244,7 @@ class HeadJob:
             ends.update(zip(ranks, map(ExitedRank, *endings), strict=True))
         for rank in ranks:
             states[rank] = OVER
+        self._stop_no_more(ranks)
         self.running -= len(ranks)
         self.over += len(ranks)
         return True
@@ -249,14 +253,30 @@ class HeadJob:
         """Note that a rank is over; return False if that is no news."""
         if self.states[rank] == OVER:
             return False
-        if self.states[rank] == RUNNING:
+        if self.states[rank] in (RUNNING, STOPPED):
             self.running -= 1
         else:
             self._heard_from(self.nodes[rank : rank + 1])
         self.states[rank] = OVER
         self.over += 1
         self.ends[rank] = end
+        self._stop_no_more((rank,))
         return True
+
+    def stop(self, rank: int, stands: tuple[int, ...]) -> bool:
+        """Note that a rank has stopped or goes on, as in `stops`; return False if that is no news."""
+        known = self.stops.get(rank)
+        if self.states[rank] not in (RUNNING, STOPPED) or (known is not None and known[0] >= stands[0]):
+            return False
+        self.stops[rank] = stands
+        self.states[rank] = STOPPED if stands[0] % 2 else RUNNING
+        return True
+
+    def _stop_no_more(self, ranks: Iterable[int]) -> None:
+        """These ranks are over."""
+        if self.stops:
+            for rank in ranks:
+                self.stops.pop(rank, None)
 
     def left(self, rank: int, killed: int) -> None:
         """Note what a rank that has ended, or is about to, had left running. Of one that was given up nothing more is
@@ -325,6 +345,7 @@ class HeadJob:
             pids={str(rank): pid for rank, pid in enumerate(self.pids) if pid},
             used={str(rank): RankUsed.of(*used) for rank in sorted(self.ends) if (used := self.used(rank))},
             time_limit_ms=self.ticket.spec.time_limit_ms or None,
+            stopped={str(rank): stands[1] for rank, stands in sorted(self.stops.items()) if stands[0] % 2},
         )
 
     def _row(self, argv: list[bytes]) -> JobRow:

@@ -226,7 +226,7 @@ class Jobs:
             self.holders.copied(job, node, bool(copy.ticket))
 
     def _unknown_report(self, mask: int, report: m.Report) -> None:
-        told = [item.node for item in (*report.failed, *report.notes, *report.aborts)]
+        told = [item.node for item in (*report.failed, *report.notes, *report.aborts)] + report.stops[0::6]
         self._unknown(report.job, NodeSet.of(report.started[0::3] + report.exited[0::5] + told) & NodeSet(mask))
 
     def _unknown(self, job_id: str, nodes: NodeSet) -> None:

@@ -20,6 +20,7 @@ from heorot.core.tree.nodeset import MAX_NODES, NodeSet
 from heorot.core.tree.runs import check_runs, flat
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.reports import STOP_NUMBERS
 
 MAX_SPEAKERS = 256
 ESTALE = 116
@@ -94,6 +95,7 @@ class JobReports:
             report = self._take_runs(job, mask, report)
         failed_news: list[tuple[int, int, str]] = []
         started_news = self._started(job, mask, report.started)
+        stopped_news = self._stopped(job, mask, report.stops) if report.stops else []
         exited_news = self._exited(job, mask, report.exited)
         for failure in report.failed:
             if not _may_tell(mask, failure.node, 1):
@@ -104,7 +106,7 @@ class JobReports:
             if job.fail(failure):
                 failed_news.append((failure.rank, failure.error, failure.text))
                 self._input.read_no_more(job, [failure.node], [failure.rank])
-        self._tell(job, started_news, exited_news, failed_news)
+        self._tell(job, started_news, stopped_news, exited_news, failed_news)
 
     def _take_used(self, job: HeadJob, mask: int, report: m.Report) -> None:
         """Note what ranks have used, and tell it before their ends: then all is told of them."""
@@ -167,8 +169,8 @@ class JobReports:
     @staticmethod
     def _require_valid(job: HeadJob, report: m.Report) -> None:
         """See that all ranks are where the report says. Raises MisplacedError."""
-        nodes = report.started[0::3] + report.exited[0::5] + report.killed[0::3]
-        ranks = report.started[1::3] + report.exited[1::5] + report.killed[1::3]
+        nodes = report.started[0::3] + report.exited[0::5] + report.killed[0::3] + report.stops[0::STOP_NUMBERS]
+        ranks = report.started[1::3] + report.exited[1::5] + report.killed[1::3] + report.stops[1::STOP_NUMBERS]
         nodes += [failure.node for failure in report.failed]
         ranks += [failure.rank for failure in report.failed]
         runs = [(node, rank, 1) for node, rank in zip(nodes, ranks, strict=True)]
@@ -210,6 +212,16 @@ class JobReports:
                 self._kill_lost(job, node, rank)
         return news
 
+    @staticmethod
+    def _stopped(job: HeadJob, mask: int, stops: list[int]) -> list[int]:
+        """Take how ranks stand that have stopped or go on; return what is news, without the nodes."""
+        news: list[int] = []
+        for index in range(0, len(stops), STOP_NUMBERS):
+            node, rank, *stands = stops[index : index + STOP_NUMBERS]
+            if _may_tell(mask, node, 1) and job.stop(rank, tuple(stands)):
+                news += (rank, *stands)
+        return news
+
     def _exited(self, job: HeadJob, mask: int, exited: list[int]) -> list[int]:
         """Take flat (node, rank, wait status, stdout bytes, stderr bytes); return what is news, without the nodes."""
         news: list[int] = []
@@ -238,12 +250,19 @@ class JobReports:
         return speakers.issuperset(nodes)
 
     def _tell(
-        self, job: HeadJob, started: list[int], exited: list[int], failed: list[tuple[int, int, str]] | None = None
+        self,
+        job: HeadJob,
+        started: list[int],
+        stopped: list[int],
+        exited: list[int],
+        failed: list[tuple[int, int, str]],
     ) -> None:
         client = job.client
         if client is not None:
             if started and job.tell_started:
                 self._context.to_client(client, c.Started(job.id, started))
+            if stopped:
+                self._context.to_client(client, c.Stopped(job.id, stopped))
             if exited:
                 self._context.to_client(client, exits_of(job.id, exited))
             if failed:
@@ -277,5 +296,6 @@ def listed(node: int, item: m.JobInventory) -> tuple[m.Report, set[int]]:
         used_runs=[value for rank in item.used[0::4] for value in (node, rank, 1)],
         used=[value for i in range(0, len(item.used), 4) for value in item.used[i + 1 : i + 4]],
         aborts=item.aborts,
+        stops=[value for i in range(0, len(item.stops), 5) for value in (node, *item.stops[i : i + 5])],
     )
     return report, {*item.running[0::2], *item.exited[0::4], *(failure.rank for failure in item.failed)}

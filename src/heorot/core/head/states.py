@@ -113,16 +113,21 @@ class RankState(IntEnum):
     RUNNING = 1
     OVER = 2
     """It has ended, never ran, or is lost with its node: how it was is beside it."""
+    STOPPED = 3
+    """It runs, and is stopped, as by SIGSTOP."""
 
 
 class RankChange(IntEnum):
     """What the head hears of a rank."""
 
     STARTED = auto()
+    STOPPED = auto()
+    """Under a count that is higher than any before; so is the next."""
+    CONTINUED = auto()
     ENDED = auto()
 
 
-PENDING, RUNNING, OVER = RankState
+PENDING, RUNNING, OVER, STOPPED = RankState
 
 RANK = StateTable(
     "a rank, as the head sees it",
@@ -130,10 +135,21 @@ RANK = StateTable(
     {
         (PENDING, RankChange.STARTED): RUNNING,
         (PENDING, RankChange.ENDED): OVER,
+        (RUNNING, RankChange.STOPPED): STOPPED,
         (RUNNING, RankChange.ENDED): OVER,
+        (STOPPED, RankChange.CONTINUED): RUNNING,
+        (STOPPED, RankChange.ENDED): OVER,
+        # Of one of which nobody has heard that it was started: it is said again together with that.
+        (PENDING, RankChange.STOPPED): PENDING,
+        (PENDING, RankChange.CONTINUED): PENDING,
         # What arrives twice, or late, changes nothing.
         (RUNNING, RankChange.STARTED): RUNNING,
+        (RUNNING, RankChange.CONTINUED): RUNNING,
+        (STOPPED, RankChange.STARTED): STOPPED,
+        (STOPPED, RankChange.STOPPED): STOPPED,
         (OVER, RankChange.STARTED): OVER,
+        (OVER, RankChange.STOPPED): OVER,
+        (OVER, RankChange.CONTINUED): OVER,
         (OVER, RankChange.ENDED): OVER,
     },
 )

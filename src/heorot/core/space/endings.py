@@ -41,6 +41,8 @@ class Endings:
         The machine's ranks of which the shell still holds something; those that are over leave it here.
     tell:
         Called with a job that has something to report, and when.
+    reaped:
+        Called with a rank whose process was reaped.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Endings:
         stdin: InputSide,
         pmi: PmiSide,
         tell: Callable[[SpaceJob, int], None],
+        reaped: Callable[[Rank], None],
     ) -> None:
         self._node = node
         self._turn = turn
@@ -58,6 +61,7 @@ class Endings:
         self._input = stdin
         self._pmi = pmi
         self._tell = tell
+        self._reaped = reaped
         self._closing: deque[tuple[int, Rank]] = deque()
         """Ranks with a pipe that somebody outside may hold open, and when it is cut off."""
         self.due_ms: int | None = None
@@ -68,6 +72,7 @@ class Endings:
         rank = self._slots.get(event.slot)
         if rank is not None:
             rank.state = ON_EXITED[rank.state]
+            self._reaped(rank)
             rank.status = event.status
             if rank.out_of_time and event.status & 0x7F != SIGKILL:
                 rank.status = TIMED_OUT

@@ -114,6 +114,20 @@ class WriteEnded(Struct, gc=False):
     stream: int
 
 
+class ProcessStopped(Struct, gc=False):
+    """The slot's own process has stopped; if it was so already, it went on meanwhile. What it wrote before was told."""
+
+    slot: int
+    signal: int
+    """The one that has stopped it: SIGSTOP, SIGTSTP, SIGTTIN or SIGTTOU."""
+
+
+class ProcessContinued(Struct, gc=False):
+    """The slot's own process, which was said to be stopped, goes on."""
+
+    slot: int
+
+
 class ProcessExited(Struct, gc=False):
     """The slot's own process was reaped. `clean`: it is certain that it left no descendant behind."""
 
@@ -185,6 +199,8 @@ SpaceEvent: TypeAlias = (
     | StartFailed
     | Wrote
     | WriteEnded
+    | ProcessStopped
+    | ProcessContinued
     | ProcessExited
     | Swept
     | Fed

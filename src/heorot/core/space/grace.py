@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from heorot.core.space import events as e
 from heorot.core.space.jobs import SpaceJob
-from heorot.core.space.states import EXITED, HELD, QUEUED, RUNNING
+from heorot.core.space.states import ALIVE, EXITED, HELD, QUEUED
 from heorot.core.space.turn import Turn
 from heorot.core.wire.tree import Failure
 
@@ -51,7 +51,7 @@ class Grace:
         job.note(Failure(self._node, first.number, 0, text))
         self._tell(job, self._turn.now)
         for rank in job.ranks.values():
-            if rank.state is RUNNING or (rank.state is EXITED and job.linger):
+            if rank.state in ALIVE or (rank.state is EXITED and job.linger):
                 self._turn.out += [e.SendSignal(rank.slot, signal) for signal in signals]
             elif rank.state is QUEUED:
                 rank.pending_signals.append(SIGKILL)

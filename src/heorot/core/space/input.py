@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heorot.core.space import events as e
 from heorot.core.space.jobs import Input, Rank, SpaceJob
-from heorot.core.space.states import QUEUED, RUNNING
+from heorot.core.space.states import ALIVE, QUEUED
 from heorot.core.space.turn import Turn
 from heorot.core.wire.tree import Stdin, StdinAck
 
@@ -34,7 +34,7 @@ class InputSide:
     def feed(self, rank: Rank) -> None:
         """Give a rank the next of its input, or the end of it."""
         source = rank.input
-        if source is None or rank.feeding or rank.state is not RUNNING:
+        if source is None or rank.feeding or rank.state not in ALIVE:
             return
         stream = source.stream
         if rank.position < stream.end:
@@ -67,20 +67,20 @@ class InputSide:
         # That a rank which is over reads no more goes without saying: its exit says it, and saves a message per node.
         # But not if others go on that never read.
         others = job.some_read and job.live > 1
-        if (source.readers or rank.state is RUNNING or others) and source.untold():
+        if (source.readers or rank.state in ALIVE or others) and source.untold():
             self._tell(job, source)
 
     def _readers(self, job: SpaceJob, ranks: list[Rank]) -> list[Rank]:
         if not job.takes_input:
             return []
-        free = [rank for rank in ranks if rank.state in (QUEUED, RUNNING) and rank.input is None and not rank.end_fed]
+        free = [rank for rank in ranks if rank.state in (QUEUED, *ALIVE) and rank.input is None and not rank.end_fed]
         return [rank for rank in free if job.reads(rank.number)] if job.some_read else free
 
     def _take(self, job: SpaceJob, source: Input, command: Stdin) -> None:
         stream = source.stream
         if not source.readers:
             numbers = job.ranks if source.rank_number < 0 else (source.rank_number,)
-            if command.data or any(job.ranks[number].state in (QUEUED, RUNNING) for number in numbers):
+            if command.data or any(job.ranks[number].state in (QUEUED, *ALIVE) for number in numbers):
                 self._tell(job, source)
             # Else it is the end of an input that was empty, and the ranks are over, as their exits have said already:
             # so end most launches, and on each node the answer would be one message more.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from heorot.core.pmi.job import PmiJob
-from heorot.core.space.states import FAILED, OVER, QUEUED, SpaceRankState
+from heorot.core.space.states import FAILED, HELD, OVER, QUEUED, SpaceRankState
 from heorot.core.streams import CHUNK_BYTES, TAKES_NO_MORE, InputStream, OutputStream
 from heorot.core.wire.launch import reads_stdin
 from heorot.core.wire.tree import Collective, Failure, JobInventory, Launch, Report, Ticket
@@ -37,6 +37,7 @@ class Rank:
         "slot",
         "state",
         "status",
+        "stop",
         "unseen",
         "used",
         "waiting",
@@ -54,6 +55,8 @@ class Rank:
         """As in `ProcessStarted`."""
         self.out_of_time = False
         """It ran, or was to be started, when the time of its job was over."""
+        self.stop: tuple[int, int, int, int] | None = None
+        """As in `heorot.core.wire.reports.Report.stops`, without node and rank; None: it has never stopped."""
         self.used: tuple[int, int, int] | None = None
         """As `ProcessExited` said; None: its process never ran, or runs."""
         self.killed = 0
@@ -73,6 +76,11 @@ class Rank:
         self.end_fed = False
         self.pending_signals: list[int] = []
         """Signals that were asked for before the rank was started."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its process was stopped when it was heard of last."""
+        return self.stop is not None and self.stop[0] % 2 == 1
 
     def written(self, index: int) -> int:
         """How many bytes the rank wrote to stdout (0) or stderr (1)."""
@@ -164,6 +172,8 @@ class SpaceJob:
         "sending",
         "started",
         "started_told",
+        "stops",
+        "stops_due_ms",
         "takes_input",
         "time_limit_ms",
         "timed",
@@ -215,6 +225,10 @@ class SpaceJob:
         self.killed: list[int] = []
         self.used: list[tuple[int, int, tuple[int, int, int]]] = []
         """Node, rank, and what it has used."""
+        self.stops: dict[int, tuple[int, ...]] = {}
+        """By rank: how it stands, as in `Report.stops`; only the last of several changes."""
+        self.stops_due_ms = -1_000_000
+        """When they are told, or were told last."""
         self.started_told = False
         self.over_told = False
         self.all_notes: list[Failure] = []
@@ -244,6 +258,7 @@ class SpaceJob:
     def ended(self, node: int, rank: Rank) -> None:
         """Let the next report say how a rank came to its end."""
         self.exited += (node, rank.number, rank.status, rank.written(0), rank.written(1))
+        self.stops.pop(rank.number, None)
         if rank.killed:
             self.killed += (node, rank.number, rank.killed)
         if rank.used is not None:
@@ -251,6 +266,11 @@ class SpaceJob:
 
     def repeat_everything(self, node: int) -> None:
         """Let the next report say everything again."""
+        self.stops = {
+            rank.number: (node, rank.number, *rank.stop)
+            for rank in self.ranks.values()
+            if rank.stop is not None and rank.state in HELD
+        }
         self.started, self.exited, self.failed, self.killed, self.used = [], [], [], [], []
         self.notes = list(self.all_notes)
         self.started_told = self.over_told = False
@@ -273,15 +293,18 @@ class SpaceJob:
             nodes_over, self.over_told = 1, True
         aborts = [self.abort] if self.abort is not None and not self.abort_told else []
         self.abort_told = True
-        if not (self.started or self.exited or self.failed or self.notes or nodes_started or nodes_over or aborts):
+        news = self.started or self.exited or self.failed or self.notes or self.stops or aborts
+        if not (news or nodes_started or nodes_over):
             return None
         report = Report(
             self.id, self.started, self.exited, self.failed, nodes_started, nodes_over, self.notes, killed=self.killed,
             used_runs=[value for node, rank, _ in self.used for value in (node, rank, 1)],
             used=[value for _, _, used in self.used for value in used],
             aborts=aborts,
+            stops=[value for record in self.stops.values() for value in record] if self.stops else [],
         )  # fmt: skip
         self.started, self.exited, self.failed, self.notes, self.killed, self.used = [], [], [], [], [], []
+        self.stops = {}
         return report
 
     def inventory(self) -> JobInventory:
@@ -291,6 +314,7 @@ class SpaceJob:
         failed: list[Failure] = []
         killed: list[int] = []
         used: list[int] = []
+        stops: list[int] = []
         for rank in self.ranks.values():
             if rank.state is OVER:
                 exited += (rank.number, rank.status, rank.written(0), rank.written(1))
@@ -302,12 +326,17 @@ class SpaceJob:
                 failed.append(rank.failure)
             elif rank.state is not QUEUED:
                 running += (rank.number, rank.pid)
+                if rank.stop is not None:
+                    stops += (rank.number, *rank.stop)
         self.started, self.exited, self.failed, self.killed, self.used = [], [], [], [], []
         self.notes = list(self.all_notes)
+        self.stops = {}
         self.abort_told = True
         aborts = [self.abort] if self.abort is not None else []
         collective = collective_of(self.pmi) if self.pmi is not None else None
-        return JobInventory(self.id, running, exited, failed, self.stdin_offset(), killed, used, aborts, collective)
+        return JobInventory(
+            self.id, running, exited, failed, self.stdin_offset(), killed, used, aborts, collective, stops
+        )
 
     def stdin_offset(self) -> int:
         """Up to here every rank has taken the broadcast input."""

@@ -10,7 +10,8 @@ A rank's states are in `heorot.core.space.states`. Its life, as seen by a shell 
     StartRanks ─▶ Started ─▶ Wrote* WriteEnded(1) WriteEnded(2); Exited (Sweep ─▶ Swept) ─▶ ForgetSlots
                └▶ StartFailed ─▶ ForgetSlots
 
-A rank is over when its process was reaped, nothing that it started is left, and both of its streams are at their end. A
+Between its start and its exit a process may stop and go on. A rank is over when its process was reaped, nothing that it
+started is left, and both of its streams are at their end. A
 simulator gives ``Exited(clean=True)`` unless it wants to exercise sweeping, and passes its own `Spool`.
 
 Output goes up as far as the reader's window allows (`Ack` moves it), and stays here until it is acknowledged. While
@@ -35,7 +36,8 @@ from heorot.core.space.pmi import PmiSide
 from heorot.core.space.queries import Queries
 from heorot.core.space.reports import ReportSide
 from heorot.core.space.routes import SAID_BY_AGENT
-from heorot.core.space.states import HELD, QUEUED, RUNNING, SWEPT
+from heorot.core.space.states import ALIVE, HELD, QUEUED, SWEPT
+from heorot.core.space.stops import Stops
 from heorot.core.space.time_limits import TimeLimits
 from heorot.core.space.turn import Turn
 from heorot.core.space.view import views
@@ -69,7 +71,10 @@ class Space:
         self._input = InputSide(self._turn)
         self._reports = ReportSide(self._turn)
         self.pmi = PmiSide(config.node, self._turn, self._slots, self._reports.tell)
-        self._endings = Endings(config.node, self._turn, self._slots, self._input, self.pmi, self._reports.tell)
+        self._stops = Stops(config.node, self._turn, self._slots, self._reports.tell)
+        self._endings = Endings(
+            config.node, self._turn, self._slots, self._input, self.pmi, self._reports.tell, self._stops.ended
+        )
         self._grace = Grace(config.node, self._turn, self.jobs, self._reports.tell)
         self.solitude = Solitude(config.node, self._turn, self.jobs, self._grace.end)
         self._limits = TimeLimits(self._turn, self.jobs, self._grace.end)
@@ -96,6 +101,8 @@ class Space:
             e.StartFailed: self._launches.start_failed,
             e.Wrote: self._wrote,
             e.WriteEnded: self._endings.write_ended,
+            e.ProcessStopped: self._stops.stopped,
+            e.ProcessContinued: self._stops.continued,
             e.ProcessExited: self._endings.exited,
             e.Swept: self._endings.swept,
             e.Fed: self._fed,
@@ -294,7 +301,7 @@ class Space:
     def _resize(self, command: m.Resize) -> None:
         job = self.jobs.get(command.job)
         if job is not None:
-            slots = [rank.slot for rank in job.ranks.values() if rank.state is RUNNING]
+            slots = [rank.slot for rank in job.ranks.values() if rank.state in ALIVE]
             self._turn.out.append(e.ResizeTerminals(slots, command.rows, command.columns))
 
     def _fetch_launch(self, command: m.FetchLaunch) -> None:

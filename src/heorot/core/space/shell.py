@@ -26,6 +26,7 @@ class SpaceShell(Dispatch[e.SpaceInstruction], instructions=e.SpaceInstruction):
     def start_ranks(self, item: e.StartRanks) -> None:
         """Each slot is answered by `ProcessStarted` or `StartFailed`, in the order of `slots`. Of one that has started
         follow a `WriteEnded` for each of its two outputs, after all that was written there, and one `ProcessExited`.
+        Before that, how it stands: `ProcessStopped` and `ProcessContinued`, of several changes perhaps the last only.
         """
 
     @abstractmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from heorot.core.space.jobs import SpaceJob
-from heorot.core.space.states import QUEUED, RUNNING
+from heorot.core.space.states import ALIVE, QUEUED
 from heorot.core.space.turn import Turn
 
 SIGTERM, SIGCONT = 15, 18
@@ -63,6 +63,6 @@ class TimeLimits:
 
     def _time_is_over(self, job: SpaceJob) -> None:
         for rank in job.ranks.values():
-            rank.out_of_time = rank.state in (QUEUED, RUNNING)
+            rank.out_of_time = rank.state in (QUEUED, *ALIVE)
         # One that is stopped takes its signal only when it goes on.
         self._end(job, f"it was ended: its time limit of {job.time_limit_ms / 1000:g} s is over", SIGTERM, SIGCONT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from heorot.core.tree.accumulator import Merged
 from heorot.core.tree.nodeset import MAX_NODES
 from heorot.core.tree.runs import flat, in_runs, used_of
+from heorot.core.wire.reports import STOP_NUMBERS
 from heorot.core.wire.tree import Failure, HeadCommand, Launch, Report
 
 LAUNCH_WAIT_MS_PER_NODE = 60
@@ -20,7 +21,7 @@ class MergedReports(Merged[Report]):
 
     __slots__ = (
         "aborts", "exited", "failed", "has_aborted", "killed", "nodes_over", "nodes_started", "notes", "pending_over",
-        "pending_started", "started", "used", "used_runs",
+        "pending_started", "started", "stops", "used", "used_runs",
     )  # fmt: skip
     max_subjects = 16_384
 
@@ -41,6 +42,8 @@ class MergedReports(Merged[Report]):
         self.used_runs: list[int] = []
         self.used: list[int] = []
         self.aborts: list[Failure] = []
+        self.stops: dict[tuple[int, int], list[int]] = {}
+        """By node and rank; of one that stops and goes on while news waits here, the last."""
         self.pending_started = 0
         self.pending_over = 0
 
@@ -59,6 +62,7 @@ class MergedReports(Merged[Report]):
     def weigh(word: Report) -> int:
         """See `Merged`."""
         numbers = len(word.started) + len(word.exited) + len(word.killed) + len(word.used_runs) + len(word.used)
+        numbers += len(word.stops)
         return 9 * numbers + sum(32 + 4 * len(item.text) for item in (*word.failed, *word.notes, *word.aborts))
 
     def add(self, word: Report) -> None:
@@ -72,6 +76,12 @@ class MergedReports(Merged[Report]):
         self.used += word.used
         # All of a job may say it, and one is enough.
         self.aborts += word.aborts[: MAX_ABORTS - len(self.aborts)]
+        for index in range(0, len(word.stops), STOP_NUMBERS):
+            record = word.stops[index : index + STOP_NUMBERS]
+            where = record[0], record[1]
+            known = self.stops.get(where)
+            if known is None or known[2] < record[2]:
+                self.stops[where] = record
         self.pending_started = min(self.pending_started + word.nodes_started, MAX_NODES)
         self.pending_over = min(self.pending_over + word.nodes_over, MAX_NODES)
         self.nodes_started = min(self.nodes_started + word.nodes_started, MAX_NODES)
@@ -83,6 +93,7 @@ class MergedReports(Merged[Report]):
         report = Report(
             self.subject, self.started, self.exited, self.failed, self.pending_started, self.pending_over, self.notes,
             killed=self.killed, used_runs=self.used_runs, used=self.used, aborts=self.aborts,
+            stops=[value for record in self.stops.values() for value in record] if self.stops else [],
         )  # fmt: skip
         self._forget()
         return in_runs(report)
@@ -91,12 +102,12 @@ class MergedReports(Merged[Report]):
     def empty(self) -> bool:
         """See `Merged`."""
         news = self.started or self.exited or self.failed or self.notes or self.killed or self.used_runs or self.aborts
-        return not (news or self.pending_started or self.pending_over)
+        return not (news or self.stops or self.pending_started or self.pending_over)
 
     @property
     def entries(self) -> int:
         """See `Merged`."""
-        return len(self.started) + len(self.exited) + len(self.notes) + len(self.killed)
+        return len(self.started) + len(self.exited) + len(self.notes) + len(self.killed) + len(self.stops)
 
     @property
     def milestones(self) -> tuple[int, ...]:
@@ -137,8 +148,9 @@ def report_for(mask: int, report: Report) -> Report | None:
         used_runs=used_runs,
         used=used,
         aborts=[abort for abort in report.aborts if mask >> abort.node & 1],
+        stops=of_these(report.stops, STOP_NUMBERS),
     )
-    news = part.started or part.exited or part.failed or part.notes or part.killed or part.used_runs
+    news = part.started or part.exited or part.failed or part.notes or part.killed or part.used_runs or part.stops
     return part if news or part.aborts else None
 
 
@@ -149,7 +161,7 @@ def speakable(mask: int, report: Report) -> Report | None:
     nothing is lost by leaving it out: its inventory says it again on the new way.
     """
     report = flat(report, mask)
-    nodes = report.started[0::3] + report.exited[0::5] + report.killed[0::3]
+    nodes = report.started[0::3] + report.exited[0::5] + report.killed[0::3] + report.stops[0::STOP_NUMBERS]
     nodes += [failure.node for failure in report.failed] + [note.node for note in report.notes]
     nodes += [abort.node for abort in report.aborts]
     if all(node >= 0 and mask >> node & 1 for node in nodes):

@@ -13,12 +13,14 @@ from msgspec.structs import replace
 from heorot.core.errors import ProtocolError
 from heorot.core.tree.nodeset import MAX_NODES, NodeSet
 from heorot.core.wire.launch import MAX_RANKS
+from heorot.core.wire.reports import STOP_NUMBERS
 from heorot.core.wire.tree import Report
 
 RANKS_IN_A_RUN = 2
 """Below this mean a run takes more room than its ranks."""
 MAX_PID = (1 << 31) - 1
 MAX_WAIT_STATUS = 0xFFFF
+MAX_SIGNAL = 64
 MAX_OUTPUT_BYTES = 1 << 62
 MAX_USED = 1 << 53
 """Milliseconds or KiB: beyond it a number is no measure of a process."""
@@ -154,10 +156,10 @@ def check_runs(report: Report) -> None:
         If a record is incomplete, a number cannot be what it says, or there are more ranks than a job can have.
     """
     started, exited, started_runs, exited_runs = report.started, report.exited, report.started_runs, report.exited_runs
-    used_runs = report.used_runs
+    used_runs, stops = report.used_runs, report.stops
     if (
         len(started) % 3 or len(exited) % 5 or len(started_runs) % 3 or len(exited_runs) % 6 or len(report.killed) % 3
-        or len(used_runs) % 3
+        or len(used_runs) % 3 or len(stops) % STOP_NUMBERS
     ):  # fmt: skip
         raise ProtocolError("a report with an incomplete record")
     counts = started_runs[2::3], exited_runs[2::6], used_runs[2::3]
@@ -172,6 +174,11 @@ def check_runs(report: Report) -> None:
     if used_runs:
         _require("rank", MAX_RANKS - 1, used_runs[1::3])
         _require("measure of a process", MAX_USED, report.used)
+    if stops:
+        _require("rank", MAX_RANKS - 1, stops[1::STOP_NUMBERS])
+        _require("count of changes", MAX_USED, stops[2::STOP_NUMBERS])
+        _require("signal", MAX_SIGNAL, stops[3::STOP_NUMBERS])
+        _require("size of output", MAX_OUTPUT_BYTES, stops[4::STOP_NUMBERS], stops[5::STOP_NUMBERS])
     if report.killed:
         _require("rank", MAX_RANKS - 1, report.killed[1::3])
         _require("number of processes", MAX_PID, report.killed[2::3])

@@ -233,6 +233,14 @@ class Started(Message, tag="started", frozen=True):
     ranks: list[int]
 
 
+class Stopped(Message, tag="stopped", frozen=True):
+    """Ranks that have stopped or go on. Flat: rank, and of it what `heorot.core.wire.reports.Report.stops` says. The
+    highest count of a rank counts, whichever comes last. Missing bytes follow as `Output`."""
+
+    job: JobId
+    ranks: list[int]
+
+
 class Exited(Message, tag="exited", frozen=True):
     """Ranks that are over. Flat: rank, wait status, stdout bytes, stderr bytes. Missing bytes follow as `Output`."""
 
@@ -363,7 +371,7 @@ ClientMessage: TypeAlias = (
 )  # fmt: skip
 HeadMessage: TypeAlias = (
     Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done
-    | Used | Signalled | Rows | Result | ImageWanted | ImageTook | Notice | Changed | Shown
+    | Used | Stopped | Signalled | Rows | Result | ImageWanted | ImageTook | Notice | Changed | Shown
 )  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)

@@ -126,6 +126,8 @@ class JobDetails(JobRow, frozen=True):
     """Of those that ran and are over."""
     time_limit_ms: int | None = None
     """How long it may run on a node; None: for ever."""
+    stopped: dict[str, int] = {}
+    """Of those that are stopped: the signal that did it."""
 
 
 class ProcessRow(Struct, frozen=True):

@@ -58,6 +58,8 @@ from heorot.core.wire.replies import NodeTable as NodeTable
 from heorot.core.wire.replies import Process as Process
 from heorot.core.wire.replies import Replies as Replies
 from heorot.core.wire.replies import Reply as Reply
+from heorot.core.wire.reports import JobInventory as JobInventory
+from heorot.core.wire.reports import Report as Report
 from heorot.core.wire.tickets import FetchLaunch as FetchLaunch
 from heorot.core.wire.tickets import Launch as Launch
 from heorot.core.wire.tickets import LaunchCopy as LaunchCopy
@@ -74,7 +76,8 @@ from heorot.core.wire.views import SpaceView as SpaceView
 PROTOCOL_VERSION = 7
 """Before 3, a ticket named one by one what is `LaunchSpec`; before 4, an inventory said what its space understands;
 before 5, answers of nodes were not put together on their way up; before 6, streams had no turns;
-before 7, ranks had no barriers and no time limits, each node had one, and tickets refused nothing."""
+before 7, ranks had no barriers and no time limits, each node had one, tickets refused nothing, and nobody was told of
+ranks that stop."""
 OLDEST_PROTOCOL_VERSION = 6
 
 # ---------------------------------------------------------------- link messages: tags 1..31
@@ -140,38 +143,6 @@ class Up(Message, tag=6, frozen=True):
 
     node: Count
     payload: Chunk
-
-
-class Report(Message, tag=7, frozen=True):
-    """What became of a job's ranks; relays merge the reports of one job. Also sent by bpinit to its agent."""
-
-    job: JobId
-    started: list[int]
-    """Flat: node, rank, pid."""
-    exited: list[int]
-    """Flat: node, rank, wait status as of wait(2), stdout bytes written, stderr bytes written. The rank is over."""
-    failed: list[Failure]
-    nodes_started: Count = 0
-    """On how many nodes have all ranks been started or failed since the last report (a hint: merge no longer)."""
-    nodes_over: Count = 0
-    """On how many nodes all ranks came to an end with this report (a hint: merge no longer)."""
-    notes: list[Failure] = msgspec.field(default_factory=list)
-    """What else the user should know of a rank, such as why it was killed."""
-    started_runs: list[int] = msgspec.field(default_factory=list)
-    """Flat: first node, first rank, count: as many consecutive ranks on consecutive nodes have started."""
-    pids: list[int] = msgspec.field(default_factory=list)
-    """Of the ranks of `started_runs`, in order."""
-    exited_runs: list[int] = msgspec.field(default_factory=list)
-    """Flat: first node, first rank, count, and as in `exited` how all of these ended."""
-    killed: list[int] = msgspec.field(default_factory=list)
-    """Flat: node, rank, count: so many processes that this rank had left running were killed. With its end."""
-    used_runs: list[int] = msgspec.field(default_factory=list)
-    """Flat: first node, first rank, count: ranks of which `used` says what they have used. With their ends."""
-    used: list[int] = msgspec.field(default_factory=list)
-    """Of the ranks of `used_runs`, in order: CPU time as a user and in the kernel in ms, and the peak of memory in KiB
-    (0: no more than bpinit takes itself)."""
-    aborts: list[Failure] = msgspec.field(default_factory=list)
-    """Ranks with which the whole job has to end (`heorot.core.pmi.job.Abort`); `error` is the job's exit status."""
 
 
 class Detached(Message, tag=8, frozen=True):
@@ -299,27 +270,6 @@ class Inventory(Message, tag=80, frozen=True):
     """As `Admit` said; empty: no head has admitted this incarnation yet."""
     age_ms: Count = 0
     """For how long this incarnation has existed."""
-
-
-class JobInventory(Message, frozen=True):
-    """One job on one node."""
-
-    job: JobId
-    running: list[int]
-    """Flat: rank, pid."""
-    exited: list[int]
-    """Flat: rank, wait status, stdout bytes, stderr bytes."""
-    failed: list[Failure]
-    stdin_offset: Count
-    """Up to here all ranks of this node have taken the broadcast input."""
-    killed: list[int] = msgspec.field(default_factory=list)
-    """Flat: rank, count, of ranks in `exited`; as in `Report`."""
-    used: list[int] = msgspec.field(default_factory=list)
-    """Flat: rank, and of it what `Report.used` says; of ranks in `exited`."""
-    aborts: list[Failure] = msgspec.field(default_factory=list)
-    """As in `Report`."""
-    collective: Collective | None = None
-    """Only of a job whose ranks have barriers (`LaunchSpec.pmi`)."""
 
 
 class Output(Message, tag=81, frozen=True):

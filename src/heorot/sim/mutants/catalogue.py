@@ -18,7 +18,7 @@ from heorot.core.space.machine import Space
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
 from heorot.core.wire.tags import TAG_INVENTORIZE
-from heorot.sim.mutants import barriers, closing, failover, images, launches, sessions, watches
+from heorot.sim.mutants import barriers, closing, failover, images, launches, sessions, stops, watches
 from heorot.sim.store import VirtualStore
 
 # Private parts are replaced here on purpose, and instances are patched: the machines themselves offer no such switch.
@@ -277,6 +277,9 @@ NAMES = tuple(
             *failover.SPACE,
             *failover.NODE,
             *failover.HEAD,
+            *stops.SPACE,
+            *stops.NODE,
+            *stops.HEAD,
             *launches.HEAD,
             *closing.HEAD,
             *watches.HEAD,
@@ -311,6 +314,7 @@ FOCUS: dict[str, dict[str, Any]] = {
     **sessions.FOCUS,
     **watches.FOCUS,
     **barriers.FOCUS,
+    **stops.FOCUS,
     "head-lets-the-lost-live": {"isolate_weight": 20, "stall_weight": 8, "node_grace_ms": 1_500, "detached_rate": 0.6},
 }  # fmt: skip
 """The weather in which a mutant is soon found out; else the usual."""
@@ -321,9 +325,10 @@ def mutator(name: str) -> Callable[[object], None]:
 
     def mutate(machine: object) -> None:
         if isinstance(machine, Space):
-            change = SPACE.get(name) or failover.SPACE.get(name) or barriers.SPACE.get(name)
+            rooms = SPACE, failover.SPACE, barriers.SPACE, stops.SPACE
+            change = next((room[name] for room in rooms if name in room), None)
         elif isinstance(machine, NodeMachine):
-            change = NODE.get(name) or failover.NODE.get(name) or images.NODE.get(name)
+            change = NODE.get(name) or failover.NODE.get(name) or images.NODE.get(name) or stops.NODE.get(name)
         elif isinstance(machine, VirtualStore):
             change = failover.STORE.get(name)
         elif isinstance(machine, KeeperMachine):
@@ -332,7 +337,7 @@ def mutator(name: str) -> Callable[[object], None]:
             change = sessions.SESSION.get(name) or watches.SESSION.get(name)
         else:
             assert isinstance(machine, HeadMachine)
-            kinds = HEAD, failover.HEAD, launches.HEAD, watches.HEAD, barriers.HEAD, closing.HEAD
+            kinds = HEAD, failover.HEAD, launches.HEAD, watches.HEAD, barriers.HEAD, closing.HEAD, stops.HEAD
             change = next((kind[name] for kind in kinds if name in kind), None)
         if change is not None:
             change(machine)

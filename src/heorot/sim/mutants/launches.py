@@ -109,6 +109,7 @@ FOCUS: dict[str, dict[str, Any]] = {
         "head_weight": 8,
         "faults": 80,
         "fault_span_ms": 10_000,
+        "stop_rate": 0.0,
     },
     "head-gives-no-receipts": _RUSH,
     "head-knows-what-was-up": {

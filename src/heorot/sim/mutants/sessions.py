@@ -125,7 +125,7 @@ _RUSH = {"faults": 40, "head_weight": 4, "ambush_weight": 12, "rush": 80, "detac
 _INPUT = {"faults": 40, "head_weight": 12, "jobs": 25, "job_span_ms": 15_000, "detached_rate": 0.1, "reader_rate": 0.8}
 _MUCH = {"job_window_bytes": 64 << 10, "largest_write_bytes": 200_000, "stall_reader_rate": 0.3}
 FOCUS: dict[str, dict[str, Any]] = {
-    "session-launches-as-if-for-the-first-time": _RUSH,
+    "session-launches-as-if-for-the-first-time": {**_RUSH, "stop_rate": 0.0},
     "session-acknowledges-before-it-has-consumed": {"stall_reader_rate": 0.5},
     "session-gives-all-a-turn-at-once": _MUCH,
     "session-gives-output-twice": {"head_weight": 12, "faults": 40},
