@@ -76,6 +76,7 @@ complete -c bpsh -s E -l stderr -r -F -d 'Standard error into a file on the node
 complete -c bpsh -s t -l time -d 'Print the wall time'
 complete -c bpsh -s l -x -a '(__fish_complete_users)' -d Ignored
 complete -c bpsh -l pty -d 'Give each rank a terminal'
+complete -c bpsh -s e -l escape -x -a 'none' -d 'The character that begins an escape, with --pty'
 complete -c bpsh -l gather -d 'Show equal output of several nodes once'
 complete -c bpsh -l json -d 'One JSON document at the end'
 complete -c bpsh -l detach -d 'Leave the job running and print its id'

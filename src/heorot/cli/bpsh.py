@@ -195,11 +195,22 @@ def _follow(options: BpshOptions, session: Session, connection: Connection, job:
         session.consumed(job, stream, count)
 
     sinks = {number: Sink(number, consumed) for number in (1, 2)}
+
+    def form() -> Form:
+        return _form(options, session, job, sinks)
+
     raw_mode = terminal.RawMode(0) if options.pty and options.stdin == b"" and os.isatty(0) else None
-    relay = ForegroundLoop(
-        "bpsh", session, connection, job, sinks, lambda: _form(options, session, job, sinks),
-        read_stdin=options.stdin == b"", raw_mode=raw_mode, forward_size=options.pty,
-    )  # fmt: skip
+    if raw_mode is not None:
+        from heorot.cli.foreground.escape import Escape
+        from heorot.cli.foreground.terminal_loop import TerminalLoop
+
+        keys = Escape(options.escape) if options.escape else None
+        relay: ForegroundLoop = TerminalLoop(session, connection, job, sinks, form, raw_mode=raw_mode, keys=keys)
+    else:
+        read_stdin = options.stdin == b""
+        relay = ForegroundLoop(
+            "bpsh", session, connection, job, sinks, form, read_stdin=read_stdin, forward_size=options.pty
+        )
     relay.says_failures = not options.json
     try:
         status = relay.run_until_acknowledged()

@@ -46,6 +46,9 @@ SECTIONS = (
         Option("-O --stdout", "stdout into a file on the node, named in the same way", "FILE"),
         Option("-E --stderr", "stderr into a file on the node, named in the same way", "FILE"),
         Option("--pty", "give each process a terminal"),
+        Option(
+            "-e --escape", "with --pty, at the start of a line: what follows is for bpsh (~, and ~? lists)", "CHAR|none"
+        ),
     )),
     ("The program", (
         Option(
@@ -129,10 +132,10 @@ class BpshOptions:
     """What the user asked for."""
 
     __slots__ = (
-        "argv", "bind", "detach", "directory", "divide", "extra", "gather", "headless_ms", "help", "image", "json",
-        "label", "line_bytes", "lines", "linger", "max_processes", "mpi", "nodes", "patterns", "prefix", "pty", "ranks",
-        "ranks_per_node", "rolling", "select", "sequential", "stage", "stderr", "stdin", "stdin_ranks", "stdout",
-        "stop_on_failure", "time", "time_limit_ms", "version",
+        "argv", "bind", "detach", "directory", "divide", "escape", "extra", "gather", "headless_ms", "help", "image",
+        "json", "label", "line_bytes", "lines", "linger", "max_processes", "mpi", "nodes", "patterns", "prefix", "pty",
+        "ranks", "ranks_per_node", "rolling", "select", "sequential", "stage", "stderr", "stdin", "stdin_ranks",
+        "stdout", "stop_on_failure", "time", "time_limit_ms", "version",
     )  # fmt: skip
 
     def __init__(self, words: list[str]) -> None:
@@ -193,6 +196,7 @@ class BpshOptions:
         if self.stage and len(self.argv) > 1:
             raise UsageError("--stage starts nothing: name the program alone, and other files with --with")
         self.pty = parsed.has("pty")
+        self.escape = _escape(parsed.get("escape", "~"))
         self.gather = parsed.has("gather")
         self.json = parsed.has("json")
         self.detach = parsed.has("detach")
@@ -224,6 +228,17 @@ def _after(nodes: str) -> str:
     if any(character.isdigit() for character in nodes) or nodes in ("up", "all", "master"):
         return f" after the nodes {nodes!r}; for a shell there: bpsh {nodes} --pty bash"
     return f": {nodes!r} was taken for the nodes; on all that are up: bpsh -a {nodes}"
+
+
+def _escape(text: str) -> bytes | None:
+    if text == "~":
+        return b"~"
+    from heorot.cli.foreground.escape import character_of
+
+    try:
+        return character_of(text)
+    except ValueError:
+        raise UsageError(f"--escape is one character, ^ and a letter, or none, not {text!r}") from None
 
 
 def _path(text: str, spelling: str) -> bytes:

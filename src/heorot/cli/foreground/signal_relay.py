@@ -123,10 +123,16 @@ class SignalRelay:
         self.due_at = self._stop_request = None
         # A process group without a parent in its session is not stopped by SIGTSTP: SIGSTOP makes sure.
         self.signal(signals.SIGSTOP)
+        self.suspend()
+
+    def suspend(self, group: bool = False) -> None:
+        """Give the terminal back and stop until somebody lets us go on, and with us the job; with `group`, all of our
+        process group, as the terminal's stop key does.
+        """
         self._connection.flush()
         if self._raw_mode is not None:
             self._raw_mode.leave()
-        for number in self._pipe.stop_self():
+        for number in self._pipe.stop_self(group):
             self._take(number)
         if self._raw_mode is not None:
             self._raw_mode.enter()

@@ -68,14 +68,17 @@ class SignalPipe:
         os.close(self._write_fd)
         return unread
 
-    def stop_self(self) -> bytes:
-        """Stop this process as the terminal's stop key does; return the signals that came, SIGCONT among them.
+    def stop_self(self, group: bool = False) -> bytes:
+        """Stop this process, or its whole group, as the terminal's stop key does; return the signals that came, SIGCONT
+        among them.
 
-        If nobody could continue us the kernel does not stop us; that counts as a stop that is over at once.
+        If nobody could continue us the kernel does not stop us, and if the signal was ignored when we started, we do
+        not; that counts as a stop that is over at once.
         """
-        _signal.signal(SIGTSTP, SIG_DFL)
-        os.kill(os.getpid(), SIGTSTP)
-        _signal.signal(SIGTSTP, _noted)
+        if _signal.getsignal(SIGTSTP) != SIG_IGN:
+            _signal.signal(SIGTSTP, SIG_DFL)
+            os.kill(0 if group else os.getpid(), SIGTSTP)
+            _signal.signal(SIGTSTP, _noted)
         came = self.read()
         return came if SIGCONT in came else came + bytes([SIGCONT])
 
