@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from heorot.client.copies import Copied, CopyError
     from heorot.client.job import Chunk, Completed, JobFailed
     from heorot.client.launch import DEVNULL, PIPE
+    from heorot.client.rank import RankEvent, RankHandle
     from heorot.core.client.end import RankUsage, Status
     from heorot.core.errors import ConnectionLost, HeorotError, NodeListError, ProtocolError, RequestError
 
@@ -38,6 +39,8 @@ _HOMES = {
     "ProtocolError": "heorot.core.errors",
     "RequestError": "heorot.core.errors",
     "Status": "heorot.core.client.end",
+    "RankEvent": "heorot.client.rank",
+    "RankHandle": "heorot.client.rank",
     "RankUsage": "heorot.core.client.end",
     "connect": "heorot.client.blocking",
 }
@@ -71,6 +74,8 @@ __all__ = [
     "JobFailed",
     "NodeListError",
     "ProtocolError",
+    "RankEvent",
+    "RankHandle",
     "RankUsage",
     "RequestError",
     "Status",

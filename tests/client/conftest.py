@@ -13,6 +13,7 @@ import pytest
 
 import heorot
 from heorot import aio
+from heorot.client.rank import AwaitedRank, Ranks
 from tests.support.local_cluster import LocalCluster, local_cluster
 
 Connect: TypeAlias = Callable[[str | os.PathLike[str]], heorot.Cluster]
@@ -28,7 +29,7 @@ def cluster() -> Iterator[LocalCluster]:
 class Waited:
     """The asyncio form as if it were the blocking one: what is to be awaited is run to its end."""
 
-    def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], of: aio.Cluster | aio.Job) -> None:
+    def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], of: Any) -> None:
         self._run = run
         self._of = of
 
@@ -49,6 +50,8 @@ class Waited:
             return self._iterate(value)
         if callable(value):
             return lambda *fields, **options: self._given(value(*fields, **options))
+        if isinstance(value, Ranks) or (isinstance(value, list) and value and isinstance(value[0], AwaitedRank)):
+            return [Waited(self._run, each) for each in value]
         return Waited(self._run, value) if isinstance(value, aio.Cluster | aio.Job) else value
 
     def _iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:

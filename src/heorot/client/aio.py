@@ -25,6 +25,7 @@ from heorot.client.job import Chunk, Completed, JobFlows, LineSplitter
 from heorot.client.launch import DEVNULL, PIPE, Argument, Nodes, SpawnOptions, path_list, spawn_fields, stage_fields
 from heorot.client.node_control import AsyncNodeControl
 from heorot.client.put import Put
+from heorot.client.rank import AwaitedRank, Ranks
 from heorot.core.client.end import Status
 from heorot.core.client.job import JobState
 from heorot.core.client.session import SIGKILL, Session
@@ -204,6 +205,8 @@ class Job(JobFlows):
     def __init__(self, cluster: Cluster, state: JobState, detached: bool) -> None:
         super().__init__(cluster._session, state, detached, cluster._forget)
         self._run = cluster._run
+        self.ranks: Ranks[AwaitedRank] = Ranks(self, lambda number: AwaitedRank(self, number, self._run))
+        """See `heorot.client.blocking.Job.ranks`."""
 
     async def __aenter__(self) -> Job:
         return self

@@ -3,7 +3,6 @@
 Several threads may use one cluster. Only those who wait make progress: output that nobody reads stays on the nodes,
 and a rank that writes more than its window then waits, as a process does whose pipe nobody reads. A program that nodes
 do not have is sent to them while somebody waits.
-
 What each method does is in `heorot.client.cluster` and `heorot.client.job`.
 """
 
@@ -22,6 +21,7 @@ from heorot.client.job import Chunk, Completed, JobFlows, LineSplitter
 from heorot.client.launch import DEVNULL, PIPE, Argument, Nodes, SpawnOptions, path_list, spawn_fields, stage_fields
 from heorot.client.node_control import NodeControl
 from heorot.client.put import Put
+from heorot.client.rank import RankHandle, Ranks
 from heorot.client.runner import ThreadRunner
 from heorot.core.client.end import Status
 from heorot.core.client.job import JobState
@@ -280,11 +280,12 @@ class Cluster(ClusterFlows["Job"], NodeControl):
 
 
 class Job(JobFlows):
-    """A job of this connection. A context manager: leaving it closes the job."""
+    """A job of this connection, with its `ranks` by number. A context manager: leaving it closes the job."""
 
     def __init__(self, cluster: Cluster, state: JobState, detached: bool) -> None:
         super().__init__(cluster._session, state, detached, cluster._forget)
         self._run = cluster._run
+        self.ranks: Ranks[RankHandle] = Ranks(self, lambda number: RankHandle(self, number, self._run))
 
     def __enter__(self) -> Job:
         return self
@@ -390,9 +391,8 @@ class Job(JobFlows):
         self._run(self._detach())
 
     def close(self) -> None:
-        """End the job if it still runs, and let the cluster forget it; of a detached job only this handle goes.
-
-        It is no error if its end is not known after ten seconds, or the connection ends meanwhile.
+        """End the job if it still runs, and let the cluster forget it; of a detached job only this handle goes. It is
+        no error if its end is not known after ten seconds, or the connection ends meanwhile.
         """
         self._run(self._close())
 
