@@ -163,7 +163,7 @@ def test_an_escape_leaves_the_job_which_ends_as_by_a_hang_up(cluster: LocalClust
     before = shell.flags()
     shell.type(f"bpsh --pty 0 sh -c 'trap : INT QUIT; echo up; {LOOP}'\n")
     shell.expect("up\r\n")
-    shell.type("\x03\x1c~.")
+    shell.type("\x03\x1c\r~.")
     shell.expect("which ends as by a hang-up\r\n")
     shell.expect(PROMPT)
     assert shell.flags() == before
