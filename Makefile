@@ -35,7 +35,7 @@ check: $(STAMP) ## Format, lint, strict types, layers
 	@failed=; run() { echo "$$*"; "$$@" || failed=yes; }; \
 	run $(BIN)/ruff format --check .; \
 	run $(BIN)/ruff check .; \
-	run $(BIN)/mypy src tests scripts $(wildcard bench); \
+	run $(BIN)/mypy src tests scripts plugins $(wildcard bench); \
 	run $(BIN)/lint-imports --no-logo; \
 	[ -z "$$failed" ]
 

@@ -34,6 +34,12 @@ if [ "$purpose" = test ]; then
     need iproute2 command -v ip
     need procps command -v ps
     need etcd-server command -v etcd
+    # What the tests let call bprsh.
+    need rsync command -v rsync
+    need openssh-client command -v scp
+    need openssh-sftp-server sh -c 'for file in /usr/*/openssh/sftp-server /usr/*/ssh/sftp-server; do [ -x "$file" ] && exit; done; exit 1'
+    need parallel command -v parallel
+    need pdsh command -v pdsh
 fi
 missing=$(echo $missing) # without the blank in front
 

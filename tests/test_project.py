@@ -145,13 +145,11 @@ def scripts(directory: Path) -> dict[str, str]:
 
 def test_what_the_tests_need_is_installed_by_root_and_said_in_a_line(tmp_path: Path) -> None:
     scratch_project(tmp_path, scripts(tmp_path))
-    line = "apt-get install --yes --no-install-recommends python3-venv iproute2 procps etcd-server"
+    packages = "python3-venv iproute2 procps etcd-server rsync openssh-client parallel pdsh"
+    line = f"apt-get install --yes --no-install-recommends {packages}"
     done = set_up(tmp_path, "test")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"heorot: installing what is missing: {line}\n")
-    assert (
-        "install --yes --no-install-recommends python3-venv iproute2 procps etcd-server"
-        in (tmp_path / "log").read_text()
-    )
+    assert f"install --yes --no-install-recommends {packages}" in (tmp_path / "log").read_text()
     done = set_up(tmp_path, "run")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -168,7 +166,7 @@ def test_what_is_missing_is_said_to_somebody_who_may_not_install_it(tmp_path: Pa
 def test_whoever_is_not_root_is_told_that_some_tests_need_it(tmp_path: Path) -> None:
     programs = scratch_project(tmp_path, scripts(tmp_path))
     (tmp_path / "marker").touch()
-    for name in ("ip", "ps", "etcd"):
+    for name in ("ip", "ps", "etcd", "rsync", "scp", "parallel", "pdsh"):
         (programs / name).symlink_to("/bin/true")
     open_to_all(tmp_path)
     done = set_up(tmp_path, "test", *setpriv())

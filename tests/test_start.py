@@ -219,7 +219,7 @@ def test_a_python_that_others_cannot_run_is_told(tmp_path: Path) -> None:
 
 
 def test_pip_writes_the_interpreter_into_the_commands_of_a_wheel(tmp_path: Path) -> None:
-    for name in ("pyproject.toml", "README.md", "LICENSE", "bin", "man", "completions", "systemd"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "bin", "man", "completions", "plugins", "systemd"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     (tmp_path / "src" / "heorot").mkdir(parents=True)
@@ -235,7 +235,7 @@ def test_pip_writes_the_interpreter_into_the_commands_of_a_wheel(tmp_path: Path)
             assert archive.read(name).startswith(b"#!python -IS\n")
 
 
-@pytest.mark.parametrize("name", ["bpsh", "bpstat", "bpps", "bpkill", "bpjob"])
+@pytest.mark.parametrize("name", ["bpsh", "bprsh", "bpstat", "bpps", "bpkill", "bpjob"])
 @pytest.mark.parametrize("arguments", [["--version"], ["n0", "true"]], ids=" ".join)
 def test_a_short_command_loads_nothing_heavy(name: str, arguments: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-X", "importtime", "-IS", str(Path(sys.executable).parent / name)]
@@ -251,4 +251,4 @@ def test_a_short_command_loads_nothing_heavy(name: str, arguments: list[str], tm
     loaded = {line.rpartition("|")[2].strip() for line in lines}
     assert f"heorot.cli.{name}" in loaded
     # `signal` brings enum in: bpkill needs the names of signals, bpsh does not. Tables need more than bpsh does.
-    assert not loaded.intersection(HEAVY + (LEFT_OUT_BY_BPSH if name == "bpsh" else ()))
+    assert not loaded.intersection(HEAVY + (LEFT_OUT_BY_BPSH if name in ("bpsh", "bprsh") else ()))

@@ -97,6 +97,26 @@ complete -c bpsh -l stop-on-failure -d 'Begin with no further nodes when one has
 complete -c bpsh -l bind -x -a 'core cpu none' -d 'Bind each rank to CPUs of its node'
 complete -c bpsh -l input -x -a 'all none' -d 'Standard input to these ranks only'
 
+complete -c bprsh -f
+complete -c bprsh -n '__fish_is_nth_token 1' -a '(__heorot_nodes)' -d Nodes
+complete -c bprsh -n 'not __fish_is_nth_token 1' -a '(__fish_complete_subcommand --fcs-skip=2)'
+complete -c bprsh -s l -x -a '(__fish_complete_users)' -d 'Be this user'
+complete -c bprsh -s n -d 'Standard input from /dev/null'
+complete -c bprsh -s t -d 'A terminal if there is one here; twice: in any case'
+complete -c bprsh -s T -d 'No terminal'
+complete -c bprsh -s s -d 'The command is a subsystem'
+complete -c bprsh -s o -x -a 'HostName= LogLevel= RequestTTY= SendEnv= SessionType= SetEnv= StdinNull= User=' -d 'A setting'
+complete -c bprsh -s q -d 'No word about what is left out'
+complete -c bprsh -s G -d 'Print host and user'
+complete -c bprsh -l dir -r -d 'The directory of the cluster' -a '(__fish_complete_directories)'
+complete -c bprsh -s h -l help -d 'Print a summary of the options'
+complete -c bprsh -s V -l version -d 'Print the version'
+complete -c bprsh -s 4 -s 6 -s 8 -s a -s C -s d -s g -s K -s k -s M -s v -s x -s y -d Ignored
+complete -c bprsh -s B -s b -s c -s E -s e -s F -s I -s i -s J -s m -s P -s p -s S -x -d Ignored
+complete -c bprsh -s A -s X -s Y -d 'Left out'
+complete -c bprsh -s f -s N -d Refused
+complete -c bprsh -s D -s L -s O -s Q -s R -s W -s w -x -d Refused
+
 complete -c bpstat -a '(__heorot_node_list)' -d Nodes
 complete -c bpstat -s c -l compact -d 'States with their nodes folded'
 complete -c bpstat -s l -l long -d 'A line for each node'

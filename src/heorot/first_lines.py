@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 
 COMMANDS = (
-    "bpcp", "bpctl", "bphead", "bpinit", "bpjob", "bpkill", "bpnode", "bpps", "bpsh", "bpsrun", "bpstat",
+    "bpcp", "bpctl", "bphead", "bpinit", "bpjob", "bpkill", "bpnode", "bpps", "bprsh", "bpsh", "bpsrun", "bpstat",
     "heorot", "mpprun",
 )  # fmt: skip
 OPTIONS = "-IS"

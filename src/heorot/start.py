@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
 DAEMONS = ("bphead", "bpnode", "bpinit")
-SHORT_COMMANDS = ("bpsh", "bpstat", "bpps", "bpkill", "bpjob", "bpcp", "bpctl", "mpprun", "bpsrun")
+SHORT_COMMANDS = ("bpsh", "bprsh", "bpstat", "bpps", "bpkill", "bpjob", "bpcp", "bpctl", "mpprun", "bpsrun")
 """Commands that own nothing which an exit handler must clean up."""
 
 OUTPUT_FAILURES = (5, 9, 27, 28, 122)
@@ -47,7 +47,8 @@ def run(name: str) -> None:
         if error.errno in TOO_MANY_FILES and name not in DAEMONS:
             hint = "; 'ulimit -n' says how many this shell allows, and 'ulimit -n 1024' more" * (error.errno == 24)
             sys.stderr.write(f"{name}: cannot go on: {error.strerror}{hint}\n")
-            posix._exit(EXIT_REFUSED)
+            # Callers of ssh know one status for trouble.
+            posix._exit(EXIT_REFUSED if name != "bprsh" else 255)
         if error.filename is not None or error.errno not in OUTPUT_FAILURES:
             raise
         sys.stderr.write(f"{name}: cannot write output: {error.strerror}\n")

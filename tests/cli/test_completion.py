@@ -66,6 +66,8 @@ def complete(where: Cluster, commands: Path, *words: str, limit_s: str = "60") -
         (("bpsh", "a"), ["all"]),
         (("bpsh", "-a", "--g"), ["--gather"]),
         (("bpsh", "-b", "9", "n1"), ["n1"]),
+        (("bprsh", "-p", "22", "n"), ["n0", "n1"]),
+        (("bprsh", "-o", "Send"), ["SendEnv="]),
         (("bpstat", "--sort-s"), ["--sort-status"]),
         (("bpstat", "-l", "n"), ["n0", "n1"]),
         (("bpps", "--nodes", "n"), ["n0", "n1"]),

@@ -14,7 +14,7 @@ from heorot.cli.arguments import Command
 from tests.cluster.harness import ROOT, Cluster
 
 PAGES = sorted((ROOT / "man").glob("*.[18]"))
-COMMANDS = ["bpsh", "bpcp", "bpctl", "bpstat", "bpps", "bpkill", "bpjob", "mpprun", "bpsrun", "heorot"]
+COMMANDS = ["bpsh", "bprsh", "bpcp", "bpctl", "bpstat", "bpps", "bpkill", "bpjob", "mpprun", "bpsrun", "heorot"]
 DAEMONS = ["bphead", "bpnode", "bpinit"]
 SECTIONS = {".1": ["NAME", "SYNOPSIS", "DESCRIPTION"], ".8": ["NAME", "SYNOPSIS", "DESCRIPTION"]}
 SPELLINGS = re.compile(r"(?:^ +|, |\|)(--?[A-Za-z][A-Za-z-]*)")

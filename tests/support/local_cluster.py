@@ -34,7 +34,7 @@ class LocalCluster:
         self.directory = base / "cluster"
         programs = base / "bin"
         programs.mkdir()
-        for name in ("heorot", "bpsh", "bpps", "bpjob", "bpcp", "bpstat", "bpkill"):
+        for name in ("heorot", "bpsh", "bprsh", "bpps", "bpjob", "bpcp", "bpstat", "bpkill"):
             # As installed: a shell before it would change the environment that goes along.
             (programs / name).symlink_to(Path(sys.executable).parent / name)
         self.environment = {

@@ -49,7 +49,7 @@ def run_bpsh(words: list[str]) -> int:
         sys.stdout.write(f"bpsh (Heorot) {__version__}\n")
         return 0
     try:
-        return _run_job(options)
+        return run_job(options)
     finally:
         if options.time:
             _say_time()
@@ -64,7 +64,8 @@ def _is_null_device(fd: int) -> bool:
     return status.st_mode & 0o170000 == 0o020000 and status.st_rdev == os.makedev(1, 3)
 
 
-def _run_job(options: BpshOptions) -> int:
+def run_job(options: BpshOptions) -> int:
+    """Run the job that these options ask for; return the status to exit with."""
     from heorot.client import caller
     from heorot.client.connection import Connection
     from heorot.client.endpoint import cluster_directory
@@ -77,7 +78,7 @@ def _run_job(options: BpshOptions) -> int:
     session = Session()
     directory = cluster_directory(options.directory)
     connection = Connection(directory, session)
-    environment = caller.environment_at_start()
+    environment = options.environment or caller.environment_at_start()
     try:
         connection.reach()
         _see_that_files_can_be_opened()
@@ -96,12 +97,12 @@ def _run_job(options: BpshOptions) -> int:
             return Rolling(options, session, connection, launch, _form).run()
         job = _launch(options, session, environment, offer, options.nodes, options.select)
     except HeorotError as error:
-        sys.stderr.write(f"bpsh: {error}\n")
+        sys.stderr.write(f"{options.name}: {error}\n")
         from heorot.core.client.end import EXIT_NO_COMMAND
         from heorot.images.identity import CommandError
 
-        if not isinstance(error, CommandError):
-            return EXIT_REFUSED
+        if options.trouble_status or not isinstance(error, CommandError):
+            return options.trouble_status or EXIT_REFUSED
         if error.exit_status == EXIT_NO_COMMAND:
             _hint(options, directory, _say)
         return error.exit_status
@@ -212,6 +213,7 @@ def _follow(options: BpshOptions, session: Session, connection: Connection, job:
             "bpsh", session, connection, job, sinks, form, read_stdin=read_stdin, forward_size=options.pty
         )
     relay.says_failures = not options.json
+    relay.name, relay.refused_status = options.name, options.trouble_status or EXIT_REFUSED
     try:
         status = relay.run_until_acknowledged()
         if status is not None:
@@ -229,6 +231,8 @@ def _follow(options: BpshOptions, session: Session, connection: Connection, job:
             from heorot.core.client.end import EXIT_NO_COMMAND
 
             failed = any(end.error is not None for end in job.statuses.values())
+            if failed and options.trouble_status:
+                return options.trouble_status
             if status == EXIT_NO_COMMAND and failed and not options.json:
                 _hint(options, connection.directory, relay.say)
         if relay.interrupted:

@@ -70,7 +70,7 @@ class ForegroundLoop:
         raw_mode: terminal.RawMode | None = None,
         forward_size: bool = False,
     ) -> None:
-        self._name = name
+        self.name, self.refused_status = name, EXIT_REFUSED
         self._takeover: Takeover | None = None
         """Since the head was lost."""
         self._session = session
@@ -117,7 +117,7 @@ class ForegroundLoop:
         """Write a line about the command itself to stderr."""
         # In raw mode a newline alone does not return to the first column.
         end = "\r\n" if self._raw_mode is not None and self._raw_mode.active else "\n"
-        words.write_line(f"{self._name}: ", text, end)
+        words.write_line(f"{self.name}: ", text, end)
 
     def run_until_acknowledged(self) -> int | None:
         """Wait until the job exists, and may be left if it is detached; return None, or the status to exit with."""
@@ -323,7 +323,7 @@ class ForegroundLoop:
         if self._job.done_text != error.message:
             self.say(error.message)
         refused = not self._job.id and error.code not in ("connection-lost", "launch-unknown")
-        self._leave = EXIT_REFUSED if refused or error.code == "protocol" else EXIT_UNKNOWN
+        self._leave = self.refused_status if refused or error.code == "protocol" else EXIT_UNKNOWN
 
     # -------------------------------------------------- our own files
 

@@ -128,7 +128,28 @@ def _refuse_conflicts(parsed: Parsed) -> None:
                 raise UsageError(f"{' and '.join(spelled)} exclude each other")
 
 
-class BpshOptions:
+class Manner:
+    """In which way a job is run, where commands that are made of `bpsh` differ.
+
+    Attributes
+    ----------
+    name:
+        Of the command, for what it says.
+    environment:
+        Of the ranks; None: the caller's own.
+    trouble_status:
+        The status if no command has run, for callers who want one of their own; 0: `bpsh`'s statuses.
+    """
+
+    __slots__ = ("environment", "name", "trouble_status")
+
+    def __init__(self) -> None:
+        self.name = "bpsh"
+        self.environment: list[bytes] | None = None
+        self.trouble_status = 0
+
+
+class BpshOptions(Manner):
     """What the user asked for."""
 
     __slots__ = (
@@ -139,6 +160,7 @@ class BpshOptions:
     )  # fmt: skip
 
     def __init__(self, words: list[str]) -> None:
+        super().__init__()
         parsed = Parsed()
         index = _TABLE.take(words, 0, parsed)
         self.help = parsed.has("help")

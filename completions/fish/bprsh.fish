@@ -1,0 +1,1 @@
+heorot.fish
