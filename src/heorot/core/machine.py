@@ -18,8 +18,6 @@ from heorot.core.wire.heads import HeadAddress
 from heorot.core.wire.tree import LinkMessage
 from heorot.core.wire.wishes import KeepWishes, WishesKept
 
-# ------------------------------------------------------------------ events
-
 
 class LinkOpened(Struct, frozen=True, gc=False):
     """A neighbour is connected and its certificate was verified: it is node `peer` (-1: a head)."""
@@ -209,13 +207,16 @@ class NodesRemoved(Struct, frozen=True, gc=False):
     """Numbers that were given anew, and the keys that they were given to before."""
 
 
+class GroupsKnown(Struct, frozen=True, gc=False):
+    """The files of groups of nodes say which there are: names without ``@``, and node lists; all, each time."""
+
+    groups: dict[str, str]
+
+
 class HeadHeard(Struct, frozen=True, gc=False):
     """Another head of the cluster, with its certificate, says in which epoch it leads."""
 
     epoch: int
-
-
-# ------------------------------------------------------------------ instructions
 
 
 class Send(Struct, frozen=True, gc=False):
@@ -309,9 +310,7 @@ class Stop(Struct, frozen=True, gc=False):
 
 
 class Compare(Struct, frozen=True, gc=False):
-    """See whether this host's own file at `path` has this content (`heorot.core.images.manifest.file_id`); answered by
-    `Compared`.
-    """
+    """See whether a file has this content (`heorot.core.images.manifest.file_id`); answered by `Compared`."""
 
     job: str
     path: bytes
@@ -387,7 +386,7 @@ LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | Time
 CacheEvent: TypeAlias = Examined | SharedTaken | ChunksGone | CacheFailed | CopiesFound | CopiesDropped
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept | CacheEvent | Compared | ViewMade
 ClientEvent: TypeAlias = ClientOpened | ClientClosed | FromClient
-RecordEvent: TypeAlias = HeadsKnown | NodesJoined | NodesRemoved | WishesKept
+RecordEvent: TypeAlias = HeadsKnown | NodesJoined | NodesRemoved | GroupsKnown | WishesKept
 HeadEvent: TypeAlias = LinkEvent | ClientEvent | RecordEvent | HeadHeard | CacheEvent
 LinkInstruction: TypeAlias = Send | CloseLink | Connect | SetTimer | Log | Stop
 CacheInstruction: TypeAlias = (

@@ -73,6 +73,7 @@ def main() -> int:
             },
             join=join.session if join else None,
             registry=Registry(root),
+            configuration=Path(path).absolute(),
             wishes=WishFile(root),
             asks_keeper=config.store.kind == "etcd",
             hang_ms=config.timers.hang_ms,

@@ -21,6 +21,7 @@ from heorot.core.head.machine import HeadConfig, HeadMachine
 from heorot.core.keeper.election import Term
 from heorot.core.machine import HeadsKnown
 from heorot.core.wire.heads import HeadAddress
+from heorot.daemons.group_files import GroupFiles
 from heorot.daemons.keeper import STATE_NAME, Keeper
 from heorot.daemons.keeper_control import SOCKET_NAME
 from heorot.daemons.kept_wishes import KeptWishes
@@ -88,6 +89,8 @@ class HeadSettings:
     """Where the caches of this host share what they have; empty: nowhere."""
     heads: HeadRegistry | None = None
     """Which heads the cluster is to have, and where; None: that never changes."""
+    configuration: Path | None = None
+    """Beside this file are the groups of nodes, in it some more; None: they never change."""
     passes_on: bool = False
     """Pass this host's clients on while on standby, to one of `heads`; not where another head on this host may listen
     on `socket_path`."""
@@ -249,6 +252,7 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
     registered: RegisteredNodes | None = None
     if settings.registry is not None:
         registered = RegisteredNodes(loop, settings.registry, shell.feed, log)
+    groups = GroupFiles(loop, settings.configuration, shell.feed, log) if settings.configuration is not None else None
     images.begin()
     links.listen(listener)
     with_room(clients.listen, make_room)
@@ -262,8 +266,9 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
     clients.close(leave_path=settings.passes_on)
     links.close()
     images.end()
-    if registered is not None:
-        registered.close()
+    for watching in (registered, groups):
+        if watching is not None:
+            watching.close()
     wishes.close()
     loop.close()
     return reason

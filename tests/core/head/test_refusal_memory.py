@@ -46,7 +46,7 @@ def left_behind(act: Callable[[], Any]) -> list[HeorotError]:
     ids=lambda request_: f"{type(request_).__name__}-{getattr(request_, 'nodes', '')}",
 )
 def test_a_refused_request_leaves_no_error_behind(request_: c.ClientMessage) -> None:
-    head = HeadRig(1, groups={"outer": "@inner", "inner": "n9"})
+    head = HeadRig(1, groups={"outer": "@inner", "inner": "3-1"})
     head.attach(0)
     head.client()
     head.looked()
@@ -55,7 +55,7 @@ def test_a_refused_request_leaves_no_error_behind(request_: c.ClientMessage) -> 
 
 
 def test_an_error_in_a_group_of_groups_leaves_none_behind() -> None:
-    view = NodeView(NodeSet(1), {0: "up"}, {"outer": "@inner", "inner": "@innermost", "innermost": "n9"})
+    view = NodeView(NodeSet(1), {0: "up"}, {"outer": "@inner", "inner": "@innermost", "innermost": "3-1"})
 
     def read() -> None:
         with pytest.raises(NodeListError, match="in the group @outer"):

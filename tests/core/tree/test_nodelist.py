@@ -7,14 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heorot.core.errors import NodeListError
-from heorot.core.tree.nodelist import MAX_ENTRIES, MAX_TEXT, NodeView, fold, parse
+from heorot.core.tree.nodelist import MAX_ENTRIES, MAX_TEXT, NodeView, fold, parse, parse_noting
 from heorot.core.tree.nodeset import NodeSet
 
 STATES = {0: "up", 1: "up", 2: "down", 3: "error", 4: "up", 6: "draining"}
 VIEW = NodeView(
     known=NodeSet.of([0, 1, 2, 3, 4, 6]),
     states=STATES,
-    groups={"left": "0-2", "right": "@left^all", "both": "@left,@right", "self": "@self", "bad": "n9", "empty": ""},
+    groups={
+        "left": "0-2",
+        "right": "@left^all",
+        "both": "@left,@right",
+        "self": "@self",
+        "bad": "n9",
+        "empty": "",
+        "broken": "3-1",
+        "site:a": "0-1",
+        "site:b": "1-2",
+    },
 )
 ALL = [0, 1, 2, 3, 4, 6]
 
@@ -73,6 +83,13 @@ ALL = [0, 1, 2, 3, 4, 6]
         ("all!@left", [3, 4, 6]),
         ("!@left", [3, 4, 6]),
         ("@empty", []),
+        ("@site:a,@site:b", [0, 1, 1, 2]),
+        ("@site:*", [0, 1, 2]),
+        ("@state:up", [0, 1, 4]),
+        ("@state:notup&@left", [2]),
+        # what a group names and is not there
+        ("0,@bad", [0]),
+        ("@bad,@left", [0, 1, 2]),
         # nothing, and air
         ("", []),
         (" n0 , n1,,", [0, 1]),
@@ -107,9 +124,15 @@ def test_reads(text: str, nodes: list[int]) -> None:
         ("n0&", r"missing after '&'"),
         ("n0,!", r"missing after '!'"),
         ("!!", r"missing after '!!'"),
-        ("@nobody", r"there is no group @nobody; there are @bad, @both, @empty, @left, @right, @self"),
+        (
+            "@nobody",
+            r"there is no group @nobody; there are @bad, @both, @broken, @empty, @left, @right, @self, @site:a",
+        ),
         ("@self", r"in the group @self: the group @self is defined by itself: self -> self"),
-        ("0,@bad", r"in the group @bad: 'n9': there is no node n9"),
+        ("0,@broken", r"in the group @broken: '3-1': the range 3-1 runs backwards"),
+        ("@state:hup", r"@state:hup: there is no state 'hup'; the states are down"),
+        ("@site:none", r"there is no group @site:none; there are @bad"),
+        ("@none:*", r"there is no group @none:\*"),
     ],
 )
 def test_says_what_is_wrong_and_what_exists(text: str, complaint: str) -> None:
@@ -195,3 +218,39 @@ def test_any_text_gives_nodes_or_the_one_error(text: str) -> None:
     except NodeListError:
         return
     assert all(node in STATES or node == -1 for node in nodes)
+
+
+GROWING = NodeView(
+    known=NodeSet.of([0, 1, 6]),
+    groups={"rack": "n[0-7],c[1-2],c9,n20-30", "all": "@rack,n8", "odd": "n[1-7/2]", "typo": "n0,upp"},
+    hosts={"c1": 1},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes", "left_out"),
+    [
+        ("@rack", [0, 1, 6, 1], "@rack names n[2-5,7], c2, c9, n[20-30]: not there, and left out"),
+        ("@all", [0, 1, 6, 1], "@all names n[2-5,7], c2, c9, n[20-30], n8: not there, and left out"),
+        ("@odd,n6", [1, 6], "@odd names n[3,5,7]: not there, and left out"),
+        ("@odd,@rack&n0", [0], "@odd names n[3,5,7]; @rack names n[2-5,7], c2, c9, n[20-30]: not there, and left out"),
+        ("@typo", [0], "@typo names upp: not there, and left out"),
+        ("n0", [0], ""),
+    ],
+)
+def test_what_a_group_names_and_is_not_there_is_told(text: str, nodes: list[int], left_out: str) -> None:
+    named = parse_noting(text, GROWING)
+    assert (named.nodes, named.left_out) == (nodes, left_out)
+
+
+def test_what_is_named_itself_must_be_there_whatever_groups_have_named_before() -> None:
+    for text in ("@rack,n2", "@odd,c2", "@rack,n[20-30]", "n2,@rack"):
+        with pytest.raises(NodeListError):
+            parse(text, GROWING)
+
+
+def test_a_note_on_groups_is_short() -> None:
+    many = {f"g{number}": ",".join(f"x{number}-{other}y" for other in range(50)) for number in range(100)}
+    view = NodeView(known=NodeSet.of([0]), groups=many)
+    left_out = parse_noting(",".join(f"@{name}" for name in many), view).left_out
+    assert len(left_out) < 10_000

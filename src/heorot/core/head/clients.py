@@ -211,6 +211,7 @@ class HeadClients:
         if by_states:
             self.settling.require()
             self.settling.tell_unknown(caller, ask.request)
+        self._requests.tell_left_out(caller.client, ask.request)
         self._requests.require_some(nodes, ask.nodes, ask.select)
         self._context.answer(caller.client, ask.request, nodes)
 
@@ -221,6 +222,8 @@ class HeadClients:
         self.settling.require()
         nodes = self.overview.nodes_named(ask.nodes)
         self.overview.tell_doubts(caller.client, ask.request)
+        if ask.nodes:
+            self._requests.tell_left_out(caller.client, ask.request)
         rows = self._context.send_rows(caller.client, ask.request, self.overview.node_rows(nodes))
         self._context.answer(caller.client, ask.request, rows)
 

@@ -11,7 +11,7 @@ from heorot.core.head.membership import KnownNode, Membership
 from heorot.core.head.receipts import Receipts
 from heorot.core.head.tenure import Tenure
 from heorot.core.images.swarms import GAIN_MS
-from heorot.core.machine import HeadInstruction, ToClient
+from heorot.core.machine import GroupsKnown, HeadInstruction, ToClient
 from heorot.core.quota import MIB, Quota
 from heorot.core.tickets import Sign, Verify, seal_placement
 from heorot.core.tree.below import NodesBelow
@@ -120,6 +120,8 @@ class HeadContext(MachineContext[HeadInstruction]):
         self.below = NodesBelow(self.emit)
         self.members = Membership(config.fanout, config.nodes, self.below, config.wishes, config.hosts)
         self.tenure = Tenure(bool(config.others))
+        self.groups: Mapping[str, str] = config.groups
+        """Named node lists, as `heorot.core.machine.GroupsKnown` has said last."""
         self.listed: tuple[m.HeadAddress, ...] = ()
         """All heads that the cluster is to have; empty: nobody has said. See `heorot.core.head.list_of_heads`."""
         self.jobs_quota = self._quota("jobs that run or are read", "max_jobs")
@@ -142,6 +144,10 @@ class HeadContext(MachineContext[HeadInstruction]):
 
     def _quota(self, what: str, setting: str, unit: int = 1) -> Quota:
         return Quota(what, getattr(self.config, setting), setting, self.config.owner, unit)
+
+    def know_groups(self, event: GroupsKnown) -> None:
+        """Take the groups of nodes that there are from now on."""
+        self.groups = event.groups
 
     def next_reading(self) -> int:
         """Return a number for a new reader of a job: no two heads use the same."""

@@ -47,6 +47,7 @@ class Launches:
             self._take_back(caller, ask)
             return
         nodes, by_states = self._requests.select(ask.nodes, ask.select)
+        notes = [self._requests.left_out]
         if ask.again:
             # What was up for an earlier head is not known here: any node may have it.
             addressed = self._members.known if by_states else NodeSet.of(node for node in nodes if node != HEAD)
@@ -63,7 +64,9 @@ class Launches:
         if ask.spec.image:
             self._images.require_room(caller, ask.spec.image)
         self._offer(caller, ask)
-        self._jobs.spawn(caller, ask, nodes, self._left_out(nodes, ask.again) if by_states else "")
+        if by_states:
+            notes.append(self._left_out(nodes, ask.again))
+        self._jobs.spawn(caller, ask, nodes, "; ".join(filter(None, notes)))
 
     # ------------------------------------------------------------------ what was asked for before
 

@@ -37,6 +37,7 @@ from heorot.core.machine import (
     CopiesFound,
     Examined,
     FromClient,
+    GroupsKnown,
     HeadEvent,
     HeadHeard,
     HeadInstruction,
@@ -106,6 +107,7 @@ class HeadMachine:
             NodesJoined: self._nodes_joined,
             NodesRemoved: self.removals.know,
             WishesKept: self.clients.wishes.kept,
+            GroupsKnown: self.context.know_groups,
             ConnectFailed: self.rivals.failed,
             Examined: self.images.transfers.examined,
             SharedTaken: self.images.transfers.stored.taken,
@@ -313,7 +315,6 @@ class HeadMachine:
         return max(patience_ms, self.context.wakefulness.missed_ms(now_ms, now_ms - wait_ms, wait_ms))
 
     def _nodes_joined(self, event: NodesJoined) -> None:
-        """Know them like those that had joined when this head was elected: down, until they attach."""
         self.members.register(event.nodes)
         self.context.warn(self.members.hosts.know(event.hosts))
         self.names.changed()

@@ -34,6 +34,8 @@ class Requests:
         self._jobs = jobs
         self.locator = Locator(context)
         self.questions = Questions(context)
+        self.left_out = ""
+        """What groups of the node list that was read last name and is not there, for people; empty: nothing."""
         self.entries_read = 0
         """How many entries were looked at for all node lists so far: what a list costs is not seen from its length."""
 
@@ -57,6 +59,7 @@ class Requests:
             ``bad-nodes`` or ``bad-request``.
         """
         members = self._context.members
+        self.left_out = ""
         if select == "up":
             return members.usable.numbers(), True
         if select == "notdown":
@@ -72,7 +75,7 @@ class Requests:
             known=members.known,
             states={node: records[node].told for node in members.known}
             | {node: shown_state(UNKNOWN, records[node].wish.state) for node in unknown},
-            groups=self._context.config.groups,
+            groups=self._context.groups,
             hosts=members.hosts.nodes,
         )
         try:
@@ -80,7 +83,13 @@ class Requests:
         except NodeListError as error:
             raise RequestError("bad-nodes", str(error)) from error
         self.entries_read += named.work + len(view.states)
+        self.left_out = named.left_out
         return named.nodes, named.by_states
+
+    def tell_left_out(self, client: int, request: int) -> None:
+        """Say what groups of the node list that was read last name and is not there."""
+        if self.left_out:
+            self._context.to_client(client, c.Notice(request, self.left_out, []))
 
     def node_rows(self, nodes: list[int], silent: NodeSet, unknown: NodeSet) -> list[NodeRow]:
         """Return what is known of these nodes; of `silent` ones this head, which is new, knows nothing yet.

@@ -6,7 +6,8 @@ a launch starts one rank for each entry. BProc's language and ClusterShell's are
     list      = [element] { operator [element] }
     operator  = ","   append
               | "!"   take away         | "&"   keep only           | "^"   take away what is in both, append the rest
-    element   = ["!"] ( numbers | word | "@" GROUP | "@*" )         a leading "!": all known nodes but these
+    element   = ["!"] ( numbers | word | group )                    a leading "!": all known nodes but these
+    group     = "@" [SOURCE ":"] NAME | "@state:" STATE | "@*"      "@SOURCE:*": all groups of a source
     numbers   = ("n" | "." | "") ( N | A-B | A- | "[" ranges "]" )  "A-" ends at the highest known node
     ranges    = range { "," range }     range = N | A-B | A- | A-B/STEP
     word      = "master" | "-1" | "self" | "localhost" | "all" | ["all"] ["not"] STATE | host
@@ -15,7 +16,8 @@ a launch starts one rank for each entry. BProc's language and ClusterShell's are
 A word is the first of these that it can be: what looks like numbers is numbers, a state is a state, and no host has
 such a name (`heorot.core.tree.host_names`). A dash is a part of a host name: ``c0-3`` is one host, ``c[0-3]`` are four.
 
-Unlike BProc, which drops them silently, a node that does not exist is an error, as is an unknown state or group.
+Unlike BProc, which drops them silently, a node that does not exist is an error, as is an unknown state or group. What a
+group names and is not there is left out, and told: a group may be written down before its last node has joined.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from heorot.core.errors import NodeListError
-from heorot.core.tree.host_names import HERE, PREFIXES, expand_names, fold_names
+from heorot.core.tree.host_names import HERE, PREFIXES, expand_names, fold_names, host_name_problem
 from heorot.core.tree.nodeset import HEAD, MAX_NODES, NodeSet
 
 NODE_STATES = ("down", "boot", "up", "drain", "error", "unavailable", "reboot", "halt", "pwroff", "unknown")
@@ -39,6 +41,8 @@ MAX_GROUP_DEPTH = 8
 """How deep groups may be defined by other groups."""
 _MAX_WORK = 1 << 20
 """Entries looked at while a list is evaluated: a list can be hostile, and the head waits for it."""
+_MAX_TOLD = 20
+"""So many names at most are in an error or a note."""
 _ELEMENT_WORK, _RANGE_WORK = 32, 8
 """Reading an element that was not read before, or a range in brackets, costs about as much as so many entries."""
 _ELEMENT = re.compile(r"[ !]*(?:\[[^\]]*\]|[^\[,!&^]+)*")
@@ -91,6 +95,8 @@ class Named(NamedTuple):
     """It depends on the states of nodes, as with ``up``."""
     work: int
     """How many entries were looked at for it, about."""
+    left_out: str = ""
+    """What groups name and is not there, for people; empty: nothing."""
 
 
 def parse_noting(text: str, view: NodeView) -> Named:
@@ -99,7 +105,7 @@ def parse_noting(text: str, view: NodeView) -> Named:
         raise NodeListError(f"the node list has {len(text)} characters; at most {MAX_TEXT} are read")
     reader = _Reader(view)
     nodes = reader.read(text, ())
-    return Named(nodes, reader.looked_at_states, reader.work)
+    return Named(nodes, reader.looked_at_states, reader.work, reader.left_out())
 
 
 def fold(nodes: NodeSet) -> str:
@@ -115,9 +121,13 @@ class _Reader:
         self._known = list(view.known)
         self._known_set = frozenset(self._known)
         self.work = 0
-        self._elements: dict[str, list[int]] = {}
-        """What was read before: lists repeat themselves, a launch starts a rank for each entry. Never changed."""
-        self._ranges: dict[str, list[int]] = {}
+        self._group_name = ""
+        """The outermost group that is read; empty: none."""
+        self._missing: dict[str, dict[str, None]] = {}
+        """What groups name and is not there."""
+        self._elements: dict[tuple[str, str], list[int]] = {}
+        """What was read before, by group: lists repeat themselves, a launch has a rank for each. Never changed."""
+        self._ranges: dict[tuple[str, str], list[int]] = {}
         """And in brackets."""
         self._words: frozenset[str] | None = None
         """All words that are states; None: nobody has asked yet."""
@@ -137,7 +147,8 @@ class _Reader:
             if text.startswith("[", end):
                 raise NodeListError(f"{_quote(text[position:])}: the bracket is not closed")
             element = text[position:end].strip()
-            known = self._elements.get(element)
+            key = self._group_name, element
+            known = self._elements.get(key)
             if known is not None:
                 nodes = known
             elif not element.strip("! "):
@@ -146,7 +157,7 @@ class _Reader:
                 nodes = []
             else:
                 self._spend(_ELEMENT_WORK)
-                nodes = self._elements[element] = self._element(element, path)
+                nodes = self._elements[key] = self._element(element, path)
             result = self._combine(result, operator, nodes)
             if end == len(text):
                 return result
@@ -205,10 +216,11 @@ class _Reader:
             raise NodeListError(f"{_quote(element)}: nothing may follow the bracket")
         nodes: list[int] = []
         for part in body[1:-1].split(","):
-            found = self._ranges.get(part)
+            key = self._group_name, part
+            found = self._ranges.get(key)
             if found is None:
                 self._spend(_RANGE_WORK)
-                found = self._ranges[part] = self._range(element, part.strip())
+                found = self._ranges[key] = self._range(element, part.strip())
             nodes += found
             if len(nodes) > MAX_ENTRIES:
                 raise NodeListError(f"{_quote(element)} yields more than {MAX_ENTRIES} entries")
@@ -230,8 +242,10 @@ class _Reader:
         last = self._number(element, last_text.removeprefix("n").removeprefix(".")) if dash else first
         if last < first:
             raise NodeListError(f"{_quote(element)}: the range {first}-{last} runs backwards")
-        self._must_exist(element, first, last, step)
-        return list(range(first, last + 1, step))
+        if self._must_exist(element, first, last, step):
+            return list(range(first, last + 1, step))
+        self._spend(len(self._known))
+        return [node for node in self._known if first <= node <= last and (node - first) % step == 0]
 
     def _number(self, element: str, text: str) -> int:
         digits = text.strip()
@@ -242,7 +256,8 @@ class _Reader:
             raise NodeListError(f"{_quote(element)}: a node number is at most {MAX_NODES - 1}")
         return int(digits)
 
-    def _must_exist(self, element: str, first: int, last: int, step: int) -> None:
+    def _must_exist(self, element: str, first: int, last: int, step: int) -> bool:
+        """Say whether all of these are nodes; in a group what is missing is noted, elsewhere it is an error."""
         # Behind the highest that is known a few are enough to say so.
         last = min(last, max(first, self._view.highest) + 1000 * step)
         self._spend((last - first) // step + 1)
@@ -250,8 +265,21 @@ class _Reader:
         if unknown:
             # A hint is enough: folding a million numbers takes long.
             folded = _brief(str(NodeSet.of(unknown[:1000])))
+            if self._group_name:
+                self._miss(folded)
+                return False
             verb = "is no node" if len(unknown) == 1 else "are no nodes"
             raise NodeListError(f"{_quote(element)}: there {verb} {folded}; {self._existing()}")
+        return True
+
+    def _miss(self, what: str) -> None:
+        if len(missing := self._missing.setdefault(self._group_name, {})) < _MAX_TOLD:
+            missing[what] = None
+
+    def left_out(self) -> str:
+        """Return what groups name and is not there, for people."""
+        told = [f"@{_brief(name)} names {', '.join(missing)}" for name, missing in self._missing.items()][:_MAX_TOLD]
+        return f"{'; '.join(told)}: not there, and left out" if told else ""
 
     def _existing(self) -> str:
         known = self._view.known
@@ -260,22 +288,38 @@ class _Reader:
     def _group(self, name: str, path: tuple[str, ...]) -> list[int]:
         if name == "*":
             return self._known
+        source, colon, inner = name.partition(":")
+        if colon and source == "state":
+            nodes = self._in_state(inner)
+            if nodes is None:
+                raise NodeListError(f"@{_brief(name)}: there is no state {_quote(inner)}; {self._all_states()}")
+            return nodes
         if name in path:
             raise NodeListError(f"the group @{_brief(name)} is defined by itself: {' -> '.join((*path, name))}")
         if len(path) >= MAX_GROUP_DEPTH:
             raise NodeListError(f"the groups {' -> '.join((*path, name))} are nested more than {MAX_GROUP_DEPTH} deep")
-        text = self._view.groups.get(name)
+        if colon and inner == "*":
+            every = sorted(known for known in self._view.groups if known.startswith(f"{source}:"))
+            text = ",".join(f"@{known}" for known in every) if every else None
+        else:
+            text = self._view.groups.get(name)
         if text is None:
-            names = ", ".join(f"@{known}" for known in sorted(self._view.groups))
+            names = [f"@{known}" for known in sorted(self._view.groups)]
+            more = f" and {len(names) - _MAX_TOLD} more" if len(names) > _MAX_TOLD else ""
             raise NodeListError(
-                f"there is no group @{_brief(name)}; " + (f"there are {names}" if names else "none is defined")
+                f"there is no group @{_brief(name)}; "
+                + (f"there are {', '.join(names[:_MAX_TOLD])}{more}" if names else "none is defined")
             )
+        outer, self._group_name = self._group_name, self._group_name or name
         try:
-            return self.read(text, (*path, name))
+            nodes = self.read(text, (*path, name))
         except NodeListError as error:
             if path:
                 raise
             raise NodeListError(f"in the group @{name}: {error}") from error
+        finally:
+            self._group_name = outer
+        return list(dict.fromkeys(nodes)) if inner == "*" else nodes
 
     def _word(self, element: str) -> list[int]:
         """Read ``all``, a state, with ``all`` and ``not`` in front or without, or a host name; a state goes first."""
@@ -291,10 +335,11 @@ class _Reader:
             return [node]
         if "[" in element:
             return self._host_names(element)
-        others = sorted(self._states().difference(NODE_STATES))
+        if self._group_name and not host_name_problem(element.lower()):
+            self._miss(_brief(element))
+            return []
         raise NodeListError(
-            f"{_quote(element)} is neither a node nor a state{_hint(element)}; {self._existing()}, the states are "
-            + ", ".join((*NODE_STATES, *others))
+            f"{_quote(element)} is neither a node nor a state{_hint(element)}; {self._existing()}, {self._all_states()}"
         )
 
     def _in_state(self, word: str) -> list[int] | None:
@@ -308,6 +353,9 @@ class _Reader:
                 meant = {each for each in self._shown if state in each.split("+")}
                 return [node for node in self._known if (self._view.state_of(node) in meant) == wanted]
         return None
+
+    def _all_states(self) -> str:
+        return "the states are " + ", ".join((*NODE_STATES, *sorted(self._states().difference(NODE_STATES))))
 
     def _states(self) -> frozenset[str]:
         if self._words is None:
@@ -328,10 +376,12 @@ class _Reader:
         nodes = [node for node in found if node is not None]
         if len(nodes) < len(names):
             unknown = [name for name, node in zip(names, found, strict=True) if node is None]
+            folded = _brief(fold_names(unknown[:1000]))
+            if self._group_name:
+                self._miss(folded)
+                return nodes
             verb = "is no host" if len(unknown) == 1 else "are no hosts"
-            raise NodeListError(
-                f"{_quote(element)}: there {verb} {_brief(fold_names(unknown[:1000]))}; {self._existing()}"
-            )
+            raise NodeListError(f"{_quote(element)}: there {verb} {folded}; {self._existing()}")
         return nodes
 
 
