@@ -112,7 +112,8 @@ complete -c bprsh -l dir -r -d 'The directory of the cluster' -a '(__fish_comple
 complete -c bprsh -s h -l help -d 'Print a summary of the options'
 complete -c bprsh -s V -l version -d 'Print the version'
 complete -c bprsh -s 4 -s 6 -s 8 -s a -s C -s d -s g -s K -s k -s M -s v -s x -s y -d Ignored
-complete -c bprsh -s B -s b -s c -s E -s e -s F -s I -s i -s J -s m -s P -s p -s S -x -d Ignored
+complete -c bprsh -s e -x -d 'The escape character'
+complete -c bprsh -s B -s b -s c -s E -s F -s I -s i -s J -s m -s P -s p -s S -x -d Ignored
 complete -c bprsh -s A -s X -s Y -d 'Left out'
 complete -c bprsh -s f -s N -d Refused
 complete -c bprsh -s D -s L -s O -s Q -s R -s W -s w -x -d Refused

@@ -109,6 +109,7 @@ def test_without_a_command_the_input_is_a_script_for_a_login_shell(cluster: Loca
         (("--dir", "/no/such", "n0", "true"), 255, b"bprsh: no cluster at /no/such"),
         (("up", "true"), 255, b"bprsh: 'up' is 3 nodes, and a host is one"),
         (("-L", "1:a:2", "n0", "true"), 255, b"bprsh: -L is refused"),
+        (("-tt", "-e", "xy", "n0", "true"), 255, b"bprsh: --escape is one character"),
         (("no-such-user@n0", "true"), 255, b"bprsh: this host knows no user 'no-such-user'"),
     ],
 )
@@ -172,6 +173,27 @@ def test_a_login_shell_at_a_terminal(cluster: LocalCluster) -> None:
         shell.expect(PROMPT)
         assert shell.run("echo status $?") == "status 5\r\n"
     cluster.await_idle()
+
+
+def test_a_key_begins_an_escape_at_a_terminal_unless_the_caller_wants_none(cluster: LocalCluster) -> None:
+    with Shell(cluster.environment) as shell:
+        shell.type("bprsh -e % -t n1 'echo up; exec cat'\n")
+        shell.expect("up\r\n")
+        shell.type("%.")
+        shell.expect(PROMPT)
+        shell.type("bprsh -e none -t n1 'echo up; exec cat'\n")
+        shell.expect("up\r\n")
+        shell.type("~.\n")
+        shell.expect("~.\r\n~.\r\n")
+        shell.type("\x03")
+        shell.expect(PROMPT)
+    cluster.await_idle()
+
+
+def test_a_directory_of_the_cluster_may_be_relative(cluster: LocalCluster) -> None:
+    words = ("--dir", cluster.directory.name, "n0", "echo $HEOROT_DIR")
+    result = cluster.run("bprsh", *words, cwd=cluster.directory.parent)
+    assert shown(result) == (0, b"%s\n" % os.fsencode(cluster.directory), b"")
 
 
 def test_who_calls_is_answered_as_ssh_answers_what_it_would_do(cluster: LocalCluster) -> None:

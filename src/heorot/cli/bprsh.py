@@ -42,7 +42,7 @@ def run_bprsh(words: list[str]) -> int:
         if options.show:
             return _show(options)
         job = _job(options)
-    except HeorotError as error:
+    except (HeorotError, UsageError) as error:
         sys.stderr.write(f"bprsh: {error}\n")
         return EXIT_TROUBLE
     from heorot.cli.bpsh import run_job
@@ -66,6 +66,8 @@ def _job(options: SshOptions) -> BpshOptions:
     ------
     RequestError
         If the user cannot be who is wanted, or the host is no node, or several.
+    UsageError
+        If the escape character is none.
     """
     from heorot.cli.foreground import remote_shell
     from heorot.cli.foreground.options import BpshOptions
@@ -82,6 +84,7 @@ def _job(options: SshOptions) -> BpshOptions:
     directory = os.path.abspath(cluster_directory(options.directory))
     words = ["--image", "path", "--dir", directory]
     words += ["-n"] * (not options.stdin) + ["--pty"] * terminal
+    words += ["--escape", options.escape] if terminal and options.escape else []
     command = [options.command] if options.command and not options.subsystem else []
     job = BpshOptions([*words, "--", options.host, "--", *remote_shell.ARGV, *command])
     named = bool(options.directory or os.environ.get("HEOROT_DIR"))

@@ -131,6 +131,12 @@ def test_settings_are_read_as_ssh_config_has_them() -> None:
     assert options.quiet
 
 
+def test_the_escape_character_is_the_first_that_was_said() -> None:
+    assert SshOptions(["n3"]).escape == ""
+    assert SshOptions(["-e", "none", "-oEscapeChar=%", "n3"]).escape == "none"
+    assert SshOptions(["-oEscapeChar=^]", "n3"]).escape == "^]"
+
+
 def test_what_is_left_out_is_known() -> None:
     assert SshOptions(["-A", "n3"]).left_out == ["-A"]
     assert SshOptions(["-o", "ForwardAgent=yes", "n3"]).left_out == ["-o forwardagent"]

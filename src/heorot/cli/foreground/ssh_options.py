@@ -21,10 +21,11 @@ SECTIONS = (
         Option("-n", "stdin from /dev/null", key="no-stdin"),
         Option("-t", "a terminal there if stdin is one here; given twice: in any case", key="terminal"),
         Option("-T", "no terminal there", key="no-terminal"),
+        Option("-e", "the escape character at a terminal: CHAR, ^CHAR or none (~)", "CHAR", key="escape"),
         Option("-s", "the command is a subsystem: sftp", key="subsystem"),
         Option(
             "-o",
-            "as in ssh_config(5): HostName, LogLevel, RequestTTY, SendEnv,\n"
+            "as in ssh_config(5): EscapeChar, HostName, LogLevel, RequestTTY, SendEnv,\n"
             "SessionType, SetEnv, StdinNull, User; others are ignored, or refused",
             "NAME=VALUE",
             key="setting",
@@ -37,7 +38,7 @@ SECTIONS = (
     )),
     ("Ignored (nothing here has to do with keys, addresses, ciphers or shared connections)", (
         Option("-4 -6 -8 -a -C -d -g -K -k -M -v -x -y", "", key="ignored"),
-        Option("-B -b -c -E -e -F -I -i -J -m -P -p -S", "", "VALUE", key="ignored-value"),
+        Option("-B -b -c -E -F -I -i -J -m -P -p -S", "", "VALUE", key="ignored-value"),
     )),
     ("Left out, which is said (no agent and no windows are forwarded)", (
         Option("-A -X -Y", "", key="forwarding"),
@@ -94,6 +95,8 @@ class SshOptions:
         The line for the shell; empty: a login shell.
     terminal:
         `NO_TERMINAL`, `TERMINAL_IF_HERE` (if stdin is one), `TERMINAL`; None: it was not said.
+    escape:
+        What a key must be at a terminal so that the next one is for `bprsh`; empty: it was not said.
     send, set:
         Patterns of the names of variables that go along, and ``NAME=VALUE`` of others.
     left_out:
@@ -101,8 +104,8 @@ class SshOptions:
     """
 
     __slots__ = (
-        "_host_name", "command", "directory", "help", "host", "left_out", "quiet", "send", "set", "show", "stdin",
-        "subsystem", "terminal", "user", "version",
+        "_host_name", "command", "directory", "escape", "help", "host", "left_out", "quiet", "send", "set", "show",
+        "stdin", "subsystem", "terminal", "user", "version",
     )  # fmt: skip
 
     def __init__(self, words: list[str]) -> None:
@@ -144,6 +147,7 @@ class SshOptions:
         self.stdin = not parsed.has("no-stdin")
         self.subsystem = parsed.has("subsystem")
         self.user = self._host_name = ""
+        self.escape = parsed.get("escape")
         self.terminal: int | None = None
         self.send: list[str] = []
         self.set: list[str] = []
@@ -165,6 +169,8 @@ class SshOptions:
             self.user = self.user or value
         elif name == "hostname":
             self._host_name = self._host_name or value
+        elif name == "escapechar":
+            self.escape = self.escape or value
         elif name == "requesttty":
             if self.terminal is None:
                 self.terminal = _TERMINALS.get(said)
