@@ -62,10 +62,11 @@ class Plan:
         """Without what differs from rank to rank."""
         path = next((entry for entry in self.environment if entry.startswith(b"PATH=")), None)
         self.search = _DEFAULT_PATH if path is None else path[len(b"PATH=") :]
-        spec = ticket.spec
-        outputs = ((1, spec.stdout), (2, spec.stderr)) if spec.patterns else ()
-        self.own_files = frozenset(number for number, name in outputs if name and is_per_rank(name))
+        self.own_files: frozenset[int] = frozenset()
         """Which of stdout (1) and stderr (2) is a file of its own for each rank."""
+        if ticket.spec.patterns:
+            outputs = ((1, ticket.spec.stdout), (2, ticket.spec.stderr))
+            self.own_files = frozenset(number for number, name in outputs if name and is_per_rank(name))
         self._names = {NODE: b"n%d" % config.node, JOB: job.encode()}
         self.steps: Steps | None = None
         """How a rank is started; None: to be worked out."""

@@ -35,11 +35,8 @@ class Grace:
         self._jobs = jobs
         self._tell = tell
         self._to_kill: deque[tuple[int, SpaceJob]] = deque()
-
-    @property
-    def due_ms(self) -> int | None:
+        self.due_ms: int | None = None
         """When `tick` is wanted."""
-        return self._to_kill[0][0] if self._to_kill else None
 
     def end(self, job: SpaceJob, text: str, *signals: int) -> None:
         """Send these signals to all that is left of a job, kill later what is left then, and let its user know why.
@@ -56,6 +53,7 @@ class Grace:
             elif rank.state is QUEUED:
                 rank.pending_signals.append(SIGKILL)
         self._to_kill.append((self._turn.now + KILL_GRACE_MS, job))
+        self.due_ms = self._to_kill[0][0]
 
     def tick(self) -> None:
         """Kill those whose grace is over."""
@@ -64,3 +62,4 @@ class Grace:
             slots = [rank.slot for rank in job.ranks.values() if rank.state in HELD]
             if self._jobs.get(job.id) is job and slots:
                 self._turn.out.append(e.Destroy(slots))
+        self.due_ms = self._to_kill[0][0] if self._to_kill else None

@@ -101,7 +101,8 @@ class SpaceLaunches:
             self._next_slot += 1
             job.ranks[number] = self._slots[slot] = Rank(slot, number, job)
             slots.append((slot, number))
-        job.takes_input = any(map(job.reads, job.ranks))
+        if job.some_read:
+            job.takes_input = any(map(job.reads, job.ranks))
         if problem:
             self._fail_all(job, problem)
             return
@@ -191,7 +192,8 @@ class SpaceLaunches:
         rank.state = states.ON_STARTED[rank.state]
         rank.pid = event.pid
         rank.unseen = event.unseen
-        self._begins(job)
+        if job.time_limit_ms:
+            self._begins(job)
         job.unstarted -= 1
         job.started += (self._config.node, rank.number, event.pid)
         self._tell(job, self._turn.now + (REPORT_DELAY_MS if job.attended else UNATTENDED_REPORT_DELAY_MS))

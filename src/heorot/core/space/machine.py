@@ -237,7 +237,8 @@ class Space:
         self.tombstones.bury(job.id, job.issued_at_ms, self._turn.now)
         self._reports.forget(job)
         self.pmi.forget(job)
-        self._limits.forget(job)
+        if job.timed:
+            self._limits.forget(job)
         if job.unstarted:
             self._turn.out.append(e.CancelStarts(job.id))
         destroyed: list[int] = []
@@ -338,8 +339,9 @@ class Space:
         now = self._turn.now
         self._endings.tick()
         self.solitude.tick()
-        self._limits.tick()
-        self._grace.tick()
+        if self._limits.due_ms is not None or self._grace.due_ms is not None:
+            self._limits.tick()
+            self._grace.tick()
         report = self._reports.due_ms is not None and self._reports.due_ms <= now
         if report or (self.output.due_ms is not None and self.output.due_ms <= now):
             # Before the report: an exit shall not overtake the last words.
