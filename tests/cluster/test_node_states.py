@@ -145,3 +145,26 @@ def test_what_bpctl_cannot_do_is_refused_by_name(pair: Cluster) -> None:
         done = pair.run("bpctl", *words)
         assert (done.returncode, says in done.stderr.decode()) == (status, True), done.stderr
     assert states(pair) == ["up"] * 3
+
+
+def test_what_has_happened_is_told_by_whichever_head_leads(pair: Cluster) -> None:
+    pair.check("heorot", "node", "drain", "n2", "--reason", "told of")
+
+    def events(*options: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in pair.check("heorot", "events", *options).splitlines()]
+
+    await_that(lambda: any("told of" in event["text"] for event in events("--since", "1h")), "the event of the drain")
+    with pair.start("heorot", "events", "--follow") as follower:
+        assert follower.stdout is not None
+        first = json.loads(follower.stdout.readline())
+        assert first.keys() == {"epoch", "sequence", "at_ms", "what", "nodes", "by", "text"}
+        kill_head(pair)
+        epoch = pair.status()["epoch"]
+        while True:
+            event = json.loads(follower.stdout.readline())
+            if event["epoch"] == epoch:
+                break
+        follower.terminate()
+        follower.communicate(timeout=30)
+    assert event["what"] == "led"
+    assert [one for one in events() if one["what"] == "led"][-1]["epoch"] == epoch

@@ -99,7 +99,7 @@ def test_hosts_become_a_cluster_and_run_a_command(network: Network) -> None:
 
 def test_jobs_outlive_a_head_that_is_killed(network: Network) -> None:
     head = make_head(network)
-    add_nodes(network, head, "one", "two")
+    _, two = add_nodes(network, head, "one", "two")
     there = {"HEOROT_DIR": str(head.directory)}
     started = head.run("bpsh", "--detach", "-a", "sh", "-c", "read line; exit 3", **there)
     assert started.returncode == 0, started.stderr
@@ -107,8 +107,19 @@ def test_jobs_outlive_a_head_that_is_killed(network: Network) -> None:
     assert status_of(head)["epoch"] == 1
     head.end("bphead", kill=True)
     assert status_of(head) == {}
+    # From now on the site has a script for nodes that come; it does not like n1.
+    script = head.directory / "node_up"
+    script.write_text('#!/bin/sh\necho "$1 at $HEOROT_NODE_ADDRESS"\n[ "$1" = 0 ]\n')
+    script.chmod(0o755)
+    text = head.config.read_text()
+    head.config.write_text(text.replace("[node_up]\n", f'[node_up]\ncommand = "{script}"\n'))
     head.start("bphead")
-    eventually("the nodes are back", lambda: states(head) == {"n0": "up", "n1": "up"})
+    eventually("the nodes are back", lambda: states(head) == {"n0": "up", "n1": "error"})
+    log = (head.directory / "log" / "node_up" / "n1.log").read_text()
+    assert log == f"1 at {two.address}\n"
+    shown = head.run("bpstat", "n1", **there).stdout
+    assert f"it ended with status 1: {log.strip()} (node_up)" in shown
+    assert head.run("bpctl", "-S", "n1", "-s", "up", **there).returncode == 0
     assert status_of(head)["epoch"] == 2
     known = eventually("the job is known", lambda: [row for row in jobs(head) if row["job"] == job])
     assert known[0]["ranks"] == 2

@@ -92,7 +92,15 @@ class Rig:
         self.clients = Clients(loop, self.path, self.shell.feed, log)
         self.images = Images(loop, Cache(str(directory / "images"), 1 << 20, "h0"), self.shell.feed, log)
         wishes = KeptWishes(loop, None, None, self.shell.feed)
-        self.shell.attach(head or self.machine, self.links, self.clients, self.images, wishes.keep)
+        self.shell.attach(
+            head or self.machine,
+            self.links,
+            self.clients,
+            self.images,
+            wishes.keep,
+            lambda item: None,
+            wishes.keep_events,
+        )
         self.clients.listen()
         self.shell.start()
 

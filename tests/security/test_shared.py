@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from heorot.config.files import Address
 from heorot.core.errors import SecurityError
+from heorot.core.wire.events import ClusterEvent
 from heorot.core.wire.heads import MAX_HEADS
 from heorot.core.wire.wishes import NodeWish
 from heorot.security import registry as registry_module
@@ -230,7 +231,7 @@ def test_records_that_are_too_long_are_refused_with_what_to_do(
 
 def test_a_signed_record_cannot_name_a_file_of_another_directory(hosts: tuple[Host, Host]) -> None:
     evil = TokenRecord("../../evil", "00", NOW_MS, NOW_MS + 1000, 1)
-    data = hosts[0].shared.encode((RegistryContent({}, {}), {evil.id: evil}, {}, {}))
+    data = hosts[0].shared.encode((RegistryContent({}, {}), {evil.id: evil}, {}, {}, {}))
     with pytest.raises(SecurityError, match="is no token's id"):
         hosts[0].shared.merge(data)
 
@@ -257,7 +258,10 @@ wishes = st.lists(
     st.builds(NodeWish, node=st.integers(0, 2), epoch=st.integers(1, 2), state=st.sampled_from(["", "drain"])),
     max_size=3,
 ).map(lambda found: {wish.node: wish for wish in sorted(found, key=lambda one: one.node)})
-CONTENTS = contents, tokens, heads.map(lambda found: merged(found, {})), wishes
+events = st.sets(st.tuples(st.integers(1, 2), st.integers(1, 3)), max_size=4).map(
+    lambda found: {order: ClusterEvent(*order, 5, "up", "n0") for order in sorted(found)}
+)
+CONTENTS = contents, tokens, heads.map(lambda found: merged(found, {})), wishes, events
 EACH_KIND = pytest.mark.parametrize(
     ("kind", "content"), list(zip(KINDS, CONTENTS, strict=True)), ids=[type(kind).__name__ for kind in KINDS]
 )

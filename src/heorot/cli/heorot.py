@@ -12,6 +12,7 @@ COMMANDS = {
     ("status",): ("status", "heads, epoch, nodes, tree, daemons"),
     ("doctor",): ("doctor", "say what this machine lacks"),
     ("hosts",): ("hosts", "print names and addresses of all nodes for /etc/hosts"),
+    ("events",): ("events", "print what has happened to the cluster"),
     ("node", "start"): ("node_control", "start nodes of a cluster on this machine"),
     ("node", "stop"): ("node_control", "stop nodes of a cluster on this machine"),
     ("node", "ps"): ("node_ps", "list what nodes of this host hold, without any head"),

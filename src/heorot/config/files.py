@@ -179,6 +179,18 @@ class PowerSection:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeUpSection:
+    """``[node_up]``: the site's script for nodes that come."""
+
+    command: str = ""
+    """A program of the head's host; empty: none, and a node is up as soon as it has come."""
+    at_once: int = _ranged(8, 1, 256)
+    """It runs for so many nodes at a time, at most."""
+    limit_ms: int = _ranged(300_000, 1_000, 86_400_000)
+    """It is killed after so long, and the node is set to ``error``."""
+
+
+@dataclass(frozen=True, slots=True)
 class ImagesSection:
     """``[images]``: programs and data that were sent to this host."""
 
@@ -219,6 +231,7 @@ class HeadFile:
     timers: TimersSection = TimersSection()
     images: ImagesSection = ImagesSection()
     power: PowerSection = PowerSection()
+    node_up: NodeUpSection = NodeUpSection()
     groups: dict[str, str] = field(default_factory=dict)
     """Named node lists: ``rack1 = "n0-n31"`` is ``@rack1`` in a command."""
 

@@ -23,6 +23,7 @@ FILES = (
     "registry.json",
     "registry.lock",
     "node-states.json",
+    "events.json",
     "warden.sock",
     "warden.json",
     LOCK,

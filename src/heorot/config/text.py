@@ -12,6 +12,7 @@ from heorot.config.files import (
     Address,
     HeadFile,
     LimitsSection,
+    NodeUpSection,
     PowerSection,
     StoreSection,
     TimersSection,
@@ -20,7 +21,7 @@ from heorot.config.files import (
 
 Settings = dict[str, dict[str, Any]]
 """Values by section and key."""
-SHARED_SECTIONS = ("store", "tree", "limits", "timers", "power")
+SHARED_SECTIONS = ("store", "tree", "limits", "timers", "power", "node_up")
 
 _HEAD_TEMPLATE = """\
 # The configuration of this head. A change needs: systemctl restart heorot-head
@@ -82,6 +83,12 @@ socket = "{socket}"
 # halt = "{power.halt}"
 # pwroff = "{power.pwroff}"
 
+[node_up]
+# A program of this host that runs for each node that comes, with its number; the node is up when it has ended well.
+# command = "/etc/heorot/node_up"
+# at_once = {node_up.at_once}                           # for so many nodes at a time
+# limit_ms = {node_up.limit_ms}
+
 [groups]
 # A change here, and in files of groups.d/ beside this file, is seen within seconds, without a restart.
 # rack1 = "n0-n31"                      # bpsh @rack1 uptime
@@ -135,6 +142,7 @@ def render_head(
         tree=TreeSection(),
         limits=LimitsSection(),
         power=PowerSection(),
+        node_up=NodeUpSection(),
         timers=TimersSection(),
     )
     for section, values in (settings or {}).items():

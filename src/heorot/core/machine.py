@@ -1,8 +1,7 @@
 """What a pure machine takes and gives: events and instructions, shared by the head's and the node's machine.
 
-A machine has one method, ``handle(event, now_ms) -> list[Instruction]``. `now_ms` is a monotonic clock of the shell's.
-A shell (`heorot.runtime` for real, `heorot.sim` for simulation) carries the instructions out in order and feeds the
-results back, as `heorot.core.shells` says. Links and clients are numbers that the shell chooses and never uses again.
+A machine has one method, ``handle(event, now_ms) -> list[Instruction]``. `now_ms` is a monotonic clock of the shell's,
+which carries the instructions out and feeds the results back (`heorot.core.shells`); no number of a link comes twice.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from msgspec import Struct
 from heorot.core.timers import Due
 from heorot.core.wire.base import Chunk
 from heorot.core.wire.clients import ClientMessage, HeadMessage
+from heorot.core.wire.events import KeepEvents
 from heorot.core.wire.heads import HeadAddress
 from heorot.core.wire.tree import LinkMessage
-from heorot.core.wire.wishes import KeepWishes, WishesKept
+from heorot.core.wire.wishes import KeepWishes, Prepare, Prepared, WishesKept
 
 
 class LinkOpened(Struct, frozen=True, gc=False):
@@ -386,7 +386,7 @@ LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | Time
 CacheEvent: TypeAlias = Examined | SharedTaken | ChunksGone | CacheFailed | CopiesFound | CopiesDropped
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept | CacheEvent | Compared | ViewMade
 ClientEvent: TypeAlias = ClientOpened | ClientClosed | FromClient
-RecordEvent: TypeAlias = HeadsKnown | NodesJoined | NodesRemoved | GroupsKnown | WishesKept
+RecordEvent: TypeAlias = HeadsKnown | NodesJoined | NodesRemoved | GroupsKnown | WishesKept | Prepared
 HeadEvent: TypeAlias = LinkEvent | ClientEvent | RecordEvent | HeadHeard | CacheEvent
 LinkInstruction: TypeAlias = Send | CloseLink | Connect | SetTimer | Log | Stop
 CacheInstruction: TypeAlias = (
@@ -394,6 +394,6 @@ CacheInstruction: TypeAlias = (
 )
 SharedInstruction: TypeAlias = LinkInstruction | CacheInstruction
 """What heads and nodes have in common."""
-HeadInstruction: TypeAlias = SharedInstruction | ToClient | CloseClient | KeepWishes
+HeadInstruction: TypeAlias = SharedInstruction | ToClient | CloseClient | KeepWishes | Prepare | KeepEvents
 NodeInstruction: TypeAlias = SharedInstruction | SendEncoded | ToSpace | Remember | Compare | MakeView
 Instruction: TypeAlias = HeadInstruction | NodeInstruction

@@ -41,7 +41,8 @@ from heorot.core.machine import (
     ToClient,
     ToSpace,
 )
-from heorot.core.wire.wishes import KeepWishes
+from heorot.core.wire.events import KeepEvents
+from heorot.core.wire.wishes import KeepWishes, Prepare
 
 
 class LinkShell(ABC):
@@ -160,6 +161,14 @@ class HeadShell(LinkShell, CacheShell, Dispatch[HeadInstruction], instructions=H
         """Answered by `WishesKept`, in the order in which they are given. Without an error, whoever leads next is given
         them in its configuration; with one, that is not certain. Any number of other events may come before.
         """
+
+    @abstractmethod
+    def prepare(self, item: Prepare) -> None:
+        """Answered by `Prepared`, unless another one for the same node comes first. It takes a while."""
+
+    @abstractmethod
+    def keep_events(self, item: KeepEvents) -> None:
+        """Whoever leads next is given them in its configuration, unless this cannot be done."""
 
 
 class NodeShell(LinkShell, NodeCacheShell, Dispatch[NodeInstruction], instructions=NodeInstruction):

@@ -13,6 +13,10 @@ from heorot.core.errors import HeorotError
 from heorot.daemons.arguments import configuration_path, tell_failure
 from heorot.linux.trusted_path import check_directory, check_file, make_directory
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heorot.daemons.node_up import NodeUpSettings
+
 
 def main() -> int:
     """Run a head from its configuration file; return the exit status."""
@@ -76,6 +80,7 @@ def main() -> int:
             configuration=Path(path).absolute(),
             wishes=WishFile(root),
             asks_keeper=config.store.kind == "etcd",
+            node_up=_node_up(config, layout),
             hang_ms=config.timers.hang_ms,
             log_level=config.cluster.log_level,
             image_cache_bytes=config.images.cache_bytes,
@@ -95,6 +100,23 @@ def main() -> int:
     except (HeorotError, OSError) as error:
         return tell_failure("bphead", error)
     return 0
+
+
+def _node_up(config: HeadFile, layout: Layout) -> NodeUpSettings | None:
+    """Return the site's script, if it has one. Raises HeorotError if somebody else could change it."""
+    if not config.node_up.command:
+        return None
+    from heorot.daemons.node_up import NodeUpSettings
+
+    command = Path(config.node_up.command)
+    check_file(command)
+    return NodeUpSettings(
+        command,
+        Path(layout.root) / "log" / "node_up",
+        Path(config.head.socket).parent,
+        config.node_up.at_once,
+        config.node_up.limit_ms,
+    )
 
 
 def _others(config: HeadFile) -> tuple[tuple[str, int], ...]:

@@ -20,12 +20,14 @@ from heorot.core.errors import HeorotError
 from heorot.core.head.machine import HeadConfig, HeadMachine
 from heorot.core.keeper.election import Term
 from heorot.core.machine import HeadsKnown
+from heorot.core.wire.events import ClusterEvent
 from heorot.core.wire.heads import HeadAddress
 from heorot.daemons.group_files import GroupFiles
 from heorot.daemons.keeper import STATE_NAME, Keeper
 from heorot.daemons.keeper_control import SOCKET_NAME
 from heorot.daemons.kept_wishes import KeptWishes
 from heorot.daemons.listed_heads import ListedHeads
+from heorot.daemons.node_up import NO_NODE_UP, NodeUps, NodeUpSettings
 from heorot.daemons.registered_nodes import RegisteredNodes
 from heorot.daemons.single import hold
 from heorot.daemons.watchdog import say_alive
@@ -47,6 +49,7 @@ from heorot.runtime.shell import HeadDaemonShell
 from heorot.runtime.sockets import bind_tcp, connect_unix
 from heorot.runtime.standby_port import StandbyPort
 from heorot.security import tls
+from heorot.security.events import EventFile
 from heorot.security.head_identity import check_head_identity
 from heorot.security.head_registry import HeadRegistry
 from heorot.security.registry import Registry
@@ -81,6 +84,8 @@ class HeadSettings:
     """What is wanted of nodes, in the cluster's directory; None: nothing of it outlives a head."""
     asks_keeper: bool = False
     """Heads on other hosts learn of it through the store: the keeper brings it there."""
+    node_up: NodeUpSettings | None = None
+    """The site's script for nodes that come; None: it has none, and they are up at once."""
     hang_ms: int = 10_000
     """The keeper ends a head whose event loop gives no sign of life for so long."""
     log_level: str = "info"
@@ -222,6 +227,8 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
         fanout=settings.fanout,
         nodes=settings.nodes(),
         wishes=tuple(settings.wishes.content().values()) if settings.wishes is not None else (),
+        node_up=settings.node_up is not None,
+        events=_events(settings, log),
         pid=os.getpid(),
         owner=os.geteuid(),
         wall_offset_ms=int((time.time() - loop.time()) * 1000),
@@ -247,7 +254,8 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
     cache = Cache(images_at, limit_bytes, owner, log, make_room, settings.shared_content)
     images = Images(loop, cache, shell.feed, log)
     wishes = _kept_wishes(settings, loop, shell)
-    shell.attach(machine, links, clients, images, wishes.keep)
+    scripts = NodeUps(loop, settings.node_up or NO_NODE_UP, shell.feed)
+    shell.attach(machine, links, clients, images, wishes.keep, scripts.prepare, wishes.keep_events)
     shell.start()
     registered: RegisteredNodes | None = None
     if settings.registry is not None:
@@ -270,8 +278,20 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
         if watching is not None:
             watching.close()
     wishes.close()
+    scripts.close()
     loop.close()
     return reason
+
+
+def _events(settings: HeadSettings, log: LogFile) -> tuple[ClusterEvent, ...]:
+    """Return what earlier heads have told. A list that is damaged is no reason not to lead."""
+    if settings.wishes is None:
+        return ()
+    try:
+        return tuple(EventFile(settings.wishes.path.parent).content().values())
+    except HeorotError as error:
+        log("error", str(error))
+        return ()
 
 
 def _kept_wishes(settings: HeadSettings, loop: EpollLoop, shell: HeadDaemonShell) -> KeptWishes:

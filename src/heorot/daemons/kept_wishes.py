@@ -6,6 +6,7 @@ store has what the file says. Where all heads are on this host, the file itself 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import deque
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from heorot.core.errors import HeorotError
+from heorot.core.wire.events import KeepEvents
 from heorot.core.wire.wishes import KeepWishes, WishesKept
 from heorot.runtime.loop import Loop, Timer
 from heorot.runtime.sockets import connect_unix, peer_credentials
+from heorot.security.events import EventFile
 from heorot.security.tokens import TokenStore
 from heorot.security.wishes import WishFile
 
@@ -52,6 +55,12 @@ class KeptWishes:
         self._waiting.append(item)
         if len(self._waiting) == 1:
             self._next()
+
+    def keep_events(self, item: KeepEvents) -> None:
+        """Write these down; the keeper finds them there. A disk that does not take them costs no more than them."""
+        if self._directory is not None:
+            with contextlib.suppress(OSError, HeorotError), TokenStore(self._directory).lock():
+                EventFile(self._directory).put(item.events)
 
     def close(self) -> None:
         """Ask no more."""

@@ -34,7 +34,8 @@ from heorot.core.machine import (
 )
 from heorot.core.shells import CacheByPart, HeadShell, LinkShell, NodeShell
 from heorot.core.timers import Due
-from heorot.core.wire.wishes import KeepWishes
+from heorot.core.wire.events import KeepEvents
+from heorot.core.wire.wishes import KeepWishes, Prepare
 from heorot.runtime.clients import Clients
 from heorot.runtime.images import Images
 from heorot.runtime.links import Links
@@ -163,14 +164,18 @@ class HeadDaemonShell(CacheByPart, DaemonShell[HeadInstruction], HeadShell):
         clients: Clients,
         images: Images,
         keep_wishes: Callable[[KeepWishes], None],
+        prepare: Callable[[Prepare], None],
+        keep_events: Callable[[KeepEvents], None],
     ) -> None:
-        """Say what the shell works with; then `start`. `keep_wishes` does what is said there, and feeds the answer."""
+        """Say what the shell works with; then `start`. The others do what is said there, and feed the answers."""
         images.attach(links)
         self._machine = machine
         self._links = links
         self._clients = clients
         self.cache = images
         self._keep_wishes = keep_wishes
+        self._prepare = prepare
+        self._keep_events = keep_events
 
     def _refuse(self, event: NodeEvent | HeadEvent, error: Exception) -> None:
         if type(event) is not FromClient:
@@ -190,6 +195,14 @@ class HeadDaemonShell(CacheByPart, DaemonShell[HeadInstruction], HeadShell):
     def keep_wishes(self, item: KeepWishes) -> None:
         """Write them down, and have them shared."""
         self._keep_wishes(item)
+
+    def prepare(self, item: Prepare) -> None:
+        """Run the site's script."""
+        self._prepare(item)
+
+    def keep_events(self, item: KeepEvents) -> None:
+        """Write them down."""
+        self._keep_events(item)
 
 
 class NodeDaemonShell(CacheByPart, DaemonShell[NodeInstruction], NodeShell):

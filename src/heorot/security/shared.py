@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from heorot.core.errors import SecurityError
+from heorot.security.events import EventFile
 from heorot.security.head_registry import HeadRegistry
 from heorot.security.records import NOT_RECORDS, RecordKind
 from heorot.security.registry import Registry
@@ -38,7 +39,13 @@ Contents = tuple[Any, ...]
 
 def kinds_in(directory: Path) -> tuple[RecordKind[Any], ...]:
     """Return all kinds of records that the heads of a cluster share, as they are in this directory of it."""
-    return Registry(directory), TokenStore(directory), HeadRegistry(directory), WishFile(directory)
+    return (
+        Registry(directory),
+        TokenStore(directory),
+        HeadRegistry(directory),
+        WishFile(directory),
+        EventFile(directory),
+    )
 
 
 class SharedRecords:

@@ -11,6 +11,8 @@ from heorot.core.shells import CacheByPart, LinkShell
 from heorot.core.timers import Due
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import tree as m
+from heorot.core.wire.events import KeepEvents
+from heorot.core.wire.wishes import Prepare
 from heorot.sim.clocks import Clock
 from heorot.sim.images import VirtualCache
 from heorot.sim.world import World
@@ -88,6 +90,13 @@ class VirtualShell(LinkShell, CacheByPart):
     def set_timer(self, item: SetTimer) -> None:
         """Set it on the host's clock."""
         self.timers.set(item.key, item.at_ms)
+
+    def keep_events(self, item: KeepEvents) -> None:
+        """What has happened is in the story."""
+
+    def prepare(self, item: Prepare) -> None:
+        """No virtual site has a script."""
+        raise AssertionError(f"n{item.node} is to be prepared")
 
     def log(self, item: Log) -> None:
         """Add it to the story."""

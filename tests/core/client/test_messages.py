@@ -77,6 +77,7 @@ PAIRS: list[tuple[list[object], Message]] = [
     (wire.list_nodes(4, "n1"), c.ListNodes(4, "n1")),
     (wire.list_processes(4, "n1", "1.2"), c.ListProcesses(4, "n1", "1.2")),
     (wire.list_jobs(4), c.ListJobs(4)),
+    (wire.list_events(4, [2, 3]), c.ListEvents(4, [2, 3])),
     (wire.set_nodes(4, "n1", "halt", "fan", 9, 8, 7, True), c.SetNodes(4, "n1", "halt", "fan", 9, 8, 7, True)),
     (wire.show_job(4, "1.2"), c.ShowJob(4, "1.2")),
     (wire.watch_topics(4, ["nodes"], 500, "n1", "1.2"), c.Watch(4, ["nodes"], 500, "n1", "1.2")),

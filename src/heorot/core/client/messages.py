@@ -361,12 +361,14 @@ def list_processes(request: int, nodes: str, job: str | None) -> list[object]:
     return ["processes", request, nodes, job if job is None else job_id(job)]
 
 
-def set_nodes(
-    request: int, nodes: str, state: str = "", reason: str = "",
-    mode: int = -1, uid: int = -1, gid: int = -1, power: bool = False,
-) -> list[object]:  # fmt: skip
-    """Answered by ``result`` with the nodes, and which of them are late."""
-    return ["set-nodes", request, nodes, state, reason, mode, uid, gid, power]
+def set_nodes(request: int, nodes: str, *fields: object) -> list[object]:
+    """Answered by ``result`` with the nodes, and which of them are late; the other fields as in the typed message."""
+    return ["set-nodes", request, nodes, *fields]
+
+
+def list_events(request: int, after: list[int]) -> list[object]:
+    """Answered by ``result`` with a list of events."""
+    return ["events", request, after]
 
 
 def list_jobs(request: int) -> list[object]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from heorot.core.errors import NotYetError, ProtocolError, RequestError
 from heorot.core.head import given_turns
 from heorot.core.head.context import Caller, HeadContext
+from heorot.core.head.events import HeadEvents
 from heorot.core.head.images import HeadImages
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.launches import Launches
 from heorot.core.head.overview import Overview
+from heorot.core.head.preparing import Preparing
 from heorot.core.head.requests import Requests
 from heorot.core.head.routes import FROM_CLIENTS, SAID_BY_CLIENTS
 from heorot.core.head.settling import Settling
@@ -24,14 +26,18 @@ from heorot.core.wire import tree as m
 class HeadClients:
     """The clients of this head, and their requests."""
 
-    def __init__(self, context: HeadContext, jobs: Jobs, requests: Requests, images: HeadImages) -> None:
+    def __init__(
+        self, context: HeadContext, jobs: Jobs, requests: Requests, images: HeadImages, events: HeadEvents
+    ) -> None:
         self._context = context
         self._members = context.members
         self._jobs = jobs
         self._requests = requests
         self._images = images
         self.settling = Settling(context, jobs, self._attempt)
-        self.wishes = NodeWishes(context, jobs, requests, self.settling)
+        self.wishes = NodeWishes(context, jobs, requests, self.settling, events)
+        self._events = events
+        self.preparing = Preparing(context, self.wishes)
         self.launches = Launches(context, jobs, requests, images, self.settling)
         self.overview = Overview(context, jobs, requests, self.settling)
         self.watches = Watches(context, jobs, requests.questions, self.overview)
@@ -226,6 +232,10 @@ class HeadClients:
             self._requests.tell_left_out(caller.client, ask.request)
         rows = self._context.send_rows(caller.client, ask.request, self.overview.node_rows(nodes))
         self._context.answer(caller.client, ask.request, rows)
+
+    def _list_events(self, caller: Caller, ask: c.ListEvents) -> None:
+        epoch, sequence = ask.after
+        self._context.answer(caller.client, ask.request, self._events.after(epoch, sequence))
 
     def _list_processes(self, caller: Caller, ask: c.ListProcesses) -> None:
         self.settling.require()

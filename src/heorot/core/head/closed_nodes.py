@@ -7,6 +7,7 @@ processes, if they name it: that is how a node is looked after.
 from __future__ import annotations
 
 from heorot.core.head.context import HeadContext
+from heorot.core.head.membership import KnownNode
 from heorot.core.quota import ROOT
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire.wishes import DRAIN
@@ -23,24 +24,27 @@ def privileged(context: HeadContext, uid: int) -> bool:
 def closed_to(context: HeadContext, uid: int, nodes: NodeSet) -> NodeSet:
     """Return those of these nodes on which this user may start nothing because of what is wanted of them."""
     members = context.members
-    wished = NodeSet(nodes.mask & members.wished_mask)
-    if not wished or not privileged(context, uid):
-        return wished
-    return NodeSet.of(node for node in wished if members.records[node].wish.state == DRAIN)
+    closed = NodeSet(nodes.mask & members.closed_mask)
+    if not closed or not privileged(context, uid):
+        return closed
+    return NodeSet.of(node for node in closed if members.records[node].wish.state == DRAIN)
 
 
 def refusal(context: HeadContext, closed: NodeSet) -> str:
     """Return a sentence that names these nodes, what each is set to, by whom and why."""
-    alike: dict[tuple[str, str, str], list[int]] = {}
+    alike: dict[str, list[int]] = {}
     for node in closed:
-        wish = context.members.records[node].wish
-        alike.setdefault((wish.state, wish.by, wish.reason), []).append(node)
+        alike.setdefault(_what(context.members.records[node]), []).append(node)
     parts = []
-    for (state, by, reason), nodes in list(alike.items())[:MAX_TOLD]:
-        why = f": {reason}" if reason else ""
-        parts.append(
-            f"{NodeSet.of(nodes)} {'is' if len(nodes) == 1 else 'are'} set to {state} (by {by or 'root'}{why})"
-        )
+    for what, nodes in list(alike.items())[:MAX_TOLD]:
+        parts.append(f"{NodeSet.of(nodes)} {'is' if len(nodes) == 1 else 'are'} {what}")
     if len(alike) > MAX_TOLD:
         parts.append("and others")
     return f"{', '.join(parts)}; 'bpstat -l' shows it"
+
+
+def _what(record: KnownNode) -> str:
+    wish = record.wish
+    if not wish.state:
+        return "boot, because the site's node_up has not ended for it"
+    return f"set to {wish.state} (by {wish.by or 'root'}{f': {wish.reason}' if wish.reason else ''})"

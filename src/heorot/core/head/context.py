@@ -18,6 +18,7 @@ from heorot.core.tree.below import NodesBelow
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.events import ClusterEvent
 from heorot.core.wire.rows import Answer, AnyRow
 from heorot.core.wire.wishes import NodeWish
 
@@ -39,6 +40,10 @@ class HeadConfig:
     nodes: tuple[int, ...] = ()
     wishes: tuple[NodeWish, ...] = ()
     """What is wanted of nodes, as the store has it; of those that are not here, nothing."""
+    node_up: bool = False
+    """The site has a script that is to run for a node before users may start anything there."""
+    events: tuple[ClusterEvent, ...] = ()
+    """What earlier heads have told."""
     power: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By state, ``reboot`` say: the site's command for it. Without one it cannot be done from here."""
     others: tuple[tuple[str, int], ...] = ()

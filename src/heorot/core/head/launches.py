@@ -172,7 +172,7 @@ class Launches:
                 f"{down} {'is' if len(down) == 1 else 'are'} {'/'.join(states)}, not up",
                 lambda: not down - self._members.up,
             )
-        closed = closed_to(self._context, caller.uid, NodeSet.of(named)) if self._members.wished_mask else NodeSet()
+        closed = closed_to(self._context, caller.uid, NodeSet.of(named)) if self._members.closed_mask else NodeSet()
         if closed:
             raise RequestError("node-closed", refusal(self._context, closed))
         if is_new(ask.spec):

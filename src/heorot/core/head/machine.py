@@ -15,6 +15,7 @@ from collections.abc import Callable
 from heorot.core.errors import ProtocolError
 from heorot.core.head.clients import HeadClients
 from heorot.core.head.context import HeadConfig, HeadContext
+from heorot.core.head.events import HeadEvents
 from heorot.core.head.images import HeadImages
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.list_of_heads import HeadListUpdates
@@ -59,7 +60,7 @@ from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.tree.shape import ancestors_of, living_path
 from heorot.core.wakefulness import Looks
 from heorot.core.wire import tree as m
-from heorot.core.wire.wishes import WishesKept
+from heorot.core.wire.wishes import Prepared, WishesKept
 
 __all__ = ["HeadConfig", "HeadMachine"]
 
@@ -77,11 +78,11 @@ class HeadMachine:
         self.config = config
         self.context = HeadContext(config, sign, verify)
         self.members = self.context.members
+        self.events = HeadEvents(self.context)
         self.jobs = Jobs(self.context)
         self.requests = Requests(self.context, self.jobs)
         self.images = HeadImages(self.context, self.jobs)
-        self._rebalance_armed = False
-        self._doubt_was_told = False
+        self._rebalance_armed = self._doubt_was_told = False
         self._beats = Looks()
         context, below, cluster = self.context, self.context.below, config.cluster
         attachments = Attachments(context, below, self, verify, cluster, HEAD, self.members.outcasts)
@@ -90,8 +91,8 @@ class HeadMachine:
         self.passed = PassedWords(context, self.jobs, self.links_below, self._take)
         self.rivals = Rivals(self.context)
         self.listed = HeadListUpdates(self.context)
-        self.removals = Removals(self.context, self.jobs, self.requests, self.links_below)
-        self.clients = HeadClients(self.context, self.jobs, self.requests, self.images)
+        self.removals = Removals(self.context, self.jobs, self.requests, self.links_below, self.events)
+        self.clients = HeadClients(self.context, self.jobs, self.requests, self.images, self.events)
         self.settling = self.clients.settling
         self.names = NameListUpdates(self.context, lambda: self.settling.settled)
         self._handlers: dict[type, Callable[..., None]] = {
@@ -108,6 +109,7 @@ class HeadMachine:
             NodesRemoved: self.removals.know,
             WishesKept: self.clients.wishes.kept,
             GroupsKnown: self.context.know_groups,
+            Prepared: self.clients.preparing.prepared,
             ConnectFailed: self.rivals.failed,
             Examined: self.images.transfers.examined,
             SharedTaken: self.images.transfers.stored.taken,
@@ -123,6 +125,7 @@ class HeadMachine:
         self._next_heartbeat()
         self.settling.start()
         self.images.start()
+        self.events.start()
         self.rivals.announce()
         return self.context.take()
 
@@ -142,10 +145,7 @@ class HeadMachine:
     # ------------------------------------------------------------------ links
 
     def _link_opened(self, event: LinkOpened) -> None:
-        if event.connected_for:
-            self.rivals.opened(event)
-            return
-        self.links_below.opened(event)
+        (self.rivals if event.connected_for else self.links_below).opened(event)
 
     def _link_closed(self, event: LinkClosed) -> None:
         self.rivals.closed(event.link)
@@ -259,6 +259,7 @@ class HeadMachine:
         if inventory.incarnation != record.incarnation:
             raise ProtocolError(f"n{record.node} attached with another incarnation than its inventory has")
         self.members.step(record, NodeChange.LISTED)
+        self.clients.preparing.listed(record)
         self.members.spoken_mask |= 1 << record.node
         # Late news make it look younger, never older.
         record.began_ms = self.context.now_ms - inventory.age_ms
@@ -315,7 +316,7 @@ class HeadMachine:
         return max(patience_ms, self.context.wakefulness.missed_ms(now_ms, now_ms - wait_ms, wait_ms))
 
     def _nodes_joined(self, event: NodesJoined) -> None:
-        self.members.register(event.nodes)
+        self.events.joined(event)
         self.context.warn(self.members.hosts.know(event.hosts))
         self.names.changed()
 

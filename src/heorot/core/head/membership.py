@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from heorot.core.head.host_names import HostNames
@@ -50,6 +50,8 @@ class KnownNode(NodeBelow):
     """The heads that it keeps on its disk; None: it cannot be told."""
     wish: NodeWish = NO_WISH
     """What is wanted of it, and who may use it."""
+    preparing: bool = False
+    """The site's ``node_up`` has not ended for it (`heorot.core.head.preparing`)."""
 
     @property
     def name(self) -> str:
@@ -65,7 +67,7 @@ class KnownNode(NodeBelow):
     def word(self) -> str:
         """The fact: ``up``, ``boot`` or ``down``."""
         if self.is_up:
-            return "up"
+            return "boot" if self.preparing else "up"
         return "boot" if self.state is NodeState.BOOT else "down"
 
     @property
@@ -110,8 +112,12 @@ class Membership:
         self.hosts = HostNames(hosts)
         self.wished_mask = 0
         """Nodes that somebody has set to something: nothing is started there that names nobody."""
+        self.preparing_mask = 0
+        """Nodes that are up but for the site's ``node_up``."""
         self.spoken_mask = 0
         """Nodes that have said in this term of office what they hold."""
+        self.on_step: Callable[[KnownNode], None] = lambda record: None
+        """Called when a node has come up, or is up no more."""
         self._wishes = {wish.node: wish for wish in wishes}
         """As they were when the term began."""
         self.register(nodes)
@@ -145,7 +151,12 @@ class Membership:
     @property
     def usable(self) -> NodeSet:
         """Every node that is up, and of which nobody wants anything."""
-        return NodeSet(self.up_mask & ~self.wished_mask)
+        return NodeSet(self.up_mask & ~self.closed_mask)
+
+    @property
+    def closed_mask(self) -> int:
+        """The nodes on which not everybody may start something, whatever their modes; 0 as a rule."""
+        return self.wished_mask | self.preparing_mask
 
     @property
     def silent(self) -> NodeSet:
@@ -160,6 +171,14 @@ class Membership:
         else:
             self.wished_mask &= ~(1 << record.node)
 
+    def prepare(self, record: KnownNode, begins: bool) -> None:
+        """The site's ``node_up`` begins for a node, or has ended."""
+        record.preparing = begins
+        if begins:
+            self.preparing_mask |= 1 << record.node
+        else:
+            self.preparing_mask &= ~(1 << record.node)
+
     def holders_known(self) -> None:
         """The registry says who has which number: what was wanted of the host before is not wanted of the next one."""
         for node, holder in self.outcasts.given_to.items():
@@ -170,12 +189,14 @@ class Membership:
 
     def step(self, record: KnownNode, change: NodeChange) -> NodeState:
         """Let a node's state change; return the new one."""
-        former, state = record.state, NODE.step(record, change)
+        former, was_up, state = record.state, record.is_up, NODE.step(record, change)
         if state is not former:
             if record.is_up:
                 self.up_mask |= 1 << record.node
             else:
                 self.up_mask &= ~(1 << record.node)
+            if record.is_up is not was_up:
+                self.on_step(record)
         return state
 
     def detached(self, mask: int, now_ms: int, heard_at_ms: int) -> list[KnownNode]:

@@ -8,6 +8,7 @@ below it is placed elsewhere first, while the way over it still serves.
 from __future__ import annotations
 
 from heorot.core.head.context import HeadContext
+from heorot.core.head.events import HeadEvents
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.membership import KnownNode
 from heorot.core.head.requests import Requests
@@ -18,12 +19,16 @@ from heorot.core.tree.below_links import LinksBelow, Objection
 from heorot.core.tree.greeting import REMOVED, removal, replacement
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
+from heorot.core.wire.events import REMOVED as REMOVED_NODE
 
 
 class Removals:
     """Keeps removed nodes out."""
 
-    def __init__(self, context: HeadContext, jobs: Jobs, requests: Requests, links_below: LinksBelow) -> None:
+    def __init__(
+        self, context: HeadContext, jobs: Jobs, requests: Requests, links_below: LinksBelow, events: HeadEvents
+    ) -> None:
+        self._events = events
         self._context = context
         self._jobs = jobs
         self._requests = requests
@@ -107,6 +112,7 @@ class Removals:
         context = self._context
         why = self._why(record.node)
         context.log("warning", why)
+        self._events.note(REMOVED_NODE, 1 << record.node, text=why)
         self._jobs.node_gone(record.node, why)
         self._requests.questions.node_gone(record.node)
         record.incarnation = None

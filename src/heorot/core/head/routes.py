@@ -65,6 +65,7 @@ FROM_CLIENTS = Routes(
         (Side.CLIENT, c.Watch): lambda clients, caller, ask: clients._watch(caller, ask),
         (Side.CLIENT, c.Seen): lambda clients, caller, word: clients.watches.seen(caller.client, word.request),
         (Side.CLIENT, c.Unwatch): lambda clients, caller, word: clients._unwatch(caller, word),
+        (Side.CLIENT, c.ListEvents): lambda clients, caller, ask: clients._list_events(caller, ask),
         (Side.CLIENT, c.SetNodes): lambda clients, caller, ask: clients.wishes.ask(caller, ask),
         (Side.CLIENT, c.LookOn): lambda clients, caller, ask: clients._look_on(caller, ask),
         (Side.CLIENT, c.LookTook): lambda clients, caller, word: clients._jobs.onlookers.took(

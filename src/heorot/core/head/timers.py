@@ -80,6 +80,10 @@ class WishDue(Due, frozen=True, gc=False):
     """Nothing may be on its way any more to nodes that were closed."""
 
 
+class EventsDue(Due, frozen=True, gc=False):
+    """What has happened is to be told."""
+
+
 class HoldDue(Due, frozen=True, gc=False):
     """No node may have said that it has a detached job."""
 
@@ -113,6 +117,7 @@ WHEN_DUE = DueTable(
         DoubtDue: lambda head, due: head.links_below.doubt_due(due),
         SettleDue: lambda head, _: head.settling.due(),
         WishDue: lambda head, _: head.clients.wishes.look(),
+        EventsDue: lambda head, _: head.events.due(),
         HoldDue: lambda head, due: head.jobs.holders.due(due.job),
         AdoptDue: lambda head, _: head.jobs.adoptions.due(),
     },

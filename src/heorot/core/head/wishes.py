@@ -11,6 +11,7 @@ one holds, whatever the clocks of heads say: a wish is as new as the epoch of it
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -18,16 +19,30 @@ from msgspec.structs import replace
 from heorot.core.errors import RequestError
 from heorot.core.head.closed_nodes import privileged
 from heorot.core.head.context import Caller, HeadContext
+from heorot.core.head.events import HeadEvents
 from heorot.core.head.jobs import Jobs
 from heorot.core.head.membership import KnownNode
 from heorot.core.head.requests import Requests
 from heorot.core.head.settling import Settling
 from heorot.core.head.timers import WishDue
 from heorot.core.quota import Quota
+from heorot.core.safe_text import printable
 from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.wire import clients as c
+from heorot.core.wire.events import SET
 from heorot.core.wire.rows import NodesSet
-from heorot.core.wire.wishes import MAX_MODE, POWER_STATES, UP, KeepWishes, NodeWish, WishesKept, complaint
+from heorot.core.wire.wishes import (
+    ERROR,
+    MAX_MODE,
+    MAX_REASON,
+    NODE_UP,
+    POWER_STATES,
+    UP,
+    KeepWishes,
+    NodeWish,
+    WishesKept,
+    complaint,
+)
 
 MAX_CHANGES = 1024
 """Changes that are being made, of all users; see `heorot.core.quota`."""
@@ -48,12 +63,19 @@ class Change:
     wishes: list[NodeWish] = field(default_factory=list)
     until_ms: int = 0
     """So long it waits for what is on its way to its nodes."""
+    edit: Callable[[KnownNode], NodeWish] | None = None
+    """Without a caller: what is to be wanted of each node then."""
+    done: Callable[[], None] | None = None
+    """Called when it was kept, or could not be."""
 
 
 class NodeWishes:
     """See the module."""
 
-    def __init__(self, context: HeadContext, jobs: Jobs, requests: Requests, settling: Settling) -> None:
+    def __init__(
+        self, context: HeadContext, jobs: Jobs, requests: Requests, settling: Settling, events: HeadEvents
+    ) -> None:
+        self._events = events
         self._context = context
         self._members = context.members
         self._jobs = jobs
@@ -146,8 +168,27 @@ class NodeWishes:
     def attached(self, record: KnownNode) -> None:
         """A node has come. If it is another incarnation than one that was about to end, that is over."""
         if record.wish.until and record.incarnation != record.wish.until:
-            self._queue.append(Change(None, c.SetNodes(0, record.name), [record.node]))
-            self._begin()
+            self._change_by_itself(record, self._over)
+
+    def prepared(self, record: KnownNode, incarnation: int, error: str, done: Callable[[], None]) -> None:
+        """The site's ``node_up`` has ended for a node; `done` is called when that is kept, or cannot be."""
+
+        def edit(record: KnownNode) -> NodeWish:
+            wish = replace(self._next(record), prepared=incarnation)
+            if error and not wish.state:
+                reason = printable(error)[:MAX_REASON]
+                return replace(wish, state=ERROR, reason=reason, by=NODE_UP, at_ms=self._context.wall_ms)
+            if not error and (wish.state, wish.by) == (ERROR, NODE_UP):
+                return replace(wish, state="", reason="")
+            return wish
+
+        self._change_by_itself(record, edit, done)
+
+    def _change_by_itself(
+        self, record: KnownNode, edit: Callable[[KnownNode], NodeWish], done: Callable[[], None] | None = None
+    ) -> None:
+        self._queue.append(Change(None, c.SetNodes(0, record.name), [record.node], edit=edit, done=done))
+        self._begin()
 
     def _begin(self) -> None:
         """Have the next change kept, if none is on its way."""
@@ -169,7 +210,8 @@ class NodeWishes:
         for node in dict.fromkeys(change.nodes):
             record = self._members.records[node]
             if change.caller is None:
-                found.append(self._over(record))
+                assert change.edit is not None
+                found.append(change.edit(record))
                 continue
             # Its user may be another one by now.
             self._require_right(change.caller, change.ask, record)
@@ -213,26 +255,34 @@ class NodeWishes:
         if event.written:
             for wish in change.wishes:
                 self._members.wish(self._members.record(wish.node), wish)
+        if change.done is not None:
+            change.done()
         if event.error:
             self._refuse(change, RequestError("not-kept", _not_kept(change, event)))
         else:
-            self._log(change)
+            self._tell(change)
             change.until_ms = self._context.now_ms + self._context.config.query_timeout_ms
             self._closing.append(change)
             self.look()
         self._begin()
 
-    def _log(self, change: Change) -> None:
+    def _tell(self, change: Change) -> None:
         ask, nodes = change.ask, NodeSet.of(change.nodes)
         if change.caller is None:
-            self._context.log("info", f"{nodes} is back: {change.wishes[0].state or UP}")
+            wish = change.wishes[0]
+            self._context.log("info", f"{nodes} is set to {wish.state or UP}")
+            self._events.note(
+                SET, nodes.mask, wish.by, f"state {wish.state or UP}{f': {wish.reason}' if wish.reason else ''}"
+            )
             return
         state = f"state {ask.state}" if ask.state else ""
         mode = f"mode {ask.mode:o}" if ask.mode >= 0 else ""
         owner = f"user {ask.uid}" if ask.uid >= 0 else ""
         group = f"group {ask.gid}" if ask.gid >= 0 else ""
         what = ", ".join(part for part in (state, mode, owner, group) if part)
-        self._context.log("info", f"{nodes}: {what}, by {change.caller.user}{f' ({ask.reason})' if ask.reason else ''}")
+        text = f"{what}{f': {ask.reason}' if ask.reason else ''}"
+        self._context.log("info", f"{nodes}: {text}, by {change.caller.user}")
+        self._events.note(SET, nodes.mask, change.caller.user, text)
 
     def look(self) -> None:
         """Acknowledge the changes to whose nodes nothing is on its way any more, and those that have waited enough."""

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from heorot.core.errors import ProtocolError
 from heorot.core.wire.base import Chunk, Count, ImageId, JobId, Message
+from heorot.core.wire.events import ListEvents as ListEvents
 from heorot.core.wire.launch import LaunchSpec
 from heorot.core.wire.questions import Changed as Changed
 from heorot.core.wire.questions import ListJobs as ListJobs
@@ -368,6 +369,7 @@ ClientMessage: TypeAlias = (
     ClientHello | Spawn | ClientStdin | ClientAck | ClientResize | ClientRelease | Detach | AttachJob | Wait | Signal
     | Resolve | ShowStatus | ListNodes | ListProcesses | ListJobs | ShowJob
     | Stage | OfferedManifest | OfferedPiece | NotOffered | Watch | Seen | Unwatch | SetNodes | LookOn | LookTook
+    | ListEvents
 )  # fmt: skip
 HeadMessage: TypeAlias = (
     Welcome | Error | Spawned | Started | Exited | ExitedAlike | Failed | Lost | ClientOutput | ClientStdinAck | Done

@@ -10,6 +10,8 @@ from typing import TypeAlias, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
 
+from heorot.core.wire.events import ClusterEvent
+
 
 class NodeRow(Struct, frozen=True, gc=False):
     """A node, of ``bpstat --json``."""
@@ -228,6 +230,14 @@ class ClusterStatus(Struct, frozen=True):
 AnyRow = TypeVar("AnyRow", NodeRow, JobRow, ProcessRow)
 """What a long answer is cut between."""
 Answer: TypeAlias = (
-    ClusterStatus | JobDetails | ProcessList | NodesSet | list[NodeRow] | list[JobRow] | list[int] | None
+    ClusterStatus
+    | JobDetails
+    | ProcessList
+    | NodesSet
+    | list[ClusterEvent]
+    | list[NodeRow]
+    | list[JobRow]
+    | list[int]
+    | None
 )
 """What a question is answered with."""

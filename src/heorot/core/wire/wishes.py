@@ -18,6 +18,8 @@ from msgspec import Struct
 from heorot.core.wire.base import Count, Message
 
 UP, DRAIN, ERROR = "up", "drain", "error"
+NODE_UP = "node_up"
+"""Who has set a node to `ERROR`, if it was the site's script."""
 FACTS = ("down", "boot", "unknown")
 """What only the head itself finds out."""
 NOBODY, ADMINISTRATORS, EVERYBODY = "nobody", "root and the owner", "whom the mode allows it"
@@ -71,6 +73,8 @@ class NodeWish(Struct, frozen=True, gc=False):
     """What it was set to before, and ..."""
     then_reason: str = ""
     """... why."""
+    prepared: int = 0
+    """The incarnation for which the site's ``node_up`` has ended, well or not."""
 
     @property
     def version(self) -> tuple[int, int]:
@@ -99,6 +103,26 @@ class WishesKept(Struct, frozen=True, gc=False):
     """Empty: every head that is elected from now on knows them before it takes a launch."""
     written: bool = True
     """They are on this host's disk at least, and may get into the store later."""
+
+
+class Prepare(Struct, frozen=True, gc=False):
+    """Instruction to a head's shell: run the site's ``node_up`` for this incarnation of a node, and no longer for a
+    former one; answered by `Prepared`.
+    """
+
+    node: int
+    incarnation: int
+    host: str
+    """Where its agent is."""
+
+
+class Prepared(Struct, frozen=True, gc=False):
+    """The answer to `Prepare`, unless a later one for the same node has come before it."""
+
+    node: int
+    incarnation: int
+    error: str
+    """For people, in one line: how it has failed; empty: it has not."""
 
 
 class SetNodes(Message, tag="set-nodes", frozen=True):

@@ -44,8 +44,9 @@ from heorot.core.space.machine import Space
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
+from heorot.core.wire.events import KeepEvents
 from heorot.core.wire.tags import TAG_LAUNCH
-from heorot.core.wire.wishes import KeepWishes
+from heorot.core.wire.wishes import KeepWishes, Prepare
 from heorot.sim.timed.costs import DaemonCosts, TimedUsage
 from heorot.sim.timed.space import TimedInit
 from heorot.sim.timed.timeline import Cores, Port, TimedProcess, Unexpected
@@ -235,6 +236,13 @@ class TimedHead(TimedDaemon, NoImages, HeadShell):
     def keep_wishes(self, item: KeepWishes) -> None:
         """Nobody sets anything."""
         raise Unexpected(f"the head keeps what is wanted of {len(item.wishes)} nodes")
+
+    def keep_events(self, item: KeepEvents) -> None:
+        """They cost nothing here."""
+
+    def prepare(self, item: Prepare) -> None:
+        """The site has no script."""
+        raise Unexpected(f"n{item.node} is to be prepared")
 
     def connect(self, item: Connect) -> None:
         """There is no other head."""

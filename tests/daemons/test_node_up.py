@@ -1,0 +1,118 @@
+"""The site's node_up as a process: what it is given, what becomes of what it writes, and that it always ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from heorot.core.wire.wishes import Prepare, Prepared
+from heorot.daemons.node_up import NodeUps, NodeUpSettings
+from heorot.runtime.loop import EpollLoop
+from tests.support.waiting import await_that
+
+
+class Rig:
+    """Runs a script of the test's."""
+
+    def __init__(self, directory: Path) -> None:
+        self.loop = EpollLoop()
+        self.told: list[Prepared] = []
+        self.script = directory / "node_up"
+        self.settings = NodeUpSettings(self.script, directory / "logs", directory / "run", at_once=2)
+        self.ups = self.new()
+
+    def new(self, **changes: int) -> NodeUps:
+        """Return one with other limits."""
+        self.ups = NodeUps(self.loop, replace(self.settings, **changes), self.told.append)  # type: ignore[arg-type]
+        return self.ups
+
+    def write(self, text: str) -> None:
+        self.script.write_text(f"#!/bin/sh\n{text}\n")
+        self.script.chmod(0o755)
+
+    def until(self, count: int) -> list[Prepared]:
+        """Wait until it has told so much; return that, by node."""
+
+        def looked() -> bool:
+            self.loop.run_once(0.05)
+            return len(self.told) >= count
+
+        await_that(looked, f"{count} scripts to end")
+        return sorted(self.told, key=lambda one: one.node)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    made.ups.close()
+    made.loop.close()
+
+
+def test_it_is_given_the_node_and_where_the_cluster_is_and_its_output_is_kept(rig: Rig, tmp_path: Path) -> None:
+    rig.write('echo "$1 $HEOROT_NODE $HEOROT_NODE_ADDRESS $HEOROT_DIR $PWD"; echo err >&2; cat')
+    rig.ups.prepare(Prepare(3, 7, "10.0.0.3"))
+    assert rig.until(1) == [Prepared(3, 7, "")]
+    log = tmp_path / "logs" / "n3.log"
+    assert log.read_text() == f"3 3 10.0.0.3 {tmp_path}/run /\nerr\n"
+    assert os.stat(log).st_mode & 0o777 == 0o600
+    assert os.stat(log.parent).st_mode & 0o777 == 0o700
+    # It begins anew each time.
+    rig.write("echo second")
+    rig.ups.prepare(Prepare(3, 8, "10.0.0.3"))
+    rig.until(2)
+    assert log.read_text() == "second\n"
+
+
+def test_its_failure_is_told_with_its_last_line(rig: Rig) -> None:
+    rig.write('echo first; echo "no scratch disk"; echo; exit 3')
+    rig.ups.prepare(Prepare(0, 7, ""))
+    assert rig.until(1) == [Prepared(0, 7, "it ended with status 3: no scratch disk")]
+
+
+def test_one_that_cannot_be_executed_says_so(rig: Rig) -> None:
+    rig.ups.prepare(Prepare(0, 7, ""))
+    (told,) = rig.until(1)
+    assert told.error.startswith(f"it ended with status 127: cannot execute {rig.script}: No such file")
+
+
+def test_a_few_run_at_once_and_each_is_told(rig: Rig, tmp_path: Path) -> None:
+    rig.write(f"touch {tmp_path}/n$1; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done")
+    for node in range(4):
+        rig.ups.prepare(Prepare(node, 7, ""))
+    await_that(lambda: len(list(tmp_path.glob("n[0-9]"))) == 2, "two scripts to run")
+    (tmp_path / "go").touch()
+    assert [told.node for told in rig.until(4)] == [0, 1, 2, 3]
+
+
+def test_one_that_does_not_end_is_killed_with_what_it_has_started(rig: Rig, tmp_path: Path) -> None:
+    rig.write(f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
+    rig.new(limit_ms=300).prepare(Prepare(0, 7, ""))
+    assert rig.until(1) == [Prepared(0, 7, "it has not ended within 0.3 s")]
+    pid = int((tmp_path / "pid").read_text())
+    await_that(lambda: not os.path.exists(f"/proc/{pid}") or "Z" in Path(f"/proc/{pid}/stat").read_text(), "its child")
+
+
+def test_what_it_writes_has_a_limit(rig: Rig, tmp_path: Path) -> None:
+    rig.write("exec cat /dev/zero")
+    rig.ups.prepare(Prepare(0, 7, ""))
+    assert rig.until(1)[0].error.startswith("it ")
+    assert (tmp_path / "logs" / "n0.log").stat().st_size <= 1024 * 1024
+
+
+def test_a_newer_incarnation_takes_its_place_and_the_end_ends_all(rig: Rig, tmp_path: Path) -> None:
+    rig.write(f"echo $$ >> {tmp_path}/pids; [ -e {tmp_path}/go ] || exec sleep 1000")
+    rig.ups.prepare(Prepare(0, 7, ""))
+    await_that(lambda: (tmp_path / "pids").exists(), "the first to run")
+    (tmp_path / "go").touch()
+    rig.ups.prepare(Prepare(0, 8, ""))
+    assert rig.until(1) == [Prepared(0, 8, "")]
+    (tmp_path / "go").unlink()
+    rig.ups.prepare(Prepare(1, 7, ""))
+    await_that(lambda: len((tmp_path / "pids").read_text().split()) == 3, "the last to run")
+    rig.ups.close()
+    assert not [pid for pid in (tmp_path / "pids").read_text().split() if os.path.exists(f"/proc/{pid}")]
