@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from heorot.daemons.health import HealthSettings, check_nodes
 from tests.cluster.harness import Cluster, await_that, cluster, kill_hard
 
 
@@ -168,3 +169,13 @@ def test_what_has_happened_is_told_by_whichever_head_leads(pair: Cluster) -> Non
         follower.communicate(timeout=30)
     assert event["what"] == "led"
     assert [one for one in events() if one["what"] == "led"][-1]["epoch"] == epoch
+
+
+def test_the_site_s_check_says_what_is_wrong_with_each_node_that_it_reaches(pair: Cluster) -> None:
+    pair.check("heorot", "node", "drain", "n2")
+    script = "echo first; [ $HEOROT_NODE = 0 ] || { echo no scratch disk >&2; exit 3; }"
+    settings = HealthSettings(("/bin/sh", "-c", script), pair.directory, limit_ms=30_000)
+    assert sorted(check_nodes(settings)) == [(0, ""), (1, "its check: no scratch disk")]
+    slow = HealthSettings(("/bin/sh", "-c", "[ $HEOROT_NODE = 0 ] || sleep 1000"), pair.directory, limit_ms=2_000)
+    assert sorted(check_nodes(slow)) == [(0, ""), (1, "its check has not ended within 2 s")]
+    await_that(lambda: not pair.processes(), "what has not ended to be ended")

@@ -100,6 +100,7 @@ class Rig:
             wishes.keep,
             lambda item: None,
             wishes.keep_events,
+            lambda item: None,
         )
         self.clients.listen()
         self.shell.start()

@@ -193,7 +193,14 @@ class RealHeadRig(RealRig):
         self._clients = Clients(loop, self._path, self.shell.feed, self._log)
         wishes = KeptWishes(loop, directory, None, self.shell.feed)
         self.shell.attach(
-            self.machine, self.links, self._clients, self.images, wishes.keep, lambda item: None, wishes.keep_events
+            self.machine,
+            self.links,
+            self._clients,
+            self.images,
+            wishes.keep,
+            lambda item: None,
+            wishes.keep_events,
+            lambda item: None,
         )
         self._clients.listen()
         self.shell.start()

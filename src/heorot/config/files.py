@@ -18,6 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heorot.config.places import CLIENT_DIRECTORY, HEAD_PATH, NODE_PATH, STATE_DIRECTORY
+from heorot.config.site_programs import HealthSection as HealthSection
+from heorot.config.site_programs import HookSection as HookSection
+from heorot.config.site_programs import NodeUpSection as NodeUpSection
+from heorot.config.site_programs import PowerSection as PowerSection
+from heorot.config.site_programs import ranged as _ranged
 from heorot.core.errors import HeorotError
 
 DEFAULT_HEAD_PATH = Path(HEAD_PATH)
@@ -72,10 +77,6 @@ def parse_address(text: str, default_port: int | None = None) -> Address:
     if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65536):
         raise ConfigError(f"{text!r} has no usable port: use 1 to 65535")
     return Address(host, int(port_text))
-
-
-def _ranged(default: int, lowest: int, highest: int) -> Any:
-    return field(default=default, metadata={"range": (lowest, highest)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,31 +167,6 @@ class TimersSection:
 
 
 @dataclass(frozen=True, slots=True)
-class PowerSection:
-    """``[power]``: what ends a node; run there as root, word by word, without a shell."""
-
-    reboot: str = "systemctl reboot"
-    halt: str = "systemctl halt"
-    pwroff: str = "systemctl poweroff"
-
-    def commands(self) -> dict[str, tuple[str, ...]]:
-        """Return the words of each, by the state that goes with it. Raises ValueError."""
-        return {name: tuple(shlex.split(getattr(self, name))) for name in ("reboot", "halt", "pwroff")}
-
-
-@dataclass(frozen=True, slots=True)
-class NodeUpSection:
-    """``[node_up]``: the site's script for nodes that come."""
-
-    command: str = ""
-    """A program of the head's host; empty: none, and a node is up as soon as it has come."""
-    at_once: int = _ranged(8, 1, 256)
-    """It runs for so many nodes at a time, at most."""
-    limit_ms: int = _ranged(300_000, 1_000, 86_400_000)
-    """It is killed after so long, and the node is set to ``error``."""
-
-
-@dataclass(frozen=True, slots=True)
 class ImagesSection:
     """``[images]``: programs and data that were sent to this host."""
 
@@ -230,8 +206,10 @@ class HeadFile:
     limits: LimitsSection = LimitsSection()
     timers: TimersSection = TimersSection()
     images: ImagesSection = ImagesSection()
-    power: PowerSection = PowerSection()
-    node_up: NodeUpSection = NodeUpSection()
+    power: PowerSection = field(default_factory=PowerSection)
+    node_up: NodeUpSection = field(default_factory=NodeUpSection)
+    health: HealthSection = field(default_factory=HealthSection)
+    hook: HookSection = field(default_factory=HookSection)
     groups: dict[str, str] = field(default_factory=dict)
     """Named node lists: ``rack1 = "n0-n31"`` is ``@rack1`` in a command."""
 
@@ -261,8 +239,9 @@ def read_head(path: Path, text: bytes) -> HeadFile:
     check_store(f"{path}: [store]", config.store)
     try:
         config.power.commands()
+        shlex.split(config.health.command)
     except ValueError as error:
-        raise ConfigError(f"{path}: [power]: what stands there is no command line: {error}") from error
+        raise ConfigError(f"{path}: [power] or [health] has what is no command line: {error}") from error
     return config
 
 

@@ -11,6 +11,8 @@ from heorot.config.files import (
     DEFAULT_SOCKET,
     Address,
     HeadFile,
+    HealthSection,
+    HookSection,
     LimitsSection,
     NodeUpSection,
     PowerSection,
@@ -21,7 +23,7 @@ from heorot.config.files import (
 
 Settings = dict[str, dict[str, Any]]
 """Values by section and key."""
-SHARED_SECTIONS = ("store", "tree", "limits", "timers", "power", "node_up")
+SHARED_SECTIONS = ("store", "tree", "limits", "timers", "power", "node_up", "health", "hook")
 
 _HEAD_TEMPLATE = """\
 # The configuration of this head. A change needs: systemctl restart heorot-head
@@ -89,6 +91,17 @@ socket = "{socket}"
 # at_once = {node_up.at_once}                           # for so many nodes at a time
 # limit_ms = {node_up.limit_ms}
 
+[health]
+# A command that the active head runs on all nodes that it reaches, as root: a node on which it fails is set to error.
+# command = "/usr/local/sbin/check"
+# every_ms = {health.every_ms}
+# limit_ms = {health.limit_ms}
+
+[hook]
+# A program of this host that runs with a node list, what these nodes were shown as, and what they are shown as now.
+# command = "/etc/heorot/changed"
+# limit_ms = {hook.limit_ms}
+
 [groups]
 # A change here, and in files of groups.d/ beside this file, is seen within seconds, without a restart.
 # rack1 = "n0-n31"                      # bpsh @rack1 uptime
@@ -143,6 +156,8 @@ def render_head(
         limits=LimitsSection(),
         power=PowerSection(),
         node_up=NodeUpSection(),
+        health=HealthSection(),
+        hook=HookSection(),
         timers=TimersSection(),
     )
     for section, values in (settings or {}).items():

@@ -13,10 +13,10 @@ from msgspec import Struct
 from heorot.core.timers import Due
 from heorot.core.wire.base import Chunk
 from heorot.core.wire.clients import ClientMessage, HeadMessage
-from heorot.core.wire.events import KeepEvents
+from heorot.core.wire.events import KeepEvents, TellSite
 from heorot.core.wire.heads import HeadAddress
 from heorot.core.wire.tree import LinkMessage
-from heorot.core.wire.wishes import KeepWishes, Prepare, Prepared, WishesKept
+from heorot.core.wire.wishes import HealthFound, KeepWishes, Prepare, Prepared, WishesKept
 
 
 class LinkOpened(Struct, frozen=True, gc=False):
@@ -386,7 +386,7 @@ LinkEvent: TypeAlias = LinkOpened | LinkClosed | ConnectFailed | Received | Time
 CacheEvent: TypeAlias = Examined | SharedTaken | ChunksGone | CacheFailed | CopiesFound | CopiesDropped
 NodeEvent: TypeAlias = LinkEvent | SpaceConnected | SpaceClosed | FromSpace | Kept | CacheEvent | Compared | ViewMade
 ClientEvent: TypeAlias = ClientOpened | ClientClosed | FromClient
-RecordEvent: TypeAlias = HeadsKnown | NodesJoined | NodesRemoved | GroupsKnown | WishesKept | Prepared
+RecordEvent: TypeAlias = HeadsKnown | NodesJoined | NodesRemoved | GroupsKnown | WishesKept | Prepared | HealthFound
 HeadEvent: TypeAlias = LinkEvent | ClientEvent | RecordEvent | HeadHeard | CacheEvent
 LinkInstruction: TypeAlias = Send | CloseLink | Connect | SetTimer | Log | Stop
 CacheInstruction: TypeAlias = (
@@ -394,6 +394,6 @@ CacheInstruction: TypeAlias = (
 )
 SharedInstruction: TypeAlias = LinkInstruction | CacheInstruction
 """What heads and nodes have in common."""
-HeadInstruction: TypeAlias = SharedInstruction | ToClient | CloseClient | KeepWishes | Prepare | KeepEvents
+HeadInstruction: TypeAlias = SharedInstruction | ToClient | CloseClient | KeepWishes | Prepare | KeepEvents | TellSite
 NodeInstruction: TypeAlias = SharedInstruction | SendEncoded | ToSpace | Remember | Compare | MakeView
 Instruction: TypeAlias = HeadInstruction | NodeInstruction

@@ -41,7 +41,7 @@ from heorot.core.machine import (
     ToClient,
     ToSpace,
 )
-from heorot.core.wire.events import KeepEvents
+from heorot.core.wire.events import KeepEvents, TellSite
 from heorot.core.wire.wishes import KeepWishes, Prepare
 
 
@@ -169,6 +169,10 @@ class HeadShell(LinkShell, CacheShell, Dispatch[HeadInstruction], instructions=H
     @abstractmethod
     def keep_events(self, item: KeepEvents) -> None:
         """Whoever leads next is given them in its configuration, unless this cannot be done."""
+
+    @abstractmethod
+    def tell_site(self, item: TellSite) -> None:
+        """The site's program is run for each, if it can be."""
 
 
 class NodeShell(LinkShell, NodeCacheShell, Dispatch[NodeInstruction], instructions=NodeInstruction):

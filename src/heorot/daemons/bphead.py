@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from heorot.linux.trusted_path import check_directory, check_file, make_director
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from heorot.daemons.health import HealthSettings
+    from heorot.daemons.hooks import HookSettings
     from heorot.daemons.node_up import NodeUpSettings
 
 
@@ -81,6 +84,8 @@ def main() -> int:
             wishes=WishFile(root),
             asks_keeper=config.store.kind == "etcd",
             node_up=_node_up(config, layout),
+            hook=_hook(config, layout),
+            health=_health(config),
             hang_ms=config.timers.hang_ms,
             log_level=config.cluster.log_level,
             image_cache_bytes=config.images.cache_bytes,
@@ -117,6 +122,27 @@ def _node_up(config: HeadFile, layout: Layout) -> NodeUpSettings | None:
         config.node_up.at_once,
         config.node_up.limit_ms,
     )
+
+
+def _hook(config: HeadFile, layout: Layout) -> HookSettings | None:
+    """Return the site's hook, if it has one. Raises HeorotError if somebody else could change it."""
+    if not config.hook.command:
+        return None
+    from heorot.daemons.hooks import HookSettings
+
+    command = Path(config.hook.command)
+    check_file(command)
+    log = Path(layout.root) / "log" / "node_up" / "hook.log"
+    return HookSettings(command, log, Path(config.head.socket).parent, config.hook.limit_ms)
+
+
+def _health(config: HeadFile) -> HealthSettings | None:
+    if not config.health.command:
+        return None
+    from heorot.daemons.health import HealthSettings
+
+    words = tuple(shlex.split(config.health.command))
+    return HealthSettings(words, Path(config.head.socket).parent, config.health.every_ms, config.health.limit_ms)
 
 
 def _others(config: HeadFile) -> tuple[tuple[str, int], ...]:

@@ -23,6 +23,8 @@ from heorot.core.machine import HeadsKnown
 from heorot.core.wire.events import ClusterEvent
 from heorot.core.wire.heads import HeadAddress
 from heorot.daemons.group_files import GroupFiles
+from heorot.daemons.health import HealthChecks, HealthSettings
+from heorot.daemons.hooks import Hooks, HookSettings
 from heorot.daemons.keeper import STATE_NAME, Keeper
 from heorot.daemons.keeper_control import SOCKET_NAME
 from heorot.daemons.kept_wishes import KeptWishes
@@ -86,6 +88,10 @@ class HeadSettings:
     """Heads on other hosts learn of it through the store: the keeper brings it there."""
     node_up: NodeUpSettings | None = None
     """The site's script for nodes that come; None: it has none, and they are up at once."""
+    hook: HookSettings | None = None
+    """The site's program that is told what nodes are shown as; None: it has none."""
+    health: HealthSettings | None = None
+    """The site's check of nodes; None: it has none."""
     hang_ms: int = 10_000
     """The keeper ends a head whose event loop gives no sign of life for so long."""
     log_level: str = "info"
@@ -228,6 +234,7 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
         nodes=settings.nodes(),
         wishes=tuple(settings.wishes.content().values()) if settings.wishes is not None else (),
         node_up=settings.node_up is not None,
+        hook=settings.hook is not None,
         events=_events(settings, log),
         pid=os.getpid(),
         owner=os.geteuid(),
@@ -255,7 +262,8 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
     images = Images(loop, cache, shell.feed, log)
     wishes = _kept_wishes(settings, loop, shell)
     scripts = NodeUps(loop, settings.node_up or NO_NODE_UP, shell.feed)
-    shell.attach(machine, links, clients, images, wishes.keep, scripts.prepare, wishes.keep_events)
+    hooks = Hooks(loop, settings.hook, log)
+    shell.attach(machine, links, clients, images, wishes.keep, scripts.prepare, wishes.keep_events, hooks.tell)
     shell.start()
     registered: RegisteredNodes | None = None
     if settings.registry is not None:
@@ -264,6 +272,7 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
     images.begin()
     links.listen(listener)
     with_room(clients.listen, make_room)
+    checks = HealthChecks(loop, settings.health, shell.feed, log)
     loop.add_reader(news, _News(loop, news, shell).read)
     # SIGTERM raises this; then the head ends in order.
     with contextlib.suppress(SystemExit):
@@ -279,6 +288,8 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
             watching.close()
     wishes.close()
     scripts.close()
+    hooks.close()
+    checks.close()
     loop.close()
     return reason
 

@@ -34,7 +34,7 @@ from heorot.core.machine import (
 )
 from heorot.core.shells import CacheByPart, HeadShell, LinkShell, NodeShell
 from heorot.core.timers import Due
-from heorot.core.wire.events import KeepEvents
+from heorot.core.wire.events import KeepEvents, TellSite
 from heorot.core.wire.wishes import KeepWishes, Prepare
 from heorot.runtime.clients import Clients
 from heorot.runtime.images import Images
@@ -166,6 +166,7 @@ class HeadDaemonShell(CacheByPart, DaemonShell[HeadInstruction], HeadShell):
         keep_wishes: Callable[[KeepWishes], None],
         prepare: Callable[[Prepare], None],
         keep_events: Callable[[KeepEvents], None],
+        tell_site: Callable[[TellSite], None],
     ) -> None:
         """Say what the shell works with; then `start`. The others do what is said there, and feed the answers."""
         images.attach(links)
@@ -176,6 +177,7 @@ class HeadDaemonShell(CacheByPart, DaemonShell[HeadInstruction], HeadShell):
         self._keep_wishes = keep_wishes
         self._prepare = prepare
         self._keep_events = keep_events
+        self._tell_site = tell_site
 
     def _refuse(self, event: NodeEvent | HeadEvent, error: Exception) -> None:
         if type(event) is not FromClient:
@@ -203,6 +205,10 @@ class HeadDaemonShell(CacheByPart, DaemonShell[HeadInstruction], HeadShell):
     def keep_events(self, item: KeepEvents) -> None:
         """Write them down."""
         self._keep_events(item)
+
+    def tell_site(self, item: TellSite) -> None:
+        """Run the site's hook."""
+        self._tell_site(item)
 
 
 class NodeDaemonShell(CacheByPart, DaemonShell[NodeInstruction], NodeShell):

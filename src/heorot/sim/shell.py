@@ -11,7 +11,7 @@ from heorot.core.shells import CacheByPart, LinkShell
 from heorot.core.timers import Due
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import tree as m
-from heorot.core.wire.events import KeepEvents
+from heorot.core.wire.events import KeepEvents, TellSite
 from heorot.core.wire.wishes import Prepare
 from heorot.sim.clocks import Clock
 from heorot.sim.images import VirtualCache
@@ -93,6 +93,9 @@ class VirtualShell(LinkShell, CacheByPart):
 
     def keep_events(self, item: KeepEvents) -> None:
         """What has happened is in the story."""
+
+    def tell_site(self, item: TellSite) -> None:
+        """No virtual site has a hook."""
 
     def prepare(self, item: Prepare) -> None:
         """No virtual site has a script."""

@@ -40,6 +40,8 @@ class HeadConfig:
     nodes: tuple[int, ...] = ()
     wishes: tuple[NodeWish, ...] = ()
     """What is wanted of nodes, as the store has it; of those that are not here, nothing."""
+    hook: bool = False
+    """The site has a program that is to be told what nodes are shown as."""
     node_up: bool = False
     """The site has a script that is to run for a node before users may start anything there."""
     events: tuple[ClusterEvent, ...] = ()

@@ -11,9 +11,11 @@ from heorot.core.head.membership import KnownNode
 from heorot.core.head.timers import EventsDue
 from heorot.core.machine import NodesJoined
 from heorot.core.tree.nodeset import NodeSet
-from heorot.core.wire.events import DOWN, JOINED, LED, MAX_TEXT, UP, ClusterEvent, KeepEvents, latest
+from heorot.core.wire.events import DOWN, JOINED, LED, MAX_TEXT, UP, ClusterEvent, KeepEvents, TellSite, latest
 
 GATHER_MS = 1_000
+UNKNOWN = "unknown"
+"""What a node was before this head has seen it."""
 KEEP_EVERY_MS = 10_000
 """The store is asked to keep them so often at most."""
 MAX_KINDS = 100
@@ -31,6 +33,8 @@ class HeadEvents:
         self._unkept: list[ClusterEvent] = []
         self._kept_ms = -KEEP_EVERY_MS
         self._sequence = 0
+        self._shown: dict[int, str] = {}
+        """What the site was told of each node last."""
         self._armed = False
         context.members.on_step = self._stepped
 
@@ -72,12 +76,25 @@ class HeadEvents:
             self._unkept.append(ClusterEvent(self._context.config.epoch, self._sequence, at_ms, what, nodes, by, text))
             self.events[self._unkept[-1].order] = self._unkept[-1]
         self._happens.clear()
+        if self._context.config.hook:
+            self._tell_site()
         self.events = {event.order: event for event in latest(self.events)}
         if self._unkept and now_ms - self._kept_ms >= KEEP_EVERY_MS:
             self._context.emit(KeepEvents(tuple(self._unkept)))
             self._unkept, self._kept_ms = [], now_ms
         elif self._unkept:
             self._arm(self._kept_ms + KEEP_EVERY_MS - now_ms)
+
+    def _tell_site(self) -> None:
+        changes: dict[tuple[str, str], int] = {}
+        for record in self._context.members.records.values():
+            former, state = self._shown.get(record.node, UNKNOWN), record.told
+            if former != state:
+                self._shown[record.node] = state
+                changes[former, state] = changes.get((former, state), 0) | 1 << record.node
+        if changes:
+            told = tuple((str(NodeSet(mask)), former, state) for (former, state), mask in changes.items())
+            self._context.emit(TellSite(told))
 
     def after(self, epoch: int, sequence: int) -> list[ClusterEvent]:
         """Return what is later than this."""

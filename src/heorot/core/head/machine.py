@@ -60,15 +60,14 @@ from heorot.core.tree.nodeset import HEAD, NodeSet
 from heorot.core.tree.shape import ancestors_of, living_path
 from heorot.core.wakefulness import Looks
 from heorot.core.wire import tree as m
-from heorot.core.wire.wishes import Prepared, WishesKept
+from heorot.core.wire.wishes import HealthFound, Prepared, WishesKept
 
 __all__ = ["HeadConfig", "HeadMachine"]
 
 MAX_MOVES_AT_ONCE = 32
 """How many nodes are sent to a better parent in one round of re-balancing."""
 LONGEST_MOVE_PAUSE_MS = 30_000
-"""How long a node that cannot reach its parent, or that a launch is on its way to, is left alone at most: each attempt
-interrupts its link."""
+"""How long a node that cannot reach its parent, or awaits a launch, is left alone at most: an attempt cuts its link."""
 
 
 class HeadMachine:
@@ -85,9 +84,8 @@ class HeadMachine:
         self._rebalance_armed = self._doubt_was_told = False
         self._beats = Looks()
         context, below, cluster = self.context, self.context.below, config.cluster
-        attachments = Attachments(context, below, self, verify, cluster, HEAD, self.members.outcasts)
-        self._attachments = attachments
-        self.links_below = LinksBelow(context, below, attachments, self, FROM_BELOW, self, cluster, "this head")
+        made = self._attachments = Attachments(context, below, self, verify, cluster, HEAD, self.members.outcasts)
+        self.links_below = LinksBelow(context, below, made, self, FROM_BELOW, self, cluster, "this head")
         self.passed = PassedWords(context, self.jobs, self.links_below, self._take)
         self.rivals = Rivals(self.context)
         self.listed = HeadListUpdates(self.context)
@@ -110,6 +108,7 @@ class HeadMachine:
             WishesKept: self.clients.wishes.kept,
             GroupsKnown: self.context.know_groups,
             Prepared: self.clients.preparing.prepared,
+            HealthFound: self.clients.wishes.checked,
             ConnectFailed: self.rivals.failed,
             Examined: self.images.transfers.examined,
             SharedTaken: self.images.transfers.stored.taken,

@@ -33,11 +33,13 @@ from heorot.core.wire.events import SET
 from heorot.core.wire.rows import NodesSet
 from heorot.core.wire.wishes import (
     ERROR,
+    HEALTH,
     MAX_MODE,
     MAX_REASON,
     NODE_UP,
     POWER_STATES,
     UP,
+    HealthFound,
     KeepWishes,
     NodeWish,
     WishesKept,
@@ -168,7 +170,7 @@ class NodeWishes:
     def attached(self, record: KnownNode) -> None:
         """A node has come. If it is another incarnation than one that was about to end, that is over."""
         if record.wish.until and record.incarnation != record.wish.until:
-            self._change_by_itself(record, self._over)
+            self._change_by_itself([record.node], self._over)
 
     def prepared(self, record: KnownNode, incarnation: int, error: str, done: Callable[[], None]) -> None:
         """The site's ``node_up`` has ended for a node; `done` is called when that is kept, or cannot be."""
@@ -182,12 +184,36 @@ class NodeWishes:
                 return replace(wish, state="", reason="")
             return wish
 
-        self._change_by_itself(record, edit, done)
+        self._change_by_itself([record.node], edit, done)
+
+    def checked(self, event: HealthFound) -> None:
+        """The site's check sets nodes to `ERROR` that are set to nothing, and takes back what it has set itself."""
+        found = dict(event.found)
+        records = self._members.records
+        changed = [
+            node for node, error in found.items() if node in records and self._is_news(records[node].wish, error)
+        ]
+        if not changed:
+            return
+
+        def edit(record: KnownNode) -> NodeWish:
+            error, wish = found[record.node], self._next(record)
+            if not self._is_news(wish, error):
+                return wish
+            state, reason = (ERROR, printable(error)[:MAX_REASON]) if error else ("", "")
+            return replace(wish, state=state, reason=reason, by=HEALTH, at_ms=self._context.wall_ms)
+
+        self._change_by_itself(changed, edit)
+
+    @staticmethod
+    def _is_news(wish: NodeWish, error: str) -> bool:
+        own = (wish.state, wish.by) == (ERROR, HEALTH)
+        return not wish.state or (own and wish.reason != printable(error)[:MAX_REASON]) if error else own
 
     def _change_by_itself(
-        self, record: KnownNode, edit: Callable[[KnownNode], NodeWish], done: Callable[[], None] | None = None
+        self, nodes: list[int], edit: Callable[[KnownNode], NodeWish], done: Callable[[], None] | None = None
     ) -> None:
-        self._queue.append(Change(None, c.SetNodes(0, record.name), [record.node], edit=edit, done=done))
+        self._queue.append(Change(None, c.SetNodes(0, ""), nodes, edit=edit, done=done))
         self._begin()
 
     def _begin(self) -> None:
@@ -252,6 +278,7 @@ class NodeWishes:
         change, self._under_way = self._under_way, None
         assert change is not None
         assert event.serial == self._serial
+        changed = [wish for wish in change.wishes if wish.state != self._members.records[wish.node].wish.state]
         if event.written:
             for wish in change.wishes:
                 self._members.wish(self._members.record(wish.node), wish)
@@ -260,20 +287,19 @@ class NodeWishes:
         if event.error:
             self._refuse(change, RequestError("not-kept", _not_kept(change, event)))
         else:
-            self._tell(change)
+            self._tell(change, changed)
             change.until_ms = self._context.now_ms + self._context.config.query_timeout_ms
             self._closing.append(change)
             self.look()
         self._begin()
 
-    def _tell(self, change: Change) -> None:
+    def _tell(self, change: Change, changed: list[NodeWish]) -> None:
         ask, nodes = change.ask, NodeSet.of(change.nodes)
         if change.caller is None:
-            wish = change.wishes[0]
-            self._context.log("info", f"{nodes} is set to {wish.state or UP}")
-            self._events.note(
-                SET, nodes.mask, wish.by, f"state {wish.state or UP}{f': {wish.reason}' if wish.reason else ''}"
-            )
+            for wish in changed:
+                text = f"state {wish.state or UP}{f': {wish.reason}' if wish.reason else ''}"
+                self._events.note(SET, 1 << wish.node, wish.by, text)
+                self._context.log("info", f"n{wish.node}: {text}, by {wish.by or 'the head'}")
             return
         state = f"state {ask.state}" if ask.state else ""
         mode = f"mode {ask.mode:o}" if ask.mode >= 0 else ""

@@ -44,6 +44,13 @@ class KeepEvents(Struct, frozen=True, gc=False):
     events: tuple[ClusterEvent, ...]
 
 
+class TellSite(Struct, frozen=True, gc=False):
+    """Instruction to a head's shell: run the site's hook for each of these changes, in order; it is not answered."""
+
+    changes: tuple[tuple[str, str, str], ...]
+    """A node list, what these nodes were shown as before, and what they are now."""
+
+
 class ListEvents(Message, tag="events", frozen=True):
     """Answered by `Result` with a list of `ClusterEvent`, the oldest first."""
 

@@ -18,8 +18,8 @@ from msgspec import Struct
 from heorot.core.wire.base import Count, Message
 
 UP, DRAIN, ERROR = "up", "drain", "error"
-NODE_UP = "node_up"
-"""Who has set a node to `ERROR`, if it was the site's script."""
+NODE_UP, HEALTH = "node_up", "health"
+"""Who has set a node to `ERROR`, if it was the site's script or its check."""
 FACTS = ("down", "boot", "unknown")
 """What only the head itself finds out."""
 NOBODY, ADMINISTRATORS, EVERYBODY = "nobody", "root and the owner", "whom the mode allows it"
@@ -123,6 +123,12 @@ class Prepared(Struct, frozen=True, gc=False):
     incarnation: int
     error: str
     """For people, in one line: how it has failed; empty: it has not."""
+
+
+class HealthFound(Struct, frozen=True, gc=False):
+    """What the site's check has found on nodes: a node, and what is wrong with it; empty: nothing is."""
+
+    found: tuple[tuple[int, str], ...]
 
 
 class SetNodes(Message, tag="set-nodes", frozen=True):

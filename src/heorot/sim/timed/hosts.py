@@ -44,7 +44,7 @@ from heorot.core.space.machine import Space
 from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
-from heorot.core.wire.events import KeepEvents
+from heorot.core.wire.events import KeepEvents, TellSite
 from heorot.core.wire.tags import TAG_LAUNCH
 from heorot.core.wire.wishes import KeepWishes, Prepare
 from heorot.sim.timed.costs import DaemonCosts, TimedUsage
@@ -239,6 +239,9 @@ class TimedHead(TimedDaemon, NoImages, HeadShell):
 
     def keep_events(self, item: KeepEvents) -> None:
         """They cost nothing here."""
+
+    def tell_site(self, item: TellSite) -> None:
+        """The site has no hook."""
 
     def prepare(self, item: Prepare) -> None:
         """The site has no script."""
