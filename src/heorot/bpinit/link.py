@@ -41,13 +41,13 @@ class AgentLink:
         """How much waits to be written."""
         return self._first_bytes + self._bulk_bytes
 
-    def queue(self, payload: Parts, bulk: bool) -> int:
+    def queue(self, payload: bytes | Parts, bulk: bool) -> int:
         """Queue a payload, which `flush` writes; return its length. Raises ProtocolError if it is too long."""
-        length = sum(map(len, payload))
+        length = len(payload) if isinstance(payload, bytes) else sum(map(len, payload))
         if length > MAX_FRAME_BYTES:
             raise ProtocolError(f"a frame of {length} bytes exceeds the limit of {MAX_FRAME_BYTES}")
-        first, *others = payload
-        frame = (length.to_bytes(HEADER_BYTES, "big") + first, *others)
+        header = length.to_bytes(HEADER_BYTES, "big")
+        frame = (header + payload,) if isinstance(payload, bytes) else (header + payload[0], *payload[1:])
         self.dirty = True
         if bulk and (self._bulk or self._first_bytes > _QUICK_BYTES):
             self._bulk.append(frame)
@@ -70,7 +70,7 @@ class AgentLink:
                 self._first_bytes += size
             batch = [first[0]] if len(first) == 1 else list(islice(first, _SEND_PARTS))
             try:
-                sent = self.socket.sendmsg(batch)
+                sent = self.socket.send(batch[0]) if len(batch) == 1 else self.socket.sendmsg(batch)
             except BlockingIOError:
                 break
             written = True

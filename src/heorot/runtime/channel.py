@@ -147,8 +147,6 @@ class Channel:
         """
         if self.closed or self._finishing is not None:
             return
-        if not isinstance(payload, bytes) and len(payload) == 1:
-            payload = bytes(payload[0])
         length = _length(payload)
         if length > MAX_FRAME_BYTES:
             self._fail(f"a frame of {length} bytes was to be sent; the limit is {MAX_FRAME_BYTES}")

@@ -107,7 +107,7 @@ class Links:
         self._refusals = Refusals(loop, log)
         self._number = 0
         self._acceptor: Acceptor | None = None
-        self._encoded: tuple[LinkMessage | None, Parts] = (None, ())
+        self._encoded: tuple[LinkMessage | None, bytes | Parts] = (None, b"")
 
     # ------------------------------------------------------------------ for the shell
 

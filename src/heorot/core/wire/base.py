@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -27,6 +27,9 @@ else:
 
 class Message(Struct, array_like=True, frozen=True, gc=False):
     """Base of everything on the wire."""
+
+    MUCH_IN: ClassVar[str] = ""
+    """The field that may carry many bytes; empty: none does."""
 
 
 class Failure(Message, frozen=True):

@@ -11,7 +11,7 @@ named in its docstring, or `Error`. Questions are in `heorot.core.wire.questions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -285,6 +285,8 @@ class Lost(Message, tag="lost", frozen=True):
 
 class ClientOutput(Message, tag="output", frozen=True):
     """Bytes of a rank. What was sent before may come again; ignore what leaves a gap: the rest is about to come."""
+
+    MUCH_IN: ClassVar[str] = "data"
 
     job: JobId
     rank: Count

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 from heorot.core.wire.base import Message
-from heorot.core.wire.tree import Output, Up, encode
+from heorot.core.wire.tree import encode
 
 Parts: TypeAlias = Sequence[bytes | memoryview]
 """One message, one part after the other."""
@@ -20,27 +20,20 @@ _BYTES_2, _BYTES_4 = 0xC5, 0xC6
 _FEW_FIELDS = 0x90
 """That of an array of less than sixteen elements, whose number is added to it."""
 
-CARRIED_AT = {
-    Up.__struct_config__.tag: Up.__struct_fields__.index("payload"),
-    Output.__struct_config__.tag: Output.__struct_fields__.index("data"),
-    "output": Output.__struct_fields__.index("data"),
-}
-"""By tag of what may carry much: which field that is. The last one is `heorot.core.wire.clients.ClientOutput`, which
-bpinit has no other need for."""
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode_in_parts(message: Message) -> Parts:
-    """Return what `encode` returns, in one part or in several. Raises ProtocolError as `encode`."""
-    tag = message.__struct_config__.tag
-    at = CARRIED_AT.get(tag)
-    if at is None:
-        return (encode(message),)
-    fields = msgspec.structs.astuple(message)
-    carried: bytes | memoryview = fields[at]
+def encode_in_parts(message: Message) -> bytes | Parts:
+    """Return what `encode` returns, in several parts if it carries much. Raises ProtocolError as `encode`."""
+    name = message.MUCH_IN
+    if not name:
+        return encode(message)
+    carried: bytes | memoryview = getattr(message, name)
     if len(carried) < WORTH_BYTES:
-        return (encode(message),)
-    before, after = (tag, *fields[:at]), fields[at + 1 :]
+        return encode(message)
+    fields = msgspec.structs.astuple(message)
+    at = message.__struct_fields__.index(name)
+    before, after = (message.__struct_config__.tag, *fields[:at]), fields[at + 1 :]
     head = bytearray(_encoder.encode(before))
     head[0] = _FEW_FIELDS + 1 + len(fields)
     if len(carried) >> 16:

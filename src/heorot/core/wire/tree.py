@@ -10,7 +10,7 @@ decodes fastest; the record's fields are named at the list.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, ClassVar, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -140,6 +140,8 @@ class Down(Message, tag=5, frozen=True):
 
 class Up(Message, tag=6, frozen=True):
     """A node's payload on its way to the head."""
+
+    MUCH_IN: ClassVar[str] = "payload"
 
     node: Count
     payload: Chunk
@@ -274,6 +276,8 @@ class Inventory(Message, tag=80, frozen=True):
 
 class Output(Message, tag=81, frozen=True):
     """Bytes that a rank wrote."""
+
+    MUCH_IN: ClassVar[str] = "data"
 
     job: JobId
     rank: Count
