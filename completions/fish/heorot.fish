@@ -218,15 +218,22 @@ complete -c heorot -n '__heorot_at' -a node -d 'Start, stop, ask, join, list, re
 complete -c heorot -n '__heorot_at' -a head -d 'Start, stop or make heads, hand over to another'
 complete -c heorot -n '__heorot_at' -a token -d 'Make, list and revoke join tokens'
 complete -c heorot -n '__heorot_at node' -a 'start stop ps join list remove drain resume'
-complete -c heorot -n '__heorot_at head' -a 'start stop init add join remove switch'
+complete -c heorot -n '__heorot_at head' -a 'start stop init add join remove switch reload'
 complete -c heorot -n '__heorot_at' -a certificate -d 'Show or renew certificates'
 complete -c heorot -n '__heorot_at certificate' -a 'show renew'
+complete -c heorot -n '__heorot_at' -a config -d 'Check the configuration of this host'
+complete -c heorot -n '__heorot_at config' -a check
+complete -c heorot -n '__heorot_at' -a backup -d 'Write down what makes this host anew'
+complete -c heorot -n '__heorot_at' -a restore -d 'Make a host anew from that'
+complete -c heorot -n '__heorot_in backup restore' -F
+complete -c heorot -n '__heorot_in backup restore' -l config -r -F -d 'The configuration of the head'
 complete -c heorot -n '__heorot_at token' -a 'create list revoke'
 complete -c heorot -n "__heorot_in up down status doctor hosts 'node start' 'node stop' 'node ps' 'head start' 'head stop'" -s d -r -d 'The directory of the cluster'
 complete -c heorot -n "__heorot_in 'node start' 'node stop' 'node ps' 'node drain' 'node resume'" -a '(__heorot_node_list)' -d Nodes
 complete -c heorot -n '__heorot_in up doctor' -s n -l nodes -x -d 'How many nodes'
 complete -c heorot -n '__heorot_in hosts' -l install -d 'Write them into /etc/hosts'
 complete -c heorot -n '__heorot_in hosts' -l file -r -F -d 'Another file'
+complete -c heorot -n '__heorot_in doctor' -l cluster -d 'Look at the cluster that runs'
 complete -c heorot -n '__heorot_in up' -l heads -x -d 'How many heads'
 complete -c heorot -n '__heorot_in up' -l etcd -x -d 'Let the heads agree through etcd'
 complete -c heorot -n '__heorot_in up' -l fanout -x -d 'Children of each hop of the tree'
@@ -235,7 +242,7 @@ complete -c heorot -n '__heorot_in up' -l image-cache -x -d 'MiB for sent files 
 complete -c heorot -n '__heorot_in up' -l debug -d 'Write debug lines to the logs'
 complete -c heorot -n '__heorot_in up down' -s q -l quiet -d 'Say nothing'
 complete -c heorot -n '__heorot_in status' -l tree -d 'Who is below whom'
-complete -c heorot -n "__heorot_in up status doctor hosts 'token list' 'token create' 'certificate show' 'node list' 'node ps' 'node drain' 'node resume'" -l json -d 'Print JSON'
+complete -c heorot -n "__heorot_in up status doctor hosts 'token list' 'token create' 'certificate show' 'config check' 'node list' 'node ps' 'node drain' 'node resume'" -l json -d 'Print JSON'
 complete -c heorot -n "__heorot_in 'node join'" -l token -x -d 'The token'
 complete -c heorot -n "__heorot_in 'node join'" -l token-file -r -F -d 'Read the token from a file'
 complete -c heorot -n "__heorot_in 'node join'" -l number -x -d 'The number to ask for'
@@ -251,12 +258,12 @@ complete -c heorot -n "__heorot_in 'head init'" -l name -x -d 'The name of the h
 complete -c heorot -n "__heorot_in 'head init' 'head add'" -l address -x -d 'How nodes reach a head'
 complete -c heorot -n "__heorot_in 'head init'" -l capacity -x -d 'How many nodes there may be'
 complete -c heorot -n "__heorot_in 'head init'" -l cluster -x -d 'The id of the cluster'
-complete -c heorot -n "__heorot_in 'head init' 'head join'" -l socket -r -F -d 'Where commands connect to'
+complete -c heorot -n "__heorot_in 'node join' 'head init' 'head join'" -l socket -r -F -d 'Where commands connect to'
 complete -c heorot -n "__heorot_in 'token create'" -l ttl -x -d 'How long it can be used'
 complete -c heorot -n "__heorot_in 'token create'" -l uses -x -d 'How many hosts may join with it'
 complete -c heorot -n "__heorot_in 'token create'" -l node -x -d 'Give this number'
-complete -c heorot -n '__heorot_in certificate' -l head-config -r -F -d "The head's configuration"
-complete -c heorot -n '__heorot_in certificate' -l node-config -r -F -d "The node's configuration"
+complete -c heorot -n '__heorot_in certificate config' -l head-config -r -F -d "The head's configuration"
+complete -c heorot -n '__heorot_in certificate config' -l node-config -r -F -d "The node's configuration"
 complete -c heorot -n "__heorot_in 'certificate renew'" -l within -x -d 'Only those that end within this time'
 complete -c heorot -n "__heorot_in 'certificate renew'" -l restart -d 'Then restart the services'
 

@@ -34,8 +34,9 @@ HEAD = (
     " starts it if it does not run, and 'heorot status', as root, says why it does not lead"
 )
 NODE = (
-    "no head listens in {directory}: this host is the node n3 of the cluster c1; commands are run on the host of a head"
-    " (head0, 192.0.2.7)"
+    "no head listens in {directory}: this host is the node n3 of the cluster c1, whose agent passes commands on:"
+    " 'systemctl start heorot-node' starts it if it does not run; on the host of a head"
+    " (head0, 192.0.2.7) they need no agent"
 )
 
 
@@ -115,7 +116,7 @@ def test_on_a_heads_host_commands_say_where_its_socket_is(host: Host, at: str) -
 
 
 @pytest.mark.parametrize("words", [("bpstat",), ("bpsh", "-a", "true"), ("heorot", "status")], ids=" ".join)
-def test_on_a_node_commands_say_that_they_are_run_on_heads(host: Host, words: tuple[str, ...]) -> None:
+def test_on_a_node_commands_say_who_passes_them_on(host: Host, words: tuple[str, ...]) -> None:
     done = host.make_node().run(*words)
     name = "heorot status" if words[0] == "heorot" else words[0]
     assert (done.returncode, done.stdout) == (125, "")

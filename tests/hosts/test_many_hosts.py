@@ -44,7 +44,7 @@ def make_token(head: Host, *options: object) -> str:
 def join(host: Host, head: Host, token: str, *options: object) -> tuple[int, str]:
     done = host.run(
         "heorot", "node", "join", head.address, "--token-file", "-", "--dir", host.directory, "--config", host.config,
-        *options, stdin=token,
+        "--socket", host.directory / "head.sock", *options, stdin=token,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 
@@ -88,6 +88,8 @@ def test_hosts_become_a_cluster_and_run_a_command(network: Network) -> None:
     assert f"|-- {head.address}\n" not in done.stdout
     listed = json.loads(head.run("heorot", "node", "list", "--dir", head.directory, "--json").stdout)
     assert [row["id"] for row in listed] == [0, 1]
+    year_ms = 365 * 24 * 3_600_000
+    assert all(abs(row["certificate_ends_at_ms"] - row["joined_at_ms"] - year_ms) < 60_000 for row in listed)
 
     # One joins, and none of its daemons is ever started.
     status, text = join(network.host("three"), head, make_token(head))
@@ -95,6 +97,14 @@ def test_hosts_become_a_cluster_and_run_a_command(network: Network) -> None:
     eventually("it is known", lambda: states(head) == {"n0": "up", "n1": "up", "n2": "down"})
     shown = head.run("heorot", "status", HEOROT_DIR=str(head.directory)).stdout
     assert shown.endswith("\nn2 has not been seen since this head leads (epoch 1).\n")
+    found = head.run("heorot", "doctor", "--cluster", "--json", HEOROT_DIR=str(head.directory))
+    assert (found.returncode, found.stderr) == (0, "")
+    checks = {check["check"]: (check["ok"], check["text"]) for check in json.loads(found.stdout)}
+    assert checks["nodes"] == (True, "2 of 3 are up")
+    assert checks["nodes down"] == (False, "n2: look at heorot-init and heorot-node there")
+    assert checks["heads"] == (False, "h0 active: nobody stands by for it")
+    assert all(checks[name][0] for name in ("releases", "clocks", "users", "local store"))
+    assert "questions" not in checks
 
 
 def test_jobs_outlive_a_head_that_is_killed(network: Network) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from heorot.runtime import state
+from heorot.runtime.journal import Journal
 from heorot.runtime.log import LogFile
 from tests.support.disks import fill, small_disk
 
@@ -35,6 +38,33 @@ def test_a_line_says_when_how_bad_who_and_what(tmp_path: Path, make_log: MakeLog
     (line,) = (tmp_path / "x.log").read_text().splitlines()
     assert line.endswith("Z warning bpnode n7: something happened")
     assert line[:2] == "20"
+
+
+def test_a_line_of_json_has_what_is_searched_for(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "x.log", "bpnode n7", in_json=True)
+    log.epoch = 3
+    log("warning", 'job 2.14: rank 0 says "no"\n')
+    log("info", "nothing of a job")
+    log.close()
+    first, second = (json.loads(line) for line in (tmp_path / "x.log").read_text().splitlines())
+    assert first.pop("time")[:2] == "20"
+    text = 'job 2.14: rank 0 says "no"\\n'
+    assert first == {"level": "warning", "daemon": "bpnode n7", "node": 7, "epoch": 3, "job": "2.14", "text": text}
+    assert set(second) == {"time", "level", "daemon", "node", "epoch", "text"}
+
+
+def test_the_journal_gets_the_same_with_fields_and_a_full_one_stops_nobody(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(tmp_path / "journal"))
+        server.settimeout(30)
+        log = LogFile(tmp_path / "x.log", "bphead h0", journal=Journal(str(tmp_path / "journal")))
+        log("error", "job 1.2 is odd")
+        assert server.recv(65536) == b"MESSAGE=job 1.2 is odd\nPRIORITY=3\nHEOROT_JOB=1.2\n"
+        for _ in range(5_000):
+            log("info", "more than anybody reads")
+        log.close()
+    (tmp_path / "journal").unlink()
+    assert (tmp_path / "x.log").read_text().count("\n") == 5_001
 
 
 def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path, make_log: MakeLog) -> None:

@@ -17,8 +17,9 @@ from heorot.core.wire import clients as c
 from heorot.core.wire.framing import encode_frame
 from heorot.core.wire.passing import LEFT, PASS_VERSION, PassOn, decode_pass
 from heorot.core.wire.tree import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode
+from heorot.runtime.callers import Account
 from heorot.runtime.channel import Channel
-from heorot.runtime.clients import Clients
+from heorot.runtime.clients import MAX_OF_NODE, Clients
 from heorot.runtime.links import Links
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.passing import PAUSE_BYTES, Passing
@@ -158,6 +159,49 @@ def test_the_active_head_learns_who_the_client_is_and_they_talk(
     until(lambda: active.of(ClientClosed))
     # It has ended its connection itself: that is a hang-up.
     assert active.of(ClientClosed) == [ClientClosed(1, False)]
+
+
+def of_node(loop: EpollLoop, tmp_path: Path, identity: Path, port: int) -> Standby:
+    """Pass on as the agent of a node does: nothing but that, and its certificate, tells it from a head."""
+    node = Standby(loop, tmp_path, identity, (port,))
+    node.passing.context = tls.client_context(identity, passed_on=True, for_a_client=True)
+    return node
+
+
+def serving_nodes(loop: EpollLoop, active: Active, identity: Path) -> int:
+    """Have the active head take clients of nodes as well; return its port."""
+    listener = bind_tcp("127.0.0.1", 0)
+    active.links.close()
+    active.links = Links(
+        loop, "test", tls.client_context(identity), lambda: tls.server_context(identity, takes_clients=True),
+        active.link_events.append, active._say, take_head=active.clients.passed_on,
+    )  # fmt: skip
+    active.links.listen(listener)
+    return int(listener.getsockname()[1])
+
+
+def test_a_node_says_the_number_of_the_user_and_the_head_knows_the_rest(
+    loop: EpollLoop, until: Until, active: Active, cluster: Path, tmp_path: Path
+) -> None:
+    Authority.load(cluster / "ca").issue_node(5).write(cluster / "n5")
+    port = serving_nodes(loop, active, cluster / "h0")
+    node = of_node(loop, tmp_path, cluster / "n5", port)
+    node.passing._identities.of = lambda sock: Account(os.getuid(), 4711, "somebody else", (4711, 4712))  # type: ignore[method-assign]
+    passed_on(loop, node, active, until)
+    me = pwd.getpwuid(os.getuid())
+    (opened,) = active.of(ClientOpened)
+    assert (opened.user, opened.uid, opened.gid) == (me.pw_name, os.getuid(), me.pw_gid)
+    assert opened.groups == tuple(os.getgrouplist(me.pw_name, me.pw_gid))
+    assert opened.node == 5
+    assert len(opened.holder) == tls.HOLDER_BYTES
+    # As many as one may pass on at once, and no more.
+    for _ in range(MAX_OF_NODE + 3):
+        Client(loop, node.path).say(HELLO)
+    until(lambda: len(active.of(FromClient)) == MAX_OF_NODE and "n5 has too many connections" in " ".join(active.log))
+    Client.made[0].channel.close()
+    until(lambda: active.of(ClientClosed))
+    passed_on(loop, node, active, until)
+    node.passing.close()
 
 
 def test_what_the_head_said_last_arrives_before_the_end(

@@ -90,6 +90,7 @@ class ClusterSection:
     capacity: int = _ranged(DEFAULT_CAPACITY, 1, MAX_CAPACITY)
     """How many nodes the cluster may have. All PIDs of Linux are divided among them, so all hosts must agree."""
     log_level: str = field(default="info", metadata={"choices": ("debug", "info", "warning", "error")})
+    log_format: str = field(default="text", metadata={"choices": ("text", "json")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,8 @@ class NodeSection:
     """Tried in this order, and again for as long as it takes."""
     hosts: bool = True
     """Show processes here a hosts file that knows all nodes, in the place of /etc/hosts."""
+    socket: str = ""
+    """Where commands on this host connect to, to be passed on to a head; empty: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)

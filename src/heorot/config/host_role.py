@@ -40,13 +40,23 @@ def without_head(directory: str) -> str:
                 f"no head listens in {directory}: commands reach the cluster {head.cluster.id} of this host"
                 f" through {socket_directory}; set HEOROT_DIR={socket_directory}"
             )
-    if node is not None and _same(directory, CLIENT_DIRECTORY, node.cluster.directory):
-        hosts = ", ".join(address.host for address in node.node.heads)
+    return _of_node(directory, node) if node is not None else ""
+
+
+def _of_node(directory: str, node: NodeFile) -> str:
+    here = f"no head listens in {directory}: this host is the node n{node.node.number} of the cluster {node.cluster.id}"
+    hosts = ", ".join(address.host for address in node.node.heads)
+    passed_on = os.path.dirname(node.node.socket)
+    if passed_on and _same(directory, passed_on):
         return (
-            f"no head listens in {directory}: this host is the node n{node.node.number} of the cluster"
-            f" {node.cluster.id}; commands are run on the host of a head ({hosts})"
+            f"{here}, whose agent passes commands on: 'systemctl start heorot-node' starts it if it does not run;"
+            f" on the host of a head ({hosts}) they need no agent"
         )
-    return ""
+    if not _same(directory, CLIENT_DIRECTORY, node.cluster.directory):
+        return ""
+    if passed_on:
+        return f"{here}; commands reach it through {passed_on}: set HEOROT_DIR={passed_on}"
+    return f"{here}; commands are run on the host of a head ({hosts})"
 
 
 def require_no_other(directory: str) -> None:
@@ -79,7 +89,8 @@ def _occupant(directory: str) -> str:
         own = os.path.dirname(head.head.socket), head.cluster.directory
         roles.append((f"the head {head.head.name}", head.cluster.id, own))
     if node is not None:
-        roles.append((f"the node n{node.node.number}", node.cluster.id, ("", node.cluster.directory)))
+        own = os.path.dirname(node.node.socket), node.cluster.directory
+        roles.append((f"the node n{node.node.number}", node.cluster.id, own))
     for who, cluster, (sockets, state) in roles:
         if _same(directory, state):
             return f"it holds the keys and the state of {who} of the cluster {cluster}"

@@ -26,7 +26,8 @@ Settings = dict[str, dict[str, Any]]
 SHARED_SECTIONS = ("store", "tree", "limits", "timers", "power", "node_up", "health", "hook")
 
 _HEAD_TEMPLATE = """\
-# The configuration of this head. A change needs: systemctl restart heorot-head
+# The configuration of this head. After a change: heorot config check && systemctl reload heorot-head
+# (restart in place of reload for [cluster], [head], [store] and hang_ms).
 # Running jobs do not notice: their processes live on the nodes.
 
 [cluster]
@@ -35,6 +36,7 @@ directory = "{directory}"
 # How many nodes there may be; sets the PIDs of each. To change it, stop all daemons and change it everywhere.
 capacity = {capacity}
 # log_level = "info"                    # debug, info, warning, error
+# log_format = "text"                   # or "json": an object a line
 
 [head]
 name = "{name}"
@@ -108,7 +110,7 @@ socket = "{socket}"
 """
 
 _NODE_TEMPLATE = """\
-# The configuration of this node. A change needs: systemctl restart heorot-node
+# The configuration of this node. After a change: heorot config check && systemctl reload heorot-node
 # Running processes do not notice: heorot-init holds them.
 
 [cluster]
@@ -117,6 +119,7 @@ directory = "{directory}"
 # How many nodes there may be; sets the PIDs of each. To change it, stop all daemons and change it everywhere.
 capacity = {capacity}
 # log_level = "info"                    # debug, info, warning, error
+# log_format = "text"                   # or "json": an object a line
 
 [node]
 number = {number}
@@ -124,6 +127,8 @@ number = {number}
 listen = "{listen}"
 heads = [{heads}]
 # hosts = true                          # show processes the names of all nodes in /etc/hosts; takes heorot-init, too
+# Commands on this host are passed on to a head, for users of whom a job runs here.
+socket = "{socket}"
 
 [timers]
 # heartbeat_ms = {timers.heartbeat_ms}                  # a quiet link says so this often
@@ -187,6 +192,7 @@ def render_node(
     listen: Address,
     heads: list[Address],
     capacity: int = DEFAULT_CAPACITY,
+    socket: str = DEFAULT_SOCKET,
 ) -> str:
     """Return a commented ``node.toml``."""
     return _NODE_TEMPLATE.format(
@@ -196,6 +202,7 @@ def render_node(
         number=number,
         listen=_escape(str(listen)),
         heads=", ".join(f'"{_escape(str(address))}"' for address in heads),
+        socket=_escape(socket),
         timers=TimersSection(),
     )
 

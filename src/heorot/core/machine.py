@@ -149,13 +149,15 @@ class ViewMade(Struct, frozen=True, gc=False):
 
 
 class ClientOpened(Struct, frozen=True, gc=False):
-    """A client has connected; the kernel says who it is."""
+    """A client has connected; the kernel says who it is: a head's, or that of `node` (`holder`: as of `LinkOpened`)."""
 
     client: int
     user: str
     uid: int
     gid: int
     groups: tuple[int, ...]
+    node: int = -1
+    holder: bytes = b""
 
 
 class ClientClosed(Struct, frozen=True, gc=False):
@@ -163,7 +165,7 @@ class ClientClosed(Struct, frozen=True, gc=False):
 
     client: int
     lost: bool = False
-    """It came through a head on standby, and only the connection to that head is known to be gone: it may be alive."""
+    """Only the connection to the head on standby is gone that it came through: it may be alive."""
 
 
 class FromClient(Struct, frozen=True, gc=False):
@@ -184,8 +186,7 @@ class HeadsKnown(Struct, frozen=True, gc=False):
     """Since when that is so, on the machine's clock."""
     lease_until_ms: int | None = None
     """Until then, on the machine's clock, no other head is elected; None: not as long as this one lives."""
-    problem: str = ""
-    """What is wrong with the store, for people; empty while it is reachable."""
+    problem: str = ""  # of the store, for people; empty while it is reachable
     listed: tuple[HeadAddress, ...] = ()
     """All heads that the cluster is to have, alive or not; empty: not known."""
 

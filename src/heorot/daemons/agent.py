@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from heorot.core.node.known_names import NAMES_NAME
 from heorot.core.node.machine import NodeConfig, NodeMachine
 from heorot.core.wire.framing import MAX_FRAME_BYTES
 from heorot.core.wire.tree import decode_name_list
+from heorot.daemons.clients_of_node import ClientsOfNode
 from heorot.daemons.single import hold
 from heorot.images.cache import DEFAULT_LIMIT_BYTES, Cache
 from heorot.images.reclaim import Reclaimer
@@ -73,6 +76,9 @@ class NodeSettings:
     """What this host calls itself, for the head; empty: that is nobody's business."""
     shows_names: bool = False
     """Keep the names of all nodes in the hosts file that bpinit shows."""
+    log_in_json: bool = False
+    client_socket: Path | None = None
+    """Where commands on this host look for a head; None: nobody passes them on."""
     page: SharedPage = field(default_factory=SharedPage)
     """Where the process that has forked this one reads what is wrong."""
 
@@ -85,7 +91,7 @@ def run_agent(settings: NodeSettings) -> str:
     HeorotError
         If the agent cannot start.
     """
-    log = LogFile(settings.log_path, f"bpnode n{settings.node}", settings.log_level)
+    log = LogFile.of_service(settings.log_path, f"bpnode n{settings.node}", settings.log_level, settings.log_in_json)
     leave_session_keyring(log)
     try:
         return _serve(settings, log)
@@ -138,11 +144,17 @@ def _serve(settings: NodeSettings, log: LogFile) -> str:
     )
     links.listen(listener)
     space.start()
+    clients = _clients(settings, loop, log)
     settings.page.say("")
     shell.start()
     images.begin()
     shell.feed(SpaceConnected())
-    loop.run_forever()
+    # SIGTERM raises this; then the agent ends in order, and a second one changes nothing.
+    with contextlib.suppress(SystemExit):
+        loop.run_forever()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if clients is not None:
+        clients.close()
     reason = shell.stopped or "stopped"
     log("info", f"the agent ends: {reason}")
     _say_the_last(loop, links)
@@ -153,6 +165,26 @@ def _serve(settings: NodeSettings, log: LogFile) -> str:
     loop.close()
     os.close(init_process)
     return reason
+
+
+def _clients(settings: NodeSettings, loop: EpollLoop, log: LogFile) -> ClientsOfNode | None:
+    """Listen for commands on this host. That this cannot be is no reason for a node not to be one."""
+    path = settings.client_socket
+    if path is None:
+        return None
+    directory, cluster = settings.directory, settings.cluster
+
+    def heads() -> tuple[tuple[str, int], ...]:
+        from heorot.security.kept_heads import kept_heads
+
+        kept = tuple((address.host, address.port) for address in kept_heads(directory, cluster))
+        return tuple(dict.fromkeys((*kept, *settings.heads)))
+
+    try:
+        return ClientsOfNode(loop, path, directory, cluster, f"n{settings.node}", heads, log)
+    except (HeorotError, OSError) as error:
+        log("warning", f"commands on this host reach no head: {error}")
+        return None
 
 
 def _bind(settings: NodeSettings) -> socket.socket:

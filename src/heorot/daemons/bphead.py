@@ -1,155 +1,51 @@
-"""``bphead`` on a host of its own, under a service manager: its configuration file becomes settings."""
+"""``bphead`` on a host of its own, under a service manager."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import shlex
 import sys
 from pathlib import Path
 
-from heorot.config.files import DEFAULT_HEAD_PATH, Address, HeadFile, load_head
+from heorot.config.files import DEFAULT_HEAD_PATH
 from heorot.config.layout import Layout
 from heorot.core.errors import HeorotError
 from heorot.daemons.arguments import configuration_path, tell_failure
-from heorot.linux.trusted_path import check_directory, check_file, make_directory
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from heorot.daemons.health import HealthSettings
-    from heorot.daemons.hooks import HookSettings
-    from heorot.daemons.node_up import NodeUpSettings
+from heorot.linux.trusted_path import check_directory, make_directory
 
 
 def main() -> int:
     """Run a head from its configuration file; return the exit status."""
-    from heorot.bpinit.namespace import pid_range
     from heorot.coord.stores import open_store
-    from heorot.daemons import head
-    from heorot.daemons.listed_heads import open_registry
+    from heorot.daemons.configured_head import ConfiguredHead
+    from heorot.daemons.head import run_head
     from heorot.linux.process import raise_descriptor_limit, set_name
-    from heorot.security.authority import Authority
     from heorot.security.head_identity import check_head_identity
-    from heorot.security.join import JoinServer
-    from heorot.security.registry import Registry
     from heorot.security.shared import SharedRecords
     from heorot.security.signing import Signer
-    from heorot.security.wishes import WishFile
 
     path = configuration_path("bphead", DEFAULT_HEAD_PATH, sys.argv[1:])
     set_name("bphead-keeper")
     raise_descriptor_limit()
     try:
-        check_file(path)
-        config = load_head(path)
-        layout = Layout(config.cluster.directory)
-        root = Path(layout.root)
+        configured = ConfiguredHead(path)
+        config = configured.config
+        root = Path(Layout(config.cluster.directory).root)
         check_directory(root)
         (root / "log").mkdir(exist_ok=True)
         make_directory(Path(config.head.socket).parent, 0o755)
-        heads = open_registry(config)
-        join = None
-        if (root / "ca").exists():
-            tell = lambda: [str(Address(host, port)) for host, port in heads.addresses()]  # noqa: E731
-            join = JoinServer(Authority.load(root / "ca"), root, tell, config.tree.fanout, config.cluster.capacity)
-        settings = head.HeadSettings(
-            directory=Path(layout.head(config.head.name)),
-            socket_path=Path(config.head.socket),
-            log_path=Path(layout.log(config.head.name)),
-            cluster=config.cluster.id,
-            name=config.head.name,
-            host=config.head.listen.host,
-            port=config.head.listen.port,
-            nodes=lambda: tuple(Registry(root).nodes()),
-            fanout=config.tree.fanout,
-            machine={
-                "others": _others(config),
-                "groups": config.groups,
-                "power": config.power.commands(),
-                # Without root, nodes hold plain processes, and a PID does not tell its node.
-                "pid_range": pid_range(0, config.cluster.capacity)[1] if os.geteuid() == 0 else 0,
-                **dataclasses.asdict(config.limits),
-                "heartbeat_ms": config.timers.heartbeat_ms,
-                "link_timeout_ms": config.timers.link_timeout_ms,
-                # Heads on one host share its fate: only a host can vanish without a word.
-                "lease_ms": config.store.lease_ms if config.store.kind == "etcd" else 0,
-                "node_grace_ms": config.timers.node_grace_ms,
-                "kill_grace_ms": config.timers.kill_grace_ms,
-                "query_timeout_ms": config.timers.query_timeout_ms,
-                "swarm_gain_ms": config.images.swarm_gain_ms,
-            },
-            join=join.session if join else None,
-            registry=Registry(root),
-            configuration=Path(path).absolute(),
-            wishes=WishFile(root),
-            asks_keeper=config.store.kind == "etcd",
-            node_up=_node_up(config, layout),
-            hook=_hook(config, layout),
-            health=_health(config),
-            hang_ms=config.timers.hang_ms,
-            log_level=config.cluster.log_level,
-            image_cache_bytes=config.images.cache_bytes,
-            # With the local store all heads are on this host, and the active one serves its clients.
-            passes_on=config.store.kind == "etcd",
-            heads=heads,
-        )
+        settings = configured.settings()
         name = config.head.name
         check_head_identity(settings.directory, config.cluster.id, name)
         shared = SharedRecords(root, Signer.load(settings.directory / "signing.key"))
-        head.run_head(
+        run_head(
             settings,
             lambda make_room: open_store(
                 config.store, root / "coord", config.cluster.id, settings.directory, name, shared, make_room
             ),
+            configured.read_again,
         )
     except (HeorotError, OSError) as error:
         return tell_failure("bphead", error)
     return 0
-
-
-def _node_up(config: HeadFile, layout: Layout) -> NodeUpSettings | None:
-    """Return the site's script, if it has one. Raises HeorotError if somebody else could change it."""
-    if not config.node_up.command:
-        return None
-    from heorot.daemons.node_up import NodeUpSettings
-
-    command = Path(config.node_up.command)
-    check_file(command)
-    return NodeUpSettings(
-        command,
-        Path(layout.root) / "log" / "node_up",
-        Path(config.head.socket).parent,
-        config.node_up.at_once,
-        config.node_up.limit_ms,
-    )
-
-
-def _hook(config: HeadFile, layout: Layout) -> HookSettings | None:
-    """Return the site's hook, if it has one. Raises HeorotError if somebody else could change it."""
-    if not config.hook.command:
-        return None
-    from heorot.daemons.hooks import HookSettings
-
-    command = Path(config.hook.command)
-    check_file(command)
-    log = Path(layout.root) / "log" / "node_up" / "hook.log"
-    return HookSettings(command, log, Path(config.head.socket).parent, config.hook.limit_ms)
-
-
-def _health(config: HeadFile) -> HealthSettings | None:
-    if not config.health.command:
-        return None
-    from heorot.daemons.health import HealthSettings
-
-    words = tuple(shlex.split(config.health.command))
-    return HealthSettings(words, Path(config.head.socket).parent, config.health.every_ms, config.health.limit_ms)
-
-
-def _others(config: HeadFile) -> tuple[tuple[str, int], ...]:
-    """Return where heads on other hosts are."""
-    if config.store.kind == "local":
-        return ()
-    return tuple((other.host, other.port) for other in config.head.addresses if other != config.head.listen)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,8 @@ from heorot.security.wishes import WishFile
 
 @dataclass(frozen=True, slots=True)
 class HeadSettings:
-    """What one head needs.
-
-    `directory` holds the head's identity, `socket_path` is where clients come. `listener` is a bound socket to use in
-    place of binding `host` and `port`. `machine` overrides fields of `HeadConfig`.
+    """What one head needs. `directory` holds its identity, `socket_path` is where clients come. `listener` is a bound
+    socket to use in place of binding `host` and `port`. `machine` overrides fields of `HeadConfig`.
     """
 
     directory: Path
@@ -95,6 +94,7 @@ class HeadSettings:
     hang_ms: int = 10_000
     """The keeper ends a head whose event loop gives no sign of life for so long."""
     log_level: str = "info"
+    log_in_json: bool = False
     image_cache_bytes: int = DEFAULT_LIMIT_BYTES
     shared_content: str = ""
     """Where the caches of this host share what they have; empty: nowhere."""
@@ -109,32 +109,38 @@ class HeadSettings:
     """Where the process that has forked this one reads how it is."""
 
 
-def run_head(settings: HeadSettings, open_store: Callable[[Callable[[], bool]], Store]) -> None:
+def run_head(
+    settings: HeadSettings,
+    open_store: Callable[[Callable[[], bool]], Store],
+    read_again: Callable[[], tuple[HeadSettings, tuple[str, ...]]] | None = None,
+) -> None:
     """Keep this head: whenever the store elects it, run its process. Returns after SIGTERM. `open_store` gives the
-    store, and is given what to ask when the disk has no room.
+    store, and is given what to ask for room. `read_again` returns the settings as they are now, and what has changed.
 
     Raises
     ------
     HeorotError
         If the keeper cannot start.
     """
-    log = LogFile(settings.log_path, f"bphead {settings.name}", settings.log_level)
+    log = LogFile.of_service(settings.log_path, f"bphead {settings.name}", settings.log_level, settings.log_in_json)
     leave_session_keyring(log)
     try:
         check_head_identity(settings.directory, settings.cluster, settings.name)
         # A second keeper would take the first one's socket and its clients. What it forks has the lock, too: when a
         # keeper is killed, the next one waits until they have ended, and the port is free.
         lock = hold(settings.directory, "keeper", f"the head {settings.name}")
-        start_passing = _passing_starter(settings, log, lock) if settings.passes_on else None
         start = _Starter(settings, log, lock)
+        start_passing = _passing_starter(start, log, lock) if settings.passes_on else None
         make_room = _reclaimer(settings, log)
         store = open_store(make_room)
         name, directory, hang_ms = settings.name, settings.directory, settings.hang_ms
         listed = ListedHeads(settings.heads, log) if settings.heads is not None else None
         publish = settings.page.write if settings.page is not None else None
+        read_settings = partial(start.change_settings, read_again) if read_again is not None else tuple
         Keeper(
-            name, directory, store, start, log, start_passing, hang_ms, make_room, listed, publish, start.last_words
-        ).run()
+            name, directory, store, start, log, start_passing, hang_ms, make_room, listed, publish, start.last_words,
+            read_settings,
+        ).run()  # fmt: skip
         _remove_left(settings.socket_path)
         log("info", "the keeper ends: stopped")
     except HeorotError as error:
@@ -171,7 +177,7 @@ class _Starter:
     """Starts the head's process. The keeper must not hold the listening socket: it would outlive the process."""
 
     def __init__(self, settings: HeadSettings, log: LogFile, lock: int) -> None:
-        self._settings = settings
+        self.settings = settings
         self._log = log
         self._lock = lock
         # Bound but not listening while on standby: nodes that try this head are refused at once and try the next. Where
@@ -182,20 +188,25 @@ class _Starter:
 
     def __call__(self, term: Term, news: int, pulse: int) -> int:
         # It may have expired since; then another head shall lead.
-        check_head_identity(self._settings.directory, self._settings.cluster, self._settings.name)
+        check_head_identity(self.settings.directory, self.settings.cluster, self.settings.name)
         listener, self._listener = self._listener, None
         self._page.say("")
         with listener or bind_tcp(*self._address) as listener:
             keep = {listener.fileno(), news, pulse, term.lock, self._lock} - {-1}
             return fork_daemon(
-                f"bphead {self._settings.name}",
+                f"bphead {self.settings.name}",
                 keep,
-                lambda: _head(self._settings, self._log, listener, term, news, pulse, self._page),
+                lambda: _head(self.settings, self._log, listener, term, news, pulse, self._page),
             )
 
     def last_words(self) -> str:
         """Return why the process that was started last has ended, if it has said so."""
         return self._page.problem
+
+    def change_settings(self, read_again: Callable[[], tuple[HeadSettings, tuple[str, ...]]]) -> tuple[str, ...]:
+        """Let the next process begin with settings as they are now; return what has changed. Raises HeorotError."""
+        self.settings, changed = read_again()
+        return changed
 
 
 def _head(
@@ -203,6 +214,7 @@ def _head(
 ) -> None:
     """The head's process. It says on `page` why it ends."""
     log.forget()
+    log.epoch = term.epoch
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
         log("info", f"the active head, epoch {term.epoch}")
@@ -250,7 +262,7 @@ def _serve(settings: HeadSettings, log: LogFile, listener: socket.socket, term: 
         loop,
         settings.cluster,
         tls.client_context(settings.directory),
-        lambda: tls.server_context(settings.directory, allow_anonymous=settings.join is not None),
+        lambda: tls.server_context(settings.directory, allow_anonymous=settings.join is not None, takes_clients=True),
         shell.feed,
         log,
         join=settings.join,
@@ -310,8 +322,9 @@ def _kept_wishes(settings: HeadSettings, loop: EpollLoop, shell: HeadDaemonShell
     return KeptWishes(loop, directory, settings.directory / SOCKET_NAME if settings.asks_keeper else None, shell.feed)
 
 
-def _passing_starter(settings: HeadSettings, log: LogFile, lock: int) -> Callable[[str], int]:
-    return lambda leader: fork_daemon(f"bphead-pass {settings.name}", {lock}, lambda: _pass_on(settings, log, leader))
+def _passing_starter(start: _Starter, log: LogFile, lock: int) -> Callable[[str], int]:
+    name = f"bphead-pass {start.settings.name}"
+    return lambda leader: fork_daemon(name, {lock}, lambda: _pass_on(start.settings, log, leader))
 
 
 def _pass_on(settings: HeadSettings, log: LogFile, leader: str) -> None:

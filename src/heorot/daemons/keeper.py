@@ -20,7 +20,8 @@ from heorot.coord.port import Store
 from heorot.core.errors import HeorotError
 from heorot.core.keeper import steps as s
 from heorot.core.keeper.election import Leadership, StoreRefused, Term
-from heorot.core.keeper.machine import KeeperConfig, KeeperMachine, Listing
+from heorot.core.keeper.machine import KeeperMachine, Listing
+from heorot.core.keeper.settings import KeeperConfig
 from heorot.core.keeper.shell import KeeperShell
 from heorot.core.machine import Log
 from heorot.daemons.keeper_control import KeeperControl
@@ -47,7 +48,8 @@ class Keeper(KeeperShell):
     host while the head is on standby. `hang_ms` is how long the head may be silent. `make_room` is asked for room when
     the disk has none. `listed` knows which heads the cluster is to have; None: that never changes. `publish` takes what
     has changed, for the process that has started this one; without it that goes into a file. `last_words` gives why the
-    head's process has ended, if that has said so.
+    head's process has ended, if that has said so. `read_settings` reads the settings of the next head's process, and
+    returns what of them has changed.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Keeper(KeeperShell):
         listed: ListedHeads | None = None,
         publish: Callable[[dict[str, Any]], None] | None = None,
         last_words: Callable[[], str] = str,
+        read_settings: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         config = KeeperConfig(
             name, store.kind, store.lease_s, store.renew_every_s, store.look_every_s, hang_ms / 1000, os.getpid()
@@ -86,12 +89,13 @@ class Keeper(KeeperShell):
         self._wake = -1
         self._control: KeeperControl | None = None
         self._last_words = last_words
+        self._read_settings = read_settings
 
     def run(self) -> None:
         """Serve until SIGTERM; the head is dead when this returns. Raises HeorotError if it cannot begin."""
         self._wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
             signal.signal(number, lambda number, frame: None)
         state.reserve(self._directory, EPOCH_NAME, self._log, self._make_room)
         self._control = KeeperControl(self._directory, self._make_room)
@@ -155,6 +159,10 @@ class Keeper(KeeperShell):
     def last_words(self, step: s.LastWords) -> str:
         """Ask whoever has started the process."""
         return self._last_words()
+
+    def read_settings(self, step: s.ReadSettings) -> tuple[str, ...]:
+        """Ask whoever knows where they stand."""
+        return self._read_settings()
 
     def pass_clients_on(self, step: s.PassClientsOn) -> None:
         """See that a process does."""
@@ -280,6 +288,7 @@ class Keeper(KeeperShell):
             heard=self._pulse >= 0 and has_spoken(self._pulse),
             told_to_end=signal.SIGTERM in numbers or signal.SIGINT in numbers,
             told_to_switch=signal.SIGUSR1 in numbers,
+            told_to_reload=signal.SIGHUP in numbers,
             request=self._control.request() if self._control.fileno() in ready else None,
         )
 

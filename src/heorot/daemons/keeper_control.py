@@ -1,4 +1,6 @@
-"""The socket on which a keeper is asked how it is, and told to hand over (`heorot head switch`)."""
+"""The socket on which a keeper is asked how it is, and told to hand over (`heorot head switch`) or to read its settings
+again (`heorot config reload`).
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ MAX_REQUEST_BYTES = 4096
 
 
 class KeeperControl:
-    """Takes one request after the other: ``{"do": "status"}``, ``{"do": "switch", "name": ...}``. Each is JSON behind
-    four bytes with its length, big-endian; the answer likewise.
+    """Takes one request after the other: ``{"do": "status"}``, ``{"do": "switch", "name": ...}``, ``{"do": "reload"}``.
+    Each is JSON behind four bytes with its length, big-endian; the answer likewise.
     """
 
     def __init__(self, directory: Path, make_room: Callable[[], bool]) -> None:

@@ -17,6 +17,8 @@ MAX_CLIENTS = 1024
 MAX_CLIENT_BYTES = 512 * 1024 * 1024
 IDENTITY_CACHE_S = 60.0
 MAX_CACHED_IDENTITIES = 1024
+NOBODYS_GROUP = 65534
+"""Of whom this host does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,17 @@ class Accounts:
     def of(self, sock: socket.socket) -> Account:
         """Return who has connected. Raises OSError."""
         _pid, uid, gid = peer_credentials(sock)
+        return self._account(uid, gid)
+
+    def of_uid(self, uid: int) -> Account:
+        """Return who has this number on this host, with the groups that he has here."""
+        try:
+            gid = pwd.getpwuid(uid).pw_gid
+        except KeyError:
+            gid = NOBODYS_GROUP
+        return self._account(uid, gid)
+
+    def _account(self, uid: int, gid: int) -> Account:
         # A directory service may take its time to answer, and a script may connect a hundred times a second.
         now = self._time()
         known = self._known.get((uid, gid))

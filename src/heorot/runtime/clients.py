@@ -1,6 +1,7 @@
 """The head's clients: commands and programs on the head's unix socket, and those that other heads pass on.
 
-Of a client on this host the kernel says who it is; of one that is passed on, the head that it came to.
+Of a client on this host the kernel says who it is; of one that is passed on, the head that it came to. Of one that came
+to a node, the node says its user's number; everything else about the user is what this host knows.
 """
 
 from __future__ import annotations
@@ -28,9 +29,13 @@ from heorot.runtime.loop import Loop
 from heorot.runtime.refusals import Refusals
 from heorot.runtime.sockets import Acceptor, listen_unix
 from heorot.runtime.turns import Turns
+from heorot.security.tls import Peer
 
 INTRODUCTION_TIMEOUT_S = 10.0
-"""How long a head that has connected may take to say whom it passes on."""
+"""How long somebody who has connected may take to say whom he passes on."""
+THIS_HOST = Peer("head", "", -1)
+MAX_OF_NODE = 64
+"""Clients that one node passes on at once: it could name as many users as it likes."""
 
 
 class Clients:
@@ -57,6 +62,8 @@ class Clients:
         self._quotas = quotas or ClientQuotas(os.geteuid())
         self._turns = Turns(loop, self._quotas.goes_first, self._pause, self._resume)
         self._arriving: set[PassedOn] = set()
+        self._nodes: dict[Channel, int] = {}
+        """Which node passes on which connection."""
         self._number = 0
         self._identities = Accounts(loop.time)
         self._refusals = Refusals(loop, log)
@@ -162,8 +169,9 @@ class Clients:
         self._quotas.join(channel, identity, lambda why: self._takes_too_much(number, why))
         return True
 
-    def _opened(self, number: int, identity: Account) -> None:
-        self._feed(ClientOpened(number, identity.user, identity.uid, identity.gid, identity.groups))
+    def _opened(self, number: int, identity: Account, peer: Peer = THIS_HOST) -> None:
+        who = (identity.user, identity.uid, identity.gid, identity.groups)
+        self._feed(ClientOpened(number, *who, peer.number, peer.holder))
 
     def received(self, number: int, payload: bytes) -> None:
         """Hand a message to the machine, when its user has his turn."""
@@ -198,6 +206,7 @@ class Clients:
         if channel is not None:
             self._turns.drop(self._quotas.uid_of(channel), number)
             self._quotas.leave(channel)
+            self._nodes.pop(channel, None)
             channel.resume()
         return channel
 
@@ -207,27 +216,36 @@ class Clients:
 
     # ------------------------------------------------------------------ what other heads pass on
 
-    def passed_on(self, channel: Channel, name: str) -> PassedOn | None:
-        """Take a connection of the head `name` of this cluster, which passes a client on; None if there are too many.
+    def passed_on(self, channel: Channel, peer: Peer) -> PassedOn | None:
+        """Take a connection of a head or node of this cluster, which passes a client on; None if there are too many.
 
         The channel is ours from then on; what comes over it goes to the returned object.
         """
         if len(self._arriving) + len(self._channels) >= self._quotas.limit + self._quotas.limit // 4:
             return None
-        passed = PassedOn(self, channel, name)
+        if peer.kind == "node":
+            if sum(number == peer.number for number in self._nodes.values()) >= MAX_OF_NODE:
+                return None
+            self._nodes[channel] = peer.number
+        passed = PassedOn(self, channel, peer)
         self._arriving.add(passed)
         return passed
 
     def introduced(self, passed: PassedOn, message: PassOn) -> int:
-        """The other head has said who the client is: return its number, 0 if it was refused."""
+        """The peer has said who the client is: return its number, 0 if it was refused."""
         self._arriving.discard(passed)
-        identity = Account(message.uid, message.gid, message.user, tuple(message.groups))
+        peer = passed.peer
+        if peer.kind == "node":
+            identity = self._identities.of_uid(message.uid)
+        else:
+            identity = Account(message.uid, message.gid, message.user, tuple(message.groups))
         self._number += 1
         passed.channel.send(self._accepted)
         if not self._admit(self._number, passed.channel, identity):
+            self._nodes.pop(passed.channel, None)
             return 0
-        self._log("debug", f"client {self._number} is {identity.user}, passed on by {passed.name}")
-        self._opened(self._number, identity)
+        self._log("debug", f"client {self._number} is {identity.user}, passed on by {peer.name}")
+        self._opened(self._number, identity, peer)
         return self._number
 
     def announced(self, passed: PassedOn, hello: Hello) -> None:
@@ -255,15 +273,16 @@ class Clients:
     def not_introduced(self, passed: PassedOn) -> None:
         """The connection has ended before anything was said."""
         self._arriving.discard(passed)
+        self._nodes.pop(passed.channel, None)
 
 
 class PassedOn:
-    """One client that came to another head."""
+    """One client that came to another head, or to a node."""
 
-    def __init__(self, clients: Clients, channel: Channel, name: str) -> None:
+    def __init__(self, clients: Clients, channel: Channel, peer: Peer) -> None:
         self._clients = clients
         self.channel = channel
-        self.name = name
+        self.peer = peer
         self._number = 0
         loop = clients._loop
         self._limit = loop.call_at(loop.time() + INTRODUCTION_TIMEOUT_S, self.abandon)
@@ -276,14 +295,14 @@ class PassedOn:
             else:
                 self._clients.received(self._number, payload)
             return
-        if tag_of(payload) == TAG_HELLO:
+        if tag_of(payload) == TAG_HELLO and self.peer.kind == "head":
             hello = decode_link(payload)
             assert isinstance(hello, Hello)
             self._clients.announced(self, hello)
             return
         message = decode_pass(payload)
         if not isinstance(message, PassOn):
-            raise ProtocolError("a head that connects must first say whom it passes on")
+            raise ProtocolError("whoever connects so must first say whom it passes on")
         self._limit.cancel()
         self.channel.allow_frames_of(MAX_FRAME_BYTES)
         self._number = self._clients.introduced(self, message)

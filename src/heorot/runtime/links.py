@@ -68,8 +68,7 @@ class Links:
         Gives the session that serves a peer without a certificate from this host (the server context must allow that),
         or None if there are too many; without it such peers are refused.
     take_head
-        Takes over the channel of a head that connects, given its name; None if there are too many. Without it a head
-        is a neighbour like others.
+        Takes over the channel of a head, or of a node for a client of its host; None if there are too many.
     make_passing_context
         Gives the client context of a connection that a head on standby is to pass on; without it there is none.
     """
@@ -83,7 +82,7 @@ class Links:
         feed: Callable[[LinkOpened | LinkClosed | ConnectFailed | Received], None],
         log: Callable[[str, str], None],
         join: Callable[[str], JoinConversation | None] | None = None,
-        take_head: Callable[[Channel, str], Taker | None] | None = None,
+        take_head: Callable[[Channel, tls.Peer], Taker | None] | None = None,
         make_passing_context: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self._loop = loop
@@ -225,10 +224,11 @@ class Links:
             self._pending[link] = None
             link.serve_join(session)
             return
-        if peer.kind == "head" and self._take_head is not None and not link.key:
-            link.taker = self._take_head(link.channel, peer.name)
+        passes_on = peer.kind == "head" or tls.is_for_a_client(link.channel.tls.object)
+        if passes_on and self._take_head is not None and not link.key:
+            link.taker = self._take_head(link.channel, peer)
             if link.taker is None:
-                raise SecurityError(f"the head {peer.name} has too many connections")
+                raise SecurityError(f"the {peer.kind} {peer.name} has too many connections")
             return
         link.number = self._number = self._number + 1
         link.owner = peer.name if peer.kind == "node" else f"the head {peer.name}", peer.holder

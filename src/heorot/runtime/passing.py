@@ -1,4 +1,4 @@
-"""What a host whose head is on standby does for its clients: it passes each on to the active head.
+"""What a host whose head is on standby does for its clients, and a node's: it passes each on to the active head.
 
 For every client that connects to ``head.sock`` it opens a connection to the active head, says who the client is, and
 relays frames both ways. Nothing is decoded, and little is buffered: a side that does not take what comes for it stops
@@ -86,6 +86,15 @@ class Passing:
         sock = listen_unix(self._path, 0o666)
         self._inode = self._path.stat().st_ino
         self._acceptor = Acceptor(self.loop, sock, self._accept)
+
+    def listen_on(self, sock: socket.socket) -> None:
+        """Accept clients from now on at a socket that somebody else removes."""
+        self._acceptor = Acceptor(self.loop, sock, self._accept)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no client is here."""
+        return not self._clients
 
     def close(self) -> None:
         """Close everything at once and remove the socket."""

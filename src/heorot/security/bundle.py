@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from heorot.core.errors import SecurityError
 from heorot.security.authority import Authority, check_head_name
+from heorot.security.files import read_private, write_new
 from heorot.security.signing import Signer
 
 FORMAT = "heorot-head"
@@ -53,15 +52,7 @@ class HeadBundle:
             "settings": self.settings,
             "registry": self.registry,
         }
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(json.dumps(value, indent=1).encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        write_new(path, json.dumps(value, indent=1).encode())
 
 
 def read_bundle(path: Path) -> HeadBundle:
@@ -72,23 +63,7 @@ def read_bundle(path: Path) -> HeadBundle:
     SecurityError
         If others may read it, or it is none; what it holds is not repeated.
     """
-    try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise SecurityError(f"{path} is no file")
-            mode = stat.S_IMODE(status.st_mode)
-            if mode & 0o077:
-                raise SecurityError(
-                    f"others may read {path} (mode {mode:o}): if somebody has, the cluster is theirs; "
-                    f"otherwise: chmod 600 {path}"
-                )
-            if status.st_uid not in (0, os.geteuid()):
-                raise SecurityError(f"{path} belongs to another user (uid {status.st_uid})")
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise SecurityError(f"cannot read the bundle {path}: {error.strerror}") from error
-    return _parse(path, data)
+    return _parse(path, read_private(path, "bundle", MAX_BYTES + 1))
 
 
 def _parse(path: Path, data: bytes) -> HeadBundle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,46 @@ def read_file(path: Path, what: str) -> bytes:
     """
     try:
         return path.read_bytes()
+    except OSError as error:
+        raise SecurityError(f"cannot read the {what} {path}: {error.strerror}") from error
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a new file that only its owner may read, durably. Raises OSError; an existing file is left alone."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, PRIVATE_FILE_MODE)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def read_private(path: Path, what: str, max_bytes: int) -> bytes:
+    """Return at most so many bytes of a file that makes whoever has read it the cluster.
+
+    Raises
+    ------
+    SecurityError
+        If it cannot be read, belongs to another user, or others may read it.
+    """
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise SecurityError(f"{path} is no file")
+            mode = stat.S_IMODE(status.st_mode)
+            if mode & 0o077:
+                raise SecurityError(
+                    f"others may read {path} (mode {mode:o}): if somebody has, the cluster is theirs; "
+                    f"otherwise: chmod 600 {path}"
+                )
+            if status.st_uid not in (0, os.geteuid()):
+                raise SecurityError(f"{path} belongs to another user (uid {status.st_uid})")
+            return file.read(max_bytes)
     except OSError as error:
         raise SecurityError(f"cannot read the {what} {path}: {error.strerror}") from error
 

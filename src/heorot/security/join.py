@@ -6,11 +6,13 @@ the first frame to `JoinSession.handle`, sends the answer and closes. The other 
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -144,10 +146,15 @@ class JoinServer:
         return self._accept(request.node, public_key)
 
     def _accept(self, number: int, public_key: Ed25519PublicKey) -> JoinAccepted:
+        certificate = self.authority.certify_node(number, public_key)
+        ends = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+        # For people who look at the list of nodes: no reason to refuse the certificate if that cannot be written.
+        with contextlib.suppress(SecurityError, OSError), self.tokens.lock():
+            self.registry.certified(number, public_key.public_bytes_raw().hex(), int(ends.timestamp() * 1000))
         return JoinAccepted(
             cluster=self.authority.cluster,
             node=number,
-            certificate=self.authority.certify_node(number, public_key),
+            certificate=certificate,
             signing_public=self.authority.signer.verifier().public_key,
             heads=self.heads(),
             fanout=self.fanout,

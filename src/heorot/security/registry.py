@@ -31,6 +31,8 @@ class NodeRecord:
     token: str
     """The id of the token that it joined with."""
     joined_at_ms: int
+    certificate_ends_at_ms: int = 0
+    """Of the one that it was given last; 0: nobody has noted it."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class RegistryContent:
         nodes = dict(self.nodes)
         for number, record in other.nodes.items():
             known = nodes.get(number, record)
-            nodes[number] = max(known, record, key=lambda one: (one.joined_at_ms, one.public_key))
+            nodes[number] = max(known, record, key=_newness)
         former = dict(self.former)
         for holder, at_ms in other.former.items():
             former[holder] = max(at_ms, former.get(holder, 0))
@@ -153,6 +155,14 @@ class Registry(RecordFile[RegistryContent]):
         self.take(RegistryContent({**content.nodes, record.number: record}, content.removed, left))
         return record
 
+    def certified(self, number: int, public_key: str, ends_at_ms: int) -> None:
+        """Note until when a node's newest certificate is valid; the lock of the token store is held."""
+        content = self.content()
+        record = content.nodes.get(number)
+        if record is not None and record.public_key == public_key and record.certificate_ends_at_ms < ends_at_ms:
+            noted = replace(record, certificate_ends_at_ms=ends_at_ms)
+            self.take(RegistryContent({**content.nodes, number: noted}, content.removed, content.former))
+
     def remove(self, number: int, now_ms: int) -> NodeRecord | None:
         """Take a node out and return it; the lock of the token store is held."""
         content = self.content()
@@ -162,6 +172,10 @@ class Registry(RecordFile[RegistryContent]):
             left = _left(content, record, at_ms)
             self.take(RegistryContent(content.nodes, {**content.removed, number: at_ms}, left))
         return record
+
+
+def _newness(record: NodeRecord) -> tuple[int, str, int]:
+    return record.joined_at_ms, record.public_key, record.certificate_ends_at_ms
 
 
 def _left(content: RegistryContent, record: NodeRecord, at_ms: int) -> dict[tuple[int, str], int]:

@@ -33,13 +33,17 @@ class Peer:
 PASS_ON = "heorot-pass"
 """Offered as the application protocol (ALPN, in the clear) by who wants a head on standby to pass it on to the active
 one; see `heorot.runtime.standby_port`."""
+FOR_A_CLIENT = "heorot-client"
+"""Offered likewise by a node that connects for a client of its host, and chosen by a head."""
 HOLDER_BYTES = 16
 _ED25519_KEY = bytes.fromhex("302a300506032b6570032100")
 """What stands before an Ed25519 key in a certificate (RFC 8410)."""
 ANONYMOUS = Peer("anonymous", "", -1)
 
 
-def server_context(identity_directory: Path | str, *, allow_anonymous: bool = False) -> ssl.SSLContext:
+def server_context(
+    identity_directory: Path | str, *, allow_anonymous: bool = False, takes_clients: bool = False
+) -> ssl.SSLContext:
     """Return the context of an accepting side. It costs 25 kB and about a millisecond: make it when it is first needed.
 
     Parameters
@@ -49,23 +53,41 @@ def server_context(identity_directory: Path | str, *, allow_anonymous: bool = Fa
     allow_anonymous
         Let peers without any certificate in (`peer_of` tells). Only a head does, and only for joining; a certificate
         that is shown must be valid in any case.
+    takes_clients
+        Let nodes connect for clients of their hosts (`is_for_a_client` tells).
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, Path(identity_directory))
     context.verify_mode = ssl.CERT_OPTIONAL if allow_anonymous else ssl.CERT_REQUIRED
     # Links live for days and are never resumed; a ticket would be two more messages and a key to keep.
     context.num_tickets = 0
+    if takes_clients:
+        # Who offers nothing of it is served as ever.
+        context.set_alpn_protocols([FOR_A_CLIENT])
     return context
 
 
-def client_context(identity_directory: Path | str, *, passed_on: bool = False) -> ssl.SSLContext:
+def client_context(
+    identity_directory: Path | str, *, passed_on: bool = False, for_a_client: bool = False
+) -> ssl.SSLContext:
     """Return the context of a connecting side, which shows a certificate and requires one.
 
-    `passed_on`: a head on standby is to pass the connection on to the active one.
+    Parameters
+    ----------
+    passed_on
+        A head on standby is to pass the connection on to the active one.
+    for_a_client
+        A node connects for a client of its host.
     """
     context = _context(ssl.PROTOCOL_TLS_CLIENT, Path(identity_directory))
-    if passed_on:
-        context.set_alpn_protocols([PASS_ON])
+    offers = [FOR_A_CLIENT] * for_a_client + [PASS_ON] * passed_on
+    if offers:
+        context.set_alpn_protocols(offers)
     return context
+
+
+def is_for_a_client(connection: ssl.SSLObject) -> bool:
+    """Say whether both sides of an established connection know that it is for a client of the connecting node."""
+    return connection.selected_alpn_protocol() == FOR_A_CLIENT
 
 
 def joining_context() -> ssl.SSLContext:

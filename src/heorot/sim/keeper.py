@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from heorot.core.errors import HeorotError
 from heorot.core.keeper import steps as s
 from heorot.core.keeper.election import StoreUnavailable
-from heorot.core.keeper.machine import KeeperConfig, KeeperMachine, Listing
+from heorot.core.keeper.machine import KeeperMachine, Listing
+from heorot.core.keeper.settings import KeeperConfig
 from heorot.core.keeper.shell import LATER, KeeperShell, Later
 from heorot.core.machine import Log
 from heorot.core.wire.heads import HeadAddress
@@ -173,6 +174,10 @@ class VirtualKeeper(KeeperShell):
     def last_words(self, step: s.LastWords) -> str:
         """It never says why."""
         return ""
+
+    def read_settings(self, step: s.ReadSettings) -> tuple[str, ...]:
+        """They never change."""
+        return ()
 
     def tell_head(self, step: s.TellHead) -> None:
         """Tell it at once."""

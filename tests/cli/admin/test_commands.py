@@ -188,7 +188,14 @@ def test_nodes_are_listed_and_removed_from_the_registry(den: Path) -> None:
     assert "n3" in listed.stdout
     assert "\x1b" not in listed.stdout
     rows = json.loads(command("node", "list", "--dir", den, "--json").stdout)
-    assert [(row["id"], row["host"]) for row in rows] == [(3, "ford\x1b[2J")]
+    assert [(row["id"], row["host"], row["certificate_ends_at_ms"]) for row in rows] == [(3, "ford\x1b[2J", None)]
+    Registry(den).certified(3, "00", 1_700_000_000_000)
+    assert " ended " in command("node", "list", "--dir", den).stdout
+    Registry(den).certified(3, "00", 4_000_000_000_000)
+    assert " 2096-10-" in command("node", "list", "--dir", den).stdout
+    # That of a key which the number had before says nothing of it.
+    Registry(den).certified(3, "01", 5_000_000_000_000)
+    assert json.loads(command("node", "list", "--dir", den, "--json").stdout)[0]["certificate_ends_at_ms"] == 4 * 10**12
     assert command("node", "remove", "--dir", den, 4).stderr == "heorot: there is no node n4; see: heorot node list\n"
     assert command("node", "remove", "--dir", den, 3).returncode == 0
     assert Registry(den).nodes() == {}

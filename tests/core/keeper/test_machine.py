@@ -10,7 +10,8 @@ import pytest
 from heorot.core.errors import HeorotError
 from heorot.core.keeper import steps as s
 from heorot.core.keeper.election import Leadership, LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term
-from heorot.core.keeper.machine import HOLD_BACK_AFTER_END_S, QUICK_END_S, KeeperConfig, KeeperMachine, Listing
+from heorot.core.keeper.machine import HOLD_BACK_AFTER_END_S, QUICK_END_S, KeeperMachine, Listing
+from heorot.core.keeper.settings import KeeperConfig
 from heorot.core.machine import Log
 
 LEASE_S, RENEW_S = 3.0, 1.0

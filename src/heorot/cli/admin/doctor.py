@@ -6,6 +6,7 @@ import os
 import sys
 
 from heorot.cli.admin import cluster_limits
+from heorot.cli.admin.check import Check
 from heorot.cli.arguments import Command, Option, UsageError, parse
 from heorot.cli.request import run_command, show_help
 from heorot.client.endpoint import cluster_directory
@@ -13,10 +14,11 @@ from heorot.client.endpoint import cluster_directory
 COMMAND = Command(
     "heorot doctor",
     "[OPTION]...",
-    "Say what this machine lacks for Heorot, and what does not work without it.",
+    "Say what this machine lacks for Heorot, and what does not work without it; or what is wrong with a cluster.",
     [
         Option("-d --dir", "for a cluster in this directory (default: HEOROT_DIR, or /run/heorot)", "DIR"),
         Option("-n --nodes", "for a cluster of so many nodes on this machine (default: 64)", "N"),
+        Option("--cluster", "look at the cluster there, which runs, and not at this machine"),
         Option("--json", "print a list of objects: check, ok, required, text"),
     ],
 )
@@ -27,16 +29,6 @@ WITHOUT = {
     "terminals": "a job cannot have one",
 }
 """What is not required, and what does not work without it."""
-
-
-class Check:
-    """One finding."""
-
-    def __init__(self, name: str, ok: bool, text: str, required: bool = True) -> None:
-        self.name = name
-        self.ok = ok
-        self.text = text
-        self.required = required
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,7 +43,10 @@ def _body(arguments: list[str]) -> int:
     text = parsed.get("nodes", "64")
     if parsed.operands or not text.isdecimal() or not 1 <= int(text) <= 4096:
         raise UsageError("--nodes needs a number from 1 to 4096, and there are no operands")
-    checks = examine(int(text), _place(parsed.get("dir")))
+    if parsed.has("cluster"):
+        checks = _of_cluster(parsed.get("dir"))
+    else:
+        checks = examine(int(text), _place(parsed.get("dir")))
     if parsed.has("json"):
         import json
 
@@ -62,6 +57,16 @@ def _body(arguments: list[str]) -> int:
             mark = "ok     " if check.ok else "MISSING" if check.required else "limited"
             sys.stdout.write(f"{mark}  {check.name:<16}  {check.text}\n")
     return 0 if all(check.ok or not check.required for check in checks) else 1
+
+
+def _of_cluster(directory: str) -> list[Check]:
+    import pwd
+
+    from heorot.cli.admin.cluster_checks import examine_cluster
+    from heorot.client.blocking import connect
+
+    with connect(directory or None) as cluster:
+        return examine_cluster(cluster, {user.pw_name: user.pw_uid for user in pwd.getpwall()})
 
 
 def examine(nodes: int, directory: str) -> list[Check]:

@@ -1,4 +1,6 @@
-"""``heorot head``: make a cluster of many machines, on the host of its first head; hand over to another head."""
+"""``heorot head``: make a cluster of many machines, on the host of its first head; hand over to another head; read the
+configuration again.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +39,7 @@ from heorot.config.files import (
 from heorot.config.text import render_head
 from heorot.core.errors import HeorotError
 from heorot.embedded import control
+from heorot.linux.addresses import own_addresses
 
 CONFIG_MODE = 0o644
 SWITCH_TIMEOUT_S = 10.0
@@ -81,7 +84,7 @@ def _init(parsed: Parsed) -> int:
     print(f"Cluster {authority.cluster} is made. Keep a safe copy of its authority, {directory / 'ca'}.")
     print(f"Configuration: {config}")
     print("Next:")
-    print("  systemctl enable --now heorot-head")
+    print("  systemctl enable --now heorot-head heorot-renew.timer")
     join = f"heorot node join {addresses[0]}"
     print(f"  {'heorot token create --uses 16':<{len(join)}}   # here")
     print(f"  {join:<29}   # on each node; asks for the token")
@@ -107,6 +110,20 @@ def _switch(parsed: Parsed) -> int:
                 return 0 if now[0] == answer["to"] else 1
         time.sleep(SWITCH_POLL_S)
     raise HeorotError(f"{answer['to']} was asked to take over, and no head is active after {SWITCH_TIMEOUT_S:g} s")
+
+
+def _reload(parsed: Parsed) -> int:
+    directory = heads_directory(parsed)
+    status = 0
+    for name in _keepers(directory):
+        try:
+            changed = control.ask_keeper(str(directory / "heads" / name), {"do": "reload"})["changed"]
+        except HeorotError as error:
+            print(f"heorot: {name}: {error}", file=sys.stderr)
+            status = 1
+        else:
+            print(f"{name}: {'changed: ' + ', '.join(changed) if changed else 'nothing has changed'}")
+    return status
 
 
 def _since(began_s: float) -> str:
@@ -150,7 +167,12 @@ def _own_address(listen: Address) -> Address:
                 return Address(str(probe.getsockname()[0]), listen.port)
         except OSError:
             continue
-    raise ConfigError("this host has no route from which to tell its address; say it with --address HOST")
+    # A network without a way out has no default route.
+    found = own_addresses()
+    if len(found) == 1:
+        return Address(found[0], listen.port)
+    which = f"which of {', '.join(found)} nodes reach" if found else "under which address nodes reach it"
+    raise ConfigError(f"this host has no default route from which to tell {which}; say it with --address HOST")
 
 
 SUBCOMMANDS = {
@@ -192,6 +214,16 @@ SUBCOMMANDS = {
         _switch,
         ("NAME",),
         optional=True,
+    ),
+    "reload": Subcommand(
+        Command(
+            "heorot head reload",
+            "[OPTION]...",
+            "Have the heads on this host read their configuration again. If it has changed, the active head begins a\n"
+            "new term with it, of which jobs notice nothing. If it cannot be used, it says why, and nothing changes.",
+            [CLUSTER],
+        ),
+        _reload,
     ),
 }
 

@@ -9,12 +9,14 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heorot.cli.admin.shared import (
     CLUSTER,
     JSON_LIST,
     MAX_NUMBER,
     PLACE,
+    SOCKET,
     Subcommand,
     configuration,
     heads_directory,
@@ -27,6 +29,7 @@ from heorot.config.files import (
     DEFAULT_HEAD_PORT,
     DEFAULT_NODE_PATH,
     DEFAULT_NODE_PORT,
+    DEFAULT_SOCKET,
     Address,
     ConfigError,
     load_node,
@@ -34,6 +37,9 @@ from heorot.config.files import (
 )
 from heorot.config.text import render_node
 from heorot.core.errors import HeorotError
+
+if TYPE_CHECKING:
+    from heorot.security.registry import NodeRecord
 
 CONFIG_MODE = 0o644
 TOKEN_VARIABLE = "HEOROT_TOKEN"
@@ -77,13 +83,14 @@ def _join(parsed: Parsed) -> int:
         listen=Address(listen.host or address, listen.port),
         heads=heads,
         capacity=accepted.capacity,
+        socket=parsed.get("socket", DEFAULT_SOCKET),
     )
     write_atomically(config, text.encode(), mode=CONFIG_MODE, durable=True)
     load_node(config)
     print(f"This host is node n{accepted.node} of cluster {accepted.cluster}.")
     print(f"Configuration: {config}")
     print("Next:")
-    print("  systemctl enable --now heorot-init heorot-node")
+    print("  systemctl enable --now heorot-init heorot-node heorot-renew.timer")
     return 0
 
 
@@ -92,15 +99,31 @@ def _list(parsed: Parsed) -> int:
 
     records = Registry(heads_directory(parsed)).nodes().values()
     if parsed.has("json"):
-        print(json.dumps([{"id": r.number, "host": r.host, "joined_at_ms": r.joined_at_ms} for r in records]))
+        print(json.dumps([_row(record) for record in records]))
         return 0
-    print(f"{'NODE':<7}{'JOINED':<21}HOST")
+    print(f"{'NODE':<7}{'JOINED':<21}{'CERTIFICATE':<13}HOST")
     for record in records:
         joined = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.joined_at_ms / 1000))
         # The host chose this text; a terminal must not obey it.
         host = "".join(c if c.isprintable() else "?" for c in record.host)
-        print(f"n{record.number:<6}{joined:<21}{host}")
+        print(f"n{record.number:<6}{joined:<21}{_end(record.certificate_ends_at_ms):<13}{host}")
     return 0
+
+
+def _row(record: NodeRecord) -> dict[str, object]:
+    return {
+        "id": record.number,
+        "host": record.host,
+        "joined_at_ms": record.joined_at_ms,
+        "certificate_ends_at_ms": record.certificate_ends_at_ms or None,
+    }
+
+
+def _end(ends_at_ms: int) -> str:
+    """Return until when a certificate is valid, in words that fit into a column."""
+    if not ends_at_ms:
+        return "-"
+    return time.strftime("%Y-%m-%d", time.localtime(ends_at_ms / 1000)) if ends_at_ms > time.time() * 1000 else "ended"
 
 
 def _remove(parsed: Parsed) -> int:
@@ -174,6 +197,7 @@ SUBCOMMANDS = {
                     "[HOST]:PORT",
                 ),
                 PLACE,
+                SOCKET,
                 configuration("to write", DEFAULT_NODE_PATH),
                 Option("--force", "replace a configuration that exists"),
             ],

@@ -69,9 +69,14 @@ def run_group(group: str, subcommands: dict[str, Subcommand], words: list[str]) 
         asked = name in ("-h", "--help")
         (sys.stdout if asked else sys.stderr).write(text)
         return 0 if asked else USAGE_STATUS
-    command, run, operands, optional = subcommands[name]
+    return run_subcommand(subcommands[name], words[1:])
+
+
+def run_subcommand(subcommand: Subcommand, words: list[str]) -> int:
+    """Run one command with these words behind its name; return the exit status."""
+    command, run, operands, optional = subcommand
     try:
-        parsed = parse(command, words[1:])
+        parsed = parse(command, words)
         if parsed.has("help") or parsed.has("version"):
             return show_help(command, parsed)
         if len(parsed.operands) > len(operands):

@@ -14,6 +14,7 @@ from heorot.core.head.preparing import Preparing
 from heorot.core.head.requests import Requests
 from heorot.core.head.routes import FROM_CLIENTS, SAID_BY_CLIENTS
 from heorot.core.head.settling import Settling
+from heorot.core.head.spokesmen import Spokesmen
 from heorot.core.head.watches import Watches
 from heorot.core.head.wishes import NodeWishes
 from heorot.core.machine import ClientClosed, ClientOpened, CloseClient, FromClient
@@ -41,6 +42,7 @@ class HeadClients:
         self.launches = Launches(context, jobs, requests, images, self.settling)
         self.overview = Overview(context, jobs, requests, self.settling)
         self.watches = Watches(context, jobs, requests.questions, self.overview)
+        self._spokesmen = Spokesmen(context, jobs, self.settling)
         self._callers: dict[int, Caller] = {}
         self._greeted: set[int] = set()
 
@@ -51,7 +53,14 @@ class HeadClients:
 
     def opened(self, event: ClientOpened) -> None:
         """A client has connected; the kernel says who it is."""
-        self._callers[event.client] = Caller(event.client, event.user, event.uid, event.gid, event.groups)
+        caller = Caller(event.client, event.user, event.uid, event.gid, event.groups, event.node)
+        self._callers[event.client] = caller
+        if event.node >= 0:
+            why = self._spokesmen.objection(event)
+            if why:
+                self._context.log("warning", why)
+                self._context.refuse(event.client, 0, "not-permitted", why)
+                self._close(event.client)
 
     def closed(self, event: ClientClosed) -> None:
         """A client is gone."""
@@ -95,6 +104,8 @@ class HeadClients:
     def _try(self, caller: Caller, message: c.ClientMessage) -> RequestError | None:
         """Do what a client asks for or refuse it; return the refusal if it is premature. Raises ProtocolError."""
         try:
+            if caller.node >= 0 and hasattr(message, "request"):
+                self._spokesmen.require(caller)
             SAID_BY_CLIENTS[type(message)](self, caller, message)
         except RequestError as error:
             if self.settling.premature(message, error):

@@ -113,6 +113,8 @@ class Caller:
     uid: int
     gid: int
     groups: tuple[int, ...]
+    node: int = -1
+    """The kernel of this node, whose agent passes it on; -1: that of a head's host."""
 
 
 class HeadContext(MachineContext[HeadInstruction]):

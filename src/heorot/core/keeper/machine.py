@@ -7,6 +7,7 @@ Its rules, whose reasons are in docs/decisions/lease-keeper.md:
 - The store says that the lease is gone: the head is killed at once.
 - The head says nothing for a long time, though the keeper is awake: the head is killed at once.
 - The store says nothing: nobody else can be elected either, so the head goes on, and says so.
+- The settings have changed: the head ends in good order, and the next term begins with them.
 
 A keeper does one thing at a time, and waits for it to be done, with a bound on each wait. So it is written as what it
 does, one step after the other: `KeeperMachine.run` yields steps (`heorot.core.keeper.steps`). Whoever runs it carries
@@ -28,6 +29,7 @@ from typing import Any
 from heorot.core.errors import HeorotError
 from heorot.core.keeper import steps as s
 from heorot.core.keeper.election import Leadership, LeaseLost, StoreForeign, StoreRefused, StoreUnavailable, Term
+from heorot.core.keeper.settings import KeeperConfig, SettingsReader
 from heorot.core.keeper.sharing import share_records
 from heorot.core.keeper.store_health import StoreHealth
 from heorot.core.keeper.watchdog import PULSE_S, Watchdog
@@ -47,24 +49,8 @@ MAX_PROBLEM_CHARACTERS = 400
 
 
 @dataclass(frozen=True, slots=True)
-class KeeperConfig:
-    """What a keeper is told at its start; what the store says of itself is in `heorot.coord.port.Store`."""
-
-    name: str
-    store: str
-    """Its kind."""
-    lease_s: float
-    """For so long after a `Renew` began nobody else can lead; infinite: not before `Resign`."""
-    renew_every_s: float
-    look_every_s: float
-    hang_s: float = 10.0
-    """How long the head may be silent."""
-    pid: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Listing:
-    """Which heads the cluster is to have; nothing in it: that is not known, or never changes."""
+    """Which heads the cluster is to have; empty: that is not known, or never changes."""
 
     heads: tuple[HeadAddress, ...] = ()
     removed: frozenset[str] = frozenset()
@@ -98,6 +84,7 @@ class KeeperMachine:
         self._failure = ""
         """Why the head's process could not be started, or ended soon."""
         self._ending = self._switch_asked = self._handing_over = False
+        self._settings = SettingsReader()
 
     def run(self) -> s.Flow[None]:
         """Go on until told to end; no head of ours lives, and nothing is held, when this returns.
@@ -129,6 +116,7 @@ class KeeperMachine:
             if self._ending:
                 return None
             self._switch_asked = False
+            yield from self._settings.read_as_asked(leads=False)
             try:
                 self._view = yield s.LookAtStore()
                 self._has_looked = True
@@ -209,7 +197,7 @@ class KeeperMachine:
             self._role = "active"
             yield from self._tried("cannot note the head's process in the store", s.HandOver())
             why = yield from self._keep()
-            on_purpose = self._ending or self._handing_over
+            on_purpose = self._ending or self._handing_over or self._settings.begin_anew
             yield Log("info" if on_purpose else "warning", f"the head {why}; giving up the lease")
             if not on_purpose:
                 self._ended(began_s)
@@ -221,7 +209,7 @@ class KeeperMachine:
         self._head_pid = 0
         if self._handing_over:
             self._others_first_until_s = self.now_s + HOLD_BACK_AFTER_END_S
-        self._handing_over = False
+        self._handing_over = self._settings.begin_anew = False
 
     def _keep(self) -> s.Flow[str]:
         """Keep the lease until the head ends or must be ended; return what became of it."""
@@ -253,7 +241,8 @@ class KeeperMachine:
             if self._switch_asked:
                 self._switch_asked = False
                 yield from self._try_to_hand_over("cannot hand over")
-            if self._ending or self._handing_over:
+            yield from self._settings.read_as_asked(leads=True)
+            if self._ending or self._handing_over or self._settings.begin_anew:
                 how: str = yield s.EndHead(force=False)
                 return how
 
@@ -366,6 +355,7 @@ class KeeperMachine:
         woken: s.Woken = yield s.WaitForNews(max(0.0, timeout_s), hints)
         self._ending = self._ending or woken.told_to_end
         self._switch_asked = self._switch_asked or woken.told_to_switch
+        self._settings.asked = self._settings.asked or woken.told_to_reload
         if woken.request is not None:
             try:
                 answer = yield from self._obey(woken.request)
@@ -382,6 +372,9 @@ class KeeperMachine:
             return {"to": target, "epoch": self._epoch}
         if request.get("do") == "share" and self._role == "active":
             return (yield from share_records(self._renewed))
+        if request.get("do") == "reload":
+            changed = yield from self._settings.read(leads=self._role == "active")
+            return {"name": self._name, "changed": list(changed)}
         if request.get("do") == "status":
             return self._status()
         raise HeorotError(f"unknown command {request.get('do')!r}")

@@ -70,6 +70,10 @@ class KeeperShell(Dispatch[s.Step], instructions=s.Step):
         """Return why it has ended, if it has said so."""
 
     @abstractmethod
+    def read_settings(self, step: s.ReadSettings) -> tuple[str, ...]:
+        """Return what of the settings has changed."""
+
+    @abstractmethod
     def pass_clients_on(self, step: s.PassClientsOn) -> None:
         """Clients of this host get to the active head."""
 

@@ -77,6 +77,13 @@ class LastWords:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """Read this head's settings again: what of them has changed, in words; nothing: they are as before. The next head's
+    process begins with them. If they cannot be used, the former ones stay.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class PassClientsOn:
     """See that this host's clients are passed on to the active head of this name; empty: nobody knows who leads."""
 
@@ -143,6 +150,7 @@ class Woken:
     """The head has said that it lives."""
     told_to_end: bool = False
     told_to_switch: bool = False
+    told_to_reload: bool = False
     request: dict[str, Any] | None = None
     """A command from somebody who may give one; it wants an `ControlAnswer`."""
 
@@ -158,6 +166,7 @@ Step: TypeAlias = (
     | StartHead
     | EndHead
     | LastWords
+    | ReadSettings
     | PassClientsOn
     | StopPassing
     | TellHead

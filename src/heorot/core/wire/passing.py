@@ -1,9 +1,11 @@
-"""How a head on standby passes a client of its host on to the active head: a greeting each way, then the client's own.
+"""How a head on standby, or a node, passes a client of its host on to the active head: a greeting each way, then the
+client's own.
 
-Each client has a connection of its own, over TLS between the certificates of two heads. The standby head sends
-`PassOn`, the active one `PassAccepted`; from then on the frames of `heorot.core.wire.clients` go both ways,
-unchanged. When the client has ended its connection, the standby head's last frame is `PassLeft`: a connection that ends
-without it was lost, and the client may be alive.
+Each client has a connection of its own, over TLS between the certificates of two heads, or of a node and a head. Who
+passes it on sends `PassOn`, the active head `PassAccepted`; from then on the frames of `heorot.core.wire.clients` go
+both ways, unchanged. When the client has ended its connection, the last frame is `PassLeft`: a connection that ends
+without it was lost, and the client may be alive. Of what a node says the head takes the number of the user alone, and
+serves it within bounds (`heorot.core.head.spokesmen`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ UserNumber: TypeAlias = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 
 
 class PassOn(Message, tag=120, frozen=True):
-    """Who the client is, as the kernel and the user database of the standby head's host say."""
+    """Who the client is, as the kernel and the user database of the host say that it came to."""
 
     version: Count
     uid: UserNumber

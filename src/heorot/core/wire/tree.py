@@ -142,7 +142,6 @@ class Up(Message, tag=6, frozen=True):
     """A node's payload on its way to the head."""
 
     MUCH_IN: ClassVar[str] = "payload"
-
     node: Count
     payload: Chunk
 
@@ -183,8 +182,7 @@ class Ack(Message, tag=50, frozen=True):
     stream: Annotated[int, Meta(ge=1, le=2)]
     offset: Count
     limit: Count = 0
-    """It is this stream's turn: send up to here, beyond the window, what there is now. `Output.in_turn` says when that
-    is over. 0: it is not, or the turn that it has goes on."""
+    """Its turn: send what there is up to here, beyond the window; 0: it has none, or the one that it had before."""
 
 
 class Attend(Message, tag=51, frozen=True):
@@ -278,7 +276,6 @@ class Output(Message, tag=81, frozen=True):
     """Bytes that a rank wrote."""
 
     MUCH_IN: ClassVar[str] = "data"
-
     job: JobId
     rank: Count
     stream: Annotated[int, Meta(ge=1, le=2)]
