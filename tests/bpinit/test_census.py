@@ -64,7 +64,7 @@ def test_only_processes_of_the_space_are_read_on_a_host_that_others_share() -> N
 
 
 COUNT = """
-import json, os, subprocess, sys, threading
+import json, os, subprocess, sys, time
 from heorot.bpinit import census as c
 from heorot.linux import proctable, system
 
@@ -75,6 +75,10 @@ script = "sleep 1000 & setsid sleep 1001 & (setsid sleep 1002 &) ; (sleep 1003 &
 rank = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, env=environment, start_new_session=True)
 other = subprocess.Popen(["sleep", "1004"], start_new_session=True)
 rank.stdout.readline()
+until = time.monotonic() + 120
+# What setsid(1) has started leads a session as soon as it has had a processor.
+while sum(os.getsid(pid) == pid for pid in c.tree(proctable.children(os.getpid()))) < 4 and time.monotonic() < until:
+    time.sleep(0.01)
 census.add(c.ChildProcess(0, "1.7", 3, rank.pid, os.getuid(), -1, [], False))
 census.add(c.ChildProcess(1, "1.8", 0, other.pid, os.getuid(), -1, [], False))
 opened = []
