@@ -151,6 +151,7 @@ class LimitedCluster:
                 listen=Address(host.address, NODE_PORT),
                 heads=[address],
                 capacity=1023,
+                socket="",
             )
             host.config.write_text(text + images)
         text = render_head(

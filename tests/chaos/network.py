@@ -131,6 +131,7 @@ class HostsCluster:
                 listen=Address(host.address, NODE_PORT),
                 heads=addresses,
                 capacity=1023,
+                socket="",
             )
             host.config.write_text(text)
         for head, address in zip(self.heads, addresses, strict=True):

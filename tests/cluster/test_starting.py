@@ -61,7 +61,7 @@ def test_a_program_is_sent_into_a_plain_chroot_that_has_no_such_directory(embedd
 
 def test_a_bpinit_that_cannot_start_says_why_and_the_logs_are_kept(embedded: Embedded) -> None:
     kept = embedded.directory / "failed-start"
-    reason = "cannot set up the mount namespace of node"
+    reason = "cannot set up the namespaces of node"
     for _ in range(2):
         failed = embedded.run("heorot", "up", "--nodes", "3", status=125, prefix=without_mount())
         assert f"{reason} " in failed.stderr

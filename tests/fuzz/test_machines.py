@@ -128,6 +128,7 @@ class Speaker:
                 return memoryview(chance.choice((b"", b"piece")))
             case inspect.ListType():
                 count = chance.choice((0, 0, 1, 2, 3, 4, 5, 6, 9))
+                count = min(max(count, info.min_length or 0), info.max_length or count)
                 return [self._value(info.item_type) for _ in range(count)]
             case inspect.TupleType():
                 return tuple(self._value(item) for item in info.item_types)

@@ -128,7 +128,7 @@ listen = "{listen}"
 heads = [{heads}]
 # hosts = true                          # show processes the names of all nodes in /etc/hosts; takes heorot-init, too
 # Commands on this host are passed on to a head, for users of whom a job runs here.
-socket = "{socket}"
+{mark}socket = "{socket}"
 
 [timers]
 # heartbeat_ms = {timers.heartbeat_ms}                  # a quiet link says so this often
@@ -194,7 +194,7 @@ def render_node(
     capacity: int = DEFAULT_CAPACITY,
     socket: str = DEFAULT_SOCKET,
 ) -> str:
-    """Return a commented ``node.toml``."""
+    """Return a commented ``node.toml``; `socket` empty: commands on the host are passed on by nobody."""
     return _NODE_TEMPLATE.format(
         cluster=_escape(cluster),
         directory=_escape(directory),
@@ -202,7 +202,8 @@ def render_node(
         number=number,
         listen=_escape(str(listen)),
         heads=", ".join(f'"{_escape(str(address))}"' for address in heads),
-        socket=_escape(socket),
+        socket=_escape(socket or DEFAULT_SOCKET),
+        mark="" if socket else "# ",
         timers=TimersSection(),
     )
 
