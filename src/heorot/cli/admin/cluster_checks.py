@@ -31,8 +31,8 @@ class Answer(NamedTuple):
 
     clock_s: float
     """Since 1970, between the moments at which it was asked and had answered."""
-    disks: dict[str, tuple[int, str]]
-    """Free KiB by mount point, and of which device."""
+    free_kib: dict[str, int]
+    """By mount point."""
     users: dict[str, int]
 
 
@@ -70,16 +70,16 @@ def parse_answer(output: bytes) -> Answer | None:
     lines = output.decode(errors="replace").splitlines()
     try:
         split = lines.index("users")
-        found_disks = {}
+        free_kib = {}
         # A line of df(1) for each file system: device, blocks, used, free, capacity, mount point.
         for line in lines[1:split]:
-            device, _, _, free, _, place = line.split(None, 5)
-            found_disks[place] = int(free), device
+            _, _, _, free, _, place = line.split(None, 5)
+            free_kib[place] = int(free)
         users = {}
         for line in lines[split + 1 :]:
             name, _, uid, *_ = line.split(":")
             users[name] = int(uid)
-        return Answer(float(lines[0]), found_disks, users)
+        return Answer(float(lines[0]), free_kib, users)
     except (ValueError, IndexError):
         return None
 
@@ -161,7 +161,7 @@ def disks(answers: Mapping[int, Answer]) -> Check:
     """Look for disks that are nearly full."""
     full: dict[str, list[int]] = {}
     for node, answer in answers.items():
-        for place, (free_kib, _) in answer.disks.items():
+        for place, free_kib in answer.free_kib.items():
             if free_kib < MIN_FREE_KIB:
                 full.setdefault(place, []).append(node)
     if not full:
