@@ -13,6 +13,7 @@ from heorot.core.keeper.election import Leadership, LeaseLost, StoreForeign, Sto
 from heorot.core.keeper.machine import HOLD_BACK_AFTER_END_S, QUICK_END_S, KeeperMachine, Listing
 from heorot.core.keeper.settings import KeeperConfig
 from heorot.core.machine import Log
+from heorot.core.wire.heads import HeadAddress
 
 LEASE_S, RENEW_S = 3.0, 1.0
 ALONE = Leadership("", 4, ("h0",), "")
@@ -286,6 +287,19 @@ def test_a_store_of_another_cluster_is_a_mistake_at_the_start_and_a_trouble_late
         rig.woken(after_s=5.0)
     assert rig.problem() == "another cluster's"
     assert rig.logged().count("another cluster's") == 1
+
+
+def test_a_list_of_heads_that_changes_is_told_at_once_and_once() -> None:
+    rig = KeeperRig()
+    rig.lead()
+    rig.machine.listing = Listing((HeadAddress("h1", "fresh", 7733),))
+    # Somebody asks, as `heorot head add` does: long before the lease is to be renewed.
+    rig.answer(s.Woken(heard=True, request={"do": "status"}), after_s=0.01)
+    assert rig.until(s.TellHead).news.listed == rig.machine.listing.heads
+    rig.woken(after_s=0.01, heard=True)
+    rig.until(s.WaitForNews)
+    assert rig.kinds() == [s.ControlAnswer, s.WaitForNews, s.WaitForNews]
+    assert len([step for step in rig.steps if isinstance(step, s.TellHead)]) == 1
 
 
 def test_told_to_end_it_ends_its_head_gives_the_lease_up_and_is_over() -> None:

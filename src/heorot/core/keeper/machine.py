@@ -65,6 +65,8 @@ class KeeperMachine:
         """The time, which goes on while the host is suspended; whoever runs this sets it before each step."""
         self.listing = Listing()
         """As it was read last; set likewise."""
+        self._told_heads = self.listing.heads
+        """Of that list, what the head was told last."""
         self._config = config
         self._name = config.name
         self._random = random
@@ -234,6 +236,9 @@ class KeeperMachine:
                 silent_s = watchdog.silent_s
                 yield Log("error", f"the head hangs: it has given no sign of life for {silent_s:.1f} s")
                 return (yield from self._end_head(force=True))
+            if self.listing.heads != self._told_heads:
+                # A head that is added just before the active one is lost must be known to the nodes by then.
+                yield from self._tell_head()
             if woken.hinted:
                 next_s = 0.0
             elif self._name in self.listing.removed and self._others():
@@ -325,7 +330,7 @@ class KeeperMachine:
         return tuple((name, "active" if name == leader else "standby") for name in names)
 
     def _tell_head(self) -> s.Flow[None]:
-        until_s = self._lease_until_s
+        until_s, self._told_heads = self._lease_until_s, self.listing.heads
         yield s.TellHead(
             HeadsKnown(
                 self._heads(),

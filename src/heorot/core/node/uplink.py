@@ -36,8 +36,9 @@ LONGEST_PAUSE_MS = 2_000
 EARLY_PAUSE_MS = 200
 EARLY_ROUNDS = 80
 """For so many rounds the pause stays below `EARLY_PAUSE_MS`: for about as long as a lease may run."""
-PASSED_ON_AFTER_ROUNDS = 20
-"""After so many rounds in vain, about four seconds, heads on standby are asked to pass us on."""
+PASSED_ON_AFTER_ROUNDS = 6
+"""After so many rounds in vain, about two seconds, heads on standby are asked to pass us on: a node that does not know
+the new head must be there before that gives it up (`node_grace_ms`)."""
 SHORT_LIFE_MS = 1_000
 """A link that is lost sooner after it was greeted is not replaced at once: a parent may take us and drop us again."""
 NEXT_HEAD_MS = 250
