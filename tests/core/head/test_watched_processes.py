@@ -7,7 +7,7 @@ import pytest
 from heorot.core.head import watched_processes
 from heorot.core.head.questions import Questions
 from heorot.core.head.timers import GraceDue, QueryDue
-from heorot.core.head.watched_processes import WatchedProcesses
+from heorot.core.head.watched_processes import FIRST_PATIENCE_MS, PATIENCE_MS, WatchedProcesses
 from heorot.core.machine import HeadInstruction, Log
 from heorot.core.tree.nodeset import NodeSet
 from heorot.core.wire import tree as m
@@ -44,6 +44,12 @@ class Rounds:
     def known(self) -> list[int]:
         """The nodes of which processes are known."""
         return sorted({node for node, _pid in self.processes.table.rows})
+
+    def patience(self, ms: int) -> None:
+        """Let so much time pass, and see whether the round has lasted for long enough."""
+        self.head.now += ms
+        self.head.machine.context.now_ms = self.head.now
+        self.processes.wait_no_longer()
 
     def time_out(self) -> None:
         """Let the time of the oldest question be over."""
@@ -102,6 +108,24 @@ def test_a_node_that_hangs_is_waited_for_once_and_asked_again_when_its_time_is_o
     rounds.time_out()
     assert rounds.begin() == [0, 1, 2]
     assert len(rounds.head.machine.requests.questions.queries) == 1
+
+
+def test_one_of_which_something_is_known_is_waited_for_less_long_and_shown_as_it_was() -> None:
+    rounds = Rounds()
+    assert rounds.begin(0b011) == [0, 1]
+    rounds.nodes.silent.update((1, 2))
+    rounds.begin()
+    rounds.patience(PATIENCE_MS)
+    assert rounds.processes.current is not None, "of n2 nothing is known yet"
+    rounds.patience(FIRST_PATIENCE_MS - PATIENCE_MS)
+    assert rounds.processes.current is None
+    assert (rounds.known, rounds.processes.missing) == ([0, 1], 0b100)
+    rounds.nodes.processes[0] = []
+    assert rounds.begin() == [0], "the others owe an answer"
+    assert rounds.processes.current is None
+    assert (rounds.known, rounds.processes.missing) == ([1], 0b100)
+    rounds.time_out()
+    assert (rounds.known, rounds.processes.missing) == ([], 0b110)
 
 
 def test_a_slow_node_that_answers_late_is_believed_and_waited_for_again() -> None:

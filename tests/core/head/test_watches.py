@@ -6,7 +6,8 @@ import pytest
 
 from heorot.core.head.states import WatchState
 from heorot.core.head.timers import GraceDue, QueryDue, WatchDue
-from heorot.core.head.watches import LOOK_MS, MAX_NODE_LIST, PATIENCE_MS, ROWS_PER_MS
+from heorot.core.head.watched_processes import PATIENCE_MS
+from heorot.core.head.watches import LOOK_MS, MAX_NODE_LIST, ROWS_PER_MS
 from heorot.core.machine import SetTimer
 from heorot.core.wire import clients as c
 from heorot.core.wire import tree as m
@@ -297,21 +298,28 @@ def test_a_node_that_hangs_keeps_nobody_from_what_the_others_say() -> None:
     nodes.processes[0] = [process(5)]
     look(head, nodes)
     assert watcher.take() is None, "the other one may answer in a moment"
+    (query,) = head.machine.requests.questions.queries
     look(head, nodes, PATIENCE_MS)
     updates = watcher.take()
     assert updates is not None
     assert updates["processes"].changed == [(0, 5)]
-    (query,) = head.machine.requests.questions.queries
-    head.wait(10_000, QueryDue(query))
-    look(head, nodes, 0)
-    watcher.take()
-    assert (watcher.request.missing, list(watcher.request.tables["processes"])) == ([1], [(0, 5)])
-    for pid in (6, 7):
+    for pid in (6, 7, 8):
         nodes.processes[0] = [process(pid)]
         look(head, nodes)
         updates = watcher.take()
         assert updates is not None
         assert updates["processes"].changed == [(0, pid)], "it is waited for no more"
+        assert (watcher.request.missing, sorted(watcher.request.tables["processes"])) == ([], [(0, pid), (1, 101)])
+    head.wait(10_000, QueryDue(query))
+    look(head, nodes)
+    watcher.take()
+    assert (watcher.request.missing, list(watcher.request.tables["processes"])) == ([1], [(0, 8)])
+    for question in list(head.machine.requests.questions.queries.values()):
+        nodes.reply(1, question.query)
+    nodes.silent.clear()
+    look(head, nodes)
+    watcher.take()
+    assert (watcher.request.missing, sorted(watcher.request.tables["processes"])) == ([], [(0, 8), (1, 101)])
 
 
 def test_a_long_table_comes_in_parts_and_counts_when_the_last_is_there() -> None:

@@ -1,9 +1,9 @@
 """The processes that somebody watches: nodes are asked for them in rounds, once for all who do.
 
 A round is complete when all of its nodes have answered, or are gone, but for those that are *slow*: such a node has
-left a round unanswered until its time was over, and is waited for no more until it has answered one. While it owes an
-answer it is not asked again: so a node that hangs is asked every `query_timeout_ms`, and keeps nobody waiting more than
-once.
+let `PATIENCE_MS` of a round pass, and is waited for no more until it has answered one. While it owes an answer it is
+not asked again: so a node that hangs is asked every `query_timeout_ms`, and keeps nobody waiting more than once, for a
+second. Until its time is over, what it has said last is shown.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from heorot.core.wire.rows import ProcessRow
 MAX_TABLE_BYTES = 512 * 1024 * 1024
 """Of all processes that are watched. A node has no more of it than is left for others; of one that says more nothing is
 shown, and it counts as one that does not answer."""
+PATIENCE_MS = 1_000
+"""So long a round waits for a node that has answered one before, and ..."""
+FIRST_PATIENCE_MS = 3_000
+"""... so long for one of which nothing is known yet: there is nothing that could be shown."""
 
 
 class Round(Question):
@@ -69,6 +73,8 @@ class WatchedProcesses:
         self._slow = 0
         self._owing = 0
         """Mask of the nodes that have an open question of a round that is complete."""
+        self._heard = 0
+        """Mask of the nodes that have not been given up since they have answered: what they said is in the table."""
         self._keys: dict[int, list[tuple[int, int]]] = {}
         """By node."""
         self._bytes: dict[int, int] = {}
@@ -84,6 +90,7 @@ class WatchedProcesses:
         up = wanted & self._context.members.up
         for node in NodeSet.of(self._keys) - up:
             self._put(node, [])
+        self._heard &= up.mask
         absent = wanted - up
         self.missing = absent.mask | (self.missing & up.mask)
         number = self._questions.next_number()
@@ -101,6 +108,7 @@ class WatchedProcesses:
         self._owing &= ~nodes
         self._slow &= ~nodes
         self.missing &= ~nodes
+        self._heard |= nodes
         for node in NodeSet(nodes):
             self._put(node, self._questions.taken(of, node))
         self.look(of)
@@ -112,18 +120,30 @@ class WatchedProcesses:
         if self._context.members.up_mask & bit:
             self._slow |= bit
         self.missing |= bit
+        self._heard &= ~bit
         self._questions.taken(of, node)
         self._put(node, [])
         self.look(of)
 
+    def wait_no_longer(self) -> None:
+        """See whether the round that is under way has lasted for long enough; `completed` is not called."""
+        of = self.current
+        if of is None:
+            return
+        unknown = of.waiting & ~self._slow & ~self._heard
+        if self._context.now_ms - of.began_ms >= (FIRST_PATIENCE_MS if unknown else PATIENCE_MS):
+            self._slow |= of.waiting
+            self._complete(of)
+
+    def _complete(self, of: Round) -> None:
+        self._owing |= of.waiting
+        self.missing |= of.waiting & ~self._heard
+        self.current, self.last = None, of
+
     def look(self, of: Round) -> None:
         """See whether a round is complete."""
         if of is self.current and not of.waiting & ~self._slow:
-            self._owing |= of.waiting
-            self.missing |= of.waiting
-            for node in NodeSet(of.waiting):
-                self._put(node, [])
-            self.current, self.last = None, of
+            self._complete(of)
             if not self._beginning:
                 self._completed()
 

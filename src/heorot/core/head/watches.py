@@ -24,7 +24,7 @@ from heorot.core.head.states import WatchState
 from heorot.core.head.timers import WatchDue
 from heorot.core.head.watch import ClientWatch
 from heorot.core.head.watch_turns import WatchTurns
-from heorot.core.head.watched_processes import WatchedProcesses
+from heorot.core.head.watched_processes import PATIENCE_MS, WatchedProcesses
 from heorot.core.head.watched_table import WatchedTable
 from heorot.core.quota import ROOT
 from heorot.core.tree.nodeset import NodeSet
@@ -40,8 +40,6 @@ ROWS_PER_MS = 20
 RANKS_PER_ROW = 16
 """So many ranks of jobs, whose states are counted for a table, cost as much as a row."""
 LONGEST_INTERVAL_MS = 86_400_000
-PATIENCE_MS = 1_000
-"""So long an update waits for nodes that are being asked; then it tells what has come."""
 MAX_NODE_LIST = 65_536
 """Characters of the node list of a watch, which is kept."""
 
@@ -152,6 +150,8 @@ class Watches:
     def _look(self) -> None:
         """Look at those who are due, as far as it is their turn."""
         now_ms = self._context.now_ms
+        if self._processes is not None:
+            self._processes.wait_no_longer()
         due = [
             watch for watch in self.watches.values() if watch.state is not WatchState.TOLD and watch.due_ms <= now_ms
         ]
@@ -184,8 +184,7 @@ class Watches:
         now_ms = self._context.now_ms
         try:
             watch.waits = watch.has(PROCESSES) and not self._is_fresh(watch)
-            is_patient = watch.state is WatchState.ASKED or now_ms < watch.due_ms + PATIENCE_MS
-            if watch.waits and is_patient:
+            if watch.waits:
                 return
             is_told = self._tell(watch)
         except RequestError as error:
