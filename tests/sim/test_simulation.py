@@ -39,7 +39,7 @@ FOUND_BY = {
     "node-asks-nobody-else": 7,
     "node-keeps-what-waits-to-itself": 12,
     "node-serves-those-who-went": 3,
-    "node-takes-any-list-of-heads": 20,
+    "node-takes-any-list-of-heads": 8,
     "node-waits-in-a-ring": 7,
     "session-launches-as-if-for-the-first-time": 17,
     "session-repeats-signals": 3,

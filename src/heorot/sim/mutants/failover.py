@@ -306,7 +306,7 @@ _INPUT = {"faults": 40, "head_weight": 12, "jobs": 25, "job_span_ms": 15_000, "d
 _HEADS = {"spare_heads": 6, "add_head_weight": 8, "remove_head_weight": 8, "head_weight": 4, "faults": 40}
 FOCUS: dict[str, dict[str, Any]] = {
     "node-does-not-keep-the-heads": _HEADS,
-    "node-takes-any-list-of-heads": {**_HEADS, "ghost_weight": 12},
+    "node-takes-any-list-of-heads": {**_HEADS, "ghost_weight": 30},
     "node-never-asks-a-standby": {**_HEADS, "node_weight": 8, "heads": 1},
     "head-tells-of-heads-only-who-attaches": _HEADS,
     "node-does-not-keep-its-epoch": {"agent_weight": 8, "head_weight": 4, "ghost_weight": 8, "faults": 150},
