@@ -11,7 +11,8 @@ from heorot.config.files import Address
 from heorot.config.text import render_head
 from heorot.core.machine import GroupsKnown
 from heorot.daemons import group_files
-from heorot.daemons.group_files import MAX_FILE_BYTES, GroupFiles, read_groups
+from heorot.daemons.group_files import GroupFiles, read_groups
+from heorot.daemons.group_reading import MAX_FILE_BYTES, MAX_FILES, GroupReading
 from heorot.runtime.loop import EpollLoop
 from tests.support.waiting import DEADLINE_S
 
@@ -33,7 +34,8 @@ class Rig:
         (self.directory / name).write_text(text)
 
     def read(self) -> tuple[dict[str, str], list[str]]:
-        return read_groups(self.head, self.directory)
+        reading = GroupReading()
+        return read_groups(reading, self.head, self.directory), reading.problems
 
 
 @pytest.fixture
@@ -43,15 +45,15 @@ def rig(tmp_path: Path) -> Rig:
 
 def test_groups_come_from_all_files_and_the_first_of_a_name_counts(rig: Rig) -> None:
     rig.write("a.toml", 'rack1 = "n1"\nrack2 = "n2"\n')
-    rig.write("b.cfg", "# of ClusterShell\nrack2: n[3-4]\n\n@rack3 c[0-7]\n@site:rack4 c9,c10\nodd/one: n1\n")
+    rig.write("b.cfg", "# of ClusterShell\nrack2: n[3-4]\n\n@rack3 c[0-7]\n@site:rack4 c9,c10\nodd/one: n1 n2,  n3\n")
     rig.write("c.yaml", "rack5: n5\n")
     rig.write(".d.cfg", "rack6: n6\n")
     groups, problems = rig.read()
     assert problems == []
     assert groups == {
-        "rack1": "n0", "rack2": "n2", "rack3": "c[0-7]", "rack4": "c9,c10", "odd/one": "n1",
+        "rack1": "n0", "rack2": "n2", "rack3": "c[0-7]", "rack4": "c9,c10", "odd/one": "n1,n2,  n3",
         "a:rack1": "n1", "a:rack2": "n2",
-        "b:rack2": "n[3-4]", "b:rack3": "c[0-7]", "b:rack4": "c9,c10", "b:odd/one": "n1",
+        "b:rack2": "n[3-4]", "b:rack3": "c[0-7]", "b:rack4": "c9,c10", "b:odd/one": "n1,n2,  n3",
     }  # fmt: skip
 
 
@@ -76,6 +78,31 @@ def test_a_file_that_others_may_change_is_not_read(rig: Rig) -> None:
     groups, (problem,) = rig.read()
     assert "mine" not in groups
     assert "a.cfg" in problem
+
+
+def test_a_configuration_of_clustershells_is_read_by_a_link_and_counts_as_a_file_of_its_name(rig: Rig) -> None:
+    theirs = rig.head.parent / "clustershell"
+    theirs.mkdir()
+    (theirs / "groups.conf").write_text(
+        "[Main]\ndefault: racks\n[racks]\nmap: sed -n 's/^$GROUP:\\(.*\\)/\\1/p' $CFGDIR/racks.txt\n"
+    )
+    (theirs / "racks.txt").write_text("rack1: n8\nrack2: n9\nrack3: @rack2\n")
+    (rig.directory / "b.conf").symlink_to(theirs / "groups.conf")
+    rig.write("a.cfg", "rack2: n1\n")
+    groups, problems = rig.read()
+    assert problems == []
+    assert groups == {
+        "rack1": "n0", "rack2": "n1", "a:rack2": "n1", "rack3": "@racks:rack2",
+        "racks:rack1": "n8", "racks:rack2": "n9", "racks:rack3": "@racks:rack2",
+    }  # fmt: skip
+
+
+def test_more_files_than_a_bound_are_not_read(rig: Rig) -> None:
+    for number in range(MAX_FILES + 1):
+        rig.write(f"f{number:03}.cfg", f"g{number:03}: n1\n")
+    groups, (problem,) = rig.read()
+    assert len(groups) == 1 + 2 * MAX_FILES
+    assert f"f{MAX_FILES:03}.cfg: there are more than {MAX_FILES} files of groups" in problem
 
 
 @pytest.fixture

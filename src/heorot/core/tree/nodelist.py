@@ -298,11 +298,10 @@ class _Reader:
             raise NodeListError(f"the group @{_brief(name)} is defined by itself: {' -> '.join((*path, name))}")
         if len(path) >= MAX_GROUP_DEPTH:
             raise NodeListError(f"the groups {' -> '.join((*path, name))} are nested more than {MAX_GROUP_DEPTH} deep")
-        if colon and inner == "*":
+        text = self._view.groups.get(name)
+        if text is None and colon and inner == "*":
             every = sorted(known for known in self._view.groups if known.startswith(f"{source}:"))
-            text = ",".join(f"@{known}" for known in every) if every else None
-        else:
-            text = self._view.groups.get(name)
+            text = ",".join(f"@{known}" for known in every) or None
         if text is None:
             names = [f"@{known}" for known in sorted(self._view.groups)]
             more = f" and {len(names) - _MAX_TOLD} more" if len(names) > _MAX_TOLD else ""
