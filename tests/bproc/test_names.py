@@ -50,9 +50,6 @@ NAMES = [
 MOVING = ["move", "rfork", "vrfork", "execmove", "vexecmove"]
 CONTROLLING: list[tuple[str, tuple[Any, ...]]] = [
     ("nodechroot", (0, "/")),
-    ("nodereboot", (0,)),
-    ("nodehalt", (0,)),
-    ("nodepwroff", (0,)),
     ("nodereconnect", (0, "h1")),
 ]
 
@@ -133,9 +130,19 @@ def test_what_moves_processes_says_that_it_comes_later(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "arguments"), CONTROLLING)
-def test_what_controls_hosts_says_that_it_is_not_here(name: str, arguments: tuple[Any, ...]) -> None:
+def test_what_has_no_place_here_says_so(name: str, arguments: tuple[Any, ...]) -> None:
     with pytest.raises(bproc.ComesLaterError, match=f"^.*{name} is not in this release"):
         getattr(bproc, name)(*arguments)
+
+
+@pytest.mark.parametrize(("name", "word"), [("nodereboot", "reboot"), ("nodehalt", "halt"), ("nodepwroff", "pwroff")])
+def test_nodes_are_ended_by_the_sites_command_only(cluster: LocalCluster, name: str, word: str) -> None:
+    with pytest.raises(bproc.BprocError, match=f"there is no command for '{word}'") as caught:
+        getattr(bproc, name)(0)
+    assert caught.value.errno == errno.EOPNOTSUPP
+    assert bproc.nodestatus(0) == "up"
+    with pytest.raises(bproc.InvalidNodeError):
+        getattr(bproc, name)(99)
 
 
 def test_states_owners_and_modes_of_nodes_are_set(cluster: LocalCluster, library: heorot.Cluster) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from heorot import bproc
 from tests.hosts.hosts import HEAD_TIMERS, NODE_TIMERS, Host, Network, eventually, status_of
 
 pytestmark = pytest.mark.slow
@@ -105,6 +106,27 @@ def test_hosts_become_a_cluster_and_run_a_command(network: Network) -> None:
     assert checks["heads"] == (False, "h0 active: nobody stands by for it")
     assert all(checks[name][0] for name in ("releases", "clocks", "users", "local store"))
     assert "questions" not in checks
+
+
+def test_bprocs_calls_end_a_node_by_the_sites_command(network: Network) -> None:
+    head = make_head(network)
+    add_nodes(network, head, "one")
+    head.end("bphead")
+    calls = [("reboot", bproc.nodereboot), ("halt", bproc.nodehalt), ("pwroff", bproc.nodepwroff)]
+    lines = "".join(f'{how} = "touch {head.directory / how}"\n' for how, _ in calls)
+    head.config.write_text(head.config.read_text().replace("[power]\n", f"[power]\n{lines}", 1))
+    head.start("bphead")
+    eventually("the node is back", lambda: states(head) == {"n0": "up"})
+    bproc.use(head.directory)
+    try:
+        for how, call in calls:
+            call(0)
+            assert bproc.nodestatus(0) == how
+            eventually(f"{how} was run", (head.directory / how).exists)
+            bproc.nodesetstatus(0, "up")
+    finally:
+        bproc.close()
+        bproc.use(None)
 
 
 def test_jobs_outlive_a_head_that_is_killed(network: Network) -> None:

@@ -1,4 +1,4 @@
-"""What BProc's library sets of nodes: their states, and who may use them."""
+"""What BProc's library does to nodes: it sets their states and who may use them, and ends them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heorot.bproc.errors import BprocError, ComesLaterError
 from heorot.bproc.nodes import nodeinfo
 from heorot.bproc.opened import ask_cluster
 
-NOT_YET = "is not in this release: it cannot control the hosts of nodes"
+NOT_YET = "is not in this release: what processes see on a node is what it has, and what is sent"
 
 
 def nodesetstatus(node: int, status: str) -> None:
@@ -52,19 +52,27 @@ def nodechroot(node: int, path: str) -> NoReturn:
     raise ComesLaterError("nodechroot", NOT_YET)
 
 
-def nodereboot(node: int) -> NoReturn:
-    """Raises ComesLaterError: Heorot does not control hosts."""
-    raise ComesLaterError("nodereboot", NOT_YET)
+def nodereboot(node: int) -> None:
+    """Reboot a node, by the site's command for it, as ``bpctl -R`` does; it is ``reboot`` until it is back.
+
+    Raises BprocError with ``EOPNOTSUPP`` if there is none, as in an embedded cluster; NodeDownError.
+    """
+    _end(node, "reboot")
 
 
-def nodehalt(node: int) -> NoReturn:
-    """Raises ComesLaterError: Heorot does not control hosts."""
-    raise ComesLaterError("nodehalt", NOT_YET)
+def nodehalt(node: int) -> None:
+    """Halt a node, as ``bpctl -H`` does. See `nodereboot`."""
+    _end(node, "halt")
 
 
-def nodepwroff(node: int) -> NoReturn:
-    """Raises ComesLaterError: Heorot does not control hosts."""
-    raise ComesLaterError("nodepwroff", NOT_YET)
+def nodepwroff(node: int) -> None:
+    """Power a node off, as ``bpctl -P`` does. See `nodereboot`."""
+    _end(node, "pwroff")
+
+
+def _end(node: int, how: str) -> None:
+    number = nodeinfo(node).node
+    ask_cluster(lambda cluster: cluster.end_nodes(number, how))
 
 
 def nodereconnect(node: int, head: str) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EACCES, EIO, ENOSYS
+from errno import EACCES, EIO, ENOSYS, EOPNOTSUPP
 
 from heorot.core.errors import RequestError
 
@@ -61,4 +61,6 @@ def translated(error: RequestError) -> BprocError:
         return InvalidNodeError(error.message)
     if error.code == "node-down":
         return NodeDownError(error.message)
+    if error.code == "no-power":
+        return BprocError(EOPNOTSUPP, error.message)
     return BprocError(EACCES if error.code in ("not-permitted", "permission", "node-closed") else EIO, error.message)
