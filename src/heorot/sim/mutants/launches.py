@@ -103,9 +103,10 @@ FOCUS: dict[str, dict[str, Any]] = {
     "head-denies-early": _DOZE,
     "head-drops-adoptions": {
         **_DOZE,
+        "nodes": 12,
         "detached_rate": 0.8,
-        "delay_us": (100, 80_000),
-        "isolate_weight": 20,
+        "delay_us": (100, 150_000),
+        "isolate_weight": 30,
         "head_weight": 8,
         "faults": 80,
         "fault_span_ms": 10_000,
