@@ -107,7 +107,7 @@ class SpaceDaemon(SpaceShell):
         starter = Starter(config, Errands(self._pids.started, self._census.unreaped))
         self._pipes = Pipes(self._census, self._watcher, self._do)
         self._wanted = Wanted(favoured, self._space, self._census, self._pipes, self._do, self._backlog_bytes)
-        self._pmi = PmiEnds(self._census, self._watcher, self._wanted.put, self._do)
+        self._pmi = PmiEnds(self._census, self._watcher, self._wanted.put, self._do, self._space.pmi.answer_aside)
         self._reaper = Reaper(self._census, self._pids, self._do, self._finish, self._pipes.take_written)
         ends = self._pipes, self._pmi
         self._starting = Starting(favoured, starter, self._census, *ends, self._pids, self._reaper, self._do)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Any
 
 from heorot.bpinit.census import Census
@@ -21,7 +23,15 @@ _READS_PER_TURN = 4
 _DRAIN_BYTES = 1024 * 1024
 """The largest pipe that an unprivileged process can make."""
 
-Handler = Callable[[int, Any], None]
+
+class Quiet(Enum):
+    """What a handler returns that has changed nothing the daemon would have to look at."""
+
+    QUIET = auto()
+
+
+QUIET = Quiet.QUIET
+Handler = Callable[[int, Any], Quiet | None]
 
 
 class Watcher:
@@ -49,13 +59,22 @@ class Watcher:
         return fd in self._handlers
 
     def wait(self, timeout_s: float) -> None:
-        """Wait, and call the handlers of what is ready."""
-        handlers = self._handlers
-        for fd, _ in self._epoll.poll(timeout_s, 256):
-            entry = handlers.get(fd)
-            # A descriptor may have been closed by an earlier event of the same turn.
-            if entry is not None:
-                entry[0](fd, entry[1])
+        """Wait, and call the handlers of what is ready; while all of them are `QUIET`, wait on."""
+        poll, handlers = self._epoll.poll, self._handlers
+        end_s = time.monotonic() + timeout_s
+        quiet = True
+        while quiet:
+            ready = poll(timeout_s, 256)
+            quiet = bool(ready)
+            for fd, _ in ready:
+                entry = handlers.get(fd)
+                # A descriptor may have been closed by an earlier event of the same turn.
+                if entry is None or entry[0](fd, entry[1]) is not QUIET:
+                    quiet = False
+            if timeout_s >= 0 and quiet:
+                # However long that goes on, what is due is not kept from its time.
+                timeout_s = end_s - time.monotonic()
+                quiet = timeout_s > 0
 
 
 class Pipes:

@@ -1,9 +1,12 @@
 """Our ends of the ranks' connections to PMI: reading, answering, closing.
 
 A rank that says one thing, as libraries do, and waits for the answer, has it at once: it costs what the rank's own turn
-at the processor costs. What says more than that at a time is heard when its user has a turn, a little at a time, and
-no more of it while it does not read what it is told: so however fast a rank asks, neither the others of this node wait
-for it, nor does anything pile up here.
+at the processor costs. Nearly all of that are questions for what other ranks have put, hundreds one after the other.
+These are answered *aside*: without an event for the machine, and without a turn of the loop, as nothing has changed.
+
+What says more than that at a time is heard when its user has a turn, a little at a time, and no more of it while it
+does not read what it is told: so however fast a rank asks, neither the others of this node wait for it, nor does
+anything pile up here.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from functools import partial
 
 from heorot.bpinit.census import Census
 from heorot.bpinit.child_process import ChildProcess
-from heorot.bpinit.rank_pipes import Watcher, read
+from heorot.bpinit.rank_pipes import QUIET, Quiet, Watcher, read
 from heorot.core.space import events as e
 
 _READ_BYTES = 4 * 1024
@@ -25,6 +28,9 @@ _ONE_LINE_BYTES = 1536
 _LAST_READS = 64
 """Of what a rank has said before it ended, so much is still heard."""
 
+Aside = Callable[[int, bytes], bytes]
+"""`heorot.core.space.pmi.PmiSide.answer_aside`: by slot, what a rank that says this is told; empty: the machine has to
+hear it."""
 Put = Callable[[int, Callable[[], None], Hashable], None]
 """Calls something when a user has a turn, once for a key."""
 
@@ -38,13 +44,18 @@ class PmiEnds:
         See `Put`.
     emit
         Takes the events.
+    aside
+        See `Aside`.
     """
 
-    def __init__(self, census: Census, watcher: Watcher, put: Put, emit: Callable[[e.SpaceEvent], None]) -> None:
+    def __init__(
+        self, census: Census, watcher: Watcher, put: Put, emit: Callable[[e.SpaceEvent], None], aside: Aside
+    ) -> None:
         self._census = census
         self._watcher = watcher
         self._put = put
         self._emit = emit
+        self._aside = aside
 
     def open(self, child: ChildProcess) -> None:
         """Begin to hear a new rank, if it has such a connection."""
@@ -70,16 +81,22 @@ class PmiEnds:
 
     # ------------------------------------------------------------------ what ranks say
 
-    def _readable(self, fd: int, child: ChildProcess) -> None:
-        data = read(fd, _READ_BYTES)
-        if data is None:
-            return
+    def _readable(self, fd: int, child: ChildProcess) -> Quiet | None:
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if len(data) <= _ONE_LINE_BYTES and (answer := self._aside(child.slot, data)):
+            return self._tell(child, answer)
         if len(data) <= _ONE_LINE_BYTES and data.count(b"\n") <= 1:
             self._heard(child, data)
         else:
             child.pmi_held = data
             self._watcher.remove(fd)
             self._put(child.uid, partial(self._has_turn, child), ("pmi", child.slot))
+        return None
 
     def _has_turn(self, child: ChildProcess) -> None:
         self._hear_held(child)
@@ -107,30 +124,33 @@ class PmiEnds:
     def answer(self, instruction: e.PmiAnswer) -> None:
         """Carry out `PmiAnswer`."""
         child = self._census.by_slot.get(instruction.slot)
-        if child is None or child.pmi < 0:
-            return
-        waits = bool(child.pmi_answer)
-        child.pmi_answer += instruction.data
-        if not waits and self._has_written(child) and child.pmi_answer:
+        if child is not None and child.pmi >= 0:
+            self._tell(child, instruction.data)
+
+    def _tell(self, child: ChildProcess, data: bytes) -> Quiet:
+        if child.pmi_answer:
+            child.pmi_answer += data
+            return QUIET
+        try:
+            written = os.write(child.pmi, data)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            # Nobody reads any more.
+            self.forget(child)
+            return QUIET
+        if written < len(data):
+            child.pmi_answer = data[written:]
             self._watcher.remove(child.pmi)
             self._watcher.add(child.pmi, self._writable, child, select.EPOLLOUT)
+        return QUIET
 
     def _writable(self, fd: int, child: ChildProcess) -> None:
-        if self._has_written(child) and not child.pmi_answer:
-            self._watcher.remove(fd)
+        self._watcher.remove(fd)
+        waiting, child.pmi_answer = child.pmi_answer, b""
+        self._tell(child, waiting)
+        if not child.pmi_answer:
             self._listen(child)
-
-    def _has_written(self, child: ChildProcess) -> bool:
-        """Write as much as fits; return False if nobody reads any more."""
-        try:
-            written = os.write(child.pmi, child.pmi_answer)
-        except BlockingIOError:
-            return True
-        except OSError:
-            self.forget(child)
-            return False
-        child.pmi_answer = child.pmi_answer[written:]
-        return True
 
     def close(self, instruction: e.PmiClose) -> None:
         """Carry out `PmiClose`."""

@@ -57,6 +57,26 @@ def test_of_two_values_all_nodes_take_the_same_in_whatever_order_they_come() -> 
     assert unions == [[b"a", b"1", b"b", b"1", b"c", b"3"]] * 6
 
 
+def test_what_is_learnt_and_what_it_takes_is_the_same_in_whatever_words_it_comes() -> None:
+    told = (
+        [b"b", b"1", b"a", b"2"],
+        [b"a", b"2"],
+        [b"a", b"3", b"b", b"1", b"a", b"2"],
+        [b"b", b"1", b"a", b"9", b"odd"],
+    )
+    for entries in told:
+        purse = Purse()
+        one = Dictionary(Purse().take, purse.take)
+        assert [one.put(b"a", b"2"), one.put(b"b", b"1")] == ["", ""]
+        assert one.learn(entries) == ""
+        assert one.known == {b"a": b"2", b"b": b"1"}
+        assert purse.held == d.size_of(flat_entries(one.known))
+        # What is known already stays, and takes nothing more.
+        assert one.learn([b"a", b"1", b"c", b"3"]) == ""
+        assert one.known == {b"a": b"2", b"b": b"1", b"c": b"3"}
+        assert purse.held == d.size_of(flat_entries(one.known))
+
+
 def test_a_node_puts_no_more_between_two_barriers_than_fits_into_a_message() -> None:
     own = Dictionary(Purse().take, Purse().take)
     taken = 0

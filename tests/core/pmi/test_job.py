@@ -58,6 +58,58 @@ def test_lines_may_come_in_pieces_of_any_size() -> None:
     assert dict(made.take_answers())[0].count(b"\n") == 2
 
 
+QUESTIONS = (
+    "cmd=get_maxes", "cmd=get_appnum", "cmd=get_my_kvsname", "cmd=get_universe_size", "cmd=get key=card-9",
+    "cmd=get kvsname=kvs key=card-0", "cmd=get kvsname=kvs key=card-9", "cmd=get kvsname=kvs key=nobody's",
+    "cmd=get kvsname=kvs key=card-0 more=1", "cmd=get key=card-0 kvsname=kvs", "cmd=get kvsname=other key=card-0",
+    "cmd=get kvsname=kvs key=PMI_process_mapping", "cmd=get kvsname=kvs key=PMI_hwloc_xmlfile",
+    "cmd=get kvsname=kvs key=", "cmd=get kvsname=kvs key=card-0 ", "cmd=get",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_is_answered_aside_as_if_it_were_heard(question: str) -> None:
+    made = job(1, 2)
+    say(made, 0, "cmd=init pmi_version=1 pmi_subversion=1", "cmd=put key=card-9 value=at 9", "cmd=barrier_in")
+    made.scattered(0, 0, 1, [b"card-0", b"at 0", b"card-9", b"at 9"])
+    made.take_answers()
+    say(made, 0, "cmd=put key=card-10 value=at 10")
+    aside = made.answer_aside(0, f"{question}\n".encode())
+    assert aside
+    assert made.take_answers() == []
+    assert say(made, 0, question).encode() == aside
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"", b"\n", b"cmd=get", b"cmd=get_appnum\ncmd=get_appnum\n", b"cmd=get_appnum\ncmd=get_appnum", b"hello\n",
+        b"cmd=get cmd=\n", b"cmd=getbyidx kvsname=kvs idx=0\n", b"cmd=get cmd=put key=a value=b\n", b"cmd=barrier_in\n",
+        b"cmd=put kvsname=kvs key=a value=b\n", b"cmd=init pmi_version=1\n", b"cmd=finalize\n",
+        b"cmd=abort exitcode=1\n", b"mcmd=spawn\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_single_question_has_to_be_heard(said: bytes) -> None:
+    made = job()
+    say(made, 0, "cmd=init pmi_version=1 pmi_subversion=1")
+    assert made.answer_aside(0, said) == b""
+    assert (made.take_answers(), made.take_cut(), made.abort) == ([], [], None)
+    assert (made.ranks[0].state, made.dictionary.own) == (INSIDE, {})
+
+
+def test_a_question_behind_half_a_line_or_inside_of_a_spawn_is_a_part_of_that() -> None:
+    made = job()
+    made.hear(0, b"cmd=abort exitcode=")
+    made.hear(1, b"mcmd=spawn\n")
+    assert made.answer_aside(0, b"cmd=get_appnum\n") == made.answer_aside(1, b"cmd=get_appnum\n") == b""
+
+
+def test_who_was_cut_off_is_answered_nothing_more() -> None:
+    made = job()
+    say(made, 0, "nonsense")
+    assert made.answer_aside(0, b"cmd=get_appnum\n") == b""
+
+
 def test_a_barrier_opens_when_what_was_put_everywhere_has_come_down() -> None:
     made = job()
     for rank in (0, 1):

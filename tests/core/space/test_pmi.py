@@ -48,6 +48,18 @@ def test_a_node_speaks_up_when_all_of_its_ranks_wait() -> None:
     assert answers(driver, first).endswith(b"value=9\n")
 
 
+def test_a_question_is_answered_aside_and_only_to_ranks_of_mpi() -> None:
+    driver = Driver()
+    first, _ = running(driver)
+    (plain,) = driver.launch("1.2")
+    question = b"cmd=get_my_kvsname\n"
+    assert driver.space.pmi.answer_aside(first, question) == b"cmd=my_kvsname rc=0 kvsname=heorot_1.1\n"
+    assert driver.space.pmi.answer_aside(plain, question) == b""
+    assert driver.space.pmi.answer_aside(max(first, plain) + 100, question) == b""
+    driver.command(m.Release("1.1"))
+    assert driver.space.pmi.answer_aside(first, question) == b""
+
+
 def test_the_mapping_is_that_of_the_ticket() -> None:
     driver = Driver()
     first, _ = running(driver)

@@ -65,7 +65,8 @@ class Dictionary:
 
     def find(self, key: bytes) -> bytes | None:
         """Return the value of a key."""
-        return self.known.get(key, self.own.get(key))
+        value = self.known.get(key)
+        return self.own.get(key) if value is None else value
 
     def put(self, key: bytes, value: bytes) -> str:
         """Take what a rank of this node has put; return why not, for people."""
@@ -83,10 +84,15 @@ class Dictionary:
 
     def learn(self, entries: list[bytes]) -> str:
         """All have come through a barrier, and this is what was put before it; return why that cannot be kept."""
-        union = dict(self.own)
-        join_entries(union, entries)
-        fresh = {key: value for key, value in union.items() if key not in self.known}
-        size_bytes = size_of(flat_entries(fresh))
+        union = dict(zip(entries[0::2], entries[1::2], strict=False))
+        if len(union) != len(entries) // 2 or not self.own.items() <= union.items():
+            # Seldom: a barrier of this node alone, or two that have put the same key.
+            union = dict(self.own)
+            join_entries(union, entries)
+        fresh = union
+        if not self.known.keys().isdisjoint(union):
+            fresh = {key: value for key, value in union.items() if key not in self.known}
+        size_bytes = sum(map(len, fresh)) + sum(map(len, fresh.values())) + ENTRY_BYTES * len(fresh)
         if self._known_bytes + size_bytes > MAX_KNOWN_BYTES:
             return f"its ranks have told each other more than {MAX_KNOWN_BYTES >> 20} MiB"
         problem = self._take_known(size_bytes)

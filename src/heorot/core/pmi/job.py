@@ -99,6 +99,8 @@ class PmiJob:
         """All ranks of this node wait in the barrier, and what they have put does not change any more."""
         self.abort: Abort | None = None
         self._name = name
+        self._get_of_it = b"cmd=get kvsname=%s key=" % name
+        """So libraries begin to ask for a key; what follows is the key, and the end of the line."""
         self._size = size
         self._place = place
         self._mapping = mapping
@@ -137,6 +139,30 @@ class PmiJob:
 
     # ------------------------------------------------------------------ what ranks say
 
+    def answer_aside(self, number: int, line: bytes) -> bytes:
+        """Return what a rank is to be told, if it says one line that is a question which changes nothing here.
+
+        Else nothing, and `hear` has to be told of it, which would answer the same. A library asks for the key of each
+        other rank, one after the other, and waits for each: nearly all that is ever said is this.
+        """
+        rank = self.ranks[number]
+        # No key that was put has a blank in it, or ends a line: with anything behind the key it is not found here.
+        value = self.dictionary.known.get(line[len(self._get_of_it) : -1])
+        if value is not None and line.startswith(self._get_of_it) and rank.state is INSIDE and line.endswith(b"\n"):
+            if not rank.heard and not rank.spawning:
+                return b"cmd=get_result rc=0 value=%b\n" % value
+            return b""
+        if line.find(b"\n") != len(line) - 1 or rank.heard or rank.spawning or rank.state in ENTERS_NO_MORE:
+            return b""
+        if not line.startswith(lines.QUESTION):
+            return b""
+        try:
+            fields = lines.fields_of(line[:-1])
+        except ProtocolError:
+            return b""
+        question = _QUESTIONS.get(fields[b"cmd"])
+        return question(self, fields) if question is not None else b""
+
     def hear(self, number: int, data: bytes) -> None:
         """A rank says something, in pieces of any size; nonsense costs it its connection."""
         rank = self.ranks[number]
@@ -169,8 +195,10 @@ class PmiJob:
             return
         fields = lines.fields_of(line)
         command = fields[b"cmd"]
-        serve = _SERVED.get(command)
-        if serve is not None:
+        question, serve = _QUESTIONS.get(command), _SERVED.get(command)
+        if question is not None:
+            self._say(rank, question(self, fields))
+        elif serve is not None:
             serve(self, rank, fields)
         else:
             shown = command[:MAX_ECHO_BYTES]
@@ -197,19 +225,6 @@ class PmiJob:
         status = number_of(fields, b"exitcode", 1) & 0xFF
         self._end(rank, status, f"called MPI_Abort with {status}")
 
-    def _maxes(self, rank: PmiRank, fields: dict[bytes, bytes]) -> None:
-        maxes = (lines.MAX_NAME_BYTES, lines.MAX_KEY_BYTES, lines.MAX_VALUE_BYTES)
-        self._say(rank, answer_line(b"maxes", kvsname_max=maxes[0], keylen_max=maxes[1], vallen_max=maxes[2]))
-
-    def _appnum(self, rank: PmiRank, fields: dict[bytes, bytes]) -> None:
-        self._say(rank, answer_line(b"appnum", appnum=0))
-
-    def _tell_name(self, rank: PmiRank, fields: dict[bytes, bytes]) -> None:
-        self._say(rank, answer_line(b"my_kvsname", kvsname=self._name))
-
-    def _universe(self, rank: PmiRank, fields: dict[bytes, bytes]) -> None:
-        self._say(rank, answer_line(b"universe_size", size=self._size))
-
     def _put(self, rank: PmiRank, fields: dict[bytes, bytes]) -> None:
         key, value = fields.get(b"key", b""), fields.get(b"value", b"")
         if fields.get(b"kvsname", self._name) != self._name:
@@ -224,7 +239,22 @@ class PmiJob:
             problem = self.dictionary.put(key, value)
         self._say(rank, answer_line(b"put_result", problem))
 
-    def _get(self, rank: PmiRank, fields: dict[bytes, bytes]) -> None:
+    # ------------------------------------------------------------------ questions, which change nothing
+
+    def _maxes(self, fields: dict[bytes, bytes]) -> bytes:
+        maxes = (lines.MAX_NAME_BYTES, lines.MAX_KEY_BYTES, lines.MAX_VALUE_BYTES)
+        return answer_line(b"maxes", kvsname_max=maxes[0], keylen_max=maxes[1], vallen_max=maxes[2])
+
+    def _appnum(self, fields: dict[bytes, bytes]) -> bytes:
+        return answer_line(b"appnum", appnum=0)
+
+    def _tell_name(self, fields: dict[bytes, bytes]) -> bytes:
+        return answer_line(b"my_kvsname", kvsname=self._name)
+
+    def _universe(self, fields: dict[bytes, bytes]) -> bytes:
+        return answer_line(b"universe_size", size=self._size)
+
+    def _get(self, fields: dict[bytes, bytes]) -> bytes:
         key = fields.get(b"key", b"")
         value = self.dictionary.find(key)
         if key == MAPPING_KEY:
@@ -232,9 +262,8 @@ class PmiJob:
         elif key == TOPOLOGY_KEY:
             value = b"unavailable"
         if value is None or fields.get(b"kvsname", self._name) != self._name:
-            self._say(rank, answer_line(b"get_result", "there is no such key"))
-        else:
-            self._say(rank, answer_line(b"get_result", value=value))
+            return answer_line(b"get_result", "there is no such key")
+        return answer_line(b"get_result", value=value)
 
     # ------------------------------------------------------------------ barriers
 
@@ -310,15 +339,17 @@ class PmiJob:
             self.abort = Abort(rank.number, status, " ".join(part for part in (who, what, when) if part))
 
 
-_SERVED = {
-    lines.INIT: PmiJob._init,
-    lines.FINALIZE: PmiJob._finalize,
-    lines.ABORT: PmiJob._abort,
+_QUESTIONS = {
     lines.GET_MAXES: PmiJob._maxes,
     lines.GET_APPNUM: PmiJob._appnum,
     lines.GET_NAME: PmiJob._tell_name,
     lines.GET_UNIVERSE: PmiJob._universe,
-    lines.PUT: PmiJob._put,
     lines.GET: PmiJob._get,
+}
+_SERVED = {
+    lines.INIT: PmiJob._init,
+    lines.FINALIZE: PmiJob._finalize,
+    lines.ABORT: PmiJob._abort,
+    lines.PUT: PmiJob._put,
     lines.BARRIER: PmiJob._barrier,
 }

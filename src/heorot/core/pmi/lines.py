@@ -19,6 +19,8 @@ VERSION, SUBVERSION = 1, 2
 INIT, FINALIZE, ABORT = b"init", b"finalize", b"abort"
 GET_MAXES, GET_APPNUM, GET_NAME, GET_UNIVERSE = b"get_maxes", b"get_appnum", b"get_my_kvsname", b"get_universe_size"
 PUT, GET, BARRIER = b"put", b"get", b"barrier_in"
+QUESTION = b"cmd=get"
+"""So begin the lines that only ask."""
 REFUSED = {
     b"publish_name": b"publish_result",
     b"unpublish_name": b"unpublish_result",

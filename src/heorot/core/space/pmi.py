@@ -81,6 +81,17 @@ class PmiSide:
             rank.job.pmi.hear(rank.number, event.data)
             self._carry_out(rank.job, rank.job.pmi)
 
+    def answer_aside(self, slot: int, line: bytes) -> bytes:
+        """Return what a rank is to be told at once, without an event, as what it says changes nothing; or nothing.
+
+        Then `PmiSaid` has to be told.
+        """
+        rank = self._slots.get(slot)
+        job = rank.job if rank is not None else None
+        if rank is None or job is None or job.pmi is None:
+            return b""
+        return job.pmi.answer_aside(rank.number, line)
+
     def ended(self, rank: Rank, how: str, status: int) -> None:
         """The process of a rank has ended so, or was never there."""
         job = rank.job
