@@ -51,6 +51,14 @@ def test_ranks_tell_each_other_their_cards_twenty_times(shared: Cluster) -> None
     all_said(shared.run("bpsh", "--mpi", "n[0-7],n[0-7]", *PROGRAM, "ring"), 16)
 
 
+def test_ranks_that_speak_pmi_2_do_the_same(shared: Cluster) -> None:
+    all_said(shared.run("bpsh", "--mpi", "n[0-3],n[0-3]", *PROGRAM, "second"), 8)
+
+
+def test_ranks_of_one_job_may_speak_pmi_1_and_pmi_2(shared: Cluster) -> None:
+    all_said(shared.run("bpsh", "--mpi", "n[0-3]", *PROGRAM, "mixed"), 4)
+
+
 def test_ranks_of_one_node_need_nobody_else(shared: Cluster) -> None:
     all_said(shared.run("bpsh", "--mpi", "n3,n3,n3", *PROGRAM, "ring"), 3)
 

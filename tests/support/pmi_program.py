@@ -1,4 +1,5 @@
-"""A program of "MPI" for tests: it speaks PMI-1 over PMI_FD in the order and the words of MPICH's library.
+"""A program of "MPI" for tests: it speaks PMI-1 over PMI_FD in the order and the words of MPICH's library, or PMI-2 in
+those of Slurm's.
 
 Run by ranks, with nothing but Python's standard library: ``pmi_program.py STORY [GATE]``. What it says on stdout is one
 line. A gate is a directory: at each of its steps a rank makes a file ``STEP.RANK`` there, and waits for one called
@@ -77,6 +78,60 @@ class Pmi:
         self.ask("cmd=finalize", "finalize_ack")
 
 
+class Pmi2(Pmi):
+    """The same of one that speaks PMI-2."""
+
+    @classmethod
+    def of(cls, pmi: Pmi) -> Pmi2:
+        """Go on with the connection of another one, which has said nothing yet."""
+        made = cls.__new__(cls)
+        made.__dict__.update(vars(pmi))
+        return made
+
+    def tell(self, command: str, **fields: str) -> dict[str, str]:
+        """Write a message and read the answer, which must be good; return its fields."""
+        pairs = {"cmd": command, **fields}.items()
+        body = "".join(f"{name}={value.replace(';', ';;')};" for name, value in pairs).encode()
+        self._socket.sendall(f"{len(body):<6}".encode() + body)
+        said = self._take(int(self._take(6))).replace(";;", "\0")
+        found = dict(pair.replace("\0", ";").split("=", 1) for pair in said.split(";")[:-1])
+        if found["cmd"] != f"{command}-response" or found["rc"] != "0":
+            raise SystemExit(f"rank {self.rank}: {command} {fields} was answered by {said!r}")
+        return found
+
+    def _take(self, size: int) -> str:
+        data = b""
+        while len(data) < size:
+            data += self._socket.recv(size - len(data)) or sys.exit("the connection is closed")
+        return data.decode()
+
+    def init(self) -> None:
+        """See `Pmi`."""
+        self.ask("cmd=init pmi_version=2 pmi_subversion=0", "response_to_init")
+        told = self.tell("fullinit", pmirank=str(self.rank), threaded="FALSE")
+        if (int(told["rank"]), int(told["size"])) != (self.rank, self.size):
+            raise SystemExit(f"rank {self.rank} of {self.size} is told {told}")
+        self.name = self.tell("job-getid")["jobid"]
+        if self.tell("info-getjobattr", key="PMI_process_mapping")["found"] != "TRUE":
+            raise SystemExit(f"rank {self.rank}: there is no mapping")
+
+    def put(self, key: str, value: str) -> None:
+        """See `Pmi`."""
+        self.tell("kvs-put", key=key, value=value)
+
+    def get(self, key: str) -> str:
+        """See `Pmi`."""
+        return self.tell("kvs-get", jobid=self.name, srcid="-1", key=key)["value"]
+
+    def barrier(self) -> None:
+        """See `Pmi`."""
+        self.tell("kvs-fence")
+
+    def finalize(self) -> None:
+        """See `Pmi`."""
+        self.tell("finalize")
+
+
 def await_file(path: Path) -> None:
     """Wait until there is such a file."""
     end_s = time.monotonic() + DEADLINE_S
@@ -92,6 +147,25 @@ def ring(pmi: Pmi, gate: Path) -> None:
     for step in range(BARRIERS):
         pmi.exchange(step)
     pmi.finalize()
+
+
+def second(pmi: Pmi, gate: Path) -> None:
+    """The same in PMI-2; the first rank of a node tells the others of it something."""
+    both = Pmi2.of(pmi)
+    both.init()
+    if os.environ["MPI_LOCALRANKID"] == "0":
+        both.tell("info-putnodeattr", key="segment", value=f"of {os.environ['HEOROT_NODE']};")
+    found = both.tell("info-getnodeattr", key="segment", wait="TRUE")
+    if found["value"] != f"of {os.environ['HEOROT_NODE']};":
+        raise SystemExit(f"rank {pmi.rank} is told {found}")
+    for step in range(BARRIERS):
+        both.exchange(step)
+    both.finalize()
+
+
+def mixed(pmi: Pmi, gate: Path) -> None:
+    """Every other rank speaks PMI-2."""
+    ring(Pmi2.of(pmi) if pmi.rank % 2 else pmi, gate)
 
 
 def start(pmi: Pmi, gate: Path) -> None:
@@ -164,7 +238,7 @@ def flood(pmi: Pmi, gate: Path) -> None:
 
 
 STORIES: dict[str, Callable[[Pmi, Path], None]] = {
-    story.__name__: story for story in (ring, start, gates, abort, die, nonsense, flood)
+    story.__name__: story for story in (ring, second, mixed, start, gates, abort, die, nonsense, flood)
 }
 
 

@@ -165,8 +165,9 @@ def test_a_job_of_one_node_needs_nobody_else() -> None:
         ("cmd=getbyidx kvsname=a idx=0", "cmd=getbyidx_results rc=-1 msg=getbyidx_is_not_served_by_Heorot"),
         ("cmd=of-tomorrow x=1", "cmd=of-tomorrow rc=-1 msg=of-tomorrow_is_not_served_by_Heorot"),
         (
-            "cmd=init pmi_version=2 pmi_subversion=0",
-            "cmd=response_to_init rc=-1 msg=PMI-2_is_not_served_by_Heorot,_only_PMI-1 pmi_version=1 pmi_subversion=2",
+            "cmd=init pmi_version=3 pmi_subversion=0",
+            "cmd=response_to_init rc=-1 msg=PMI-3_is_not_served_by_Heorot,_only_PMI-1_and_PMI-2"
+            " pmi_version=1 pmi_subversion=2",
         ),
         (
             "mcmd=spawn\nnprocs=2\nexecname=/bin/x\ntotspawns=1\nendcmd",

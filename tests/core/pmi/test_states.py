@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from heorot.core.pmi import states as s
-from heorot.core.pmi.job import PmiRank
+from heorot.core.pmi.rank import PmiRank
 from heorot.core.pmi.states import PmiChange
 from heorot.core.states import ImpossibleStep
 

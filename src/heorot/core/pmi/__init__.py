@@ -1,1 +1,1 @@
-"""PMI-1, by which MPI libraries find each other: what a process manager hears of the ranks of a node, and answers."""
+"""PMI, by which MPI libraries find each other: what a process manager hears of the ranks of a node, and answers."""

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from heorot.core.pmi.lines import MAX_KEY_BYTES, MAX_VALUE_BYTES
+
 ENTRY_BYTES = 128
 """What an entry takes in memory besides its bytes."""
 MAX_KNOWN_BYTES = 64 * 1024 * 1024
 """Of one job."""
 MAX_OWN_BYTES = 512 * 1024
 """What the ranks of one job on one node put between two barriers: it travels in one message."""
+MAX_HERE_BYTES = 64 * 1024
+"""What the ranks of one job on one node tell each other alone."""
 
 Take = Callable[[int], str]
 """Takes so many bytes more of what a user's jobs may hold (or, negative, gives them back); why not, for people."""
@@ -21,6 +25,15 @@ Take = Callable[[int], str]
 def size_of(entries: Iterable[bytes]) -> int:
     """Return how much memory keys and values, one after the other, take."""
     return sum(len(item) + ENTRY_BYTES // 2 for item in entries)
+
+
+def why_not_put(key: bytes, value: bytes) -> str:
+    """Return why no rank may put such a key or value, for people; empty: it may."""
+    if not 0 < len(key) <= MAX_KEY_BYTES or len(value) > MAX_VALUE_BYTES:
+        return f"keys have up to {MAX_KEY_BYTES} bytes and values up to {MAX_VALUE_BYTES}"
+    if key.split() != [key] or b"\n" in value:
+        return "keys have no blanks, and values are one line"
+    return ""
 
 
 def flat_entries(entries: dict[bytes, bytes]) -> list[bytes]:
@@ -59,9 +72,11 @@ class Dictionary:
         """What was put here since the last barrier."""
         self.former: dict[bytes, bytes] = {}
         """What was put here before it: another node may not have come through that barrier."""
+        self.here: dict[bytes, bytes] = {}
+        """What ranks of this node tell each other alone, in PMI-2."""
         self._take_own = take_own
         self._take_known = take_known
-        self._own_bytes = self._former_bytes = self._known_bytes = 0
+        self._own_bytes = self._former_bytes = self._known_bytes = self._here_bytes = 0
 
     def find(self, key: bytes) -> bytes | None:
         """Return the value of a key."""
@@ -80,6 +95,20 @@ class Dictionary:
         if not problem:
             self.own[key] = value
             self._own_bytes += size_bytes
+        return problem
+
+    def put_here(self, key: bytes, value: bytes) -> str:
+        """Take what a rank tells the others of this node alone; return why not, for people."""
+        problem = why_not_put(key, value)
+        size_bytes = len(key) + len(value) + ENTRY_BYTES
+        if not problem and key in self.here:
+            return "" if self.here[key] == value else "the key was put before with another value"
+        if not problem and self._here_bytes + size_bytes > MAX_HERE_BYTES:
+            problem = f"more than {MAX_HERE_BYTES} bytes for the ranks of one node"
+        problem = problem or self._take_known(size_bytes)
+        if not problem:
+            self.here[key] = value
+            self._here_bytes += size_bytes
         return problem
 
     def learn(self, entries: list[bytes]) -> str:
@@ -107,8 +136,9 @@ class Dictionary:
 
     def shrink(self) -> None:
         """No rank of this node asks any more; what it has said may still be asked for."""
-        self._take_known(-self._known_bytes)
-        self.known, self._known_bytes = {}, 0
+        self._take_known(-self._known_bytes - self._here_bytes)
+        self.known, self.here = {}, {}
+        self._known_bytes = self._here_bytes = 0
 
     def close(self) -> None:
         """The job is forgotten."""

@@ -14,21 +14,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from heorot.core.errors import ProtocolError
-from heorot.core.pmi import lines
-from heorot.core.pmi.dictionary import Dictionary
+from heorot.core.pmi import lines, messages, second
+from heorot.core.pmi.dictionary import Dictionary, why_not_put
 from heorot.core.pmi.lines import answer_line, number_of
-from heorot.core.pmi.states import (
-    ENTERS_NO_MORE,
-    INSIDE,
-    OWES_FINALIZE,
-    PMI_RANK,
-    SILENT,
-    WAITING,
-    PmiChange,
-    PmiState,
-)
+from heorot.core.pmi.rank import PmiRank
+from heorot.core.pmi.states import ENTERS_NO_MORE, INSIDE, OWES_FINALIZE, PMI_RANK, WAITING, PmiChange
 
-MAPPING_KEY = b"PMI_process_mapping"
+MAPPING_KEY = second.MAPPING
 TOPOLOGY_KEY = b"PMI_hwloc_xmlfile"
 OWN_KEYS = b"PMI_"
 """So begin the keys that only a process manager has values for."""
@@ -46,30 +38,6 @@ class Abort(NamedTuple):
     """What the job's exit status is to be."""
     text: str
     """For people."""
-
-
-class PmiRank:
-    """One rank of this node."""
-
-    __slots__ = ("group", "heard", "number", "over", "spawning", "state", "story")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.state: PmiState = SILENT
-        self.story = 0
-        self.heard = bytearray()
-        """The beginning of a line."""
-        self.group = b""
-        """As it has called the barrier in which it waits; empty: not at all."""
-        self.spawning = False
-        """Lines that say what it wants to be started are under way."""
-        self.over = False
-        """Its process has ended."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        return f"rank {self.number}"
 
 
 class PmiJob:
@@ -98,12 +66,12 @@ class PmiJob:
         self.waits = False
         """All ranks of this node wait in the barrier, and what they have put does not change any more."""
         self.abort: Abort | None = None
-        self._name = name
+        self.name = name
         self._get_of_it = b"cmd=get kvsname=%s key=" % name
         """So libraries begin to ask for a key; what follows is the key, and the end of the line."""
-        self._size = size
+        self.size = size
         self._place = place
-        self._mapping = mapping
+        self.mapping = mapping
         self._answers: dict[int, bytes] = {}
         self._cut: list[int] = []
         self._contributes = False
@@ -149,10 +117,12 @@ class PmiJob:
         # No key that was put has a blank in it, or ends a line: with anything behind the key it is not found here.
         value = self.dictionary.known.get(line[len(self._get_of_it) : -1])
         if value is not None and line.startswith(self._get_of_it) and rank.state is INSIDE and line.endswith(b"\n"):
-            if not rank.heard and not rank.spawning:
+            if not rank.heard and not rank.spawning and not rank.second:
                 return b"cmd=get_result rc=0 value=%b\n" % value
             return b""
-        if line.find(b"\n") != len(line) - 1 or rank.heard or rank.spawning or rank.state in ENTERS_NO_MORE:
+        if line.find(b"\n") != len(line) - 1 or rank.heard or rank.spawning or rank.second:
+            return b""
+        if rank.state in ENTERS_NO_MORE:
             return b""
         if not line.startswith(lines.QUESTION):
             return b""
@@ -168,27 +138,37 @@ class PmiJob:
         rank = self.ranks[number]
         try:
             rank.heard += data
-            while rank.state not in ENTERS_NO_MORE and (end := rank.heard.find(b"\n")) >= 0:
-                line = bytes(rank.heard[:end])
-                del rank.heard[: end + 1]
-                self._line(rank, line)
-            if len(rank.heard) > lines.MAX_LINE_BYTES:
+            while rank.state not in ENTERS_NO_MORE and self._take_one(rank):
+                pass
+            if len(rank.heard) > lines.MAX_LINE_BYTES + messages.LENGTH_BYTES:
                 raise ProtocolError(f"a line of more than {lines.MAX_LINE_BYTES} bytes")
         except ProtocolError as error:
             rank.heard.clear()
             PMI_RANK.step(rank, PmiChange.NONSENSE)
-            self._say(rank, answer_line(b"error", str(error)))
+            self.say(rank, answer_line(b"error", str(error)))
+            rank.looks.clear()
             self._cut.append(number)
             self._look()
 
-    def _say(self, rank: PmiRank, line: bytes) -> None:
-        self._answers[rank.number] = self._answers.get(rank.number, b"") + line
+    def _take_one(self, rank: PmiRank) -> bool:
+        """Answer one line or message of what was heard; return False if none is whole. Raises ProtocolError."""
+        if rank.second:
+            body = messages.take_message(rank.heard)
+            if body is not None:
+                second.serve(self, rank, body)
+            return body is not None
+        end = rank.heard.find(b"\n")
+        if end >= 0:
+            line = bytes(rank.heard[:end])
+            del rank.heard[: end + 1]
+            self._line(rank, line)
+        return end >= 0
 
     def _line(self, rank: PmiRank, line: bytes) -> None:
         if rank.spawning:
             if line == b"endcmd":
                 rank.spawning = False
-                self._say(rank, answer_line(lines.SPAWN_RESULT, "MPI_Comm_spawn is not served by Heorot"))
+                self.say(rank, answer_line(lines.SPAWN_RESULT, "MPI_Comm_spawn is not served by Heorot"))
             return
         if line.startswith(lines.SPAWN):
             rank.spawning = True
@@ -197,47 +177,70 @@ class PmiJob:
         command = fields[b"cmd"]
         question, serve = _QUESTIONS.get(command), _SERVED.get(command)
         if question is not None:
-            self._say(rank, question(self, fields))
+            self.say(rank, question(self, fields))
         elif serve is not None:
             serve(self, rank, fields)
         else:
             shown = command[:MAX_ECHO_BYTES]
             name = lines.REFUSED.get(command, shown)
-            self._say(rank, answer_line(name, f"{shown.decode('latin-1')} is not served by Heorot"))
+            self.say(rank, answer_line(name, f"{shown.decode('latin-1')} is not served by Heorot"))
 
     def _init(self, rank: PmiRank, fields: dict[bytes, bytes]) -> None:
         version = number_of(fields, b"pmi_version", lines.VERSION)
-        problem = "" if version == lines.VERSION else f"PMI-{version} is not served by Heorot, only PMI-1"
+        if version == messages.VERSION:
+            # What follows is in the words of that; it is inside when it has said ``fullinit``.
+            if rank.state in (INSIDE, WAITING):
+                raise ProtocolError(f"init of PMI-2 by a rank that is {rank.state}")
+            rank.second = True
+            versions = {"pmi_version": messages.VERSION, "pmi_subversion": messages.SUBVERSION}
+            self.say(rank, answer_line(b"response_to_init", "", **versions))
+            return
+        problem = "" if version == lines.VERSION else f"PMI-{version} is not served by Heorot, only PMI-1 and PMI-2"
         if not problem:
             if rank.state is WAITING:
                 raise ProtocolError("init in a barrier")
             PMI_RANK.step(rank, PmiChange.INIT)
         versions = {"pmi_version": lines.VERSION, "pmi_subversion": lines.SUBVERSION}
-        self._say(rank, answer_line(b"response_to_init", problem, **versions))
+        self.say(rank, answer_line(b"response_to_init", problem, **versions))
 
     def _finalize(self, rank: PmiRank, fields: dict[bytes, bytes]) -> None:
-        if rank.state is not INSIDE:
-            raise ProtocolError(f"finalize of a rank that is {rank.state}")
-        PMI_RANK.step(rank, PmiChange.FINALIZED)
-        self._say(rank, answer_line(b"finalize_ack"))
+        self.leave(rank)
+        self.say(rank, answer_line(b"finalize_ack"))
 
     def _abort(self, rank: PmiRank, fields: dict[bytes, bytes]) -> None:
-        status = number_of(fields, b"exitcode", 1) & 0xFF
-        self._end(rank, status, f"called MPI_Abort with {status}")
+        self.end_with(rank, number_of(fields, b"exitcode", 1) & 0xFF)
 
     def _put(self, rank: PmiRank, fields: dict[bytes, bytes]) -> None:
         key, value = fields.get(b"key", b""), fields.get(b"value", b"")
-        if fields.get(b"kvsname", self._name) != self._name:
+        if fields.get(b"kvsname", self.name) != self.name:
             problem = "there is no such dictionary"
-        elif rank.state is not INSIDE or self.waits:
-            problem = f"put of a rank that is {rank.state}"
-        elif not 0 < len(key) <= lines.MAX_KEY_BYTES or len(value) > lines.MAX_VALUE_BYTES:
-            problem = f"keys have up to {lines.MAX_KEY_BYTES} bytes and values up to {lines.MAX_VALUE_BYTES}"
-        elif key.startswith(OWN_KEYS):
-            problem = "keys that begin with PMI_ are not the ranks'"
         else:
-            problem = self.dictionary.put(key, value)
-        self._say(rank, answer_line(b"put_result", problem))
+            problem = self.put(rank, key, value)
+        self.say(rank, answer_line(b"put_result", problem))
+
+    # ------------------------------------------------------------------ what they say in either version
+
+    def say(self, rank: PmiRank, said: bytes) -> None:
+        """Tell a rank something."""
+        self._answers[rank.number] = self._answers.get(rank.number, b"") + said
+
+    def put(self, rank: PmiRank, key: bytes, value: bytes) -> str:
+        """Put a value for all, behind the next barrier; return why not, for people."""
+        if rank.state is not INSIDE or self.waits:
+            return f"put of a rank that is {rank.state}"
+        if key.startswith(OWN_KEYS):
+            return "keys that begin with PMI_ are not the ranks'"
+        return why_not_put(key, value) or self.dictionary.put(key, value)
+
+    def leave(self, rank: PmiRank) -> None:
+        """Take the last word of a rank. Raises ProtocolError."""
+        if rank.state is not INSIDE:
+            raise ProtocolError(f"finalize of a rank that is {rank.state}")
+        PMI_RANK.step(rank, PmiChange.FINALIZED)
+
+    def end_with(self, rank: PmiRank, status: int) -> None:
+        """End the job with this status, as a rank wants it."""
+        self._end(rank, status, f"called MPI_Abort with {status}")
 
     # ------------------------------------------------------------------ questions, which change nothing
 
@@ -249,33 +252,37 @@ class PmiJob:
         return answer_line(b"appnum", appnum=0)
 
     def _tell_name(self, fields: dict[bytes, bytes]) -> bytes:
-        return answer_line(b"my_kvsname", kvsname=self._name)
+        return answer_line(b"my_kvsname", kvsname=self.name)
 
     def _universe(self, fields: dict[bytes, bytes]) -> bytes:
-        return answer_line(b"universe_size", size=self._size)
+        return answer_line(b"universe_size", size=self.size)
 
     def _get(self, fields: dict[bytes, bytes]) -> bytes:
         key = fields.get(b"key", b"")
         value = self.dictionary.find(key)
         if key == MAPPING_KEY:
-            value = self._mapping or None
+            value = self.mapping or None
         elif key == TOPOLOGY_KEY:
             value = b"unavailable"
-        if value is None or fields.get(b"kvsname", self._name) != self._name:
+        if value is None or fields.get(b"kvsname", self.name) != self.name:
             return answer_line(b"get_result", "there is no such key")
         return answer_line(b"get_result", value=value)
 
     # ------------------------------------------------------------------ barriers
 
     def _barrier(self, rank: PmiRank, fields: dict[bytes, bytes]) -> None:
+        group = fields.get(b"group", b"")
+        if rank.state is INSIDE and group and not group.startswith(_OF_ALL):
+            problem = "barriers of some ranks are not served by Heorot, only those of all"
+            self.say(rank, answer_line(b"barrier_out", problem, group=group[:MAX_ECHO_BYTES]))
+            return
+        self.enter(rank, group[:MAX_ECHO_BYTES])
+
+    def enter(self, rank: PmiRank, group: bytes = b"") -> None:
+        """Enter a barrier. Raises ProtocolError."""
         if rank.state is not INSIDE:
             raise ProtocolError(f"a barrier for a rank that is {rank.state}")
-        group = fields.get(b"group", b"")
-        if group and not group.startswith(_OF_ALL):
-            problem = "barriers of some ranks are not served by Heorot, only those of all"
-            self._say(rank, answer_line(b"barrier_out", problem, group=group[:MAX_ECHO_BYTES]))
-            return
-        rank.group = group[:MAX_ECHO_BYTES]
+        rank.group = group
         PMI_RANK.step(rank, PmiChange.ENTERED)
         self._look()
 
@@ -291,7 +298,7 @@ class PmiJob:
                 return
         if not missing:
             self.waits = True
-            if len(self.ranks) == self._size:
+            if len(self.ranks) == self.size:
                 self._open([])
             else:
                 self._contributes = True
@@ -318,7 +325,8 @@ class PmiJob:
             if rank.state is WAITING:
                 PMI_RANK.step(rank, PmiChange.OPENED)
                 named = {"group": rank.group} if rank.group else {}
-                self._say(rank, answer_line(b"barrier_out", "", **named))
+                opened = second.barrier_out(rank) if rank.second else answer_line(b"barrier_out", "", **named)
+                self.say(rank, opened)
 
     # ------------------------------------------------------------------ the end
 

@@ -44,7 +44,7 @@ def _takes_its_ranks_for_all(space: Any) -> None:
     def begin(job: Any, ticket: Any) -> None:
         honest(job, ticket)
         if job.pmi is not None:
-            job.pmi._size = len(job.pmi.ranks)
+            job.pmi.size = len(job.pmi.ranks)
 
     space.pmi.begin = begin
 
