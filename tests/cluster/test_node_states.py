@@ -103,7 +103,7 @@ def test_bpstat_shows_why_who_and_since_when_and_lists_select_it(pair: Cluster) 
 def test_what_cannot_be_set_is_refused_with_a_sentence(pair: Cluster) -> None:
     for words, says in (
         (("n9",), "there is no node n9"),
-        (("master",), "the head has no state"),
+        (("master",), "'master' is the host of the head that leads, h"),
         (("n0", "--reason", "x" * 256), "the reason has 256 characters; 255 are kept"),
         (("n0", "--reason", "\x1b[2J"), "one line of text"),
     ):
@@ -133,7 +133,8 @@ def test_bpctl_carries_actions_out_in_order_and_goes_on_after_one_that_fails(pai
 
 def test_what_bpctl_cannot_do_is_refused_by_name(pair: Cluster) -> None:
     for words, status, says in (
-        (("-M", "-s", "up"), 2, "the head has no state"),
+        (("-M", "-s", "up"), 1, "that host is no node: 'heorot up --master'"),
+        (("-M", "-S", "n0", "-s", "up"), 2, "-M and -S exclude each other"),
         (("-s", "up"), 2, "-S NODES is missing"),
         (("-S", "n0"), 2, "no action"),
         (("-S", "n0", "-m", "8"), 2, "needs an octal number"),

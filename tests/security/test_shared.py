@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,16 @@ def test_who_had_a_number_stays_known_everywhere_when_it_is_given_anew(hosts: tu
         second.registry.put(node(0, first.now_ms + 1_000, "02"))
     exchange(first, second)
     assert first.registry.content().given_before() == [(0, "00"), (0, "01")]
+
+
+def test_an_earlier_release_that_notes_a_certificate_takes_no_node_from_the_host_of_its_head() -> None:
+    joined = RegistryContent({0: replace(node(0, NOW_MS), head="h0")}, {})
+    noted = RegistryContent({0: replace(node(0, NOW_MS), certificate_ends_at_ms=NOW_MS + 1)}, {})
+    both = {0: replace(node(0, NOW_MS), head="h0", certificate_ends_at_ms=NOW_MS + 1)}
+    assert joined.merged(noted).nodes == noted.merged(joined).nodes == both
+    # Another host that was given the number is no head's.
+    anew = RegistryContent({0: node(0, NOW_MS + 1, "01")}, {})
+    assert joined.merged(anew).nodes == anew.merged(joined).nodes == anew.nodes
 
 
 def test_no_more_former_holders_are_remembered_than_there_is_room_for(
@@ -236,10 +247,14 @@ def test_a_signed_record_cannot_name_a_file_of_another_directory(hosts: tuple[Ho
         hosts[0].shared.merge(data)
 
 
-nodes = st.dictionaries(st.integers(0, 3), st.tuples(st.integers(0, 5), st.sampled_from("ab")), max_size=4)
+nodes = st.dictionaries(
+    st.integers(0, 3), st.tuples(st.integers(0, 5), st.sampled_from("ab"), st.sampled_from(["", "h0"])), max_size=4
+)
 contents = st.builds(
     lambda found, removed, former: RegistryContent(
-        {number: node(number, at_ms, key) for number, (at_ms, key) in found.items()}, removed, former
+        {number: replace(node(number, at_ms, key), head=head) for number, (at_ms, key, head) in found.items()},
+        removed,
+        former,
     ).tidy(),
     nodes,
     st.dictionaries(st.integers(0, 3), st.integers(0, 5), max_size=4),

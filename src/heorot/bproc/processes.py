@@ -22,7 +22,7 @@ class ProcInfo(NamedTuple):
 
 
 def proclist(node: int) -> list[ProcInfo]:
-    """Return the processes on a node that jobs have there; `NODE_MASTER`: none, as the head runs no ranks."""
+    """Return the processes on a node that jobs have there; `NODE_MASTER`: none; a node there has a number."""
     if nodeinfo(node).node == NODE_MASTER:
         return []
     rows = ask_cluster(lambda cluster: cluster.processes(nodeinfo(node).node))

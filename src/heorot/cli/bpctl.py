@@ -20,7 +20,7 @@ COMMAND = Command(
     "Set states of nodes, and who may use them. The actions are carried out in the order given, each on all NODES.",
     [
         Option("-S --nodes", "the nodes: a node list such as n[0-63] or all!down", "NODES"),
-        Option("-M --master", "the head, of which nothing can be set"),
+        Option("-M --master", "the node of the host whose head leads, as with -S master"),
         Option("-s --state", "up, drain, error, unavailable, or a word of your own (root)", "STATE"),
         Option("-m --mode", "who may start processes: x bits for user, group, others, as 111", "OCTAL"),
         Option("-u --user", "give the nodes to this user (root)", "USER"),
@@ -60,13 +60,15 @@ def _body(arguments: list[str]) -> int:
         return request.show_help(COMMAND, parsed)
     if parsed.operands:
         raise UsageError(f"'{parsed.operands[0]}': nodes are given with -S")
-    if parsed.has("master"):
-        raise UsageError("-M: the head has no state, no mode and no owner; name nodes with -S")
-    if not parsed.has("nodes"):
+    if parsed.has("master") and parsed.has("nodes"):
+        raise UsageError("-M and -S exclude each other: name both nodes with -S, as in master,n0")
+    if not parsed.has("master") and not parsed.has("nodes"):
         raise UsageError("-S NODES is missing")
     actions = [(key, value) for key, value in parsed.given if key in ACTIONS]
     if not actions:
         raise UsageError("no action: give -s, -m, -u, -g, -R, -H or -P")
+    if parsed.has("master"):
+        parsed.values["nodes"] = "master"
     wanted = [(key, _fields(key, value, parsed.get("reason"))) for key, value in actions]
     return _carry_out(parsed, wanted)
 

@@ -42,6 +42,8 @@ COMMAND = Command(
 
 UPDATE_INTERVAL_S = 1.0
 FORMS = ("compact", "long", "address", "status", "number", "total", "json")
+OCCASIONAL = (("Master", "head"), ("Reason", "wanted"))
+"""Columns of tables that are shown where a node has something there, and what it has."""
 ORDERS = ("sort-status", "sort-number", "keep-order")
 
 
@@ -133,10 +135,15 @@ def long(nodes: list[Node]) -> str:
         for node in nodes
     ]  # fmt: skip
     header = ("Node", "Address", "Status", "Mode", "User", "Group", "Host")
-    if not any(node.get("wanted") for node in nodes):
-        return table.render(header, rows, right="Node")
-    whole = [(*row, why_set(node, now_s)) for row, node in zip(rows, nodes, strict=True)]
-    return table.render((*header, "Reason"), whole, right="Node")
+    more = [name for name, key in OCCASIONAL if any(node.get(key) for node in nodes)]
+    whole = [(*row, *_occasional(node, more, now_s)) for row, node in zip(rows, nodes, strict=True)]
+    return table.render((*header, *more), whole, right="Node")
+
+
+def _occasional(node: Node, columns: list[str], now_s: float = 0) -> tuple[str, ...]:
+    """Return what a node has in these columns."""
+    values = {"Master": node.get("head") or "-", "Reason": why_set(node, now_s)}
+    return tuple(values[name] for name in columns)
 
 
 def why_set(node: Node, now_s: float = 0) -> str:
@@ -153,14 +160,10 @@ def compact(nodes: list[Node], columns: int) -> str:
     Numbers that do not fit the terminal go on in a further line of the same kind.
     """
     groups: list[tuple[tuple[str, ...], list[int]]] = []
-    header: tuple[str, ...] = ("Status", "Mode", "User", "Group")
-    reasons = any(node.get("wanted") for node in nodes)
-    if reasons:
-        header = (*header, "Reason")
+    more = [name for name, key in OCCASIONAL if any(node.get(key) for node in nodes)]
+    header = ("Status", "Mode", "User", "Group", *more)
     for node in nodes:
-        alike: tuple[str, ...] = (str(node["state"]), mode_text(node["mode"]), node["user"], node["group"])
-        if reasons:
-            alike = (*alike, why_set(node))
+        alike = (str(node["state"]), mode_text(node["mode"]), node["user"], node["group"], *_occasional(node, more))
         if not groups or groups[-1][0] != alike:
             groups.append((alike, []))
         groups[-1][1].append(node["id"])

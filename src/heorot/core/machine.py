@@ -76,8 +76,7 @@ class Kept(Struct, frozen=True, gc=False):
 
     name: str
     value: bytes
-    error: str
-    """Empty: it is on disk."""
+    error: str  # empty: it is on disk
 
 
 class Compared(Struct, frozen=True, gc=False):
@@ -192,10 +191,11 @@ class HeadsKnown(Struct, frozen=True, gc=False):
 
 
 class NodesJoined(Struct, frozen=True, gc=False):
-    """The registry says which nodes have joined, come up or not, and as which hosts, in that order; all, each time."""
+    """The registry says which nodes have joined, up or not, as which hosts, in order, and on which heads'; all."""
 
     nodes: tuple[int, ...]
     hosts: tuple[tuple[int, str], ...] = ()
+    masters: tuple[tuple[int, str], ...] = ()
 
 
 class NodesRemoved(Struct, frozen=True, gc=False):

@@ -21,7 +21,7 @@ from heorot.daemons.site_program import LAST_LINE_BYTES, PATH, last_line_of
 from heorot.linux.process import fork_daemon
 from heorot.runtime.loop import Loop, Timer
 
-NODES = "all!down!drain!boot!unknown"
+NODES = "@*!down!drain!boot!unknown"
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 ENDING_S = 10.0
 """So much longer than its limit the process may take to say what it has found."""

@@ -86,7 +86,9 @@ class RegisteredNodes:
         # A number that was given anew is no longer a removed one when it is known again.
         self._feed(_removed(content))
         in_order = sorted(content.nodes.values(), key=lambda record: (record.joined_at_ms, record.number))
-        self._feed(NodesJoined(tuple(content.nodes), tuple((record.number, str(record.host)) for record in in_order)))
+        hosts = tuple((record.number, str(record.host)) for record in in_order)
+        masters = tuple((record.number, str(record.head)) for record in in_order if record.head)
+        self._feed(NodesJoined(tuple(content.nodes), hosts, masters))
         return True
 
 

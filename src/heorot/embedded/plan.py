@@ -37,6 +37,8 @@ HOST = "127.0.0.1"
 CONNECT_TIMEOUT_MS = 10_000
 """All nodes of an embedded cluster share a few cores: while a thousand start, an answer may take its time."""
 
+BECOME_MASTER = "'heorot up --master' makes one for it, in a new cluster"
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
@@ -55,6 +57,8 @@ class ClusterPlan:
     hang_ms: int = 10_000
     bare: bool = False
     """The nodes see an empty file system."""
+    master: bool = False
+    """The last of the nodes is the one on the host of the heads: `master` in node lists."""
     image_cache_bytes: int = 1 << 30
 
 
@@ -236,6 +240,10 @@ class Embedded:
         """How many PIDs each node owns; 0 without PID namespaces."""
         return pid_range(0, self.plan.nodes)[1] if self.isolated else 0
 
+    def is_master(self, node: NodeSlot) -> bool:
+        """Say whether it is the node on the host of the heads."""
+        return self.plan.master and node.number == self.plan.nodes - 1
+
     def space_config(self, node: NodeSlot) -> SpaceConfig:
         """Return what the node's bpinit is told."""
         first, size = pid_range(node.number, self.plan.nodes) if self.isolated else (0, 0)
@@ -249,7 +257,7 @@ class Embedded:
             die_with_parent=True,
             log_path=self.layout.log(f"n{node.number}-init"),
             bare=self.layout.root if self.plan.bare else "",
-            host_name=f"n{node.number}",
+            host_name=os.uname().nodename if self.is_master(node) else f"n{node.number}",
             hosts_path=self.layout.path(HOSTS_NAME),
         )
 
@@ -291,6 +299,8 @@ class Embedded:
             machine={
                 "pid_range": self.range_size,
                 "hosts": tuple((node.number, f"n{node.number}") for node in self.nodes) if self.isolated else (),
+                "masters": tuple((node.number, head.name) for node in self.nodes if self.is_master(node)),
+                "become_master": BECOME_MASTER,
                 "lease_ms": self.plan.lease_ms if self.plan.etcd else 0,
                 **self.plan.machine,
             },

@@ -305,6 +305,7 @@ class Warden:
                     "agent_pid": node.agent_pid,
                     "init_pid": node.init_pid,
                     "wanted": node.wanted,
+                    "master": self.embedded.is_master(node),
                     "problem": node.problem,
                 }
                 for node in self.embedded.nodes

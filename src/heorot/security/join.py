@@ -31,6 +31,7 @@ from heorot.core.wire.joining import (
 )
 from heorot.core.wire.tree import encode
 from heorot.security.authority import Authority
+from heorot.security.head_proof import proved_head
 from heorot.security.registry import NodeRecord, Registry
 from heorot.security.request_rate import RequestRate
 from heorot.security.tokens import TokenRecord, TokenRefused, TokenStore
@@ -120,8 +121,9 @@ class JoinServer:
             public_key = Ed25519PublicKey.from_public_bytes(request.public_key)
             if not _verifies(public_key, request.proof, PROOF_CONTEXT + nonce + request.public_key):
                 return JoinRefused("proof", "the host did not prove that it has the private key")
+            head = self._head_of(request, nonce)
             with self.tokens.lock():
-                record = self._enrol(request)
+                record = self._enrol(request, head)
         except TokenRefused as refusal:
             return JoinRefused(refusal.code, refusal.text)
         except (ValueError, SecurityError, OSError) as error:
@@ -129,7 +131,16 @@ class JoinServer:
             return JoinRefused("head-failed", f"the head could not enrol this host: {error}")
         if self._joined is not None:
             self._joined(record)
-        return self._accept(record.number, public_key)
+        return self._accept(record, public_key)
+
+    def _head_of(self, request: JoinRequest, nonce: bytes) -> str:
+        """Return the head on whose host this node is to be; empty: none. Raises TokenRefused."""
+        if not request.head_certificate:
+            return ""
+        try:
+            return proved_head(self.authority, request.head_certificate, request.head_proof, nonce, request.public_key)
+        except SecurityError as error:
+            raise TokenRefused("head-proof", str(error)) from error
 
     def _renew(self, request: RenewalRequest, nonce: bytes) -> JoinAccepted | JoinRefused:
         """Issue a newer certificate if the registry has this node with this key: who was removed gets none."""
@@ -143,9 +154,10 @@ class JoinServer:
             return JoinRefused(
                 "renewal", "the head does not know this node with this key (any more); join with a token"
             )
-        return self._accept(request.node, public_key)
+        return self._accept(record, public_key)
 
-    def _accept(self, number: int, public_key: Ed25519PublicKey) -> JoinAccepted:
+    def _accept(self, record: NodeRecord, public_key: Ed25519PublicKey) -> JoinAccepted:
+        number = record.number
         certificate = self.authority.certify_node(number, public_key)
         ends = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
         # For people who look at the list of nodes: no reason to refuse the certificate if that cannot be written.
@@ -159,9 +171,10 @@ class JoinServer:
             heads=self.heads(),
             fanout=self.fanout,
             capacity=self.capacity,
+            head=record.head,
         )
 
-    def _enrol(self, request: JoinRequest) -> NodeRecord:
+    def _enrol(self, request: JoinRequest, head: str) -> NodeRecord:
         now_ms = int(self._wall_clock() * 1000)
         token = self.tokens.check(request.token, request.secret, now_ms)
         nodes = self.registry.nodes()
@@ -171,7 +184,7 @@ class JoinServer:
                 return known
         number = self._number(request, token, nodes)
         self.tokens.use(token)
-        record = NodeRecord(number, request.host, request.public_key.hex(), token.id, now_ms)
+        record = NodeRecord(number, request.host, request.public_key.hex(), token.id, now_ms, head=head)
         return self.registry.put(record)
 
     def _number(self, request: JoinRequest, token: TokenRecord, nodes: dict[int, NodeRecord]) -> int:

@@ -25,6 +25,7 @@ def join(
     *,
     node: int = -1,
     name: str = "",
+    head: Identity | None = None,
     attempts: int = ATTEMPTS,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> tuple[Identity, JoinAccepted, str]:
@@ -42,6 +43,8 @@ def join(
         The number to ask for; -1: the next free one.
     name
         What the host calls itself, for people.
+    head
+        Of the head on this very host.
     attempts
         How often to try.
     timeout_seconds
@@ -57,7 +60,7 @@ def join(
     SecurityError
         If the head cannot be reached or trusted, or refuses; says why.
     """
-    client = JoinClient(token, node=node, host=name)
+    client = JoinClient(token, node=node, host=name, head=head)
     return _ask(host, port, client, "join", attempts, timeout_seconds)
 
 

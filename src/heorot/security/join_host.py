@@ -38,6 +38,7 @@ from heorot.core.wire.joining import (
 )
 from heorot.core.wire.tree import encode
 from heorot.security.authority import Identity
+from heorot.security.head_proof import prove_head
 from heorot.security.signing import Verifier
 from heorot.security.tokens import Token
 
@@ -137,13 +138,15 @@ class HostSide:
 class JoinClient(HostSide):
     """Joins with a token, for a key that is made here."""
 
-    def __init__(self, token: Token, *, node: int = -1, host: str = "") -> None:
+    def __init__(self, token: Token, *, node: int = -1, host: str = "", head: Identity | None = None) -> None:
         super().__init__(token.fingerprint, Ed25519PrivateKey.generate())
         self._token = token
         self._node = node
         self._host = host[:255]
+        self._head = head
 
     def _request(self, nonce: bytes) -> bytes:
+        head = self._head
         return encode(
             JoinRequest(
                 version=JOIN_VERSION,
@@ -154,6 +157,8 @@ class JoinClient(HostSide):
                 node=self._node,
                 host=self._host,
                 release=__version__,
+                head_certificate=head.certificate_pem if head is not None else b"",
+                head_proof=prove_head(head, nonce, self._public_key) if head is not None else b"",
             )
         )
 

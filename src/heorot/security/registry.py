@@ -33,6 +33,8 @@ class NodeRecord:
     joined_at_ms: int
     certificate_ends_at_ms: int = 0
     """Of the one that it was given last; 0: nobody has noted it."""
+    head: str = ""
+    """The head on whose host it is, which has proved it; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,11 @@ class RegistryContent:
         nodes = dict(self.nodes)
         for number, record in other.nodes.items():
             known = nodes.get(number, record)
-            nodes[number] = max(known, record, key=_newness)
+            newest = max(known, record, key=_newness)
+            if _newness(known)[:2] == _newness(record)[:2]:
+                # An earlier release has noted a new certificate, and knows nothing of heads.
+                newest = replace(newest, head=max(known.head, record.head))
+            nodes[number] = newest
         former = dict(self.former)
         for holder, at_ms in other.former.items():
             former[holder] = max(at_ms, former.get(holder, 0))
@@ -103,15 +109,19 @@ class Registry(RecordFile[RegistryContent]):
 
     def fields(self, content: RegistryContent) -> dict[str, Any]:
         """See `heorot.security.records.RecordKind`."""
+        records = [asdict(content.nodes[number]) for number in sorted(content.nodes)]
         return {
-            "nodes": [asdict(content.nodes[number]) for number in sorted(content.nodes)],
+            # An earlier release knows no other keys of a record.
+            "masters": [(record["number"], record["head"]) for record in records if record["head"]],
+            "nodes": [{key: value for key, value in record.items() if key != "head"} for record in records],
             "removed": sorted(content.removed.items()),
             "former": [(number, key, at_ms) for (number, key), at_ms in sorted(content.former.items())],
         }
 
     def parse(self, fields: Fields) -> RegistryContent:
         """See `heorot.security.records.RecordKind`. An earlier release says nothing of who had a number before."""
-        records = [NodeRecord(**record) for record in fields["nodes"]]
+        masters = {int(number): str(head) for number, head in fields.get("masters", ())}
+        records = [NodeRecord(**record, head=masters.get(record["number"], "")) for record in fields["nodes"]]
         removed = {int(number): int(at_ms) for number, at_ms in fields.get("removed", ())}
         former = {(int(number), str(key)): int(at_ms) for number, key, at_ms in fields.get("former", ())}
         return RegistryContent({record.number: record for record in records}, removed, former).tidy()

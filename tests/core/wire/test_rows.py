@@ -45,7 +45,7 @@ STATUS = r.ClusterStatus(
 NODE_TEXT = (
     '{"id":0,"name":"n0","state":"up","parent":-1,"agent_pid":11,"init_pid":12,"address":"h:1","mode":493,"uid":0,'
     '"gid":1000,"user":"root","group":"1000","release":"1.0","ranks":3,"silent":false,"seen":true,"wanted":"","reason":"",'
-    '"set_by":"","set_at_ms":null,"host_name":"","name_problem":""}'
+    '"set_by":"","set_at_ms":null,"host_name":"","name_problem":"","head":""}'
 )
 JOB_TEXT = (
     '{"job":"1.1","state":"running","user":"alice","uid":1000,"ranks":3,"running":1,"exited":2,"failed":1,"lost":0,'

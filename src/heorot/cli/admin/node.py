@@ -26,12 +26,14 @@ from heorot.cli.admin.shared import (
 )
 from heorot.cli.arguments import Command, Option, Parsed, UsageError
 from heorot.config.files import (
+    DEFAULT_HEAD_PATH,
     DEFAULT_HEAD_PORT,
     DEFAULT_NODE_PATH,
     DEFAULT_NODE_PORT,
     DEFAULT_SOCKET,
     Address,
     ConfigError,
+    load_head,
     load_node,
     parse_address,
 )
@@ -39,6 +41,7 @@ from heorot.config.text import render_node
 from heorot.core.errors import HeorotError
 
 if TYPE_CHECKING:
+    from heorot.security.authority import Identity
     from heorot.security.registry import NodeRecord
 
 CONFIG_MODE = 0o644
@@ -69,7 +72,8 @@ def _join(parsed: Parsed) -> int:
         if not os.access(needed, os.W_OK):
             raise HeorotError(f"cannot write into {needed}; joining needs root")
     token = Token.from_text(_token_text(parsed))
-    identity, accepted, address = join(head.host, head.port, token, node=number, name=socket.gethostname())
+    own = _own_head(parsed.values.get("head-config"), token.fingerprint)
+    identity, accepted, address = join(head.host, head.port, token, node=number, name=socket.gethostname(), head=own)
     home = directory / "nodes" / f"n{accepted.node}"
     identity.write(home, durable=True)
     # A place that this host had under its former certificate is none for this one.
@@ -83,15 +87,45 @@ def _join(parsed: Parsed) -> int:
         listen=Address(listen.host or address, listen.port),
         heads=heads,
         capacity=accepted.capacity,
-        socket=parsed.get("socket", DEFAULT_SOCKET),
+        # Commands on a head's host need nobody who passes them on.
+        socket=parsed.get("socket", DEFAULT_SOCKET if own is None else ""),
     )
     write_atomically(config, text.encode(), mode=CONFIG_MODE, durable=True)
     load_node(config)
     print(f"This host is node n{accepted.node} of cluster {accepted.cluster}.")
+    if accepted.head:
+        print(f"While its head {accepted.head} leads, node lists know it as master.")
     print(f"Configuration: {config}")
     print("Next:")
     print("  systemctl enable --now heorot-init heorot-node heorot-renew.timer")
     return 0
+
+
+def _own_head(given: str | None, authority: bytes) -> Identity | None:
+    """Return the identity of this host's head, if it has one of the cluster with this authority (SHA-256).
+
+    Raises HeorotError: another one was named, or its files cannot be used.
+    """
+    import hashlib
+    import ssl
+
+    from heorot.config.layout import Layout
+    from heorot.security.authority import Identity
+
+    path = Path(given) if given is not None else DEFAULT_HEAD_PATH
+    if given is None and not path.exists():
+        return None
+    config = load_head(path)
+    identity = Identity.load(Path(Layout(config.cluster.directory).head(config.head.name)))
+    try:
+        found = hashlib.sha256(ssl.PEM_cert_to_DER_cert(identity.ca_pem.decode("ascii"))).digest()
+    except ValueError:
+        found = b""
+    if found == authority:
+        return identity
+    if given is not None:
+        raise ConfigError(f"{path} is of a head of another cluster, {config.cluster.id}, than the token")
+    return None
 
 
 def _list(parsed: Parsed) -> int:
@@ -106,7 +140,8 @@ def _list(parsed: Parsed) -> int:
         joined = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.joined_at_ms / 1000))
         # The host chose this text; a terminal must not obey it.
         host = "".join(c if c.isprintable() else "?" for c in record.host)
-        print(f"n{record.number:<6}{joined:<21}{_end(record.certificate_ends_at_ms):<13}{host}")
+        master = f" (host of the head {record.head})" if record.head else ""
+        print(f"n{record.number:<6}{joined:<21}{_end(record.certificate_ends_at_ms):<13}{host}{master}")
     return 0
 
 
@@ -116,6 +151,7 @@ def _row(record: NodeRecord) -> dict[str, object]:
         "host": record.host,
         "joined_at_ms": record.joined_at_ms,
         "certificate_ends_at_ms": record.certificate_ends_at_ms or None,
+        "head": record.head,
     }
 
 
@@ -185,7 +221,8 @@ SUBCOMMANDS = {
             "Make this host a node: get a number and a certificate from a head, and write a configuration. The\n"
             "private key is made here and stays here. Without --token and --token-file, the token is taken from\n"
             f"{TOKEN_VARIABLE} or asked for: other users of this host can read arguments, but neither of these.\n"
-            f"HEAD is any head of the cluster (default port: {DEFAULT_HEAD_PORT}).",
+            f"HEAD is any head of the cluster (default port: {DEFAULT_HEAD_PORT}). The host of a head may be a node,\n"
+            "too: it proves what it is with the head's key, and node lists know it as master while that head leads.",
             [
                 Option("--token", "the token that `heorot token create` printed", "TOKEN"),
                 Option("--token-file", "read the token from a file; - is standard input", "PATH"),
@@ -199,6 +236,9 @@ SUBCOMMANDS = {
                 PLACE,
                 SOCKET,
                 configuration("to write", DEFAULT_NODE_PATH),
+                Option(
+                    "--head-config", f"the configuration of this host's own head (default: {DEFAULT_HEAD_PATH})", "PATH"
+                ),
                 Option("--force", "replace a configuration that exists"),
             ],
         ),

@@ -30,7 +30,7 @@ def _body(what: str, arguments: list[str]) -> int:
         return show_help(command, parsed)
     if not parsed.operands:
         raise UsageError("which node? For example n3, or n[0-3]")
-    from heorot.core.tree.nodelist import NodeView
+    from heorot.core.tree.node_view import NodeView
     from heorot.core.tree.nodelist import parse as parse_nodes
     from heorot.core.tree.nodeset import HEAD, NodeSet
 
@@ -38,6 +38,9 @@ def _body(what: str, arguments: list[str]) -> int:
     with control.connect_warden(layout) as warden:
         processes = control.ask(warden, "status")["nodes"]
         states = {node["id"]: "up" if node["init_pid"] else "down" for node in processes}
-        chosen = parse_nodes(",".join(parsed.operands), NodeView(NodeSet.of(states), states))
+        master = next((node["id"] for node in processes if node.get("master")), HEAD)
+        masters = NodeSet.of([master] if master != HEAD else [])
+        view = NodeView(NodeSet.of(states), states, masters=masters, master=master)
+        chosen = parse_nodes(",".join(parsed.operands), view)
         control.ask(warden, what, sorted({node for node in chosen if node != HEAD}))
     return 0

@@ -140,12 +140,22 @@ def _summary(status: dict[str, Any]) -> str:
         by_state.setdefault(node["state"], []).append(node["id"])
     rows = [(state, len(numbers), fold_nodes(numbers)) for state, numbers in sorted(by_state.items(), reverse=True)]
     lines.append("\n" + render(("STATE", "COUNT", "NODES"), rows, "COUNT"))
-    lines += _names(nodes)
+    lines += [*_masters(nodes), *_names(nodes)]
     unseen = [node["id"] for node in nodes if node["state"] == "down" and not node.get("seen") and not node["silent"]]
     if unseen:
         have = "has" if len(unseen) == 1 else "have"
         lines.append(f"\n{fold_nodes(unseen)} {have} not been seen since this head leads (epoch {status['epoch']}).\n")
     return "".join(lines) + _caches(status.get("caches", {}))
+
+
+def _masters(nodes: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each node on the host of a head."""
+    there = [(node["name"], node["head"]) for node in nodes if node.get("head")]
+    lines = [
+        f"{name} is on the host of the head {head}: master while that leads, and not among all nodes.\n"
+        for name, head in there
+    ]
+    return ["\n", *lines] if lines else []
 
 
 def _names(nodes: list[dict[str, Any]]) -> list[str]:

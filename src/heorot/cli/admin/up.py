@@ -48,6 +48,7 @@ COMMAND = Command(
         Option("--heads", "how many heads: one active, the others on standby (default: 1)", "H"),
         Option("--etcd", "let the heads agree through etcd (default: a file lock)", "URL[,URL]..."),
         Option("--fanout", "how many children each hop of the tree has (default: 32)", "K"),
+        Option("--master", "make one node more, the last one: it is what node lists call master"),
         Option("--bare", "let the nodes see an empty file system: whatever runs there is sent to them (root only)"),
         Option("--image-cache", "what each node's cache of sent files may take (default: 1024)", "MIB"),
         Option("--json", "print the cluster's status as JSON once it is up"),
@@ -79,8 +80,8 @@ def _body(arguments: list[str]) -> int:
     check_store("--etcd:", StoreSection(kind="etcd" if parsed.has("etcd") else "local", endpoints=tuple(etcd)))
     times = _overrides(os.environ.get("HEOROT_TIMES", ""))
     layout = Layout(cluster_directory(parsed.get("dir") or None))
-    problems = cluster_limits.problems(nodes, heads)
-    if problems:
+    nodes += parsed.has("master")
+    if problems := cluster_limits.problems(nodes, heads):
         raise HeorotError("; ".join(problems))
     if etcd:
         _check_etcd(tuple(etcd))
@@ -96,6 +97,7 @@ def _body(arguments: list[str]) -> int:
         "hang_ms": times.pop("hang_ms", TimersSection().hang_ms),
         "machine": times,
         "bare": parsed.has("bare"),
+        "master": parsed.has("master"),
         "image_cache_bytes": cache_mib << 20,
     }
     status = bring_up(layout, plan, show)
@@ -208,7 +210,7 @@ def bring_up(layout: Layout, plan: dict[str, Any], show: Progress) -> dict[str, 
         if kept and isinstance(failure, HeorotError):
             raise HeorotError(f"{failure}; the logs are kept in {kept}") from failure
         raise
-    show.done(f"{plan['nodes']} nodes are up in {layout.root}")
+    show.done(f"{plan['nodes']} nodes are up in {layout.root}{', the last as master' if plan['master'] else ''}")
     if plan["bare"]:
         show.note("their file system is empty: programs are sent to them, and run in / if your directory is not there")
         show.note("with their libraries, and nothing else that they read: name that with bpsh --with PATH")

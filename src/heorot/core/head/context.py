@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from heorot.core.context import MachineContext
 from heorot.core.head.job import JOB_WINDOW_BYTES, HeadJob, spare_of
+from heorot.core.head.masters import JOIN_THERE, Masters
 from heorot.core.head.membership import KnownNode, Membership
 from heorot.core.head.receipts import Receipts
 from heorot.core.head.tenure import Tenure
 from heorot.core.images.swarms import GAIN_MS
-from heorot.core.machine import GroupsKnown, HeadInstruction, ToClient
+from heorot.core.machine import GroupsKnown, HeadInstruction, NodesJoined, ToClient
 from heorot.core.quota import MIB, Quota
 from heorot.core.tickets import Sign, Verify, seal_placement
 from heorot.core.tree.below import NodesBelow
@@ -57,6 +58,10 @@ class HeadConfig:
     """Named node lists: ``@name``."""
     hosts: tuple[tuple[int, str], ...] = ()
     """Nodes and their host names, as of `heorot.core.machine.NodesJoined`, as far as no registry says them."""
+    masters: tuple[tuple[int, str], ...] = ()
+    """Nodes on the hosts of heads, as of the same, as far as no registry says them."""
+    become_master: str = JOIN_THERE
+    """For people: what makes the host of a head a node."""
     wall_offset_ms: int = 0
     heartbeat_ms: int = 10_000
     link_timeout_ms: int = 30_000
@@ -129,6 +134,7 @@ class HeadContext(MachineContext[HeadInstruction]):
         self.below = NodesBelow(self.emit)
         self.members = Membership(config.fanout, config.nodes, self.below, config.wishes, config.hosts)
         self.tenure = Tenure(bool(config.others))
+        self.masters = Masters(config.name, config.masters, config.become_master)
         self.groups: Mapping[str, str] = config.groups
         """Named node lists, as `heorot.core.machine.GroupsKnown` has said last."""
         self.listed: tuple[m.HeadAddress, ...] = ()
@@ -153,6 +159,11 @@ class HeadContext(MachineContext[HeadInstruction]):
 
     def _quota(self, what: str, setting: str, unit: int = 1) -> Quota:
         return Quota(what, getattr(self.config, setting), setting, self.config.owner, unit)
+
+    def know_hosts(self, event: NodesJoined) -> list[str]:
+        """Take as which host each node has joined; return as `heorot.core.head.host_names.HostNames.know`."""
+        self.masters.know(event.masters)
+        return self.members.hosts.know(event.hosts)
 
     def know_groups(self, event: GroupsKnown) -> None:
         """Take the groups of nodes that there are from now on."""

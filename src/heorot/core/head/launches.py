@@ -51,6 +51,9 @@ class Launches:
         if ask.again:
             # What was up for an earlier head is not known here: any node may have it.
             addressed = self._members.known if by_states else NodeSet.of(node for node in nodes if node != HEAD)
+            if self._requests.by_leader:
+                # An earlier head has taken it for its own host.
+                addressed |= self._context.masters.nodes
             self._require_unstarted(addressed, ask, may_leave_out=by_states)
             if by_states:
                 # Perhaps it runs there.
@@ -160,7 +163,7 @@ class Launches:
             ``bad-nodes``, ``node-down``, ``node-closed``, ``bad-request`` or ``not-permitted``.
         """
         if HEAD in nodes:
-            raise RequestError("bad-nodes", "the head runs no ranks; name nodes, for example n0")
+            raise self._context.masters.missing()
         records = self._members.records
         # There may be many ranks on a node. Of all that are up, none is down: they were selected a moment ago.
         named = set(nodes)

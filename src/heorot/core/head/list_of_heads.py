@@ -30,6 +30,7 @@ class HeadListUpdates:
         if not event.listed or event.listed == context.listed:
             return
         former, context.listed = context.listed, event.listed
+        context.masters.listed(event.listed)
         self._revision += 1
         listing = m.HeadList(context.config.cluster, context.config.epoch, self._revision, list(context.listed))
         self._told = seal_heads(context.sign, listing)

@@ -316,7 +316,7 @@ class HeadMachine:
 
     def _nodes_joined(self, event: NodesJoined) -> None:
         self.events.joined(event)
-        self.context.warn(self.members.hosts.know(event.hosts))
+        self.context.warn(self.context.know_hosts(event))
         self.names.changed()
 
     def _heads_known(self, event: HeadsKnown) -> None:

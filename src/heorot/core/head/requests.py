@@ -36,6 +36,8 @@ class Requests:
         self.questions = Questions(context)
         self.left_out = ""
         """What groups of the node list that was read last name and is not there, for people; empty: nothing."""
+        self.by_leader = False
+        """Whether the list that was read last means other nodes under another head."""
         self.entries_read = 0
         """How many entries were looked at for all node lists so far: what a list costs is not seen from its length."""
 
@@ -58,18 +60,18 @@ class Requests:
         RequestError
             ``bad-nodes`` or ``bad-request``.
         """
-        members = self._context.members
-        self.left_out = ""
+        members, masters = self._context.members, self._context.masters.nodes
+        self.left_out, self.by_leader = "", False
         if select == "up":
-            return members.usable.numbers(), True
+            return (members.usable - masters).numbers(), True
         if select == "notdown":
-            return [node for node in members.known if members.records[node].word != "down"], True
+            return [node for node in members.known - masters if members.records[node].word != "down"], True
         if select == "list":
             return self._parse(nodes, unknown)
         raise RequestError("bad-request", f"unknown selection {select!r}: list, up or notdown")
 
     def _parse(self, text: str, unknown: NodeSet = NOBODY) -> tuple[list[int], bool]:
-        members = self._context.members
+        members, masters = self._context.members, self._context.masters
         records = members.records
         view = nodelist.NodeView(
             known=members.known,
@@ -77,13 +79,15 @@ class Requests:
             | {node: shown_state(UNKNOWN, records[node].wish.state) for node in unknown},
             groups=self._context.groups,
             hosts=members.hosts.nodes,
+            masters=masters.nodes,
+            master=masters.leading if masters.leading in members.known else HEAD,
         )
         try:
             named = nodelist.parse_noting(text, view)
         except NodeListError as error:
             raise RequestError("bad-nodes", str(error)) from error
         self.entries_read += named.work + len(view.states)
-        self.left_out = named.left_out
+        self.left_out, self.by_leader = named.left_out, named.by_leader
         return named.nodes, named.by_states
 
     def tell_left_out(self, client: int, request: int) -> None:
@@ -132,6 +136,7 @@ class Requests:
                     set_at_ms=wish.at_ms if wish.state else None,
                     host_name=members.hosts.name_of(node),
                     name_problem=members.hosts.problem_of(node),
+                    head=self._context.masters.head_of(node),
                 )
             )
         return rows

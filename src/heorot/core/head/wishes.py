@@ -106,7 +106,7 @@ class NodeWishes:
             self._settling.require()
         self._requests.require_some(nodes, ask.nodes, "list")
         if HEAD in nodes:
-            raise RequestError("bad-nodes", "the head has no state, and nothing of it is set: name nodes, such as n0")
+            raise self._context.masters.missing()
         self._check(ask)
         for node in set(nodes):
             self._require_right(caller, ask, self._members.records[node])

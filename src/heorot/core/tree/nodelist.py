@@ -10,11 +10,15 @@ a launch starts one rank for each entry. BProc's language and ClusterShell's are
     group     = "@" [SOURCE ":"] NAME | "@state:" STATE | "@*"      "@SOURCE:*": all groups of a source
     numbers   = ("n" | "." | "") ( N | A-B | A- | "[" ranges "]" )  "A-" ends at the highest known node
     ranges    = range { "," range }     range = N | A-B | A- | A-B/STEP
-    word      = "master" | "-1" | "self" | "localhost" | "all" | ["all"] ["not"] STATE | host
+    word      = master | "all" | ["all"] ["not"] STATE | host
+    master    = "master" | "-1" | "self" | "localhost"      the node of the host whose head leads
     host      = text { "[" ranges "]" text }                        as c7, c[0-3], r[1-2]c[08-10].site; no "A-" there
 
 A word is the first of these that it can be: what looks like numbers is numbers, a state is a state, and no host has
 such a name (`heorot.core.tree.host_names`). A dash is a part of a host name: ``c0-3`` is one host, ``c[0-3]`` are four.
+
+As in BProc, nodes on the hosts of heads are not among those that ``all``, ``up``, ``!3`` and ``5-`` append. Numbers,
+names, groups, ``@*`` and ``@state:up`` mean them, and so does what is taken away or kept: ``0-7&up``, ``master!down``.
 
 Unlike BProc, which drops them silently, a node that does not exist is an error, as is an unknown state or group. What a
 group names and is not there is left out, and told: a group may be written down before its last node has joined.
@@ -23,13 +27,12 @@ group names and is not there is left out, and told: a group may be written down 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from heorot.core.errors import NodeListError
 from heorot.core.tree.host_names import HERE, PREFIXES, expand_names, fold_names, host_name_problem
-from heorot.core.tree.nodeset import HEAD, MAX_NODES, NodeSet
+from heorot.core.tree.node_view import NodeView as NodeView
+from heorot.core.tree.nodeset import MAX_NODES, NodeSet
 
 NODE_STATES = ("down", "boot", "up", "drain", "error", "unavailable", "reboot", "halt", "pwroff", "unknown")
 """The states that Heorot itself sets or shows; an administrator may set others, of up to 15 characters."""
@@ -47,35 +50,14 @@ _ELEMENT_WORK, _RANGE_WORK = 32, 8
 """Reading an element that was not read before, or a range in brackets, costs about as much as so many entries."""
 _ELEMENT = re.compile(r"[ !]*(?:\[[^\]]*\]|[^\[,!&^]+)*")
 """An element ends at an operator outside brackets. A "!" in front belongs to it: ``!up``, ``n[0-7]!!up``."""
+_OPEN_RANGE = re.compile(r"-\s*(?:[,/\]]|$)")
 _HOST_RANGE = re.compile(r"([A-Za-z][\w.-]{0,60}?)(\d+)-(?:\1)?(\d+)")
 """What is meant as a range of host names."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeView:
-    """What a node list is read against."""
-
-    known: NodeSet
-    """All nodes of the cluster, whatever their state."""
-    states: Mapping[int, str] = field(default_factory=dict)
-    """The state of each known node; a node that is missing here is down."""
-    groups: Mapping[str, str] = field(default_factory=dict)
-    """Group name without ``@`` to a node list."""
-    hosts: Mapping[str, int] = field(default_factory=dict)
-    """The node that has a host name, in lower case."""
-
-    @property
-    def highest(self) -> int:
-        """The highest number of a known node, -1 if there is none."""
-        return self.known.mask.bit_length() - 1
-
-    def state_of(self, node: int) -> str:
-        """Return the state of a known node."""
-        return self.states.get(node, "down")
-
-
 def parse(text: str, view: NodeView) -> list[int]:
-    """Return the nodes that a list names, in order, repeats included; `HEAD` stands for the head.
+    """Return the nodes that a list names, in order, repeats included; `heorot.core.tree.nodeset.HEAD` stands
+    for the host of the head that leads, if that is no node.
 
     The list may be empty, and then so is the result.
 
@@ -97,6 +79,8 @@ class Named(NamedTuple):
     """How many entries were looked at for it, about."""
     left_out: str = ""
     """What groups name and is not there, for people; empty: nothing."""
+    by_leader: bool = False
+    """It depends on which head leads, as with ``master``."""
 
 
 def parse_noting(text: str, view: NodeView) -> Named:
@@ -105,7 +89,7 @@ def parse_noting(text: str, view: NodeView) -> Named:
         raise NodeListError(f"the node list has {len(text)} characters; at most {MAX_TEXT} are read")
     reader = _Reader(view)
     nodes = reader.read(text, ())
-    return Named(nodes, reader.looked_at_states, reader.work, reader.left_out())
+    return Named(nodes, reader.looked_at_states, reader.work, reader.left_out(), reader.looked_at_leader)
 
 
 def fold(nodes: NodeSet) -> str:
@@ -120,20 +104,23 @@ class _Reader:
         self._view = view
         self._known = list(view.known)
         self._known_set = frozenset(self._known)
+        self._is_wide = False
+        """The element that was read last means all nodes, or all of some kind, by a word of BProc's."""
         self.work = 0
         self._group_name = ""
         """The outermost group that is read; empty: none."""
         self._missing: dict[str, dict[str, None]] = {}
         """What groups name and is not there."""
-        self._elements: dict[tuple[str, str], list[int]] = {}
-        """What was read before, by group: lists repeat themselves, a launch has a rank for each. Never changed."""
+        self._elements: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
+        """What was read before, by group: what it means, and what it appends. Lists repeat themselves, a launch has a
+        rank for each. Never changed."""
         self._ranges: dict[tuple[str, str], list[int]] = {}
         """And in brackets."""
         self._words: frozenset[str] | None = None
         """All words that are states; None: nobody has asked yet."""
         self._shown: frozenset[str] = frozenset()
         """The states that nodes are in, as they are shown."""
-        self.looked_at_states = False
+        self.looked_at_states = self.looked_at_leader = False
 
     def read(self, text: str, path: tuple[str, ...]) -> list[int]:
         """Evaluate `text`; `path` names the groups that led here, outermost first."""
@@ -150,15 +137,19 @@ class _Reader:
             key = self._group_name, element
             known = self._elements.get(key)
             if known is not None:
-                nodes = known
+                nodes, appended = known
             elif not element.strip("! "):
                 if operator != "," or element:
                     raise NodeListError(f"{_quote(text)}: a node list is missing after {element or operator!r}")
-                nodes = []
+                nodes = appended = []
             else:
                 self._spend(_ELEMENT_WORK)
-                nodes = self._elements[key] = self._element(element, path)
-            result = self._combine(result, operator, nodes)
+                self._is_wide = False
+                nodes = appended = self._element(element, path)
+                if self._is_wide and self._view.masters:
+                    appended = [node for node in nodes if node not in self._view.masters]
+                self._elements[key] = nodes, appended
+            result = self._combine(result, operator, appended if operator in ",^" else nodes)
             if end == len(text):
                 return result
             operator = text[end]
@@ -192,19 +183,24 @@ class _Reader:
             operand = element.lstrip("! ")
             nodes = frozenset(self._element(operand, path))
             self._spend(len(self._known))
+            self._is_wide = True
             # An even number of "!" cancels out.
             odd = element[: len(element) - len(operand)].count("!") % 2 == 1
             return [node for node in self._known if (node in nodes) != odd]
         if element in ("master", "-1", "n-1", ".-1", *HERE):
-            return [HEAD]
+            self.looked_at_leader = True
+            return [self._view.master]
         if element[0] == "@":
-            return self._group(element[1:].strip(), path)
+            nodes_of_group = self._group(element[1:].strip(), path)
+            self._is_wide = False
+            return nodes_of_group
         body = element[1:] if element[0] in "n." else element
         if body[:1].isdecimal() or body[:1] == "[":
             # "3com", "n5a" and "3com[0-7]" only begin as numbers do.
             node = self._view.hosts.get(element.lower())
             if node is not None:
                 return [node]
+            self._is_wide = _OPEN_RANGE.search(body) is not None
             return self._host_names(element) if "[" in body[1:] and body[0] != "[" else self._numbers(element, body)
         return self._word(element)
 
@@ -324,10 +320,12 @@ class _Reader:
         """Read ``all``, a state, with ``all`` and ``not`` in front or without, or a host name; a state goes first."""
         view = self._view
         if element == "all":
+            self._is_wide = True
             self._spend(len(self._known))
             return self._known
         nodes = self._in_state(element)
         if nodes is not None:
+            self._is_wide = True
             return nodes
         node = view.hosts.get(element.lower())
         if node is not None:

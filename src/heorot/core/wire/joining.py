@@ -21,6 +21,8 @@ PROOF_CONTEXT = b"heorot join\0"
 """The host signs this, the nonce and its public key, to prove that it has the private key."""
 RENEWAL_CONTEXT = b"heorot renewal\0"
 """The node signs this, the nonce and its public key."""
+HEAD_CONTEXT = b"heorot host of head\0"
+"""The head on whose host it is signs this, the nonce and the public key of the node to be."""
 
 Nonce: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
 TokenId: TypeAlias = Annotated[bytes, Meta(min_length=8, max_length=8)]
@@ -56,6 +58,10 @@ class JoinRequest(Message, tag=113, frozen=True):
     host: Annotated[str, Meta(max_length=255)]
     """What the host calls itself; for people."""
     release: Annotated[str, Meta(max_length=64)] = ""
+    head_certificate: Annotated[bytes, Meta(max_length=4096)] = b""
+    """Of the head on this very host, PEM; empty: there is none."""
+    head_proof: Annotated[bytes, Meta(max_length=64)] = b""
+    """By that head's key, over `HEAD_CONTEXT`, the nonce and `public_key`."""
 
 
 class JoinAccepted(Message, tag=114, frozen=True):
@@ -72,6 +78,8 @@ class JoinAccepted(Message, tag=114, frozen=True):
     fanout: Count
     capacity: Annotated[int, Meta(ge=1, le=65536)] = 1023
     """How many nodes the cluster may have: this sets the PID range of each."""
+    head: str = ""
+    """The head on whose host the node is, as the registry has it; empty: none."""
 
 
 class JoinRefused(Message, tag=115, frozen=True):

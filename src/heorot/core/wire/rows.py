@@ -52,6 +52,8 @@ class NodeRow(Struct, frozen=True, gc=False):
     """By which node lists know it; empty: by its number only."""
     name_problem: str = ""
     """What is wrong with the name of its host, for people; empty: nothing."""
+    head: str = ""
+    """The head on whose host it is; empty: none."""
 
 
 class NodesSet(Struct, frozen=True):
