@@ -62,7 +62,7 @@ scale: $(STAMP) ## Launches and broadcasts on clusters far larger than this mach
 chaos: $(STAMP) ## Kill the heads of a busy cluster again and again, and count what is lost (CHAOS_OPTIONS="--kills 20")
 	@$(BIN)/python -m tests.chaos $(CHAOS_OPTIONS)
 
-mpi: $(STAMP) ## Run unchanged MPI libraries on a real cluster (MPI_OPTIONS="--measure 9", "--prefix /usr"; fetches MPICH, 15 MB)
+mpi: $(STAMP) ## Run unchanged MPI libraries on a real cluster (MPI_OPTIONS="--measure 9", "--prefix /usr"; fetches MPICH and Open MPI, 22 MB)
 	@$(BIN)/python -m tests.mpi $(MPI_OPTIONS)
 
 venv: $(STAMP) ## Install everything into .venv (once, about a minute)

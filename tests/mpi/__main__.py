@@ -1,8 +1,8 @@
 """``python -m tests.mpi``: unchanged MPI libraries on a real cluster. ``make mpi`` runs it.
 
-MPICH and mpi4py come from the package index, pinned by hash, into an environment of their own; ``--prefix`` names
-another installation, such as ``/usr``. With ``--measure`` it tells how long a start takes, by turns with a plain launch
-and with mpiexec of that installation.
+MPICH with mpi4py, and Open MPI come from the package index, pinned by hash, into environments of their own;
+``--prefix`` names another installation of MPICH, such as ``/usr``. With ``--measure`` it tells how long a start takes,
+by turns with a plain launch and with mpiexec of that installation.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from pathlib import Path
 
 from tests.cluster.harness import Cluster, Finished, await_that, cluster, command
 from tests.cluster.test_failover import kill_head
+from tests.mpi.failed import Failed
 from tests.mpi.measure import measure
+from tests.mpi.open_mpi import OpenMpi
 
 HERE = Path(__file__).resolve().parent
 WHERE = HERE.parents[1] / "build" / "mpi"
+OPEN_MPI = HERE.parents[1] / "build" / "open-mpi"
 TIMEOUT_S = 400
 STEPS = "40"
 ONE_HOST = {"UCX_TLS": "tcp,self", "FI_PROVIDER": "tcp"}
@@ -29,19 +32,13 @@ ONE_HOST = {"UCX_TLS": "tcp,self", "FI_PROVIDER": "tcp"}
 SUM = "from mpi4py import MPI; c = MPI.COMM_WORLD; print('rank', c.rank, 'of', c.size, 'sum', c.allreduce(c.rank))"
 
 
-class Failed(Exception):
-    """A check found something wrong."""
-
-
-def install(prefix: Path) -> None:
+def install(prefix: Path, requirements: str) -> None:
     """Fetch what is not there yet."""
     if not (prefix / "bin" / "mpicc").exists():
-        print(f"installing MPICH and mpi4py into {prefix}", file=sys.stderr)
+        print(f"installing what {requirements} names into {prefix}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", prefix], check=True)
         pip = [str(prefix / "bin" / "python"), "-m", "pip", "-qq", "--no-input", "install"]
-        subprocess.run(
-            [*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(HERE / "requirements.txt")], check=True
-        )
+        subprocess.run([*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(HERE / requirements)], check=True)
 
 
 class Suite:
@@ -171,6 +168,8 @@ def run_all(prefix: Path, directory: Path, repeat: int) -> int:
         for _ in range(repeat):
             for act in suite.checks:
                 check(act.__doc__ or "", act)
+            for act in OpenMpi(made, OPEN_MPI, directory).checks:
+                check(act.__doc__ or "", act)
     with cluster(64, "--fanout", "8", environment=ONE_HOST) as made:
         check(ring_of_64.__doc__ or "", lambda: ring_of_64(made, str(directory / "ring")))
     return failed
@@ -184,7 +183,9 @@ def main() -> int:
     parser.add_argument("--measure", type=int, default=0, metavar="TURNS", help="measure starts on 64 nodes instead")
     options = parser.parse_args()
     if options.prefix == WHERE:
-        install(WHERE)
+        install(WHERE, "requirements.txt")
+    if not options.measure:
+        install(OPEN_MPI, "requirements_open_mpi.txt")
     with tempfile.TemporaryDirectory(prefix="mpi.") as directory:
         if options.measure:
             measure(options.prefix, Path(directory), options.measure)
