@@ -281,10 +281,9 @@ class HostsCluster:
         active = self.active()
         if active is None:
             return "no head leads"
-        finished = active.clients.run("heorot", "status", "--json")
-        if finished.returncode != 0:
-            return f"no status from {active.name}: {finished.stderr.decode()}"
-        status = json.loads(finished.stdout)
+        status = active.clients.known()
+        if not status:
+            return f"no status from {active.name}"
         roles = {head["name"]: head["role"] for head in status["heads"]}
         wanted = {head.name: "active" if head is active else "standby" for head in self.heads}
         if roles != wanted:

@@ -67,10 +67,7 @@ class Chaos:
         return self.result
 
     def _heads(self) -> dict[str, list[int]]:
-        finished = self._cluster.run("heorot", "status", "--json")
-        if finished.returncode != 0:
-            return {}
-        heads = json.loads(finished.stdout)["heads"]
+        heads = self._cluster.known().get("heads", ())
         return {
             role: [head["pid"] for head in heads if head["role"] == role and head["pid"]]
             for role in ("active", "standby")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,7 @@ def log_of(made: Cluster, name: str) -> str:
 
 def store_of(made: Cluster) -> dict[str, Any]:
     """Return what the head says of the store; nothing while nobody leads."""
-    result = made.run("heorot", "status", "--json")
-    return dict(json.loads(result.stdout)["store"]) if not result.returncode else {}
+    return dict(made.known().get("store", {}))
 
 
 def await_trouble(made: Cluster, says: str) -> str:

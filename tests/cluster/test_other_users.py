@@ -23,7 +23,7 @@ from heorot.daemons import agent
 from heorot.embedded import control
 from heorot.images import collecting
 from heorot.runtime.loop import EpollLoop
-from tests.cluster.harness import Cluster
+from tests.cluster.harness import Cluster, command
 from tests.support.other_user import OTHER, as_other, impostor, open_to_all, other_holding
 
 
@@ -85,7 +85,7 @@ def test_down_removes_nothing_where_another_user_could_lead_it_elsewhere(theirs:
 def heorot_command(*words: object) -> subprocess.CompletedProcess[str]:
     name, *arguments = map(str, words)
     return subprocess.run(
-        [sys.executable, "-c", f"from heorot.start import run; run({name!r})", *arguments],
+        [*command(name), *arguments],
         capture_output=True,
         text=True,
         timeout=150,

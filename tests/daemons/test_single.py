@@ -19,6 +19,7 @@ from heorot.core.wire import tree as m
 from heorot.daemons.single import AlreadyRunning, hold, note
 from heorot.runtime.sockets import connect_unix
 from tests.bpinit.space_rig import Agent, launch
+from tests.support.commands import command
 from tests.support.embedded import Embedded, alive, enter_user_namespace, make_user_namespace, wait_for
 from tests.support.etcd import free_ports
 from tests.support.other_user import NOBODY
@@ -29,7 +30,7 @@ from tests.support.waiting import DEADLINE_S
 def daemon(name: str, *arguments: object, namespace: int = -1) -> Iterator[subprocess.Popen[str]]:
     """Run a daemon, and end it and all that belongs to it."""
     with subprocess.Popen(
-        [sys.executable, "-c", f"from heorot.start import run; run({name!r})", *map(str, arguments)],
+        [*command(name), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         text=True,
         stdin=subprocess.DEVNULL,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -14,7 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.support.commands import command as argv_of
 from tests.support.etcd import Etcd
+from tests.support.status import status_of as known_status
 from tests.support.waiting import DEADLINE_S as DEADLINE_S
 from tests.support.waiting import await_that
 
@@ -46,11 +47,6 @@ def environment(*, sbin: bool = False, **more: str) -> dict[str, str]:
     if sbin:
         found["PATH"] = "/usr/sbin:/sbin:" + found.get("PATH", "/usr/bin:/bin")
     return found
-
-
-def argv_of(command: str) -> list[str]:
-    """Return how to start one of Heorot's commands from this source tree."""
-    return [sys.executable, "-c", f"from heorot.start import run; run({command!r})"]
 
 
 def eventually(what: str, condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
@@ -228,5 +224,4 @@ def etcd_on(*hosts: Host) -> Iterator[Etcd]:
 
 def status_of(head: Host) -> dict[str, Any]:
     """Return ``heorot status --json``, or nothing while there is no head."""
-    done = head.run("heorot", "status", "--json", HEOROT_DIR=str(head.directory))
-    return json.loads(done.stdout) if done.returncode == 0 else {}
+    return known_status(head.directory)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from heorot.config.mark import daemon_mark
+from tests.support.commands import command
+from tests.support.status import status_of
 from tests.support.waiting import DEADLINE_S as DEADLINE_S
 from tests.support.waiting import await_that
 
@@ -81,7 +83,7 @@ class Embedded:
         }
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
         return subprocess.Popen(
-            [*prefix, sys.executable, "-c", f"from heorot.start import run; run({name!r})", *arguments],
+            [*prefix, *command(name), *arguments],
             env=environment,
             text=True,
             preexec_fn=(lambda: enter_user_namespace(self._namespace)) if self._namespace >= 0 else None,
@@ -109,6 +111,8 @@ class Embedded:
 
     def status(self) -> dict[str, Any]:
         """Return the status; empty while there is no head."""
+        if self._namespace < 0:
+            return status_of(self.directory)
         done = self.run("heorot", "status", "--json", status=None)
         return json.loads(done.stdout) if done.returncode == 0 else {}
 

@@ -42,11 +42,9 @@ def _body(arguments: list[str]) -> int:
         return show_help(COMMAND, parsed)
     if parsed.operands:
         raise UsageError(f"unexpected operand {parsed.operands[0]!r}")
-    from heorot.cli.admin.down import with_processes
-
     directory = cluster_directory(parsed.get("dir") or None)
     try:
-        status = with_processes(Layout(directory), _ask(directory))
+        status = status_of(directory)
     except HeorotError as error:
         if _show_without_head(directory, str(error), in_json=parsed.has("json")):
             raise HeorotError(f"no head leads at {directory}, for the reasons that are shown") from error
@@ -60,6 +58,13 @@ def _body(arguments: list[str]) -> int:
         if parsed.has("tree"):
             sys.stdout.write("\n" + _tree(status))
     return 0
+
+
+def status_of(directory: str) -> dict[str, Any]:
+    """Return what ``--json`` prints. Raises HeorotError if no head leads."""
+    from heorot.cli.admin.down import with_processes
+
+    return with_processes(Layout(directory), _ask(directory))
 
 
 def _ask(directory: str) -> dict[str, Any]:
