@@ -277,10 +277,10 @@ def test_users_and_groups_become_the_jobs_and_no_privilege_is_left() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES[:1])
-def test_five_thousand_processes(mode: str) -> None:
+def test_two_thousand_processes(mode: str) -> None:
     space = SpaceRig(mode)
     agent = space.agent()
-    count = 5000
+    count = 2000
     agent.send(space.launch("1.1", b"sleep", b"1000", ranks=count, stdin=b""))
     agent.until(lambda: sum(r.nodes_started for r in agent.reports("1.1")), "all ranks started")
     assert len(agent.started("1.1")) + len(agent.failed("1.1")) == count

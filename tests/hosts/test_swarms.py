@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.hosts import Host, Network, argv_of, environment, eventually
-from tests.hosts.test_many_hosts import add_nodes, make_head
+from tests.hosts.test_many_hosts import add_nodes, make_head, states
 
 pytestmark = pytest.mark.slow
 
@@ -47,10 +47,16 @@ class Slow:
         )
 
 
-@pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Slow]:
-    with Network(tmp_path) as network:
+@pytest.fixture(scope="module")
+def network_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slow]:
+    with Network(tmp_path_factory.mktemp("swarm")) as network:
         yield Slow(network)
+
+
+@pytest.fixture
+def slow(network_of_all: Slow) -> Slow:
+    eventually("all nodes are up", lambda: set(states(network_of_all.head).values()) == {"up"})
+    return network_of_all
 
 
 @pytest.fixture

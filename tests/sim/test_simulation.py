@@ -18,7 +18,7 @@ from heorot.sim.world import Violation
 
 pytestmark = pytest.mark.slow
 
-SEEDS = 30
+SEEDS = 16
 MUTANT_SEEDS = 120
 """Within so many seeds each mutant must be found out; most are within five."""
 FOUND_BY = {
@@ -68,14 +68,14 @@ def digest_of(seed: int, hash_seed: int) -> str:
     return result.stdout.splitlines()[0]
 
 
-@pytest.mark.parametrize("first", range(1, SEEDS + 1, 10))
+@pytest.mark.parametrize("first", range(1, SEEDS + 1, 4))
 def test_every_invariant_holds(first: int) -> None:
-    for seed in range(first, first + 10):
+    for seed in range(first, first + 4):
         SimulatedCluster(seed, draw(seed)).run()
 
 
 def test_a_seed_gives_the_same_trace_whatever_the_hash_seed() -> None:
-    for seed in (8, 17):
+    for seed in (3, 8):
         digests = {digest_of(seed, hash_seed) for hash_seed in (0, 4242)}
         assert len(digests) == 1
         assert digests.pop().split()[0] == str(seed)
