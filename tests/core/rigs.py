@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from heorot.core.head.machine import HeadConfig, HeadMachine
 from heorot.core.machine import (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from heorot.core.wire.wishes import Prepare, Prepared
 from heorot.daemons.node_up import NodeUps, NodeUpSettings
@@ -27,7 +27,7 @@ class Rig:
 
     def new(self, **changes: int) -> NodeUps:
         """Return one with other limits."""
-        self.ups = NodeUps(self.loop, replace(self.settings, **changes), self.told.append)  # type: ignore[arg-type]
+        self.ups = NodeUps(self.loop, replace(self.settings, **changes), self.told.append)
         return self.ups
 
     def write(self, text: str) -> None:

@@ -17,7 +17,6 @@ from tests.hosts.hosts import (
     HEAD_TIMERS,
     Host,
     Network,
-    argv_of,
     environment,
     etcd_on,
     eventually,
@@ -25,6 +24,7 @@ from tests.hosts.hosts import (
 )
 from tests.hosts.test_head_hosts import joined, roles
 from tests.hosts.test_many_hosts import add_nodes, join, make_token, states
+from tests.support.commands import command as argv_of
 from tests.support.etcd import Etcd
 
 pytestmark = pytest.mark.slow

@@ -19,13 +19,13 @@ from tests.hosts.hosts import (
     NODE_TIMERS,
     Host,
     Network,
-    argv_of,
     environment,
     etcd_on,
     eventually,
     status_of,
 )
 from tests.hosts.test_many_hosts import add_nodes, join, make_token, states
+from tests.support.commands import command as argv_of
 from tests.support.etcd import Etcd
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.hosts import NODE_TIMERS, Host, Network, argv_of, etcd_on, eventually, status_of
+from tests.hosts.hosts import NODE_TIMERS, Host, Network, etcd_on, eventually, status_of
 from tests.hosts.test_head_hosts import Heads, roles
 from tests.hosts.test_many_hosts import make_token, states
+from tests.support.commands import command as argv_of
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,9 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.hosts.hosts import DEADLINE_S, Host, Network, argv_of, environment, eventually, status_of
+from tests.hosts.hosts import DEADLINE_S, Host, Network, environment, eventually, status_of
 from tests.hosts.test_many_hosts import join, make_token, states
+from tests.support.commands import command as argv_of
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.hosts import HEAD_TIMERS, Host, Network, argv_of, environment, eventually, status_of
+from tests.hosts.hosts import HEAD_TIMERS, Host, Network, environment, eventually, status_of
 from tests.hosts.test_many_hosts import add_nodes, states
+from tests.support.commands import command as argv_of
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.hosts import Host, Network, argv_of, environment, eventually
+from tests.hosts.hosts import Host, Network, environment, eventually
 from tests.hosts.test_many_hosts import add_nodes, make_head, states
+from tests.support.commands import command as argv_of
 
 pytestmark = pytest.mark.slow
 

@@ -25,8 +25,10 @@ import select
 import socket
 import time
 import urllib.parse
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from heorot.coord.etcd_client import EtcdClient, EtcdSettings, decode64, encode64, number
 from heorot.coord.port import Shared
@@ -47,8 +49,7 @@ RECORDS = "~records"
 CALL_BUDGET_S = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
+class _Key(Struct, frozen=True):
     value: bytes
     create_revision: int
     mod_revision: int

@@ -18,8 +18,9 @@ import socket
 import ssl
 import time
 import urllib.parse
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from heorot.core.keeper.election import StoreRefused, StoreUnavailable
 
@@ -31,8 +32,7 @@ UNAVAILABLE_CODES = (1, 2, 4, 8, 10, 13, 14)
 unavailable."""
 
 
-@dataclass(frozen=True, slots=True)
-class EtcdSettings:
+class EtcdSettings(Struct, frozen=True):
     """How to reach etcd.
 
     `endpoints` are URLs such as ``https://10.0.0.1:2379``; `ca`, `certificate` and `key` are paths of PEM files, empty

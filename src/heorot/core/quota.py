@@ -9,8 +9,9 @@ is not held to a small fixed share. Buffers of network switches are shared in th
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 ROOT = 0
 MIB = 1024 * 1024
@@ -20,8 +21,7 @@ PART_KEPT = 16
 """One part in so many is kept for root and the owner."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(Struct, frozen=True):
     """One limit. `owner` is the uid that the head runs as."""
 
     what: str

@@ -12,8 +12,9 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from heorot.core.errors import HeorotError
 from heorot.core.wire.wishes import HealthFound
@@ -27,8 +28,7 @@ ENDING_S = 10.0
 """So much longer than its limit the process may take to say what it has found."""
 
 
-@dataclass(frozen=True, slots=True)
-class HealthSettings:
+class HealthSettings(Struct, frozen=True):
     """The site's command, as words, how often it runs, and how long it may take."""
 
     command: tuple[str, ...]

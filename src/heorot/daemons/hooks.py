@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from heorot.core.wire.events import TellSite
 from heorot.daemons.site_program import SiteProgram
@@ -18,8 +19,7 @@ MAX_WAITING = 1_000
 """Changes that wait for the program; the oldest go first."""
 
 
-@dataclass(frozen=True, slots=True)
-class HookSettings:
+class HookSettings(Struct, frozen=True):
     """The site's program. `log` takes what it writes, anew each time; `clients` is where commands find the head."""
 
     command: Path

@@ -12,9 +12,10 @@ import random
 import select
 import signal
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import asdict
 
 from heorot.coord.port import Store
 from heorot.core.errors import HeorotError

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from heorot.core.wire.wishes import Prepare, Prepared
 from heorot.daemons.site_program import SiteProgram
 from heorot.runtime.loop import Loop
 
 
-@dataclass(frozen=True, slots=True)
-class NodeUpSettings:
+class NodeUpSettings(Struct, frozen=True):
     """The site's script. `directory` takes each node's log, ``nN.log``; `clients` is where commands find the head."""
 
     command: Path

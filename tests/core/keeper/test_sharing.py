@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from heorot.core.keeper import steps as s
 from heorot.core.keeper.election import Leadership, LeaseLost, StoreUnavailable

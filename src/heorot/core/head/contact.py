@@ -7,7 +7,7 @@ What such a head shows is *unknown*, and for how long it has been.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from heorot.core.head.context import HeadContext
 from heorot.core.tree.nodeset import NodeSet
@@ -16,8 +16,7 @@ UNKNOWN = "unknown"
 """The state that is shown of a node of which the head cannot tell whether it is up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(Struct, frozen=True):
     """What is out of reach of a head that may have a successor."""
 
     lost: NodeSet

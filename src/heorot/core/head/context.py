@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from heorot.core.context import MachineContext
 from heorot.core.head.job import JOB_WINDOW_BYTES, HeadJob, spare_of
@@ -27,8 +28,7 @@ ROWS_AT_ONCE = 500
 """In one message to a client: a command line is cut at 4 KiB, so these rows stay below the limit of a frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeadConfig:
+class HeadConfig(Struct, frozen=True):
     """What a head knows when its term begins. `wall_offset_ms`: wall clock minus the clock given to `handle`."""
 
     cluster: str
@@ -109,8 +109,7 @@ class HeadConfig:
     (`heorot.core.images.hop.MAX_IMAGES`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """Who asks, as the kernel says."""
 
     client: int

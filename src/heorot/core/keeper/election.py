@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from heorot.core.errors import HeorotError
 
@@ -26,8 +26,7 @@ class LeaseLost(HeorotError):
     """This head does not lead any more: its process must end at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leadership:
+class Leadership(Struct, frozen=True):
     """What a store says at one moment."""
 
     leader: str
@@ -44,8 +43,7 @@ class Leadership:
     """What this host had of the records that all heads share, when this was asked, is in the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Struct, frozen=True):
     """One head's term of office."""
 
     epoch: int

@@ -23,8 +23,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from heorot.core.errors import HeorotError
 from heorot.core.keeper import steps as s
@@ -48,8 +50,7 @@ MAX_PROBLEM_CHARACTERS = 400
 """Of what is wrong with the store: what the keeper says fits into a pipe at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """Which heads the cluster is to have; empty: that is not known, or never changes."""
 
     heads: tuple[HeadAddress, ...] = ()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from heorot.core.errors import HeorotError
 from heorot.core.keeper import steps as s
 from heorot.core.machine import Log
 
 
-@dataclass(frozen=True, slots=True)
-class KeeperConfig:
+class KeeperConfig(Struct, frozen=True):
     """What a keeper is told at its start; what the store says of itself is in `heorot.coord.port.Store`."""
 
     name: str

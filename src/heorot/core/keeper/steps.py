@@ -7,20 +7,19 @@ A step that can fail raises HeorotError in the keeper; those that ask the store 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
+
+from msgspec import Struct
 
 from heorot.core.keeper.election import Term
 from heorot.core.machine import HeadsKnown, Log
 
 
-@dataclass(frozen=True, slots=True)
-class LookAtStore:
-    """Announce this candidate if need be, and ask the store what there is: a `View`."""
+class LookAtStore(Struct, frozen=True):
+    """Announce this candidate if need be, and ask the store what there is: a `Leadership`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Campaign:
+class Campaign(Struct, frozen=True):
     """Try to become the leader, in an epoch above `floor` and above each that this host has kept: a `Term`, or None if
     another one leads.
     """
@@ -28,82 +27,69 @@ class Campaign:
     floor: int
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
+class HandOver(Struct, frozen=True):
     """Tell the store that the head's process runs, and holds the term's lock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
-    """Go on leading: a `View`. Raises LeaseLost if this candidate does not lead any more."""
+class Renew(Struct, frozen=True):
+    """Go on leading: a `Leadership`. Raises LeaseLost if this candidate does not lead any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resign:
+class Resign(Struct, frozen=True):
     """Stop leading. The head's process is dead, or was never started."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prefer:
+class Prefer(Struct, frozen=True):
     """Have all candidates but this one hold back for a while."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeepEpoch:
+class KeepEpoch(Struct, frozen=True):
     """Write an epoch down on this host, durably, unless a higher one is there."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class StartHead:
+class StartHead(Struct, frozen=True):
     """Start the head's process for this term: its pid."""
 
     term: Term
 
 
-@dataclass(frozen=True, slots=True)
-class EndHead:
+class EndHead(Struct, frozen=True):
     """End the head's process: how it has ended, in words. By force, or first with a request."""
 
     force: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LastWords:
+class LastWords(Struct, frozen=True):
     """Ask why the head's process has ended, if it has said so: a text, perhaps empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadSettings:
+class ReadSettings(Struct, frozen=True):
     """Read this head's settings again: what of them has changed, in words; nothing: they are as before. The next head's
     process begins with them. If they cannot be used, the former ones stay.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class PassClientsOn:
+class PassClientsOn(Struct, frozen=True):
     """See that this host's clients are passed on to the active head of this name; empty: nobody knows who leads."""
 
     leader: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopPassing:
+class StopPassing(Struct, frozen=True):
     """Pass nobody on any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class TellHead:
+class TellHead(Struct, frozen=True):
     """Tell the head who else there is, how the store is, and until when nobody else can lead."""
 
     news: HeadsKnown
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What a keeper says of itself, for those who look."""
 
     role: str
@@ -116,22 +102,19 @@ class Known:
     """Why this head does not lead, or could not; empty: nothing is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """Let everybody know this; it has changed."""
 
     known: Known
 
 
-@dataclass(frozen=True, slots=True)
-class ControlAnswer:
+class ControlAnswer(Struct, frozen=True):
     """Answer the request that came with the last `Woken`."""
 
     value: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class WaitForNews:
+class WaitForNews(Struct, frozen=True):
     """Wait until the time is over or something has happened: a `Woken`."""
 
     timeout_s: float
@@ -139,8 +122,7 @@ class WaitForNews:
     """Also until the store hints that something may have changed, or what passes clients on has ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Woken:
+class Woken(Struct, frozen=True):
     """What has happened, which may be nothing."""
 
     hinted: bool = False

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from heorot.core.images.swarms import GAIN_MS
 
 
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
+class NodeConfig(Struct, frozen=True):
     """What an agent knows when it starts.
 
     `wall_offset_ms` is the wall clock minus the monotonic clock that `handle` is given. `heads` is the

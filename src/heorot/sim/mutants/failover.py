@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -174,9 +173,7 @@ def _between(keeper: Any, answers: Callable[[Any, Any], Any], errors: Callable[[
 
 def _keeps_the_lease_of_a_dead_head(keeper: Any) -> None:
     """The lease is kept alive although the head is dead."""
-    _between(
-        keeper, lambda step, answer: dataclasses.replace(answer, ended=None) if isinstance(answer, Woken) else answer
-    )
+    _between(keeper, lambda step, answer: replace(answer, ended=None) if isinstance(answer, Woken) else answer)
 
 
 def _ignores_that_the_lease_is_gone(keeper: Any) -> None:
