@@ -17,6 +17,10 @@ from tests.support.waiting import await_that
 
 SERVER = b"sleep 1000 & setsid sleep 1001 & (setsid sleep 1002 &) ; "
 SERVER_PROCESSES = 3
+FAMILY = (
+    b"sleep 1000 & g=gate$HEOROT_RANK; mkfifo $g; sh -c 'sleep 1003 & echo up >$0; wait' $g & read line <$g; exit 3"
+)
+"""A rank that leaves as many, one of them a child of another."""
 ORDINARY = {
     "pipeline": b"yes | head -1; seq 100000 | sort -r | tail -1",
     "substitution": b"cat <(seq 100000) <(echo x) | wc -l; echo word > >(cat)",
@@ -42,10 +46,8 @@ def inventory(agent: Agent) -> m.Inventory:
 
 
 def test_what_was_killed_is_counted_and_said_again_to_whoever_asks_anew(rig: SpaceRig, agent: Agent) -> None:
-    family = b"g=gate$HEOROT_RANK; mkfifo $g; sh -c 'sleep 1003 & echo up >$0; wait' $g & read line <$g; exit 3"
-    script = b"sleep 1000 & " + family
     fields: dict[str, Any] = {"ranks": 2, "directory": os.fsencode(rig.work)}
-    agent.send(rig.launch("1.1", b"sleep", b"1000"), rig.launch("1.2", b"sh", b"-c", script, **fields))
+    agent.send(rig.launch("1.1", b"sleep", b"1000"), rig.launch("1.2", b"sh", b"-c", FAMILY, **fields))
     assert agent.wait_over("1.2") == {0: 3 << 8, 1: 3 << 8}
     told = [NODE, 0, SERVER_PROCESSES, NODE, 1, SERVER_PROCESSES]
     assert sorted(killed(agent, "1.2")) == sorted(told)
@@ -54,6 +56,23 @@ def test_what_was_killed_is_counted_and_said_again_to_whoever_asks_anew(rig: Spa
     agent.send(rig.launch("1.2", b"sh", b"-c", SERVER))
     agent.until(lambda: killed(agent, "1.2") == told, "the whole report again")
     assert not agent.over("1.1")
+
+
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bpinit that is made from now on stops what is left, as where what was killed is still there rounds later."""
+    monkeypatch.setattr(reaper, "_KILLING_ROUNDS", 0)
+
+
+def test_what_is_stopped_before_it_is_killed_is_counted_for_the_rank_that_left_it(
+    stopping: None, rig: SpaceRig
+) -> None:
+    agent = rig.agent()
+    agent.send(rig.launch("1.1", b"sleep", b"1000"))
+    agent.send(rig.launch("1.2", b"sh", b"-c", FAMILY, ranks=2, directory=os.fsencode(rig.work)))
+    assert agent.wait_over("1.2") == {0: 3 << 8, 1: 3 << 8}
+    (held,) = [job for job in inventory(agent).jobs if job.job == "1.2"]
+    assert held.killed == [0, SERVER_PROCESSES, 1, SERVER_PROCESSES]
 
 
 @pytest.fixture

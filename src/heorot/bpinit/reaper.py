@@ -277,10 +277,10 @@ class Reaper:
         once, which only the first process of a PID namespace can do.
         """
         self._rounds += 1
+        of_owner: dict[ChildProcess | None, list[int]] = {}
+        for pid, owner in victims.items():
+            of_owner.setdefault(owner, []).append(pid)
         if self._rounds <= _KILLING_ROUNDS:
-            of_owner: dict[ChildProcess | None, list[int]] = {}
-            for pid, owner in victims.items():
-                of_owner.setdefault(owner, []).append(pid)
             for owner, roots in of_owner.items():
                 pids = tree(roots)
                 self._count(owner, pids)
@@ -296,11 +296,12 @@ class Reaper:
             for pid, owner in self._census.freeze_and_kill(lambda child: everything or self._may_not_stay(child)):
                 self._count(owner, [pid], sure=True)
             return
-        fresh = [pid for pid in victims if pid not in self._stopped] or [
-            pid for pid in tree(list(victims)) if pid not in self._stopped
-        ]
-        for pid in fresh:
-            self._count(victims.get(pid), [pid])
+        fresh = {pid: owner for pid, owner in victims.items() if pid not in self._stopped}
+        if not fresh:
+            for owner, roots in of_owner.items():
+                fresh.update((pid, owner) for pid in tree(roots) if pid not in self._stopped)
+        for pid, owner in fresh.items():
+            self._count(owner, [pid])
             send_signal(pid, signal.SIGSTOP)
         self._stopped.update(fresh)
         if not fresh:
