@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def test_it_is_given_the_node_and_where_the_cluster_is_and_its_output_is_kept(ri
     assert log.read_text() == "second\n"
 
 
+@pytest.mark.parametrize("word", ["$(reboot)", "-oProxyCommand=reboot", "10.0.0.3\nPATH=/tmp", "a\0b", "n" * 200_000])
+def test_what_a_node_says_is_its_address_and_is_none_reaches_no_script(rig: Rig, tmp_path: Path, word: str) -> None:
+    rig.write('echo "[$HEOROT_NODE_ADDRESS]"')
+    rig.ups.prepare(Prepare(3, 7, word))
+    assert rig.until(1) == [Prepared(3, 7, "")]
+    assert (tmp_path / "logs" / "n3.log").read_text() == "[]\n"
+
+
 def test_its_failure_is_told_with_its_last_line(rig: Rig) -> None:
     rig.write('echo first; echo "no scratch disk"; echo; exit 3')
     rig.ups.prepare(Prepare(0, 7, ""))
@@ -94,7 +103,7 @@ def test_one_that_does_not_end_is_killed_with_what_it_has_started(rig: Rig, tmp_
     rig.new(limit_ms=300).prepare(Prepare(0, 7, ""))
     assert rig.until(1) == [Prepared(0, 7, "it has not ended within 0.3 s")]
     pid = int((tmp_path / "pid").read_text())
-    await_that(lambda: not os.path.exists(f"/proc/{pid}") or "Z" in Path(f"/proc/{pid}/stat").read_text(), "its child")
+    await_that(lambda: not _lives(pid), "its child to end")
 
 
 def test_what_it_writes_has_a_limit(rig: Rig, tmp_path: Path) -> None:
@@ -115,4 +124,47 @@ def test_a_newer_incarnation_takes_its_place_and_the_end_ends_all(rig: Rig, tmp_
     rig.ups.prepare(Prepare(1, 7, ""))
     await_that(lambda: len((tmp_path / "pids").read_text().split()) == 3, "the last to run")
     rig.ups.close()
-    assert not [pid for pid in (tmp_path / "pids").read_text().split() if os.path.exists(f"/proc/{pid}")]
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    await_that(lambda: not any(map(_lives, pids)), "all to have ended")
+
+
+def test_it_begins_with_nothing_of_the_head_but_what_it_is_given(rig: Rig, tmp_path: Path) -> None:
+    def said(command: str) -> list[str]:
+        rig.write(f"exec {command}")
+        rig.told.clear()
+        rig.ups.prepare(Prepare(3, 7, "10.0.0.3"))
+        assert rig.until(1) == [Prepared(3, 7, "")]
+        return (tmp_path / "logs" / "n3.log").read_text().split()
+
+    nothing = "0" * 16
+    assert said("grep -E '^Sig(Blk|Ign)' /proc/self/status") == ["SigBlk:", nothing, "SigIgn:", nothing]
+    assert said("ls /proc/self/fd") == ["0", "1", "2", "3"], "and the directory that it reads"
+    names = {line.partition("=")[0] for line in said("env")}
+    assert names <= {"PATH", "PWD", "SHLVL", "_", "HEOROT_DIR", "HEOROT_NODE", "HEOROT_NODE_ADDRESS"}
+
+
+def test_a_loop_that_writes_ends_at_the_limit_of_its_log(rig: Rig, tmp_path: Path) -> None:
+    rig.write("while :; do echo a line of a loop that does not look at what becomes of what it writes; done")
+    rig.ups.prepare(Prepare(0, 7, ""))
+    assert rig.until(1)[0].error.startswith(f"it was killed by signal {signal.SIGXFSZ.value}")
+
+
+def test_a_head_that_is_killed_takes_it_along_with_what_it_has_started(rig: Rig, tmp_path: Path) -> None:
+    rig.write(f"sleep 1000 & echo $! $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pids; wait")
+    head = os.fork()
+    if not head:
+        NodeUps(EpollLoop(), rig.settings, rig.told.append).prepare(Prepare(0, 7, ""))
+        signal.pause()
+    await_that((tmp_path / "pids").exists, "it to run")
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert all(map(_lives, pids))
+    os.kill(head, signal.SIGKILL)
+    os.waitpid(head, 0)
+    await_that(lambda: not any(map(_lives, pids)), "it to end with its head")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,17 +1,18 @@
 """Runs the site's ``node_up``, a program, for each node that has come; a few at once (`heorot.daemons.site_program`).
 
-It is given the node's number, and in its environment ``HEOROT_DIR``, ``HEOROT_NODE`` and ``HEOROT_NODE_ADDRESS``. What
-it writes is kept for each node.
+It is given the node's number, and in its environment ``HEOROT_DIR``, ``HEOROT_NODE`` and ``HEOROT_NODE_ADDRESS``, empty
+if what the node says is no address. What it writes is kept for each node.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
 
+from heorot.core.head.list_of_names import host_address
 from heorot.core.wire.wishes import Prepare, Prepared
 from heorot.daemons.site_program import SiteProgram
 from heorot.runtime.loop import Loop
@@ -38,17 +39,18 @@ class NodeUps:
         self._loop = loop
         self._settings = settings
         self._feed = feed
-        self._waiting: deque[Prepare] = deque()
+        self._waiting: OrderedDict[int, Prepare] = OrderedDict()
+        """By node."""
         self._running: dict[int, SiteProgram] = {}
         """By node."""
 
     def prepare(self, item: Prepare) -> None:
         """Run the script for this node, as soon as there is room, and none for a former incarnation of it."""
-        self._waiting = deque(other for other in self._waiting if other.node != item.node)
+        self._waiting.pop(item.node, None)
         former = self._running.pop(item.node, None)
         if former is not None:
             former.close()
-        self._waiting.append(item)
+        self._waiting[item.node] = item
         self._next()
 
     def close(self) -> None:
@@ -60,7 +62,7 @@ class NodeUps:
 
     def _next(self) -> None:
         while self._waiting and len(self._running) < self._settings.at_once:
-            item = self._waiting.popleft()
+            _, item = self._waiting.popitem(last=False)
             try:
                 self._running[item.node] = self._start(item)
             except OSError as error:
@@ -71,7 +73,8 @@ class NodeUps:
         environment = {
             "HEOROT_DIR": str(settings.clients),
             "HEOROT_NODE": str(item.node),
-            "HEOROT_NODE_ADDRESS": item.host,
+            # The node's own word: scripts give it to a shell.
+            "HEOROT_NODE_ADDRESS": host_address(item.host),
         }
 
         def ended(error: str) -> None:

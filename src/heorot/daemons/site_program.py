@@ -1,7 +1,8 @@
 """A program of the site's that a head runs on its own host: as the head's user, and for a limited time.
 
-It has no input; what it writes goes into a file, which begins anew each time. It leads a process group of its own,
-which ends with it, and it ends with the head that has started it.
+It has no input; what it writes goes into a file, which begins anew each time. It is in a process group of its own,
+which ends with it, and all of the group ends with the head that has started it: the group's leader, a process of the
+head's, sees to that.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from heorot.linux.process import fork_daemon, how_ended
+from heorot.linux import system
+from heorot.linux.process import die_with_parent, fork_daemon, how_ended
 from heorot.runtime.loop import Loop
 
 MAX_LOG_BYTES = 1024 * 1024
 """What it may write into any file: a loop that writes must not fill the head's disk."""
 LAST_LINE_BYTES = 4096
+DEFAULT_AGAIN = (signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that a program takes as usual: Python ignores some of them, and what is ignored stays so beyond execve(2)."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -106,7 +110,35 @@ def last_line_of(data: bytes) -> str:
 
 
 def _become(words: Sequence[str], environment: Mapping[str, str], output: int) -> None:
+    """Lead a group with the program in it, end it if the head is gone, and end as the program does."""
+    head = os.getppid()
     os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, lambda number, frame: os.killpg(0, signal.SIGKILL))
+    # Of the program itself the kernel would say the same, but not of what that has started.
+    system.set_parent_death_signal(signal.SIGTERM)
+    if os.getppid() != head:
+        os._exit(1)
+    here = os.getpid()
+    program = os.fork()
+    if not program:
+        try:
+            _execute(here, words, environment, output)
+        finally:
+            os._exit(127)
+    status = os.waitpid(program, 0)[1]
+    if os.WIFSIGNALED(status):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(here, number)
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def _execute(parent: int, words: Sequence[str], environment: Mapping[str, str], output: int) -> None:
+    for number in DEFAULT_AGAIN:
+        signal.signal(number, signal.SIG_DFL)
+    die_with_parent(parent)
     nothing = os.open("/dev/null", os.O_RDONLY)
     for descriptor, source in ((0, nothing), (1, output), (2, output)):
         os.dup2(source, descriptor)
@@ -115,6 +147,5 @@ def _become(words: Sequence[str], environment: Mapping[str, str], output: int) -
     os.chdir("/")
     try:
         os.execve(words[0], list(words), {"PATH": PATH, **environment})
-    except OSError as error:
-        os.write(2, f"cannot execute {words[0]}: {error.strerror}\n".encode())
-        os._exit(127)
+    except (OSError, ValueError) as error:
+        os.write(2, f"cannot execute {words[0]}: {getattr(error, 'strerror', None) or error}\n".encode())
