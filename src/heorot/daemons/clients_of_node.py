@@ -113,6 +113,8 @@ class ClientsOfNode:
     # ------------------------------------------------------------------ the process
 
     def _pass_on(self) -> None:
+        from heorot.core.wire.passing import MAX_OF_NODE
+        from heorot.runtime.callers import ClientQuotas
         from heorot.runtime.passing import Passing
         from heorot.security import tls
 
@@ -121,7 +123,10 @@ class ClientsOfNode:
         loop = EpollLoop()
         try:
             context = tls.client_context(self._directory, passed_on=True, for_a_client=True)
-            passing = Passing(loop, self._path, self._cluster, self._heads, "", context, self._log)
+            # A head takes no more of a node: here users share them, as they do at a head.
+            what = "clients that this node passes on"
+            quotas = ClientQuotas(os.geteuid(), MAX_OF_NODE, what=what, setting="")
+            passing = Passing(loop, self._path, self._cluster, self._heads, "", context, self._log, quotas)
             passing.listen_on(socket.socket(fileno=os.dup(self._listener.fileno())))
             _EndWhenIdle(loop, passing)
             loop.run_forever()

@@ -77,12 +77,21 @@ class ClientQuotas:
         The uid that the head runs as.
     max_clients, max_bytes
         Connections, and memory for frames that were begun and for answers that were not read.
+    what, setting
+        What connections are called, and the setting that limits them; empty: there is none.
     """
 
-    def __init__(self, owner: int, max_clients: int = MAX_CLIENTS, max_bytes: int = MAX_CLIENT_BYTES) -> None:
-        self._clients = Quota("clients that are connected to the head", max_clients, "max_clients", owner)
-        what = "MiB that the head holds of frames that were begun or wait, and of answers that were not read"
-        self._bytes = Quota(what, max_bytes, "max_client_bytes", owner, MIB)
+    def __init__(
+        self,
+        owner: int,
+        max_clients: int = MAX_CLIENTS,
+        max_bytes: int = MAX_CLIENT_BYTES,
+        what: str = "clients that are connected to the head",
+        setting: str = "max_clients",
+    ) -> None:
+        self._clients = Quota(what, max_clients, setting, owner)
+        memory = "MiB that the head holds of frames that were begun or wait, and of answers that were not read"
+        self._bytes = Quota(memory, max_bytes, "max_client_bytes", owner, MIB)
         self._present: dict[Channel, Account] = {}
 
     @property

@@ -20,7 +20,7 @@ from heorot.core.tree.nodeset import HEAD
 from heorot.core.wire.clients import ClientOutput, Error, HeadMessage, decode_client
 from heorot.core.wire.framing import MAX_FRAME_BYTES
 from heorot.core.wire.parts import encode_in_parts
-from heorot.core.wire.passing import LEFT, PASS_VERSION, PassAccepted, PassOn, decode_pass
+from heorot.core.wire.passing import LEFT, MAX_OF_NODE, PASS_VERSION, PassAccepted, PassOn, decode_pass
 from heorot.core.wire.tags import TAG_HELLO
 from heorot.core.wire.tree import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode, tag_of
 from heorot.runtime.callers import Account, Accounts, ClientQuotas
@@ -34,8 +34,6 @@ from heorot.security.tls import Peer
 INTRODUCTION_TIMEOUT_S = 10.0
 """How long somebody who has connected may take to say whom he passes on."""
 THIS_HOST = Peer("head", "", -1)
-MAX_OF_NODE = 64
-"""Clients that one node passes on at once: it could name as many users as it likes."""
 
 
 class Clients:

@@ -21,6 +21,8 @@ from heorot.core.wire.tree import encode
 
 PASS_VERSION = 1
 MAX_GROUPS = 8192
+MAX_OF_NODE = 64
+"""Clients that one node passes on at once: it could name as many users as it likes."""
 UserNumber: TypeAlias = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 
 
