@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -52,6 +53,10 @@ def environment(*, sbin: bool = False, **more: str) -> dict[str, str]:
 def eventually(what: str, condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
     """Wait until `condition` gives something true and return it; fail with its last value otherwise."""
     return await_that(condition, what, deadline_s)
+
+
+_number = count()
+"""Of the networks of this process: a module may have one of its own, and a test another."""
 
 
 class Host:
@@ -134,7 +139,7 @@ class Network:
     def __init__(self, directory: Path, kind: type[Host] = Host) -> None:
         self.directory = directory
         self._kind = kind
-        self.prefix = f"heorot{os.getpid()}"
+        self.prefix = f"heorot{os.getpid()}.{next(_number)}."
         self.hosts: dict[str, Host] = {}
         self._namespaces: list[str] = []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.hosts import Host, Network, environment, eventually
-from tests.hosts.test_many_hosts import add_nodes, make_head, states
+from tests.hosts.test_many_hosts import add_nodes, make_head
 from tests.support.commands import command as argv_of
 
 pytestmark = pytest.mark.slow
@@ -49,15 +49,16 @@ class Slow:
 
 
 @pytest.fixture(scope="module")
-def network_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slow]:
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slow]:
+    """For tests that start no daemon and leave all of them as they were."""
     with Network(tmp_path_factory.mktemp("swarm")) as network:
         yield Slow(network)
 
 
 @pytest.fixture
-def slow(network_of_all: Slow) -> Slow:
-    eventually("all nodes are up", lambda: set(states(network_of_all.head).values()) == {"up"})
-    return network_of_all
+def own(tmp_path: Path) -> Iterator[Slow]:
+    with Network(tmp_path) as network:
+        yield Slow(network)
 
 
 @pytest.fixture
@@ -96,16 +97,6 @@ def test_nobody_sends_a_program_much_more_often_than_once(slow: Slow, program: P
     assert sum(sent) > NODES
 
 
-def test_a_peer_whose_agent_dies_costs_no_rank(slow: Slow, program: Path) -> None:
-    with slow.start(program) as process:
-        for node in (slow.nodes[3], slow.nodes[0]):
-            await_start(node)
-            node.end("bpnode", kill=True)
-            node.start("bpnode")
-        assert_all_ran(process)
-    assert not any(map(incomplete, slow.nodes))
-
-
 def test_a_peer_that_stops_in_the_middle_is_left(slow: Slow, program: Path) -> None:
     stopped = slow.nodes[3]
     pid = stopped.daemons["bpnode"].pid
@@ -128,3 +119,13 @@ def test_a_peer_that_cannot_be_reached_is_not_needed(slow: Slow, program: Path) 
     finally:
         for node in slow.nodes:
             slow.network.mend(node, [other for other in slow.nodes if other is not node])
+
+
+def test_a_peer_whose_agent_dies_costs_no_rank(own: Slow, program: Path) -> None:
+    with own.start(program) as process:
+        for node in (own.nodes[3], own.nodes[0]):
+            await_start(node)
+            node.end("bpnode", kill=True)
+            node.start("bpnode")
+        assert_all_ran(process)
+    assert not any(map(incomplete, own.nodes))

@@ -15,11 +15,11 @@ from heorot.core.errors import ProtocolError
 from heorot.core.machine import ClientClosed, ClientOpened, FromClient, HeadHeard
 from heorot.core.wire import clients as c
 from heorot.core.wire.framing import encode_frame
-from heorot.core.wire.passing import LEFT, PASS_VERSION, PassOn, decode_pass
+from heorot.core.wire.passing import LEFT, MAX_OF_NODE, PASS_VERSION, PassOn, decode_pass
 from heorot.core.wire.tree import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, decode_link, encode
 from heorot.runtime.callers import Account
 from heorot.runtime.channel import Channel
-from heorot.runtime.clients import MAX_OF_NODE, Clients
+from heorot.runtime.clients import Clients
 from heorot.runtime.links import Links
 from heorot.runtime.loop import EpollLoop
 from heorot.runtime.passing import PAUSE_BYTES, Passing
