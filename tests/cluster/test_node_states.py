@@ -69,7 +69,7 @@ def test_a_drained_node_takes_nothing_more_under_any_head_and_what_runs_there_go
 
 def test_what_was_acknowledged_a_moment_before_all_heads_were_killed_is_so_when_they_are_back(pair: Cluster) -> None:
     answer = json.loads(pair.check("heorot", "node", "drain", "n1,n2,n1", "--json"))
-    assert answer == {"nodes": [1, 2, 1], "late": []}
+    assert answer == {"nodes": [1, 2], "late": []}
     for head in pair.status()["heads"]:
         pair.check("heorot", "head", "stop", head["name"])
     pair.check("heorot", "head", "start", "h0", "h1")

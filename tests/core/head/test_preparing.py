@@ -101,6 +101,16 @@ def test_a_store_that_does_not_answer_keeps_no_node_out_of_use() -> None:
     assert shown(head, 0) == "up"
 
 
+def test_a_node_whose_script_has_failed_comes_into_use_under_no_head_whatever_the_store_does() -> None:
+    head = head_with_script()
+    head.attach(0)
+    head.give(Prepared(0, 7, "it ended with status 3"))
+    keep(head, "no space left on device", written=False)
+    assert shown(head, 0) == "error"
+    head.attach(0)
+    assert shown(head, 0) == "error"
+
+
 def test_without_a_script_nothing_is_asked_and_a_node_is_up_at_once() -> None:
     head = HeadRig(1)
     head.attach(0)

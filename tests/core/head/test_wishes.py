@@ -54,6 +54,15 @@ def keep(head: HeadRig, error: str = "", written: bool = True) -> tuple[NodeWish
     return item.wishes
 
 
+def test_a_reason_without_a_state_is_refused_and_a_node_that_is_named_often_is_told_of_once() -> None:
+    head = cluster()
+    ask(head, "n0", mode=0o111, reason="to be read by everybody")
+    assert answer(head).code == "bad-request"
+    ask(head, "n0,n0,n1,n0", DRAIN)
+    keep(head)
+    assert answer(head) == c.Result(5, NodesSet([0, 1], []))
+
+
 def drain(head: HeadRig, nodes: str, reason: str = "") -> tuple[NodeWish, ...]:
     """Drain nodes; return what was kept."""
     ask(head, nodes, DRAIN, reason=reason)

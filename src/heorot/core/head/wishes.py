@@ -116,7 +116,8 @@ class NodeWishes:
         why = self._quota.refusal(caller.uid, held, name=caller.user)
         if why:
             raise RequestError("busy", why)
-        self._queue.append(Change(caller, ask, nodes))
+        # A list may name a node thousands of times.
+        self._queue.append(Change(caller, ask, list(dict.fromkeys(nodes))))
         self._begin()
 
     def _changes(self) -> list[Change]:
@@ -128,7 +129,9 @@ class NodeWishes:
         """See that this can be wanted of a node. Raises RequestError."""
         if not ask.state and max(ask.mode, ask.uid, ask.gid) < 0:
             raise RequestError("bad-request", "nothing is to be changed: give a state, a mode, a user or a group")
-        why = complaint(ask.state, ask.reason) if ask.state or ask.reason else ""
+        if ask.reason and not ask.state:
+            raise RequestError("bad-request", "a reason goes with a state: give that, too")
+        why = complaint(ask.state, ask.reason) if ask.state else ""
         if why:
             raise RequestError("bad-request", why)
         if ask.mode >= 0 and ask.mode & ~MAX_MODE:
@@ -279,7 +282,9 @@ class NodeWishes:
         assert change is not None
         assert event.serial == self._serial
         changed = [wish for wish in change.wishes if wish.state != self._members.records[wish.node].wish.state]
-        if event.written:
+        # What node_up has found holds here in any case: the next head, which does not know it, runs it again. A node on
+        # which it failed must not come into use because the head's disk is full.
+        if event.written or change.done is not None:
             for wish in change.wishes:
                 self._members.wish(self._members.record(wish.node), wish)
         if change.done is not None:
