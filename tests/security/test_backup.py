@@ -14,6 +14,7 @@ from heorot.core.errors import SecurityError
 from heorot.security.authority import Authority
 from heorot.security.backup import Backup, collect_files, read_backup
 from heorot.security.registry import NodeRecord, Registry
+from heorot.security.tokens import FINGERPRINT_BYTES, TokenStore
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def den(tmp_path: Path) -> Path:
     authority.issue_head("h0").write(directory / "heads" / "h0")
     authority.issue_head("h1").write(directory / "heads" / "h1")
     Registry(directory).put(NodeRecord(3, "ford", "00", "t", 1))
+    TokenStore(directory).create(bytes(FINGERPRINT_BYTES), 1)
     (directory / "log").mkdir()
     (directory / "log" / "h0.log").write_text("a line\n")
     (directory / "heads" / "h0" / "keeper.json").write_text("{}")
@@ -40,7 +42,7 @@ def test_it_reads_back_and_makes_the_same_files(den: Path, tmp_path: Path) -> No
     assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o600
     read = read_backup(tmp_path / "kept")
     assert read == backup
-    assert {name.rpartition("/")[0] for name in read.files} == {"", "ca", "heads/h0"}
+    assert {name.rpartition("/")[0] for name in read.files} == {"", "ca", "heads/h0", "tokens"}
     anew = tmp_path / "anew"
     anew.mkdir()
     read.restore(anew)

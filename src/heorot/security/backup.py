@@ -27,6 +27,7 @@ EPOCHS_AHEAD = 1_000_000
 """So far above the epoch of the backup a restored head begins: more terms than a cluster sees between two backups."""
 _RECORDS = re.compile(r"[a-z][a-z-]{0,30}\.json")
 _KEYS = re.compile(r"[a-z][a-z.-]{0,30}")
+_TOKENS = re.compile(r"[0-9a-f]{16}\.json")
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,16 @@ class Backup:
     config_path: str
     config: bytes
     files: dict[str, bytes]
-    """By path below the cluster's directory: ``ca/…``, ``heads/NAME/…``, and the records ``….json``."""
+    """By path below the cluster's directory: ``ca/…``, ``heads/NAME/…``, ``tokens/….json``, the records ``….json``."""
 
     def __repr__(self) -> str:
         return f"Backup({self.cluster}, {self.head})"
 
     def write(self, path: Path) -> None:
-        """Write it into a new file that only its owner may read. Raises OSError; an existing file is left alone."""
+        """Write it into a new file that only its owner may read; an existing one is left alone.
+
+        Raises OSError, or SecurityError if nobody could read it again.
+        """
         value = {
             "format": FORMAT,
             "version": VERSION,
@@ -60,7 +64,12 @@ class Backup:
             "config": _text_of(self.config),
             "files": {name: _text_of(data) for name, data in self.files.items()},
         }
-        write_new(path, json.dumps(value, indent=1).encode())
+        data = json.dumps(value, indent=1).encode()
+        if len(data) > MAX_BYTES:
+            raise SecurityError(
+                f"the backup would have {len(data)} bytes, and one of more than {MAX_BYTES} is not read"
+            )
+        write_new(path, data)
 
     def restore(self, directory: Path) -> None:
         """Write the files where the cluster's directory is to be, which exists, and an epoch above that of the backup.
@@ -84,6 +93,9 @@ def collect_files(directory: Path, head: str) -> dict[str, bytes]:
         for path in sorted(directory.iterdir()):
             if _RECORDS.fullmatch(path.name):
                 found[path.name] = path.read_bytes()
+        for path in sorted((directory / "tokens").iterdir()):
+            if _TOKENS.fullmatch(path.name):
+                found[f"tokens/{path.name}"] = path.read_bytes()
     for place in ("ca", f"heads/{head}"):
         for path in sorted((directory / place).iterdir()):
             if path.suffix in (".pem", ".key", ".pub") and _KEYS.fullmatch(path.name):
@@ -134,6 +146,8 @@ def _is_ours(name: str, head: str) -> bool:
     place, _, last = name.rpartition("/")
     if not place:
         return bool(_RECORDS.fullmatch(last))
+    if place == "tokens":
+        return bool(_TOKENS.fullmatch(last))
     return place in ("ca", f"heads/{head}") and bool(_KEYS.fullmatch(last))
 
 
