@@ -98,12 +98,13 @@ def test_a_section_must_be_one(tmp_path: Path) -> None:
         load_text(tmp_path, "tree = 3\n" + HEAD.replace("[tree]", ""))
 
 
-def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_a_binary_and_a_deep_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read the configuration .*head\.toml: No such file"):
         load_head(tmp_path / "head.toml")
-    (tmp_path / "node.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="is not valid TOML"):
-        load_node(tmp_path / "node.toml")
+    for data in (b"\xff\xfe", b"x = " + b"[" * 50_000):
+        (tmp_path / "node.toml").write_bytes(data)
+        with pytest.raises(ConfigError, match="is not valid TOML"):
+            load_node(tmp_path / "node.toml")
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,9 @@ def test_what_is_wrong_costs_itself_alone_and_is_told(rig: Rig) -> None:
     )
     rig.write("groups.d/c.yaml", "a: b: c\n")
     rig.write("groups.d/d.yaml", "only words\n")
+    rig.write("groups.d/g.yaml", "odd: {one: !!int ''}\n")
+    rig.write("groups.d/h.yaml", "odd: {one: !!timestamp then}\n")
+    rig.write("groups.d/i.yaml", "[" * 50_000)
     rig.write("groups.d/e.yaml", f"long: {{one: '{'example1,' * (MAX_YAML_BYTES // 9)}'}}\n")
     rig.write("groups.d/f.yaml", "mine: {one: example1}\n")
     (rig.base / "groups.d/f.yaml").chmod(0o666)
@@ -164,7 +167,8 @@ def test_what_is_wrong_costs_itself_alone_and_is_told(rig: Rig) -> None:
         "a.yaml: 'odd' is no source", "a.yaml: more: 5 is no group", "a.yaml: more: 'five' is no group",
         "a.yaml: more: 'b c' is no group", "@more:bad: ", "b.yaml: no groups can be called @state:",
         "cluster.yaml: there is another source racks", "@lists:two: it has several lists with operators",
-        "c.yaml: no YAML: ", "d.yaml: it has no sources", "e.yaml: it has more than", "f.yaml: everybody may write",
+        "c.yaml: no YAML: ", "g.yaml: no YAML: ", "h.yaml: no YAML: ", "i.yaml: no YAML: ",
+        "d.yaml: it has no sources", "e.yaml: it has more than", "f.yaml: everybody may write",
         "a.conf: File contains no section headers", "b.conf: it is no file",
     ):  # fmt: skip
         assert part in told

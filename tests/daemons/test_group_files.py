@@ -60,6 +60,7 @@ def test_groups_come_from_all_files_and_the_first_of_a_name_counts(rig: Rig) -> 
 def test_what_is_wrong_is_told_and_the_rest_holds(rig: Rig) -> None:
     rig.write("a.toml", 'good = "n1"\nbad = 3\n"a b" = "n2"\n')
     rig.write("b.toml", "no toml\n")
+    rig.write("deep.toml", "x = " + "[" * 50_000)
     rig.write("c.cfg", "nothing\nright: n1\n")
     rig.write("state.cfg", "up: n1\n")
     (rig.directory / "d.cfg").write_bytes(b"x: \xff\n")
@@ -68,7 +69,7 @@ def test_what_is_wrong_is_told_and_the_rest_holds(rig: Rig) -> None:
     groups, problems = rig.read()
     assert set(groups) == {"rack1", "good", "a:good", "right", "c:right"}
     assert [text.partition(": ")[0].rpartition("/")[2] for text in problems] == [
-        "a.toml", "a.toml", "b.toml", "c.cfg:1", "d.cfg", "e.cfg", "f.cfg", "state.cfg",
+        "a.toml", "a.toml", "b.toml", "c.cfg:1", "d.cfg", "deep.toml", "e.cfg", "f.cfg", "state.cfg",
     ]  # fmt: skip
 
 

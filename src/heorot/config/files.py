@@ -292,7 +292,7 @@ def _read(path: Path) -> bytes:
 def _parse(path: Path, text: bytes, kind: type[F]) -> F:
     try:
         value = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     sections = typing.get_type_hints(kind)
     _refuse_unknown(f"{path}:", "section", value, sections)

@@ -195,7 +195,8 @@ def _load_yaml(text: str) -> dict[Any, Any]:
         raise ValueError("groups in YAML are read where Python has PyYAML: pip install pyyaml, beside Heorot")
     try:
         content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError) as error:
+        # Of values that are none of their kind, such as !!int '', it raises what it stumbles over.
         raise ValueError(f"no YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError("it has no sources of groups")

@@ -69,7 +69,11 @@ def _groups_of(reading: GroupReading, path: Path) -> dict[str, str]:
 
 def _toml(path: Path, text: str, problems: list[str]) -> dict[str, str]:
     groups: dict[str, str] = {}
-    for name, nodes in tomllib.loads(text).items():
+    try:
+        content = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"no TOML: {error}") from error
+    for name, nodes in content.items():
         if isinstance(nodes, str) and GROUP_NAME.fullmatch(name):
             groups[name] = nodes
         else:
