@@ -52,7 +52,12 @@ class SiteProgram:
             self._pid = fork_daemon(f"{Path(words[0]).name}", {output}, lambda: _become(words, environment, output))
         finally:
             os.close(output)
-        self._process = os.pidfd_open(self._pid)
+        try:
+            self._process = os.pidfd_open(self._pid)
+        except OSError:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            raise
         self._limit = loop.call_at(loop.time() + limit_ms / 1000, self._too_late)
         loop.add_reader(self._process, self._has_ended)
 
@@ -75,10 +80,10 @@ class SiteProgram:
     def _reap(self) -> int:
         self._limit.cancel()
         self._loop.remove_reader(self._process)
-        status = os.waitpid(self._pid, 0)[1]
-        # What it has left behind goes with it.
+        # What it has left behind goes with it; as long as nobody has waited for it, the number is no other group's.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGKILL)
+        status = os.waitpid(self._pid, 0)[1]
         os.close(self._process)
         return status
 
