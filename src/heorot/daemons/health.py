@@ -73,22 +73,36 @@ class HealthChecks:
     def _begin(self) -> None:
         settings = self._settings
         assert settings is not None
-        self._output, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(write, True)
         self._data = b""
         try:
-            self._pid = fork_daemon("bphead-check", {write}, lambda: _check(settings, write))
+            self._start(settings)
         except OSError as error:
-            os.close(self._output)
             self._log("warning", f"nodes are not checked: {error.strerror or error}")
             self._plan()
             return
-        finally:
-            os.close(write)
-        self._process = os.pidfd_open(self._pid)
         self._loop.add_reader(self._output, self._read)
         limit_s = settings.limit_ms / 1000 + ENDING_S
         self._timer = self._loop.call_at(self._loop.time() + limit_s, self._kill)
+
+    def _start(self, settings: HealthSettings) -> None:
+        """Start the check. Raises OSError, and leaves nothing then."""
+        output, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            os.set_blocking(write, True)
+            pid = fork_daemon("bphead-check", {write}, lambda: _check(settings, write))
+        except OSError:
+            os.close(output)
+            raise
+        finally:
+            os.close(write)
+        try:
+            self._process = os.pidfd_open(pid)
+        except OSError:
+            os.close(output)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        self._pid, self._output = pid, output
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
