@@ -277,3 +277,18 @@ def test_a_question_is_not_given_up_when_the_head_has_slept() -> None:
     assert head.kinds() == []
     head.wait(10_000, QueryDue(query.id))
     assert head.kinds() == [c.Result]
+
+
+def test_a_head_that_slept_waits_for_the_copy_of_a_launch_that_a_node_may_have_sent_meanwhile() -> None:
+    head = HeadRig(1)
+    head.client()
+    # The time in which a new head may be ignorant is over; then a node comes with a job.
+    head.wait(61_000, SettleDue())
+    head.attach(0, [held("0.1", running=[0, 100])])
+    head.ask(c.AttachJob(1, "0.1", False, resume=True))
+    head.looked()
+    head.now += 90_000
+    head.give(TimerFired(SettleDue()))
+    assert not [message for message in head.told() if isinstance(message, c.Error)]
+    hand_over(head, 0, seal_ticket(sign, ticket("0.1", [0, 1], epoch=0, uid=0)))
+    assert [message.job for message in head.told() if isinstance(message, c.Spawned)] == ["0.1"]

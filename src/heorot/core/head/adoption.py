@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from heorot.core.errors import ProtocolError, SecurityError
 from heorot.core.head.job import HeadJob
 from heorot.core.head.job_limits import JobLimits
+from heorot.core.head.launch_keys import LaunchKeys
 from heorot.core.head.rank_places import RankPlaces
 from heorot.core.head.timers import AdoptDue, MissingDue
 from heorot.core.machine import Send
@@ -65,14 +66,12 @@ class Adoption:
 class Table(Protocol):
     """The table of jobs (`heorot.core.head.jobs.Jobs`), for what enters it from former heads."""
 
+    keys: LaunchKeys
     limits: JobLimits
     releases: Releases
 
     def adopt(self, job: HeadJob) -> None:
         """Put a job of an earlier head into the list: before all of this one's."""
-
-    def by_key(self, uid: int, key: bytes) -> HeadJob | None:
-        """Return the job that this user's client has launched with this key, if there is one."""
 
     def node_gone(self, node: int, why: str) -> None:
         """Give up every rank of this node, and the output of those that have ended but was not collected."""
@@ -124,11 +123,15 @@ class Adoptions:
         """Say whether this job was offered less than `grace_ms` ago and is not understood yet; without one, whether any
         node has begun so recently to hold such jobs. Who keeps back its copies for longer may never give them.
         """
-        since_ms = self._context.now_ms - grace_ms
         if job is not None:
-            return job in self.waiting and self.waiting[job].offered_at_ms > since_ms
-        latest = next(reversed(self._holding_since_ms.values()), None)
-        return latest is not None and latest > since_ms
+            since_ms = self.waiting[job].offered_at_ms if job in self.waiting else None
+        else:
+            since_ms = next(reversed(self._holding_since_ms.values()), None)
+        if since_ms is None:
+            return False
+        now_ms = self._context.now_ms
+        # The copy may have come while this head slept, and be read in a moment.
+        return now_ms - since_ms < grace_ms or self._context.wakefulness.missed_ms(now_ms, since_ms, grace_ms) > 0
 
     def _hold(self, node: int, job: str, size_bytes: int) -> None:
         if node not in self._held:
@@ -172,6 +175,7 @@ class Adoptions:
                 return
             adoption = self.waiting[item.job] = Adoption(self._context.now_ms, record.node)
             self._introduced.add(record.node, 1)
+            self._context.wakefulness.watch(self._context.now_ms, self._context.config.adoption_grace_ms)
             self._arm()
         self._hold(record.node, item.job, size_bytes)
         adoption.held[record.node] = item
@@ -288,10 +292,10 @@ class Adoptions:
         """
         context = self._context
         adoption = self._forget(ticket.job) or Adoption(context.now_ms, -1)
-        other = self._jobs.by_key(ticket.uid, ticket.key)
-        if other is not None:
+        other = self._jobs.keys.job_of(ticket.uid, ticket.key) or self._jobs.keys.asked_again(ticket.uid, ticket.key)
+        if other:
             holders = NodeSet.of(adoption.held)
-            context.log("warning", f"{holders} hold job {ticket.job}, which was launched again as {other.id}: it ends")
+            context.log("warning", f"{holders} hold job {ticket.job}, which was launched again as {other}: it ends")
             self._jobs.releases.disown(ticket.job)
             context.send_down(holders, m.Release(ticket.job))
             return None

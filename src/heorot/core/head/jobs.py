@@ -48,7 +48,7 @@ class Jobs:
         self._launching: dict[str, HeadJob] = {}
         """Those of which ranks may be pending: that came since it was looked last, or of which there were some then."""
         self.limits = JobLimits(context, lambda: self.jobs)
-        self._keys = LaunchKeys()
+        self.keys = LaunchKeys()
         self.releases = Releases(context)
         self._input = JobInput(context)
         self.attendance = Attendance(context, lambda: self.jobs, self._input, self.release, self._signal)
@@ -103,7 +103,7 @@ class Jobs:
             job.stdin.open(list(job.input_nodes))
         self.jobs[job.id] = self._launching[job.id] = job
         self.limits.take(job, size_bytes)
-        self._keys.remember(job)
+        self.keys.remember(job, ask.again)
         if not ask.detached:
             self.attendance.begin(job, client)
             give = context.receipts.give
@@ -159,18 +159,18 @@ class Jobs:
 
     def by_key(self, uid: int, key: bytes) -> HeadJob | None:
         """Return the job that this user's client has launched with this key, if there is one."""
-        return self.jobs.get(self._keys.job_of(uid, key))
+        return self.jobs.get(self.keys.job_of(uid, key))
 
     def dropped(self, uid: int, key: bytes) -> str:
         """Return the id of the job of this key if it was started, is over and was not kept; else nothing."""
-        return self._keys.dropped(uid, key)
+        return self.keys.dropped(uid, key)
 
     def adopt(self, job: HeadJob) -> None:
         """Put a job of an earlier head into the list: before all of this one's."""
         self.jobs = {job.id: job, **self.jobs}
         self._launching[job.id] = job
         self.limits.take(job, bytes_of_launch(job.ticket.spec, job.ticket.key, len(job.nodes)))
-        self._keys.remember(job)
+        self.keys.remember(job)
         self.safekeeping.launched(job)
 
     def resend_launch(self, job: HeadJob, nodes: NodeSet) -> None:
@@ -395,6 +395,6 @@ class Jobs:
         """Keep the list of jobs that are over short."""
         for job in self.limits.too_many():
             del self.jobs[job.id]
-            self._keys.drop(job)
+            self.keys.drop(job)
             self._close(job)
             self.releases.forget(job)
