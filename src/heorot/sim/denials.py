@@ -45,7 +45,7 @@ class Denials:
         holders = [host for host in hosts if host.space and job in host.space.machine.jobs]
         if not holders or _has_forgotten(machine, job):
             return
-        if self._cluster.calm or any(_should_have_heard(machine, holder) for holder in holders):
+        if self._cluster.calm or any(_should_have_heard(machine, holder, job) for holder in holders):
             nodes = NodeSet.of(holder.node for holder in holders)
             self._world.violated("NoLostJob", f"{machine.config.name} does not know {job}, which {nodes} hold")
         self._doubtful.add((client, error.request))
@@ -90,13 +90,16 @@ class Denials:
         return {host.node: host.space.incarnation for host in hosts if host.space is not None}
 
 
-def _should_have_heard(machine: HeadMachine, holder: NodeHost) -> bool:
+def _should_have_heard(machine: HeadMachine, holder: NodeHost, job: str) -> bool:
     """Say whether a head has heard what this node holds, or must still wait for it."""
-    record = machine.members.records[holder.node]
+    record, grace_ms = machine.members.records[holder.node], machine.config.adoption_grace_ms
     if record.node in machine.members.silent:
-        return not machine.settling._passed(machine.config.adoption_grace_ms)
+        return not machine.settling._passed(grace_ms)
     # One that has seen another head since says to that one what it holds.
-    return record.link is not None and holder.seen_epoch <= machine.config.epoch
+    if record.link is None or holder.seen_epoch > machine.config.epoch:
+        return False
+    # One whose disk takes no epoch obeys nobody: for its copy a head waits as long as for a node that is silent.
+    return holder.seen_epoch == machine.config.epoch or machine.jobs.adoptions.fresh(grace_ms, job)
 
 
 def _has_forgotten(machine: HeadMachine, job: str) -> bool:
