@@ -101,6 +101,15 @@ def test_a_lost_rank_gives_its_turn_back(session: Session, job: JobState) -> Non
     assert acks(session) == [(3, WINDOW, 2 * WINDOW + TURN)], "and nobody who is lost has one"
 
 
+def test_a_lost_rank_whose_bytes_are_read_later_gets_no_turn(session: Session, job: JobState) -> None:
+    held = hear(session, *(output(rank, 0, WINDOW) for rank in range(RANKS)))
+    hear(session, c.Lost("7.1", [(0, 0, "gone"), (1, 0, "gone")]))
+    for event in held:
+        assert isinstance(event, NewOutput)
+        session.consumed(event.job, event.stream, len(event.data))
+    assert [ack for ack in acks(session) if ack[2]] == [(rank, WINDOW, 2 * WINDOW + TURN) for rank in (2, 3)]
+
+
 def test_what_a_reader_holds_keeps_the_others_from_turns_but_not_from_going_on(session: Session, job: JobState) -> None:
     take(session, output(0, 0, WINDOW), output(1, 0, WINDOW))
     held = hear(session, output(0, WINDOW, WINDOW + TURN), output(1, WINDOW, WINDOW + TURN))

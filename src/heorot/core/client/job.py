@@ -305,11 +305,12 @@ class JobState:
         self.cut_off.add(rank)
         for number in (STDOUT, STDERR):
             stream = self.streams.get((rank, number))
-            if stream is not None and stream.missing:
+            if stream is not None:
+                # Whole, so that no turn is given to a stream of which nothing comes any more: it would never end.
+                self.missing_streams -= stream.missing
                 stream.total = stream.received
-                self.missing_streams -= 1
-            if stream is not None and self.turns is not None:
-                self.turns.end(stream)
+                if self.turns is not None:
+                    self.turns.end(stream)
         return self.ended(rank, status, 0, 0)
 
 
