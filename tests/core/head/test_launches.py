@@ -57,24 +57,6 @@ def test_a_launch_by_states_starts_without_the_nodes_that_are_given_up_and_says_
     assert list(head.machine.jobs.jobs) == ["2.1"]
 
 
-def test_a_launch_that_was_made_again_is_known_when_it_is_over_collected_and_off_the_list() -> None:
-    head = new_head(2, max_finished_jobs=0)
-    head.ask(launch_up(again=True))
-    head.attach(0)
-    head.wait(5_000, SettleDue())
-    (spawned,) = answers(head)
-    head.report(0, spawned.job, [0, 100], [0, 0, 0, 0])
-    head.ask(c.ClientRelease(spawned.job))
-    assert not head.machine.jobs.jobs
-    # A node that was silent all the while has it from the former head.
-    launch = seal_ticket(sign, ticket("1.1", [0, 2], key=KEY, uid=0))
-    head.attach(1, [held("1.1", running=[1, 100])])
-    head.looked()
-    hand_over(head, 1, launch)
-    assert head.commands(m.Release) == [("n1", m.Release("1.1"))]
-    assert not head.commands(m.Launch), "the other ranks have run already"
-
-
 def test_an_acknowledged_launch_that_no_node_has_is_started_under_its_id_at_once() -> None:
     again, spawned = acknowledged(2)
     head = new_head(2)
