@@ -56,7 +56,7 @@ class LaunchSpec(Message, frozen=True):
     linger: bool = False
     """What a rank leaves running belongs to it until that ends; else it is killed when the rank's own process ended."""
     pmi: bool = False
-    """Each rank has a connection to PMI-1 as descriptor 3 (`heorot.core.pmi`), and the job ends as one of MPI does."""
+    """Each rank has a connection to PMI, 1 and 2, as descriptor 3 (`heorot.core.pmi`); the job ends as one of MPI."""
     ranks: Count = 0
     """How many there are, in blocks on the nodes (`heorot.core.wire.node_runs`); 0: as many as nodes are named, each
     times `ranks_per_node`."""
