@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heorot.core.errors import HeorotError
-from heorot.linux.process import fork_daemon, how_ended
+from heorot.linux.process import fork_daemon, how_ended, watch_child
 from heorot.linux.trusted_path import make_directory
 from heorot.runtime.log import LogFile
 from heorot.runtime.loop import EpollLoop, Timer
@@ -65,12 +65,13 @@ class ClientsOfNode:
     def _somebody_comes(self) -> None:
         self._loop.remove_reader(self._listener.fileno())
         try:
-            self._pid = fork_daemon(f"bpnode-pass {self._name}", {self._listener.fileno()}, self._pass_on)
+            pid = fork_daemon(f"bpnode-pass {self._name}", {self._listener.fileno()}, self._pass_on)
+            self._process = watch_child(pid)
         except OSError as error:
             self._log("error", f"cannot pass clients on: {error.strerror or error}")
             self._listen_later()
             return
-        self._process = os.pidfd_open(self._pid)
+        self._pid = pid
         self._loop.add_reader(self._process, self._ended)
 
     def _ended(self) -> None:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from heorot.core.errors import HeorotError
 from heorot.core.wire.wishes import HealthFound
 from heorot.daemons.site_program import LAST_LINE_BYTES, PATH, last_line_of
-from heorot.linux.process import fork_daemon
+from heorot.linux.process import fork_daemon, watch_child
 from heorot.runtime.loop import Loop, Timer
 
 NODES = "@*!down!drain!boot!unknown"
@@ -90,18 +90,12 @@ class HealthChecks:
         try:
             os.set_blocking(write, True)
             pid = fork_daemon("bphead-check", {write}, lambda: _check(settings, write))
+            self._process = watch_child(pid)
         except OSError:
             os.close(output)
             raise
         finally:
             os.close(write)
-        try:
-            self._process = os.pidfd_open(pid)
-        except OSError:
-            os.close(output)
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise
         self._pid, self._output = pid, output
 
     def _kill(self) -> None:

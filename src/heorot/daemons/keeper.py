@@ -29,7 +29,7 @@ from heorot.daemons.keeper_control import KeeperControl
 from heorot.daemons.listed_heads import ListedHeads
 from heorot.daemons.stand_in import StandIn, StartPassing
 from heorot.daemons.watchdog import has_spoken
-from heorot.linux.process import how_ended
+from heorot.linux.process import how_ended, watch_child
 from heorot.linux.slot_file import no_room
 from heorot.runtime import state
 from heorot.runtime.loop import boot_time
@@ -204,14 +204,15 @@ class Keeper(KeeperShell):
         read, self._news = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pulse, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            self._pid = self._start(step.term, read, write)
+            pid = self._start(step.term, read, write)
+            self._process = watch_child(pid)
         except OSError as error:
             raise HeorotError(str(error)) from error
         finally:
             os.close(read)
             os.close(write)
-        self._process = os.pidfd_open(self._pid)
-        return self._pid
+        self._pid = pid
+        return pid
 
     def end_head(self, step: s.EndHead) -> str:
         """Send it a signal."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from heorot.linux import system
-from heorot.linux.process import die_with_parent, fork_daemon, how_ended
+from heorot.linux.process import die_with_parent, fork_daemon, how_ended, watch_child
 from heorot.runtime.loop import Loop
 
 MAX_LOG_BYTES = 1024 * 1024
@@ -52,12 +52,7 @@ class SiteProgram:
             self._pid = fork_daemon(f"{Path(words[0]).name}", {output}, lambda: _become(words, environment, output))
         finally:
             os.close(output)
-        try:
-            self._process = os.pidfd_open(self._pid)
-        except OSError:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-            raise
+        self._process = watch_child(self._pid)
         self._limit = loop.call_at(loop.time() + limit_ms / 1000, self._too_late)
         loop.add_reader(self._process, self._has_ended)
 

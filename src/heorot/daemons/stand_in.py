@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from heorot.linux.process import how_ended
+from heorot.linux.process import how_ended, watch_child
 
 PAUSE_S = 0.5
 """Between two starts of the process, if it ends by itself."""
@@ -48,11 +48,12 @@ class StandIn:
             self._not_before_s = time.monotonic() + PAUSE_S
             self._leader = leader
             try:
-                self._pid = self._start(leader)
+                pid = self._start(leader)
+                self._process = watch_child(pid)
             except OSError as error:
                 self._log("error", f"cannot pass clients on: {error.strerror or error}")
                 return
-            self._process = os.pidfd_open(self._pid)
+            self._pid = pid
 
     def descriptors(self) -> list[int]:
         """Return what becomes readable when it has ended."""

@@ -82,6 +82,19 @@ def fork_daemon(name: str, keep: set[int], run: Callable[[], None]) -> int:
     raise AssertionError("not reached")
 
 
+def watch_child(pid: int) -> int:
+    """Return a descriptor of a child, readable when that has ended.
+
+    Raises OSError if there is none to be had; the child, of whose end nobody would hear, is killed and reaped then.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
 def _leave(status: int) -> NoReturn:
     # The parent's exit handlers and buffers are not ours.
     try:

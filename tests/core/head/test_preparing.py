@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heorot.core.machine import Log
 from heorot.core.wire import clients as c
 from heorot.core.wire.wishes import NODE_UP, NodeWish, Prepare, Prepared
 from tests.core.head.test_wishes import answer, ask, keep, login, shown
@@ -107,6 +108,8 @@ def test_a_node_whose_script_has_failed_comes_into_use_under_no_head_whatever_th
     head.give(Prepared(0, 7, "it ended with status 3"))
     keep(head, "no space left on device", written=False)
     assert shown(head, 0) == "error"
+    (told,) = [item.text for item in head.sent if isinstance(item, Log) and "no space" in item.text]
+    assert "it holds as long as this head leads" in told
     head.attach(0)
     assert shown(head, 0) == "error"
 

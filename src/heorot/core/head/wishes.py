@@ -284,13 +284,14 @@ class NodeWishes:
         changed = [wish for wish in change.wishes if wish.state != self._members.records[wish.node].wish.state]
         # What node_up has found holds here in any case: the next head, which does not know it, runs it again. A node on
         # which it failed must not come into use because the head's disk is full.
-        if event.written or change.done is not None:
+        holds = event.written or change.done is not None
+        if holds:
             for wish in change.wishes:
                 self._members.wish(self._members.record(wish.node), wish)
         if change.done is not None:
             change.done()
         if event.error:
-            self._refuse(change, RequestError("not-kept", _not_kept(change, event)))
+            self._refuse(change, RequestError("not-kept", _not_kept(change, event.error, holds)))
         else:
             self._tell(change, changed)
             change.until_ms = self._context.now_ms + self._context.config.query_timeout_ms
@@ -350,8 +351,8 @@ class NodeWishes:
             self._context.refuse(change.caller.client, change.ask.request, error.code, error.message)
 
 
-def _not_kept(change: Change, event: WishesKept) -> str:
+def _not_kept(change: Change, error: str, holds: bool) -> str:
     nodes = NodeSet.of(change.nodes)
-    if event.written:
-        return f"{nodes}: it holds as long as this head leads, but is not in the store for the next one: {event.error}"
-    return f"{nodes}: nothing was changed, because it cannot be kept: {event.error}"
+    if holds:
+        return f"{nodes}: it holds as long as this head leads, but is not in the store for the next one: {error}"
+    return f"{nodes}: nothing was changed, because it cannot be kept: {error}"
